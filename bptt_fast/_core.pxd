@@ -1,0 +1,126 @@
+"""csrc/bptt.h as Cython sees it."""
+
+from libc.stdint cimport int64_t, uint64_t
+
+
+cdef extern from "bptt.h":
+    ctypedef enum bptt_status:
+        BPTT_OK
+        BPTT_BAD_DESC
+        BPTT_TOO_LARGE
+        BPTT_CAPACITY
+        BPTT_BAD_ARENA
+        BPTT_UNSUPPORTED
+        BPTT_DIVERGED
+        BPTT_INTERRUPTED
+
+    const char *bptt_message(bptt_status status)
+    enum:
+        BPTT_MAX_DEPTH
+        BPTT_MAX_LAYERS
+
+    ctypedef struct bptt_desc:
+        const char *cell
+        const char *dtype
+        const char *isa
+        const char *loss
+        const char *activation[16]
+        int64_t depth
+        int64_t width[16]
+        int64_t head_depth
+        int64_t head_width[16]
+        const char *head_activation
+        int64_t input_size, hidden_size, output_size
+        int64_t layers
+        int bidirectional
+        int reset_before
+        int peephole
+        int64_t proj_size
+        double dropout, recurrent_dropout
+        uint64_t seed
+        int every
+        int input_gradient
+        int64_t batch, steps
+        int threads
+
+    ctypedef struct bptt_piece:
+        char name[48]
+        int64_t rows, cols, offset, bytes
+
+    int64_t bptt_blocks(const bptt_desc *desc, bptt_piece *out, int64_t max)
+    int64_t bptt_size(const bptt_desc *desc)
+    int64_t bptt_state_size(const bptt_desc *desc)
+    size_t bptt_bytes(const bptt_desc *desc)
+
+    ctypedef struct bptt_plan:
+        pass
+    bptt_status bptt_make_plan(const bptt_desc *desc, void *arena, size_t bytes, bptt_plan **plan)
+    int64_t bptt_views(const bptt_plan *plan, bptt_piece *out, int64_t max)
+    const char *bptt_isa(const bptt_plan *plan)
+    int bptt_threads(const bptt_plan *plan)
+    int bptt_supports(const char *isa)
+
+    ctypedef struct bptt_data:
+        const void *values
+        const int64_t *offset
+        const int64_t *length
+        const int64_t *target_offset
+        const void *targets
+        const int64_t *classes
+        const void *weight
+        const void *state
+
+    ctypedef int (*bptt_poll)(void *context, int64_t done) noexcept nogil
+
+    ctypedef struct bptt_hyper:
+        const char *optimizer
+        double learning_rate, momentum, weight_decay, beta1, beta2, eps
+        int nesterov
+        double clip_norm
+        int64_t step
+    int bptt_slots(const char *optimizer)
+    int bptt_apply(const char *function, const char *dtype, const char *isa, const void *x, void *y, int64_t n)
+
+    bptt_status bptt_predict(
+        bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
+        int every, void *y, void *state, bptt_poll poll, void *context) nogil
+    bptt_status bptt_evaluate(
+        bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
+        double *loss, bptt_poll poll, void *context) nogil
+    bptt_status bptt_loss_grad(
+        bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
+        double *loss, void *grad, void *dx, void *dstate, bptt_poll poll, void *context) nogil
+    bptt_status bptt_epoch(
+        bptt_plan *plan, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,
+        const int64_t *order, int64_t n, double *loss, int64_t *done, bptt_poll poll, void *context) nogil
+    bptt_status bptt_slide(
+        bptt_plan *plan, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,
+        const int64_t *order, int64_t n, int64_t k, int64_t lead, double *loss, int64_t *done,
+        bptt_poll poll, void *context) nogil
+
+
+cdef class Buffers:
+    cdef int count
+    cdef object held
+    cdef void *take(self, object array, str kinds, Py_ssize_t itemsize, Py_ssize_t items, bint writable) except? NULL
+
+
+cdef class Data:
+    cdef bptt_data c
+    cdef Buffers buffers
+    cdef readonly Py_ssize_t sequences
+    cdef readonly str dtype
+
+
+cdef class Plan:
+    cdef bptt_plan *c
+    cdef readonly object arena
+    cdef readonly object desc
+    cdef readonly str dtype
+    cdef readonly Py_ssize_t nbytes, size, state_size
+    cdef object callback, pending
+    cdef double polled
+    cdef bint running
+    cdef int ask(self, int64_t done)
+    cdef int enter(self, Data data, object callback) except -1
+    cdef str leave(self, bptt_status status, int64_t done)

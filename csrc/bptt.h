@@ -1,0 +1,141 @@
+/* bptt.h: backpropagation through time, the whole public C interface.  Usable without Python.
+
+   A network is two feed-forward networks:  h[t] = f(h[t-1], x[t])  and  y = g(h).  f is one or more recurrent layers
+   (a cell each), g is a multi-layer perceptron.  Training unfolds f over time, runs forward, runs the error back through
+   all instances of f, sums the weight gradients of the instances and updates f and g.
+
+   Sizes: T steps, B batch, I inputs, H state width, O outputs, P parameters.  Arrays are row-major.
+   `real` is float or double, as bptt_desc.dtype says; every array of reals of one plan has that type.
+
+   Ownership: params, grad, opt_state and data belong to the caller and are never kept after return.  The arena belongs
+   to the caller too and is reserved to its plan; a plan lives inside its arena and serves one caller at a time.  A run may
+   destroy only the arena and its outputs.  Nothing is allocated, printed or read from the environment; there is nothing to free. */
+#ifndef BPTT_H
+#define BPTT_H
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum {
+#define STATUS(name, text) BPTT_##name,
+#include "status.def"
+#undef STATUS
+} bptt_status;
+
+const char *bptt_message(bptt_status status);          /* one line in words */
+
+enum { BPTT_MAX_DEPTH = 16, BPTT_MAX_LAYERS = 16 };
+
+/* What a network is, and how large its runs may become.  Zero means "default" in every field. */
+typedef struct {
+    const char *cell;                       /* "elman", "gru", "lstm", "mlp"; default elman */
+    const char *dtype;                      /* "float32" (default) or "float64" */
+    const char *isa;                        /* "base", "avx2", "avx512"; default: the best this CPU has */
+    const char *loss;                       /* "mse" (default), "mae", "huber", "cross_entropy", "binary_cross_entropy" */
+    const char *activation[BPTT_MAX_DEPTH]; /* "tanh" (default), "relu", "sigmoid", "linear"; [0] is the elman cell's;
+                                               an mlp cell has one per layer of f, depth+1 in all, the last makes the state */
+    int64_t depth, width[BPTT_MAX_DEPTH];   /* cell "mlp": hidden layers of f */
+    int64_t head_depth, head_width[BPTT_MAX_DEPTH];  /* hidden layers of g; the last layer of g is linear */
+    const char *head_activation;            /* of g's hidden layers; default tanh */
+    int64_t input_size, hidden_size, output_size;
+    int64_t layers;                         /* recurrent layers; default 1 */
+    int bidirectional;                      /* each layer also runs from the last step to the first; outputs concatenated */
+    int reset_before;                       /* cell "gru": n = tanh(W_n x + U_n (r.h)) */
+    int peephole;                           /* cell "lstm": gates i f o also see the cell state */
+    int64_t proj_size;                      /* cell "lstm": h = W_hr m, of this width */
+    double dropout;                         /* probability of a zero between layers, in training */
+    double recurrent_dropout;               /* probability of a zero in h before it enters the recurrent product, one
+                                               mask a sequence, in training */
+    uint64_t seed;                          /* of both dropouts */
+    int every;                              /* 0: g reads the last state of a sequence; 1: the state after every step */
+    int input_gradient;                     /* 1: bptt_loss_grad can also return dLoss/dx */
+    int64_t batch, steps;                   /* capacity: sequences at once, steps at once */
+    int threads;                            /* at most this many; small work runs on one; results do not depend on it */
+} bptt_desc;
+
+/* One named piece: a parameter block, or a view into the arena. */
+typedef struct {
+    char name[48];
+    int64_t rows, cols;                     /* cols 0: a vector of `rows` */
+    int64_t offset;                         /* block: in reals, in the flat parameter vector; view: in bytes, in the arena */
+    int64_t bytes;                          /* views only */
+} bptt_piece;
+
+int64_t bptt_blocks(const bptt_desc *desc, bptt_piece *out, int64_t max);   /* how many there are; -1: bad description */
+int64_t bptt_size(const bptt_desc *desc);                                   /* P, the sum over the blocks; -1: bad description */
+int64_t bptt_state_size(const bptt_desc *desc);                             /* reals in the state of one sequence: the sum over
+                                                                               layers, directions and kinds (h, then c) of widths */
+size_t  bptt_bytes(const bptt_desc *desc);                                  /* arena size; 0: bad description or too large */
+
+typedef struct bptt_plan bptt_plan;
+bptt_status bptt_make_plan(const bptt_desc *desc, void *arena, size_t bytes, bptt_plan **plan);  /* arena 64-byte aligned */
+int64_t     bptt_views(const bptt_plan *plan, bptt_piece *out, int64_t max);
+const char *bptt_isa(const bptt_plan *plan);                                /* the instance chosen */
+int         bptt_threads(const bptt_plan *plan);                            /* the number of threads a run will ask for */
+int         bptt_supports(const char *isa);                                 /* 1: this CPU and this build have it */
+
+/* The kernels' own "tanh", "sigmoid" or "exp" of n reals; 0: no such function or instance. */
+int bptt_apply(const char *function, const char *dtype, const char *isa, const void *x, void *y, int64_t n);
+
+/* A set of sequences.  Sequence i has `length[i]` steps; its input rows start at row offset[i] of `values`.
+   Its targets start at row target_offset[i]: one row (every = 0), or one row a step (every = 1). */
+typedef struct {
+    const void    *values;                  /* (rows, I) reals */
+    const int64_t *offset, *length;         /* (n) */
+    const int64_t *target_offset;           /* (n) */
+    const void    *targets;                 /* (rows, O) reals; for cross_entropy NULL and */
+    const int64_t *classes;                 /* (rows) integers in [0, O) instead */
+    const void    *weight;                  /* (target rows) reals >= 0, or NULL: all one */
+    const void    *state;                   /* (n, state size) reals, or NULL: zeros */
+} bptt_data;
+
+/* Called from the calling thread every few milliseconds of work; `done` batches (or patterns) are finished.
+   Anything but 0 stops the run with BPTT_INTERRUPTED, the weights as the last finished batch left them. */
+typedef int (*bptt_poll)(void *context, int64_t done);
+
+/* The optimiser's numbers.  `step` counts updates and is advanced by the run. */
+typedef struct {
+    const char *optimizer;                  /* "sgd" (default), "adam" */
+    double learning_rate, momentum, weight_decay, beta1, beta2, eps;
+    int nesterov;
+    double clip_norm;                       /* 0: no clipping */
+    int64_t step;
+} bptt_hyper;
+int bptt_slots(const char *optimizer);      /* vectors of P reals that the optimiser keeps in opt_state; -1: unknown name */
+
+/* Predictions for the sequences order[0..n-1], `batch` at a time.  every = 0: y (rows, O) is written at row
+   target_offset[i]; every = 1: at rows target_offset[i] + t; this needs `every` in the description.  `state`: NULL, or (n, state
+   size) final states, row i for sequence i.  Sequences longer than `steps` run in blocks (one direction only). */
+bptt_status bptt_predict(bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
+                         int every, void *y, void *state, bptt_poll poll, void *context);
+
+/* Weighted mean loss over all target rows of the sequences order[0..n-1], no gradient, no dropout. */
+bptt_status bptt_evaluate(bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
+                          double *loss, bptt_poll poll, void *context);
+
+/* Loss (the weighted mean over the target rows) and exact gradient of one batch, order[0..n-1], n <= capacity.
+   dx: NULL, or (rows, I) like data.values, only rows of the batch are written.  dstate: NULL, or (n, state size). */
+bptt_status bptt_loss_grad(bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
+                           double *loss, void *grad, void *dx, void *dstate, bptt_poll poll, void *context);
+
+/* Minibatch training: for each run of `batch` sequences of order[0..n-1], loss, exact gradient, update.
+   loss: (number of batches).  *done: how many batches were finished.  Not finite: BPTT_DIVERGED, the weights as before
+   that batch. */
+bptt_status bptt_epoch(bptt_plan *plan, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,
+                       const int64_t *order, int64_t n, double *loss, int64_t *done, bptt_poll poll, void *context);
+
+/* The classical online algorithm over each sequence of order[0..n-1]: for t = 0 .. length-k-lead: unfold f k times from
+   the context, one g, target row t+k-1+lead of the sequence (targets: one row a step), the sum of the weight changes of
+   the k instances, an update, then context <- f(context, x[t]) with the new weights.  Needs batch 1, steps >= k.
+   loss: (number of patterns), *done: finished patterns.  loss[i] is pattern i's before its update. */
+bptt_status bptt_slide(bptt_plan *plan, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,
+                       const int64_t *order, int64_t n, int64_t k, int64_t lead, double *loss, int64_t *done,
+                       bptt_poll poll, void *context);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,117 @@
+/* frame.h: what a kernel sees.  Sizes, and pointers with shapes; nothing here knows dtype or instruction set.
+
+   All activations of a run lie time-major in blocks of one vector (VL columns):  a field (T, B, C) keeps column c of row b
+   at step t at  p[t*step + c/VL*block + b*row + c%VL].  A step is one dense chunk, a block of it is one unit-stride panel,
+   and columns are padded with zeros to whole vectors. */
+#ifndef BPTT_FRAME_H
+#define BPTT_FRAME_H
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct {
+    void *p;
+    int64_t step, block, row;
+} field;
+
+/* The part of a batch that a call works on: steps t0 <= t < t1, rows r0 <= b < r1, of these at step t only the first
+   living[t] (rows are sorted by length).  single: 0 a batch; 1 the whole batch is one sequence, whose steps can serve as rows; 2 one step of
+   such a sequence.  It picks the order of summation, so it depends on the problem, never on the split into threads. */
+typedef struct {
+    int64_t t0, t1, r0, r1;
+    const int64_t *living;
+    int single;
+} span;
+
+/* One weight matrix W (gates*units, cols), or a vector (cols = 1).
+   flat: offset in the parameter vector, PyTorch's order, row g*units + j.
+   work: offset in the working vector, where it lies packed for the micro-kernel: columns of the packed matrix are
+         (block of units, gate, lane), in panels of `panel(gates)` vectors; a panel is (cols, panel*VL), contiguous.
+   turned: the same weights for the way back, packed by input columns: per segment of the columns, panels of 2 vectors,
+         (gates*units, 2*VL) each, rows in the order (block of units, gate, lane), only real units. */
+typedef struct {
+    int64_t gates, units, cols, segments;
+    int64_t flat, work, size;              /* size: reals in the working vector */
+    void *turned;                          /* NULL: not needed */
+} matrix;
+
+typedef struct {
+    int act;
+    matrix w, b;
+} dense;                                   /* y = act(w x + b) */
+
+/* One direction of one recurrent layer. */
+typedef struct {
+    int64_t H;                             /* units of the state */
+    int gates, states, saved_count;
+    int act, reverse;
+    matrix ih, hh, b_ih, b_hh;
+    int64_t depth;                         /* cell mlp: dense layers after the first */
+    const dense *inner;
+    field z;                               /* (T, B, G*H) input projections zx, then in place dzx */
+    field dzr;                             /* (T, B, G*H) gradient of zr; the same as z unless `split` */
+    field s;                               /* (T+1, B, S*H) states; step t reads chunk t + reverse, writes t + !reverse */
+    field saved;                           /* (T, B, K*H) */
+    field ds;                              /* (B, S*H) carried: in dLoss/ds[last] not from h by time, out dLoss/ds0 */
+    field dy;                              /* (T, B, H) dLoss/dh from above; p NULL: none */
+    field a[16], da[16];                   /* cell mlp: (T, B, width) values and gradients of the layers before the last */
+    const void *work;                      /* the working vector */
+} frame;
+
+/* The rows of a batch in the caller's arrays. */
+typedef struct {
+    const void *values, *targets, *weight, *state;
+    const int64_t *classes, *offset, *length, *target_offset;
+    const int64_t *row;                    /* (B) which sequence row b is; rows sorted by decreasing length */
+    int64_t first;                         /* the step of the sequences that chunk 0 holds */
+} source;
+
+typedef struct {
+    int kind;
+    int every;                             /* 1: a target for each step, 0: one a sequence */
+    int64_t shift;                         /* added to every target row (the online algorithm's k - 1 + lead) */
+    double scale;                          /* 1 / sum of the weights of the batch */
+} loss_desc;
+
+typedef struct {
+    int kind, nesterov;
+    double learning_rate, momentum, weight_decay, beta1, beta2, eps;
+    double scale;                          /* of the gradient (clipping) */
+    double correct1, correct2;             /* Adam: 1 - beta^step */
+} update;
+
+/* A cell's counts, and its loops over time. */
+typedef struct {
+    int gates, states, saved, split;       /* split: dzr differs from dzx */
+    void (*forward)(const frame *, const span *);
+    void (*backward)(const frame *, const span *);
+    void (*finish)(const frame *, const span *);
+} cell_kernels;
+
+/* One instance: all kernels of one dtype on one instruction set. */
+typedef struct {
+    int64_t lanes, bytes;                  /* of a vector; of a real */
+    cell_kernels cell[8];
+    void (*pack)(const matrix *, const void *flat, void *work);
+    void (*unpack)(const matrix *, const void *work, void *flat);
+    void (*turn)(const matrix *, const void *work, int64_t part, int64_t parts);
+    void (*gather)(const source *, int64_t columns, const field *x, const span *);
+    void (*scatter)(const source *, int64_t columns, const field *x, const span *, int every, void *out);
+    void (*load_state)(const source *, int64_t size, int64_t at_state, int64_t columns, const field *to, int64_t t, const span *);
+    void (*store_state)(const source *, int64_t size, int64_t at_state, int64_t columns, const field *from, int64_t t,
+                        const span *, void *out);
+    void (*copy_rows)(const field *from, int64_t t_from, const field *to, int64_t t_to, int64_t r0, int64_t r1);
+    void (*zero_rows)(const field *to, int64_t t, int64_t r0, int64_t r1);
+    void (*forward)(const matrix *, const void *work, const matrix *bias, int64_t segment, int act, const field *x,
+                    const field *add, const field *y, const span *);
+    void (*backward)(const matrix *, int64_t segment, const field *dz, const field *dx, int add, int act, const field *a,
+                     const span *);
+    void (*collect)(const matrix *, int64_t segment, const field *x, const field *dz, void *grad, int add, const span *,
+                    int64_t part, int64_t parts);
+    void (*collect_bias)(const matrix *, const matrix *twin, const field *dz, void *grad, int add, const span *, int64_t part, int64_t parts);
+    void (*loss)(const loss_desc *, const source *, int64_t outputs, const field *y, const span *, double *row_loss, int gradient);
+    double (*weight)(const void *weights, int64_t row);
+    double (*norm2)(const void *grad, int64_t from, int64_t to);
+    void (*optimise)(const update *, void *work, const void *grad, void *slots, int64_t stride, int64_t from, int64_t to);
+    void (*apply)(int function, const void *in, void *out, int64_t n);
+} kernels;
+#endif

@@ -1,0 +1,344 @@
+/* gemm.h: the one micro-kernel, and the products that do not depend on time: y = x W' + b for all rows at once, its way
+   back, and the weight gradients.  Every output element is summed by one thread in one fixed order over k, whatever the
+   height of the tile it lies in, so neither the split into threads nor the rows beside it can change its bits. */
+
+enum { PANEL_MAX = 4, HEIGHT_MAX = 12 };
+INLINE int64_t panel_width(int64_t gates) { return gates == 1 ? 2 : gates; }
+INLINE int64_t blocks_of(int64_t columns) { return (columns + VL - 1) / VL; }
+INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* acc[i][v] += sum over k of a(i, k) w(k, v).  k runs over (block of units, gate, lane), real units only; row i of a at
+   a + i*row, its next block of VL columns `block` further; w: nv vectors for each k, contiguous. */
+INLINE void tile_product(const int mr, const int nv, int64_t units, int64_t gates, const real *a, const int64_t row,
+                         int64_t block, const real *w, V acc[][PANEL_MAX]) {
+    for (int64_t u = 0; u < units; u += VL) {
+        const int64_t n = least(VL, units - u);
+        for (int64_t g = 0; g < gates; g++, a += block)
+            _Pragma("GCC unroll 4") for (int64_t j = 0; j < n; j++, w += nv * VL) {
+                V b[PANEL_MAX];
+                UNROLL for (int v = 0; v < nv; v++) b[v] = v_load(w + v * VL);
+                UNROLL for (int i = 0; i < mr; i++) {
+                    const V x = v_set(a[i * row + j]);
+                    UNROLL for (int v = 0; v < nv; v++) acc[i][v] += x * b[v];
+                }
+            }
+    }
+}
+
+/* The same for a single row: four partial sums over k modulo 4, since one sum would wait for the latency of the FMA. */
+INLINE void row_product(const int nv, int64_t units, int64_t gates, const real *a, int64_t block, const real *w,
+                        V acc[][PANEL_MAX]) {
+    V part[4][PANEL_MAX];
+    UNROLL for (int q = 0; q < 4; q++) UNROLL for (int v = 0; v < nv; v++) part[q][v] = v_set(0);
+    for (int64_t u = 0; u < units; u += VL) {
+        const int64_t n = least(VL, units - u);
+        for (int64_t g = 0; g < gates; g++, a += block) {
+            int64_t j = 0;
+            for (; j + 4 <= n; j += 4)
+                UNROLL for (int q = 0; q < 4; q++, w += nv * VL) {
+                    const V x = v_set(a[j + q]);
+                    UNROLL for (int v = 0; v < nv; v++) part[q][v] += x * v_load(w + v * VL);
+                }
+            for (; j < n; j++, w += nv * VL)
+                UNROLL for (int v = 0; v < nv; v++) part[0][v] += v_set(a[j]) * v_load(w + v * VL);
+        }
+    }
+    UNROLL for (int v = 0; v < nv; v++) acc[0][v] += (part[0][v] + part[1][v]) + (part[2][v] + part[3][v]);
+}
+
+/* Walk over n rows in tiles of as many rows as the registers hold: DO(height, first row), height a constant. */
+INLINE int64_t tile_height(int64_t limit, int64_t left) {
+    if (left >= limit && !(limit == 12 && left == 16)) return limit;
+    return left >= 8 && limit > 8 ? 8 : left >= 6 && limit > 6 ? 6 : left >= 4 && limit > 4 ? 4 :
+           left >= 3 && limit == 6 ? 3 : left >= 2 && limit > 2 ? 2 : left >= limit ? limit : 1;
+}
+#define TILE_CASE(h, limit, DO) case h: if ((h) <= (limit)) DO(h); break;
+#define OVER_ROWS(n, limit, DO)                                                                                  \
+    for (int64_t i = 0, height; i < (n); i += height) {                                                          \
+        height = tile_height(limit, (n) - i);                                                                    \
+        switch (height) {                                                                                        \
+        TILE_CASE(12, limit, DO) TILE_CASE(8, limit, DO) TILE_CASE(6, limit, DO) TILE_CASE(4, limit, DO)         \
+        TILE_CASE(3, limit, DO) TILE_CASE(2, limit, DO) TILE_CASE(1, limit, DO)                                  \
+        }                                                                                                        \
+    }
+/* Tallest tile for a panel of nv vectors; rows that lie far apart (a single sequence's steps) need an address each. */
+#define TALL(nv) ((nv) == 1 ? (TILE > 12 ? 12 : 8) : TILE / (nv))
+#define TALL_FAR(nv) ((nv) == 1 ? (TILE > 12 ? 8 : 4) : (nv) == 4 && TILE <= 12 ? 3 : 4)
+
+/* A single sequence: its steps are the rows.  One step of it (ONE_STEP) is a row by itself, summed by row_product. */
+enum { BATCH, SINGLE, ONE_STEP };
+INLINE void steps_as_rows(span *at, field *const fields[], int count) {
+    if (at->single != SINGLE) return;
+    for (int i = 0; i < count; i++)
+        if (fields[i]->p) *fields[i] = (field){ (real *)fields[i]->p + at->t0 * fields[i]->step, 0, fields[i]->block, fields[i]->step };
+    *at = (span){ .t0 = 0, .t1 = 1, .r0 = 0, .r1 = at->r1 > at->r0 ? at->t1 - at->t0 : 0, .single = SINGLE };
+}
+INLINE int64_t last_row(const span *at, int64_t t) { return at->living ? least(at->living[t], at->r1) : at->r1; }
+INLINE real *chunk(const field *f, int64_t t, int64_t r, int64_t block) {
+    return f->p ? (real *)f->p + t * f->step + r * f->row + block * f->block : NULL;
+}
+
+/* One step's rows of a panel of y = act(add + x W' + bias); bias and add may be NULL. */
+#define FORWARD_TILE(h) forward_tile(h, nv, single, K, x + i * row, row, xf->block, w, bias, act, add ? add + i * ar : NULL, ar, ab, \
+                                     y + i * yr, yr, yf->block)
+INLINE void forward_tile(const int mr, const int nv, const int single, int64_t K, const real *x, const int64_t row,
+                         int64_t block, const real *w, const real *bias, int act, const real *add, int64_t ar, int64_t ab,
+                         real *y, int64_t yr, int64_t yb) {
+    V acc[HEIGHT_MAX][PANEL_MAX];
+    UNROLL for (int i = 0; i < mr; i++)
+        UNROLL for (int v = 0; v < nv; v++) {
+            acc[i][v] = bias ? v_load(bias + v * VL) : v_set(0);
+            if (add) acc[i][v] += v_load(add + i * ar + v * ab);
+        }
+    if (single) row_product(nv, K, 1, x, block, w, acc);
+    else tile_product(mr, nv, K, 1, x, row, block, w, acc);
+    UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) v_store(y + i * yr + v * yb, acc[i][v]);
+    if (act != ACT_LINEAR)
+        for (int i = 0; i < mr; i++)
+            for (int v = 0; v < nv; v++) v_store(y + i * yr + v * yb, v_act(act, v_load(y + i * yr + v * yb)));
+}
+INLINE void forward_panel(const int nv, int64_t K, const field *xf, const real *x, const real *w, const real *bias, int act,
+                          const real *add, int64_t ar, int64_t ab, const field *yf, real *y, int64_t rows, int one) {
+    const int64_t yr = yf->row;
+    if (one) {
+        const int single = 1;
+        const int64_t i = 0, row = VL;
+        FORWARD_TILE(1);
+    } else if (xf->row == VL) {
+        const int single = 0;
+        const int64_t row = VL;
+        OVER_ROWS(rows, TALL(nv), FORWARD_TILE)
+    } else {
+        const int single = 0;
+        const int64_t row = xf->row;
+        OVER_ROWS(rows, TALL_FAR(nv), FORWARD_TILE)
+    }
+}
+/* y = act(add + x_segment W_segment' + bias).  `add` may be y; bias and add may be NULL. */
+static void NAME(forward)(const matrix *m, const void *work, const matrix *bias, int64_t segment, int act, const field *x_,
+                          const field *add_, const field *y_, const span *at_) {
+    field xs = *x_, ys = *y_, adds = add_ ? *add_ : (field){0}, *xf = &xs, *yf = &ys, *af = &adds;
+    span at = *at_;
+    steps_as_rows(&at, (field *[]){ xf, yf, af }, 3);
+    const int64_t width = panel_width(m->gates), vectors = m->gates * blocks_of(m->units), K = m->cols / m->segments;
+    for (int64_t t = at.t0; t < at.t1; t++) {
+        const int64_t rows = last_row(&at, t) - at.r0;
+        const real *x = chunk(xf, t, at.r0, 0);
+        if (rows <= 0) continue;
+        for (int64_t n = 0; n < vectors; n += width) {
+            const int64_t nv = least(width, vectors - n);
+            const real *w = (const real *)work + m->work + (n * m->cols + segment * K * nv) * VL;
+            const real *b = bias ? (const real *)work + bias->work + n * VL : NULL, *add = chunk(af, t, at.r0, n);
+            real *y = chunk(yf, t, at.r0, n);
+            const int one = at.single == ONE_STEP;
+            switch (nv) {
+            case 1: forward_panel(1, K, xf, x, w, b, act, add, af->row, af->block, yf, y, rows, one); break;
+            case 2: forward_panel(2, K, xf, x, w, b, act, add, af->row, af->block, yf, y, rows, one); break;
+            case 3: forward_panel(3, K, xf, x, w, b, act, add, af->row, af->block, yf, y, rows, one); break;
+            case 4: forward_panel(4, K, xf, x, w, b, act, add, af->row, af->block, yf, y, rows, one); break;
+            }
+        }
+    }
+}
+
+/* One step's rows of a panel of dx = (add + dz W) . act'(a); add and a may be NULL. */
+#define BACKWARD_TILE(h) backward_tile(h, nv, single, m, dz + i * row, row, zf->block, w, add, act, a ? a + i * ar : NULL, ar, ab, \
+                                       dx + i * xr, xr, xf->block)
+INLINE void backward_tile(const int mr, const int nv, const int single, const matrix *m, const real *dz, const int64_t row,
+                          int64_t block, const real *w, int add, int act, const real *a, int64_t ar, int64_t ab, real *dx,
+                          int64_t xr, int64_t xb) {
+    V acc[HEIGHT_MAX][PANEL_MAX];
+    UNROLL for (int i = 0; i < mr; i++)
+        UNROLL for (int v = 0; v < nv; v++) acc[i][v] = add ? v_load(dx + i * xr + v * xb) : v_set(0);
+    if (single) row_product(nv, m->units, m->gates, dz, block, w, acc);
+    else tile_product(mr, nv, m->units, m->gates, dz, row, block, w, acc);
+    UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) v_store(dx + i * xr + v * xb, acc[i][v]);
+    if (a)
+        for (int i = 0; i < mr; i++)
+            for (int v = 0; v < nv; v++) {
+                real *p = dx + i * xr + v * xb;
+                v_store(p, v_load(p) * v_dact(act, v_load(a + i * ar + v * ab)));
+            }
+}
+INLINE void backward_panel(const int nv, const matrix *m, const field *zf, const real *dz, const real *w, int add, int act,
+                           const real *a, int64_t ar, int64_t ab, const field *xf, real *dx, int64_t rows, int one) {
+    const int64_t xr = xf->row;
+    if (one) {
+        const int single = 1;
+        const int64_t i = 0, row = VL;
+        BACKWARD_TILE(1);
+    } else if (zf->row == VL) {
+        const int single = 0;
+        const int64_t row = VL;
+        OVER_ROWS(rows, TALL(nv), BACKWARD_TILE)
+    } else {
+        const int single = 0;
+        const int64_t row = zf->row;
+        OVER_ROWS(rows, TALL_FAR(nv), BACKWARD_TILE)
+    }
+}
+/* dx_segment = (dz W_segment) . act'(a), or added to what dx holds; a may be NULL. */
+static void NAME(backward)(const matrix *m, int64_t segment, const field *z_, const field *x_, int add, int act,
+                           const field *a_, const span *at_) {
+    field zs = *z_, xs = *x_, as = a_ ? *a_ : (field){0}, *zf = &zs, *xf = &xs;
+    span at = *at_;
+    steps_as_rows(&at, (field *[]){ zf, xf, &as }, 3);
+    const int64_t K = m->cols / m->segments, vectors = blocks_of(K), depth = m->gates * m->units;
+    for (int64_t t = at.t0; t < at.t1; t++) {
+        const int64_t rows = last_row(&at, t) - at.r0;
+        const real *dz = chunk(zf, t, at.r0, 0);
+        if (rows <= 0) continue;
+        for (int64_t n = 0; n < vectors; n += 2) {
+            const real *w = (const real *)m->turned + (segment * vectors + n) * VL * depth, *a = chunk(&as, t, at.r0, n);
+            real *dx = chunk(xf, t, at.r0, n);
+            const int one = at.single == ONE_STEP;
+            if (vectors - n >= 2) backward_panel(2, m, zf, dz, w, add, act, a, as.row, as.block, xf, dx, rows, one);
+            else backward_panel(1, m, zf, dz, w, add, act, a, as.row, as.block, xf, dx, rows, one);
+        }
+    }
+}
+
+/* dW' (columns, vectors) = sum over all rows of x' dz, in the layout of the packed weights: a tile is mr columns of x by nv
+   vectors of dz.  Steps are taken in groups that stay in the cache; a group adds to what the last one left. */
+enum { COLLECT_HIGH = VL < (TILE > 12 ? 8 : 4) ? VL : (TILE > 12 ? 8 : 4), COLLECT_ROWS = 256 };
+INLINE void collect_tile(const int mr, const int nv, const field *xf, const real *x, const field *zf, const real *dz,
+                         const span *at, real *grad, int64_t stride, int add) {
+    V acc[HEIGHT_MAX][PANEL_MAX];
+    UNROLL for (int i = 0; i < mr; i++)
+        UNROLL for (int v = 0; v < nv; v++) acc[i][v] = add ? v_load(grad + i * stride + v * VL) : v_set(0);
+    for (int64_t t = at->t0; t < at->t1; t++) {
+        const real *a = x + t * xf->step + at->r0 * xf->row, *b = dz + t * zf->step + at->r0 * zf->row;
+        const int64_t rows = last_row(at, t) - at->r0;
+        for (int64_t r = 0; r < rows; r++, a += xf->row, b += zf->row) {
+            V d[PANEL_MAX];
+            UNROLL for (int v = 0; v < nv; v++) d[v] = v_load(b + v * zf->block);
+            UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) acc[i][v] += v_set(a[i]) * d[v];
+        }
+    }
+    UNROLL for (int i = 0; i < mr; i++)
+        UNROLL for (int v = 0; v < nv; v++) v_store(grad + i * stride + v * VL, acc[i][v]);
+}
+#define COLLECT_TILE(h) collect_tile(h, nv, xf, x + (c + i) / VL * xf->block + (c + i) % VL, zf, dz, at, grad + i * stride, stride, add)
+INLINE void collect_panel(const int nv, const field *xf, const real *x, const field *zf, const real *dz, const span *at,
+                          int64_t c, int64_t columns, real *grad, int64_t stride, int add) {
+    OVER_ROWS(columns, COLLECT_HIGH, COLLECT_TILE)
+}
+static void NAME(collect)(const matrix *m, int64_t segment, const field *x_, const field *z_, void *grad, int add,
+                          const span *at_, int64_t part, int64_t parts) {
+    field xs = *x_, zs = *z_, *xf = &xs, *zf = &zs;
+    span all = *at_;
+    steps_as_rows(&all, (field *[]){ xf, zf }, 2);
+    const int64_t width = panel_width(m->gates), vectors = m->gates * blocks_of(m->units), K = m->cols / m->segments;
+    const int64_t panels = (vectors + width - 1) / width, tiles = (K + COLLECT_HIGH - 1) / COLLECT_HIGH;
+    /* the threads share the panels, or the columns where there are more of them */
+    const int by_panel = panels >= tiles;
+    const int64_t first = by_panel ? panels * part / parts * width : 0, last = by_panel ? least(vectors, panels * (part + 1) / parts * width) : vectors;
+    const int64_t c0 = by_panel ? 0 : tiles * part / parts * COLLECT_HIGH, c1 = by_panel ? K : least(K, tiles * (part + 1) / parts * COLLECT_HIGH);
+    const int64_t rows_once = COLLECT_ROWS, steps_once = most(1, rows_once / most(1, all.r1 - all.r0));
+    for (int64_t t = all.t0; t < all.t1; t += steps_once)
+        for (int64_t r = all.r0; r < all.r1; r += rows_once, add = 1) {
+            const span at_group = { t, least(all.t1, t + steps_once), r, least(all.r1, r + rows_once), all.living, all.single }, *at = &at_group;
+            for (int64_t n = first; n < last; n += width) {
+                const int64_t nv = least(width, vectors - n), stride = nv * VL;
+                real *g = (real *)grad + m->work + (n * m->cols + (segment * K + c0) * nv) * VL;
+                const real *x = (const real *)xf->p, *dz = (const real *)zf->p + n * zf->block;
+                switch (nv) {
+                case 1: collect_panel(1, xf, x, zf, dz, at, c0, c1 - c0, g, stride, add); break;
+                case 2: collect_panel(2, xf, x, zf, dz, at, c0, c1 - c0, g, stride, add); break;
+                case 3: collect_panel(3, xf, x, zf, dz, at, c0, c1 - c0, g, stride, add); break;
+                case 4:
+                    collect_panel(2, xf, x, zf, dz, at, c0, c1 - c0, g, stride, add);
+                    collect_panel(2, xf, x, zf, dz + 2 * zf->block, at, c0, c1 - c0, g + 2 * VL, stride, add);
+                }
+            }
+        }
+}
+
+/* db = sum over all rows of dz, for a bias and for one that has the same gradient (or NULL) */
+static void NAME(collect_bias)(const matrix *m, const matrix *twin, const field *z_, void *grad, int add, const span *at_,
+                               int64_t part, int64_t parts) {
+    field zs = *z_, *zf = &zs;
+    span all = *at_, *at = &all;
+    steps_as_rows(at, &zf, 1);
+    const int64_t vectors = m->gates * blocks_of(m->units);
+    for (int64_t n = vectors * part / parts; n < vectors * (part + 1) / parts; n++) {
+        real *g = (real *)grad + m->work + n * VL;
+        V acc[4] = { add ? v_load(g) : v_set(0) };
+        for (int64_t t = at->t0; t < at->t1; t++) {
+            const real *dz = (const real *)zf->p + t * zf->step + n * zf->block + at->r0 * zf->row;
+            const int64_t rows = last_row(at, t) - at->r0;
+            int64_t r = 0;
+            for (; r + 4 <= rows; r += 4) UNROLL for (int q = 0; q < 4; q++) acc[q] += v_load(dz + (r + q) * zf->row);
+            for (; r < rows; r++) acc[0] += v_load(dz + r * zf->row);
+        }
+        acc[0] = (acc[0] + acc[1]) + (acc[2] + acc[3]);
+        v_store(g, acc[0]);
+        if (twin) v_store((real *)grad + twin->work + n * VL, acc[0]);
+    }
+}
+
+/* Flat (PyTorch's order) to packed and back; padding is written as zero. */
+INLINE real *packed_row(const matrix *m, void *work, int64_t ub, int64_t g, int64_t *stride) {
+    const int64_t width = panel_width(m->gates), n = ub * m->gates + g, first = n / width * width;
+    const int64_t nv = least(width, m->gates * blocks_of(m->units) - first);
+    *stride = nv * VL;
+    return (real *)work + m->work + (first * m->cols + n - first) * VL;
+}
+static void NAME(pack)(const matrix *m, const void *flat, void *work) {
+    int64_t stride;
+    for (int64_t ub = 0; ub < blocks_of(m->units); ub++)
+        for (int64_t g = 0; g < m->gates; g++) {
+            real *to = packed_row(m, work, ub, g, &stride);
+            const int64_t n = least(VL, m->units - ub * VL);
+            const real *from = (const real *)flat + m->flat + (g * m->units + ub * VL) * m->cols;
+            for (int64_t c = 0; c < m->cols; c++, to += stride) {
+                int64_t j = 0;
+                for (; j < n; j++) to[j] = from[j * m->cols + c];
+                for (; j < VL; j++) to[j] = 0;
+            }
+        }
+}
+static void NAME(unpack)(const matrix *m, const void *work, void *flat) {
+    int64_t stride;
+    for (int64_t ub = 0; ub < blocks_of(m->units); ub++)
+        for (int64_t g = 0; g < m->gates; g++) {
+            const real *from = packed_row(m, (void *)work, ub, g, &stride);
+            const int64_t n = least(VL, m->units - ub * VL);
+            real *to = (real *)flat + m->flat + (g * m->units + ub * VL) * m->cols;
+            for (int64_t c = 0; c < m->cols; c++, from += stride)
+                for (int64_t j = 0; j < n; j++) to[j * m->cols + c] = from[j];
+        }
+}
+
+/* rows[i][j] <-> rows[j][i], VL by VL, in log2(VL) rounds of exchanges */
+INLINE void v_turn(V *rows) {
+    UNROLL for (int d = 1; d < VL; d *= 2) {
+        VI low, high;
+        UNROLL for (int j = 0; j < VL; j++) low[j] = j & d ? j - d + VL : j, high[j] = j & d ? j + VL : j + d;
+        UNROLL for (int i = 0; i < VL; i++)
+            if (!(i & d)) {
+                const V a = rows[i], b = rows[i + d];
+                rows[i] = __builtin_shuffle(a, b, low), rows[i + d] = __builtin_shuffle(a, b, high);
+            }
+    }
+}
+/* The packed copy for the way back, from the packed weights. */
+static void NAME(turn)(const matrix *m, const void *work, int64_t part, int64_t parts) {
+    const int64_t K = m->cols / m->segments, vectors = blocks_of(K), depth = m->gates * m->units;
+    for (int64_t n = m->segments * vectors * part / parts; n < m->segments * vectors * (part + 1) / parts; n++) {
+        const int64_t segment = n / vectors, kb = n % vectors, first = kb / 2 * 2, nv = least(2, vectors - first);
+        const int64_t count = least(VL, K - kb * VL);
+        real *to = (real *)m->turned + ((segment * vectors + first) * depth + kb - first) * VL;
+        for (int64_t ub = 0; ub < blocks_of(m->units); ub++)
+            for (int64_t g = 0; g < m->gates; g++) {
+                int64_t stride;
+                const real *from = packed_row(m, (void *)work, ub, g, &stride) + (segment * K + kb * VL) * stride;
+                const int64_t units = least(VL, m->units - ub * VL);
+                V rows[VL];
+                for (int64_t k = 0; k < VL; k++) rows[k] = k < count ? v_load(from + k * stride) : v_set(0);
+                v_turn(rows);
+                for (int64_t j = 0; j < units; j++, to += nv * VL) v_store(to, rows[j]);
+            }
+    }
+}

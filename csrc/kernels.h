@@ -1,0 +1,43 @@
+/* kernels.h: assembles one instance (one dtype on one instruction set) and its table. */
+#include "frame.h"
+#include "real.h"
+#include "gemm.h"
+#include "batch.h"
+#include "losses.h"
+#include "optimizers.h"
+#include "cells/elman.h"
+#include "cells/gru.h"
+#include "cells/lstm.h"
+
+#define CELL elman
+#include "scan.h"
+#undef CELL
+#define CELL gru
+#include "scan.h"
+#undef CELL
+#define CELL lstm
+#include "scan.h"
+#undef CELL
+#include "cells/mlp.h"
+
+/* out = function(in), the vector functions by themselves, for their tests: tanh, sigmoid, exp */
+static void NAME(apply)(int function, const void *in, void *out, int64_t n) {
+    for (int64_t i = 0; i < n; i += VL) {
+        const int64_t part = least(VL, n - i);
+        const V x = v_load_part((const real *)in + i, part);
+        v_store_part((real *)out + i, function == 0 ? v_tanh(x) : function == 1 ? v_sigmoid(x) : v_exp(x), part);
+    }
+}
+#define CELL_ROW(c) { c##_GATES, c##_STATES, c##_SAVED, c##_SPLIT, NAME(c##_scan_forward), NAME(c##_scan_backward), NAME(c##_scan_finish) },
+extern const kernels NAME(kernels);
+const kernels NAME(kernels) = {
+    .lanes = VL, .bytes = sizeof(real),
+    .cell = {
+#include "cells/all.h"
+    },
+    .pack = NAME(pack), .unpack = NAME(unpack), .turn = NAME(turn),
+    .gather = NAME(gather), .scatter = NAME(scatter), .load_state = NAME(load_state), .store_state = NAME(store_state),
+    .copy_rows = NAME(copy_rows), .zero_rows = NAME(zero_rows),
+    .forward = NAME(forward), .backward = NAME(backward), .collect = NAME(collect), .collect_bias = NAME(collect_bias),
+    .loss = NAME(loss), .weight = NAME(weight), .norm2 = NAME(norm2), .optimise = NAME(optimise), .apply = NAME(apply),
+};

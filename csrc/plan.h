@@ -1,0 +1,33 @@
+/* plan.h: the prepared object that plan.c makes and run.c runs.  It lies at the head of its arena. */
+#ifndef BPTT_PLAN_H
+#define BPTT_PLAN_H
+#include "bptt.h"
+#include "frame.h"
+
+enum { NORM_SLICE = 4096 };                    /* reals of the working vector that one partial norm covers */
+
+struct bptt_plan {
+    const kernels *k;
+    const cell_kernels *cell;
+    const char *isa;
+    int loss, every, input_gradient, threads, directions;
+    int64_t layers, head_layers, I, H, O, depth, batch, steps;   /* batch, steps: capacity */
+    int64_t B, T;                              /* sizes that the fields are laid out for */
+    int64_t flat_size, work_size, state_size;
+    char *arena;
+    size_t bytes, fixed;                       /* of the arena; of its part that the batch does not change */
+    frame layer[2 * BPTT_MAX_LAYERS];          /* [l * directions + d] */
+    dense inner[2 * BPTT_MAX_LAYERS][BPTT_MAX_DEPTH];
+    dense head[BPTT_MAX_DEPTH + 1];
+    field x, dx;                               /* (T, B, I) */
+    field last[2];                             /* (B, H) last state a direction, where rows end at different steps */
+    field value[BPTT_MAX_DEPTH + 1];           /* g's layers: (T or 1, B, width); the last holds y, then dy */
+    field slope[BPTT_MAX_DEPTH];               /* gradients of the pre-activations of g's hidden layers */
+    void *work, *grad, *slots;                 /* (work_size), (work_size), (2, work_size) reals */
+    double *norms, *row_loss;                  /* (slices), (B) */
+    int64_t *row, *living;                     /* (B), (T+1) */
+};
+
+int64_t norm_slices(const bptt_plan *);
+void lay_out(bptt_plan *, int64_t B, int64_t T);   /* fields for a batch of these sizes, within capacity */
+#endif

@@ -1,0 +1,105 @@
+/* real.h: the words that kernels are written in.  One instance = one dtype on one instruction set; the instance file sets
+   REAL_BITS (32 or 64), VBYTES (bytes of a vector), TILE (accumulators of the micro-kernel) and SUFFIX. */
+#include <string.h>
+#if VBYTES == 64
+#include <immintrin.h>
+#define X86(op, type) _mm512_##op##_##type
+#elif VBYTES == 32
+#include <immintrin.h>
+#define X86(op, type) _mm256_##op##_##type
+#elif defined(__SSE2__)
+#include <emmintrin.h>
+#define X86(op, type) _mm_##op##_##type
+#endif
+
+#define CAT_(a, b) a##b
+#define CAT(a, b) CAT_(a, b)
+#define NAME(f) CAT(CAT(f, _), SUFFIX)                    /* collect -> collect_f32_avx2 */
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+#if REAL_BITS == 64
+typedef double real;
+typedef int64_t ireal;
+#define PACKED pd
+#else
+typedef float real;
+typedef int32_t ireal;
+#define PACKED ps
+#endif
+typedef real V __attribute__((vector_size(VBYTES)));
+typedef ireal VI __attribute__((vector_size(VBYTES)));
+enum { VL = VBYTES / sizeof(real) };                      /* lanes of a vector */
+
+INLINE V v_set(real a) { return a - (V){0}; }
+INLINE V v_load(const real *p) { V v; memcpy(&v, p, sizeof v); return v; }
+INLINE void v_store(real *p, V v) { memcpy(p, &v, sizeof v); }
+INLINE V v_select(VI mask, V a, V b) { return (V)((mask & (VI)a) | (~mask & (VI)b)); }
+
+/* a > b ? a : b and a < b ? a : b; b where either is NaN */
+#ifdef X86
+INLINE V v_max(V a, V b) { return CAT(X86(max, ), PACKED)(a, b); }
+INLINE V v_min(V a, V b) { return CAT(X86(min, ), PACKED)(a, b); }
+#else
+INLINE V v_max(V a, V b) { return v_select(a > b, a, b); }
+INLINE V v_min(V a, V b) { return v_select(a < b, a, b); }
+#endif
+
+/* A row of p with n <= VL reals in it, the other lanes zero; and the n lanes of v back into such a row. */
+INLINE V v_load_part(const real *p, int64_t n) { V v = {0}; memcpy(&v, p, (size_t)n * sizeof(real)); return v; }
+INLINE void v_store_part(real *p, V v, int64_t n) { memcpy(p, &v, (size_t)n * sizeof(real)); }
+INLINE real v_sum(V v) { real s = 0; for (int i = 0; i < VL; i++) s += v[i]; return s; }
+
+/* x = n ln2 + r with |r| <= ln2 / 2:  e^x = 2^n e^r.  Gives 2^n and e^r - 1 (by r + r^2 q(r), q a polynomial: minimax for
+   float, Taylor for double). */
+INLINE void v_exp_parts(V x, V *power, V *expm1) {
+#if REAL_BITS == 64
+    const real magic = 6755399441055744.0, ln2_hi = 6.93147180369123816490e-01, ln2_lo = 1.90821492927058770002e-10;
+    static const real q[] = { 1 / 6227020800.0, 1 / 479001600.0, 1 / 39916800.0, 1 / 3628800.0, 1 / 362880.0, 1 / 40320.0,
+                              1 / 5040.0, 1 / 720.0, 1 / 120.0, 1 / 24.0, 1 / 6.0, 0.5 };
+    enum { BIAS = 1023, MANTISSA = 52 };
+#else
+    const real magic = 12582912.0f, ln2_hi = 0.693359375f, ln2_lo = -2.12194440e-4f;
+    static const real q[] = { 1.9840874e-4f, 1.3933169e-3f, 8.3333109e-3f, 4.1666552e-2f, 1.6666667e-1f, 0.5f };
+    enum { BIAS = 127, MANTISSA = 23 };
+#endif
+    V shifted = x * (real)1.4426950408889634 + magic, n = shifted - magic, r = (x - n * ln2_hi) - n * ln2_lo;
+    V p = v_set(q[0]);
+    UNROLL for (unsigned k = 1; k < sizeof q / sizeof *q; k++) p = p * r + q[k];
+    *expm1 = r * r * p + r;
+    *power = (V)(((VI)shifted + BIAS) << MANTISSA);      /* the low bits of `shifted` hold n */
+}
+INLINE V v_exp(V x) {
+    V power, p;
+    const real limit = REAL_BITS == 64 ? 708 : 87;
+    v_exp_parts(v_min(v_set(limit), v_max(v_set(-limit), x)), &power, &p);
+    return power * p + power;
+}
+INLINE V v_sigmoid(V x) { return 1 / (1 + v_exp(-x)); }
+/* tanh |x| = m / (m + 2) with m = e^(2|x|) - 1: no cancellation at either end */
+INLINE V v_tanh(V x) {
+    const VI sign = (VI)v_set((real)-0.0);
+    V power, p, a = v_min(v_set(REAL_BITS == 64 ? 20 : 10), (V)((VI)x & ~sign));
+    v_exp_parts(a + a, &power, &p);
+    V m = power * p + (power - 1);
+    return (V)((VI)(m / (m + 2)) | ((VI)x & sign));
+}
+
+/* The nonlinearities, and their derivatives from their own values. */
+enum { ACT_TANH, ACT_RELU, ACT_SIGMOID, ACT_LINEAR };
+INLINE V v_act(int act, V z) {
+    switch (act) {
+    case ACT_TANH: return v_tanh(z);
+    case ACT_RELU: return v_max(v_set(0), z);
+    case ACT_SIGMOID: return v_sigmoid(z);
+    default: return z;
+    }
+}
+INLINE V v_dact(int act, V a) {
+    switch (act) {
+    case ACT_TANH: return 1 - a * a;
+    case ACT_RELU: return v_select(a > 0, v_set(1), v_set(0));
+    case ACT_SIGMOID: return a * (1 - a);
+    default: return v_set(1);
+    }
+}

@@ -1,0 +1,636 @@
+/* run.c: batches, phases, who does which rows or tiles.  The only caller of threads; no arithmetic on data.
+
+   phase A, by rows:    gather, project, scan forward, readout, loss, back through g, scan backward
+   phase B, by tiles:   collect the weight gradients over all rows
+   phase C, by slices:  norm, update, then the packed copies for the way back
+   A run of one thread collects each block of steps as soon as its gradient is there, while it is in the cache; the blocks
+   and their order are the same for any number of threads. */
+#include "plan.h"
+#include "threads.h"
+#include <math.h>
+#include <stdatomic.h>
+#include <string.h>
+
+enum { BLOCK_BYTES = 384 << 10 };              /* of activations that a block of steps may touch: it should stay in the L2 cache */
+static const double POLL_WORK = 2e7;           /* multiply-adds between two looks at the caller's poll: some milliseconds */
+
+typedef struct {
+    bptt_plan *p;
+    const bptt_data *data;
+    const int64_t *order;
+    int64_t n, done;                           /* sequences in order; finished batches or patterns */
+    bptt_hyper *hyper;
+    double *loss;
+    bptt_poll poll;
+    void *context;
+    double unpolled;                           /* multiply-adds since the last poll */
+    bptt_status status;
+    atomic_int stop;
+    update update;
+    void *dx, *dstate;                         /* wanted by loss_grad, or NULL */
+    int every;                                 /* predict: what g reads */
+    void *y, *state;                           /* predict: outputs */
+    double loss_sum, weight_sum;               /* evaluate */
+    int64_t k, lead;                           /* slide */
+    source source;
+    loss_desc loss_desc;
+} run;
+
+static void ask(run *r, double work) {
+    r->unpolled += work;
+    if (r->unpolled < POLL_WORK || !r->poll) return;
+    r->unpolled = 0;
+    if (!atomic_load_explicit(&r->stop, memory_order_relaxed) && r->poll(r->context, r->done)) {
+        r->status = BPTT_INTERRUPTED;
+        atomic_store_explicit(&r->stop, 1, memory_order_relaxed);
+    }
+}
+static int stopped(const run *r) { return atomic_load_explicit(&r->stop, memory_order_relaxed); }
+
+/* A layer direction's input: the data, or both directions of the layer below (segments of its columns). */
+static int inputs_of(const bptt_plan *p, int64_t n, field in[2]) {
+    if (n < p->directions) return in[0] = p->x, 1;
+    for (int d = 0; d < p->directions; d++) {
+        const frame *below = &p->layer[n / p->directions * p->directions - p->directions + d];
+        in[d] = below->s;
+        in[d].p = (char *)below->s.p + !below->reverse * below->s.step * p->k->bytes;
+    }
+    return p->directions;
+}
+/* What g reads: the state after every step, or the last one. */
+static void readout_of(const bptt_plan *p, int every, field in[2]) {
+    for (int d = 0; d < p->directions; d++) {
+        const frame *f = &p->layer[(p->layers - 1) * p->directions + d];
+        in[d] = p->last[d];
+        if (every) in[d] = f->s, in[d].p = (char *)f->s.p + !f->reverse * f->s.step * p->k->bytes;
+    }
+}
+static field previous_state(const bptt_plan *p, const frame *f) {
+    field s = f->s;
+    s.p = (char *)s.p + f->reverse * s.step * p->k->bytes;
+    return s;
+}
+
+/* Steps whose activations fit the cache together; a matter of the problem, not of the threads. */
+static int64_t block_steps(const bptt_plan *p, int64_t T) {
+    const frame *f = &p->layer[0];
+    const int64_t a_step = (p->x.step + f->z.step * (1 + p->cell->split) + f->s.step + f->saved.step) * p->k->bytes;
+    const int64_t steps = BLOCK_BYTES / a_step;
+    return steps < 1 ? 1 : steps > T ? T : steps;
+}
+static double step_work(const bptt_plan *p) { return (double)p->work_size * (double)p->B; }
+
+/* Blocks of steps in the order of time (of the layer), or against it. */
+static int next_block(const bptt_plan *p, const frame *f, int backward, int64_t number, span *at) {
+    const int64_t size = block_steps(p, p->T), count = (p->T + size - 1) / size;
+    if (number >= count) return 0;
+    const int64_t i = (f->reverse ^ backward) ? count - 1 - number : number;
+    at->t0 = i * size, at->t1 = (i + 1) * size < p->T ? (i + 1) * size : p->T;
+    return 1;
+}
+
+/* -- phase A -- */
+
+/* h, or c: the q-th kind of state in a field of S*H columns */
+static field state_kind(const bptt_plan *p, const frame *f, const field *s, int q) {
+    field kind = *s;
+    kind.p = (char *)s->p + q * (s->step / f->states) * p->k->bytes;
+    return kind;
+}
+/* One field of states (S*H columns) of a layer direction into the caller's rows. */
+static void give_states(const run *r, int64_t n, const field *s, int64_t t, span rows, void *out) {
+    const bptt_plan *p = r->p;
+    const frame *f = &p->layer[n];
+    for (int q = 0; q < f->states; q++) {
+        const field kind = state_kind(p, f, s, q);
+        p->k->store_state(&r->source, p->state_size, (n * f->states + q) * p->H, p->H, &kind, t, &rows, out);
+    }
+}
+static void set_states(run *r, span at) {      /* chunk 0; in reverse, the chunk after each row's last step */
+    const bptt_plan *p = r->p;
+    for (int64_t n = 0; n < p->layers * p->directions; n++) {
+        const frame *f = &p->layer[n];
+        for (int q = 0; q < f->states; q++) {
+            const field s = state_kind(p, f, &f->s, q);
+            const int64_t at_state = (n * f->states + q) * p->H;
+            if (!f->reverse) p->k->load_state(&r->source, p->state_size, at_state, p->H, &s, 0, &at);
+            else for (int64_t b = at.r0; b < at.r1; b++) {
+                const span one = { .r0 = b, .r1 = b + 1 };
+                p->k->load_state(&r->source, p->state_size, at_state, p->H, &s, r->source.length[r->source.row[b]], &one);
+            }
+        }
+    }
+}
+static void layers_forward(run *r, span at) {
+    const bptt_plan *p = r->p;
+    const int main_thread = at.r0 == 0;
+    for (int64_t n = 0; n < p->layers * p->directions; n++) {
+        const frame *f = &p->layer[n];
+        field in[2];
+        const int segments = inputs_of(p, n, in);
+        for (int64_t i = 0; next_block(p, f, 0, i, &at) && !stopped(r); i++) {
+            for (int g = 0; g < segments; g++)
+                p->k->forward(&f->ih, p->work, g ? NULL : &f->b_ih, g, 3, &in[g], g ? &f->z : NULL, &f->z, &at);
+            p->cell->forward(f, &at);
+            if (main_thread) ask(r, step_work(p) * (double)(at.t1 - at.t0));
+        }
+    }
+}
+static span readout_span(const bptt_plan *p, int every, span at) {
+    if (every) return at.t0 = 0, at.t1 = p->T, at;
+    return (span){ .t0 = 0, .t1 = 1, .r0 = at.r0, .r1 = at.r1, .single = at.single ? 2 : 0 };
+}
+/* Copy the states after the last step of the rows that end within this run of T steps. */
+static void take_last(run *r, span at) {
+    const bptt_plan *p = r->p;
+    for (int d = 0; d < p->directions; d++) {
+        const frame *f = &p->layer[(p->layers - 1) * p->directions + d];
+        for (int64_t b = at.r0; b < at.r1; b++) {
+            const int64_t steps = r->source.length[r->source.row[b]] - r->source.first;
+            if (steps > 0 && steps <= p->T) p->k->copy_rows(&f->s, f->reverse ? 0 : steps, &p->last[d], 0, b, b + 1);
+        }
+    }
+}
+static void head_forward(const bptt_plan *p, int every, span at) {
+    field in[2];
+    readout_of(p, every, in);
+    const span to = readout_span(p, every, at);
+    for (int64_t l = 0; l < p->head_layers; l++) {
+        const dense *g = &p->head[l];
+        const int segments = l ? 1 : p->directions;
+        for (int s = 0; s < segments; s++)
+            p->k->forward(&g->w, p->work, s ? NULL : &g->b, s, s + 1 < segments ? 3 : g->act, l ? &p->value[l - 1] : &in[s],
+                          s ? &p->value[l] : NULL, &p->value[l], &to);
+    }
+}
+/* From dy, which the loss left in place of y, to dLoss/dh: into dy of the top layers, or (last) their carried ds. */
+static void head_backward(const bptt_plan *p, span at) {
+    const span to = readout_span(p, p->every, at);
+    for (int64_t l = p->head_layers - 1; l >= 0; l--) {
+        const field *dz = l + 1 < p->head_layers ? &p->slope[l] : &p->value[l];
+        if (l) p->k->backward(&p->head[l].w, 0, dz, &p->slope[l - 1], 0, p->head[l - 1].act, &p->value[l - 1], &to);
+        else for (int d = 0; d < p->directions; d++) {
+            const frame *f = &p->layer[(p->layers - 1) * p->directions + d];
+            p->k->backward(&p->head[0].w, d, dz, p->every ? &f->dy : &f->ds, 0, 3, NULL, &to);
+        }
+    }
+}
+static void clear_carried(const bptt_plan *p, span at) {
+    for (int64_t n = 0; n < p->layers * p->directions; n++) p->k->zero_rows(&p->layer[n].ds, 0, at.r0, at.r1);
+}
+
+/* Weight gradients of one block of steps of one layer direction. */
+static void collect_layer(const bptt_plan *p, int64_t n, int add, const span *at, int64_t part, int64_t parts) {
+    const frame *f = &p->layer[n];
+    field in[2];
+    const field h_prev = previous_state(p, f);
+    const int segments = inputs_of(p, n, in);
+    for (int g = 0; g < segments; g++) p->k->collect(&f->ih, g, &in[g], &f->z, p->grad, add, at, part, parts);
+    p->k->collect(&f->hh, 0, &h_prev, &f->dzr, p->grad, add, at, part, parts);
+    p->k->collect_bias(&f->b_ih, p->cell->split ? NULL : &f->b_hh, &f->z, p->grad, add, at, part, parts);
+    if (p->cell->split) p->k->collect_bias(&f->b_hh, NULL, &f->dzr, p->grad, add, at, part, parts);
+    for (int64_t i = 0; i < f->depth; i++) {
+        p->k->collect(&f->inner[i].w, 0, &f->a[i], &f->da[i], p->grad, add, at, part, parts);
+        p->k->collect_bias(&f->inner[i].b, NULL, &f->da[i], p->grad, add, at, part, parts);
+    }
+}
+static void collect_head(const bptt_plan *p, span all, int64_t part, int64_t parts) {
+    field in[2];
+    readout_of(p, p->every, in);
+    const span at = readout_span(p, p->every, all);
+    for (int64_t l = 0; l < p->head_layers; l++) {
+        const dense *g = &p->head[l];
+        const field *dz = l + 1 < p->head_layers ? &p->slope[l] : &p->value[l];
+        for (int s = 0; s < (l ? 1 : p->directions); s++)
+            p->k->collect(&g->w, s, l ? &p->value[l - 1] : &in[s], dz, p->grad, 0, &at, part, parts);
+        p->k->collect_bias(&g->b, NULL, dz, p->grad, 0, &at, part, parts);
+    }
+}
+/* collect: 1 when this thread is alone, so that it may collect a block as soon as it is there. */
+static void layers_backward(run *r, span at, int collect) {
+    const bptt_plan *p = r->p;
+    const int main_thread = at.r0 == 0;
+    for (int64_t n = p->layers * p->directions - 1; n >= 0; n--) {
+        const frame *f = &p->layer[n];
+        for (int64_t i = 0; next_block(p, f, 1, i, &at) && !stopped(r); i++) {
+            p->cell->backward(f, &at);
+            if (n >= p->directions)
+                for (int d = 0; d < p->directions; d++) {
+                    const int64_t below = n / p->directions * p->directions - p->directions + d;
+                    p->k->backward(&f->ih, d, &f->z, &p->layer[below].dy, (n + 1) % p->directions != 0, 3, NULL, &at);
+                }
+            else if (p->input_gradient) p->k->backward(&f->ih, 0, &f->z, &p->dx, n + 1 < p->directions, 3, NULL, &at);
+            if (collect) collect_layer(p, n, i > 0, &at, 0, 1);
+            if (main_thread) ask(r, step_work(p) * (double)(at.t1 - at.t0) * (1 + collect));
+        }
+        if (r->dstate) p->cell->finish(f, &at);
+    }
+}
+
+/* -- phase B -- */
+
+static void collect_all(run *r, span at, int rank, int size) {
+    const bptt_plan *p = r->p;
+    if (size > 1)
+        for (int64_t n = p->layers * p->directions - 1; n >= 0; n--)
+            for (int64_t i = 0; next_block(p, &p->layer[n], 1, i, &at) && !stopped(r); i++) {
+                collect_layer(p, n, i > 0, &at, rank, size);
+                if (rank == 0) ask(r, step_work(p) * (double)(at.t1 - at.t0) / size);
+            }
+    at.t0 = 0, at.t1 = p->T;
+    collect_head(p, at, rank, size);
+}
+
+/* -- phase C -- */
+
+static void turn_all(const bptt_plan *p, int rank, int size) {
+    for (int64_t n = 0; n < p->layers * p->directions; n++) {
+        const frame *f = &p->layer[n];
+        p->k->turn(&f->hh, p->work, rank, size);
+        if (f->ih.turned) p->k->turn(&f->ih, p->work, rank, size);
+        for (int64_t i = 0; i < f->depth; i++) p->k->turn(&f->inner[i].w, p->work, rank, size);
+    }
+    for (int64_t l = 0; l < p->head_layers; l++) p->k->turn(&p->head[l].w, p->work, rank, size);
+}
+static void partial_norms(const bptt_plan *p, int rank, int size) {
+    const int64_t slices = norm_slices(p);
+    for (int64_t i = slices * rank / size; i < slices * (rank + 1) / size; i++)
+        p->norms[i] = p->k->norm2(p->grad, i * NORM_SLICE, (i + 1) * NORM_SLICE < p->work_size ? (i + 1) * NORM_SLICE : p->work_size);
+}
+static double total_norm(const bptt_plan *p) {
+    double sum = 0;
+    for (int64_t i = 0; i < norm_slices(p); i++) sum += p->norms[i];
+    return sqrt(sum);
+}
+/* The numbers of the next update. */
+static void prepare_update(run *r, double norm) {
+    const bptt_hyper *h = r->hyper;
+    r->update.scale = h->clip_norm > 0 && norm > h->clip_norm ? h->clip_norm / norm : 1;
+    r->hyper->step++;
+    r->update.correct1 = 1 - pow(h->beta1, (double)h->step), r->update.correct2 = 1 - pow(h->beta2, (double)h->step);
+}
+static void update_slice(const run *r, int rank, int size) {
+    const bptt_plan *p = r->p;
+    const int64_t vectors = p->work_size / p->k->lanes;
+    p->k->optimise(&r->update, p->work, p->grad, p->slots, p->work_size, vectors * rank / size * p->k->lanes,
+                   vectors * (rank + 1) / size * p->k->lanes);
+}
+
+/* Between the flat vectors of the caller and the packed ones of the arena. */
+static void each_block(const bptt_plan *p, void (*move)(const matrix *, const void *, void *), const void *from, void *to) {
+    for (int64_t n = 0; n < p->layers * p->directions; n++) {
+        const frame *f = &p->layer[n];
+        move(&f->ih, from, to), move(&f->hh, from, to), move(&f->b_ih, from, to), move(&f->b_hh, from, to);
+        for (int64_t i = 0; i < f->depth; i++) move(&f->inner[i].w, from, to), move(&f->inner[i].b, from, to);
+    }
+    for (int64_t l = 0; l < p->head_layers; l++) move(&p->head[l].w, from, to), move(&p->head[l].b, from, to);
+}
+static void move_slots(const bptt_plan *p, const char *optimizer, void *flat, int into_arena) {
+    for (int i = 0; i < bptt_slots(optimizer); i++) {
+        char *theirs = (char *)flat + i * p->flat_size * p->k->bytes, *ours = (char *)p->slots + i * p->work_size * p->k->bytes;
+        if (into_arena) each_block(p, p->k->pack, theirs, ours);
+        else each_block(p, p->k->unpack, ours, theirs);
+    }
+}
+
+/* -- batches -- */
+
+/* By decreasing length; a batch of equal lengths stays as it is. */
+static void sort_rows(const int64_t *length, int64_t *row, int64_t B) {
+    for (int64_t gap = B / 2; gap > 0; gap /= 2)
+        for (int64_t i = gap; i < B; i++) {
+            const int64_t moved = row[i];
+            int64_t j = i;
+            for (; j >= gap && length[row[j - gap]] < length[moved]; j -= gap) row[j] = row[j - gap];
+            row[j] = moved;
+        }
+}
+static void count_living(bptt_plan *p, const source *s, int64_t T) {
+    int64_t b = p->B;
+    for (int64_t t = 0; t <= T; t++) {
+        while (b > 0 && s->length[s->row[b - 1]] - s->first <= t) b--;
+        p->living[t] = t < T ? b : 0;
+    }
+}
+/* Rows of the batch order[from ..], their order, the layout.  Gives the number of rows; 0: the batch does not fit. */
+static int64_t begin_batch(run *r, int64_t from) {
+    bptt_plan *p = r->p;
+    const bptt_data *d = r->data;
+    const int64_t B = r->n - from < p->batch ? r->n - from : p->batch;
+    r->source = (source){ d->values, d->targets, d->weight, d->state, d->classes, d->offset, d->length, d->target_offset, p->row, 0 };
+    for (int64_t b = 0; b < B; b++) p->row[b] = r->order[from + b];
+    sort_rows(d->length, p->row, B);
+    return B;
+}
+static int fits(run *r, int64_t B) {
+    bptt_plan *p = r->p;
+    const int64_t T = r->data->length[p->row[0]];
+    if (T < 1 || T > p->steps || r->data->length[p->row[B - 1]] < 1) {
+        r->status = BPTT_CAPACITY;
+        atomic_store(&r->stop, 1);
+        return 0;
+    }
+    lay_out(p, B, T);
+    count_living(p, &r->source, T);
+    return 1;
+}
+/* Sum of the weights of all target rows of the batch. */
+static double batch_weight(const run *r) {
+    const bptt_plan *p = r->p;
+    double sum = 0;
+    for (int64_t b = 0; b < p->B; b++) {
+        const int64_t i = r->source.row[b], rows = p->every ? r->source.length[i] : 1;
+        if (!r->source.weight) sum += (double)rows;
+        else for (int64_t t = 0; t < rows; t++) sum += p->k->weight(r->source.weight, r->source.target_offset[i] + t);
+    }
+    return sum;
+}
+static span all_rows(const bptt_plan *p) {
+    return (span){ .t0 = 0, .t1 = p->T, .r0 = 0, .r1 = p->B, .living = p->living, .single = p->B == 1 };
+}
+/* The rows of one thread, in fours where there are enough, so that tiles stay high. */
+static span rows_of(const bptt_plan *p, int rank, int size) {
+    const int64_t unit = p->B >= 4 * size ? 4 : 1, units = (p->B + unit - 1) / unit;
+    span at = all_rows(p);
+    at.r0 = units * rank / size * unit, at.r1 = units * (rank + 1) / size * unit;
+    if (at.r1 > p->B) at.r1 = p->B;
+    return at;
+}
+static double total_loss(const bptt_plan *p) {
+    double sum = 0;
+    for (int64_t b = 0; b < p->B; b++) sum += p->row_loss[b];
+    return sum;
+}
+static void batch_forward(run *r, span at) {
+    const bptt_plan *p = r->p;
+    set_states(r, at);
+    p->k->gather(&r->source, p->I, &p->x, &at);
+    layers_forward(r, at);
+    if (!p->every) take_last(r, at);
+    head_forward(p, p->every, at);
+}
+static void phase_a(run *r, int rank, int size) {
+    const bptt_plan *p = r->p;
+    const span at = rows_of(p, rank, size), to = readout_span(p, p->every, at);
+    if (at.r1 <= at.r0) return;
+    batch_forward(r, at);
+    memset(p->row_loss + at.r0, 0, (size_t)(at.r1 - at.r0) * sizeof *p->row_loss);
+    p->k->loss(&r->loss_desc, &r->source, p->O, &p->value[p->head_layers - 1], &to, p->row_loss, 1);
+    clear_carried(p, at);
+    head_backward(p, at);
+    layers_backward(r, at, size == 1);
+    if (r->dx) p->k->scatter(&r->source, p->I, &p->dx, &at, -1, r->dx);
+}
+
+static void train(void *context, team *team, int rank, int size) {
+    run *r = context;
+    bptt_plan *p = r->p;
+    for (int64_t from = 0; from < r->n; from += p->batch) {
+        if (rank == 0) {
+            const int64_t B = begin_batch(r, from);
+            if (fits(r, B)) {
+                const double weight = batch_weight(r);
+                r->loss_desc = (loss_desc){ p->loss, p->every, 0, weight > 0 ? 1 / weight : 0 };
+            }
+        }
+        team_barrier(team);
+        if (!stopped(r)) phase_a(r, rank, size);
+        team_barrier(team);
+        if (!stopped(r)) collect_all(r, all_rows(p), rank, size);
+        team_barrier(team);
+        if (stopped(r)) return;
+        partial_norms(p, rank, size);
+        team_barrier(team);
+        const double norm = total_norm(p), loss = total_loss(p) * r->loss_desc.scale;
+        if (rank == 0) r->loss[r->done] = loss;
+        if (!isfinite(norm) || !isfinite(loss)) {
+            if (rank == 0) r->status = BPTT_DIVERGED;
+            return;
+        }
+        if (!r->hyper) return;                 /* loss_grad: one batch, no update */
+        if (rank == 0) prepare_update(r, norm);
+        team_barrier(team);
+        update_slice(r, rank, size);
+        team_barrier(team);
+        turn_all(p, rank, size);
+        if (rank == 0) r->done++;
+    }
+}
+
+static void start(run *r, const void *params) {
+    each_block(r->p, r->p->k->pack, params, r->p->work);
+    turn_all(r->p, 0, 1);
+}
+static const struct { const char *name; int slots; } optimizers[] = { { "sgd", 1 }, { "adam", 2 } };
+static int find_optimizer(const char *name) {
+    if (!name) return 0;
+    for (int i = 0; i < (int)(sizeof optimizers / sizeof *optimizers); i++) if (!strcmp(optimizers[i].name, name)) return i;
+    return -1;
+}
+int bptt_slots(const char *name) {
+    const int i = find_optimizer(name);
+    return i < 0 ? -1 : optimizers[i].slots;
+}
+
+static bptt_status prepare_training(run *r, const void *params, void *opt_state) {
+    const bptt_hyper *h = r->hyper;
+    const int kind = find_optimizer(h->optimizer);
+    if (kind < 0) return BPTT_BAD_DESC;
+    r->update = (update){ kind, h->nesterov, h->learning_rate, h->momentum, h->weight_decay, h->beta1, h->beta2, h->eps, 1, 1, 1 };
+    start(r, params);
+    move_slots(r->p, h->optimizer, opt_state, 1);
+    return BPTT_OK;
+}
+static void finish_training(run *r, void *params, void *opt_state) {
+    each_block(r->p, r->p->k->unpack, r->p->work, params);
+    move_slots(r->p, r->hyper->optimizer, opt_state, 0);
+}
+
+bptt_status bptt_epoch(bptt_plan *p, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,
+                       const int64_t *order, int64_t n, double *loss, int64_t *done, bptt_poll poll, void *context) {
+    run r = { .p = p, .data = data, .order = order, .n = n, .hyper = hyper, .loss = loss, .poll = poll, .context = context };
+    const bptt_status status = prepare_training(&r, params, opt_state);
+    if (status) return status;
+    team_run(p->threads, train, &r);
+    finish_training(&r, params, opt_state);
+    *done = r.done;
+    return r.status;
+}
+
+bptt_status bptt_loss_grad(bptt_plan *p, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
+                           double *loss, void *grad, void *dx, void *dstate, bptt_poll poll, void *context) {
+    run r = { .p = p, .data = data, .order = order, .n = n, .loss = loss, .poll = poll, .context = context, .dx = dx, .dstate = dstate };
+    if (n > p->batch || (dx && !p->input_gradient)) return BPTT_CAPACITY;
+    start(&r, params);
+    team_run(p->threads, train, &r);
+    if (r.status && r.status != BPTT_DIVERGED) return r.status;
+    each_block(p, p->k->unpack, p->grad, grad);
+    for (int64_t l = 0; dstate && l < p->layers * p->directions; l++) give_states(&r, l, &p->layer[l].ds, 0, all_rows(p), dstate);
+    return r.status;
+}
+
+/* -- prediction and evaluation: forward only, long sequences in blocks of the plan's steps -- */
+
+/* After a block: outputs and states of rows that end in it, the other rows' states to where the next block starts. */
+static void keep_states(run *r, span at) {
+    const bptt_plan *p = r->p;
+    for (int64_t n = 0; n < p->layers * p->directions; n++) {
+        const frame *f = &p->layer[n];
+        for (int64_t b = at.r0; b < at.r1; b++) {
+            const int64_t steps = r->source.length[r->source.row[b]] - r->source.first;
+            const span one = { .r0 = b, .r1 = b + 1 };
+            if (steps > p->T) p->k->copy_rows(&f->s, p->T, &f->s, 0, b, b + 1);
+            else if (steps > 0 && r->state) give_states(r, n, &f->s, f->reverse ? 0 : steps, one, r->state);
+        }
+    }
+}
+static void forward_block(run *r, int rank, int size, int every) {
+    const bptt_plan *p = r->p;
+    span at = rows_of(p, rank, size);
+    const field *y = &p->value[p->head_layers - 1];
+    if (at.r1 <= at.r0) return;
+    if (r->source.first == 0) {
+        set_states(r, at);
+        memset(p->row_loss + at.r0, 0, (size_t)(at.r1 - at.r0) * sizeof *p->row_loss);
+    }
+    p->k->gather(&r->source, p->I, &p->x, &at);
+    layers_forward(r, at);
+    if (every) {
+        head_forward(p, 1, at);
+        if (r->y) p->k->scatter(&r->source, p->O, y, &at, 1, r->y);
+        else p->k->loss(&r->loss_desc, &r->source, p->O, y, &at, p->row_loss, 0);
+    } else take_last(r, at);
+    keep_states(r, at);
+    if (!every && r->source.first + p->T >= r->source.length[r->source.row[0]]) {
+        const span one = readout_span(p, 0, at);
+        head_forward(p, 0, at);
+        if (r->y) p->k->scatter(&r->source, p->O, y, &one, 0, r->y);
+        else p->k->loss(&r->loss_desc, &r->source, p->O, y, &one, p->row_loss, 0);
+    }
+}
+static void forward_only(void *context, team *team, int rank, int size) {
+    run *r = context;
+    bptt_plan *p = r->p;
+    for (int64_t from = 0; from < r->n; from += p->batch) {
+        int64_t longest = 0;
+        if (rank == 0) {
+            const int64_t B = begin_batch(r, from);
+            longest = r->data->length[p->row[0]];
+            if (r->data->length[p->row[B - 1]] < 1 || (longest > p->steps && p->directions > 1)) {
+                r->status = BPTT_CAPACITY;
+                atomic_store(&r->stop, 1);
+            } else lay_out(p, B, longest < p->steps ? longest : p->steps);
+            r->loss_desc = (loss_desc){ p->loss, p->every, 0, 1 };
+        }
+        team_barrier(team);
+        if (stopped(r)) return;
+        longest = r->data->length[p->row[0]];
+        for (int64_t first = 0; first < longest; first += p->T) {
+            if (rank == 0) {
+                r->source.first = first;
+                count_living(p, &r->source, p->T);
+            }
+            team_barrier(team);
+            forward_block(r, rank, size, r->every);
+            team_barrier(team);
+            if (stopped(r)) return;
+        }
+        if (rank == 0 && !r->y) r->loss_sum += total_loss(p), r->weight_sum += batch_weight(r);
+        if (rank == 0) r->done++;
+    }
+}
+bptt_status bptt_predict(bptt_plan *p, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
+                         int every, void *y, void *state, bptt_poll poll, void *context) {
+    run r = { .p = p, .data = data, .order = order, .n = n, .every = every, .y = y, .state = state, .poll = poll, .context = context };
+    if (every && !p->every) return BPTT_CAPACITY;
+    each_block(p, p->k->pack, params, p->work);
+    team_run(p->threads, forward_only, &r);
+    return r.status;
+}
+bptt_status bptt_evaluate(bptt_plan *p, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
+                          double *loss, bptt_poll poll, void *context) {
+    run r = { .p = p, .data = data, .order = order, .n = n, .every = p->every, .poll = poll, .context = context };
+    each_block(p, p->k->pack, params, p->work);
+    team_run(p->threads, forward_only, &r);
+    *loss = r.weight_sum > 0 ? r.loss_sum / r.weight_sum : 0;
+    return r.status;
+}
+
+/* -- the online algorithm: one thread, one row, an update after every pattern -- */
+
+static void context_forward(run *r, span at) {
+    const bptt_plan *p = r->p;
+    for (int64_t n = 0; n < p->layers; n++) {
+        const frame *f = &p->layer[n];
+        field in[2];
+        inputs_of(p, n, in);
+        p->k->forward(&f->ih, p->work, &f->b_ih, 0, 3, &in[0], NULL, &f->z, &at);
+        p->cell->forward(f, &at);
+    }
+}
+static void slide(void *context, team *team, int rank, int size) {
+    run *r = context;
+    bptt_plan *p = r->p;
+    (void)team, (void)rank, (void)size;
+    lay_out(p, 1, r->k);
+    for (int64_t t = 0; t <= r->k; t++) p->living[t] = t < r->k;
+    const span all = all_rows(p), one = readout_span(p, 0, all), first = { 0, 1, 0, 1, p->living, 1 };
+    const field *y = &p->value[p->head_layers - 1];
+    for (int64_t i = 0; i < r->n; i++) {
+        const bptt_data *d = r->data;
+        p->row[0] = r->order[i];
+        r->source = (source){ d->values, d->targets, d->weight, d->state, d->classes, d->offset, d->length, d->target_offset, p->row, 0 };
+        const int64_t patterns = d->length[p->row[0]] - r->k - r->lead + 1;
+        set_states(r, all);
+        for (int64_t t = 0; t < patterns; t++) {
+            r->source.first = t;
+            const double weight = d->weight ? p->k->weight(d->weight, d->target_offset[p->row[0]] + t + r->k - 1 + r->lead) : 1;
+            r->loss_desc = (loss_desc){ p->loss, 0, t + r->k - 1 + r->lead, 1 };
+            p->k->gather(&r->source, p->I, &p->x, &all);
+            if (weight > 0) {
+                context_forward(r, all);
+                p->k->copy_rows(&p->layer[p->layers - 1].s, r->k, &p->last[0], 0, 0, 1);
+                head_forward(p, 0, all);
+                p->row_loss[0] = 0;
+                p->k->loss(&r->loss_desc, &r->source, p->O, y, &one, p->row_loss, 1);
+                clear_carried(p, all);
+                head_backward(p, all);
+                for (int64_t n = p->layers - 1; n >= 0; n--) {
+                    p->cell->backward(&p->layer[n], &all);
+                    if (n) p->k->backward(&p->layer[n].ih, 0, &p->layer[n].z, &p->layer[n - 1].dy, 0, 3, NULL, &all);
+                    collect_layer(p, n, 0, &all, 0, 1);
+                }
+                collect_head(p, all, 0, 1);
+                partial_norms(p, 0, 1);
+                const double norm = total_norm(p);
+                r->loss[r->done] = p->row_loss[0];
+                if (!isfinite(norm) || !isfinite(p->row_loss[0])) {
+                    r->status = BPTT_DIVERGED;
+                    return;
+                }
+                prepare_update(r, norm);
+                update_slice(r, 0, 1);
+                turn_all(p, 0, 1);
+            } else r->loss[r->done] = 0;
+            r->done++;
+            context_forward(r, first);
+            for (int64_t n = 0; n < p->layers; n++)
+                p->k->copy_rows(&p->layer[n].s, 1, &p->layer[n].s, 0, 0, 1);
+            ask(r, 3 * step_work(p) * (double)r->k);
+            if (stopped(r)) return;
+        }
+    }
+}
+bptt_status bptt_slide(bptt_plan *p, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,
+                       const int64_t *order, int64_t n, int64_t k, int64_t lead, double *loss, int64_t *done,
+                       bptt_poll poll, void *context) {
+    run r = { .p = p, .data = data, .order = order, .n = n, .hyper = hyper, .loss = loss, .poll = poll, .context = context,
+              .k = k, .lead = lead };
+    if (p->directions > 1 || p->every || k < 1 || k > p->steps || lead < 0) return BPTT_CAPACITY;
+    const bptt_status status = prepare_training(&r, params, opt_state);
+    if (status) return status;
+    team_run(1, slide, &r);
+    finish_training(&r, params, opt_state);
+    *done = r.done;
+    return r.status;
+}

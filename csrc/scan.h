@@ -1,0 +1,136 @@
+/* scan.h: THE HOT LOOP, shared by every gated cell.  Included once a cell, with CELL set.
+   forward:   zr = h[t-1] W_hh' + b_hh ;  s[t], saved[t] = cell(zx[t], zr, s[t-1])            t upwards
+   backward:  dh[t] = dy[t] + carried + dzr[t+1] W_hh ;  dzx[t], dzr[t], carried = cell'(...)   t downwards
+   (a reverse direction runs both the other way).  The product's tile goes into the cell while it is still in registers. */
+#define C(x) CAT(CAT(CELL, _), x)
+enum { C(G) = C(GATES), C(S) = C(STATES), C(K) = C(SAVED) };
+
+/* The chunks of one step, from its first row on. */
+typedef struct {
+    const real *h_prev, *s_prev, *dzr_next, *dy;
+    real *s, *z, *dzr, *saved, *ds;
+} C(step);
+INLINE C(step) C(at)(const frame *f, int64_t t, int64_t r) {
+    const int64_t back = f->reverse ? -1 : 1;
+    real *s = (real *)f->s.p + r * VL;
+    return (C(step)){
+        .s_prev = s + (t + f->reverse) * f->s.step, .h_prev = s + (t + f->reverse) * f->s.step,
+        .s = s + (t + !f->reverse) * f->s.step,
+        .z = (real *)f->z.p + t * f->z.step + r * VL, .dzr = (real *)f->dzr.p + t * f->dzr.step + r * VL,
+        .dzr_next = (real *)f->dzr.p + (t + back) * f->dzr.step + r * VL,
+        .saved = (real *)f->saved.p + t * f->saved.step + r * VL,
+        .ds = (real *)f->ds.p + r * VL, .dy = f->dy.p ? (real *)f->dy.p + t * f->dy.step + r * VL : NULL,
+    };
+}
+
+/* mr rows by `units` vectors of units, which make G*units vectors of pre-activations. */
+INLINE void C(forward_tile)(const int mr, const int units, const int single, const frame *f, const C(step) *at, int64_t i,
+                            int64_t ub, const real *w, const real *bias) {
+    enum { G = C(G), S = C(S), K = C(K) };
+    V acc[HEIGHT_MAX][PANEL_MAX];
+    UNROLL for (int k = 0; k < mr; k++) UNROLL for (int v = 0; v < units * G; v++) acc[k][v] = v_load(bias + v * VL);
+    if (single) row_product(units * G, f->H, 1, at->h_prev, f->s.block, w, acc);
+    else tile_product(mr, units * G, f->H, 1, at->h_prev + i * VL, VL, f->s.block, w, acc);
+    V zr[HEIGHT_MAX][PANEL_MAX];                         /* a copy in memory: the loop below stays a loop */
+    UNROLL for (int k = 0; k < mr; k++) UNROLL for (int v = 0; v < units * G; v++) zr[k][v] = acc[k][v];
+    const int64_t kind = blocks_of(f->H) * f->s.block;
+    for (int k = 0; k < mr; k++)
+        UNROLL for (int u = 0; u < units; u++) {
+            V zx[G], s_prev[S], s[S], saved[K + 1];
+            const int64_t r = (i + k) * VL, b = ub + u;
+            UNROLL for (int g = 0; g < G; g++) zx[g] = v_load(at->z + (b * G + g) * f->z.block + r);
+            UNROLL for (int q = 0; q < S; q++) s_prev[q] = v_load(at->s_prev + q * kind + b * f->s.block + r);
+            C(forward)(f->act, zx, &zr[k][u * G], s_prev, s, saved);
+            UNROLL for (int q = 0; q < S; q++) v_store(at->s + q * kind + b * f->s.block + r, s[q]);
+            UNROLL for (int q = 0; q < K; q++) v_store(at->saved + (b * K + q) * f->saved.block + r, saved[q]);
+        }
+}
+/* With `next`, rows whose following step exists get its gradient through W_hh; with `last`, that is all (dLoss/ds0). */
+INLINE void C(backward_tile)(const int mr, const int units, const int single, const frame *f, const C(step) *at, int64_t i,
+                             int64_t ub, const real *w, int next, int last) {
+    enum { G = C(G), S = C(S), K = C(K) };
+    V acc[HEIGHT_MAX][PANEL_MAX];
+    UNROLL for (int k = 0; k < mr; k++) UNROLL for (int v = 0; v < units; v++) acc[k][v] = v_set(0);
+    if (next && single) row_product(units, f->H, G, at->dzr_next, f->dzr.block, w, acc);
+    else if (next) tile_product(mr, units, f->H, G, at->dzr_next + i * VL, VL, f->dzr.block, w, acc);
+    V dh[HEIGHT_MAX][PANEL_MAX];
+    UNROLL for (int k = 0; k < mr; k++) UNROLL for (int v = 0; v < units; v++) dh[k][v] = acc[k][v];
+    const int64_t kind = blocks_of(f->H) * f->s.block, kind_ds = blocks_of(f->H) * f->ds.block;
+    for (int k = 0; k < mr; k++)
+        UNROLL for (int u = 0; u < units; u++) {
+            V ds[S], s_prev[S], s[S], saved[K + 1], dzx[G], dzr[G];
+            const int64_t r = (i + k) * VL, b = ub + u;
+            UNROLL for (int q = 0; q < S; q++) ds[q] = v_load(at->ds + q * kind_ds + b * f->ds.block + r);
+            ds[0] += dh[k][u];
+            if (!last) {
+                if (at->dy) ds[0] += v_load(at->dy + b * f->dy.block + r);
+                UNROLL for (int q = 0; q < S; q++) {
+                    s_prev[q] = v_load(at->s_prev + q * kind + b * f->s.block + r);
+                    s[q] = v_load(at->s + q * kind + b * f->s.block + r);
+                }
+                UNROLL for (int q = 0; q < K; q++) saved[q] = v_load(at->saved + (b * K + q) * f->saved.block + r);
+                C(backward)(f->act, saved, s_prev, s, ds, dzx, dzr);
+                UNROLL for (int g = 0; g < G; g++) {
+                    v_store(at->z + (b * G + g) * f->z.block + r, dzx[g]);
+                    if (C(SPLIT)) v_store(at->dzr + (b * G + g) * f->dzr.block + r, dzr[g]);
+                }
+            }
+            UNROLL for (int q = 0; q < S; q++) v_store(at->ds + q * kind_ds + b * f->ds.block + r, ds[q]);
+        }
+}
+
+/* All rows of one step. */
+#define FORWARD_SCAN(h) C(forward_tile)(h, units, 0, f, at, i, ub, w, bias)
+INLINE void C(forward_units)(const int units, const frame *f, const C(step) *at, int64_t rows, int64_t ub, int single) {
+    const real *w = (const real *)f->work + f->hh.work + ub * C(G) * VL * f->H;
+    const real *bias = (const real *)f->work + f->b_hh.work + ub * C(G) * VL;
+    if (single) C(forward_tile)(1, units, 1, f, at, 0, ub, w, bias);
+    else OVER_ROWS(rows, TALL(units * C(G)), FORWARD_SCAN)
+}
+#define BACKWARD_SCAN(h) C(backward_tile)(h, units, 0, f, at, i, ub, w, next, last)
+INLINE void C(backward_units)(const int units, const frame *f, const C(step) *at, int64_t rows, int64_t ub, int single,
+                              int next, int last) {
+    const real *w = (const real *)f->hh.turned + ub * VL * C(G) * f->H;
+    if (single) C(backward_tile)(1, units, 1, f, at, 0, ub, w, next, last);
+    else OVER_ROWS(rows, TALL(units), BACKWARD_SCAN)
+}
+static void C(NAME(backward_rows))(const frame *f, const span *at_, int64_t t, int64_t r0, int64_t r1, int next, int last) {
+    const int64_t blocks = blocks_of(f->H);
+    const C(step) at = C(at)(f, t, r0);
+    if (r1 <= r0) return;
+    for (int64_t ub = 0; ub < blocks; ub += 2)
+        if (blocks - ub >= 2) C(backward_units)(2, f, &at, r1 - r0, ub, at_->single, next, last);
+        else C(backward_units)(1, f, &at, r1 - r0, ub, at_->single, next, last);
+}
+
+/* Steps of the span, in the direction of the layer. */
+static void C(NAME(scan_forward))(const frame *f, const span *at) {
+    enum { UNITS = C(G) == 1 ? 2 : 1 };
+    const int64_t blocks = blocks_of(f->H);
+    for (int64_t n = 0; n < at->t1 - at->t0; n++) {
+        const int64_t t = f->reverse ? at->t1 - 1 - n : at->t0 + n, rows = last_row(at, t) - at->r0;
+        if (rows <= 0) continue;
+        const C(step) here = C(at)(f, t, at->r0);
+        for (int64_t ub = 0; ub < blocks; ub += UNITS)
+            if (UNITS == 1 || blocks - ub == 1) C(forward_units)(1, f, &here, rows, ub, at->single);
+            else C(forward_units)(UNITS, f, &here, rows, ub, at->single);
+    }
+}
+/* The steps backwards.  Rows that begin here (their sequence's last step, in the layer's direction) have no next step. */
+static void C(NAME(scan_backward))(const frame *f, const span *at) {
+    for (int64_t n = 0; n < at->t1 - at->t0; n++) {
+        const int64_t t = f->reverse ? at->t0 + n : at->t1 - 1 - n, rows = last_row(at, t);
+        const int64_t next = f->reverse ? (t > 0 ? rows : at->r0) : most(at->r0, least(rows, at->living[t + 1]));
+        C(NAME(backward_rows))(f, at, t, at->r0, next, 1, 0);
+        C(NAME(backward_rows))(f, at, t, next, rows, 0, 0);
+        if (f->reverse)                                   /* sequences that start here: their way back is done */
+            C(NAME(backward_rows))(f, at, t + 1, most(at->r0, least(at->r1, at->living[t + 1])), rows, 1, 1);
+    }
+}
+/* After the last step backwards: what reaches the initial states. */
+static void C(NAME(scan_finish))(const frame *f, const span *at) {
+    if (!f->reverse) C(NAME(backward_rows))(f, at, -1, at->r0, last_row(at, 0), 1, 1);
+}
+#undef C
+#undef FORWARD_SCAN
+#undef BACKWARD_SCAN

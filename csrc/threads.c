@@ -1,0 +1,148 @@
+/* threads.c: the pool.  Made at the first run that wants it, made anew in a child after fork, joined at exit.  Waiting is a
+   short bounded spin, then sleep, so that idle threads cost nothing and a busy machine is not held up. */
+#define _GNU_SOURCE
+#include "threads.h"
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#define PAUSE() _mm_pause()
+typedef unsigned float_mode;
+static float_mode flush_denormals(void) { unsigned old = _mm_getcsr(); _mm_setcsr(old | 0x8040); return old; }
+static void restore_denormals(float_mode old) { _mm_setcsr(old); }
+#elif defined(__aarch64__)
+#define PAUSE() __asm__ volatile("yield")
+typedef uint64_t float_mode;
+static float_mode flush_denormals(void) {
+    uint64_t old;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(old));
+    __asm__ volatile("msr fpcr, %0" : : "r"(old | (1u << 24)));
+    return old;
+}
+static void restore_denormals(float_mode old) { __asm__ volatile("msr fpcr, %0" : : "r"(old)); }
+#else
+#define PAUSE() (void)0
+typedef int float_mode;
+static float_mode flush_denormals(void) { return 0; }
+static void restore_denormals(float_mode old) { (void)old; }
+#endif
+
+enum { SPINS = 4000 };
+
+struct team {
+    int size;
+    atomic_int arrived, round;
+};
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t wake;                       /* a new job, or a barrier that opens */
+    pthread_t thread[THREADS_MAX];
+    int threads, registered, born;             /* born: the job that new threads have no part in */
+    atomic_int busy, quit;
+    atomic_int job, unfinished;                /* number of the current job; ranks still in it */
+    team team;
+    team_function function;
+    void *context;
+} pool = { .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER };
+
+/* Until *value differs from old: spin a little, then sleep. */
+static void wait_change(atomic_int *value, int old) {
+    for (int i = 0; i < SPINS; i++) {
+        if (atomic_load_explicit(value, memory_order_acquire) != old) return;
+        PAUSE();
+    }
+    pthread_mutex_lock(&pool.lock);
+    while (atomic_load_explicit(value, memory_order_acquire) == old) pthread_cond_wait(&pool.wake, &pool.lock);
+    pthread_mutex_unlock(&pool.lock);
+}
+static void change(atomic_int *value, int by) {
+    pthread_mutex_lock(&pool.lock);
+    atomic_fetch_add_explicit(value, by, memory_order_acq_rel);
+    pthread_cond_broadcast(&pool.wake);
+    pthread_mutex_unlock(&pool.lock);
+}
+
+void team_barrier(team *t) {
+    if (t->size == 1) return;
+    const int round = atomic_load_explicit(&t->round, memory_order_acquire);
+    if (atomic_fetch_add_explicit(&t->arrived, 1, memory_order_acq_rel) == t->size - 1) {
+        atomic_store_explicit(&t->arrived, 0, memory_order_relaxed);
+        change(&t->round, 1);
+    } else wait_change(&t->round, round);
+}
+
+static void take_part(int rank) {
+    const float_mode old = flush_denormals();
+    pool.function(pool.context, &pool.team, rank, pool.team.size);
+    restore_denormals(old);
+}
+static void *worker(void *argument) {
+    const int rank = (int)(intptr_t)argument;
+    int job = pool.born;
+    for (;;) {
+        wait_change(&pool.job, job);
+        job = atomic_load_explicit(&pool.job, memory_order_acquire);
+        if (atomic_load(&pool.quit)) return NULL;
+        if (rank < pool.team.size) {
+            take_part(rank);
+            change(&pool.unfinished, -1);
+        }
+    }
+}
+
+static void stop_pool(void) {
+    if (!pool.threads) return;
+    atomic_store(&pool.quit, 1);
+    change(&pool.job, 1);
+    for (int i = 1; i <= pool.threads; i++) pthread_join(pool.thread[i], NULL);
+    pool.threads = 0;
+}
+__attribute__((destructor)) static void at_exit(void) {
+    if (!atomic_exchange(&pool.busy, 1)) stop_pool();
+}
+/* A child has none of its parent's threads: it starts with an empty pool. */
+static void in_child(void) {
+    pthread_mutex_init(&pool.lock, NULL);
+    pthread_cond_init(&pool.wake, NULL);
+    pool.threads = 0;
+    atomic_store(&pool.busy, 0), atomic_store(&pool.job, 0);
+}
+
+/* Threads for ranks 1 .. size-1; fewer where the system gives no more. */
+static int grow(int size) {
+    if (!pool.registered) pool.registered = !pthread_atfork(NULL, NULL, in_child);
+    pool.born = atomic_load(&pool.job);
+    sigset_t all, old;                         /* signals are the caller's threads' business */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    while (pool.registered && pool.threads < size - 1) {
+        const int rank = pool.threads + 1;
+        if (pthread_create(&pool.thread[rank], NULL, worker, (void *)(intptr_t)rank)) break;
+        pool.threads = rank;
+    }
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return pool.threads + 1 < size ? pool.threads + 1 : size;
+}
+
+void team_run(int wanted, team_function function, void *context) {
+    team alone = { .size = 1 };
+    if (wanted > THREADS_MAX - 1) wanted = THREADS_MAX - 1;
+    if (wanted < 2 || atomic_exchange(&pool.busy, 1)) {
+        const float_mode old = flush_denormals();
+        function(context, &alone, 0, 1);
+        restore_denormals(old);
+        return;
+    }
+    const int size = grow(wanted);
+    pool.function = function, pool.context = context;
+    pool.team.size = size;
+    atomic_store(&pool.team.arrived, 0);
+    atomic_store(&pool.unfinished, size - 1);
+    change(&pool.job, 1);
+    take_part(0);
+    for (int left; (left = atomic_load_explicit(&pool.unfinished, memory_order_acquire)) > 0;) wait_change(&pool.unfinished, left);
+    atomic_store(&pool.busy, 0);
+}
