@@ -26,11 +26,12 @@ INLINE void tile_product(const int mr, const int nv, int64_t units, int64_t gate
     }
 }
 
-/* The same for a single row: four partial sums over k modulo 4, since one sum would wait for the latency of the FMA. */
-INLINE void row_product(const int nv, int64_t units, int64_t gates, const real *a, int64_t block, const real *w,
-                        V acc[][PANEL_MAX]) {
+/* The same for a single row, for `panels` panels of nv vectors that lie `apart` reals from each other: four partial sums over
+   k modulo 4, since one sum would wait for the latency of the FMA. */
+INLINE void row_product(const int nv, const int panels, int64_t apart, int64_t units, int64_t gates, const real *a,
+                        int64_t block, const real *w, V acc[][PANEL_MAX]) {
     V part[4][PANEL_MAX];
-    UNROLL for (int q = 0; q < 4; q++) UNROLL for (int v = 0; v < nv; v++) part[q][v] = v_set(0);
+    UNROLL for (int q = 0; q < 4; q++) UNROLL for (int v = 0; v < nv * panels; v++) part[q][v] = v_set(0);
     for (int64_t u = 0; u < units; u += VL) {
         const int64_t n = least(VL, units - u);
         for (int64_t g = 0; g < gates; g++, a += block) {
@@ -38,13 +39,13 @@ INLINE void row_product(const int nv, int64_t units, int64_t gates, const real *
             for (; j + 4 <= n; j += 4)
                 UNROLL for (int q = 0; q < 4; q++, w += nv * VL) {
                     const V x = v_set(a[j + q]);
-                    UNROLL for (int v = 0; v < nv; v++) part[q][v] += x * v_load(w + v * VL);
+                    UNROLL for (int v = 0; v < nv * panels; v++) part[q][v] += x * v_load(w + v / nv * apart + v % nv * VL);
                 }
             for (; j < n; j++, w += nv * VL)
-                UNROLL for (int v = 0; v < nv; v++) part[0][v] += v_set(a[j]) * v_load(w + v * VL);
+                UNROLL for (int v = 0; v < nv * panels; v++) part[0][v] += v_set(a[j]) * v_load(w + v / nv * apart + v % nv * VL);
         }
     }
-    UNROLL for (int v = 0; v < nv; v++) acc[0][v] += (part[0][v] + part[1][v]) + (part[2][v] + part[3][v]);
+    UNROLL for (int v = 0; v < nv * panels; v++) acc[0][v] += (part[0][v] + part[1][v]) + (part[2][v] + part[3][v]);
 }
 
 /* Walk over n rows in tiles of as many rows as the registers hold: DO(height, first row), height a constant. */
@@ -91,7 +92,7 @@ INLINE void forward_tile(const int mr, const int nv, const int single, int64_t K
             acc[i][v] = bias ? v_load(bias + v * VL) : v_set(0);
             if (add) acc[i][v] += v_load(add + i * ar + v * ab);
         }
-    if (single) row_product(nv, K, 1, x, block, w, acc);
+    if (single) row_product(nv, 1, 0, K, 1, x, block, w, acc);
     else tile_product(mr, nv, K, 1, x, row, block, w, acc);
     UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) v_store(y + i * yr + v * yb, acc[i][v]);
     if (act != ACT_LINEAR)
@@ -151,7 +152,7 @@ INLINE void backward_tile(const int mr, const int nv, const int single, const ma
     V acc[HEIGHT_MAX][PANEL_MAX];
     UNROLL for (int i = 0; i < mr; i++)
         UNROLL for (int v = 0; v < nv; v++) acc[i][v] = add ? v_load(dx + i * xr + v * xb) : v_set(0);
-    if (single) row_product(nv, m->units, m->gates, dz, block, w, acc);
+    if (single) row_product(nv, 1, 0, m->units, m->gates, dz, block, w, acc);
     else tile_product(mr, nv, m->units, m->gates, dz, row, block, w, acc);
     UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) v_store(dx + i * xr + v * xb, acc[i][v]);
     if (a)
@@ -311,16 +312,17 @@ static void NAME(unpack)(const matrix *m, const void *work, void *flat) {
         }
 }
 
-/* rows[i][j] <-> rows[j][i], VL by VL, in log2(VL) rounds of exchanges */
+/* rows[i][j] <-> rows[j][i]: log2(VL) perfect shuffles of the rows' halves */
 INLINE void v_turn(V *rows) {
-    UNROLL for (int d = 1; d < VL; d *= 2) {
-        VI low, high;
-        UNROLL for (int j = 0; j < VL; j++) low[j] = j & d ? j - d + VL : j, high[j] = j & d ? j + VL : j + d;
-        UNROLL for (int i = 0; i < VL; i++)
-            if (!(i & d)) {
-                const V a = rows[i], b = rows[i + d];
-                rows[i] = __builtin_shuffle(a, b, low), rows[i + d] = __builtin_shuffle(a, b, high);
-            }
+    VI low, high;
+    UNROLL for (int j = 0; j < VL; j++) low[j] = j % 2 * VL + j / 2, high[j] = low[j] + VL / 2;
+    UNROLL for (int n = 1; n < VL; n *= 2) {
+        V out[VL];
+        UNROLL for (int i = 0; i < VL / 2; i++) {
+            out[2 * i] = __builtin_shuffle(rows[i], rows[i + VL / 2], low);
+            out[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + VL / 2], high);
+        }
+        UNROLL for (int i = 0; i < VL; i++) rows[i] = out[i];
     }
 }
 /* The packed copy for the way back, from the packed weights. */
@@ -335,6 +337,11 @@ static void NAME(turn)(const matrix *m, const void *work, int64_t part, int64_t 
                 int64_t stride;
                 const real *from = packed_row(m, (void *)work, ub, g, &stride) + (segment * K + kb * VL) * stride;
                 const int64_t units = least(VL, m->units - ub * VL);
+                if (units <= 2) {                        /* a few outputs: not worth the exchanges */
+                    for (int64_t j = 0; j < units; j++, to += nv * VL)
+                        for (int64_t k = 0; k < VL; k++) to[k] = k < count ? from[k * stride + j] : 0;
+                    continue;
+                }
                 V rows[VL];
                 for (int64_t k = 0; k < VL; k++) rows[k] = k < count ? v_load(from + k * stride) : v_set(0);
                 v_turn(rows);

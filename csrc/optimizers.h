@@ -10,11 +10,15 @@ INLINE V v_sqrt(V v) {
 }
 /* Sum of squares of grad[from .. to); not finite if any of them is not. */
 static double NAME(norm2)(const void *grad, int64_t from, int64_t to) {
+    const real *g = (const real *)grad;
     V sum[4] = {0};
-    for (int64_t i = from; i < to; i += VL) {
-        const V g = v_load((const real *)grad + i);
-        sum[i / VL % 4] += g * g;
-    }
+    int64_t i = from;
+    for (; i + 4 * VL <= to; i += 4 * VL)
+        UNROLL for (int q = 0; q < 4; q++) {
+            const V v = v_load(g + i + q * VL);
+            sum[q] += v * v;
+        }
+    for (; i < to; i += VL) sum[0] += v_load(g + i) * v_load(g + i);
     return v_sum((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 /* slots: the optimiser's vectors, `stride` reals apart */

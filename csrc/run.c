@@ -267,7 +267,8 @@ static void prepare_update(run *r, double norm) {
     const bptt_hyper *h = r->hyper;
     r->update.scale = h->clip_norm > 0 && norm > h->clip_norm ? h->clip_norm / norm : 1;
     r->hyper->step++;
-    r->update.correct1 = 1 - pow(h->beta1, (double)h->step), r->update.correct2 = 1 - pow(h->beta2, (double)h->step);
+    if (r->update.beta1 != 0 || r->update.beta2 != 0)
+        r->update.correct1 = 1 - pow(h->beta1, (double)h->step), r->update.correct2 = 1 - pow(h->beta2, (double)h->step);
 }
 static void update_slice(const run *r, int rank, int size) {
     const bptt_plan *p = r->p;

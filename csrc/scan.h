@@ -3,7 +3,7 @@
    backward:  dh[t] = dy[t] + carried + dzr[t+1] W_hh ;  dzx[t], dzr[t], carried = cell'(...)   t downwards
    (a reverse direction runs both the other way).  The product's tile goes into the cell while it is still in registers. */
 #define C(x) CAT(CAT(CELL, _), x)
-enum { C(G) = C(GATES), C(S) = C(STATES), C(K) = C(SAVED) };
+enum { C(G) = C(GATES), C(S) = C(STATES), C(K) = C(SAVED), C(WIDE) = C(GATES) == 1 ? 2 : 1 };   /* WIDE: units a panel, in vectors */
 
 /* The chunks of one step, from its first row on. */
 typedef struct {
@@ -26,10 +26,10 @@ INLINE C(step) C(at)(const frame *f, int64_t t, int64_t r) {
 /* mr rows by `units` vectors of units, which make G*units vectors of pre-activations. */
 INLINE void C(forward_tile)(const int mr, const int units, const int single, const frame *f, const C(step) *at, int64_t i,
                             int64_t ub, const real *w, const real *bias) {
-    enum { G = C(G), S = C(S), K = C(K) };
+    enum { G = C(G), S = C(S), K = C(K), WIDE = C(WIDE) };
     V acc[HEIGHT_MAX][PANEL_MAX];
     UNROLL for (int k = 0; k < mr; k++) UNROLL for (int v = 0; v < units * G; v++) acc[k][v] = v_load(bias + v * VL);
-    if (single) row_product(units * G, f->H, 1, at->h_prev, f->s.block, w, acc);
+    if (single) row_product(least(units, WIDE) * G, units / least(units, WIDE), WIDE * G * VL * f->H, f->H, 1, at->h_prev, f->s.block, w, acc);
     else tile_product(mr, units * G, f->H, 1, at->h_prev + i * VL, VL, f->s.block, w, acc);
     V zr[HEIGHT_MAX][PANEL_MAX];                         /* a copy in memory: the loop below stays a loop */
     UNROLL for (int k = 0; k < mr; k++) UNROLL for (int v = 0; v < units * G; v++) zr[k][v] = acc[k][v];
@@ -51,7 +51,7 @@ INLINE void C(backward_tile)(const int mr, const int units, const int single, co
     enum { G = C(G), S = C(S), K = C(K) };
     V acc[HEIGHT_MAX][PANEL_MAX];
     UNROLL for (int k = 0; k < mr; k++) UNROLL for (int v = 0; v < units; v++) acc[k][v] = v_set(0);
-    if (next && single) row_product(units, f->H, G, at->dzr_next, f->dzr.block, w, acc);
+    if (next && single) row_product(least(units, 2), units / least(units, 2), 2 * G * VL * f->H, f->H, G, at->dzr_next, f->dzr.block, w, acc);
     else if (next) tile_product(mr, units, f->H, G, at->dzr_next + i * VL, VL, f->dzr.block, w, acc);
     V dh[HEIGHT_MAX][PANEL_MAX];
     UNROLL for (int k = 0; k < mr; k++) UNROLL for (int v = 0; v < units; v++) dh[k][v] = acc[k][v];
@@ -79,42 +79,49 @@ INLINE void C(backward_tile)(const int mr, const int units, const int single, co
         }
 }
 
-/* All rows of one step. */
+/* All rows of one step for a group of units.  A single row takes two panels at once, and at every other step the groups in the
+   other order: what was read last is still in the nearest cache. */
+#define IN_GROUPS(blocks, group, turned, DO)                                              \
+    for (int64_t n = 0; n < (blocks); n += (group)) {                                     \
+        const int64_t ub = (turned) ? ((blocks) - 1 - n) / (group) * (group) : n;         \
+        switch (least(group, (blocks) - ub)) {                                            \
+        case 4: DO(4, ub); break;                                                         \
+        case 3: DO(2, ub); DO(1, ub + 2); break;                                          \
+        case 2: DO(2, ub); break;                                                         \
+        case 1: DO(1, ub);                                                                \
+        }                                                                                 \
+    }
 #define FORWARD_SCAN(h) C(forward_tile)(h, units, 0, f, at, i, ub, w, bias)
 INLINE void C(forward_units)(const int units, const frame *f, const C(step) *at, int64_t rows, int64_t ub, int single) {
     const real *w = (const real *)f->work + f->hh.work + ub * C(G) * VL * f->H;
     const real *bias = (const real *)f->work + f->b_hh.work + ub * C(G) * VL;
     if (single) C(forward_tile)(1, units, 1, f, at, 0, ub, w, bias);
-    else OVER_ROWS(rows, TALL(units * C(G)), FORWARD_SCAN)
+    else if (units <= C(WIDE)) OVER_ROWS(rows, TALL(units * C(G)), FORWARD_SCAN)
 }
 #define BACKWARD_SCAN(h) C(backward_tile)(h, units, 0, f, at, i, ub, w, next, last)
 INLINE void C(backward_units)(const int units, const frame *f, const C(step) *at, int64_t rows, int64_t ub, int single,
                               int next, int last) {
     const real *w = (const real *)f->hh.turned + ub * VL * C(G) * f->H;
     if (single) C(backward_tile)(1, units, 1, f, at, 0, ub, w, next, last);
-    else OVER_ROWS(rows, TALL(units), BACKWARD_SCAN)
-}
-static void C(NAME(backward_rows))(const frame *f, const span *at_, int64_t t, int64_t r0, int64_t r1, int next, int last) {
-    const int64_t blocks = blocks_of(f->H);
-    const C(step) at = C(at)(f, t, r0);
-    if (r1 <= r0) return;
-    for (int64_t ub = 0; ub < blocks; ub += 2)
-        if (blocks - ub >= 2) C(backward_units)(2, f, &at, r1 - r0, ub, at_->single, next, last);
-        else C(backward_units)(1, f, &at, r1 - r0, ub, at_->single, next, last);
+    else if (units <= 2) OVER_ROWS(rows, TALL(units), BACKWARD_SCAN)
 }
 
 /* Steps of the span, in the direction of the layer. */
+#define FORWARD_UNITS(units, ub) if ((units) <= 2 * C(WIDE) && (units) * C(G) <= PANEL_MAX) C(forward_units)(units, f, &here, rows, ub, at->single)
 static void C(NAME(scan_forward))(const frame *f, const span *at) {
-    enum { UNITS = C(G) == 1 ? 2 : 1 };
-    const int64_t blocks = blocks_of(f->H);
-    for (int64_t n = 0; n < at->t1 - at->t0; n++) {
-        const int64_t t = f->reverse ? at->t1 - 1 - n : at->t0 + n, rows = last_row(at, t) - at->r0;
+    const int64_t blocks = blocks_of(f->H), group = C(WIDE) * (at->single && C(WIDE) > 1 ? 2 : 1);
+    for (int64_t step = 0; step < at->t1 - at->t0; step++) {
+        const int64_t t = f->reverse ? at->t1 - 1 - step : at->t0 + step, rows = last_row(at, t) - at->r0;
         if (rows <= 0) continue;
         const C(step) here = C(at)(f, t, at->r0);
-        for (int64_t ub = 0; ub < blocks; ub += UNITS)
-            if (UNITS == 1 || blocks - ub == 1) C(forward_units)(1, f, &here, rows, ub, at->single);
-            else C(forward_units)(UNITS, f, &here, rows, ub, at->single);
+        IN_GROUPS(blocks, group, at->single && t % 2, FORWARD_UNITS)
     }
+}
+#define BACKWARD_UNITS(units, ub) C(backward_units)(units, f, &here, r1 - r0, ub, at->single, next, last)
+static void C(NAME(backward_rows))(const frame *f, const span *at, int64_t t, int64_t r0, int64_t r1, int next, int last) {
+    const int64_t blocks = blocks_of(f->H), group = at->single ? 4 : 2;
+    const C(step) here = C(at)(f, t, r0);
+    if (r1 > r0) IN_GROUPS(blocks, group, at->single && t % 2, BACKWARD_UNITS)
 }
 /* The steps backwards.  Rows that begin here (their sequence's last step, in the layer's direction) have no next step. */
 static void C(NAME(scan_backward))(const frame *f, const span *at) {
@@ -132,5 +139,8 @@ static void C(NAME(scan_finish))(const frame *f, const span *at) {
     if (!f->reverse) C(NAME(backward_rows))(f, at, -1, at->r0, last_row(at, 0), 1, 1);
 }
 #undef C
+#undef IN_GROUPS
 #undef FORWARD_SCAN
+#undef FORWARD_UNITS
 #undef BACKWARD_SCAN
+#undef BACKWARD_UNITS

@@ -1,0 +1,491 @@
+"""A set of sequences as the C core wants it, made from what users give: nothing is modified."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .errors import ConfigError, ShapeError
+
+Array = np.ndarray[Any, Any]
+
+
+class Sequences:
+    """n sequences in one block of rows: sequence i is rows ``offset[i] : offset[i] + length[i]``.
+
+    Attributes
+    ----------
+    values : ndarray (S, I)
+        The inputs of all sequences, padding included if there is any.
+    offset, length : ndarray of int64 (n,)
+        First row and number of steps of each sequence.
+    target_offset : ndarray of int64 (n,)
+        First target row of each sequence; a sequence has one target row, or one a step.
+    targets : ndarray (rows, O) or None
+        Targets that are numbers.
+    classes : ndarray of int64 (rows,) or None
+        Targets that are class indices.
+    weight : ndarray (rows,) or None
+        Weights of the target rows; None: all one.
+    state : ndarray (n, state size) or None
+        Initial states; None: zeros.
+    form : {"series", "array", "list"}
+        What the user gave: one series (T, I), an array (n, T, I), or a list of (T_i, I).
+    steps : int
+        Rows from one sequence to the next in an array, T; for a list the greatest length.
+    """
+
+    __slots__ = (
+        "classes",
+        "form",
+        "length",
+        "offset",
+        "state",
+        "steps",
+        "target_offset",
+        "targets",
+        "values",
+        "weight",
+    )
+
+    def __init__(self, values: Array, offset: Array, length: Array, form: str, steps: int) -> None:
+        self.values = values
+        self.offset = offset
+        self.length = length
+        self.form = form
+        self.steps = steps
+        self.target_offset: Array = offset
+        self.targets: Array | None = None
+        self.classes: Array | None = None
+        self.weight: Array | None = None
+        self.state: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.offset)
+
+    def arrange(self, rows: Array, every: bool) -> Any:
+        """`rows` in the form the user gave x in: one row a step of `values` if `every`, else one a sequence.
+
+        One series gives (T, .) or (.), an array (n, T, .) or (n, .), a list a list of (T_i, .) or (n, .).
+        """
+        if self.form == "series":
+            return rows if every else rows[0]
+        if not every:
+            return rows
+        if self.form == "array":
+            return rows.reshape(len(self), self.steps, -1)
+        return [rows[start : start + length] for start, length in zip(self.offset, self.length, strict=True)]
+
+
+def numbers(a: Any, name: str) -> Array:
+    """`a` as a real numeric array, not yet of the final dtype; DataFrames and tensors welcome."""
+    if type(a) is not np.ndarray:
+        if isinstance(a, np.ma.MaskedArray):
+            raise ConfigError(
+                f"{name}: expected plain numbers, got a masked array.  Fill the gaps first: a.filled(...)."
+            )
+        if hasattr(a, "detach"):
+            a = a.detach().cpu()
+        try:
+            a = _table(a) if hasattr(a, "to_numpy") else np.asarray(a)
+        except Exception as error:
+            raise ShapeError(
+                f"{name}: expected an array of numbers, got {type(a).__name__} that NumPy cannot read "
+                f"({str(error).rstrip('.')}).  Sequences of different length go in a list of 2-D arrays."
+            ) from None
+    if a.dtype.kind not in "fiub":
+        raise ConfigError(
+            f"{name}: expected real numbers, got an array of dtype {a.dtype}.  Convert it first, for example "
+            f"with np.asarray(..., dtype=float)."
+        )
+    return a
+
+
+def _table(table: Any) -> Array:
+    """The numbers of a DataFrame or its like; columns with gaps (pandas' Int64) get NaN there."""
+    a = table.to_numpy()
+    if a.dtype == object:
+        columns = [table.dtype] if a.ndim == 1 else list(table.dtypes)
+        if all(getattr(column, "kind", "O") in "fiub" for column in columns):
+            return table.to_numpy(dtype=float, na_value=np.nan)
+    return a
+
+
+def cast(a: Array, dtype: DTypeLike) -> Array:
+    """`a` as a C-contiguous array of `dtype`, itself if it is one."""
+    if a.dtype == dtype and a.flags.c_contiguous:
+        return a
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.ascontiguousarray(a, dtype=dtype)
+
+
+def sequences(x: Any, features: int, dtype: DTypeLike, lengths: Any = None, name: str = "x") -> Sequences:
+    """The inputs `x`, checked, as Sequences without targets.
+
+    Parameters
+    ----------
+    x : array (n, T, I) or (T, I), or list of n arrays (T_i, I)
+        Real numbers of any dtype; not copied if it is already contiguous and of `dtype` (arrays only).
+    features : int
+        I, what the network expects.
+    dtype : dtype
+        float32 or float64.
+    lengths : array of int (n,), optional
+        The steps that count in each sequence of an array (n, T, I).  What stands after them is never read.
+    name : str
+        What the user calls `x`.
+
+    Raises
+    ------
+    ShapeError, ConfigError
+        Wrong shape, feature count or dtype, no or empty sequences, NaN or infinity (where and which).
+    """
+    if is_list(x):
+        if lengths is not None:
+            raise ConfigError(
+                f"lengths: expected None for a list ({name} already says the length of each sequence), "
+                f"got {type(lengths).__name__}."
+            )
+        parts = [_series(part, features, f"{name}[{i}]") for i, part in enumerate(x)]
+        values, offset, length = _joined(parts, features, dtype)
+        found = Sequences(values, offset, length, "list", int(length.max()))
+    else:
+        a = numbers(x, name)
+        if a.ndim == 2:
+            a = _series(a, features, name)[None]
+            form = "series"
+        elif a.ndim == 3:
+            form = "array"
+        else:
+            hint = f"  A single input per step: {name}[:, None]." if a.ndim == 1 and features == 1 else ""
+            raise ShapeError(
+                f"{name}: expected (n, T, {features}), a list of (T_i, {features}) or one series "
+                f"(T, {features}), got {a.shape}.{hint}"
+            )
+        n, steps, width = a.shape
+        if width != features:
+            raise ShapeError(_wrong_width(name, a.shape, width, features))
+        if n == 0 or steps == 0:
+            raise ShapeError(f"{name}: expected at least one sequence of at least one step, got {a.shape}.")
+        offset, length = _regular(n, steps)
+        if lengths is not None:
+            length = _lengths(lengths, n, steps, name)
+        found = Sequences(cast(a, dtype).reshape(n * steps, features), offset, length, form, steps)
+    if not finite(found.values):
+        _check_rows(
+            found.values, found, True, None, name, "feature", "Fill or drop the gaps first.", _labels(x)
+        )
+    return found
+
+
+def set_targets(
+    data: Sequences,
+    y: Any,
+    outputs: int,
+    kind: str,
+    every: bool,
+    sample_weight: Any = None,
+    name: str = "y",
+    weight_name: str = "sample_weight",
+) -> None:
+    """Check the targets and weights and put them into `data`.
+
+    Parameters
+    ----------
+    data : Sequences
+        The inputs, of the network's dtype.
+    y : array or list
+        One row of O outputs for each sequence, or for each step if `every`, in the form of the inputs.
+        Without the last axis for classes, and if O is 1.  Rows of weight 0 are not looked at.
+    outputs : int
+        O.
+    kind : {"real", "class", "probability"}
+        What the loss expects.
+    every : bool
+        One target a step instead of one a sequence.
+    sample_weight : array or list, optional
+        One number for each sequence, or for each target row; at least 0, not all 0.
+    name, weight_name : str
+        What the user calls them.
+
+    Raises
+    ------
+    ShapeError, ConfigError
+        As in `sequences`; also class indices out of range, probabilities outside [0, 1].
+    """
+    dtype = data.values.dtype
+    data.target_offset = data.offset if every else counting(len(data))
+    if sample_weight is not None:
+        data.weight = _weight(data, sample_weight, every, weight_name)
+    rows = _target_rows(data, y, () if kind == "class" else (outputs,), every, name)
+    if kind == "class":
+        if rows.dtype.kind not in "iu":
+            raise ConfigError(
+                f"{name}: expected class indices, integers from 0 to {outputs - 1}, got dtype {rows.dtype}.  "
+                f"Convert them: y.astype(int)."
+            )
+        _check_range(data, rows, 0, outputs - 1, every, name, f"class indices from 0 to {outputs - 1}")
+        data.classes = cast(rows, np.int64)
+        return
+    data.targets = cast(rows, dtype)
+    if not finite(data.targets):
+        _check_rows(
+            data.targets,
+            data,
+            every,
+            data.weight,
+            name,
+            "output",
+            "A sample_weight of 0 marks what has no target.",
+        )
+    if kind == "probability":
+        _check_range(data, data.targets, 0, 1, every, name, "numbers from 0 to 1")
+
+
+def states(x0: Any, n: int, size: int, dtype: DTypeLike, name: str = "x0") -> Array | None:
+    """Initial states (n, size) from None, (size,) for all sequences, or (n, size)."""
+    if x0 is None:
+        return None
+    a = cast(numbers(x0, name), dtype)
+    if a.shape not in ((size,), (n, size)):
+        raise ShapeError(
+            f"{name}: expected ({n}, {size}), one state a sequence, or ({size},), one for all; got {a.shape}."
+        )
+    if not finite(a):
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(a))[0])
+        raise ConfigError(f"{name}: expected finite numbers, got {a[where]} at index {where}.")
+    return a if a.ndim == 2 else np.ascontiguousarray(np.broadcast_to(a, (n, size)))
+
+
+def is_list(x: Any) -> bool:
+    """Whether `x` is a list of sequences: 2-D arrays or tables, not nested lists of numbers."""
+    return isinstance(x, (list, tuple)) and all(getattr(part, "ndim", 0) == 2 for part in x) and len(x) > 0
+
+
+def counting(n: int) -> Array:
+    """0, 1, ..., n-1."""
+    return _regular(n, 1)[0]
+
+
+def _regular(n: int, steps: int) -> tuple[Array, Array]:
+    """Offsets and lengths of n sequences of `steps` steps."""
+    return _few(n, steps) if n <= 1024 else _few.__wrapped__(n, steps)
+
+
+@lru_cache(maxsize=32)
+def _few(n: int, steps: int) -> tuple[Array, Array]:
+    """The same, read-only because they are shared: small runs spend most of their time on such things."""
+    offset = np.arange(n, dtype=np.int64) * steps
+    length = np.full(n, steps, dtype=np.int64)
+    offset.setflags(write=False)
+    length.setflags(write=False)
+    return offset, length
+
+
+def _wrong_width(name: str, shape: tuple[int, ...], width: int, features: int) -> str:
+    wanted = f"{features} features on the last axis (input_size={features})"
+    return f"{name}: expected {wanted}, got {width} (shape {shape})."
+
+
+def _series(x: Any, features: int, name: str) -> Array:
+    a = numbers(x, name)
+    if a.ndim != 2 or a.shape[1] != features:
+        raise ShapeError(_wrong_width(name, a.shape, a.shape[-1], features))
+    if a.shape[0] == 0:
+        raise ShapeError(f"{name}: expected at least one step, got a sequence of length 0.  Leave it out.")
+    return a
+
+
+def _joined(parts: Sequence[Array], columns: int, dtype: DTypeLike) -> tuple[Array, Array, Array]:
+    """The rows of all parts in one block, cast on the way, with the offset and length of each."""
+    length = np.array([len(part) for part in parts], dtype=np.int64)
+    offset = np.cumsum(length) - length
+    values = np.empty((int(length.sum()), columns), dtype=dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start, part in zip(offset, parts, strict=True):
+            values[start : start + len(part)] = part
+    return values, offset, length
+
+
+def _lengths(lengths: Any, n: int, steps: int, name: str) -> Array:
+    a = numbers(lengths, "lengths")
+    if a.dtype.kind not in "iu":
+        raise ConfigError(f"lengths: expected integers, got dtype {a.dtype}.")
+    if a.shape != (n,):
+        raise ShapeError(f"lengths: expected ({n},), one for each sequence of {name}, got {a.shape}.")
+    wrong = np.flatnonzero((a < 1) | (a > steps))
+    if len(wrong):
+        raise ConfigError(
+            f"lengths: expected numbers from 1 to {steps} (the steps of {name}), got {a[wrong[0]]} "
+            f"for sequence {wrong[0]}."
+        )
+    return a.astype(np.int64)
+
+
+def finite(a: Array) -> bool:
+    """Whether all numbers are finite.  A finite sum says so without a temporary; else look again."""
+    if a.size <= 1024:
+        return bool(np.isfinite(a).all())
+    with np.errstate(over="ignore", invalid="ignore"):
+        return math.isfinite(np.add.reduce(a, axis=None)) or bool(np.isfinite(a).all())
+
+
+def _counted(data: Sequences, rows: int, every: bool, weight: Array | None) -> Array:
+    """Which of `rows` rows belong to a sequence (are not padding) and have a weight above 0."""
+    counted = np.ones(rows, dtype=bool)
+    if every:
+        change = np.zeros(rows + 1, dtype=np.int64)
+        change[data.offset] += 1
+        change[data.offset + data.length] -= 1
+        counted = np.cumsum(change[:-1]) > 0
+    return counted if weight is None else counted & (weight > 0)
+
+
+def _place(data: Sequences, row: int, every: bool) -> str:
+    """In words, where row `row` is."""
+    if not every:
+        return f"sequence {row}"
+    if data.form == "series":
+        return f"row {row}"
+    i = int(np.searchsorted(data.offset, row, side="right")) - 1
+    return f"sequence {i}, step {row - int(data.offset[i])}"
+
+
+def _labels(x: Any) -> Any:
+    return getattr(x, "columns", None)
+
+
+def _check_rows(
+    a: Array,
+    data: Sequences,
+    every: bool,
+    weight: Array | None,
+    name: str,
+    axis: str,
+    hint: str,
+    labels: Any = None,
+) -> None:
+    """Raise for the first number that is not finite in a row that counts."""
+    wrong = np.flatnonzero(_counted(data, len(a), every, weight) & ~np.isfinite(a).all(axis=1))
+    if len(wrong) == 0:
+        return
+    row = int(wrong[0])
+    column = int(np.flatnonzero(~np.isfinite(a[row]))[0])
+    axis = "column" if every and data.form == "series" else axis
+    label = f" ({labels[column]!r})" if labels is not None else ""
+    raise ConfigError(
+        f"{name}: expected finite numbers in {a.dtype}, got {a[row, column]} at {_place(data, row, every)}, "
+        f"{axis} {column}{label}; {len(wrong)} row{'s' if len(wrong) > 1 else ''} like that.  {hint}"
+    )
+
+
+def _target_rows(data: Sequences, y: Any, last: tuple[int, ...], every: bool, name: str) -> Array:
+    """The targets as rows (rows, O), or (rows,) for classes, in their own dtype; from any fitting shape."""
+    n, steps = len(data), data.steps
+    if every and data.form == "list":
+        return _target_list(data, y, last, name)
+    a = numbers(y, name)
+    leads: list[tuple[int, ...]] = [(n, steps)] if every else [(n,)]
+    if data.form == "series":
+        leads.append((steps,) if every else ())
+    shapes = [lead + last for lead in reversed(leads)]
+    if last in ((), (1,)):
+        shapes += [lead + other for lead in leads for other in ((), (1,)) if other != last]
+    if a.shape not in shapes:
+        raise ShapeError(
+            f"{name}: expected {shapes[0]}, {_meaning(every, last)}, got {a.shape}."
+            + _target_hint(a.shape, shapes[0], every, last)
+        )
+    return a.reshape((n * steps if every else n, *last))
+
+
+def _target_list(data: Sequences, y: Any, last: tuple[int, ...], name: str) -> Array:
+    if not isinstance(y, (list, tuple)) or len(y) != len(data):
+        got = f"{len(y)} entries" if isinstance(y, (list, tuple)) else type(y).__name__
+        raise ShapeError(
+            f"{name}: expected a list of {len(data)} arrays, one for each sequence of x, got {got}."
+        )
+    parts = []
+    for i, (part, length) in enumerate(zip(y, data.length.tolist(), strict=True)):
+        a = numbers(part, f"{name}[{i}]")
+        allowed = [(length, *last)] + ([(length,), (length, 1)] if last in ((), (1,)) else [])
+        if a.shape not in allowed:
+            raise ShapeError(f"{name}[{i}]: expected {allowed[0]}, {_meaning(True, last)}, got {a.shape}.")
+        parts.append(a.reshape(length, *last))
+    return np.concatenate(parts)
+
+
+def _meaning(every: bool, last: tuple[int, ...]) -> str:
+    return (
+        f"{'a class index' if last == () else 'a row of outputs'} for each {'step' if every else 'sequence'}"
+    )
+
+
+def _target_hint(got: tuple[int, ...], wanted: tuple[int, ...], every: bool, last: tuple[int, ...]) -> str:
+    if last == () and len(got) == len(wanted) + 1:
+        return "  From one-hot rows: y.argmax(-1)."
+    if every and len(got) < len(wanted):
+        return '  For one target a sequence: Network(readout="last").'
+    if not every and len(got) > len(wanted):
+        return '  For one target a step: Network(readout="every").'
+    return ""
+
+
+def _weight(data: Sequences, sample_weight: Any, every: bool, name: str) -> Array:
+    """The weight of each target row, in the network's dtype."""
+    n, dtype = len(data), data.values.dtype
+    if (
+        every
+        and data.form == "list"
+        and isinstance(sample_weight, (list, tuple))
+        and any(map(np.ndim, sample_weight))
+    ):
+        weight = cast(_target_list(data, sample_weight, (), name), dtype)
+    else:
+        a = cast(numbers(sample_weight, name), dtype)
+        if a.shape == (n,):
+            repeats: Any = data.length if data.form == "list" else data.steps
+            weight = np.repeat(a, repeats) if every else a
+        elif every and (
+            (data.form != "list" and a.shape == (n, data.steps))
+            or (data.form == "series" and a.shape == (data.steps,))
+        ):
+            weight = a.reshape(-1)
+        else:
+            steps = (
+                f" or ({n}, {data.steps}), one for each step"
+                if every and data.form != "list"
+                else (" or a list of arrays (T_i,)" if every else "")
+            )
+            raise ShapeError(f"{name}: expected ({n},), one for each sequence{steps}, got {a.shape}.")
+    counted = _counted(data, len(weight), every, None)
+    wrong = np.flatnonzero(counted & ~(np.isfinite(weight) & (weight >= 0)))
+    if len(wrong):
+        raise ConfigError(
+            f"{name}: expected finite numbers of at least 0, got {weight[wrong[0]]} at "
+            f"{_place(data, int(wrong[0]), every)}."
+        )
+    if not weight[counted].any():
+        raise ConfigError(
+            f"{name}: expected at least one weight above 0, got all 0: there is nothing to learn from."
+        )
+    return weight
+
+
+def _check_range(
+    data: Sequences, rows: Array, low: int, high: int, every: bool, name: str, expected: str
+) -> None:
+    """Raise for the first number below `low` or above `high` in a row that counts."""
+    if rows.min() >= low and rows.max() <= high:
+        return
+    wrong = ((rows < low) | (rows > high)).reshape(len(rows), -1).any(axis=1)
+    guilty = np.flatnonzero(wrong & _counted(data, len(rows), every, data.weight))
+    if len(guilty):
+        raise ConfigError(
+            f"{name}: expected {expected}, got {rows[guilty[0]]} at {_place(data, int(guilty[0]), every)}."
+        )

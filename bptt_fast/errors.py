@@ -1,0 +1,108 @@
+"""The exceptions of the package, and the checks of plain values that raise them in words."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+MAX_SIZE = 2**31 - 1
+
+
+class ShapeError(ValueError):
+    """An array does not have the shape that the network or another array asks for."""
+
+
+class ConfigError(ValueError):
+    """An argument, an option or a number in the data has a value that cannot be used."""
+
+
+class CorruptFileError(ValueError):
+    """A model file is truncated, damaged, or not a model file of this package."""
+
+
+class DivergedError(ArithmeticError):
+    """A loss, a gradient or a prediction is not finite any more.  The network keeps its last finite weights.
+
+    Attributes
+    ----------
+    epoch, batch : int or None
+        Where training stopped, counted from 1; with ``SlidingBPTT`` `batch` counts patterns.
+    history : History or None
+        The epochs finished before.
+    """
+
+    epoch: int | None = None
+    batch: int | None = None
+    history: Any = None
+
+
+def integer(value: Any, name: str, low: int = 1, high: int | None = MAX_SIZE) -> int:
+    """`value` as an int in [low, high], or a ConfigError."""
+    wanted = f"an integer of at least {low}"
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise ConfigError(f"{name}: expected {wanted}, got {value!r} ({type(value).__name__}).") from None
+    if number < low:
+        raise ConfigError(f"{name}: expected {wanted}, got {number}.")
+    if high is not None and number > high:
+        raise ConfigError(f"{name}: expected at most {high}, got {number}, which is too large.")
+    return number
+
+
+def number(
+    value: Any,
+    name: str,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> float:
+    """`value` as a finite float between `low` and `high` (excluded where open), or a ConfigError."""
+    wanted = "a finite number"
+    if low > -math.inf:
+        wanted += f" {'above' if open_low else 'of at least'} {low:g}"
+    if high < math.inf:
+        wanted += f"{' and' if low > -math.inf else ''} {'below' if open_high else 'at most'} {high:g}"
+    try:
+        if isinstance(value, (bool, np.bool_, str, bytes)):
+            raise TypeError
+        result = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError(f"{name}: expected {wanted}, got {value!r} ({type(value).__name__}).") from None
+    if (
+        not math.isfinite(result)
+        or result < low
+        or result > high
+        or (open_low and result == low)
+        or (open_high and result == high)
+    ):
+        raise ConfigError(f"{name}: expected {wanted}, got {result:g}.")
+    return result
+
+
+def choice(value: Any, name: str, options: Sequence[str]) -> str:
+    """`value` if it is one of `options`, or a ConfigError that suggests the nearest."""
+    if isinstance(value, str) and value in options:
+        return str(value)
+    hint = ""
+    if isinstance(value, str):
+        from difflib import get_close_matches
+
+        near = get_close_matches(value.lower(), options, 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ConfigError(f"{name}: expected one of {', '.join(map(repr, options))}, got {value!r}.{hint}")
+
+
+def flag(value: Any, name: str) -> bool:
+    """`value` as a bool if it is True or False (Python's or NumPy's), or a ConfigError."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    raise ConfigError(f"{name}: expected True or False, got {value!r} ({type(value).__name__}).")

@@ -1,0 +1,1041 @@
+"""The network: its description, its parameters in one flat vector with named views, and what it can do."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from . import _core, data  # type: ignore[attr-defined]
+from .errors import ConfigError, DivergedError, ShapeError, choice, flag, integer, number
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .callbacks import Callback, History
+    from .optimizers import Optimizer
+    from .unfolding import Unfolding
+
+Array = np.ndarray[Any, Any]
+
+CELLS = ("elman", "gru", "lstm", "mlp")
+NONLINEARITIES = ("tanh", "relu", "sigmoid", "linear")
+READOUTS = ("last", "every")
+MAX_F, MAX_HEAD, MAX_LAYERS, MAX_THREADS = 14, 15, 16, 1024
+SMALL_PLAN = 1 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a network is, without its parameters; `Network` says what the fields mean.  Checked when made."""
+
+    input_size: int
+    hidden_size: int
+    output_size: int
+    cell: str = "elman"
+    nonlinearity: Any = None
+    f: Any = ()
+    head: Any = ()
+    head_nonlinearity: str = "tanh"
+    readout: str = "last"
+    num_layers: int = 1
+    bidirectional: bool = False
+    reset: str = "after"
+    peephole: bool = False
+    proj_size: int = 0
+    dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    dtype: Any = "float32"
+    seed: Any = None
+
+    def __post_init__(self) -> None:
+        checked: dict[str, Any] = {
+            name: integer(getattr(self, name), name) for name in ("input_size", "hidden_size", "output_size")
+        }
+        checked["num_layers"] = integer(self.num_layers, "num_layers", 1, MAX_LAYERS)
+        cell = choice(self.cell, "cell", CELLS)
+        f = _widths(self.f, "f", MAX_F)
+        if f and cell != "mlp":
+            raise ConfigError(
+                f'f: expected () for cell="{cell}", got {f}.  Hidden layers inside f need cell="mlp".'
+            )
+        checked |= {
+            "f": f,
+            "head": _widths(self.head, "head", MAX_HEAD),
+            "nonlinearity": _nonlinearities(self, cell, f),
+        }
+        choice(self.head_nonlinearity, "head_nonlinearity", NONLINEARITIES)
+        choice(self.readout, "readout", READOUTS)
+        flag(self.bidirectional, "bidirectional")
+        if choice(self.reset, "reset", ("after", "before")) == "before" and cell != "gru":
+            raise ConfigError(f'reset: "before" is for cell="gru", got cell="{cell}".')
+        if flag(self.peephole, "peephole") and cell != "lstm":
+            raise ConfigError(f'peephole: True is for cell="lstm", got cell="{cell}".')
+        proj_size = integer(self.proj_size, "proj_size", 0)
+        if proj_size and cell != "lstm":
+            raise ConfigError(f'proj_size: {proj_size} is for cell="lstm", got cell="{cell}".')
+        if proj_size >= checked["hidden_size"]:
+            raise ConfigError(
+                f"proj_size: expected less than hidden_size={checked['hidden_size']}, got {proj_size}."
+            )
+        dropout = number(self.dropout, "dropout", 0, 1, open_high=True)
+        if dropout and checked["num_layers"] == 1:
+            raise ConfigError(
+                f"dropout: {dropout:g} acts between layers, and num_layers=1 has no between.  Did you mean "
+                f"recurrent_dropout?"
+            )
+        checked |= {
+            "proj_size": proj_size,
+            "dropout": dropout,
+            "dtype": _dtype_name(self.dtype),
+            "recurrent_dropout": number(self.recurrent_dropout, "recurrent_dropout", 0, 1, open_high=True),
+            "seed": _seed(self.seed),
+            "bidirectional": bool(self.bidirectional),
+            "peephole": bool(self.peephole),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def core(self) -> dict[str, Any]:
+        """The description in the words of the C core."""
+        words = asdict(self)
+        words["activation"] = words.pop("nonlinearity")
+        words["head_activation"] = words.pop("head_nonlinearity")
+        del words["readout"]
+        return words
+
+
+class Network:
+    """A recurrent network: a state function f, h[t] = f(h[t-1], x[t]), and a readout g, y = g(h).
+
+    Parameters
+    ----------
+    input_size, hidden_size, output_size : int
+        I, H and O: numbers in one step of the input, in the state h, and in one output.
+    cell : {"elman", "gru", "lstm", "mlp"}, default "elman"
+        f.  "elman": h' = phi(W_ih x + b_ih + W_hh h + b_hh).  "mlp": the same with further layers after it.
+    nonlinearity : {"tanh", "relu", "sigmoid", "linear"} or tuple of them, default "tanh"
+        phi of "elman" and "mlp"; for "mlp" also a tuple of len(f) + 1, one for each layer of f, the last
+        included.
+    f : tuple of int, default ()
+        Widths of the layers of an "mlp" cell before the one that gives the state.
+    head : tuple of int, default ()
+        Widths of the hidden layers of g; none: g is one linear map.
+    head_nonlinearity : str, default "tanh"
+        Of the hidden layers of g.  The last layer is linear: with a cross-entropy for a loss, g gives logits.
+    readout : {"last", "every"}, default "last"
+        Whether g reads the state after the last step of a sequence, or after every step.
+    num_layers : int, default 1
+        Recurrent layers, each reading the one below.
+    bidirectional : bool, default False
+        Each layer also runs from the last step to the first; the outputs of both directions are concatenated.
+    reset : {"after", "before"}, default "after"
+        "gru": whether the reset gate acts after the recurrent product (PyTorch, cuDNN) or before (Cho 2014).
+    peephole : bool, default False
+        "lstm": the gates also see the cell state.
+    proj_size : int, default 0
+        "lstm": if above 0, h is a projection of this width, less than H.
+    dropout : float, default 0
+        Probability of a zero in what passes from layer to layer, in training.
+    recurrent_dropout : float, default 0
+        Probability of a zero in h where it enters the recurrent product, in training; one mask a sequence.
+    dtype : {"float32", "float64"}, default "float32"
+        Of the parameters, of the arithmetic and of all results.
+    seed : int, optional
+        Of the initial parameters, of the order of the sequences in `fit` and of dropout.  None draws one.
+
+    Attributes
+    ----------
+    params : ndarray (P,)
+        All parameters.  Write into it as you like: ``net.params[:] = ...``.
+    num_parameters : int
+        P.
+    state_size : int
+        Numbers in the state of one sequence: layers, directions in a layer, and h before c in a direction.
+    description : Description
+        The arguments, checked.
+    extra : dict of str to str
+        Notes of your own, empty at first; they are saved and loaded with the network.
+
+    Raises
+    ------
+    ConfigError
+        If an argument is not among the values above, or the network does not fit into memory.
+
+    Notes
+    -----
+    Names, shapes and gate order of the parameters are PyTorch's; ``net["weight_hh_l0"]`` is a view into
+    `params`.  All of f start uniform in +-1/sqrt(H) as in ``torch.nn.RNN``; inner layers of f and those of g
+    in +-1/sqrt(fan in).
+
+    J. L. Elman, "Finding structure in time", Cognitive Science 14 (1990).
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> net = bf.Network(input_size=1, hidden_size=8, output_size=1, seed=0)
+    >>> x = np.sin(np.arange(200) / 5).reshape(20, 10, 1)
+    >>> history = net.fit(x, x[:, 0], epochs=2, verbose=0)
+    >>> net.predict(x).shape
+    (20, 1)
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_blocks",
+        "_desc",
+        "_dtype",
+        "_params",
+        "_spare",
+        "_views",
+        "description",
+        "extra",
+        "state_size",
+    )
+
+    description: Description
+    extra: dict[str, str]
+    state_size: int
+
+    input_size = property(attrgetter("description.input_size"), doc="I, numbers in one step of the input.")
+    hidden_size = property(
+        attrgetter("description.hidden_size"), doc="H, numbers in the state h of one layer."
+    )
+    output_size = property(attrgetter("description.output_size"), doc="O, numbers in one output.")
+    cell = property(attrgetter("description.cell"), doc="The cell, by name.")
+    readout = property(attrgetter("description.readout"), doc='What g reads: "last" or "every".')
+    dtype = property(attrgetter("_dtype"), doc="The NumPy dtype of parameters and results.")
+    seed = property(attrgetter("description.seed"), doc="The seed, given or drawn.")
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        *,
+        cell: str = "elman",
+        nonlinearity: str | Sequence[str] | None = None,
+        f: Sequence[int] = (),
+        head: Sequence[int] = (),
+        head_nonlinearity: str = "tanh",
+        readout: str = "last",
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        reset: str = "after",
+        peephole: bool = False,
+        proj_size: int = 0,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        dtype: DTypeLike = "float32",
+        seed: int | None = None,
+    ) -> None:
+        self._describe(
+            Description(
+                input_size,
+                hidden_size,
+                output_size,
+                cell=cell,
+                nonlinearity=nonlinearity,
+                f=f,
+                head=head,
+                head_nonlinearity=head_nonlinearity,
+                readout=readout,
+                num_layers=num_layers,
+                bidirectional=bidirectional,
+                reset=reset,
+                peephole=peephole,
+                proj_size=proj_size,
+                dropout=dropout,
+                recurrent_dropout=recurrent_dropout,
+                dtype=dtype,
+                seed=seed,
+            )
+        )
+        _initialise(self._views, self.description)
+
+    def _describe(self, description: Description) -> None:
+        self.description = description
+        self.extra = {}
+        self._desc = description.core()
+        self._dtype = np.dtype(description.dtype)
+        try:
+            self._blocks = _core.blocks(self._desc)
+            size, self.state_size = _core.size(self._desc), _core.state_size(self._desc)
+        except (ValueError, OverflowError) as error:
+            raise ConfigError(
+                f'Network: expected a network that the C core can build, got cell="{description.cell}", '
+                f"{_sizes(description)}: {error}."
+            ) from None
+        if size * self._dtype.itemsize > _memory():
+            raise ConfigError(
+                f"Network: expected parameters that fit into memory ({_memory():,} bytes), got "
+                f"{_sizes(description)} with {size:,} parameters."
+            )
+        self._params = np.zeros(size, self._dtype)
+        self._views = _named(self._params, self._blocks)
+        self._spare: list[tuple[tuple[Any, ...], Any]] = []
+
+    @classmethod
+    def rebuilt(
+        cls, config: Mapping[str, Any], parameters: Mapping[str, ArrayLike], extra: Mapping[str, str]
+    ) -> Network:
+        """A network from what `config` and `state_dict` gave, equal to the bit."""
+        net = cls.__new__(cls)
+        net._describe(Description(**config))
+        if set(parameters) != set(net._views):
+            raise ConfigError(f"parameters: expected {', '.join(net._views)}, got {', '.join(parameters)}.")
+        for name, view in net._views.items():
+            view[...] = net._checked(parameters[name], view, name, finite=False)
+        net.extra = dict(extra)
+        return net
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).rebuilt, (self.config(), self.state_dict(), self.extra)
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that make such a network, as plain values (numbers, strings, tuples)."""
+        return asdict(self.description)
+
+    def desc(self) -> dict[str, Any]:
+        """The description in the words of the C core."""
+        return dict(self._desc)
+
+    # ---- parameters
+
+    @property
+    def params(self) -> Array:
+        """All parameters (P,), in the order of `keys`; writable, and what the views look into."""
+        return self._params
+
+    @params.setter
+    def params(self, value: ArrayLike) -> None:
+        self._params[:] = self._checked(value, self._params, "params")
+
+    @property
+    def num_parameters(self) -> int:
+        """P."""
+        return self._params.size
+
+    def keys(self) -> list[str]:
+        """The names of the parameters, in the order in which they lie in `params`."""
+        return list(self._views)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._views
+
+    def __getitem__(self, name: str) -> Array:
+        try:
+            return self._views[name]
+        except (KeyError, TypeError):
+            raise KeyError(f"{name!r}: expected one of {', '.join(self._views)}.") from None
+
+    def __setitem__(self, name: str, value: ArrayLike) -> None:
+        view = self[name]
+        view[...] = self._checked(value, view, name)
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of all parameters by name, in PyTorch's shapes."""
+        return {name: view.copy() for name, view in self._views.items()}
+
+    def load_state_dict(self, parameters: Mapping[str, ArrayLike], strict: bool = True) -> None:
+        """Copy parameters into the network; all are checked before the first is written.
+
+        Parameters
+        ----------
+        parameters : mapping of str to array
+            By name, of the shapes that `state_dict` shows; NumPy arrays or PyTorch tensors.
+        strict : bool, default True
+            Every name of the network must be there, and no other.
+
+        Raises
+        ------
+        ConfigError
+            If a name is missing or unknown (if `strict`), or a value is not finite.
+        ShapeError
+            If an array has another shape.
+        """
+        if not isinstance(parameters, Mapping):
+            raise ConfigError(f"load_state_dict: expected a dict of arrays, got {type(parameters).__name__}.")
+        missing = [name for name in self._views if name not in parameters]
+        unknown = [str(name) for name in parameters if name not in self._views]
+        if flag(strict, "strict") and (missing or unknown):
+            raise ConfigError(
+                f"load_state_dict: expected {', '.join(self._views)}; "
+                f"missing {', '.join(missing) or 'none'}, "
+                f"unknown {', '.join(unknown) or 'none'}.  strict=False takes those that fit."
+            )
+        checked = {
+            name: self._checked(parameters[name], view, name)
+            for name, view in self._views.items()
+            if name in parameters
+        }
+        for name, value in checked.items():
+            self._views[name][...] = value
+
+    def _checked(self, value: ArrayLike, like: Array, name: str, finite: bool = True) -> Array:
+        a = data.cast(data.numbers(value, name), self._dtype)
+        if a.shape != like.shape:
+            raise ShapeError(f"{name}: expected {like.shape}, got {a.shape}.")
+        if finite and not np.isfinite(a).all():
+            raise ConfigError(
+                f"{name}: expected finite numbers in {self._dtype}, got {a[~np.isfinite(a)][0]}."
+            )
+        return a
+
+    def __repr__(self) -> str:
+        d = self.description
+        parts = [d.cell, f"{d.input_size} -> {d.hidden_size} -> {d.output_size}"]
+        parts += [f"num_layers={d.num_layers}"] * (d.num_layers > 1) + ["bidirectional"] * d.bidirectional
+        parts += [f'readout="{d.readout}"', d.dtype]
+        rows = [
+            (name, " x ".join(map(str, view.shape)), f"{view.size:,}") for name, view in self._views.items()
+        ]
+        rows.append(("parameters", "", f"{self.num_parameters:,}"))
+        left, middle, right = (max(map(len, column)) for column in zip(*rows, strict=True))
+        table = [f"  {name:<{left}}  {shape:<{middle}}  {size:>{right}}" for name, shape, size in rows]
+        return "\n".join([f"Network({', '.join(parts)})", *table])
+
+    # ---- what it can do
+
+    def predict(
+        self,
+        x: Any,
+        *,
+        readout: str | None = None,
+        x0: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+        batch_size: int = 256,
+        return_state: bool = False,
+        threads: int | None = None,
+        isa: str | None = None,
+    ) -> Any:
+        """The outputs of the network.
+
+        Parameters
+        ----------
+        x : array (n, T, I) or (T, I), or list of n arrays (T_i, I)
+            Sequences, one series, or sequences of different length.
+        readout : {"last", "every"}, optional
+            Outputs after the last step, or after every step; default: the network's.
+        x0 : array (n, state_size) or (state_size,), optional
+            Initial states; default zeros.
+        lengths : array of int (n,), optional
+            The steps that count in each sequence of an array (n, T, I); what stands after them is never read.
+        batch_size : int, default 256
+            Sequences at once; changes speed and memory, not the results.
+        return_state : bool, default False
+            Also return the final states, in the form `x0` takes, to go on from there.
+        threads : int, optional
+            At most this many; default: what the machine and the environment allow, see `show_config`.
+        isa : str, optional
+            The instruction set, one of those `show_config` lists; default: the environment's BPTT_FAST_ISA,
+            or the best.
+
+        Returns
+        -------
+        y : array or list
+            What g gives, without a softmax or logistic function.  "last": (n, O), for one series (O,).
+            "every": (n, T, O), with zeros after a sequence's length; (T, O) for one series; for a list a list
+            of (T_i, O).
+        state : array (n, state_size) or (state_size,)
+            Only with `return_state`.
+
+        Raises
+        ------
+        ShapeError, ConfigError
+            If an argument does not fit; see the text.
+        DivergedError
+            If an output is not finite.
+
+        Examples
+        --------
+        >>> import numpy as np, bptt_fast as bf
+        >>> net = bf.Network(1, 4, 2, seed=0)
+        >>> net.predict(np.ones((3, 5, 1)), readout="every").shape
+        (3, 5, 2)
+        """
+        d = self.description
+        every = (d.readout if readout is None else choice(readout, "readout", READOUTS)) == "every"
+        sequences = data.sequences(x, d.input_size, self._dtype, lengths)
+        n = len(sequences)
+        order = data.counting(n)
+        if not every:
+            sequences.target_offset = order
+        if x0 is not None:
+            sequences.state = data.states(x0, n, self.state_size, self._dtype)
+        batch = min(integer(batch_size, "batch_size", 1, None), n)
+        steps = sequences.steps if d.bidirectional else min(sequences.steps, 256)
+        key = ("mse", every, batch, steps, *machine_for(threads, isa), False)
+        plan = self._borrow(key)
+        rows = len(sequences.values) if every else n
+        y = (np.zeros if lengths is not None else np.empty)((rows, d.output_size), self._dtype)
+        state = np.empty((n, self.state_size), self._dtype) if flag(return_state, "return_state") else None
+        status = plan.predict(self._params, core_data(sequences), order, y, every, state)
+        self._give_back(key, plan)
+        if status != "OK" or not data.finite(y):
+            raise DivergedError(
+                "predict: an output is not finite.  Are the parameters, and the inputs of reasonable size?"
+            )
+        result = sequences.arrange(y, every)
+        if state is None:
+            return result
+        return result, state[0] if sequences.form == "series" else state
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        epochs: int = 1,
+        batch_size: int = 32,
+        optimizer: Optimizer | str | None = None,
+        loss: str = "mse",
+        bptt: Unfolding | None = None,
+        sample_weight: Any = None,
+        x0: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        callbacks: Callback | Sequence[Callback] = (),
+        verbose: int | str = "auto",
+        initial_epoch: int = 0,
+        shuffle: bool = True,
+        clip_norm: float | None = None,
+        target_loss: float | None = None,
+        patience: int | None = None,
+        min_delta: float = 0.0,
+        restore_best: bool = True,
+        max_seconds: float | None = None,
+        threads: int | None = None,
+        isa: str | None = None,
+    ) -> History:
+        """Train the network.
+
+        Parameters
+        ----------
+        x : array (n, T, I) or (T, I), or list of n arrays (T_i, I)
+            Sequences, one series, or sequences of different length; real numbers, any dtype.  Never modified.
+        y : array or list
+            Targets.  readout "last": (n, O); "every": (n, T, O), for one series (T, O), for a list a list of
+            (T_i, O). With `SlidingBPTT` one row a step, as for "every".  Class indices for "cross_entropy":
+            integers, without the last axis.  If O is 1 the last axis may be left out.
+        epochs : int, default 1
+            Passes over the data; counted from `initial_epoch`, as in Keras.
+        batch_size : int, default 32
+            Sequences between two updates, for `FullBPTT`.  `SlidingBPTT` updates after every pattern.
+        optimizer : SGD or Adam, optional
+            Default Adam(1e-3); SGD(0.01) for `SlidingBPTT`.  Its momenta start at zero in each fit.
+        loss : {"mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"}, default "mse"
+            Mean over the outputs of a target row, weighted mean over the rows of a batch.  Both cross-
+            entropies take logits; the targets of "binary_cross_entropy" are numbers from 0 to 1.
+        bptt : FullBPTT or SlidingBPTT, default FullBPTT()
+            How time is unfolded.
+        sample_weight : array (n,), or of the shape of y without its last axis, optional
+            Weights of the sequences, or of the target rows.  A row of weight 0 has no target: anything may
+            stand there.
+        x0 : array (n, state_size) or (state_size,), optional
+            Initial states; default zeros.  (state_size,) is also used for `validation_data`.
+        lengths : array of int (n,), optional
+            The steps that count in each sequence of an array (n, T, I); what stands after them is never read.
+        validation_split : float, default 0
+            The last part of the sequences, in [0, 1), kept for validation.  With `SlidingBPTT` and one
+            series: its last steps, with a context that has run through the steps before.
+        validation_data : tuple (x, y) or (x, y, sample_weight), optional
+            Data for validation instead.
+        callbacks : list of Callback, optional
+            Hooks around the epochs.
+        verbose : {"auto", 0, 1, 2}, default "auto"
+            0: silence; 1: a progress bar; 2: a line an epoch; "auto": 1 on a terminal, else 2.
+        initial_epoch : int, default 0
+            The epoch to begin with.  The order of the sequences depends on the seed and on the number of the
+            epoch only.
+        shuffle : bool, default True
+            A new random order of the sequences in each epoch.  `SlidingBPTT` always takes them in the order
+            given.
+        clip_norm : float, optional
+            If the norm of the gradient over all parameters is larger, it is scaled to this.
+        target_loss : float, optional
+            Stop after an epoch with a loss of at most this: the validation loss if there is any, else the
+            training loss.
+        patience : int, optional
+            Stop after this many epochs in a row without a better loss (the same one).
+        min_delta : float, default 0
+            Better means: lower than the best by more than this.
+        restore_best : bool, default True
+            With `patience`, end with the weights of the best epoch.
+        max_seconds : float, optional
+            Stop after this time, also within an epoch.
+        threads, isa : optional
+            As in `predict`.  The results do not depend on `threads`.
+
+        Returns
+        -------
+        history : History
+            A dict of lists, one entry an epoch; ``history.stopped`` says why training ended.
+
+        Raises
+        ------
+        ShapeError, ConfigError
+            If an argument does not fit.  The network is as before.
+        DivergedError
+            If a loss or gradient is not finite.  The network has its last finite weights.
+        KeyboardInterrupt
+            After Ctrl-C, with the weights of the last finished batch in the network, and the finished epochs
+            in the attribute `history` of the exception.
+
+        Notes
+        -----
+        Equal seeds and arguments give equal results to the bit, for any number of threads, on the same
+        instruction set.
+
+        Examples
+        --------
+        >>> import numpy as np, bptt_fast as bf
+        >>> series = np.sin(np.arange(300) / 5)[:, None]
+        >>> net = bf.Network(1, 8, 1, seed=0)
+        >>> history = net.fit(series, series, bptt=bf.SlidingBPTT(5), epochs=5, verbose=0)
+        >>> history["loss"][-1] < history["loss"][0]
+        True
+        """
+        from . import training
+
+        return training.fit(
+            self,
+            x,
+            y,
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            loss=loss,
+            bptt=bptt,
+            sample_weight=sample_weight,
+            x0=x0,
+            lengths=lengths,
+            validation_split=validation_split,
+            validation_data=validation_data,
+            callbacks=callbacks,
+            verbose=verbose,
+            initial_epoch=initial_epoch,
+            shuffle=shuffle,
+            clip_norm=clip_norm,
+            target_loss=target_loss,
+            patience=patience,
+            min_delta=min_delta,
+            restore_best=restore_best,
+            max_seconds=max_seconds,
+            threads=threads,
+            isa=isa,
+        )
+
+    def evaluate(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        loss: str = "mse",
+        readout: str | None = None,
+        sample_weight: Any = None,
+        x0: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+        batch_size: int = 256,
+        threads: int | None = None,
+        isa: str | None = None,
+    ) -> float:
+        """The weighted mean loss over all target rows, without dropout.
+
+        Parameters
+        ----------
+        x, y, loss, sample_weight, x0, lengths
+            As in `fit`.
+        readout, batch_size, threads, isa
+            As in `predict`; with readout "every", y has a row for each step.
+
+        Returns
+        -------
+        loss : float
+
+        Raises
+        ------
+        ShapeError, ConfigError
+            If an argument does not fit; see the text.
+        DivergedError
+            If the loss is not finite.
+
+        Examples
+        --------
+        >>> import numpy as np, bptt_fast as bf
+        >>> net = bf.Network(1, 4, 1, seed=0)
+        >>> x = np.ones((3, 5, 1))
+        >>> net.evaluate(x, net.predict(x))
+        0.0
+        """
+        from . import training
+
+        return training.evaluate(
+            self,
+            x,
+            y,
+            loss=loss,
+            readout=readout,
+            sample_weight=sample_weight,
+            x0=x0,
+            lengths=lengths,
+            batch_size=batch_size,
+            threads=threads,
+            isa=isa,
+        )
+
+    def loss_and_grad(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        loss: str = "mse",
+        sample_weight: Any = None,
+        x0: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+        with_inputs: bool = False,
+        threads: int | None = None,
+        isa: str | None = None,
+    ) -> tuple[float, Gradients]:
+        """The loss of one batch and its exact gradient, for own optimisers; the network does not change.
+
+        Parameters
+        ----------
+        x, y, loss, sample_weight, x0, lengths
+            As in `fit`; all sequences are one batch.
+        with_inputs : bool, default False
+            Also the gradients with respect to x and the initial states.
+        threads, isa
+            As in `predict`.
+
+        Returns
+        -------
+        loss : float
+        grads : Gradients
+            A dict of arrays under the names of the parameters, views into ``grads.flat`` (P,).  `with_inputs`
+            adds "x", in the form of x, and "x0", (n, state_size) or for one series (state_size,).
+
+        Raises
+        ------
+        ShapeError, ConfigError
+            If an argument does not fit; see the text.
+        DivergedError
+            If the loss or the gradient is not finite.
+
+        Examples
+        --------
+        >>> import numpy as np, bptt_fast as bf
+        >>> net = bf.Network(1, 4, 1, seed=0)
+        >>> loss, grads = net.loss_and_grad(np.ones((3, 5, 1)), np.zeros((3, 1)))
+        >>> net.params -= 0.1 * grads.flat
+        >>> grads["weight_hh_l0"].shape
+        (4, 4)
+        """
+        from . import training
+
+        return training.loss_and_grad(
+            self,
+            x,
+            y,
+            loss=loss,
+            sample_weight=sample_weight,
+            x0=x0,
+            lengths=lengths,
+            with_inputs=with_inputs,
+            threads=threads,
+            isa=isa,
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network, `extra` included, to a safetensors file; ``bptt_fast.load`` reads it.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file, replaced if it exists.
+
+        Raises
+        ------
+        ConfigError
+            If `path` is not a path, or `extra` not a dict of str to str.
+        OSError
+            If the file cannot be written; the old one is still there.
+        """
+        from . import persistence
+
+        persistence.save(self, path)
+
+    # ---- plans: the last small one is kept, since making one costs more than a step of a small network.  A
+    # list and its pop make sure that a plan serves one caller at a time.
+
+    def _borrow(self, key: tuple[Any, ...]) -> Any:
+        try:
+            kept, plan = self._spare.pop()
+            if kept == key:
+                return plan
+        except IndexError:
+            pass
+        return make_plan(self._desc, *key)
+
+    def _give_back(self, key: tuple[Any, ...], plan: Any) -> None:
+        if not self._spare and plan.nbytes <= SMALL_PLAN:
+            self._spare.append((key, plan))
+
+
+class Gradients(dict[str, Array]):
+    """Gradients by the names of the parameters, views into one vector.
+
+    Attributes
+    ----------
+    flat : ndarray (P,)
+        The gradient in the order of ``Network.params``.
+    """
+
+    flat: Array
+
+    def __init__(self, net: Network) -> None:
+        self.flat = np.zeros_like(net.params)
+        super().__init__(_named(self.flat, net._blocks))
+
+
+def make_plan(
+    desc: dict[str, Any],
+    loss: str,
+    every: bool,
+    batch: int,
+    steps: int,
+    threads: int,
+    isa: str | None,
+    input_gradient: bool,
+) -> Any:
+    """A plan of the C core, with its errors in words."""
+    try:
+        return _core.Plan(
+            desc,
+            loss=loss,
+            every=every,
+            batch=batch,
+            steps=steps,
+            threads=threads,
+            isa=isa,
+            input_gradient=input_gradient,
+        )
+    except MemoryError as error:
+        raise MemoryError(
+            f"{batch} sequences of {steps} steps at once do not fit into memory ({error}).  Try a smaller "
+            f"batch_size, or shorter sequences."
+        ) from None
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"{batch} sequences of {steps} steps at once cannot be planned: {error}.") from None
+
+
+def core_data(sequences: data.Sequences) -> Any:
+    """Sequences in the hands of the C core."""
+    s = sequences
+    return _core.Data(s.values, s.offset, s.length, s.target_offset, s.targets, s.classes, s.weight, s.state)
+
+
+def machine_for(threads: int | None, isa: str | None) -> tuple[int, str | None]:
+    """The number of threads and the instruction set of a call: what it asks for, or what the machine says."""
+    return (
+        machine().threads if threads is None else integer(threads, "threads", 1, MAX_THREADS),
+        machine().isa if isa is None else choice(isa, "isa", _core.isas()),
+    )
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the machine and the environment say, read once: threads, the limits by name, a forced isa."""
+
+    threads: int
+    limits: dict[str, int]
+    isa: str | None
+
+
+@cache
+def machine() -> Machine:
+    """Threads: the smallest of the processors this process may use, the cgroup quota, and two variables."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    limits = {"processors": len(affinity(0)) if affinity else os.cpu_count() or 1}
+    quota = _cgroup_quota()
+    if quota is not None:
+        limits["cgroup quota"] = max(1, int(quota))
+    for variable in ("BPTT_FAST_NUM_THREADS", "OMP_NUM_THREADS"):
+        text = os.environ.get(variable, "").strip()
+        if variable == "OMP_NUM_THREADS":
+            text = text.split(",")[0].strip()
+        if text:
+            try:
+                limits[variable] = integer(int(text), variable, 1, None)
+            except ValueError:
+                raise ConfigError(
+                    f"Environment variable {variable}: expected a number of threads of at least 1, "
+                    f"got {text!r}.  Unset it or correct it."
+                ) from None
+    isa = os.environ.get("BPTT_FAST_ISA", "").strip() or None
+    if isa is not None:
+        choice(isa, "Environment variable BPTT_FAST_ISA", _core.isas())
+    return Machine(min(*limits.values(), MAX_THREADS), limits, isa)
+
+
+def _cgroup_quota() -> float | None:
+    """Processors that the control groups of this process and those above allow; None without a limit."""
+    found = []
+    for path in _cgroup_folders():
+        try:
+            if os.path.exists(f"{path}/cpu.max"):
+                quota, period = _words(f"{path}/cpu.max")
+            else:
+                (quota,), (period,) = _words(f"{path}/cpu.cfs_quota_us"), _words(f"{path}/cpu.cfs_period_us")
+            if quota not in ("max", "-1"):
+                found.append(int(quota) / int(period))
+        except (OSError, ValueError, ZeroDivisionError):
+            continue
+    return min(found, default=None)
+
+
+def _cgroup_folders() -> Iterator[str]:
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8") as file:
+            groups = [line.rstrip("\n").split(":", 2) for line in file]
+    except OSError:
+        return
+    for group in groups:
+        if len(group) == 3 and (group[1] == "" or "cpu" in group[1].split(",")):
+            root = "/sys/fs/cgroup" + ("/cpu" if group[1] else "")
+            parts = [part for part in group[2].split("/") if part]
+            for depth in range(len(parts) + 1):
+                yield "/".join([root, *parts[:depth]])
+
+
+def _words(path: str) -> list[str]:
+    with open(path, encoding="utf-8") as file:
+        return file.read().split()
+
+
+def show_config() -> None:
+    """Print versions, the instruction sets of this machine, the one chosen, the number of threads and why.
+
+    Raises
+    ------
+    ConfigError
+        If BPTT_FAST_NUM_THREADS, OMP_NUM_THREADS or BPTT_FAST_ISA has a value that cannot be used.
+
+    Examples
+    --------
+    >>> import bptt_fast as bf
+    >>> bf.show_config()  # doctest: +SKIP
+    bptt_fast   0.1.0
+    """
+    import platform
+
+    from . import __version__
+
+    found = machine()
+    supported = _core.isas()
+    chosen = f"{found.isa} (BPTT_FAST_ISA)" if found.isa else f"{supported[-1]} (the best here)"
+    limits = ", ".join(f"{name} {limit}" for name, limit in found.limits.items())
+    rows = {
+        "bptt_fast": __version__,
+        "instances": f"{chosen}; supported: {', '.join(supported)}",
+        "threads": f"{found.threads} (the smallest of: {limits})",
+        "numpy": np.__version__,
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "platform": platform.platform(),
+    }
+    print("\n".join(f"{name:<10}  {text}" for name, text in rows.items()))
+
+
+# ---- the description
+
+
+def _widths(value: Any, name: str, most: int) -> tuple[int, ...]:
+    if not isinstance(value, (tuple, list)):
+        raise ConfigError(f"{name}: expected a tuple of widths, got {value!r}.  One layer of 8: {name}=(8,).")
+    if len(value) > most:
+        raise ConfigError(f"{name}: expected at most {most} layers, got {len(value)}.")
+    return tuple(integer(width, f"{name}[{i}]") for i, width in enumerate(value))
+
+
+def _nonlinearities(description: Description, cell: str, f: tuple[int, ...]) -> tuple[str, ...]:
+    """One for each layer of f; none for the gated cells."""
+    value = description.nonlinearity
+    if cell not in ("elman", "mlp"):
+        if value is None or value in ((), []):
+            return ()
+        raise ConfigError(
+            f'nonlinearity: expected None for cell="{cell}", whose nonlinearities are fixed, got {value!r}.'
+        )
+    layers = len(f) + 1
+    if value is None or isinstance(value, str):
+        value = ("tanh" if value is None else value,) * layers
+    if not isinstance(value, (tuple, list)) or len(value) != layers:
+        got = f"{len(value)}: {value!r}" if isinstance(value, (tuple, list)) else repr(value)
+        raise ConfigError(
+            f"nonlinearity: expected a name, or {layers} of them, one for each layer of f; got {got}."
+        )
+    return tuple(choice(name, f"nonlinearity[{i}]", NONLINEARITIES) for i, name in enumerate(value))
+
+
+def _dtype_name(value: Any) -> str:
+    try:
+        name = np.dtype(value).name
+    except TypeError:
+        name = ""
+    if value is None or name not in ("float32", "float64"):
+        raise ConfigError(f'dtype: expected "float32" or "float64", got {value!r}.')
+    return name
+
+
+def _seed(value: Any) -> int:
+    return int.from_bytes(os.urandom(6), "little") if value is None else integer(value, "seed", 0, 2**64 - 1)
+
+
+def _sizes(d: Description) -> str:
+    return (
+        f"input_size={d.input_size}, hidden_size={d.hidden_size}, output_size={d.output_size}"
+        + (f", f={d.f}" if d.f else "")
+        + (f", head={d.head}" if d.head else "")
+    )
+
+
+@cache
+def _memory() -> int:
+    """Bytes of memory of this machine, or 1 TiB where it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 1 << 40
+
+
+# ---- parameters
+
+
+def _named(flat: Array, blocks: list[tuple[str, int, int, int]]) -> dict[str, Array]:
+    """Views into a flat vector, by name."""
+    return {
+        name: flat[offset : offset + rows * (cols or 1)].reshape((rows, cols) if cols else (rows,))
+        for name, rows, cols, offset in blocks
+    }
+
+
+def _initialise(views: dict[str, Array], description: Description) -> None:
+    """Uniform in +-1/sqrt(H) for f, +-1/sqrt(fan in) for its inner layers and g; a bias like its weight."""
+    random = np.random.default_rng(description.seed)
+    for name, view in views.items():
+        inner = name.startswith(("f.", "head."))
+        weight = views[name.replace(".bias", ".weight")] if inner else view
+        bound = 1 / math.sqrt(weight.shape[1] if inner else description.hidden_size)
+        view[...] = random.uniform(-bound, bound, view.shape)

@@ -1,0 +1,161 @@
+"""Networks in files: safetensors with the description as JSON and a checksum over both.  Never pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import ConfigError, CorruptFileError
+from .network import Network
+
+if TYPE_CHECKING:
+    Path = str | os.PathLike[str]
+
+FORMAT = "bptt_fast 1"
+
+
+def save(net: Network, path: Path) -> None:
+    """Write a network to a file: its description and its parameters, each under its name.
+
+    The file is a safetensors file that any reader of that format can open.  It is written under another name
+    in the same folder, flushed to the disk and then renamed, so that an interrupted save leaves what was
+    there before.
+
+    Parameters
+    ----------
+    net : Network
+        What to save.
+    path : str or path-like
+        The file, replaced if it exists.
+
+    Raises
+    ------
+    ConfigError
+        If `path` is not a path, or ``net.extra`` not a dict of str to str.
+    OSError
+        If the file cannot be written; the old one is still there.
+    """
+    import safetensors.numpy
+
+    if not isinstance(net.extra, dict) or not all(
+        isinstance(t, str) for pair in net.extra.items() for t in pair
+    ):
+        raise ConfigError(f"extra: expected a dict of str to str, got {net.extra!r}.")
+    description, extra = json.dumps(net.config()), json.dumps(net.extra)
+    tensors = net.state_dict()
+    checksum = _checksum(description + extra, tensors)
+    metadata = {"format": FORMAT, "network": description, "extra": extra, "sha256": checksum}
+    _write(_path(path), safetensors.numpy.save(tensors, metadata))
+
+
+def load(path: Path) -> Network:
+    """Read a network that ``Network.save`` wrote.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    net : Network
+        With the description and the parameters of the network that was saved, equal to the bit.
+
+    Raises
+    ------
+    CorruptFileError
+        If the file is truncated, damaged (a checksum finds a single wrong bit), or not written by this
+        package.
+    ConfigError
+        If `path` is not a path.
+    OSError
+        If there is no such file or it may not be read.
+
+    Examples
+    --------
+    >>> import os, tempfile, bptt_fast as bf
+    >>> net = bf.Network(1, 4, 1, seed=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     net.save(os.path.join(folder, "model.safetensors"))
+    ...     again = bf.load(os.path.join(folder, "model.safetensors"))
+    >>> bool((again.params == net.params).all())
+    True
+    """
+    import safetensors
+    import safetensors.numpy
+
+    name = _path(path)
+    with open(name, "rb") as file:
+        content = file.read()
+    try:
+        tensors = safetensors.numpy.load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        metadata = header.get("__metadata__", {})
+        kind, description, extra, checksum = (
+            str(metadata.get(key, "")) for key in ("format", "network", "extra", "sha256")
+        )
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise CorruptFileError(
+            f"{name}: expected a model file, got one that is truncated or damaged ({error}).  "
+            f"Restore it from a copy."
+        ) from error
+    if kind != FORMAT:
+        raise CorruptFileError(
+            f"{name}: expected a model file of the format {FORMAT!r}, got {kind or 'none'!r}.  Was it "
+            f"written by Network.save of this or an older version of bptt_fast?"
+        )
+    if checksum != _checksum(description + extra, tensors):
+        raise CorruptFileError(
+            f"{name}: expected the checksum {checksum[:16]}..., got another: the file is damaged.  Restore "
+            f"it from a copy."
+        )
+    try:
+        return Network.rebuilt(json.loads(description), tensors, json.loads(extra))
+    except (ConfigError, ValueError, TypeError) as error:
+        raise CorruptFileError(f"{name}: expected a network that this version knows, but {error}") from error
+
+
+def _checksum(description: str, tensors: dict[str, Any]) -> str:
+    """Of the description and the extra notes, and of the names, types, shapes and bytes of the tensors."""
+    found = sha256(description.encode())
+    for name in sorted(tensors):
+        tensor = np.ascontiguousarray(tensors[name])
+        found.update(f"\n{name} {tensor.dtype} {tensor.shape}\n".encode())
+        found.update(tensor.tobytes())
+    return found.hexdigest()
+
+
+def _path(path: Any) -> str:
+    try:
+        return os.fsdecode(os.fspath(path))
+    except TypeError:
+        raise ConfigError(
+            f"path: expected a str or path-like, got {path!r} ({type(path).__name__})."
+        ) from None
+
+
+def _write(path: str, content: bytes) -> None:
+    """Replace a file by `content`, all or nothing."""
+    path = os.path.realpath(path)
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name[:200]}.{os.getpid()}.{os.urandom(4).hex()}")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
