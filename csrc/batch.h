@@ -43,3 +43,36 @@ static void NAME(zero_rows)(const field *to, int64_t t, int64_t r0, int64_t r1) 
     for (int64_t b = 0; b < to->step / to->block; b++)
         for (int64_t r = r0; r < r1; r++) v_store(chunk(to, t, r, b), v_set(0));
 }
+/* to = from . by, for the rows of one step each; `by` has one chunk */
+static void NAME(multiply)(const field *from, const field *by, const field *to, int64_t t, int64_t r0, int64_t r1) {
+    for (int64_t b = 0; b < by->step / by->block; b++)
+        for (int64_t r = r0; r < r1; r++) v_store(chunk(to, t, r, b), v_load(chunk(from, t, r, b)) * v_load(chunk(by, 0, r, b)));
+}
+
+/* Dropout: to = from times 0 or 1/(1-p).  The mask is a hash of (key, sequence, step, column), so it depends neither on the
+   split nor on the order, and the way back makes it again.  from NULL: the factors themselves. */
+INLINE uint32_t hash32(uint32_t x) {
+    x = (x ^ (x >> 16)) * 0x21f0aaadu;
+    x = (x ^ (x >> 15)) * 0xd35a2d97u;
+    return x ^ (x >> 15);
+}
+INLINE uint64_t hash64(uint64_t x) {
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+static void NAME(drop)(const dropout *d, const source *s, const field *from, const field *to, const span *at, int per_sequence) {
+    const uint32_t limit = (uint32_t)(d->p * 4294967296.0);
+    const real factor = (real)(1 / (1 - d->p));
+    for (int64_t t = at->t0; t < at->t1; t++)
+        for (int64_t r = at->r0; r < last_row(at, t); r++) {
+            const uint64_t row = hash64(d->key ^ hash64((uint64_t)s->row[r] + 0x9e3779b97f4a7c15u));
+            const uint64_t key = per_sequence ? row : hash64(row + (uint64_t)(s->first + t));
+            for (int64_t b = 0; b < to->step / to->block; b++) {
+                real keep[VL];
+                for (int j = 0; j < VL; j++)
+                    keep[j] = hash32(hash32((uint32_t)(b * VL + j) * 0x9e3779b1u + (uint32_t)key) ^ (uint32_t)(key >> 32)) >= limit ? factor : 0;
+                v_store(chunk(to, t, r, b), from ? v_load(keep) * v_load(chunk(from, t, r, b)) : v_load(keep));
+            }
+        }
+}

@@ -41,21 +41,31 @@ typedef struct {
 
 /* One direction of one recurrent layer. */
 typedef struct {
-    int64_t H;                             /* units of the state */
+    int64_t H, R;                          /* units of the cell; width of h (the same without a projection) */
     int gates, states, saved_count;
     int act, reverse;
     matrix ih, hh, b_ih, b_hh;
-    int64_t depth;                         /* cell mlp: dense layers after the first */
+    matrix peep;                           /* cell peephole: (3*H) */
+    matrix hr;                             /* projection h = W_hr m (R, H); size 0: none */
+    int64_t depth;                         /* cell mlp: dense layers after the first; reset_before: 2 products */
     const dense *inner;
     field z;                               /* (T, B, G*H) input projections zx, then in place dzx */
     field dzr;                             /* (T, B, G*H) gradient of zr; the same as z unless `split` */
-    field s;                               /* (T+1, B, S*H) states; step t reads chunk t + reverse, writes t + !reverse */
+    field s;                               /* (T+1, B, R + (S-1)*H) states; step t reads chunk t + reverse, writes t + !reverse */
     field saved;                           /* (T, B, K*H) */
-    field ds;                              /* (B, S*H) carried: in dLoss/ds[last] not from h by time, out dLoss/ds0 */
-    field dy;                              /* (T, B, H) dLoss/dh from above; p NULL: none */
+    field ds;                              /* like a chunk of s, carried: in dLoss/ds[last] not from h by time, out dLoss/ds0 */
+    field dy;                              /* (T, B, R) dLoss/dh from above; p NULL: none */
+    field m, dh;                           /* projection: (T, B, H) what it projects, (T, B, R) dLoss/dh whole */
+    field mask, masked;                    /* recurrent dropout: (B, R) factors, (T+1, B, R) h times them; p NULL: none */
     field a[16], da[16];                   /* cell mlp: (T, B, width) values and gradients of the layers before the last */
     const void *work;                      /* the working vector */
 } frame;
+
+/* A dropout mask: which of its kind, and how likely a zero is. */
+typedef struct {
+    uint64_t key;
+    double p;
+} dropout;
 
 /* The rows of a batch in the caller's arrays. */
 typedef struct {
@@ -81,10 +91,11 @@ typedef struct {
 
 /* A cell's counts, and its loops over time. */
 typedef struct {
-    int gates, states, saved, split;       /* split: dzr differs from dzx */
+    int gates, states, saved, split, peeps;   /* split: dzr differs from dzx; peeps: weights a unit of its own */
     void (*forward)(const frame *, const span *);
     void (*backward)(const frame *, const span *);
     void (*finish)(const frame *, const span *);
+    void (*collect)(const frame *, void *grad, int add, const span *, int64_t part, int64_t parts);   /* weights inside the loop */
 } cell_kernels;
 
 /* One instance: all kernels of one dtype on one instruction set. */
@@ -108,6 +119,8 @@ typedef struct {
     void (*collect)(const matrix *, int64_t segment, const field *x, const field *dz, void *grad, int add, const span *,
                     int64_t part, int64_t parts);
     void (*collect_bias)(const matrix *, const matrix *twin, const field *dz, void *grad, int add, const span *, int64_t part, int64_t parts);
+    void (*multiply)(const field *from, const field *by, const field *to, int64_t t, int64_t r0, int64_t r1);
+    void (*drop)(const dropout *, const source *, const field *from, const field *to, const span *, int per_sequence);
     void (*loss)(const loss_desc *, const source *, int64_t outputs, const field *y, const span *, double *row_loss, int gradient);
     double (*weight)(const void *weights, int64_t row);
     double (*norm2)(const void *grad, int64_t from, int64_t to);

@@ -80,6 +80,14 @@ INLINE real *chunk(const field *f, int64_t t, int64_t r, int64_t block) {
     return f->p ? (real *)f->p + t * f->step + r * f->row + block * f->block : NULL;
 }
 
+/* For loops over time: one step of a span, and the field whose chunk t is the given one's chunk t + steps. */
+INLINE span one_step(const span *at, int64_t t) {
+    return (span){ t, t + 1, at->r0, at->r1, at->living, at->single ? ONE_STEP : BATCH };
+}
+INLINE field later(const field *f, int64_t steps) {
+    return (field){ (real *)f->p + steps * f->step, f->step, f->block, f->row };
+}
+
 /* One step's rows of a panel of y = act(add + x W' + bias); bias and add may be NULL. */
 #define FORWARD_TILE(h) forward_tile(h, nv, single, K, x + i * row, row, xf->block, w, bias, act, add ? add + i * ar : NULL, ar, ab, \
                                      y + i * yr, yr, yf->block)

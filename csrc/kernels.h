@@ -8,6 +8,7 @@
 #include "cells/elman.h"
 #include "cells/gru.h"
 #include "cells/lstm.h"
+#include "cells/peephole.h"
 
 #define CELL elman
 #include "scan.h"
@@ -18,7 +19,11 @@
 #define CELL lstm
 #include "scan.h"
 #undef CELL
+#define CELL peephole
+#include "scan.h"
+#undef CELL
 #include "cells/mlp.h"
+#include "cells/reset_before.h"
 
 /* out = function(in), the vector functions by themselves, for their tests: tanh, sigmoid, exp */
 static void NAME(apply)(int function, const void *in, void *out, int64_t n) {
@@ -28,7 +33,8 @@ static void NAME(apply)(int function, const void *in, void *out, int64_t n) {
         v_store_part((real *)out + i, function == 0 ? v_tanh(x) : function == 1 ? v_sigmoid(x) : v_exp(x), part);
     }
 }
-#define CELL_ROW(c) { c##_GATES, c##_STATES, c##_SAVED, c##_SPLIT, NAME(c##_scan_forward), NAME(c##_scan_backward), NAME(c##_scan_finish) },
+#define CELL_ROW(c) { c##_GATES, c##_STATES, c##_SAVED, c##_SPLIT, c##_PEEPS, NAME(c##_scan_forward), NAME(c##_scan_backward), \
+                      NAME(c##_scan_finish), NAME(c##_collect) },
 extern const kernels NAME(kernels);
 const kernels NAME(kernels) = {
     .lanes = VL, .bytes = sizeof(real),
@@ -39,5 +45,5 @@ const kernels NAME(kernels) = {
     .gather = NAME(gather), .scatter = NAME(scatter), .load_state = NAME(load_state), .store_state = NAME(store_state),
     .copy_rows = NAME(copy_rows), .zero_rows = NAME(zero_rows),
     .forward = NAME(forward), .backward = NAME(backward), .collect = NAME(collect), .collect_bias = NAME(collect_bias),
-    .loss = NAME(loss), .weight = NAME(weight), .norm2 = NAME(norm2), .optimise = NAME(optimise), .apply = NAME(apply),
+    .loss = NAME(loss), .weight = NAME(weight), .multiply = NAME(multiply), .drop = NAME(drop), .norm2 = NAME(norm2), .optimise = NAME(optimise), .apply = NAME(apply),
 };

@@ -91,26 +91,37 @@ static void dense_layer(declaration *d, dense *l, const char *part, int64_t numb
     snprintf(name, sizeof name, "%s.%d.bias", part, (int)number);
     block(d, &l->b, name, 1, out, 0, 1);
 }
+/* One block of three gates as two matrices: the first two gates, and the third.  The whole is then no matrix of its own. */
+static void split_rows(matrix *whole, matrix *two, matrix *one) {
+    const int64_t each = whole->size / 3;
+    *two = *one = *whole;
+    two->gates = 2, two->size = 2 * each;
+    one->gates = 1, one->size = each, one->flat += 2 * whole->units * whole->cols, one->work += 2 * each;
+    whole->size = 0;
+}
 static int64_t declare(bptt_plan *p, const bptt_desc *desc, bptt_piece *out, int64_t max) {
     declaration d = { .p = p, .out = out, .max = max };
     p->flat_size = p->work_size = 0;
     for (int64_t l = 0; l < p->layers; l++)
         for (int dir = 0; dir < p->directions; dir++) {
-            const int64_t n = l * p->directions + dir, in = l ? p->H * p->directions : p->I, gates = p->cell->gates;
+            const int64_t n = l * p->directions + dir, in = l ? p->R * p->directions : p->I, gates = p->cell->gates;
             frame *f = &p->layer[n];
             const int64_t first = p->depth ? desc->width[0] : p->H;
             snprintf(d.suffix, sizeof d.suffix, "_l%d%s", (int)l, dir ? "_reverse" : "");
             block(&d, &f->ih, "weight_ih", gates, first, in, l ? p->directions : 1);
-            block(&d, &f->hh, "weight_hh", gates, first, p->H, 1);
+            block(&d, &f->hh, "weight_hh", gates, first, p->R, 1);
             block(&d, &f->b_ih, "bias_ih", gates, first, 0, 1);
             block(&d, &f->b_hh, "bias_hh", gates, first, 0, 1);
+            if (desc->proj_size) block(&d, &f->hr, "weight_hr", 1, p->R, p->H, 1);
+            if (p->cell->peeps) block(&d, &f->peep, "weight_peephole", p->cell->peeps, p->H, 0, 1);
+            if (p->two_products) split_rows(&f->hh, &p->inner[n][0].w, &p->inner[n][1].w);
             for (int64_t i = 0; i < p->depth; i++)
                 dense_layer(&d, &p->inner[n][i], "f", i + 1, i + 1 < p->depth ? desc->width[i + 1] : p->H, desc->width[i], 1);
         }
     d.suffix[0] = 0;
     for (int64_t i = 0; i < p->head_layers; i++)
         dense_layer(&d, &p->head[i], "head", i, i + 1 < p->head_layers ? desc->head_width[i] : p->O,
-                    i ? desc->head_width[i - 1] : p->H * p->directions, i ? 1 : p->directions);
+                    i ? desc->head_width[i - 1] : p->R * p->directions, i ? 1 : p->directions);
     return d.count;
 }
 
@@ -118,7 +129,9 @@ static int size_ok(int64_t n) { return n >= 1 && n <= (int64_t)1 << 40; }
 
 /* Names and numbers of the description into the plan; everything but the arena. */
 static bptt_status resolve(bptt_plan *p, const bptt_desc *d, bptt_piece *out, int64_t max, int64_t *count) {
-    const int cell = find(d->cell, cell_names), dtype = find(d->dtype, dtype_names), act = find(d->head_activation, act_names);
+    const int named = find(d->cell, cell_names), gru = find("gru", cell_names), lstm = find("lstm", cell_names);
+    const int cell = d->reset_before ? find("reset_before", cell_names) : d->peephole ? find("peephole", cell_names) : named;
+    const int dtype = find(d->dtype, dtype_names), act = find(d->head_activation, act_names);
     p->loss = find(d->loss, loss_names);
     if (cell < 0 || dtype < 0 || act < 0 || p->loss < 0) return BPTT_BAD_DESC;
     if (!(p->k = find_kernels(d->isa, dtype, &p->isa))) return BPTT_UNSUPPORTED;
@@ -129,22 +142,26 @@ static bptt_status resolve(bptt_plan *p, const bptt_desc *d, bptt_piece *out, in
     p->I = d->input_size, p->H = d->hidden_size, p->O = d->output_size;
     p->batch = d->batch ? d->batch : 1, p->steps = d->steps ? d->steps : 1;
     p->every = d->every != 0, p->input_gradient = d->input_gradient != 0;
-    const int is_mlp = !strcmp(cell_names[cell], "mlp");
+    p->R = d->proj_size ? d->proj_size : p->H;
+    p->two_products = cell == find("reset_before", cell_names);
+    p->dropout = d->dropout, p->recurrent_dropout = d->recurrent_dropout, p->seed = d->seed;
+    const int is_mlp = cell == find("mlp", cell_names);
     if (p->layers < 1 || p->layers > BPTT_MAX_LAYERS || p->depth < 0 || p->depth >= BPTT_MAX_DEPTH || (p->depth && !is_mlp) ||
         d->head_depth < 0 || d->head_depth >= BPTT_MAX_DEPTH || !size_ok(p->I) || !size_ok(p->H) || !size_ok(p->O) ||
-        !size_ok(p->batch) || !size_ok(p->steps) || d->reset_before || d->peephole || d->proj_size || d->dropout != 0 ||
-        d->recurrent_dropout != 0)
+        !size_ok(p->batch) || !size_ok(p->steps) || (d->reset_before && named != gru) || (d->peephole && named != lstm) ||
+        (d->proj_size && named != lstm) || d->proj_size < 0 || d->proj_size > p->H || !(d->dropout >= 0 && d->dropout < 1) ||
+        !(d->recurrent_dropout >= 0 && d->recurrent_dropout < 1))
         return BPTT_BAD_DESC;
     for (int64_t i = 0; i < p->depth; i++) if (!size_ok(d->width[i])) return BPTT_BAD_DESC;
     for (int64_t i = 0; i < d->head_depth; i++) if (!size_ok(d->head_width[i])) return BPTT_BAD_DESC;
     for (int64_t i = 0; i <= p->depth; i++) if (find(d->activation[i], act_names) < 0) return BPTT_BAD_DESC;
     *count = declare(p, d, out, max);
-    p->state_size = p->layers * p->directions * p->cell->states * p->H;
+    p->state_size = p->layers * p->directions * (p->R + (p->cell->states - 1) * p->H);
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         frame *f = &p->layer[n];
-        f->H = p->H, f->gates = p->cell->gates, f->states = p->cell->states, f->saved_count = p->cell->saved;
+        f->H = p->H, f->R = p->R, f->gates = p->cell->gates, f->states = p->cell->states, f->saved_count = p->cell->saved;
         f->act = find(d->activation[0], act_names), f->reverse = (int)(n % p->directions);
-        f->depth = p->depth, f->inner = p->inner[n];
+        f->depth = p->two_products ? 2 : p->depth, f->inner = p->inner[n];
         for (int64_t i = 0; i < p->depth; i++) p->inner[n][i].act = find(d->activation[i + 1], act_names);
     }
     for (int64_t i = 0; i < p->head_layers; i++) p->head[i].act = i + 1 < p->head_layers ? act : find("linear", act_names);
@@ -192,15 +209,16 @@ static void walk_fixed(bptt_plan *p, cursor *c) {
     p->row = take(c, times(p->batch, sizeof *p->row), "row", -1);
     p->living = take(c, times(p->steps + 1, sizeof *p->living), "living", -1);
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
-        take_turned(c, p, &p->layer[n].hh, "hh_turned", n);
+        if (p->layer[n].hh.size) take_turned(c, p, &p->layer[n].hh, "hh_turned", n);
+        if (p->layer[n].hr.size) take_turned(c, p, &p->layer[n].hr, "hr_turned", n);
         if (n >= p->directions || p->input_gradient) take_turned(c, p, &p->layer[n].ih, "ih_turned", n);
-        for (int64_t i = 0; i < p->depth; i++) take_turned(c, p, &p->inner[n][i].w, "f_turned", n * p->depth + i);
+        for (int64_t i = 0; i < p->layer[n].depth; i++) take_turned(c, p, &p->inner[n][i].w, "f_turned", n * p->layer[n].depth + i);
         p->layer[n].work = p->work;
     }
     for (int64_t i = 0; i < p->head_layers; i++) take_turned(c, p, &p->head[i].w, "head_turned", i);
 }
 static void walk_batch(bptt_plan *p, cursor *c, int64_t B, int64_t T) {
-    const int64_t Hb = blocks_of(p, p->H), count = p->layers * p->directions;
+    const int64_t Hb = blocks_of(p, p->H), Rb = blocks_of(p, p->R), count = p->layers * p->directions;
     p->x = take_field(c, p, T, B, blocks_of(p, p->I), "x", -1);
     if (p->input_gradient) p->dx = take_field(c, p, T, B, blocks_of(p, p->I), "dx", -1);
     for (int64_t n = 0; n < count; n++) {
@@ -208,17 +226,29 @@ static void walk_batch(bptt_plan *p, cursor *c, int64_t B, int64_t T) {
         const int64_t zb = f->gates * blocks_of(p, f->hh.units);
         f->z = take_field(c, p, T, B, zb, "z", n);
         f->dzr = p->cell->split ? take_field(c, p, T, B, zb, "dzr", n) : f->z;
-        f->s = take_field(c, p, T + 1, B, f->states * Hb, "s", n);
+        f->s = take_field(c, p, T + 1, B, Rb + (f->states - 1) * Hb, "s", n);
         f->saved = take_field(c, p, T, B, f->saved_count * Hb, "saved", n);
-        f->ds = take_field(c, p, 1, B, f->states * Hb, "ds", n);
+        f->ds = take_field(c, p, 1, B, Rb + (f->states - 1) * Hb, "ds", n);
         f->dy = (field){0};
-        if (p->every || n < count - p->directions) f->dy = take_field(c, p, T, B, Hb, "dy", n);
-        for (int64_t i = 0; i < p->depth; i++) {
+        if (p->every || n < count - p->directions) f->dy = take_field(c, p, T, B, Rb, "dy", n);
+        if (f->hr.size) f->m = take_field(c, p, T, B, Hb, "m", n), f->dh = take_field(c, p, T, B, Rb, "dh", n);
+        if (p->recurrent_dropout > 0) {
+            f->mask = take_field(c, p, 1, B, Rb, "mask", n), f->masked = take_field(c, p, T + 1, B, Rb, "masked", n);
+            if (!p->dropping) f->mask.p = f->masked.p = NULL;
+        }
+        if (p->dropout > 0 && n < count - p->directions) p->dropped[n] = take_field(c, p, T, B, Rb, "dropped", n);
+        if (p->two_products) {
+            f->dh = take_field(c, p, 1, B, Hb, "dh", n);
+            for (int i = 0; i < 2; i++) {
+                f->a[i] = take_field(c, p, T, B, (2 - i) * Hb, "a", 2 * n + i);
+                f->da[i] = take_field(c, p, T, B, (2 - i) * Hb, "da", 2 * n + i);
+            }
+        } else for (int64_t i = 0; i < p->depth; i++) {
             f->a[i] = take_field(c, p, T, B, blocks_of(p, p->inner[n][i].w.cols), "a", n * p->depth + i);
             f->da[i] = take_field(c, p, T, B, blocks_of(p, width_of(&p->inner[n][i])), "da", n * p->depth + i);
         }
     }
-    for (int d = 0; d < p->directions; d++) p->last[d] = take_field(c, p, 1, B, Hb, "last", d);
+    for (int d = 0; d < p->directions; d++) p->last[d] = take_field(c, p, 1, B, Rb, "last", d);
     for (int64_t i = 0; i < p->head_layers; i++) {
         const int64_t blocks = blocks_of(p, width_of(&p->head[i])), steps = p->every ? T : 1;
         p->value[i] = take_field(c, p, steps, B, blocks, "value", i);
@@ -226,8 +256,9 @@ static void walk_batch(bptt_plan *p, cursor *c, int64_t B, int64_t T) {
     }
     p->B = B, p->T = T;
 }
-void lay_out(bptt_plan *p, int64_t B, int64_t T) {
-    if (B == p->B && T == p->T) return;
+void lay_out(bptt_plan *p, int64_t B, int64_t T, int dropping) {
+    if (B == p->B && T == p->T && dropping == p->dropping) return;
+    p->dropping = dropping;
     cursor c = { .base = p->arena, .at = (int64_t)p->fixed };
     walk_batch(p, &c, B, T);
 }

@@ -11,7 +11,11 @@ struct bptt_plan {
     const cell_kernels *cell;
     const char *isa;
     int loss, every, input_gradient, threads, directions;
-    int64_t layers, head_layers, I, H, O, depth, batch, steps;   /* batch, steps: capacity */
+    int two_products;                          /* the recurrent weights are two matrices: cell reset_before */
+    int dropping;                              /* 1: this run is training and drops */
+    double dropout, recurrent_dropout;
+    uint64_t seed;
+    int64_t layers, head_layers, I, H, R, O, depth, batch, steps;   /* R: width of h; batch, steps: capacity */
     int64_t B, T;                              /* sizes that the fields are laid out for */
     int64_t flat_size, work_size, state_size;
     char *arena;
@@ -20,7 +24,8 @@ struct bptt_plan {
     dense inner[2 * BPTT_MAX_LAYERS][BPTT_MAX_DEPTH];
     dense head[BPTT_MAX_DEPTH + 1];
     field x, dx;                               /* (T, B, I) */
-    field last[2];                             /* (B, H) last state a direction, where rows end at different steps */
+    field dropped[2 * BPTT_MAX_LAYERS];        /* (T, B, R) h after dropout, for the layer above */
+    field last[2];                             /* (B, R) last state a direction, where rows end at different steps */
     field value[BPTT_MAX_DEPTH + 1];           /* g's layers: (T or 1, B, width); the last holds y, then dy */
     field slope[BPTT_MAX_DEPTH];               /* gradients of the pre-activations of g's hidden layers */
     void *work, *grad, *slots;                 /* (work_size), (work_size), (2, work_size) reals */
@@ -29,5 +34,5 @@ struct bptt_plan {
 };
 
 int64_t norm_slices(const bptt_plan *);
-void lay_out(bptt_plan *, int64_t B, int64_t T);   /* fields for a batch of these sizes, within capacity */
+void lay_out(bptt_plan *, int64_t B, int64_t T, int dropping);   /* fields for a batch of these sizes, within capacity */
 #endif

@@ -47,6 +47,9 @@ static void ask(run *r, double work) {
 }
 static int stopped(const run *r) { return atomic_load_explicit(&r->stop, memory_order_relaxed); }
 
+/* Dropout between layers, in this run. */
+static int drops(const bptt_plan *p) { return p->dropping && p->dropout > 0; }
+
 /* A layer direction's input: the data, or both directions of the layer below (segments of its columns). */
 static int inputs_of(const bptt_plan *p, int64_t n, field in[2]) {
     if (n < p->directions) return in[0] = p->x, 1;
@@ -54,6 +57,7 @@ static int inputs_of(const bptt_plan *p, int64_t n, field in[2]) {
         const frame *below = &p->layer[n / p->directions * p->directions - p->directions + d];
         in[d] = below->s;
         in[d].p = (char *)below->s.p + !below->reverse * below->s.step * p->k->bytes;
+        if (drops(p)) in[d] = p->dropped[below - p->layer];
     }
     return p->directions;
 }
@@ -65,12 +69,6 @@ static void readout_of(const bptt_plan *p, int every, field in[2]) {
         if (every) in[d] = f->s, in[d].p = (char *)f->s.p + !f->reverse * f->s.step * p->k->bytes;
     }
 }
-static field previous_state(const bptt_plan *p, const frame *f) {
-    field s = f->s;
-    s.p = (char *)s.p + f->reverse * s.step * p->k->bytes;
-    return s;
-}
-
 /* Steps whose activations fit the cache together; a matter of the problem, not of the threads. */
 static int64_t block_steps(const bptt_plan *p, int64_t T) {
     const frame *f = &p->layer[0];
@@ -91,33 +89,46 @@ static int next_block(const bptt_plan *p, const frame *f, int backward, int64_t 
 
 /* -- phase A -- */
 
-/* h, or c: the q-th kind of state in a field of S*H columns */
+/* h (q = 0) or c in a field of states; its width; where it begins in the state of a sequence */
 static field state_kind(const bptt_plan *p, const frame *f, const field *s, int q) {
     field kind = *s;
-    kind.p = (char *)s->p + q * (s->step / f->states) * p->k->bytes;
+    kind.p = (char *)s->p + q * ((f->R - 1) / p->k->lanes + 1) * s->block * p->k->bytes;
     return kind;
 }
+static int64_t kind_width(const frame *f, int q) { return q ? f->H : f->R; }
+static int64_t kind_at(const frame *f, int64_t n, int q) { return n * (f->R + (f->states - 1) * f->H) + (q ? f->R : 0); }
 /* One field of states (S*H columns) of a layer direction into the caller's rows. */
 static void give_states(const run *r, int64_t n, const field *s, int64_t t, span rows, void *out) {
     const bptt_plan *p = r->p;
     const frame *f = &p->layer[n];
     for (int q = 0; q < f->states; q++) {
         const field kind = state_kind(p, f, s, q);
-        p->k->store_state(&r->source, p->state_size, (n * f->states + q) * p->H, p->H, &kind, t, &rows, out);
+        p->k->store_state(&r->source, p->state_size, kind_at(f, n, q), kind_width(f, q), &kind, t, &rows, out);
     }
+}
+/* A dropout mask of this batch: between layers (kind 0) or in the recurrence (1), of one layer direction. */
+static dropout mask_of(const run *r, int64_t n, int kind) {
+    const uint64_t step = r->hyper ? (uint64_t)r->hyper->step : 0;
+    return (dropout){ r->p->seed * 0x9e3779b97f4a7c15u + step * 0xd1342543de82ef95u + (uint64_t)(2 * n + kind),
+                      kind ? r->p->recurrent_dropout : r->p->dropout };
 }
 static void set_states(run *r, span at) {      /* chunk 0; in reverse, the chunk after each row's last step */
     const bptt_plan *p = r->p;
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         const frame *f = &p->layer[n];
-        for (int q = 0; q < f->states; q++) {
-            const field s = state_kind(p, f, &f->s, q);
-            const int64_t at_state = (n * f->states + q) * p->H;
-            if (!f->reverse) p->k->load_state(&r->source, p->state_size, at_state, p->H, &s, 0, &at);
-            else for (int64_t b = at.r0; b < at.r1; b++) {
-                const span one = { .r0 = b, .r1 = b + 1 };
-                p->k->load_state(&r->source, p->state_size, at_state, p->H, &s, r->source.length[r->source.row[b]], &one);
+        if (f->mask.p) {
+            const dropout mask = mask_of(r, n, 1);
+            const span once = { .t1 = 1, .r0 = at.r0, .r1 = at.r1 };
+            p->k->drop(&mask, &r->source, NULL, &f->mask, &once, 1);
+        }
+        for (int64_t b = at.r0; b < (f->reverse ? at.r1 : at.r0 + 1); b++) {
+            const span rows = { .r0 = b, .r1 = f->reverse ? b + 1 : at.r1 };
+            const int64_t t = f->reverse ? r->source.length[r->source.row[b]] : 0;
+            for (int q = 0; q < f->states; q++) {
+                const field s = state_kind(p, f, &f->s, q);
+                p->k->load_state(&r->source, p->state_size, kind_at(f, n, q), kind_width(f, q), &s, t, &rows);
             }
+            if (f->mask.p) p->k->multiply(&f->s, &f->mask, &f->masked, t, rows.r0, rows.r1);
         }
     }
 }
@@ -132,6 +143,12 @@ static void layers_forward(run *r, span at) {
             for (int g = 0; g < segments; g++)
                 p->k->forward(&f->ih, p->work, g ? NULL : &f->b_ih, g, 3, &in[g], g ? &f->z : NULL, &f->z, &at);
             p->cell->forward(f, &at);
+            if (drops(p) && n < (p->layers - 1) * p->directions) {
+                const dropout mask = mask_of(r, n, 0);
+                field h = f->s;
+                h.p = (char *)h.p + !f->reverse * h.step * p->k->bytes;
+                p->k->drop(&mask, &r->source, &h, &p->dropped[n], &at, 0);
+            }
             if (main_thread) ask(r, step_work(p) * (double)(at.t1 - at.t0));
         }
     }
@@ -183,16 +200,11 @@ static void clear_carried(const bptt_plan *p, span at) {
 static void collect_layer(const bptt_plan *p, int64_t n, int add, const span *at, int64_t part, int64_t parts) {
     const frame *f = &p->layer[n];
     field in[2];
-    const field h_prev = previous_state(p, f);
     const int segments = inputs_of(p, n, in);
     for (int g = 0; g < segments; g++) p->k->collect(&f->ih, g, &in[g], &f->z, p->grad, add, at, part, parts);
-    p->k->collect(&f->hh, 0, &h_prev, &f->dzr, p->grad, add, at, part, parts);
+    p->cell->collect(f, p->grad, add, at, part, parts);
     p->k->collect_bias(&f->b_ih, p->cell->split ? NULL : &f->b_hh, &f->z, p->grad, add, at, part, parts);
     if (p->cell->split) p->k->collect_bias(&f->b_hh, NULL, &f->dzr, p->grad, add, at, part, parts);
-    for (int64_t i = 0; i < f->depth; i++) {
-        p->k->collect(&f->inner[i].w, 0, &f->a[i], &f->da[i], p->grad, add, at, part, parts);
-        p->k->collect_bias(&f->inner[i].b, NULL, &f->da[i], p->grad, add, at, part, parts);
-    }
 }
 static void collect_head(const bptt_plan *p, span all, int64_t part, int64_t parts) {
     field in[2];
@@ -213,6 +225,10 @@ static void layers_backward(run *r, span at, int collect) {
     for (int64_t n = p->layers * p->directions - 1; n >= 0; n--) {
         const frame *f = &p->layer[n];
         for (int64_t i = 0; next_block(p, f, 1, i, &at) && !stopped(r); i++) {
+            if (drops(p) && n < (p->layers - 1) * p->directions) {
+                const dropout mask = mask_of(r, n, 0);
+                p->k->drop(&mask, &r->source, &f->dy, &f->dy, &at, 0);
+            }
             p->cell->backward(f, &at);
             if (n >= p->directions)
                 for (int d = 0; d < p->directions; d++) {
@@ -246,7 +262,8 @@ static void collect_all(run *r, span at, int rank, int size) {
 static void turn_all(const bptt_plan *p, int rank, int size) {
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         const frame *f = &p->layer[n];
-        p->k->turn(&f->hh, p->work, rank, size);
+        if (f->hh.size) p->k->turn(&f->hh, p->work, rank, size);
+        if (f->hr.size) p->k->turn(&f->hr, p->work, rank, size);
         if (f->ih.turned) p->k->turn(&f->ih, p->work, rank, size);
         for (int64_t i = 0; i < f->depth; i++) p->k->turn(&f->inner[i].w, p->work, rank, size);
     }
@@ -281,8 +298,12 @@ static void update_slice(const run *r, int rank, int size) {
 static void each_block(const bptt_plan *p, void (*move)(const matrix *, const void *, void *), const void *from, void *to) {
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         const frame *f = &p->layer[n];
-        move(&f->ih, from, to), move(&f->hh, from, to), move(&f->b_ih, from, to), move(&f->b_hh, from, to);
-        for (int64_t i = 0; i < f->depth; i++) move(&f->inner[i].w, from, to), move(&f->inner[i].b, from, to);
+        const matrix *const own[] = { &f->ih, &f->hh, &f->b_ih, &f->b_hh, &f->hr, &f->peep };
+        for (size_t i = 0; i < sizeof own / sizeof *own; i++) if (own[i]->size) move(own[i], from, to);
+        for (int64_t i = 0; i < f->depth; i++) {
+            move(&f->inner[i].w, from, to);
+            if (f->inner[i].b.size) move(&f->inner[i].b, from, to);
+        }
     }
     for (int64_t l = 0; l < p->head_layers; l++) move(&p->head[l].w, from, to), move(&p->head[l].b, from, to);
 }
@@ -331,7 +352,7 @@ static int fits(run *r, int64_t B) {
         atomic_store(&r->stop, 1);
         return 0;
     }
-    lay_out(p, B, T);
+    lay_out(p, B, T, 1);
     count_living(p, &r->source, T);
     return 1;
 }
@@ -520,7 +541,7 @@ static void forward_only(void *context, team *team, int rank, int size) {
             if (r->data->length[p->row[B - 1]] < 1 || (longest > p->steps && p->directions > 1)) {
                 r->status = BPTT_CAPACITY;
                 atomic_store(&r->stop, 1);
-            } else lay_out(p, B, longest < p->steps ? longest : p->steps);
+            } else lay_out(p, B, longest < p->steps ? longest : p->steps, 0);
             r->loss_desc = (loss_desc){ p->loss, p->every, 0, 1 };
         }
         team_barrier(team);
@@ -573,7 +594,7 @@ static void slide(void *context, team *team, int rank, int size) {
     run *r = context;
     bptt_plan *p = r->p;
     (void)team, (void)rank, (void)size;
-    lay_out(p, 1, r->k);
+    lay_out(p, 1, r->k, 0);
     for (int64_t t = 0; t <= r->k; t++) p->living[t] = t < r->k;
     const span all = all_rows(p), one = readout_span(p, 0, all), first = { 0, 1, 0, 1, p->living, 1 };
     const field *y = &p->value[p->head_layers - 1];

@@ -7,75 +7,84 @@ enum { C(G) = C(GATES), C(S) = C(STATES), C(K) = C(SAVED), C(WIDE) = C(GATES) ==
 
 /* The chunks of one step, from its first row on. */
 typedef struct {
-    const real *h_prev, *s_prev, *dzr_next, *dy;
-    real *s, *z, *dzr, *saved, *ds;
+    const real *h_prev, *s_prev, *below, *dy, *mask;   /* below: what the product on the way back reads */
+    real *s, *h, *z, *dzr, *saved, *ds;
 } C(step);
 INLINE C(step) C(at)(const frame *f, int64_t t, int64_t r) {
     const int64_t back = f->reverse ? -1 : 1;
     real *s = (real *)f->s.p + r * VL;
     return (C(step)){
-        .s_prev = s + (t + f->reverse) * f->s.step, .h_prev = s + (t + f->reverse) * f->s.step,
-        .s = s + (t + !f->reverse) * f->s.step,
+        .s_prev = s + (t + f->reverse) * f->s.step, .s = s + (t + !f->reverse) * f->s.step,
+        .h_prev = f->mask.p ? chunk(&f->masked, t + f->reverse, r, 0) : s + (t + f->reverse) * f->s.step,
+        .h = f->hr.size ? chunk(&f->m, t, r, 0) : s + (t + !f->reverse) * f->s.step,
         .z = (real *)f->z.p + t * f->z.step + r * VL, .dzr = (real *)f->dzr.p + t * f->dzr.step + r * VL,
-        .dzr_next = (real *)f->dzr.p + (t + back) * f->dzr.step + r * VL,
+        .below = f->hr.size ? chunk(&f->dh, t, r, 0) : (real *)f->dzr.p + (t + back) * f->dzr.step + r * VL,
         .saved = (real *)f->saved.p + t * f->saved.step + r * VL,
-        .ds = (real *)f->ds.p + r * VL, .dy = f->dy.p ? (real *)f->dy.p + t * f->dy.step + r * VL : NULL,
+        .ds = (real *)f->ds.p + r * VL, .dy = f->hr.size ? NULL : chunk(&f->dy, t, r, 0), .mask = f->hr.size ? NULL : chunk(&f->mask, 0, r, 0),
     };
 }
 
 /* mr rows by `units` vectors of units, which make G*units vectors of pre-activations. */
 INLINE void C(forward_tile)(const int mr, const int units, const int single, const frame *f, const C(step) *at, int64_t i,
                             int64_t ub, const real *w, const real *bias) {
-    enum { G = C(G), S = C(S), K = C(K), WIDE = C(WIDE) };
+    enum { G = C(G), S = C(S), K = C(K), WIDE = C(WIDE), PEEPS = C(PEEPS) };
     V acc[HEIGHT_MAX][PANEL_MAX];
     UNROLL for (int k = 0; k < mr; k++) UNROLL for (int v = 0; v < units * G; v++) acc[k][v] = v_load(bias + v * VL);
-    if (single) row_product(least(units, WIDE) * G, units / least(units, WIDE), WIDE * G * VL * f->H, f->H, 1, at->h_prev, f->s.block, w, acc);
-    else tile_product(mr, units * G, f->H, 1, at->h_prev + i * VL, VL, f->s.block, w, acc);
+    if (single) row_product(least(units, WIDE) * G, units / least(units, WIDE), WIDE * G * VL * f->R, f->R, 1, at->h_prev, f->s.block, w, acc);
+    else tile_product(mr, units * G, f->R, 1, at->h_prev + i * VL, VL, f->s.block, w, acc);
     V zr[HEIGHT_MAX][PANEL_MAX];                         /* a copy in memory: the loop below stays a loop */
     UNROLL for (int k = 0; k < mr; k++) UNROLL for (int v = 0; v < units * G; v++) zr[k][v] = acc[k][v];
-    const int64_t kind = blocks_of(f->H) * f->s.block;
+    const int64_t kind = blocks_of(f->R) * f->s.block;           /* from h to c */
     for (int k = 0; k < mr; k++)
         UNROLL for (int u = 0; u < units; u++) {
-            V zx[G], s_prev[S], s[S], saved[K + 1];
+            V zx[G], s_prev[S], s[S], saved[K + 1], peep[PEEPS + 1];
             const int64_t r = (i + k) * VL, b = ub + u;
             UNROLL for (int g = 0; g < G; g++) zx[g] = v_load(at->z + (b * G + g) * f->z.block + r);
             UNROLL for (int q = 0; q < S; q++) s_prev[q] = v_load(at->s_prev + q * kind + b * f->s.block + r);
-            C(forward)(f->act, zx, &zr[k][u * G], s_prev, s, saved);
-            UNROLL for (int q = 0; q < S; q++) v_store(at->s + q * kind + b * f->s.block + r, s[q]);
+            UNROLL for (int q = 0; q < PEEPS; q++) peep[q] = v_load((const real *)f->work + f->peep.work + (b * PEEPS + q) * VL);
+            C(forward)(f->act, peep, zx, &zr[k][u * G], s_prev, s, saved);
+            v_store(at->h + b * f->s.block + r, s[0]);
+            UNROLL for (int q = 1; q < S; q++) v_store(at->s + q * kind + b * f->s.block + r, s[q]);
             UNROLL for (int q = 0; q < K; q++) v_store(at->saved + (b * K + q) * f->saved.block + r, saved[q]);
         }
 }
-/* With `next`, rows whose following step exists get its gradient through W_hh; with `last`, that is all (dLoss/ds0). */
+/* The product gives dLoss/dh by way of the next step (next = 1), or with a projection dLoss/dm = dh W_hr.  last: that is all
+   there is to do (dLoss/ds0). */
 INLINE void C(backward_tile)(const int mr, const int units, const int single, const frame *f, const C(step) *at, int64_t i,
                              int64_t ub, const real *w, int next, int last) {
-    enum { G = C(G), S = C(S), K = C(K) };
+    enum { G = C(G), S = C(S), K = C(K), PEEPS = C(PEEPS) };
+    const int64_t width = f->hr.size ? f->R : f->H, gates = f->hr.size ? 1 : G, block = f->hr.size ? f->dh.block : f->dzr.block;
     V acc[HEIGHT_MAX][PANEL_MAX];
     UNROLL for (int k = 0; k < mr; k++) UNROLL for (int v = 0; v < units; v++) acc[k][v] = v_set(0);
-    if (next && single) row_product(least(units, 2), units / least(units, 2), 2 * G * VL * f->H, f->H, G, at->dzr_next, f->dzr.block, w, acc);
-    else if (next) tile_product(mr, units, f->H, G, at->dzr_next + i * VL, VL, f->dzr.block, w, acc);
+    if (next && single) row_product(least(units, 2), units / least(units, 2), 2 * gates * VL * width, width, gates, at->below, block, w, acc);
+    else if (next) tile_product(mr, units, width, gates, at->below + i * VL, VL, block, w, acc);
     V dh[HEIGHT_MAX][PANEL_MAX];
     UNROLL for (int k = 0; k < mr; k++) UNROLL for (int v = 0; v < units; v++) dh[k][v] = acc[k][v];
-    const int64_t kind = blocks_of(f->H) * f->s.block, kind_ds = blocks_of(f->H) * f->ds.block;
+    const int64_t kind = blocks_of(f->R) * f->s.block, kind_ds = blocks_of(f->R) * f->ds.block;
     for (int k = 0; k < mr; k++)
         UNROLL for (int u = 0; u < units; u++) {
-            V ds[S], s_prev[S], s[S], saved[K + 1], dzx[G], dzr[G];
+            V ds[S], s_prev[S], s[S], saved[K + 1], dzx[G], dzr[G], peep[PEEPS + 1];
             const int64_t r = (i + k) * VL, b = ub + u;
-            UNROLL for (int q = 0; q < S; q++) ds[q] = v_load(at->ds + q * kind_ds + b * f->ds.block + r);
-            ds[0] += dh[k][u];
+            UNROLL for (int q = 1; q < S; q++) ds[q] = v_load(at->ds + q * kind_ds + b * f->ds.block + r);
+            ds[0] = at->mask ? dh[k][u] * v_load(at->mask + b * f->mask.block + r) : dh[k][u];
+            if (!f->hr.size) ds[0] += v_load(at->ds + b * f->ds.block + r);
             if (!last) {
                 if (at->dy) ds[0] += v_load(at->dy + b * f->dy.block + r);
-                UNROLL for (int q = 0; q < S; q++) {
+                s_prev[0] = v_load(at->s_prev + b * f->s.block + r), s[0] = v_load(at->h + b * f->s.block + r);
+                UNROLL for (int q = 1; q < S; q++) {
                     s_prev[q] = v_load(at->s_prev + q * kind + b * f->s.block + r);
                     s[q] = v_load(at->s + q * kind + b * f->s.block + r);
                 }
                 UNROLL for (int q = 0; q < K; q++) saved[q] = v_load(at->saved + (b * K + q) * f->saved.block + r);
-                C(backward)(f->act, saved, s_prev, s, ds, dzx, dzr);
+                UNROLL for (int q = 0; q < PEEPS; q++) peep[q] = v_load((const real *)f->work + f->peep.work + (b * PEEPS + q) * VL);
+                C(backward)(f->act, peep, saved, s_prev, s, ds, dzx, dzr);
                 UNROLL for (int g = 0; g < G; g++) {
                     v_store(at->z + (b * G + g) * f->z.block + r, dzx[g]);
                     if (C(SPLIT)) v_store(at->dzr + (b * G + g) * f->dzr.block + r, dzr[g]);
                 }
             }
-            UNROLL for (int q = 0; q < S; q++) v_store(at->ds + q * kind_ds + b * f->ds.block + r, ds[q]);
+            if (!f->hr.size) v_store(at->ds + b * f->ds.block + r, ds[0]);
+            UNROLL for (int q = 1; q < S; q++) v_store(at->ds + q * kind_ds + b * f->ds.block + r, ds[q]);
         }
 }
 
@@ -93,7 +102,7 @@ INLINE void C(backward_tile)(const int mr, const int units, const int single, co
     }
 #define FORWARD_SCAN(h) C(forward_tile)(h, units, 0, f, at, i, ub, w, bias)
 INLINE void C(forward_units)(const int units, const frame *f, const C(step) *at, int64_t rows, int64_t ub, int single) {
-    const real *w = (const real *)f->work + f->hh.work + ub * C(G) * VL * f->H;
+    const real *w = (const real *)f->work + f->hh.work + ub * C(G) * VL * f->R;
     const real *bias = (const real *)f->work + f->b_hh.work + ub * C(G) * VL;
     if (single) C(forward_tile)(1, units, 1, f, at, 0, ub, w, bias);
     else if (units <= C(WIDE)) OVER_ROWS(rows, TALL(units * C(G)), FORWARD_SCAN)
@@ -101,7 +110,7 @@ INLINE void C(forward_units)(const int units, const frame *f, const C(step) *at,
 #define BACKWARD_SCAN(h) C(backward_tile)(h, units, 0, f, at, i, ub, w, next, last)
 INLINE void C(backward_units)(const int units, const frame *f, const C(step) *at, int64_t rows, int64_t ub, int single,
                               int next, int last) {
-    const real *w = (const real *)f->hh.turned + ub * VL * C(G) * f->H;
+    const real *w = f->hr.size ? (const real *)f->hr.turned + ub * VL * f->R : (const real *)f->hh.turned + ub * VL * C(G) * f->H;
     if (single) C(backward_tile)(1, units, 1, f, at, 0, ub, w, next, last);
     else if (units <= 2) OVER_ROWS(rows, TALL(units), BACKWARD_SCAN)
 }
@@ -115,13 +124,38 @@ static void C(NAME(scan_forward))(const frame *f, const span *at) {
         if (rows <= 0) continue;
         const C(step) here = C(at)(f, t, at->r0);
         IN_GROUPS(blocks, group, at->single && t % 2, FORWARD_UNITS)
+        const span now = one_step(at, t);
+        const field h = later(&f->s, !f->reverse);
+        if (f->hr.size) NAME(forward)(&f->hr, f->work, NULL, 0, ACT_LINEAR, &f->m, NULL, &h, &now);
+        if (f->mask.p) NAME(multiply)(&f->s, &f->mask, &f->masked, t + !f->reverse, at->r0, at->r0 + rows);
     }
+}
+/* With a projection: dh[t] = dy[t] + carried + (dzr[t+1] W_hh) . mask, which the product of the tiles then reads. */
+static void C(NAME(projected_rows))(const frame *f, const span *at, int64_t t, int64_t r0, int64_t r1, int next, int last) {
+    const int64_t back = f->reverse ? -1 : 1;
+    const span now = { t, t + 1, r0, r1, NULL, at->single ? ONE_STEP : BATCH };
+    const field dzr = later(&f->dzr, back), dh = last ? later(&f->ds, -t) : f->dh;
+    if (next) NAME(backward)(&f->hh, 0, &dzr, &dh, 0, ACT_LINEAR, NULL, &now);
+    for (int64_t b = 0; b < blocks_of(f->R); b++)
+        for (int64_t r = r0; r < r1; r++) {
+            real *d = chunk(&dh, t, r, b), *carried = chunk(&f->ds, 0, r, b);
+            V v = next ? v_load(d) : v_load(carried);
+            if (next && f->mask.p) v *= v_load(chunk(&f->mask, 0, r, b));
+            if (!last && f->dy.p) v += v_load(chunk(&f->dy, t, r, b));
+            v_store(d, v);
+        }
 }
 #define BACKWARD_UNITS(units, ub) C(backward_units)(units, f, &here, r1 - r0, ub, at->single, next, last)
 static void C(NAME(backward_rows))(const frame *f, const span *at, int64_t t, int64_t r0, int64_t r1, int next, int last) {
     const int64_t blocks = blocks_of(f->H), group = at->single ? 4 : 2;
     const C(step) here = C(at)(f, t, r0);
-    if (r1 > r0) IN_GROUPS(blocks, group, at->single && t % 2, BACKWARD_UNITS)
+    if (r1 <= r0) return;
+    if (f->hr.size) {
+        C(NAME(projected_rows))(f, at, t, r0, r1, next, last);
+        if (last) return;
+        next = 1;
+    }
+    IN_GROUPS(blocks, group, at->single && t % 2, BACKWARD_UNITS)
 }
 /* The steps backwards.  Rows that begin here (their sequence's last step, in the layer's direction) have no next step. */
 static void C(NAME(scan_backward))(const frame *f, const span *at) {
@@ -137,6 +171,13 @@ static void C(NAME(scan_backward))(const frame *f, const span *at) {
 /* After the last step backwards: what reaches the initial states. */
 static void C(NAME(scan_finish))(const frame *f, const span *at) {
     if (!f->reverse) C(NAME(backward_rows))(f, at, -1, at->r0, last_row(at, 0), 1, 1);
+}
+/* Gradients of the weights inside the loop. */
+static void C(NAME(collect))(const frame *f, void *grad, int add, const span *at, int64_t part, int64_t parts) {
+    const field h_prev = later(f->mask.p ? &f->masked : &f->s, f->reverse);
+    NAME(collect)(&f->hh, 0, &h_prev, &f->dzr, grad, add, at, part, parts);
+    if (f->hr.size) NAME(collect)(&f->hr, 0, &f->m, &f->dh, grad, add, at, part, parts);
+    if (C(PEEPS)) NAME(peephole_weights)(f, grad, add, at, part, parts);
 }
 #undef C
 #undef IN_GROUPS

@@ -1,14 +1,14 @@
 /* gru.h:  n = tanh(zx_n + r * zr_n),  h = n + z * (h_prev - n)      gates r z n (reset after the product)
    saved: r z n zr_n */
-enum { gru_GATES = 3, gru_STATES = 1, gru_SAVED = 4, gru_SPLIT = 1 };
-INLINE void gru_forward(int act, const V *zx, const V *zr, const V *s_prev, V *s, V *saved) {
-    (void)act;
+enum { gru_GATES = 3, gru_STATES = 1, gru_SAVED = 4, gru_SPLIT = 1, gru_PEEPS = 0 };
+INLINE void gru_forward(int act, const V *peep, const V *zx, const V *zr, const V *s_prev, V *s, V *saved) {
+    (void)act, (void)peep;
     V r = v_sigmoid(zx[0] + zr[0]), z = v_sigmoid(zx[1] + zr[1]), n = v_tanh(zx[2] + r * zr[2]);
     s[0] = n + z * (s_prev[0] - n);
     saved[0] = r, saved[1] = z, saved[2] = n, saved[3] = zr[2];
 }
-INLINE void gru_backward(int act, const V *saved, const V *s_prev, const V *s, V *ds, V *dzx, V *dzr) {
-    (void)act, (void)s;
+INLINE void gru_backward(int act, const V *peep, const V *saved, const V *s_prev, const V *s, V *ds, V *dzx, V *dzr) {
+    (void)act, (void)peep, (void)s;
     V r = saved[0], z = saved[1], n = saved[2], zr_n = saved[3];
     V dn = ds[0] * (1 - z) * (1 - n * n);
     dzx[0] = dzr[0] = dn * zr_n * r * (1 - r);

@@ -1,16 +1,10 @@
 /* mlp.h:  a_1 = act(zx + W_hh h_prev + b_hh),  a_l = act_l(W_l a_(l-1) + b_l),  h = a_L      f is an MLP of any depth
    A cell with its own loop over time: the layers after the first run inside a step.  L = 1 is the Elman cell.
    a[l]: values of layer l+1;  z, da[0], da[1] ...: gradients of the pre-activations of layers 1, 2, 3 ... */
-enum { mlp_GATES = 1, mlp_STATES = 1, mlp_SAVED = 0, mlp_SPLIT = 0 };
+enum { mlp_GATES = 1, mlp_STATES = 1, mlp_SAVED = 0, mlp_SPLIT = 0, mlp_PEEPS = 0 };
 
-INLINE span one_step(const span *at, int64_t t) {
-    return (span){ t, t + 1, at->r0, at->r1, at->living, at->single ? ONE_STEP : BATCH };
-}
-INLINE field later(const field *f, int64_t steps) {
-    return (field){ (real *)f->p + steps * f->step, f->step, f->block, f->row };
-}
 static void NAME(mlp_scan_forward)(const frame *f, const span *at) {
-    const field h_prev = later(&f->s, f->reverse), h = later(&f->s, !f->reverse);
+    const field h_prev = later(f->mask.p ? &f->masked : &f->s, f->reverse), h = later(&f->s, !f->reverse);
     for (int64_t n = 0; n < at->t1 - at->t0; n++) {
         const span here = one_step(at, f->reverse ? at->t1 - 1 - n : at->t0 + n);
         const field *a = f->depth ? &f->a[0] : &h;
@@ -20,6 +14,7 @@ static void NAME(mlp_scan_forward)(const frame *f, const span *at) {
             NAME(forward)(&f->inner[l].w, f->work, &f->inner[l].b, 0, f->inner[l].act, a, NULL, above, &here);
             a = above;
         }
+        if (f->mask.p) NAME(multiply)(&f->s, &f->mask, &f->masked, here.t0 + !f->reverse, at->r0, last_row(at, here.t0));
     }
 }
 static void NAME(mlp_scan_backward)(const frame *f, const span *at) {
@@ -41,6 +36,15 @@ static void NAME(mlp_scan_backward)(const frame *f, const span *at) {
             dz = below;
         }
         NAME(backward)(&f->hh, 0, &f->z, &ds, 0, ACT_LINEAR, NULL, &here);
+        if (f->mask.p) NAME(multiply)(&f->ds, &f->mask, &f->ds, 0, at->r0, last_row(at, t));
     }
 }
 static void NAME(mlp_scan_finish)(const frame *f, const span *at) { (void)f, (void)at; }   /* ds is complete */
+static void NAME(mlp_collect)(const frame *f, void *grad, int add, const span *at, int64_t part, int64_t parts) {
+    const field h_prev = later(f->mask.p ? &f->masked : &f->s, f->reverse);
+    NAME(collect)(&f->hh, 0, &h_prev, &f->z, grad, add, at, part, parts);
+    for (int64_t l = 0; l < f->depth; l++) {
+        NAME(collect)(&f->inner[l].w, 0, &f->a[l], &f->da[l], grad, add, at, part, parts);
+        NAME(collect_bias)(&f->inner[l].b, NULL, &f->da[l], grad, add, at, part, parts);
+    }
+}
