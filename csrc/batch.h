@@ -10,11 +10,15 @@ INLINE void row_out(const real *from, int64_t block, int64_t n, real *to) {
     if (n) v_store_part(to, v_load(from), n);
 }
 static void NAME(gather)(const source *s, int64_t columns, const field *x, const span *at) {
-    for (int64_t r = at->r0; r < at->r1; r++) {
-        const int64_t i = s->row[r], n = least(at->t1, s->length[i] - s->first);
-        for (int64_t t = at->t0; t < n; t++)
-            row_in((const real *)s->values + (s->offset[i] + s->first + t) * columns, columns, chunk(x, t, r, 0), x->block);
-    }
+    const int64_t whole = columns / VL * VL;
+    for (int64_t t = at->t0; t < at->t1; t++)
+        for (int64_t r = at->r0; r < last_row(at, t); r++) {
+            const real *from = (const real *)s->values + (s->offset[s->row[r]] + s->first + t) * columns;
+            real *to = chunk(x, t, r, 0);
+            int64_t c = 0;
+            for (; c < whole; c += VL, to += x->block) v_store(to, v_load(from + c));
+            if (c < columns) v_store(to, v_load_part(from + c, columns - c));
+        }
 }
 /* Rows of a field into the caller's array: to the rows of the targets (every or last step), or of the inputs (-1). */
 static void NAME(scatter)(const source *s, int64_t columns, const field *x, const span *at, int every, void *out) {

@@ -210,7 +210,7 @@ static void NAME(backward)(const matrix *m, int64_t segment, const field *z_, co
 
 /* dW' (columns, vectors) = sum over all rows of x' dz, in the layout of the packed weights: a tile is mr columns of x by nv
    vectors of dz.  Steps are taken in groups that stay in the cache; a group adds to what the last one left. */
-enum { COLLECT_HIGH = VL < (TILE > 12 ? 8 : 4) ? VL : (TILE > 12 ? 8 : 4), COLLECT_ROWS = 256 };
+enum { COLLECT_HIGH = VL < (TILE > 12 ? 8 : 4) ? VL : (TILE > 12 ? 8 : 4), COLLECT_ROWS = 256, COLLECT_COLUMNS = 256 };
 INLINE void collect_tile(const int mr, const int nv, const field *xf, const real *x, const field *zf, const real *dz,
                          const span *at, real *grad, int64_t stride, int add) {
     V acc[HEIGHT_MAX][PANEL_MAX];
@@ -248,19 +248,20 @@ static void NAME(collect)(const matrix *m, int64_t segment, const field *x_, con
     for (int64_t t = all.t0; t < all.t1; t += steps_once)
         for (int64_t r = all.r0; r < all.r1; r += rows_once, add = 1) {
             const span at_group = { t, least(all.t1, t + steps_once), r, least(all.r1, r + rows_once), all.living, all.single }, *at = &at_group;
-            for (int64_t n = first; n < last; n += width) {
-                const int64_t nv = least(width, vectors - n), stride = nv * VL;
-                real *g = (real *)grad + m->work + (n * m->cols + (segment * K + c0) * nv) * VL;
-                const real *x = (const real *)xf->p, *dz = (const real *)zf->p + n * zf->block;
-                switch (nv) {
-                case 1: collect_panel(1, xf, x, zf, dz, at, c0, c1 - c0, g, stride, add); break;
-                case 2: collect_panel(2, xf, x, zf, dz, at, c0, c1 - c0, g, stride, add); break;
-                case 3: collect_panel(3, xf, x, zf, dz, at, c0, c1 - c0, g, stride, add); break;
-                case 4:
-                    collect_panel(2, xf, x, zf, dz, at, c0, c1 - c0, g, stride, add);
-                    collect_panel(2, xf, x, zf, dz + 2 * zf->block, at, c0, c1 - c0, g + 2 * VL, stride, add);
+            for (int64_t c = c0; c < c1; c += COLLECT_COLUMNS)
+                for (int64_t n = first; n < last; n += width) {
+                    const int64_t nv = least(width, vectors - n), stride = nv * VL, columns = least(COLLECT_COLUMNS, c1 - c);
+                    real *g = (real *)grad + m->work + (n * m->cols + (segment * K + c) * nv) * VL;
+                    const real *x = (const real *)xf->p, *dz = (const real *)zf->p + n * zf->block;
+                    switch (nv) {
+                    case 1: collect_panel(1, xf, x, zf, dz, at, c, columns, g, stride, add); break;
+                    case 2: collect_panel(2, xf, x, zf, dz, at, c, columns, g, stride, add); break;
+                    case 3: collect_panel(3, xf, x, zf, dz, at, c, columns, g, stride, add); break;
+                    case 4:
+                        collect_panel(2, xf, x, zf, dz, at, c, columns, g, stride, add);
+                        collect_panel(2, xf, x, zf, dz + 2 * zf->block, at, c, columns, g + 2 * VL, stride, add);
+                    }
                 }
-            }
         }
 }
 
@@ -294,32 +295,6 @@ INLINE real *packed_row(const matrix *m, void *work, int64_t ub, int64_t g, int6
     *stride = nv * VL;
     return (real *)work + m->work + (first * m->cols + n - first) * VL;
 }
-static void NAME(pack)(const matrix *m, const void *flat, void *work) {
-    int64_t stride;
-    for (int64_t ub = 0; ub < blocks_of(m->units); ub++)
-        for (int64_t g = 0; g < m->gates; g++) {
-            real *to = packed_row(m, work, ub, g, &stride);
-            const int64_t n = least(VL, m->units - ub * VL);
-            const real *from = (const real *)flat + m->flat + (g * m->units + ub * VL) * m->cols;
-            for (int64_t c = 0; c < m->cols; c++, to += stride) {
-                int64_t j = 0;
-                for (; j < n; j++) to[j] = from[j * m->cols + c];
-                for (; j < VL; j++) to[j] = 0;
-            }
-        }
-}
-static void NAME(unpack)(const matrix *m, const void *work, void *flat) {
-    int64_t stride;
-    for (int64_t ub = 0; ub < blocks_of(m->units); ub++)
-        for (int64_t g = 0; g < m->gates; g++) {
-            const real *from = packed_row(m, (void *)work, ub, g, &stride);
-            const int64_t n = least(VL, m->units - ub * VL);
-            real *to = (real *)flat + m->flat + (g * m->units + ub * VL) * m->cols;
-            for (int64_t c = 0; c < m->cols; c++, from += stride)
-                for (int64_t j = 0; j < n; j++) to[j * m->cols + c] = from[j];
-        }
-}
-
 /* rows[i][j] <-> rows[j][i]: log2(VL) perfect shuffles of the rows' halves */
 INLINE void v_turn(V *rows) {
     VI low, high;
@@ -333,6 +308,40 @@ INLINE void v_turn(V *rows) {
         UNROLL for (int i = 0; i < VL; i++) rows[i] = out[i];
     }
 }
+static void NAME(pack)(const matrix *m, const void *flat, void *work) {
+    int64_t stride;
+    for (int64_t ub = 0; ub < blocks_of(m->units); ub++)
+        for (int64_t g = 0; g < m->gates; g++) {
+            real *to = packed_row(m, work, ub, g, &stride);
+            const int64_t n = least(VL, m->units - ub * VL);
+            const real *from = (const real *)flat + m->flat + (g * m->units + ub * VL) * m->cols;
+            for (int64_t c = 0; c < m->cols; c += VL) {
+                const int64_t part = least(VL, m->cols - c);
+                V rows[VL];
+                for (int64_t j = 0; j < VL; j++) rows[j] = j < n ? v_load_part(from + j * m->cols + c, part) : v_set(0);
+                v_turn(rows);
+                for (int64_t k = 0; k < part; k++, to += stride) v_store(to, rows[k]);
+            }
+        }
+}
+static void NAME(unpack)(const matrix *m, const void *work, void *flat) {
+    int64_t stride;
+    for (int64_t ub = 0; ub < blocks_of(m->units); ub++)
+        for (int64_t g = 0; g < m->gates; g++) {
+            const real *from = packed_row(m, (void *)work, ub, g, &stride);
+            const int64_t n = least(VL, m->units - ub * VL);
+            real *to = (real *)flat + m->flat + (g * m->units + ub * VL) * m->cols;
+            for (int64_t c = 0; c < m->cols; c += VL) {
+                const int64_t part = least(VL, m->cols - c);
+                V rows[VL];
+                for (int64_t k = 0; k < VL; k++) rows[k] = k < part ? v_load(from + k * stride) : v_set(0);
+                from += part * stride;
+                v_turn(rows);
+                for (int64_t j = 0; j < n; j++) v_store_part(to + j * m->cols + c, rows[j], part);
+            }
+        }
+}
+
 /* The packed copy for the way back, from the packed weights. */
 static void NAME(turn)(const matrix *m, const void *work, int64_t part, int64_t parts) {
     const int64_t K = m->cols / m->segments, vectors = blocks_of(K), depth = m->gates * m->units;

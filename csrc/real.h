@@ -51,8 +51,9 @@ INLINE void v_store_part(real *p, V v, int64_t n) { memcpy(p, &v, (size_t)n * si
 INLINE real v_sum(V v) { real s = 0; for (int i = 0; i < VL; i++) s += v[i]; return s; }
 
 /* x = n ln2 + r with |r| <= ln2 / 2:  e^x = 2^n e^r.  Gives 2^n and e^r - 1 = r + r^2 q(r).  The magic number rounds to the
-   nearest integer and leaves n + bias in the low bits.  The terms of q are summed in pairs, to shorten the chain. */
-INLINE void v_exp_parts(V x, V *power, V *expm1) {
+   nearest integer and leaves n + bias in the low bits.  fine: ln2 in two parts, where e^x itself
+   is wanted to the last bit.  The terms of q are summed in pairs, to shorten the chain. */
+INLINE void v_exp_parts(V x, const int fine, V *power, V *expm1) {
 #if REAL_BITS == 64
     const real magic = 6755399441055744.0 + 1023, ln2_hi = 6.93147180369123816490e-01, ln2_lo = 1.90821492927058770002e-10;
     static const real q[] = { 0.5, 1 / 6.0, 1 / 24.0, 1 / 120.0, 1 / 720.0, 1 / 5040.0, 1 / 40320.0, 1 / 362880.0,
@@ -65,7 +66,7 @@ INLINE void v_exp_parts(V x, V *power, V *expm1) {
 #endif
     enum { TERMS = sizeof q / sizeof *q };
     const V shifted = x * (real)1.4426950408889634 + magic, n = shifted - magic;
-    const V r = (x - n * ln2_hi) - n * ln2_lo, r2 = r * r;
+    const V r = fine ? (x - n * ln2_hi) - n * ln2_lo : x - n * (real)0.69314718055994530942, r2 = r * r;
     V p = q[TERMS - 1] * r + q[TERMS - 2];
     UNROLL for (int k = TERMS - 4; k >= 0; k -= 2) p = p * r2 + (q[k + 1] * r + q[k]);
     *expm1 = r2 * p + r;
@@ -74,7 +75,7 @@ INLINE void v_exp_parts(V x, V *power, V *expm1) {
 INLINE V v_exp(V x) {
     V power, p;
     const real limit = REAL_BITS == 64 ? 708 : 87;
-    v_exp_parts(v_min(v_set(limit), v_max(v_set(-limit), x)), &power, &p);
+    v_exp_parts(v_min(v_set(limit), v_max(v_set(-limit), x)), 1, &power, &p);
     return power * p + power;
 }
 INLINE V v_sigmoid(V x) { return 1 / (1 + v_exp(-x)); }
@@ -82,7 +83,7 @@ INLINE V v_sigmoid(V x) { return 1 / (1 + v_exp(-x)); }
 INLINE V v_tanh(V x) {
     const VI sign = (VI)v_set((real)-0.0);
     V power, p, a = v_min(v_set(REAL_BITS == 64 ? 20 : 10), (V)((VI)x & ~sign));
-    v_exp_parts(a + a, &power, &p);
+    v_exp_parts(a + a, REAL_BITS == 64, &power, &p);
     V m = power * p + (power - 1);
     return (V)((VI)(m / (m + 2)) | ((VI)x & sign));
 }

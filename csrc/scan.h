@@ -1,7 +1,7 @@
 /* scan.h: THE HOT LOOP, shared by every gated cell.  Included once a cell, with CELL set.
    forward:   zr = h[t-1] W_hh' + b_hh ;  s[t], saved[t] = cell(zx[t], zr, s[t-1])            t upwards
    backward:  dh[t] = dy[t] + carried + dzr[t+1] W_hh ;  dzx[t], dzr[t], carried = cell'(...)   t downwards
-   (a reverse direction runs both the other way).  The product's tile goes into the cell while it is still in registers. */
+   (a reverse direction runs both the other way).  HELD: a part of dLoss/dh[t-1] passes beside zr, and is carried.  The product's tile goes into the cell while it is still in registers. */
 #define C(x) CAT(CAT(CELL, _), x)
 enum { C(G) = C(GATES), C(S) = C(STATES), C(K) = C(SAVED), C(WIDE) = C(GATES) == 1 ? 2 : 1 };   /* WIDE: units a panel, in vectors */
 
@@ -67,7 +67,7 @@ INLINE void C(backward_tile)(const int mr, const int units, const int single, co
             const int64_t r = (i + k) * VL, b = ub + u;
             UNROLL for (int q = 1; q < S; q++) ds[q] = v_load(at->ds + q * kind_ds + b * f->ds.block + r);
             ds[0] = at->mask ? dh[k][u] * v_load(at->mask + b * f->mask.block + r) : dh[k][u];
-            if (!f->hr.size) ds[0] += v_load(at->ds + b * f->ds.block + r);
+            if (!f->hr.size && (C(HELD) || !next)) ds[0] += v_load(at->ds + b * f->ds.block + r);
             if (!last) {
                 if (at->dy) ds[0] += v_load(at->dy + b * f->dy.block + r);
                 s_prev[0] = v_load(at->s_prev + b * f->s.block + r), s[0] = v_load(at->h + b * f->s.block + r);
@@ -83,7 +83,7 @@ INLINE void C(backward_tile)(const int mr, const int units, const int single, co
                     if (C(SPLIT)) v_store(at->dzr + (b * G + g) * f->dzr.block + r, dzr[g]);
                 }
             }
-            if (!f->hr.size) v_store(at->ds + b * f->ds.block + r, ds[0]);
+            if (!f->hr.size && (C(HELD) || last)) v_store(at->ds + b * f->ds.block + r, ds[0]);
             UNROLL for (int q = 1; q < S; q++) v_store(at->ds + q * kind_ds + b * f->ds.block + r, ds[q]);
         }
 }

@@ -1,7 +1,7 @@
 /* peephole.h: the LSTM whose gates also see the cell state (Gers and Schmidhuber 2000):
    i = s(z_i + p_i * c_prev),  f = s(z_f + p_f * c_prev),  c = f * c_prev + i * g,  o = s(z_o + p_o * c),  h = o * tanh(c)
    gates i f g o      peep: p_i p_f p_o      saved: i f g o tanh(c) */
-enum { peephole_GATES = 4, peephole_STATES = 2, peephole_SAVED = 5, peephole_SPLIT = 0, peephole_PEEPS = 3 };
+enum { peephole_GATES = 4, peephole_STATES = 2, peephole_SAVED = 5, peephole_SPLIT = 0, peephole_PEEPS = 3, peephole_HELD = 0 };
 INLINE void peephole_forward(int act, const V *peep, const V *zx, const V *zr, const V *s_prev, V *s, V *saved) {
     (void)act;
     V i = v_sigmoid(zx[0] + zr[0] + peep[0] * s_prev[1]), f = v_sigmoid(zx[1] + zr[1] + peep[1] * s_prev[1]);
@@ -17,7 +17,7 @@ INLINE void peephole_backward(int act, const V *peep, const V *saved, const V *s
     V dc = ds[1] + ds[0] * o * (1 - tanh_c * tanh_c) + peep[2] * dz_o;
     V dz_f = dc * s_prev[1] * f * (1 - f), dz_i = dc * g * i * (1 - i);
     dzx[0] = dzr[0] = dz_i, dzx[1] = dzr[1] = dz_f, dzx[2] = dzr[2] = dc * i * (1 - g * g), dzx[3] = dzr[3] = dz_o;
-    ds[0] = v_set(0), ds[1] = dc * f + peep[0] * dz_i + peep[1] * dz_f;
+    ds[1] = dc * f + peep[0] * dz_i + peep[1] * dz_f;
 }
 /* dp_i = sum of dz_i * c_prev,  dp_f = sum of dz_f * c_prev,  dp_o = sum of dz_o * c */
 static void NAME(peephole_weights)(const frame *f, void *grad, int add, const span *at, int64_t part, int64_t parts) {
