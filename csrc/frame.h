@@ -30,6 +30,7 @@ typedef struct {
          (gates*units, 2*VL) each, rows in the order (block of units, gate, lane), only real units. */
 typedef struct {
     int64_t gates, units, cols, segments;
+    int64_t K, vectors, width;             /* columns of a segment; packed vectors a row; vectors of a panel */
     int64_t flat, work, size;              /* size: reals in the working vector */
     void *turned;                          /* NULL: not needed */
 } matrix;

@@ -3,7 +3,6 @@
    height of the tile it lies in, so neither the split into threads nor the rows beside it can change its bits. */
 
 enum { PANEL_MAX = 4, HEIGHT_MAX = 12 };
-INLINE int64_t panel_width(int64_t gates) { return gates == 1 ? 2 : gates; }
 INLINE int64_t blocks_of(int64_t columns) { return (columns + VL - 1) / VL; }
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -130,7 +129,7 @@ static void NAME(forward)(const matrix *m, const void *work, const matrix *bias,
     field xs = *x_, ys = *y_, adds = add_ ? *add_ : (field){0}, *xf = &xs, *yf = &ys, *af = &adds;
     span at = *at_;
     steps_as_rows(&at, (field *[]){ xf, yf, af }, 3);
-    const int64_t width = panel_width(m->gates), vectors = m->gates * blocks_of(m->units), K = m->cols / m->segments;
+    const int64_t width = m->width, vectors = m->vectors, K = m->K;
     for (int64_t t = at.t0; t < at.t1; t++) {
         const int64_t rows = last_row(&at, t) - at.r0;
         const real *x = chunk(xf, t, at.r0, 0);
@@ -193,7 +192,7 @@ static void NAME(backward)(const matrix *m, int64_t segment, const field *z_, co
     field zs = *z_, xs = *x_, as = a_ ? *a_ : (field){0}, *zf = &zs, *xf = &xs;
     span at = *at_;
     steps_as_rows(&at, (field *[]){ zf, xf, &as }, 3);
-    const int64_t K = m->cols / m->segments, vectors = blocks_of(K), depth = m->gates * m->units;
+    const int64_t vectors = blocks_of(m->K), depth = m->gates * m->units;
     for (int64_t t = at.t0; t < at.t1; t++) {
         const int64_t rows = last_row(&at, t) - at.r0;
         const real *dz = chunk(zf, t, at.r0, 0);
@@ -238,13 +237,14 @@ static void NAME(collect)(const matrix *m, int64_t segment, const field *x_, con
     field xs = *x_, zs = *z_, *xf = &xs, *zf = &zs;
     span all = *at_;
     steps_as_rows(&all, (field *[]){ xf, zf }, 2);
-    const int64_t width = panel_width(m->gates), vectors = m->gates * blocks_of(m->units), K = m->cols / m->segments;
-    const int64_t panels = (vectors + width - 1) / width, tiles = (K + COLLECT_HIGH - 1) / COLLECT_HIGH;
-    /* the threads share the panels, or the columns where there are more of them */
-    const int by_panel = panels >= tiles;
-    const int64_t first = by_panel ? panels * part / parts * width : 0, last = by_panel ? least(vectors, panels * (part + 1) / parts * width) : vectors;
-    const int64_t c0 = by_panel ? 0 : tiles * part / parts * COLLECT_HIGH, c1 = by_panel ? K : least(K, tiles * (part + 1) / parts * COLLECT_HIGH);
-    const int64_t rows_once = COLLECT_ROWS, steps_once = most(1, rows_once / most(1, all.r1 - all.r0));
+    const int64_t width = m->width, vectors = m->vectors, K = m->K;
+    int64_t first = 0, last = vectors, c0 = 0, c1 = K;
+    if (parts > 1) {                                     /* the threads share the panels, or the columns where there are more of them */
+        const int64_t panels = (vectors + width - 1) / width, tiles = (K + COLLECT_HIGH - 1) / COLLECT_HIGH;
+        if (panels >= tiles) first = panels * part / parts * width, last = least(vectors, panels * (part + 1) / parts * width);
+        else c0 = tiles * part / parts * COLLECT_HIGH, c1 = least(K, tiles * (part + 1) / parts * COLLECT_HIGH);
+    }
+    const int64_t rows_once = COLLECT_ROWS, steps_once = all.t1 - all.t0 == 1 ? 1 : most(1, rows_once / most(1, all.r1 - all.r0));
     for (int64_t t = all.t0; t < all.t1; t += steps_once)
         for (int64_t r = all.r0; r < all.r1; r += rows_once, add = 1) {
             const span at_group = { t, least(all.t1, t + steps_once), r, least(all.r1, r + rows_once), all.living, all.single }, *at = &at_group;
@@ -271,8 +271,8 @@ static void NAME(collect_bias)(const matrix *m, const matrix *twin, const field 
     field zs = *z_, *zf = &zs;
     span all = *at_, *at = &all;
     steps_as_rows(at, &zf, 1);
-    const int64_t vectors = m->gates * blocks_of(m->units);
-    for (int64_t n = vectors * part / parts; n < vectors * (part + 1) / parts; n++) {
+    const int64_t first = parts > 1 ? m->vectors * part / parts : 0, last = parts > 1 ? m->vectors * (part + 1) / parts : m->vectors;
+    for (int64_t n = first; n < last; n++) {
         real *g = (real *)grad + m->work + n * VL;
         V acc[4] = { add ? v_load(g) : v_set(0) };
         for (int64_t t = at->t0; t < at->t1; t++) {
@@ -290,8 +290,7 @@ static void NAME(collect_bias)(const matrix *m, const matrix *twin, const field 
 
 /* Flat (PyTorch's order) to packed and back; padding is written as zero. */
 INLINE real *packed_row(const matrix *m, void *work, int64_t ub, int64_t g, int64_t *stride) {
-    const int64_t width = panel_width(m->gates), n = ub * m->gates + g, first = n / width * width;
-    const int64_t nv = least(width, m->gates * blocks_of(m->units) - first);
+    const int64_t n = ub * m->gates + g, first = m->gates == 1 ? n / 2 * 2 : ub * m->gates, nv = least(m->width, m->vectors - first);
     *stride = nv * VL;
     return (real *)work + m->work + (first * m->cols + n - first) * VL;
 }
@@ -344,25 +343,26 @@ static void NAME(unpack)(const matrix *m, const void *work, void *flat) {
 
 /* The packed copy for the way back, from the packed weights. */
 static void NAME(turn)(const matrix *m, const void *work, int64_t part, int64_t parts) {
-    const int64_t K = m->cols / m->segments, vectors = blocks_of(K), depth = m->gates * m->units;
-    for (int64_t n = m->segments * vectors * part / parts; n < m->segments * vectors * (part + 1) / parts; n++) {
-        const int64_t segment = n / vectors, kb = n % vectors, first = kb / 2 * 2, nv = least(2, vectors - first);
-        const int64_t count = least(VL, K - kb * VL);
-        real *to = (real *)m->turned + ((segment * vectors + first) * depth + kb - first) * VL;
-        for (int64_t ub = 0; ub < blocks_of(m->units); ub++)
-            for (int64_t g = 0; g < m->gates; g++) {
-                int64_t stride;
-                const real *from = packed_row(m, (void *)work, ub, g, &stride) + (segment * K + kb * VL) * stride;
-                const int64_t units = least(VL, m->units - ub * VL);
-                if (units <= 2) {                        /* a few outputs: not worth the exchanges */
-                    for (int64_t j = 0; j < units; j++, to += nv * VL)
-                        for (int64_t k = 0; k < VL; k++) to[k] = k < count ? from[k * stride + j] : 0;
-                    continue;
+    const int64_t K = m->K, vectors = blocks_of(K), depth = m->gates * m->units, all = m->segments * vectors;
+    const int64_t from_n = parts > 1 ? all * part / parts : 0, to_n = parts > 1 ? all * (part + 1) / parts : all;
+    for (int64_t segment = 0; segment < m->segments; segment++)
+        for (int64_t kb = most(0, from_n - segment * vectors); kb < least(vectors, to_n - segment * vectors); kb++) {
+            const int64_t first = kb / 2 * 2, nv = least(2, vectors - first), count = least(VL, K - kb * VL);
+            real *to = (real *)m->turned + ((segment * vectors + first) * depth + kb - first) * VL;
+            for (int64_t ub = 0; ub < blocks_of(m->units); ub++)
+                for (int64_t g = 0; g < m->gates; g++) {
+                    int64_t stride;
+                    const real *from = packed_row(m, (void *)work, ub, g, &stride) + (segment * K + kb * VL) * stride;
+                    const int64_t units = least(VL, m->units - ub * VL);
+                    if (units <= 2) {                    /* a few outputs: not worth the exchanges */
+                        for (int64_t j = 0; j < units; j++, to += nv * VL)
+                            for (int64_t k = 0; k < VL; k++) to[k] = k < count ? from[k * stride + j] : 0;
+                        continue;
+                    }
+                    V rows[VL];
+                    for (int64_t k = 0; k < VL; k++) rows[k] = k < count ? v_load(from + k * stride) : v_set(0);
+                    v_turn(rows);
+                    for (int64_t j = 0; j < units; j++, to += nv * VL) v_store(to, rows[j]);
                 }
-                V rows[VL];
-                for (int64_t k = 0; k < VL; k++) rows[k] = k < count ? v_load(from + k * stride) : v_set(0);
-                v_turn(rows);
-                for (int64_t j = 0; j < units; j++, to += nv * VL) v_store(to, rows[j]);
-            }
-    }
+        }
 }

@@ -74,7 +74,8 @@ static void block(declaration *d, matrix *m, const char *name, int64_t gates, in
     bptt_plan *p = d->p;
     const int64_t columns = cols ? cols : 1;
     *m = (matrix){ .gates = gates, .units = units, .cols = columns, .segments = segments, .flat = p->flat_size, .work = p->work_size };
-    m->size = times(times(gates, padded(p, units)), columns);
+    m->K = columns / segments, m->vectors = times(gates, blocks_of(p, units)), m->width = gates == 1 ? 2 : gates;
+    m->size = times(times(m->vectors, p->k->lanes), columns);
     if (d->count < d->max) {
         bptt_piece *piece = &d->out[d->count];
         *piece = (bptt_piece){ .rows = times(gates, units), .cols = cols, .offset = p->flat_size };
@@ -95,8 +96,8 @@ static void dense_layer(declaration *d, dense *l, const char *part, int64_t numb
 static void split_rows(matrix *whole, matrix *two, matrix *one) {
     const int64_t each = whole->size / 3;
     *two = *one = *whole;
-    two->gates = 2, two->size = 2 * each;
-    one->gates = 1, one->size = each, one->flat += 2 * whole->units * whole->cols, one->work += 2 * each;
+    two->gates = two->width = 2, two->vectors = whole->vectors / 3 * 2, two->size = 2 * each;
+    one->gates = 1, one->width = 2, one->vectors = whole->vectors / 3, one->size = each, one->flat += 2 * whole->units * whole->cols, one->work += 2 * each;
     whole->size = 0;
 }
 static int64_t declare(bptt_plan *p, const bptt_desc *desc, bptt_piece *out, int64_t max) {
@@ -192,7 +193,7 @@ static field take_field(cursor *c, const bptt_plan *p, int64_t T, int64_t B, int
     return (field){ take(c, times(times(T, step), p->k->bytes), name, number), step, block, row };
 }
 static void take_turned(cursor *c, const bptt_plan *p, matrix *m, const char *name, int64_t number) {
-    const int64_t columns = times(m->segments, padded(p, m->cols / m->segments));
+    const int64_t columns = times(m->segments, padded(p, m->K));
     m->turned = take(c, times(times(columns, m->gates * m->units), p->k->bytes), name, number);
 }
 static int64_t width_of(const dense *l) { return l->w.units; }

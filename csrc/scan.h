@@ -118,15 +118,19 @@ INLINE void C(backward_units)(const int units, const frame *f, const C(step) *at
 /* Steps of the span, in the direction of the layer. */
 #define FORWARD_UNITS(units, ub) if ((units) <= 2 * C(WIDE) && (units) * C(G) <= PANEL_MAX) C(forward_units)(units, f, &here, rows, ub, at->single)
 static void C(NAME(scan_forward))(const frame *f, const span *at) {
-    const int64_t blocks = blocks_of(f->H), group = C(WIDE) * (at->single && C(WIDE) > 1 ? 2 : 1);
+    enum { WIDE = C(WIDE) };
+    const int64_t blocks = blocks_of(f->H);
     for (int64_t step = 0; step < at->t1 - at->t0; step++) {
         const int64_t t = f->reverse ? at->t1 - 1 - step : at->t0 + step, rows = last_row(at, t) - at->r0;
         if (rows <= 0) continue;
         const C(step) here = C(at)(f, t, at->r0);
-        IN_GROUPS(blocks, group, at->single && t % 2, FORWARD_UNITS)
-        const span now = one_step(at, t);
-        const field h = later(&f->s, !f->reverse);
-        if (f->hr.size) NAME(forward)(&f->hr, f->work, NULL, 0, ACT_LINEAR, &f->m, NULL, &h, &now);
+        if (at->single && WIDE > 1) IN_GROUPS(blocks, 2 * WIDE, t & 1, FORWARD_UNITS)
+        else IN_GROUPS(blocks, WIDE, 0, FORWARD_UNITS)
+        if (f->hr.size) {
+            const span now = one_step(at, t);
+            const field h = later(&f->s, !f->reverse);
+            NAME(forward)(&f->hr, f->work, NULL, 0, ACT_LINEAR, &f->m, NULL, &h, &now);
+        }
         if (f->mask.p) NAME(multiply)(&f->s, &f->mask, &f->masked, t + !f->reverse, at->r0, at->r0 + rows);
     }
 }
@@ -147,7 +151,7 @@ static void C(NAME(projected_rows))(const frame *f, const span *at, int64_t t, i
 }
 #define BACKWARD_UNITS(units, ub) C(backward_units)(units, f, &here, r1 - r0, ub, at->single, next, last)
 static void C(NAME(backward_rows))(const frame *f, const span *at, int64_t t, int64_t r0, int64_t r1, int next, int last) {
-    const int64_t blocks = blocks_of(f->H), group = at->single ? 4 : 2;
+    const int64_t blocks = blocks_of(f->H);
     const C(step) here = C(at)(f, t, r0);
     if (r1 <= r0) return;
     if (f->hr.size) {
@@ -155,7 +159,8 @@ static void C(NAME(backward_rows))(const frame *f, const span *at, int64_t t, in
         if (last) return;
         next = 1;
     }
-    IN_GROUPS(blocks, group, at->single && t % 2, BACKWARD_UNITS)
+    if (at->single) IN_GROUPS(blocks, 4, t & 1, BACKWARD_UNITS)
+    else IN_GROUPS(blocks, 2, 0, BACKWARD_UNITS)
 }
 /* The steps backwards.  Rows that begin here (their sequence's last step, in the layer's direction) have no next step. */
 static void C(NAME(scan_backward))(const frame *f, const span *at) {
