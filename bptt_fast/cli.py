@@ -95,8 +95,10 @@ def _info(args: argparse.Namespace) -> int:
         print(f"\n{args.model}\n{net!r}")
         if COLUMNS in net.extra:
             columns = _columns(net, args.model)
-            print(f"inputs {', '.join(columns['inputs'])}; targets {', '.join(columns['targets'])}, "
-                  f"{columns['lead']} row(s) ahead")
+            print(
+                f"inputs {', '.join(columns['inputs'])}; targets {', '.join(columns['targets'])}, "
+                f"{columns['lead']} row(s) ahead"
+            )
     return 0
 
 
@@ -105,8 +107,18 @@ def _train(args: argparse.Namespace) -> int:
     try:
         optimizer = _optimizer(args)
         unfold = SlidingBPTT(args.unfold, lead=args.lead)
-        net = Network(len(names), args.hidden, len(targets), cell=args.cell, nonlinearity=args.nonlinearity, f=args.f,
-                      head=args.head, num_layers=args.layers, dtype=args.dtype, seed=args.seed)
+        net = Network(
+            len(names),
+            args.hidden,
+            len(targets),
+            cell=args.cell,
+            nonlinearity=args.nonlinearity,
+            f=args.f,
+            head=args.head,
+            num_layers=args.layers,
+            dtype=args.dtype,
+            seed=args.seed,
+        )
     except ConfigError as error:
         args.parser.error(str(error))
     if args.out is not None:
@@ -114,19 +126,40 @@ def _train(args: argparse.Namespace) -> int:
     table = read_csv(args.file, [*names, *targets])
     needed = args.unfold + args.lead
     if len(table) < needed:
-        raise InputError(f"{args.file}: expected at least {needed} rows of numbers (--unfold {args.unfold} and --lead "
-                         f"{args.lead}), got {len(table)}.  Use a smaller --unfold.")
+        raise InputError(
+            f"{args.file}: expected at least {needed} rows of numbers (--unfold {args.unfold} plus --lead "
+            f"{args.lead}), got {len(table)}."
+        )
     rows = math.floor(len(table) * (1 - args.validation_split))
     shift, scale = _standard(table[:rows], args.scale)
     table = (table - shift) / scale
-    net.extra[COLUMNS] = json.dumps({"inputs": names, "targets": targets, "unfold": args.unfold, "lead": args.lead,
-                                     "shift": shift.tolist(), "scale": scale.tolist()})
+    net.extra[COLUMNS] = json.dumps(
+        {
+            "inputs": names,
+            "targets": targets,
+            "unfold": args.unfold,
+            "lead": args.lead,
+            "shift": shift.tolist(),
+            "scale": scale.tolist(),
+        }
+    )
     begin = time.perf_counter()
     try:
-        history = net.fit(table[:, :len(names)], table[:, len(names):], epochs=args.epochs, optimizer=optimizer,
-                          loss=args.loss, bptt=unfold, validation_split=args.validation_split,
-                          clip_norm=args.clip_norm, patience=args.patience, target_loss=args.target_loss,
-                          max_seconds=args.max_seconds, threads=args.threads, verbose=0 if args.quiet else "auto")
+        history = net.fit(
+            table[:, : len(names)],
+            table[:, len(names) :],
+            epochs=args.epochs,
+            optimizer=optimizer,
+            loss=args.loss,
+            bptt=unfold,
+            validation_split=args.validation_split,
+            clip_norm=args.clip_norm,
+            patience=args.patience,
+            target_loss=args.target_loss,
+            max_seconds=args.max_seconds,
+            threads=args.threads,
+            verbose=0 if args.quiet else "auto",
+        )
     except KeyboardInterrupt:
         if args.out is not None:
             net.save(args.out)
@@ -172,10 +205,14 @@ def _summary(history: History, seconds: float, rows: int, needed: int, out: str 
     epochs = len(history["epoch"])
     patterns = epochs * (rows - needed + 1)
     at = history.best_epoch - 1 if history.best_epoch is not None else -1
-    losses = ", ".join(f"{name} {history[name][at]:.6g}" for name in ("loss", "val_loss") if history.get(name))
+    losses = ", ".join(
+        f"{name} {history[name][at]:.6g}" for name in ("loss", "val_loss") if history.get(name)
+    )
     saved = "" if out is None else f"; saved as {out}"
-    return (f"{epochs} epochs ({history.stopped}), {losses}; {patterns} patterns in {seconds:.2f} s, "
-            f"{patterns / seconds:,.0f} a second{saved}")
+    return (
+        f"{epochs} epochs ({history.stopped}), {losses}; {patterns} patterns in {seconds:.2f} s, "
+        f"{patterns / seconds:,.0f} a second{saved}"
+    )
 
 
 def _optimizer(args: argparse.Namespace) -> SGD | Adam:
@@ -190,7 +227,9 @@ def _optimizer(args: argparse.Namespace) -> SGD | Adam:
 def _columns(net: Network, path: str) -> dict[str, Any]:
     """What `train` noted about the columns of its file."""
     if COLUMNS not in net.extra:
-        raise InputError(f"{path}: expected a model written by `bptt-fast train`, got one without the names of its columns.")
+        raise InputError(
+            f"{path}: expected a model written by `bptt-fast train`, got one without names of columns."
+        )
     found: dict[str, Any] = json.loads(net.extra[COLUMNS])
     return found
 
@@ -221,7 +260,7 @@ def read_csv(path: str, columns: Sequence[str]) -> Array:
     Parameters
     ----------
     path : str
-        The file, UTF-8, comma-separated.  Empty lines, and lines before the header that begin with #, are skipped.
+        The file, UTF-8, comma-separated.  Empty lines, and # lines before the header, are skipped.
     columns : sequence of str
         Names from the header; one may be asked for twice.
 
@@ -232,8 +271,8 @@ def read_csv(path: str, columns: Sequence[str]) -> Array:
     Raises
     ------
     InputError
-        If the file is empty or no CSV, or a column is missing, or a cell is no finite number: the text names the file,
-        the line and the column.
+        If the file is empty or no CSV, or a column is missing, or a cell is no finite number: the text names
+        the file, the line and the column.
     OSError
         If the file cannot be read.
 
@@ -255,11 +294,17 @@ def read_csv(path: str, columns: Sequence[str]) -> Array:
                     header = [cell.strip() for cell in cells]
                     places = [_place(header, name, path) for name in columns]
                 else:
-                    table.append([_number(cells, place, header[place], f"{path}, line {reader.line_num}")
-                                  for place in places])
+                    table.append(
+                        [
+                            _number(cells, place, header[place], f"{path}, line {reader.line_num}")
+                            for place in places
+                        ]
+                    )
         except (csv.Error, UnicodeDecodeError) as error:
-            raise InputError(f"{path}, line {reader.line_num + 1}: expected comma-separated text in UTF-8, got something "
-                             f"else ({error}).") from None
+            raise InputError(
+                f"{path}, line {reader.line_num + 1}: expected comma-separated text in UTF-8, got something "
+                f"else ({error})."
+            ) from None
     if header is None:
         raise InputError(f"{path}: expected a header line and rows of numbers, got an empty file.")
     return np.array(table, dtype=np.float64).reshape(-1, len(columns))
@@ -274,7 +319,9 @@ def _place(header: list[str], name: str, path: str) -> int:
 
 def _number(cells: list[str], place: int, name: str, where: str) -> float:
     if place >= len(cells):
-        raise InputError(f"{where}, column {name!r}: expected a number, got a line of only {len(cells)} cells.")
+        raise InputError(
+            f"{where}, column {name!r}: expected a number, got a line of only {len(cells)} cells."
+        )
     try:
         value = float(cells[place])
     except ValueError:
@@ -288,58 +335,104 @@ def _number(cells: list[str], place: int, name: str, where: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bptt-fast", description="Recurrent networks by backpropagation through time.")
+    parser = argparse.ArgumentParser(
+        prog="bptt-fast", description="Recurrent networks by backpropagation through time."
+    )
     parser.add_argument("--version", action="version", version=f"bptt-fast {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="learn the yearly sunspot numbers, in seconds",
-                               description="Train an Elman network on the yearly sunspot numbers, compare it with two "
-                               "baselines, save it, and draw a picture where matplotlib is installed.")
+    demo = commands.add_parser(
+        "demo",
+        help="learn the yearly sunspot numbers, in seconds",
+        description="Train an Elman network on the yearly sunspot numbers, compare it with two "
+        "baselines, save it, and draw a picture where matplotlib is installed.",
+    )
     demo.add_argument("--folder", default=".", help="where the model and the picture go (default: here)")
     demo.set_defaults(command=_demo)
 
-    train = commands.add_parser("train", help="train a network on the rows of a CSV file",
-                                description="Train with the classical online algorithm: the rows are one series in "
-                                "order of time; from K rows of inputs the targets LEAD rows later are learnt.")
+    train = commands.add_parser(
+        "train",
+        help="train a network on the rows of a CSV file",
+        usage="%(prog)s FILE.csv --inputs A,B --targets Y [--unfold K] [--out MODEL] [options]",
+        description="Train with the classical online algorithm: the rows are one series in "
+        "order of time; from K rows of inputs the targets LEAD rows later are learnt.",
+    )
     train.add_argument("file", metavar="FILE.csv")
     train.add_argument("--inputs", required=True, type=_names, metavar="A,B", help="columns that go in")
     train.add_argument("--targets", required=True, type=_names, metavar="Y", help="columns to predict")
     train.add_argument("--out", metavar="MODEL", help="write the network there, e.g. model.safetensors")
     model = train.add_argument_group("network")
     model.add_argument("--cell", choices=("elman", "mlp", "gru", "lstm"), default="elman")
-    model.add_argument("--hidden", type=_at_least(1), default=16, metavar="H", help="width of the state (default 16)")
-    model.add_argument("--layers", type=_at_least(1), default=1, metavar="N", help="recurrent layers (default 1)")
-    model.add_argument("--nonlinearity", choices=("tanh", "relu", "sigmoid", "linear"), help="of elman and mlp cells")
-    model.add_argument("--f", type=_widths, default=(), metavar="N,N", help="widths of the hidden layers of an mlp cell")
-    model.add_argument("--head", type=_widths, default=(), metavar="N,N", help="widths of the readout's hidden layers")
+    model.add_argument(
+        "--hidden", type=_at_least(1), default=16, metavar="H", help="width of the state (default 16)"
+    )
+    model.add_argument(
+        "--layers", type=_at_least(1), default=1, metavar="N", help="recurrent layers (default 1)"
+    )
+    model.add_argument(
+        "--nonlinearity", choices=("tanh", "relu", "sigmoid", "linear"), help="of elman and mlp cells"
+    )
+    model.add_argument(
+        "--f", type=_widths, default=(), metavar="N,N", help="widths of the hidden layers of an mlp cell"
+    )
+    model.add_argument(
+        "--head", type=_widths, default=(), metavar="N,N", help="widths of the readout's hidden layers"
+    )
     model.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     model.add_argument("--seed", type=_at_least(0), help="makes a run repeatable")
     how = train.add_argument_group("training")
-    how.add_argument("--unfold", type=_at_least(1), default=10, metavar="K", help="steps to unfold (default 10)")
-    how.add_argument("--lead", type=_at_least(0), default=1, metavar="LEAD",
-                     help="rows from the last input to its target (default 1: predict the next row)")
-    how.add_argument("--epochs", type=_at_least(1), default=100, metavar="N", help="passes over the file (default 100)")
+    how.add_argument(
+        "--unfold", type=_at_least(1), default=10, metavar="K", help="steps to unfold (default 10)"
+    )
+    how.add_argument(
+        "--lead",
+        type=_at_least(0),
+        default=1,
+        metavar="LEAD",
+        help="rows from the last input to its target (default 1: predict the next row)",
+    )
+    how.add_argument(
+        "--epochs", type=_at_least(1), default=100, metavar="N", help="passes over the file (default 100)"
+    )
     how.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd")
-    how.add_argument("--learning-rate", type=_real(above=0), metavar="RATE", help="default 0.01 for sgd, 0.001 for adam")
+    how.add_argument(
+        "--learning-rate", type=_real(above=0), metavar="RATE", help="default 0.01 for sgd, 0.001 for adam"
+    )
     how.add_argument("--momentum", type=_real(low=0), default=0.0)
     how.add_argument("--weight-decay", type=_real(low=0), default=0.0)
     how.add_argument("--clip-norm", type=_real(above=0), help="largest norm of a gradient")
     how.add_argument("--loss", choices=("mse", "mae", "huber"), default="mse")
-    how.add_argument("--no-scaling", dest="scale", action="store_false",
-                     help="take the columns as they are (default: to mean 0, deviation 1)")
-    how.add_argument("--validation-split", type=_real(low=0, below=1), default=0.0, metavar="SHARE",
-                     help="share of the rows, the last ones, kept for validation")
-    how.add_argument("--patience", type=_at_least(1), metavar="N",
-                     help="stop after N epochs without a better loss, and keep the best weights")
+    how.add_argument(
+        "--no-scaling",
+        dest="scale",
+        action="store_false",
+        help="take the columns as they are (default: to mean 0, deviation 1)",
+    )
+    how.add_argument(
+        "--validation-split",
+        type=_real(low=0, below=1),
+        default=0.0,
+        metavar="SHARE",
+        help="share of the rows, the last ones, kept for validation",
+    )
+    how.add_argument(
+        "--patience",
+        type=_at_least(1),
+        metavar="N",
+        help="stop after N epochs without a better loss, and keep the best weights",
+    )
     how.add_argument("--target-loss", type=_real(), help="stop at this loss")
     how.add_argument("--max-seconds", type=_real(above=0), help="stop after this time")
     how.add_argument("--threads", type=_at_least(1))
     how.add_argument("--quiet", action="store_true", help="print nothing but errors")
     train.set_defaults(command=_train, parser=train)
 
-    predict = commands.add_parser("predict", help="predict with a network that `train` wrote",
-                                  description="Run the network over the rows and write a CSV: the number of a row (from 1; "
-                                  "the last ones may lie behind the end of the file) and what is predicted for it.")
+    predict = commands.add_parser(
+        "predict",
+        help="predict with a network that `train` wrote",
+        description="Run the network over the rows and write a CSV: the number of a row (from 1; "
+        "the last ones may lie behind the end of the file) and what is predicted for it.",
+    )
     predict.add_argument("model", metavar="MODEL")
     predict.add_argument("file", metavar="FILE.csv")
     predict.add_argument("--out", metavar="FILE", help="default: standard output")
@@ -375,16 +468,23 @@ def _at_least(low: int) -> Callable[[str], int]:
     return convert
 
 
-def _real(*, low: float = -math.inf, above: float = -math.inf, below: float = math.inf) -> Callable[[str], float]:
+def _real(
+    *, low: float = -math.inf, above: float = -math.inf, below: float = math.inf
+) -> Callable[[str], float]:
     def convert(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
         if not (math.isfinite(value) and value >= low and above < value < below):
-            bounds = [f"at least {low:g}"] * (low > -math.inf) + [f"above {above:g}"] * (above > -math.inf) \
+            bounds = (
+                [f"at least {low:g}"] * (low > -math.inf)
+                + [f"above {above:g}"] * (above > -math.inf)
                 + [f"below {below:g}"] * (below < math.inf)
-            raise argparse.ArgumentTypeError(f"expected a number {' and '.join(bounds)}, got {text!r}".replace("  ", " "))
+            )
+            raise argparse.ArgumentTypeError(
+                f"expected a number {' and '.join(bounds)}, got {text!r}".replace("  ", " ")
+            )
         return value
 
     return convert

@@ -28,11 +28,11 @@ RECORD = (1700, 1979)  # the years whose variance the errors are measured by
 SEEDS = range(5)
 
 SCALE = 100.0  # sunspots in one unit of the network's inputs and outputs
-DELAYS = 2  # inputs: the numbers of this many years, the latest first
+DELAYS = 4  # inputs: the numbers of this many years, the latest first
 K = 5
 HIDDEN = 8
-EPOCHS = 550
-OPTIMIZER = SGD(0.01, weight_decay=1e-3)
+EPOCHS = 2000
+OPTIMIZER = SGD(0.01, weight_decay=3e-3)
 
 
 def sunspots() -> tuple[Array, Array]:
@@ -53,7 +53,7 @@ def variance(years: Array, numbers: Array) -> float:
 
 
 def relative_variance(years: Array, numbers: Array, predicted: Array, first: int, last: int) -> float:
-    """Average relative variance: mean squared error in the years first..last over the variance of the record."""
+    """Average relative variance: mean squared error in first..last over the variance of the record."""
     among = (years >= first) & (years <= last)
     return float(np.mean((numbers[among] - predicted[among]) ** 2) / variance(years, numbers))
 
@@ -64,26 +64,36 @@ def persistence(numbers: Array) -> Array:
 
 
 def autoregression(years: Array, numbers: Array, order: int, last: int) -> Array:
-    """Predictions (n,) of a linear model of `order` years and a constant, least squares up to the year `last`."""
+    """Predictions (n,) of a linear model of `order` years and a constant, fitted up to the year `last`."""
     before = np.column_stack([delayed(numbers[:-1], order), np.ones(len(numbers) - order)])
     fitted = years[order:] <= last
     weights = np.linalg.lstsq(before[fitted], numbers[order:][fitted], rcond=None)[0]
     return np.concatenate([np.full(order, np.nan), before @ weights])
 
 
-def train(years: Array, numbers: Array, seed: int, *, last: int = LAST_TRAINING_YEAR, delays: int = DELAYS,
-          k: int = K, hidden: int = HIDDEN, epochs: int = EPOCHS, optimizer: SGD = OPTIMIZER,
-          net: Network | None = None) -> tuple[Network, int]:
+def train(
+    years: Array,
+    numbers: Array,
+    seed: int,
+    *,
+    last: int = LAST_TRAINING_YEAR,
+    delays: int = DELAYS,
+    k: int = K,
+    hidden: int = HIDDEN,
+    epochs: int = EPOCHS,
+    optimizer: SGD = OPTIMIZER,
+    net: Network | None = None,
+) -> tuple[Network, int]:
     """A new network, or `net`, trained on the years up to `last`, and the number of patterns it saw."""
     net = net or Network(delays, hidden, 1, seed=seed)
     series = numbers[years <= last] / SCALE
-    inputs, targets = delayed(series, delays), series[delays - 1:, None]
+    inputs, targets = delayed(series, delays), series[delays - 1 :, None]
     net.fit(inputs, targets, epochs=epochs, optimizer=optimizer, bptt=SlidingBPTT(k), verbose=0)
     return net, epochs * (len(inputs) - k)
 
 
 def predict(net: Network, numbers: Array) -> Array:
-    """What the network, run over the series once, says of each year (n,) from the years before it; NaN at the start."""
+    """What the network, run over the series once, says of each year (n,); NaN at the start."""
     delays = net.input_size
     outputs = net.predict(delayed(numbers[:-1] / SCALE, delays), readout="every")[:, 0]
     return np.concatenate([np.full(delays, np.nan), SCALE * outputs])
@@ -111,16 +121,22 @@ def run(folder: str | os.PathLike[str] = ".") -> None:
     """
     model, picture = Path(folder, "sunspots.safetensors"), Path(folder, "sunspots.png")
     years, numbers = sunspots()
-    print(f"Yearly sunspot numbers {years[0]}-{years[-1]}; trained on {years[0]}-{LAST_TRAINING_YEAR}, one year ahead.")
-    print(f"Elman network, {DELAYS} inputs, {HIDDEN} states, SlidingBPTT(k={K}), {EPOCHS} epochs of {OPTIMIZER}\n")
+    print(
+        f"Yearly sunspot numbers {years[0]}-{years[-1]}, trained on the years up to {LAST_TRAINING_YEAR}."
+    )
+    print(
+        f"Elman network, {DELAYS} inputs, {HIDDEN} states; SlidingBPTT(k={K}), {EPOCHS} epochs\n{OPTIMIZER}\n"
+    )
 
     def row(name: str, predicted: Array) -> list[float]:
         errors = [relative_variance(years, numbers, predicted, *span) for span in TESTS]
         print(f"  {name:<26}" + "".join(f"{error:>12.3f}" for error in errors))
         return errors
 
-    print("Average relative variance: mean squared error over the variance of "
-          f"{RECORD[0]}-{RECORD[1]}, {variance(years, numbers):.1f}")
+    print(
+        "Average relative variance: mean squared error over the variance of "
+        f"{RECORD[0]}-{RECORD[1]}, {variance(years, numbers):.1f}"
+    )
     print(" " * 28 + "".join(f"{f'{first}-{last}':>12}" for first, last in TESTS))
     row("persistence", persistence(numbers))
     row("AR(12), least squares", autoregression(years, numbers, 12, LAST_TRAINING_YEAR))
@@ -158,9 +174,16 @@ def _draw(years: Array, numbers: Array, predicted: Array, path: Path) -> None:
     figure = Figure(figsize=(11, 6.5), layout="constrained")
     spans: dict[str, tuple[float, float]] = {"training": (float(years[0]), LAST_TRAINING_YEAR + 0.5)}
     spans |= {f"{first}-{last}": (first - 0.5, last + 0.5) for first, last in TESTS}
-    for ax, shown in zip(figure.subplots(2), (years >= years[0], years > LAST_TRAINING_YEAR - 20), strict=True):
-        plots.prediction(years[shown], numbers[shown], predicted[shown], ax=ax,
-                         spans={name: (max(a, float(years[shown][0])), b) for name, (a, b) in spans.items()})
+    for ax, shown in zip(
+        figure.subplots(2), (years >= years[0], years > LAST_TRAINING_YEAR - 20), strict=True
+    ):
+        plots.prediction(
+            years[shown],
+            numbers[shown],
+            predicted[shown],
+            ax=ax,
+            spans={name: (max(a, float(years[shown][0])), b) for name, (a, b) in spans.items()},
+        )
         ax.set_ylim(top=1.18 * numbers.max())
         ax.set_ylabel("sunspots, yearly mean")
     figure.axes[0].set_title("Sunspot numbers, predicted one year ahead by an Elman network (SlidingBPTT)")

@@ -385,6 +385,8 @@ class Network:
 
     def _checked(self, value: ArrayLike, like: Array, name: str, finite: bool = True) -> Array:
         a = data.cast(data.numbers(value, name), self._dtype)
+        if np.ndim(value) == 0:
+            a = np.broadcast_to(a.reshape(()), like.shape)
         if a.shape != like.shape:
             raise ShapeError(f"{name}: expected {like.shape}, got {a.shape}.")
         if finite and not np.isfinite(a).all():
@@ -407,6 +409,10 @@ class Network:
         return "\n".join([f"Network({', '.join(parts)})", *table])
 
     # ---- what it can do
+
+    def forward_steps(self, steps: int) -> int:
+        """Steps at once of a run that only goes forward: long sequences go in blocks, if nothing runs backwards."""
+        return steps if self.description.bidirectional else min(steps, 256)
 
     def predict(
         self,
@@ -475,7 +481,7 @@ class Network:
         if x0 is not None:
             sequences.state = data.states(x0, n, self.state_size, self._dtype)
         batch = min(integer(batch_size, "batch_size", 1, None), n)
-        steps = sequences.steps if d.bidirectional else min(sequences.steps, 256)
+        steps = self.forward_steps(sequences.steps)
         key = ("mse", every, batch, steps, *machine_for(threads, isa), False)
         plan = self._borrow(key)
         rows = len(sequences.values) if every else n

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,8 +90,15 @@ def prediction(
     ax = _axes(ax)
     for i, (name, (first, last)) in enumerate((spans or {}).items()):
         ax.axvspan(first, last, color="0.5", alpha=0.08 + 0.08 * (i % 2), linewidth=0)
-        ax.text((first + last) / 2, 0.98, name, ha="center", va="top", size="small",
-                transform=ax.get_xaxis_transform())
+        ax.text(
+            (first + last) / 2,
+            0.98,
+            name,
+            ha="center",
+            va="top",
+            size="small",
+            transform=ax.get_xaxis_transform(),
+        )
     ax.plot(time, actual, color="0.25", linewidth=1.2, label="actual")
     ax.plot(time, predicted, color="tab:red", linewidth=1.2, label="predicted")
     ax.margins(x=0.01)
@@ -106,5 +113,7 @@ def _axes(ax: Axes | None) -> Axes:
     try:
         from matplotlib import pyplot
     except ImportError as error:
-        raise ImportError('plots: matplotlib is not installed.  Try: pip install "bptt-fast[plots]"') from error
+        raise ImportError(
+            'plots: matplotlib is not installed.  Try: pip install "bptt-fast[plots]"'
+        ) from error
     return pyplot.subplots()[1]

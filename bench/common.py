@@ -1,0 +1,209 @@
+"""What the benchmarks share: pinning, interleaved timing, the machine's own peak, tables, JSON.
+
+`start` comes before the first import of numpy, torch or jax: those size their thread pools when loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import datetime
+import importlib.metadata
+import importlib.util
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+PEAK_SOURCE = r"""
+#include <time.h>
+#if defined(__AVX512F__)
+enum { BYTES = 64 };
+#elif defined(__AVX__)
+enum { BYTES = 32 };
+#else
+enum { BYTES = 16 };
+#endif
+#if defined(__x86_64__)
+#define KEEP(a) __asm__ volatile("" : "+x"(a));
+#else
+#define KEEP(a) __asm__ volatile("" : "+w"(a));
+#endif
+#define ALL(F) F(0) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11)
+#define DECLARE(i) V a##i = x;
+#define FMA(i) a##i = a##i * x + y; KEEP(a##i)
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec + 1e-9 * t.tv_nsec;
+}
+/* GF/s of twelve independent chains of fused multiply-adds, counted over `seconds` of work */
+#define PEAK(name, real)                                                                              \
+double name(double seconds) {                                                                         \
+    typedef real V __attribute__((vector_size(BYTES)));                                               \
+    V x = (V){0} + (real).999, y = (V){0} + (real)1e-6; ALL(DECLARE)                                  \
+    double start = now(), end; long rounds = 0;                                                       \
+    do {                                                                                              \
+        for (int i = 0; i < 100000; i++) { ALL(FMA) }                                                 \
+        rounds++, end = now();                                                                        \
+    } while (end - start < seconds);                                                                  \
+    return rounds * 1e5 * 12 * 2 * (BYTES / sizeof(real)) / (end - start) / 1e9;                      \
+}
+PEAK(peak_float32, float)
+PEAK(peak_float64, double)
+"""
+
+
+def start(
+    doc: str, add: Callable[[argparse.ArgumentParser], None] | None = None, argv: Sequence[str] | None = None
+) -> argparse.Namespace:
+    """Parse the command line and pin this process to its first `--threads` cores."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    parser.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="threads, and cores to run on (default 1)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    if add:
+        add(parser)
+    args = parser.parse_args(argv)
+    cores = sorted(os.sched_getaffinity(0))
+    if not 1 <= args.threads <= len(cores):
+        parser.error(f"--threads: 1 to {len(cores)} on this machine, got {args.threads}")
+    os.sched_setaffinity(0, cores[-args.threads :])
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BPTT_FAST_NUM_THREADS"):
+        os.environ[name] = str(args.threads)
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    if args.threads == 1:
+        os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
+    return args
+
+
+def missing(*modules: str) -> list[str]:
+    """Those of the modules that cannot be imported here."""
+    return [name for name in modules if not importlib.util.find_spec(name)]
+
+
+def interleave(
+    sides: Mapping[str, Callable[[], object]], *, rounds: int = 7, seconds: float = 0.1
+) -> dict[str, float]:
+    """Median seconds a call of each side.
+
+    A sample repeats its side for about `seconds`; the sides take turns, in an order that rotates, so that a
+    slow spell of the machine touches all of them.
+    """
+    repeats = {}
+    for name, call in sides.items():
+        call()
+        begin, count = time.perf_counter(), 0
+        while count == 0 or time.perf_counter() - begin < seconds / 2:
+            call()
+            count += 1
+        repeats[name] = max(1, round(seconds * count / (time.perf_counter() - begin)))
+    names, samples = list(sides), {name: [] for name in sides}
+    for r in range(rounds):
+        for name in names[r % len(names) :] + names[: r % len(names)]:
+            call = sides[name]
+            begin = time.perf_counter()
+            for _ in range(repeats[name]):
+                call()
+            samples[name].append((time.perf_counter() - begin) / repeats[name])
+    return {name: statistics.median(values) for name, values in samples.items()}
+
+
+def geomean(values: Sequence[float]) -> float:
+    return math.exp(sum(map(math.log, values)) / len(values))
+
+
+def fma_peak(dtype: str = "float32", threads: int = 1, *, seconds: float = 0.3, rounds: int = 3) -> float:
+    """GF/s of fused multiply-adds here, all threads together: a small C kernel, built now with gcc."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, library = Path(folder, "peak.c"), Path(folder, "peak.so")
+        source.write_text(PEAK_SOURCE)
+        subprocess.run(
+            [
+                os.environ.get("CC", "gcc"),
+                "-O2",
+                "-march=native",
+                "-ffp-contract=fast",
+                "-fPIC",
+                "-shared",
+                "-o",
+                library,
+                source,
+            ],
+            check=True,
+        )
+        kernel = getattr(ctypes.CDLL(str(library)), f"peak_{dtype}")
+    kernel.restype, kernel.argtypes = ctypes.c_double, [ctypes.c_double]
+    best = 0.0
+    for _ in range(rounds):
+        rates: list[float] = []
+        workers = [
+            threading.Thread(target=lambda rates=rates: rates.append(kernel(seconds))) for _ in range(threads)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        best = max(best, sum(rates))
+    return best
+
+
+def environment() -> dict[str, object]:
+    """What a reader of the figures needs to know about the machine and the versions."""
+    names = ("bptt-fast", "numpy", "torch", "jax")
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    model = platform.processor()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(
+            (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model
+        )
+    return {
+        "date": datetime.date.today().isoformat(),
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+def print_environment() -> None:
+    print(
+        "  ".join(f"{key} {value}" for key, value in environment().items() if value is not None), flush=True
+    )
+
+
+def print_row(cells: Sequence[object], widths: Sequence[int]) -> None:
+    """One row of a table: text to the left, numbers to the right with three significant digits."""
+    out = []
+    for cell, width in zip(cells, widths, strict=True):
+        if isinstance(cell, float):
+            cell = "-" if math.isnan(cell) else f"{cell:.3g}" if cell < 1000 else f"{cell:.0f}"
+            out.append(cell.rjust(width))
+        else:
+            out.append(str(cell).ljust(width))
+    print("  ".join(out).rstrip(), flush=True)
+
+
+def finish(args: argparse.Namespace, results: dict[str, object]) -> None:
+    """Write the results as JSON when --json was given."""
+    if args.json:
+        args.json.write_text(
+            json.dumps({"environment": environment(), "argv": sys.argv[1:], **results}, indent=1) + "\n"
+        )
+        print(f"written: {args.json}")

@@ -1,0 +1,326 @@
+"""Small problems: a network, data with a non-zero initial state, and the same run in the oracle and in C.
+
+A case is a dict of keywords: a network's description, and lengths, loss, every, weighted, gain, data_seed."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import gradcheck
+import numpy as np
+import reference as ref
+
+ROOT = Path(__file__).resolve().parents[1]
+LOSSES = tuple(ref.LOSSES)
+CANCELLING = (
+    "mae",
+    "huber",
+)  # slopes of one size may add up to exactly zero, unless rows have different weights
+# 1, a prime, and VL-1, VL, VL+1 for VL = 2, 4, 8, 16
+WIDTHS = (1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17)
+RAGGED = (4, 1, 7, 4)
+
+# Every form of every cell; a new cell is added here.
+FORMS = {
+    "elman-tanh": dict(cell="elman", activation=("tanh",)),
+    "elman-relu": dict(cell="elman", activation=("relu",)),
+    "elman-sigmoid": dict(cell="elman", activation=("sigmoid",)),
+    "elman-linear": dict(cell="elman", activation=("linear",)),
+    "mlp-4": dict(cell="mlp", f=(4,), activation=("tanh", "tanh")),
+    "mlp-6-7": dict(cell="mlp", f=(6, 7), activation=("sigmoid", "relu", "tanh")),
+    "gru-after": dict(cell="gru", activation=()),
+    "gru-before": dict(cell="gru", activation=(), reset="before"),
+    "lstm": dict(cell="lstm", activation=()),
+    "lstm-peephole": dict(cell="lstm", activation=(), peephole=True),
+    "lstm-projection": dict(cell="lstm", activation=(), proj_size=3),
+    "lstm-both": dict(cell="lstm", activation=(), peephole=True, proj_size=2),
+}
+
+
+# What the random cases are drawn from.
+DRAWN = dict(
+    input_size=(1, 2, 3, 4, 5),
+    hidden_size=(4, 5, 6, 7),
+    output_size=(2, 3, 4),
+    num_layers=(1, 1, 2),
+    bidirectional=(False, False, True),
+    head=((), (3,), (4, 5)),
+    head_activation=("tanh", "sigmoid"),
+    loss=LOSSES,
+    every=(False, True),
+    weighted=(False, True),
+    lengths=((6,), (1, 1), (8, 8), (2, 5), (3, 1, 7), (5, 6, 5), (1, 8, 3, 3), (2, 4, 6, 7)),
+    data_seed=range(1000),
+)
+
+
+def cells_in_c():
+    """The cells that csrc/cells/all.h lists."""
+    return re.findall(r"^CELL_ROW\((\w+)\)", (ROOT / "csrc/cells/all.h").read_text(), flags=re.M)
+
+
+def row(form):
+    """The cell of all.h that computes a form: two options of a cell are cells of their own there."""
+    options = {"peephole": form.get("peephole"), "reset_before": form.get("reset") == "before"}
+    return next((name for name, chosen in options.items() if chosen), form["cell"])
+
+
+def core():
+    from bptt_fast import _core
+
+    return _core
+
+
+def isas():
+    return core().isas()
+
+
+def line(case):
+    """A case as one line that parse() reads back."""
+    return " ".join(
+        f"{k}={','.join(map(str, v)) + ',' if isinstance(v, tuple) else v}" for k, v in case.items()
+    )
+
+
+def parse(words):
+    def value(text):
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return tuple(text.rstrip(",").split(",")) if "," in text else text
+
+    return {k: value(v) if v != "," else () for k, v in (word.split("=", 1) for word in words)}
+
+
+def scale(d, name, shape):
+    """Of the uniform values of a block: neither states nor gradients vanish or explode over ten steps."""
+    if len(shape) == 1:
+        return 0.4
+    if name.startswith("head"):
+        return 1.2 / np.sqrt(shape[-1])
+    layer = int(name[2]) if name.startswith("f.") else 0
+    phi = d["activation"][layer] if d["activation"] else "tanh"
+    return {"tanh": 2.2, "sigmoid": 4.0, "relu": 1.8, "linear": 1.4}[phi] / np.sqrt(shape[-1])
+
+
+class Problem:
+    """Description, weights and data of one case.  All numbers are float32's: both precisions see the same."""
+
+    def __init__(
+        self, lengths=RAGGED, loss="mse", every=False, weighted=False, gain=1.0, data_seed=0, **desc
+    ):
+        given = dict(
+            lengths=lengths, loss=loss, every=every, weighted=weighted, gain=gain, data_seed=data_seed
+        )
+        self.line = line(desc | given)
+        self.desc = d = ref.DESC | dict(input_size=3, hidden_size=5, output_size=2) | desc
+        self.lengths, self.loss, self.every, n = lengths, loss, bool(every), len(lengths)
+        rng = np.random.default_rng(data_seed)
+
+        def uniform(shape, scale=1.0):
+            return rng.uniform(-scale, scale, shape).astype(np.float32).astype(float)
+
+        self.params = {k: uniform(s, gain * scale(d, k, s)) for k, s in ref.blocks(d).items()}
+        self.state = uniform((n, ref.state_size(d)), 0.9)
+        self.x = [uniform((steps, d["input_size"]), 1.5) for steps in lengths]
+        rows = [steps if every else 1 for steps in lengths]
+        if loss == "cross_entropy":
+            self.y = [rng.integers(d["output_size"], size=r) for r in rows]
+        elif loss == "binary_cross_entropy":
+            self.y = [rng.integers(2, size=(r, d["output_size"])).astype(float) for r in rows]
+        else:
+            self.y = [uniform((r, d["output_size"]), 2.5) for r in rows]
+        self.weight = None
+        if weighted:
+            self.weight = [abs(uniform(r, 2.0)) for r in rows]
+            self.weight[0][0] = 0.0 if sum(rows) > 1 else 0.7
+
+    def reference(self, module=ref, masks=None):
+        """The oracle's loss and gradients {block, "x", "state": array}; x concatenated."""
+        value, grads, dxs, dstate = module.loss_and_grad(
+            self.desc, self.params, self.x, self.y, loss=self.loss, every=self.every, states=self.state,
+            weights=self.weight, masks=masks,
+        )  # fmt: skip
+        return value, grads | {"x": np.concatenate(dxs), "state": dstate}
+
+    def check_reference(self, module=ref):
+        """The oracle's gradient against finite differences of the oracle."""
+        flat = np.concatenate(self.x)
+        self.x = np.split(flat, np.cumsum(self.lengths)[:-1])
+        arrays = self.params | {"x": flat, "state": self.state}
+        gradcheck.check(lambda: self.reference(module)[0], arrays, self.reference(module)[1], self.line)
+
+    def run(self, dtype="float64", isa=None, threads=1, capacity=None):
+        return Run(self, dtype, isa, threads, capacity)
+
+    def check_core(self, isa=None):
+        """The C gradient against finite differences of the C loss."""
+        run = self.run(isa=isa)
+        x = run.values[run.rows]
+        arrays = run.named(run.params) | {"x": x, "state": run.state}
+        gradcheck.check(lambda: run.loss(x), arrays, run.loss_and_grad()[1], self.line)
+
+    def tolerance(self, dtype):
+        """Of the largest entry: 1e-10 in float64; in float32 oneDNN's bound, 4 * 2 * ceil(log2(K T)) * eps,
+        with K the terms of the sums and T the instances of layers in a row."""
+        if dtype == "float64":
+            return 1e-10
+        d = self.desc
+        layer = (1 + d["bidirectional"]) * (d["input_size"] + d["hidden_size"] + sum(d["f"]))
+        terms = d["num_layers"] * layer + sum(d["head"]) + d["output_size"] + len(self.lengths)
+        depth = d["num_layers"] * (1 + len(d["f"])) * max(self.lengths)
+        return 4 * 2 * np.ceil(np.log2(terms * depth)) * np.finfo(np.float32).eps
+
+    def check_agreement(self, dtype="float64", isa=None, threads=1, masks=None, expected=None):
+        """The C loss and gradients against the oracle's."""
+        value, grads = expected or self.reference(masks=masks)
+        got_value, got = self.run(dtype, isa, threads).loss_and_grad()
+        tolerance = self.tolerance(dtype)
+        again = f"{dtype} {isa}; again: python tests/gradcheck.py {self.line}"
+        assert abs(got_value - value) <= tolerance * max(1, abs(value)), (
+            f"loss {got_value} for {value}: {again}"
+        )
+        for name, grad in grads.items():
+            assert abs(grad).max() > gradcheck.VANISHING, f"the gradient of {name} is zero: {again}"
+            error = abs(got[name] - grad).max() / abs(grad).max()
+            assert error <= tolerance, (
+                f"{name} off by {error:.1e} of its largest entry, allowed {tolerance:.1e}: {again}"
+            )
+
+
+class Run:
+    """A problem in C: the sequences lie in reverse order with a row of NaN between them."""
+
+    def __init__(self, problem, dtype, isa, threads, capacity=None):
+        self.problem, self.core = problem, core()
+        self.desc = problem.desc | {"dtype": dtype}
+        n, lengths = len(problem.lengths), np.array(problem.lengths)
+        self.values, self.offset = self.scatter(problem.x, dtype)
+        self.rows = np.concatenate(
+            [o + np.arange(steps) for o, steps in zip(self.offset, lengths, strict=True)]
+        )
+        classes = problem.loss == "cross_entropy"
+        self.targets, self.target_offset = self.scatter(problem.y, np.int64 if classes else dtype)
+        weight = self.scatter(problem.weight, dtype)[0] if problem.weight else None
+        self.state = problem.state.astype(dtype)
+        self.data = self.core.Data(
+            self.values, self.offset, lengths, self.target_offset, weight=weight, state=self.state,
+            **{"classes" if classes else "targets": self.targets},
+        )  # fmt: skip
+        self.order = np.arange(n)
+        self.params = self.flat(problem.params)
+        batch, steps = capacity or (n, int(lengths.max()))
+        self.plan = self.core.Plan(
+            self.desc,
+            loss=problem.loss,
+            every=problem.every,
+            batch=batch,
+            steps=steps,
+            threads=threads,
+            isa=isa,
+            input_gradient=True,
+        )
+
+    @staticmethod
+    def scatter(pieces, dtype):
+        """Pieces in reverse order with a row of NaN (integers: -1) before each -> array, offsets by piece."""
+        pieces = [np.asarray(p, dtype) for p in pieces]
+        gap = np.full((1, *pieces[0].shape[1:]), -1 if dtype is np.int64 else np.nan, dtype)
+        values = np.concatenate([part for p in reversed(pieces) for part in (gap, p)])
+        ends = np.cumsum([1 + len(p) for p in reversed(pieces)])[::-1]
+        return values, np.array([end - len(p) for end, p in zip(ends, pieces, strict=True)], np.int64)
+
+    def named(self, flat):
+        """{block: view} of a flat vector."""
+        pieces = {}
+        for name, rows, cols, offset in self.core.blocks(self.desc):
+            pieces[name] = flat[offset : offset + rows * (cols or 1)].reshape((rows, cols) if cols else rows)
+        return pieces
+
+    def flat(self, named):
+        out = np.zeros(self.core.size(self.desc), self.desc["dtype"])
+        for name, view in self.named(out).items():
+            view[...] = named[name]
+        return out
+
+    def loss(self, x):
+        """With these inputs, the rows of all sequences."""
+        self.values[self.rows] = x
+        grad = np.empty_like(self.params)
+        status, value = self.plan.loss_and_grad(self.params, self.data, self.order, grad)
+        assert status == "OK", status
+        return value
+
+    def loss_and_grad(self):
+        """Loss and {block, "x", "state": gradient}; outputs are full of NaN before."""
+        grad, dx, dstate = (np.full_like(a, np.nan) for a in (self.params, self.values, self.state))
+        status, value = self.plan.loss_and_grad(self.params, self.data, self.order, grad, dx, dstate)
+        assert status == "OK", status
+        assert np.isnan(np.delete(dx, self.rows, axis=0)).all(), "rows of dx outside the batch were written"
+        return value, self.named(grad) | {"x": dx[self.rows], "state": dstate}
+
+    def predict(self, every):
+        """Outputs, one (rows, O) a sequence, and the final states; "every" needs a problem with it."""
+        n, steps = len(self.problem.lengths), [m if every else 1 for m in self.problem.lengths]
+        state = np.full_like(self.state, np.nan)
+        starts = np.cumsum([0, *steps])
+        data = self.core.Data(
+            self.values,
+            self.offset,
+            np.array(self.problem.lengths),
+            starts[:-1].astype(np.int64),
+            state=self.state,
+        )
+        y = np.full((starts[-1], self.desc["output_size"]), np.nan, self.desc["dtype"])
+        status = self.plan.predict(self.params, data, np.arange(n), y, every, state)
+        assert status == "OK", status
+        return np.split(y, starts[1:-1]), state
+
+
+def gradient_cases():
+    """Every form of a cell x loss x readout x lengths; layers, directions, heads, weights; random draws."""
+    cases = [
+        dict(form, loss=loss, every=every, lengths=lengths, output_size=3, weighted=loss in CANCELLING)
+        for form in FORMS.values()
+        for loss in LOSSES
+        for every in (False, True)
+        for lengths in ((1, 1), (5, 5), RAGGED)
+    ]
+    cases += [
+        dict(form, num_layers=layers, bidirectional=both, every=every, lengths=(3, 1, 5), hidden_size=4)
+        for form in FORMS.values()
+        for layers in (1, 2, 3)
+        for both in (False, True)
+        for every in (False, True)
+        if layers > 1 or both
+    ]
+    cases += [
+        dict(form, head=head, head_activation=phi, every=every, weighted=True)
+        for form in FORMS.values()
+        for head, phi, every in (((4,), "tanh", True), ((3,), "relu", False), ((5, 2, 6), "sigmoid", True))
+    ]
+    rng = np.random.default_rng(8)
+    for _ in range(100):
+        drawn = {name: options[rng.integers(len(options))] for name, options in DRAWN.items()}
+        form = FORMS[sorted(FORMS)[rng.integers(len(FORMS))]]
+        cases.append(form | drawn | {"weighted": drawn["weighted"] or drawn["loss"] in CANCELLING})
+    return cases
+
+
+def width_cases():
+    return [
+        dict(
+            form,
+            input_size=w,
+            hidden_size=w + bool(form.get("proj_size")) * 3,
+            output_size=w,
+            head=head,
+            every=True,
+            data_seed=2,
+        )
+        for form in FORMS.values()
+        for w in WIDTHS
+        for head in ((), (w,))
+    ]

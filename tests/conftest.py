@@ -1,0 +1,39 @@
+"""Where the package under test comes from, and the command line of child processes that use it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+if not any(
+    (ROOT / "bptt_fast").glob("_core*.so")
+):  # the checkout has no built core: test the installed package
+    sys.path[:] = [folder for folder in sys.path if Path(folder or ".").resolve() != ROOT]
+
+
+@pytest.fixture
+def python(tmp_path):
+    """python(*arguments, **options): a finished child Python, in an empty folder, with the same package."""
+    import bptt_fast
+
+    folders = [str(Path(bptt_fast.__file__).parents[1]), str(Path(__file__).parent)]
+
+    def call(*arguments, popen=False, env=None, **options):
+        command = [sys.executable, *map(str, arguments)]
+        options = {
+            "cwd": tmp_path,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "text": True,
+        } | options
+        options["env"] = (
+            os.environ | {"PYTHONPATH": os.pathsep.join(folders), "MPLBACKEND": "Agg"} | (env or {})
+        )
+        return (
+            subprocess.Popen(command, **options) if popen else subprocess.run(command, timeout=120, **options)
+        )
+
+    return call

@@ -1,0 +1,443 @@
+"""The oracle: what csrc/ computes, in NumPy float64, one sequence at a time, one line of mathematics a line.
+
+A network is described by the dict that a plan of the C core takes; its weights are a dict of arrays under
+PyTorch's names.  Every backward function stands below its forward one and takes its lines from the last to
+the first.  A new cell is a forward, a backward and a blocks function here and one row in CELLS."""
+
+from __future__ import annotations
+
+import numpy as np
+
+DESC = {
+    "cell": "elman", "dtype": "float64", "activation": ("tanh",), "f": (), "head": (),
+    "head_activation": "tanh", "input_size": 1, "hidden_size": 1, "output_size": 1, "num_layers": 1,
+    "bidirectional": False, "reset": "after", "peephole": False, "proj_size": 0, "dropout": 0.0,
+    "recurrent_dropout": 0.0, "seed": 0,
+}  # fmt: skip
+
+
+def sigmoid(z):
+    return 0.5 + 0.5 * np.tanh(0.5 * z)
+
+
+# name: the function of z, and its derivative as a function of the value
+NONLINEARITY = {
+    "tanh": (np.tanh, lambda a: 1 - a * a),
+    "sigmoid": (sigmoid, lambda a: a * (1 - a)),
+    "relu": (lambda z: np.maximum(z, 0), lambda a: (a > 0) * 1.0),
+    "linear": (lambda z: z, np.ones_like),
+}
+
+
+# ---- cells.  d: description, w: weights of one layer and direction, x: input, s: state (h,) or (h, c),
+# ---- m: recurrent dropout's mask on h.  forward -> new state, saved;  backward -> dx, ds_prev, dw.
+
+
+def mlp_blocks(d, inputs):
+    n = (*d["f"], d["hidden_size"])
+    h = d["hidden_size"]
+    blocks = {"weight_ih": (n[0], inputs), "weight_hh": (n[0], h), "bias_ih": (n[0],), "bias_hh": (n[0],)}
+    for i in range(1, len(n)):
+        blocks |= {f"f.{i}.weight": (n[i], n[i - 1]), f"f.{i}.bias": (n[i],)}
+    return blocks
+
+
+def mlp_forward(d, w, x, s, m):
+    h = m * s[0]
+    phi = [NONLINEARITY[name][0] for name in d["activation"]]
+    a = [phi[0](w["weight_ih"] @ x + w["bias_ih"] + w["weight_hh"] @ h + w["bias_hh"])]
+    for i in range(1, len(phi)):
+        a.append(phi[i](w[f"f.{i}.weight"] @ a[i - 1] + w[f"f.{i}.bias"]))
+    return (a[-1],), (h, a)
+
+
+def mlp_backward(d, w, x, s, m, saved, ds):
+    (h, a), (da,) = saved, ds
+    dphi = [NONLINEARITY[name][1] for name in d["activation"]]
+    dw = {}
+    for i in reversed(range(1, len(a))):
+        dz = da * dphi[i](a[i])
+        dw |= {f"f.{i}.weight": np.outer(dz, a[i - 1]), f"f.{i}.bias": dz}
+        da = w[f"f.{i}.weight"].T @ dz
+    dz = da * dphi[0](a[0])
+    dw |= {"weight_ih": np.outer(dz, x), "weight_hh": np.outer(dz, h), "bias_ih": dz, "bias_hh": dz}
+    return w["weight_ih"].T @ dz, (m * (w["weight_hh"].T @ dz),), dw
+
+
+def gru_blocks(d, inputs):
+    n = d["hidden_size"]
+    return {"weight_ih": (3 * n, inputs), "weight_hh": (3 * n, n), "bias_ih": (3 * n,), "bias_hh": (3 * n,)}
+
+
+def gru_forward(d, w, x, s, m):
+    h = m * s[0]
+    zx = np.split(w["weight_ih"] @ x + w["bias_ih"], 3)
+    u, b = np.split(w["weight_hh"], 3), np.split(w["bias_hh"], 3)
+    r = sigmoid(zx[0] + u[0] @ h + b[0])
+    z = sigmoid(zx[1] + u[1] @ h + b[1])
+    if d["reset"] == "after":
+        q = u[2] @ h + b[2]
+        n = np.tanh(zx[2] + r * q)
+    else:
+        q = r * h
+        n = np.tanh(zx[2] + u[2] @ q + b[2])
+    return ((1 - z) * n + z * s[0],), (h, r, z, q, n)
+
+
+def gru_backward(d, w, x, s, m, saved, ds):
+    (h, r, z, q, n), (dnew,) = saved, ds
+    u = np.split(w["weight_hh"], 3)
+    dh = dnew * z
+    dz = dnew * (s[0] - n) * z * (1 - z)
+    dn = dnew * (1 - z) * (1 - n * n)
+    if d["reset"] == "after":
+        dq = dn * r
+        dr = dn * q * r * (1 - r)
+        dzr = np.concatenate([dr, dz, dq])
+        dweight_hh = np.outer(dzr, h)
+        dh = dh + m * (w["weight_hh"].T @ dzr)
+    else:
+        dq = u[2].T @ dn
+        dr = dq * h * r * (1 - r)
+        dzr = np.concatenate([dr, dz, dn])
+        dweight_hh = np.concatenate([np.outer(dr, h), np.outer(dz, h), np.outer(dn, q)])
+        dh = dh + m * (dq * r + u[0].T @ dr + u[1].T @ dz)
+    dzx = np.concatenate([dr, dz, dn])
+    dw = {"weight_ih": np.outer(dzx, x), "weight_hh": dweight_hh, "bias_ih": dzx, "bias_hh": dzr}
+    return w["weight_ih"].T @ dzx, (dh,), dw
+
+
+def lstm_blocks(d, inputs):
+    n, p = d["hidden_size"], d["proj_size"]
+    k = 4 * n
+    blocks = {"weight_ih": (k, inputs), "weight_hh": (k, p or n), "bias_ih": (k,), "bias_hh": (k,)}
+    if d["peephole"]:
+        blocks |= {"weight_peephole": (3 * n,)}
+    return blocks | ({"weight_hr": (p, n)} if p else {})
+
+
+def lstm_forward(d, w, x, s, m):
+    h, c = m * s[0], s[1]
+    pi, pf, po = np.split(w["weight_peephole"], 3) if d["peephole"] else (0.0, 0.0, 0.0)
+    zi, zf, zg, zo = np.split(w["weight_ih"] @ x + w["bias_ih"] + w["weight_hh"] @ h + w["bias_hh"], 4)
+    i, f, g = sigmoid(zi + pi * c), sigmoid(zf + pf * c), np.tanh(zg)
+    c_new = f * c + i * g
+    o = sigmoid(zo + po * c_new)
+    y = o * np.tanh(c_new)
+    h_new = w["weight_hr"] @ y if d["proj_size"] else y
+    return (h_new, c_new), (h, i, f, g, o, c_new, y)
+
+
+def lstm_backward(d, w, x, s, m, saved, ds):
+    (h, i, f, g, o, c_new, y), (dh_new, dc), c = saved, ds, s[1]
+    pi, pf, po = np.split(w["weight_peephole"], 3) if d["peephole"] else (0.0, 0.0, 0.0)
+    dy = w["weight_hr"].T @ dh_new if d["proj_size"] else dh_new
+    do = dy * np.tanh(c_new) * o * (1 - o)
+    dc = dc + dy * o * (1 - np.tanh(c_new) ** 2) + po * do
+    di = dc * g * i * (1 - i)
+    df = dc * c * f * (1 - f)
+    dg = dc * i * (1 - g * g)
+    dz = np.concatenate([di, df, dg, do])
+    dw = {"weight_ih": np.outer(dz, x), "weight_hh": np.outer(dz, h), "bias_ih": dz, "bias_hh": dz}
+    if d["peephole"]:
+        dw |= {"weight_peephole": np.concatenate([di * c, df * c, do * c_new])}
+    if d["proj_size"]:
+        dw |= {"weight_hr": np.outer(dh_new, y)}
+    return w["weight_ih"].T @ dz, (m * (w["weight_hh"].T @ dz), dc * f + pi * di + pf * df), dw
+
+
+# name: blocks, forward, backward, number of states
+CELLS = {
+    "elman": (mlp_blocks, mlp_forward, mlp_backward, 1),
+    "mlp": (mlp_blocks, mlp_forward, mlp_backward, 1),
+    "gru": (gru_blocks, gru_forward, gru_backward, 1),
+    "lstm": (lstm_blocks, lstm_forward, lstm_backward, 2),
+}
+
+
+# ---- layers and directions
+
+
+def width(d):
+    """Width of h: what one direction of one layer hands on."""
+    return d["proj_size"] or d["hidden_size"]
+
+
+def directions(d):
+    return ("", "_reverse")[: 1 + d["bidirectional"]]
+
+
+def suffixes(d):
+    """The recurrent pieces in the order of the blocks and of the state."""
+    return [f"_l{layer}{way}" for layer in range(d["num_layers"]) for way in directions(d)]
+
+
+def blocks(d):
+    """{name: shape} of every parameter block."""
+    out = {}
+    for layer in range(d["num_layers"]):
+        inputs = len(directions(d)) * width(d) if layer else d["input_size"]
+        for way in directions(d):
+            out |= {f"{k}_l{layer}{way}": shape for k, shape in CELLS[d["cell"]][0](d, inputs).items()}
+    n = (len(directions(d)) * width(d), *d["head"], d["output_size"])
+    for i in range(len(n) - 1):
+        out |= {f"head.{i}.weight": (n[i + 1], n[i]), f"head.{i}.bias": (n[i + 1],)}
+    return out
+
+
+def state_widths(d):
+    return [width(d), d["hidden_size"]][: CELLS[d["cell"]][3]]
+
+
+def state_size(d):
+    return len(suffixes(d)) * sum(state_widths(d))
+
+
+def split_state(d, flat):
+    """State of one sequence (state_size,) -> {suffix: (h,) or (h, c)}."""
+    cuts = np.cumsum([n for _ in suffixes(d) for n in state_widths(d)])
+    pieces, k = np.split(flat, cuts[:-1]), len(state_widths(d))
+    return {suffix: tuple(pieces[i * k : (i + 1) * k]) for i, suffix in enumerate(suffixes(d))}
+
+
+def join_state(d, states):
+    return np.concatenate([piece for suffix in suffixes(d) for piece in states[suffix]])
+
+
+def part(p, suffix):
+    """The weights of one layer and direction, without its suffix."""
+    return {k.removesuffix(suffix): v for k, v in p.items() if k.endswith(suffix)}
+
+
+def add(grads, dw, suffix=""):
+    for k, v in dw.items():
+        grads[k + suffix] = grads[k + suffix] + v
+
+
+def no_masks(d, steps):
+    """The dropout masks of a sequence: between layers (T, D*W), and on h (W,); these drop nothing."""
+    between = {layer: np.ones((steps, len(directions(d)) * width(d))) for layer in range(1, d["num_layers"])}
+    return {"between": between, "recurrent": {suffix: np.ones(width(d)) for suffix in suffixes(d)}}
+
+
+def layers_forward(d, p, x, state, masks):
+    """f over one sequence x (T, I): outputs of the last layer (T, D*W), final state, tape."""
+    forward, tape, states = CELLS[d["cell"]][1], {}, split_state(d, state)
+    for layer in range(d["num_layers"]):
+        x = x * masks["between"][layer] if layer else x
+        out = []
+        for way in directions(d):
+            suffix = f"_l{layer}{way}"
+            w, s, m, steps = part(p, suffix), states[suffix], masks["recurrent"][suffix], []
+            for xt in x[::-1] if way else x:
+                new, saved = forward(d, w, xt, s, m)
+                steps.append((xt, s, new, saved))
+                s = new
+            h = np.array([new[0] for _, _, new, _ in steps])
+            out.append(h[::-1] if way else h)
+            states[suffix], tape[suffix] = s, steps
+        x = np.concatenate(out, axis=1)
+    return x, join_state(d, states), tape
+
+
+def layers_backward(d, p, tape, dout, masks, grads):
+    """From the gradient of the outputs (T, D*W): dx (T, I) and that of the initial state; adds to grads."""
+    backward, dstates = CELLS[d["cell"]][2], {}
+    for layer in reversed(range(d["num_layers"])):
+        dx = 0
+        for way, dh in zip(directions(d), np.split(dout, len(directions(d)), axis=1), strict=True):
+            suffix = f"_l{layer}{way}"
+            w, m, ds, dxs = part(p, suffix), masks["recurrent"][suffix], None, []
+            for (xt, s, _, saved), dht in zip(reversed(tape[suffix]), dh if way else dh[::-1], strict=True):
+                ds = [np.zeros_like(v) for v in s] if ds is None else ds
+                dxt, ds, dw = backward(d, w, xt, s, m, saved, (ds[0] + dht, *ds[1:]))
+                add(grads, dw, suffix)
+                dxs.append(dxt)
+            dx = dx + np.array(dxs if way else dxs[::-1])
+            dstates[suffix] = ds
+        dout = dx * masks["between"][layer] if layer else dx
+    return dout, join_state(d, dstates)
+
+
+def last(d, out):
+    """What g reads with readout "last": each direction's state after its last step, (1, D*W)."""
+    return np.concatenate([out[-1, : width(d)], out[0, width(d) :]])[None]
+
+
+def last_backward(d, out, dlast):
+    dout = np.zeros_like(out)
+    dout[-1, : width(d)] = dlast[0, : width(d)]
+    dout[0, width(d) :] += dlast[0, width(d) :]
+    return dout
+
+
+# ---- g
+
+
+def head_forward(d, p, rows):
+    phi, tape = NONLINEARITY[d["head_activation"]][0], [rows]
+    for i in range(len(d["head"]) + 1):
+        z = tape[i] @ p[f"head.{i}.weight"].T + p[f"head.{i}.bias"]
+        tape.append(phi(z) if i < len(d["head"]) else z)
+    return tape[-1], tape
+
+
+def head_backward(d, p, tape, dy, grads):
+    dphi = NONLINEARITY[d["head_activation"]][1]
+    for i in reversed(range(len(d["head"]) + 1)):
+        dz = dy * dphi(tape[i + 1]) if i < len(d["head"]) else dy
+        add(grads, {f"head.{i}.weight": dz.T @ tape[i], f"head.{i}.bias": dz.sum(axis=0)})
+        dy = dz @ p[f"head.{i}.weight"]
+    return dy
+
+
+# ---- losses of one target row: p (O,), y (O,) or a class -> loss, dloss/dp
+
+
+def mse(p, y):
+    return np.mean((p - y) ** 2), 2 * (p - y) / p.size
+
+
+def mae(p, y):
+    return np.mean(abs(p - y)), np.sign(p - y) / p.size
+
+
+def huber(p, y):
+    e = p - y
+    return np.mean(np.where(abs(e) <= 1, 0.5 * e * e, abs(e) - 0.5)), np.clip(e, -1, 1) / p.size
+
+
+def cross_entropy(p, y):
+    q = np.exp(p - p.max()) / np.exp(p - p.max()).sum()
+    return -np.log(q[y]), q - np.eye(p.size)[y]
+
+
+def binary_cross_entropy(p, y):
+    return np.mean(np.logaddexp(0, p) - y * p), (sigmoid(p) - y) / p.size
+
+
+LOSSES = {f.__name__: f for f in (mse, mae, huber, cross_entropy, binary_cross_entropy)}
+
+
+# ---- a batch
+
+
+def predict(d, p, xs, states, every):
+    """Raw outputs of g, one (rows, O) a sequence, and the final states (n, state_size)."""
+    ys, finals = [], []
+    for x, state in zip(xs, states, strict=True):
+        out, final, _ = layers_forward(d, p, x, state, no_masks(d, len(x)))
+        ys.append(head_forward(d, p, out if every else last(d, out))[0])
+        finals.append(final)
+    return ys, np.array(finals)
+
+
+def loss_and_grad(d, p, xs, ys, *, loss, every, states, weights=None, masks=None):
+    """Weighted mean loss over the target rows; {block: gradient}, dx [(T, I)], dstate (n, state_size)."""
+    weights = weights or [np.ones(len(y)) for y in ys]
+    masks = masks or [no_masks(d, len(x)) for x in xs]
+    total, scale = 0.0, 1 / sum(w.sum() for w in weights)
+    grads = {k: np.zeros(shape) for k, shape in blocks(d).items()}
+    dxs, dstates = [], []
+    for x, y, w, state, mask in zip(xs, ys, weights, states, masks, strict=True):
+        out, _, tape = layers_forward(d, p, x, state, mask)
+        q, head_tape = head_forward(d, p, out if every else last(d, out))
+        losses = [LOSSES[loss](qt, yt) for qt, yt in zip(q, y, strict=True)]
+        total += scale * sum(wt * value for wt, (value, _) in zip(w, losses, strict=True))
+        dq = np.array([scale * wt * slope for wt, (_, slope) in zip(w, losses, strict=True)])
+        drows = head_backward(d, p, head_tape, dq, grads)
+        dx, dstate = layers_backward(
+            d, p, tape, drows if every else last_backward(d, out, drows), mask, grads
+        )
+        dxs.append(dx)
+        dstates.append(dstate)
+    return total, grads, dxs, np.array(dstates)
+
+
+# ---- updates
+
+
+class Optimizer:
+    """p <- p - change(gradient), PyTorch's formulas; the keywords are those of a plan's hyper dict."""
+
+    def __init__(self, optimizer="sgd", learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=0.0,
+                 beta1=0.9, beta2=0.999, eps=1e-8, clip_norm=0.0, step=0):  # fmt: skip
+        self.__dict__.update({k: v for k, v in locals().items() if k != "self"})
+        self.m, self.v = {}, {}
+
+    def update(self, p, grads):
+        self.step += 1
+        norm = np.sqrt(sum((g * g).sum() for g in grads.values()))
+        if self.clip_norm and norm > self.clip_norm:
+            grads = {k: g * (self.clip_norm / norm) for k, g in grads.items()}
+        for k, g in grads.items():
+            p[k] = p[k] - getattr(self, self.optimizer)(k, g + self.weight_decay * p[k])
+
+    def sgd(self, k, g):
+        if self.momentum:
+            self.m[k] = self.momentum * self.m.get(k, 0) + g
+            g = g + self.momentum * self.m[k] if self.nesterov else self.m[k]
+        return self.learning_rate * g
+
+    def adam(self, k, g):
+        self.m[k] = self.beta1 * self.m.get(k, 0) + (1 - self.beta1) * g
+        self.v[k] = self.beta2 * self.v.get(k, 0) + (1 - self.beta2) * g * g
+        m, v = self.m[k] / (1 - self.beta1**self.step), self.v[k] / (1 - self.beta2**self.step)
+        return self.learning_rate * m / (np.sqrt(v) + self.eps)
+
+
+def train_epoch(d, p, optimizer, batches, *, loss, every):
+    """Minibatch training: (xs, ys, states) a batch -> the loss of each before its update."""
+    out = []
+    for xs, ys, states in batches:
+        value, grads, _, _ = loss_and_grad(d, p, xs, ys, loss=loss, every=every, states=states)
+        optimizer.update(p, grads)
+        out.append(value)
+    return out
+
+
+# ---- the classical online algorithm, line by line
+
+
+def f_forward(d, p, s, a):
+    """One instance of f: s {suffix: state}, input a (I,) -> s_next, tape."""
+    out, tape = {}, {}
+    for suffix in suffixes(d):
+        out[suffix], saved = CELLS[d["cell"]][1](d, part(p, suffix), a, s[suffix], 1.0)
+        tape[suffix] = a, s[suffix], saved
+        a = out[suffix][0]
+    return out, tape
+
+
+def f_backward(d, p, tape, ds, grads):
+    ds, da = dict(ds), 0.0
+    for suffix in reversed(suffixes(d)):
+        a, s, saved = tape[suffix]
+        dh, *rest = ds[suffix]
+        da, ds[suffix], dw = CELLS[d["cell"]][2](d, part(p, suffix), a, s, 1.0, saved, (dh + da, *rest))
+        add(grads, dw, suffix)
+    return ds
+
+
+def slide(d, p, optimizer, sequences, k, lead, loss):
+    """One epoch over [(a (n, I), y (n, O), x0 (state_size,))]; changes p; the loss of every pattern."""
+    losses, top = [], suffixes(d)[-1]
+    for a, y, x0 in sequences:
+        x = split_state(d, x0)
+        for t in range(len(a) - k - lead + 1):
+            grads = {name: np.zeros_like(w) for name, w in p.items()}
+            s, tape = [x], []
+            for j in range(k):
+                s_next, saved = f_forward(d, p, s[j], a[t + j])
+                s.append(s_next)
+                tape.append(saved)
+            q, head_tape = head_forward(d, p, s[k][top][0][None])
+            value, dq = LOSSES[loss](q[0], y[t + k - 1 + lead])
+            ds = {suffix: [np.zeros_like(v) for v in s[k][suffix]] for suffix in suffixes(d)}
+            ds[top][0] = head_backward(d, p, head_tape, dq[None], grads)[0]
+            for j in reversed(range(k)):
+                ds = f_backward(d, p, tape[j], ds, grads)
+            optimizer.update(p, grads)
+            x, _ = f_forward(d, p, x, a[t])
+            losses.append(value)
+    return losses

@@ -1,0 +1,214 @@
+"""Who may know whom, and what C may not do: the rules of the design, read from the sources."""
+
+import ast
+import re
+import sys
+
+import pytest
+from cases import ROOT
+
+PACKAGE, C = ROOT / "bptt_fast", ROOT / "csrc"
+PYTHON = sorted(path.stem for path in PACKAGE.glob("*.py"))
+OUTSIDE = {"sklearn", "pandas", "matplotlib", "torch", "scipy", "jax"}
+PLAIN = {"errors"}  # exceptions and checks of plain values: known to all
+# where the public names live
+PUBLIC = PLAIN | {"__init__", "network", "persistence", "unfolding", "optimizers", "callbacks", "plots"}
+# module: what it may know of the package
+MAY_KNOW = {
+    "errors": set(),
+    "data": PLAIN,
+    "unfolding": PLAIN,
+    "optimizers": PLAIN,
+    "losses": PLAIN,
+    "callbacks": PLAIN | {"plots"},
+    "network": PLAIN | {"_core", "data", "training", "persistence", "__init__"},
+    "training": PLAIN | {"network", "data", "unfolding", "optimizers", "losses", "callbacks", "_core"},
+    "persistence": PLAIN | {"network"},
+    "plots": PUBLIC,
+    "demo": PUBLIC,
+    "cli": PUBLIC | {"demo"},
+    "estimators": PUBLIC,
+    "__main__": {"cli"},
+}  # fmt: skip
+INSIDE_FUNCTIONS_ONLY = {
+    ("network", "training"),
+    ("network", "persistence"),
+    ("callbacks", "plots"),
+    ("network", "__init__"),
+}
+
+
+class Imports(ast.NodeVisitor):
+    """(module, whether inside a function) of every import that runs."""
+
+    def __init__(self, source):
+        self.found, self.depth = [], 0
+        self.visit(ast.parse(source))
+
+    def visit_FunctionDef(self, node):
+        self.depth += 1
+        self.generic_visit(node)
+        self.depth -= 1
+
+    def visit_If(self, node):
+        for child in node.orelse if "TYPE_CHECKING" in ast.unparse(node.test) else [*node.body, *node.orelse]:
+            self.visit(child)
+
+    def visit_Import(self, node):
+        self.found += [(alias.name, self.depth > 0) for alias in node.names]
+
+    def visit_ImportFrom(self, node):
+        if node.level and node.module is None:
+            known = {
+                alias.name if (PACKAGE / f"{alias.name}.py").exists() or alias.name == "_core" else "__init__"
+                for alias in node.names
+            }
+            self.found += [(f".{name}", self.depth > 0) for name in known]
+        else:
+            self.found.append(("." * node.level + (node.module or ""), self.depth > 0))
+
+
+def imports(module):
+    """(name, inside a function): names of the package without their dot, the others with a leading '/'."""
+    for name, inside in Imports((PACKAGE / f"{module}.py").read_text()).found:
+        own = name.startswith(".") or name.split(".")[0] == "bptt_fast"
+        name = name.removeprefix("bptt_fast").lstrip(".").split(".")[0] or "__init__"
+        yield (name if own else f"/{name}"), inside
+
+
+def test_the_rules_know_every_module():
+    assert set(PYTHON) - {"__init__"} <= set(MAY_KNOW)
+
+
+@pytest.mark.parametrize("module", [m for m in PYTHON if m != "__init__"])
+def test_who_knows_whom(module):
+    for name, inside in imports(module):
+        if name.startswith("/"):
+            assert inside or name[1:] not in OUTSIDE | {"safetensors", "tqdm"}, (
+                f"{module} imports {name[1:]} when it is imported"
+            )
+        else:
+            assert name in MAY_KNOW[module], f"{module} may not know {name}"
+            assert inside or (module, name) not in INSIDE_FUNCTIONS_ONLY, (
+                f"{module} may know {name} inside functions only"
+            )
+
+
+def test_the_package_file_only_lists_names():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    kinds = {type(node) for node in tree.body}
+    assert kinds <= {ast.Expr, ast.ImportFrom, ast.Assign, ast.Import, ast.AnnAssign}, kinds
+    import bptt_fast
+
+    assert all(hasattr(bptt_fast, name) for name in bptt_fast.__all__)
+
+
+def test_the_core_knows_no_python_module_of_the_package():
+    source = (PACKAGE / "_core.pyx").read_text()
+    found = re.findall(r"^\s*(?:from|import|cimport)\s+([\w.]+)", source, flags=re.M)
+    assert found and not [name for name in found if name.startswith((".", "bptt_fast"))]
+    headers = set(re.findall(r'cdef extern from "([^"]+)"', source + read(*PACKAGE.glob("*.pxd"))))
+    assert headers and {name for name in headers if "/" in name or name.startswith("bptt")} <= {
+        "bptt.h",
+        "csrc/bptt.h",
+        "../csrc/bptt.h",
+    }
+
+
+def read(*paths):
+    return "\n".join(path.read_text() for path in paths)
+
+
+def code(path):
+    """A C file without comments and without the text of strings."""
+    text = re.sub(r"/\*.*?\*/|//[^\n]*", " ", path.read_text(), flags=re.S)
+    return re.sub(r'"(?:[^"\\]|\\.)*"', lambda m: m.group() if m.group().endswith('.h"') else '""', text)
+
+
+SOURCES = sorted([*C.rglob("*.c"), *C.rglob("*.h")])
+MEMORY = {"malloc", "calloc", "realloc", "free", "aligned_alloc", "posix_memalign", "alloca"}
+OUTSIDE_WORLD = (
+    "printf fprintf puts putchar perror fopen exit _exit abort assert getenv setenv time rand srand"
+)
+FORBIDDEN = rf"\b({'|'.join([*MEMORY, *OUTSIDE_WORLD.split()])})\s*\("
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(C)))
+def test_c_only_computes(path):
+    """No allocation, output, exit or environment (the pool of threads.c aside), and no state between runs."""
+    text = code(path)
+    found = set(re.findall(FORBIDDEN, text))
+    allowed = MEMORY if path.name == "threads.c" else set()
+    assert found <= allowed, found
+    if path.name != "threads.c":
+        state = re.findall(
+            r"^\s*(?:static|_Thread_local|__thread)\s+(?!const\b|inline\b|.*\bconst\b)[^(){}]*[;=]",
+            text,
+            flags=re.M,
+        )
+        assert not state, state
+
+
+# file: (what it may include of csrc, words it may not contain)
+C_RULES = {
+    "scan.h": ("real.h frame.h gemm.h", r"bptt_|pthread|malloc"),
+    "mlp.h": ("real.h frame.h gemm.h", r"bptt_|pthread|malloc"),
+    "gemm.h": ("real.h frame.h", r"bptt_|pthread|malloc"),
+    "plan.c": (
+        "bptt.h frame.h threads.h plan.h status.def cells/all.h instances.def",
+        r"\bV\b|_mm\d*_|immintrin|\bexpf?\s*\(",
+    ),
+    "run.c": ("bptt.h frame.h threads.h plan.h", r"\bV\b|_mm\d*_|immintrin|\bexpf?\s*\("),
+}
+
+
+@pytest.mark.parametrize("name", [n for n in C_RULES if (C / n).exists()])
+def test_c_files_know_what_they_may(name):
+    included, words = C_RULES[name]
+    text = code(C / name)
+    assert set(re.findall(r'#\s*include\s+"([^"]+)"', text)) <= set(included.split())
+    assert not re.findall(words, text)
+
+
+CELLS = [path for path in sorted((C / "cells").glob("*.h")) if path.name != "all.h"]
+
+
+@pytest.mark.parametrize("path", CELLS, ids=lambda path: path.stem)
+def test_a_cell_is_its_mathematics(path):
+    """No threads, libm, dtype or instruction set in the file; no time, batch, memory in the two functions."""
+    text = code(path)
+    words = r"pthread|\bf(32|64)\b|avx|sse\d|_mm|\b(tanh|exp)f?\s*\(|\b(double|float)\b"
+    assert not re.findall(words, text)
+    pure = re.findall(rf"INLINE void {path.stem}_(?:forward|backward)\(.*?\n}}", text, flags=re.S)
+    assert len(pure) == 2 or f"{path.stem}_scan_forward" in text
+    assert not re.findall(r"\bfor\b|\bwhile\b|->|\b[TBtb]\b|\breal\b", "".join(pure))
+
+
+def test_flags():
+    """Nothing that changes floating-point semantics for the process or ties the build to this machine."""
+    flags = read(ROOT / "setup.py", ROOT / "pyproject.toml")
+    assert not re.findall(r"-ffast-math|-Ofast|-march=native|-funsafe|-mdaz|openmp", flags)
+    assert len((ROOT / "setup.py").read_text().splitlines()) < 60
+
+
+def test_import_is_light(python):
+    code = "import sys, bptt_fast; print(*sorted(m for m in sys.modules if '.' not in m))"
+    modules = set(python("-c", code).stdout.split())
+    assert "bptt_fast" in modules and "numpy" in modules
+    assert not modules & (OUTSIDE | {"safetensors", "tqdm"})
+
+
+def test_no_threads_before_the_first_run(python):
+    if not sys.platform.startswith("linux"):
+        pytest.skip("reads /proc")
+    count = "print(len(os.listdir('/proc/self/task')))"
+    before, after = python("-c", f"import os, numpy; {count}; import bptt_fast; {count}").stdout.split()
+    assert before == after
+
+
+def test_every_status_has_its_words():
+    import cases
+
+    names = re.findall(r"^STATUS\((\w+),", (C / "status.def").read_text(), flags=re.M)
+    texts = {cases.core().message(name) for name in names}
+    assert len(texts) == len(names) >= 8

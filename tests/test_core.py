@@ -1,0 +1,452 @@
+"""The C core by itself, without the Python layer: memory, padding, the processor's mode, errors."""
+
+import contextlib
+import platform
+
+import cases
+import numpy as np
+import pytest
+from mode import Mode
+from test_sliding import OPTIMIZERS, SGD, Training, hyper
+
+CORE = cases.core()
+ISAS = cases.isas()
+BATCHED = dict(every=True, head=(5,), lengths=(6, 6, 6), hidden_size=5, input_size=5, output_size=5)
+BYTES = {"float32": 4, "float64": 8}
+VECTOR = {"base": 16, "avx2": 32, "avx512": 64}  # bytes
+NOT_REALS = ("plan", "norms", "row_loss", "row", "living")
+
+
+def views(plan):
+    return {name: plan.arena[offset : offset + size] for name, offset, size in plan.views()}
+
+
+def fill(plan, byte):
+    for name, view in views(plan).items():
+        if name != "plan":
+            view[:] = byte
+
+
+def results(run):
+    value, grads = run.loss_and_grad()
+    outputs, state = run.predict(every=run.problem.every)
+    return [np.float64(value), *grads.values(), *outputs, state]
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("form", cases.FORMS.values(), ids=cases.FORMS)
+def test_what_the_arena_held_does_not_matter(form, isa):
+    """Full of 0xFF (NaN) or of zeros before, the results are equal to the bit."""
+    for more in (dict(bidirectional=True, num_layers=2), dict(lengths=cases.RAGGED), dict(every=False)):
+        for dtype in BYTES:
+            ends = []
+            for byte in (0, 0xFF):
+                run = cases.Problem(**BATCHED | form | more).run(dtype, isa)
+                fill(run.plan, byte)
+                ends.append(results(run))
+            for zeros, ones in zip(*ends, strict=True):
+                np.testing.assert_array_equal(zeros, ones)
+
+
+PADDED = [(i, d, w) for i in ISAS for d in BYTES for w in (1, 3, 5) if w < VECTOR[i] // BYTES[d]]
+
+
+@pytest.mark.parametrize("isa, dtype, width", PADDED)
+@pytest.mark.parametrize("form", cases.FORMS)
+def test_padding_stays_zero(form, isa, dtype, width):
+    """All widths smaller than a vector, so that every vector in the arena has the same lanes of padding.
+
+    They are zero in everything that is summed: weights, gradients, inputs.  Where values of a sigmoid are
+    kept there may be its value at zero."""
+    sizes = dict(input_size=width, hidden_size=width, output_size=width, head=(width,), num_layers=2)
+    given = cases.FORMS[form] | sizes
+    given |= {"f": (width,) * len(given["f"])} if "f" in given else {}
+    given |= {"proj_size": width} if "proj_size" in given else {}
+    run = cases.Problem(**given, lengths=(4, 4, 2), every=True).run(dtype, isa)
+    gates = ("saved", "a[") if run.desc["reset"] == "before" else ("saved",)
+    sigmoids = ("saved", "a[", "s[", "last") if "sigmoid" in run.desc["activation"] else gates
+    fill(run.plan, 0)
+    results(run)
+    slots = np.zeros(2 * run.params.size, dtype)
+    run.plan.epoch(run.params, slots, hyper(OPTIMIZERS["adam"]), run.data, run.order, np.empty(1))
+    seen = 0
+    for view, data in views(run.plan).items():
+        if view not in NOT_REALS and data.size:
+            vectors = data.view(dtype).reshape(-1, VECTOR[isa] // BYTES[dtype])
+            padding = vectors[:, width:]
+            if view.startswith(sigmoids):
+                padding = padding[padding != 0.5]
+            assert not padding.any(), view
+            seen += vectors[:, :width].any()
+    assert seen > 8, "nothing but zeros: the test proves nothing"
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("form", cases.FORMS.values(), ids=cases.FORMS)
+def test_pieces_keep_to_themselves(form, isa):
+    """Pieces lie at multiples of 64 bytes, do not overlap, and what is not in one is not written.
+
+    A batch smaller than the capacity uses the front of it: canaries stand between the pieces and behind."""
+    for dtype in BYTES:
+        problem = cases.Problem(**BATCHED | form)
+        run, large = problem.run(dtype, isa), problem.run(dtype, isa, capacity=(7, 11))
+        small, big = ({name: (at, size) for name, at, size in r.plan.views()} for r in (run, large))
+        end = 0
+        for offset, size in big.values():
+            assert offset % 64 == 0 and offset >= end
+            end = offset + size
+        assert end <= large.plan.nbytes == large.plan.arena.size
+        assert large.plan.arena.ctypes.data % 64 == 0
+        used = big["x"][0] + run.plan.nbytes - small["x"][0]
+        free = np.ones(large.plan.nbytes, bool)
+        for offset, size in list(big.values())[: list(big).index("x")]:
+            free[offset : offset + size] = False
+        free[big["x"][0] : used] = False
+        assert free.sum() > 1000
+        large.plan.arena[free] = 0xA5
+        for expected, got in zip(results(run), results(large), strict=True):
+            np.testing.assert_array_equal(got, expected)
+        assert (large.plan.arena[free] == 0xA5).all()
+
+
+class Fenced:
+    """Arrays with a margin of 64 canaries on both sides."""
+
+    def __init__(self):
+        self.whole = []
+
+    def __call__(self, a):
+        whole = np.full(a.size + 128, 77, a.dtype)
+        whole[64:-64] = a.ravel()
+        self.whole.append(whole)
+        return whole[64:-64].reshape(a.shape)
+
+    def intact(self):
+        return all((w[:64] == 77).all() and (w[-64:] == 77).all() for w in self.whole)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", BYTES)
+@pytest.mark.parametrize("form", cases.FORMS.values(), ids=cases.FORMS)
+def test_the_callers_arrays(form, dtype, isa):
+    """Inputs are not written, outputs are not overrun."""
+    fenced = Fenced()
+    problem = cases.Problem(**BATCHED | form)
+    run = problem.run(dtype, isa)
+    run.params = fenced(run.params)
+    inputs = [run.values, run.state, run.params]
+    before = [a.copy() for a in inputs]
+    grad, dx, dstate = (fenced(np.zeros_like(a)) for a in (run.params, run.values, run.state))
+    assert run.plan.loss_and_grad(run.params, run.data, run.order, grad, dx, dstate)[0] == "OK"
+    y = fenced(np.zeros((run.values.shape[0], 5), dtype))
+    assert run.plan.predict(run.params, run.data, run.order, y, True, dstate) == "OK"
+    for a, kept in zip(inputs, before, strict=True):
+        np.testing.assert_array_equal(a, kept)
+    slots, losses = fenced(np.zeros(2 * run.params.size, dtype)), fenced(np.zeros(1))
+    assert (
+        run.plan.epoch(run.params, slots, hyper(OPTIMIZERS["adam"]), run.data, run.order, losses)[0] == "OK"
+    )
+    slide = CORE.Plan(run.desc, loss="mse", batch=1, steps=2, isa=isa)
+    losses = fenced(np.zeros(12))
+    assert slide.slide(run.params, slots, hyper(OPTIMIZERS["adam"]), run.data, run.order, 2, 1, losses) == (
+        "OK",
+        12,
+    )
+    assert np.isfinite(slots).all() and (losses > 0).all()
+    assert fenced.intact()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_a_plan_runs_again_and_smaller(isa):
+    """Results do not depend on the plan's capacity nor on what ran before."""
+    small = cases.Problem(lengths=(3, 2), every=True)
+    run = small.run(isa=isa, capacity=(4, 9))
+    first, large = results(run), cases.Problem(lengths=(9, 4, 5, 9), every=True, data_seed=1).run(isa=isa)
+    grad = np.empty_like(large.params)
+    assert run.plan.loss_and_grad(large.params, large.data, large.order, grad)[0] == "OK"
+    for again, before, exact in zip(results(run), first, results(small.run(isa=isa)), strict=True):
+        np.testing.assert_array_equal(again, before)
+        np.testing.assert_array_equal(again, exact)
+
+
+def test_a_series_longer_than_the_plan_is_predicted_in_blocks():
+    problem = cases.Problem(cell="lstm", activation=(), num_layers=2, lengths=(50, 1, 33), every=True)
+    whole, blocks = problem.run(), problem.run(capacity=(2, 7))
+    for every in (True, False):
+        (expected, final), (got, state) = whole.predict(every), blocks.predict(every)
+        np.testing.assert_allclose(np.concatenate(got), np.concatenate(expected), rtol=1e-12)
+        np.testing.assert_allclose(state, final, rtol=1e-12)
+
+
+# ---- the processor's mode
+
+
+x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="MXCSR is x86's")
+
+
+class Stop(Exception):
+    pass
+
+
+def raising(done):
+    raise Stop
+
+
+def plan_calls():
+    """Every call of a plan, each on a run of its own: ends well, stops, diverges, raises, is refused."""
+
+    def loss_and_grad(problem=None, **options):
+        run = (problem or cases.Problem(**BATCHED)).run("float32")
+        run.plan.loss_and_grad(run.params, run.data, run.order, np.empty_like(run.params), **options)
+
+    def train(change=1.0, poll=None, sliding=False, **sizes):
+        training = Training("float32", **BATCHED | dict(lengths=(6,) * 40))
+        training.run.params *= np.float32(change)
+        run, tail = training.run, [2, 1] if sliding else []
+        plan = training.plan(**dict(batch=1, steps=6, every=not sliding) | sizes)
+        call = plan.slide if sliding else plan.epoch
+        call(run.params, training.slots, training.hyper, run.data, run.order, *tail, np.empty(160), poll=poll)
+
+    return {
+        "predict": lambda: cases.Problem(**BATCHED).run("float32").predict(True),
+        "evaluate": lambda: (r := cases.Problem(**BATCHED).run("float32")).plan.evaluate(
+            r.params, r.data, r.order
+        ),
+        "loss_and_grad": loss_and_grad,
+        "epoch": train,
+        "slide": lambda: train(sliding=True),
+        "epoch diverges": lambda: train(change=np.nan),
+        "slide diverges": lambda: train(change=np.nan, sliding=True),
+        "epoch stops": lambda: train(poll=lambda done: True),
+        "epoch raises": lambda: train(poll=raising),
+        "slide raises": lambda: train(poll=raising, sliding=True),
+        "epoch is refused": lambda: train(steps=2),
+        "apply": lambda: CORE.apply("tanh", np.ones(5, np.float32), None),
+        "isas": CORE.isas,
+    }
+
+
+@x86
+@pytest.mark.parametrize("name", plan_calls())
+@pytest.mark.parametrize("mode", (0x1F80, 0x7F80, 0x9FC0), ids=("default", "towards-zero", "flushing"))
+def test_calls_keep_the_mode(mode, name):
+    """The caller's own mode, whatever it is."""
+    control, call = Mode(), plan_calls()[name]
+    before = control.get()
+    try:
+        control.set(mode)
+        with contextlib.suppress(Stop, ValueError):
+            call()
+        after = control.get()
+    finally:
+        control.set(before)
+    assert after == mode & 0xFFC0
+
+
+@x86
+def test_import_and_fit_keep_the_mode(python):
+    code = (
+        "import numpy as np, mode; control = mode.Mode(); before = control.get(); import bptt_fast\n"
+        "assert control.get() == before, 'import'\n"
+        "net = bptt_fast.Network(2, 3, 1); x, y = np.ones((40, 5, 2)), np.ones((40, 1))\n"
+        "net.fit(x, y, verbose=0); net.fit(x[0], x[0, :, :1], bptt=bptt_fast.SlidingBPTT(2), verbose=0)\n"
+        "net.predict(x); net.evaluate(x, y); net.loss_and_grad(x, y); bptt_fast.show_config()\n"
+        "assert control.get() == before, 'calls'"
+    )
+    found = python("-c", code)
+    assert found.returncode == 0, found.stderr
+
+
+def test_denormals_survive_a_run():
+    cases.Problem(**BATCHED).run("float32").loss_and_grad()
+    assert 5e-324 * 1.0 > 0
+    assert np.float32(1e-45) * np.float32(1) > 0
+
+
+@pytest.mark.parametrize("threads", (1, 3))
+@pytest.mark.parametrize("dtype", BYTES)
+def test_denormals_inside_a_run_are_flushed(dtype, threads):
+    """A state that halves at every step becomes zero, not denormal, on every thread."""
+    problem = cases.Problem(activation=("linear",), hidden_size=64, lengths=(40,) * 40)
+    problem.params = {k: 0 * w for k, w in problem.params.items()} | {"weight_hh_l0": 0.5 * np.eye(64)}
+    problem.state[:] = np.finfo(dtype).tiny * 2.0**30
+    run = problem.run(dtype, threads=threads)
+    assert run.plan.threads == threads
+    _, state = run.predict(every=False)
+    assert (state == 0).all()
+    problem.state *= 2.0**15
+    _, state = problem.run(dtype, threads=threads).predict(every=False)
+    assert (state > 0).all()
+
+
+# ---- errors
+
+
+BAD_DESCRIPTIONS = {
+    "cell": dict(cell="elmo"),
+    "activation": dict(activation=("gelu",)),
+    "head activation": dict(head_activation="gelu"),
+    "input size": dict(input_size=0),
+    "hidden size": dict(hidden_size=-1),
+    "output size": dict(output_size=0),
+    "overflow": dict(hidden_size=2**40, input_size=2**40),
+    "hidden size of 2^62": dict(hidden_size=2**62),
+    "layers": dict(num_layers=17),
+    "negative layers": dict(num_layers=-1),
+    "width of f": dict(cell="mlp", f=(0,), activation=("tanh", "tanh")),
+    "depth of f": dict(cell="mlp", f=(2,) * 17, activation=("tanh",) * 18),
+    "width of g": dict(head=(-2,)),
+    "depth of g": dict(head=(2,) * 17),
+    "f of an elman cell": dict(f=(3,), activation=("tanh", "tanh")),
+    "projection of an elman cell": dict(proj_size=2),
+    "projection too wide": dict(cell="lstm", activation=(), proj_size=6),
+    "peephole of a gru": dict(cell="gru", activation=(), peephole=True),
+    "dropout of one": dict(num_layers=2, dropout=1.0),
+    "negative dropout": dict(num_layers=2, dropout=-0.1),
+    "dropout NaN": dict(num_layers=2, dropout=np.nan),
+    "dtype": dict(dtype="float16"),
+}
+
+
+@pytest.mark.parametrize("wrong", BAD_DESCRIPTIONS.values(), ids=BAD_DESCRIPTIONS)
+def test_bad_descriptions(wrong):
+    d = cases.Problem().desc | wrong
+    with pytest.raises(ValueError, match=r"\w+ \w+"):
+        CORE.Plan(d, batch=1, steps=1)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    (dict(loss="l2"), dict(isa="sse9"), dict(batch=2**61), dict(steps=2**45), dict(batch=-1)),
+    ids=str,
+)
+def test_bad_plans(wrong):
+    with pytest.raises((ValueError, OverflowError, MemoryError)):
+        CORE.Plan(cases.Problem().desc, **dict(batch=1, steps=1) | wrong)
+
+
+def test_unknown_names():
+    assert CORE.slots("sgd") >= 0 and CORE.slots("adam") == 2
+    with pytest.raises(ValueError):
+        CORE.slots("newton")
+    for status in ("OK", "DIVERGED", "CAPACITY"):
+        assert " " in CORE.message(status) or status == "OK"
+
+
+@pytest.mark.parametrize("capacity", ((2, 6), (3, 5)), ids=("sequences", "steps"))
+def test_capacity(capacity):
+    """A batch that is larger than the plan is refused before anything is written."""
+    run = cases.Problem(**BATCHED).run(capacity=capacity)
+    grad = np.full_like(run.params, 7)
+    with pytest.raises(ValueError, match="than the plan was made for"):
+        run.plan.loss_and_grad(run.params, run.data, run.order, grad)
+    assert (grad == 7).all()
+
+
+def test_capacity_of_training():
+    training = Training(**BATCHED)
+    run, before = training.run, training.run.params.copy()
+    arguments = (run.params, training.slots, training.hyper, run.data, run.order)
+    with pytest.raises(ValueError):
+        training.plan(batch=1, steps=5, every=True).epoch(*arguments, np.empty(3))
+    with pytest.raises(ValueError):
+        training.plan(batch=1, steps=2).slide(*arguments, 3, 1, np.empty(12))
+    np.testing.assert_array_equal(run.params, before)
+
+
+def test_wrong_buffers():
+    """Arrays of another type or size are refused, not read."""
+    run = cases.Problem(**BATCHED).run()
+    good = dict(
+        params=run.params,
+        grad=np.empty_like(run.params),
+        dx=np.empty_like(run.values),
+        dstate=np.empty_like(run.state),
+    )
+    wrong = [
+        dict(params=run.params.astype(np.float32)),
+        dict(params=run.params[:-1]),
+        dict(params=np.repeat(run.params, 2)[::2]),
+        dict(grad=good["grad"][:-1]),
+        dict(dstate=good["dstate"][:, :-1]),
+    ]
+    for change in wrong:
+        a = good | change
+        with pytest.raises((ValueError, TypeError)):
+            run.plan.loss_and_grad(a["params"], run.data, run.order, a["grad"], a["dx"], a["dstate"])
+    with pytest.raises(TypeError):
+        run.plan.loss_and_grad(run.params, run.data, np.array([0.0, 1.0]), good["grad"])
+
+
+def exploding(sliding, patterns):
+    """Far too large a learning rate, on the first so many batches or patterns -> status, done, weights."""
+    problem = dict(activation=("linear",), lengths=(100,) if sliding else (6,) * 100, every=True)
+    training = Training("float32", optimizer=dict(optimizer="sgd", learning_rate=50.0), **problem)
+    run, losses = training.run, np.full(patterns, np.nan)
+    order, lengths = (run.order, [patterns + 2]) if sliding else (run.order[:patterns], [6] * 100)
+    data = CORE.Data(
+        run.values, run.offset, np.array(lengths), run.target_offset, targets=run.targets, state=run.state
+    )
+    plan = training.plan(batch=1, steps=6, every=not sliding)
+    call, tail = (plan.slide, [2, 1]) if sliding else (plan.epoch, [])
+    status, done = call(run.params, training.slots, training.hyper, data, order, *tail, losses)
+    assert training.hyper["step"] == done and np.isfinite(losses[:done]).all()
+    return status, done, run.params
+
+
+@pytest.mark.parametrize("sliding", (False, True), ids=("epoch", "slide"))
+def test_divergence_keeps_the_last_finite_weights(sliding):
+    """The weights are those of the last finished batch or pattern, `done` says how many are."""
+    status, done, weights = exploding(sliding, 90)
+    assert status == "DIVERGED" and 0 < done < 90
+    assert np.isfinite(weights).all()
+    status, again, expected = exploding(sliding, done)
+    assert (status, again) == ("OK", done)
+    np.testing.assert_array_equal(weights, expected)
+
+
+@pytest.mark.parametrize("sliding", (False, True), ids=("epoch", "slide"))
+def test_interruption_keeps_finished_work(sliding):
+    """Stopped by poll, then continued with the rest: the same bits as without a stop."""
+    options = dict(
+        optimizer=SGD | dict(learning_rate=1e-3), hidden_size=128, lengths=(4000,) * (5 if sliding else 60)
+    )
+
+    def run(stop):
+        training = Training("float32", **options)
+        r, polls = training.run, []
+
+        def poll(done):
+            polls.append(done)
+            return stop and len(polls) == 2
+
+        losses = np.zeros(60 * 4000)
+        if sliding:
+            plan, tail = training.plan(batch=1, steps=10), (10, 1)
+            status, done = plan.slide(
+                r.params, training.slots, training.hyper, r.data, r.order, *tail, losses, poll=poll
+            )
+        else:
+            plan = training.plan(batch=1, steps=4000, every=True)
+            status, done = plan.epoch(
+                r.params, training.slots, training.hyper, r.data, r.order, losses, poll=poll
+            )
+        return training, status, done, losses, polls
+
+    whole, status, count, expected, _ = run(False)
+    assert (status, count) == ("OK", 5 * 3990 if sliding else 60)
+    stopped, status, done, losses, polls = run(True)
+    assert status == "INTERRUPTED" and 0 < polls[-1] <= done < count
+    np.testing.assert_array_equal(losses[:done], expected[:done])
+    assert np.isfinite(stopped.run.params).all() and stopped.hyper["step"] == done
+    if not sliding:
+        rest = stopped.plan(batch=1, steps=4000, every=True).epoch(
+            stopped.run.params,
+            stopped.slots,
+            stopped.hyper,
+            stopped.run.data,
+            stopped.run.order[done:],
+            losses[done:],
+        )
+        assert rest == ("OK", count - done)
+        np.testing.assert_array_equal(stopped.run.params, whole.run.params)

@@ -1,0 +1,95 @@
+"""The gradients of csrc/: finite differences on every block, x and the initial state; and the oracle's."""
+
+import cases
+import numpy as np
+import pytest
+import reference as ref
+
+GRADIENT_CASES = cases.gradient_cases()
+ISAS = cases.isas()
+
+
+def name(case):
+    return cases.line(case).replace(" ", ":")
+
+
+def test_every_cell_has_a_reference():
+    forms = cases.FORMS.values()
+    assert (
+        set(cases.cells_in_c()) - {"peephole", "reset_before"}
+        == set(ref.CELLS)
+        == {form["cell"] for form in forms}
+    )
+    assert set(cases.cells_in_c()) <= {cases.row(form) for form in forms}
+
+
+def test_there_are_cases_enough():
+    assert len(GRADIENT_CASES) >= 400
+    assert all(cases.parse(cases.line(case).split()) == case for case in GRADIENT_CASES)
+
+
+@pytest.mark.parametrize("form", cases.FORMS.values(), ids=cases.FORMS)
+def test_oracle(form):
+    for more in (dict(every=True, weighted=True), dict(num_layers=2, bidirectional=True, head=(4,))):
+        cases.Problem(**form, lengths=(3, 1), hidden_size=4, **more).check_reference()
+
+
+@pytest.mark.parametrize("loss", cases.LOSSES)
+def test_oracle_losses(loss):
+    cases.Problem(loss=loss, lengths=(3, 1), every=True, output_size=3).check_reference()
+
+
+@pytest.mark.parametrize("case", GRADIENT_CASES, ids=name)
+def test_finite_differences(case):
+    isa = ISAS[GRADIENT_CASES.index(case) % len(ISAS)]
+    cases.Problem(**case).check_core(isa=isa)
+
+
+@pytest.mark.parametrize("case", GRADIENT_CASES + cases.width_cases(), ids=name)
+def test_every_instance(case):
+    """float64 and float32 on every instruction set against the oracle."""
+    problem = cases.Problem(**case)
+    expected = problem.reference()
+    for isa in ISAS:
+        for dtype in ("float64", "float32"):
+            problem.check_agreement(dtype, isa, expected=expected)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("both", (False, True), ids=("one-way", "both-ways"))
+@pytest.mark.parametrize("form", cases.FORMS.values(), ids=cases.FORMS)
+def test_predictions(form, both, isa):
+    """Outputs and final states; a network that reads every step can also read the last alone."""
+    problem = cases.Problem(**form, num_layers=2, bidirectional=both, head=(4,), every=True)
+    for every in (False, True):
+        expected, final = ref.predict(problem.desc, problem.params, problem.x, problem.state, every)
+        for dtype in ("float64", "float32"):
+            got, state = problem.run(dtype, isa).predict(every)
+            tolerance = 10 * problem.tolerance(dtype)
+            np.testing.assert_allclose(np.concatenate(got), np.concatenate(expected), rtol=0, atol=tolerance)
+            np.testing.assert_allclose(state, final, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("loss", cases.LOSSES)
+@pytest.mark.parametrize("every", (False, True), ids=("last", "every"))
+def test_evaluate_is_the_same_loss(loss, every):
+    problem = cases.Problem(loss=loss, every=every, weighted=True, output_size=3)
+    run = problem.run()
+    status, value = run.plan.evaluate(run.params, run.data, run.order)
+    assert status == "OK"
+    assert value == pytest.approx(problem.reference()[0], rel=1e-12)
+
+
+@pytest.mark.parametrize("form", cases.FORMS.values(), ids=cases.FORMS)
+def test_blocks(form):
+    """Names and shapes are the oracle's; the blocks fill the flat vector without a gap."""
+    d = cases.Problem(**form, num_layers=2, bidirectional=True, head=(4, 3)).desc
+    core, end = cases.core(), 0
+    found = {}
+    for block, rows, cols, offset in core.blocks(d):
+        assert offset == end, block
+        end += rows * (cols or 1)
+        found[block] = (rows, cols) if cols else (rows,)
+    assert found == ref.blocks(d)
+    assert end == core.size(d)
+    assert core.state_size(d) == ref.state_size(d)

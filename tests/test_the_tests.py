@@ -1,0 +1,124 @@
+"""The checks catch what they are for: every mutant of the oracle below must fail them."""
+# ruff: noqa: E501
+
+import types
+from pathlib import Path
+
+import cases
+import gradcheck
+import numpy as np
+import pytest
+import reference as ref
+from test_sliding import SGD
+
+SOURCE = Path(ref.__file__).read_text()
+ADD_STEP = "add(grads, dw, suffix)\n                dxs"
+
+
+def mutant(old, new):
+    """The oracle with `old`, which stands in it exactly once, replaced."""
+    assert SOURCE.count(old) == 1, f"{SOURCE.count(old)} times in reference.py: {old}"
+    module = types.ModuleType("mutant")
+    exec(compile(SOURCE.replace(old, new), "mutant", "exec"), module.__dict__)
+    return module
+
+
+# what is wrong: the form that shows it, the line, the wrong line
+MUTANTS = {
+    "h[t] for h[t-1]": ("elman-tanh", '"weight_hh": np.outer(dz, h), "bias_ih": dz, "bias_hh": dz}\n    return w["weight_ih"].T @ dz, (m * (w["weight_hh"].T @ dz),)', '"weight_hh": np.outer(dz, a[-1]), "bias_ih": dz, "bias_hh": dz}\n    return w["weight_ih"].T @ dz, (m * (w["weight_hh"].T @ dz),)'),
+    "h[t] for h[t-1], gru": ("gru-after", "dweight_hh = np.outer(dzr, h)\n", "dweight_hh = np.outer(dzr, (1 - z) * n + z * s[0])\n"),
+    "h[t] for h[t-1], lstm": ("lstm", '"weight_hh": np.outer(dz, h), "bias_ih": dz, "bias_hh": dz}\n    if', '"weight_hh": np.outer(dz, y), "bias_ih": dz, "bias_hh": dz}\n    if'),
+    "first step dropped": ("elman-tanh", ADD_STEP, f"if s is not tape[suffix][0][1]:\n                    {ADD_STEP}"),
+    "last step dropped": ("elman-tanh", ADD_STEP, f"if saved is not tape[suffix][-1][3]:\n                    {ADD_STEP}"),
+    "a weight added to its gradient": ("elman-tanh", ADD_STEP, ADD_STEP.replace("dw,", "{k: v + 0.1 * w[k] for k, v in dw.items()},")),
+    "mean over the instances": ("elman-tanh", ADD_STEP, ADD_STEP.replace("dw,", "{k: v / len(dh) for k, v in dw.items()},")),
+    "derivative of tanh missing": ("elman-tanh", "dz = da * dphi[0](a[0])", "dz = da"),
+    "derivative inside f missing": ("mlp-4", "dz = da * dphi[i](a[i])", "dz = da"),
+    "derivative of sigmoid wrong": ("elman-sigmoid", "lambda a: a * (1 - a)", "lambda a: 1 - a * a"),
+    "gru: r is not differentiated": ("gru-after", "dr = dn * q * r * (1 - r)", "dr = dn * q * r"),
+    "gru: z is not differentiated": ("gru-after", "(s[0] - n) * z * (1 - z)", "(s[0] - n) * z"),
+    "gru: one third block for both sides": ("gru-after", "dzr = np.concatenate([dr, dz, dq])", "dzr = np.concatenate([dr, dz, dn])"),
+    "gru: h_prev past the gate forgotten": ("gru-after", "dh = dnew * z\n", "dh = 0 * dnew\n"),
+    "gru before: h for r * h": ("gru-before", "np.outer(dn, q)", "np.outer(dn, h)"),
+    "lstm: carried c forgotten": ("lstm", "dc * f + pi * di + pf * df", "0 * dc + pi * di + pf * df"),
+    "lstm: tanh(c) is not differentiated": ("lstm", "o * (1 - np.tanh(c_new) ** 2)", "o"),
+    "lstm: old c at the output peephole": ("lstm-peephole", "do * c_new])", "do * c])"),
+    "lstm: output peephole's way back": ("lstm-peephole", " + po * do\n", "\n"),
+    "lstm: projection's input": ("lstm-projection", "np.outer(dh_new, y)", "np.outer(dh_new, o)"),
+    "reverse direction's outputs turned": ("both-ways", "dh if way else dh[::-1]", "dh[::-1]"),
+    "reverse direction's dx turned": ("both-ways", "dxs if way else dxs[::-1]", "dxs[::-1]"),
+    "only one direction's dx": ("both-ways", "dx = dx + np.array", "dx = np.array"),
+    "last state of the reverse direction": ("both-ways-last", "dout[0, width(d) :] += dlast[0, width(d) :]", "dout[-1, width(d) :] += dlast[0, width(d) :]"),
+    "derivative inside g missing": ("head", "dz = dy * dphi(tape[i + 1]) if i < len(d[\"head\"]) else dy", "dz = dy"),
+    "mse without its 2": ("elman-tanh", "2 * (p - y) / p.size", "(p - y) / p.size"),
+    "mae as a sum over the outputs": ("mae", "np.sign(p - y) / p.size", "np.sign(p - y)"),
+    "huber's corner": ("huber", "np.clip(e, -1, 1)", "e"),
+    "softmax without its 1": ("cross_entropy", "q - np.eye(p.size)[y]", "q"),
+    "weights of rows ignored": ("weighted", "scale * wt * slope", "scale * slope"),
+}  # fmt: skip
+CONTEXT = {
+    **{name: dict(form, every=True) for name, form in cases.FORMS.items()},
+    "both-ways": dict(bidirectional=True, num_layers=2, every=True),
+    "both-ways-last": dict(bidirectional=True),
+    "head": dict(head=(4,)),
+    "weighted": dict(weighted=True, every=True),
+    **{loss: dict(loss=loss, every=True) for loss in cases.LOSSES},
+}
+
+
+@pytest.mark.parametrize("context, old, new", MUTANTS.values(), ids=MUTANTS)
+def test_gradient_mutants_are_caught(context, old, new):
+    problem = cases.Problem(**CONTEXT[context], lengths=(4, 3), hidden_size=4)
+    problem.check_reference()
+    with pytest.raises(gradcheck.GradientError, match="again: python tests/gradcheck"):
+        problem.check_reference(mutant(old, new))
+
+
+@pytest.mark.parametrize("every", (False, True), ids=("last", "every"))
+def test_a_zero_gradient_is_caught(every):
+    """Both the one that is wrong and the one that is right: a network that is dead proves nothing."""
+    problem = cases.Problem(activation=("relu",), every=every)
+    for name in ("bias_ih_l0", "bias_hh_l0"):
+        problem.params[name] -= 100
+    with pytest.raises(gradcheck.GradientError, match="zero"):
+        problem.check_reference()
+
+
+def test_a_dropped_first_step_needs_an_initial_state():
+    """Why every problem here has one: with h = 0 this mutant's weight_hh is right."""
+    _, old, new = MUTANTS["first step dropped"]
+    problem = cases.Problem(lengths=(4, 3))
+    assert all(abs(problem.state).min(axis=1) > 0)
+    problem.state[:] = 0
+    right, wrong = problem.reference()[1], problem.reference(mutant(old, new))[1]
+    np.testing.assert_array_equal(right["weight_hh_l0"], wrong["weight_hh_l0"])
+    assert abs(right["weight_ih_l0"] - wrong["weight_ih_l0"]).max() > 1e-3
+
+
+SLIDE_MUTANTS = {
+    "mean over the instances": ("ds = f_backward(d, p, tape[j], ds, grads)\n            optimizer", "ds = f_backward(d, p, tape[j], ds, grads)\n            grads = {n: g if n.startswith('head') else g / k for n, g in grads.items()}\n            optimizer"),
+    "context with the old weights": ("x, _ = f_forward(d, p, x, a[t])", "x = s[1]"),
+    "context not advanced": ("x, _ = f_forward(d, p, x, a[t])", "pass"),
+    "first instance's change forgotten": ("for j in reversed(range(k)):", "for j in reversed(range(1, k)):"),
+    "target one step early": ("y[t + k - 1 + lead]", "y[t + k - 2 + lead]"),
+    "one pattern too few": ("range(len(a) - k - lead + 1)", "range(len(a) - k - lead)"),
+    "x0 ignored": ("x = split_state(d, x0)", "x = split_state(d, 0 * x0)"),
+    "x0 only for the first sequence": ("for a, y, x0 in sequences:\n        x = split_state(d, x0)", "x = None\n    for a, y, x0 in sequences:\n        x = x or split_state(d, x0)"),
+    "momentum forgets": ("self.momentum * self.m.get(k, 0) + g", "g"),
+    "weight decay the wrong way": ("g + self.weight_decay * p[k]", "g - self.weight_decay * p[k]"),
+    "clipping without the clip": ("g * (self.clip_norm / norm)", "g / norm"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("old, new", SLIDE_MUTANTS.values(), ids=SLIDE_MUTANTS)
+def test_online_mutants_are_caught(old, new):
+    """What test_sliding compares at 1e-10 moves by far more when the algorithm is another one."""
+    problem = cases.Problem(every=True, lengths=(40, 20), head=(4,))
+    end = []
+    for module in (ref, mutant(old, new)):
+        weights = dict(problem.params)
+        optimizer = module.Optimizer(**SGD, momentum=0.5, weight_decay=0.01, clip_norm=0.3)
+        data = zip(problem.x, problem.y, problem.state, strict=True)
+        module.slide(problem.desc, weights, optimizer, data, 3, 1, "mse")
+        end.append(np.concatenate([w.ravel() for w in weights.values()]))
+    assert not abs(end[0] - end[1]).max() <= 1e-6 * abs(end[0]).max()

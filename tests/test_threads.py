@@ -1,0 +1,155 @@
+"""Equal bits for any number of threads; threads beside threads; fork."""
+
+import os
+import signal
+import threading
+import time
+
+import cases
+import numpy as np
+import pytest
+from test_sliding import OPTIMIZERS, Training
+
+import bptt_fast as bf
+
+THREADS = (1, 2, 3, 4, 8)
+LARGE = dict(hidden_size=64, input_size=24, output_size=5, head=(32,))
+SHAPES = {
+    "B64": (20,) * 64,
+    "B7": (60,) * 7,
+    "B13": (60,) * 13,
+    "B1": (400,),
+    "ragged": tuple(1 + 7 * i % 40 for i in range(50)),
+}
+FORMS = cases.FORMS | {
+    "mlp": dict(cell="mlp", f=(40, 24), activation=("tanh", "relu", "tanh")),
+    "stack": dict(num_layers=2, bidirectional=True),
+    "dropout": dict(num_layers=2, dropout=0.3, recurrent_dropout=0.2),
+    "stack-lstm": dict(cell="lstm", activation=(), num_layers=2, bidirectional=True),
+}
+
+
+def bits(arrays):
+    return [np.ascontiguousarray(a).tobytes() for a in arrays]
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("lengths", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_equal_bits(form, lengths, dtype):
+    problem = cases.Problem(**(LARGE | form), lengths=lengths, every=True)
+    results, used = [], []
+    for threads in THREADS:
+        run = problem.run(dtype, threads=threads)
+        used.append(run.plan.threads)
+        value, grads = run.loss_and_grad()
+        outputs, state = run.predict(every=True)
+        results.append(bits([np.float64(value), *grads.values(), *outputs, state]))
+    assert used[0] == 1 and all(a <= b for a, b in zip(used, THREADS, strict=True)), used
+    assert len(lengths) < 8 or max(used) > 1, f"the plan used {used} threads: the test proves nothing"
+    assert all(result == results[0] for result in results)
+
+
+@pytest.mark.parametrize("optimizer", ("nesterov", "adam-all"))
+def test_equal_bits_of_an_epoch(optimizer):
+    ends = []
+    for threads in THREADS:
+        training = Training(
+            "float32", threads=threads, optimizer=OPTIMIZERS[optimizer], lengths=SHAPES["ragged"], **LARGE
+        )
+        losses, run = np.empty(4), training.run
+        status, done = training.plan(batch=16, steps=40, every=True).epoch(
+            run.params, training.slots, training.hyper, run.data, run.order, losses
+        )
+        assert (status, done) == ("OK", 4)
+        ends.append(bits([run.params, training.slots, losses]))
+    assert all(end == ends[0] for end in ends)
+
+
+def test_small_work_runs_on_one_thread():
+    assert cases.Problem().run(threads=8).plan.threads == 1
+
+
+def network_and_data():
+    rng = np.random.default_rng(0)
+    net = bf.Network(16, 64, 3, seed=1)
+    return net, rng.standard_normal((64, 20, 16)), rng.standard_normal((64, 3))
+
+
+def fit(net, x, y, epochs=3):
+    net.fit(x, y, epochs=epochs, batch_size=64, threads=2, verbose=0)
+    return net.params.tobytes()
+
+
+def test_two_fits_from_two_threads():
+    alone = fit(*network_and_data(), epochs=20)
+    ends = [None, None]
+
+    def work(i):
+        ends[i] = fit(*network_and_data(), epochs=20)
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert ends == [alone, alone]
+
+
+def test_one_network_predicts_for_many_threads():
+    net, x, _ = network_and_data()
+    alone, ends = net.predict(x).tobytes(), []
+
+    def work():
+        ends.extend(net.predict(x).tobytes() for _ in range(50))
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert len(ends) == 200 and set(ends) == {alone}
+
+
+def child_fits(parent_works):
+    """Fork, fit in the child (and at the same time in the parent): its exit code, None if it hangs."""
+    expected = fit(*network_and_data())
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = 0 if fit(*network_and_data()) == expected else 2
+        finally:
+            os._exit(code)
+    if parent_works:
+        assert fit(*network_and_data()) == expected
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("parent_works", (False, True))
+def test_fit_after_fork(parent_works):
+    assert [child_fits(parent_works) for _ in range(3)] == [0, 0, 0]
+
+
+def test_threads_in_the_environment(python):
+    code = (
+        "import numpy as np, bptt_fast as bf\n"
+        "net = bf.Network(16, 64, 3, seed=1)\n"
+        "net.fit(np.ones((64, 20, 16)), np.ones((64, 3)), verbose=0)\n"
+        "print(len(__import__('os').listdir('/proc/self/task')))"
+    )
+    counts = {
+        n: python("-c", code, env={"BPTT_FAST_NUM_THREADS": n, "OPENBLAS_NUM_THREADS": "1"}) for n in "12"
+    }
+    assert counts["1"].stdout.split() == ["1"], counts["1"].stderr
+    assert int(counts["2"].stdout) <= 2, counts["2"].stderr
