@@ -1,9 +1,9 @@
 """How the demo's settings were chosen: on the years up to 1920 alone.
 
 Rolling origin: every setting is trained up to 1820, 1840, 1860, 1880 and 1900 and predicts the twenty years
-that follow each time; so each year from 1821 to 1920 is predicted once by networks that did not know it.  What
-counts is the average relative variance over that century, the median over the seeds, at the best number of
-epochs.  The years from 1921 on are not looked at; the variance is that of the years up to 1920.
+that follow each time; so each year from 1821 to 1920 is predicted once by networks that did not know it.
+What counts is the average relative variance over that century, the median over the seeds, at the best number
+of epochs.  The years from 1921 on are not looked at; the variance is that of the years up to 1920.
 """
 
 from __future__ import annotations

@@ -120,6 +120,11 @@ typedef struct {
     void (*collect)(const matrix *, int64_t segment, const field *x, const field *dz, void *grad, int add, const span *,
                     int64_t part, int64_t parts);
     void (*collect_bias)(const matrix *, const matrix *twin, const field *dz, void *grad, int add, const span *, int64_t part, int64_t parts);
+    void (*row_forward)(const matrix *, const void *work, const matrix *bias, int act, const void *x, int64_t x_step, void *y,
+                        int64_t y_step, int64_t steps);
+    void (*row_backward)(const matrix *, const void *dz, int act, const void *a, void *dx);
+    void (*row_collect)(const matrix *, const matrix *bias, const matrix *twin, const void *x, int64_t x_step, const void *dz,
+                        int64_t z_step, int64_t steps, void *grad);
     void (*multiply)(const field *from, const field *by, const field *to, int64_t t, int64_t r0, int64_t r1);
     void (*drop)(const dropout *, const source *, const field *from, const field *to, const span *, int per_sequence);
     void (*loss)(const loss_desc *, const source *, int64_t outputs, const field *y, const span *, double *row_loss, int gradient);

@@ -2,6 +2,7 @@
 #include "frame.h"
 #include "real.h"
 #include "gemm.h"
+#include "rows.h"
 #include "batch.h"
 #include "losses.h"
 #include "optimizers.h"
@@ -45,5 +46,6 @@ const kernels NAME(kernels) = {
     .gather = NAME(gather), .scatter = NAME(scatter), .load_state = NAME(load_state), .store_state = NAME(store_state),
     .copy_rows = NAME(copy_rows), .zero_rows = NAME(zero_rows),
     .forward = NAME(forward), .backward = NAME(backward), .collect = NAME(collect), .collect_bias = NAME(collect_bias),
+    .row_forward = NAME(row_forward), .row_backward = NAME(row_backward), .row_collect = NAME(row_collect),
     .loss = NAME(loss), .weight = NAME(weight), .multiply = NAME(multiply), .drop = NAME(drop), .norm2 = NAME(norm2), .optimise = NAME(optimise), .apply = NAME(apply),
 };

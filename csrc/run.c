@@ -580,49 +580,75 @@ bptt_status bptt_evaluate(bptt_plan *p, const void *params, const bptt_data *dat
 
 /* -- the online algorithm: one thread, one row, an update after every pattern -- */
 
-static void context_forward(run *r, span at) {
-    const bptt_plan *p = r->p;
+static char *at_step(const bptt_plan *p, const field *f, int64_t t) { return (char *)f->p + t * f->step * p->k->bytes; }
+static field state_of(const bptt_plan *p, const frame *f, int64_t t) { return (field){ at_step(p, &f->s, t), f->s.step, f->s.block, f->s.row }; }
+
+/* `steps` instances of f from the states in chunk 0. */
+static void unfold(const bptt_plan *p, const char *x, int64_t steps, const span *at) {
     for (int64_t n = 0; n < p->layers; n++) {
         const frame *f = &p->layer[n];
-        field in[2];
-        inputs_of(p, n, in);
-        p->k->forward(&f->ih, p->work, &f->b_ih, 0, 3, &in[0], NULL, &f->z, &at);
-        p->cell->forward(f, &at);
+        const field below = n ? state_of(p, &p->layer[n - 1], 1) : p->x;
+        p->k->row_forward(&f->ih, p->work, &f->b_ih, 3, n ? below.p : x, below.step, f->z.p, f->z.step, steps);
+        p->cell->forward(f, at);
+    }
+}
+/* Loss and gradient of one pattern: k instances of f and one g. */
+static void pattern(run *r, const char *x, const span *at, const span *one) {
+    const bptt_plan *p = r->p;
+    const kernels *k = p->k;
+    const int64_t last = p->head_layers - 1;
+    const frame *top = &p->layer[p->layers - 1];
+    unfold(p, x, r->k, at);
+    const void *in = at_step(p, &top->s, r->k), *h = in;
+    for (int64_t l = 0; l <= last; in = p->value[l].p, l++)
+        k->row_forward(&p->head[l].w, p->work, &p->head[l].b, p->head[l].act, in, 0, p->value[l].p, 0, 1);
+    p->row_loss[0] = 0;
+    k->loss(&r->loss_desc, &r->source, p->O, &p->value[last], one, p->row_loss, 1);
+    for (int64_t n = 0; n < p->layers; n++) k->zero_rows(&p->layer[n].ds, 0, 0, 1);
+    for (int64_t l = last; l >= 0; l--) {
+        const void *dz = l < last ? p->slope[l].p : p->value[l].p, *below = l ? p->value[l - 1].p : h;
+        k->row_collect(&p->head[l].w, &p->head[l].b, NULL, below, 0, dz, 0, 1, p->grad);
+        if (l) k->row_backward(&p->head[l].w, dz, p->head[l - 1].act, below, p->slope[l - 1].p);
+        else k->row_backward(&p->head[l].w, dz, 3, NULL, top->ds.p);
+    }
+    for (int64_t n = p->layers - 1; n >= 0; n--) {
+        const frame *f = &p->layer[n];
+        const field below = n ? state_of(p, &p->layer[n - 1], 1) : p->x;
+        p->cell->backward(f, at);
+        if (n) p->k->backward(&f->ih, 0, &f->z, &p->layer[n - 1].dy, 0, 3, NULL, at);
+        k->row_collect(&f->ih, &f->b_ih, p->cell->split ? NULL : &f->b_hh, n ? below.p : x, below.step, f->z.p, f->z.step, r->k, p->grad);
+        if (p->cell->split) k->collect_bias(&f->b_hh, NULL, &f->dzr, p->grad, 0, at, 0, 1);
+        if (f->depth || f->hr.size || p->cell->peeps) p->cell->collect(f, p->grad, 0, at, 0, 1);
+        else k->row_collect(&f->hh, NULL, NULL, f->s.p, f->s.step, f->dzr.p, f->dzr.step, r->k, p->grad);
     }
 }
 static void slide(void *context, team *team, int rank, int size) {
     run *r = context;
     bptt_plan *p = r->p;
+    const bptt_data *d = r->data;
     (void)team, (void)rank, (void)size;
     lay_out(p, 1, r->k, 0);
     for (int64_t t = 0; t <= r->k; t++) p->living[t] = t < r->k;
     const span all = all_rows(p), one = readout_span(p, 0, all), first = { 0, 1, 0, 1, p->living, 1 };
-    const field *y = &p->value[p->head_layers - 1];
+    const double work = 3 * step_work(p) * (double)r->k;
     for (int64_t i = 0; i < r->n; i++) {
-        const bptt_data *d = r->data;
         p->row[0] = r->order[i];
         r->source = (source){ d->values, d->targets, d->weight, d->state, d->classes, d->offset, d->length, d->target_offset, p->row, 0 };
         const int64_t patterns = d->length[p->row[0]] - r->k - r->lead + 1;
         set_states(r, all);
         for (int64_t t = 0; t < patterns; t++) {
-            r->source.first = t;
-            const double weight = d->weight ? p->k->weight(d->weight, d->target_offset[p->row[0]] + t + r->k - 1 + r->lead) : 1;
+            if (t % WINDOW == 0) {                     /* the inputs of the next patterns, which overlap */
+                const int64_t left = patterns - t < WINDOW ? patterns - t : WINDOW;
+                const span window = { 0, left - 1 + r->k, 0, 1, NULL, 0 };
+                r->source.first = t;
+                p->k->gather(&r->source, p->I, &p->x, &window);
+            }
+            const char *x = at_step(p, &p->x, t % WINDOW);
             r->loss_desc = (loss_desc){ p->loss, 0, t + r->k - 1 + r->lead, 1 };
-            p->k->gather(&r->source, p->I, &p->x, &all);
-            if (weight > 0) {
-                context_forward(r, all);
-                p->k->copy_rows(&p->layer[p->layers - 1].s, r->k, &p->last[0], 0, 0, 1);
-                head_forward(p, 0, all);
-                p->row_loss[0] = 0;
-                p->k->loss(&r->loss_desc, &r->source, p->O, y, &one, p->row_loss, 1);
-                clear_carried(p, all);
-                head_backward(p, all);
-                for (int64_t n = p->layers - 1; n >= 0; n--) {
-                    p->cell->backward(&p->layer[n], &all);
-                    if (n) p->k->backward(&p->layer[n].ih, 0, &p->layer[n].z, &p->layer[n - 1].dy, 0, 3, NULL, &all);
-                    collect_layer(p, n, 0, &all, 0, 1);
-                }
-                collect_head(p, all, 0, 1);
+            const double weight = d->weight ? p->k->weight(d->weight, d->target_offset[p->row[0]] + r->loss_desc.shift) : 1;
+            r->loss[r->done] = 0;
+            if (weight > 0) {                          /* a step without a target only moves the context */
+                pattern(r, x, &all, &one);
                 partial_norms(p, 0, 1);
                 const double norm = total_norm(p);
                 r->loss[r->done] = p->row_loss[0];
@@ -633,12 +659,11 @@ static void slide(void *context, team *team, int rank, int size) {
                 prepare_update(r, norm);
                 update_slice(r, 0, 1);
                 turn_all(p, 0, 1);
-            } else r->loss[r->done] = 0;
+            }
             r->done++;
-            context_forward(r, first);
-            for (int64_t n = 0; n < p->layers; n++)
-                p->k->copy_rows(&p->layer[n].s, 1, &p->layer[n].s, 0, 0, 1);
-            ask(r, 3 * step_work(p) * (double)r->k);
+            unfold(p, x, 1, &first);
+            for (int64_t n = 0; n < p->layers; n++) p->k->copy_rows(&p->layer[n].s, 1, &p->layer[n].s, 0, 0, 1);
+            ask(r, work);
             if (stopped(r)) return;
         }
     }

@@ -1,0 +1,70 @@
+/* rows.h: the products of a single sequence over a few steps, for the online algorithm.  With one row a field is a plain
+   matrix (T, columns), so pointers and the distance of two steps are all there is to say. */
+
+/* y[t] = act(x[t] W' + b) */
+#define ROW_PANEL(nv) case nv: row_forward_panel(nv, m->K, x, x_step, w, b, act, out, y_step, steps); break
+INLINE void row_forward_panel(const int nv, int64_t K, const real *x, int64_t x_step, const real *w, const real *b, int act,
+                              real *y, int64_t y_step, int64_t steps) {
+    for (int64_t t = 0; t < steps; t++, x += x_step, y += y_step) {
+        V acc[1][PANEL_MAX];
+        UNROLL for (int v = 0; v < nv; v++) acc[0][v] = v_load(b + v * VL);
+        row_product(nv, 1, 0, K, 1, x, VL, w, acc);
+        UNROLL for (int v = 0; v < nv; v++) v_store(y + v * VL, acc[0][v]);
+        if (act != ACT_LINEAR) for (int v = 0; v < nv; v++) v_store(y + v * VL, v_act(act, v_load(y + v * VL)));
+    }
+}
+static void NAME(row_forward)(const matrix *m, const void *work, const matrix *bias, int act, const void *x_, int64_t x_step,
+                              void *y_, int64_t y_step, int64_t steps) {
+    const real *x = x_, *w = (const real *)work + m->work, *b = (const real *)work + bias->work;
+    for (int64_t n = 0; n < m->vectors; n += m->width, w += m->width * VL * m->cols, b += m->width * VL) {
+        real *out = (real *)y_ + n * VL;
+        switch (least(m->width, m->vectors - n)) { ROW_PANEL(1); ROW_PANEL(2); ROW_PANEL(3); ROW_PANEL(4); }
+    }
+}
+/* dx = (dz W) . act'(a); a NULL: without the derivative */
+static void NAME(row_backward)(const matrix *m, const void *dz, int act, const void *a, void *dx_) {
+    const int64_t vectors = blocks_of(m->K);
+    for (int64_t n = 0; n < vectors; n += 2) {
+        const real *w = (const real *)m->turned + n * VL * m->gates * m->units;
+        real *dx = (real *)dx_ + n * VL;
+        V acc[1][PANEL_MAX] = { { v_set(0), v_set(0) } };
+        if (vectors - n >= 2) row_product(2, 1, 0, m->units, m->gates, dz, VL, w, acc);
+        else row_product(1, 1, 0, m->units, m->gates, dz, VL, w, acc);
+        for (int v = 0; v < least(2, vectors - n); v++)
+            v_store(dx + v * VL, a ? acc[0][v] * v_dact(act, v_load((const real *)a + (n + v) * VL)) : acc[0][v]);
+    }
+}
+/* dW' = sum over the steps of x[t]' dz[t], and of the bias and its twin (or NULL); tiles as in collect */
+#define ROWS_TILE(h) rows_tile(h, nv, x + c + i, x_step, dz, z_step, steps, grad + i * nv * VL)
+INLINE void rows_tile(const int mr, const int nv, const real *x, int64_t x_step, const real *dz, int64_t z_step, int64_t steps, real *grad) {
+    V acc[HEIGHT_MAX][PANEL_MAX];
+    UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) acc[i][v] = v_set(0);
+    for (int64_t t = 0; t < steps; t++, x += x_step, dz += z_step) {
+        V d[PANEL_MAX];
+        UNROLL for (int v = 0; v < nv; v++) d[v] = v_load(dz + v * VL);
+        UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) acc[i][v] += v_set(x[i]) * d[v];
+    }
+    UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) v_store(grad + (i * nv + v) * VL, acc[i][v]);
+}
+INLINE void rows_panel(const int nv, int64_t K, const real *x, int64_t x_step, const real *dz, int64_t z_step, int64_t steps, real *grad) {
+    const int64_t c = 0;
+    OVER_ROWS(K, TALL(nv) < 8 ? TALL(nv) : 8, ROWS_TILE)
+}
+static void NAME(row_collect)(const matrix *m, const matrix *bias, const matrix *twin, const void *x_, int64_t x_step,
+                              const void *dz_, int64_t z_step, int64_t steps, void *grad) {
+    const real *x = x_, *dz = dz_;
+    real *g = (real *)grad + m->work;
+    for (int64_t n = 0; n < m->vectors; n += m->width, dz += m->width * VL, g += m->width * VL * m->cols)
+        switch (least(m->width, m->vectors - n)) {
+        case 1: rows_panel(1, m->K, x, x_step, dz, z_step, steps, g); break;
+        case 2: rows_panel(2, m->K, x, x_step, dz, z_step, steps, g); break;
+        case 3: rows_panel(3, m->K, x, x_step, dz, z_step, steps, g); break;
+        case 4: rows_panel(4, m->K, x, x_step, dz, z_step, steps, g); break;
+        }
+    for (int64_t n = 0; bias && n < bias->vectors; n++) {
+        V sum = v_set(0);
+        for (int64_t t = 0; t < steps; t++) sum += v_load((const real *)dz_ + t * z_step + n * VL);
+        v_store((real *)grad + bias->work + n * VL, sum);
+        if (twin) v_store((real *)grad + twin->work + n * VL, sum);
+    }
+}
