@@ -88,44 +88,49 @@ INLINE void C(backward_tile)(const int mr, const int units, const int single, co
         }
 }
 
-/* All rows of one step for a group of units.  A single row takes two panels at once, and at every other step the groups in the
-   other order: what was read last is still in the nearest cache. */
-#define IN_GROUPS(blocks, group, turned, DO)                                              \
-    for (int64_t n = 0; n < (blocks); n += (group)) {                                     \
-        const int64_t ub = (turned) ? ((blocks) - 1 - n) / (group) * (group) : n;         \
-        switch (least(group, (blocks) - ub)) {                                            \
-        case 4: DO(4, ub); break;                                                         \
-        case 3: DO(2, ub); DO(1, ub + 2); break;                                          \
-        case 2: DO(2, ub); break;                                                         \
-        case 1: DO(1, ub);                                                                \
+/* All rows of one step, panel by panel: DO(vectors of units, first).  A single row takes two panels at once, and at every
+   other step in the other order: what was read last is still in the nearest cache. */
+#define BY_PANEL(blocks, wide, DO)                                                        \
+    for (int64_t ub = 0; ub < (blocks); ub += (wide)) {                                   \
+        if ((wide) == 1 || (blocks) - ub == 1) DO(1, ub);                                 \
+        else DO(2, ub);                                                                   \
+    }
+#define BY_TWO_PANELS(blocks, backwards, DO)                                              \
+    for (int64_t n = 0; n < (blocks); n += 4) {                                           \
+        const int64_t ub = (backwards) ? ((blocks) - 1 - n) / 4 * 4 : n, left = (blocks) - ub; \
+        if (left >= 4) DO(4, ub);                                                         \
+        else {                                                                            \
+            if (left >= 2) DO(2, ub);                                                     \
+            if (left & 1) DO(1, ub + (left & 2));                                         \
         }                                                                                 \
     }
-#define FORWARD_SCAN(h) C(forward_tile)(h, units, 0, f, at, i, ub, w, bias)
-INLINE void C(forward_units)(const int units, const frame *f, const C(step) *at, int64_t rows, int64_t ub, int single) {
+#define FORWARD_TILES(h) C(forward_tile)(h, units, 0, f, at, i, ub, w, bias)
+INLINE void C(forward_units)(const int units, const frame *f, const C(step) *at, int64_t rows, int64_t ub, const int single) {
     const real *w = (const real *)f->work + f->hh.work + ub * C(G) * VL * f->R;
     const real *bias = (const real *)f->work + f->b_hh.work + ub * C(G) * VL;
     if (single) C(forward_tile)(1, units, 1, f, at, 0, ub, w, bias);
-    else if (units <= C(WIDE)) OVER_ROWS(rows, TALL(units * C(G)), FORWARD_SCAN)
+    else OVER_ROWS(rows, TALL(units * C(G)), FORWARD_TILES)
 }
-#define BACKWARD_SCAN(h) C(backward_tile)(h, units, 0, f, at, i, ub, w, next, last)
-INLINE void C(backward_units)(const int units, const frame *f, const C(step) *at, int64_t rows, int64_t ub, int single,
+#define BACKWARD_TILES(h) C(backward_tile)(h, units, 0, f, at, i, ub, w, next, last)
+INLINE void C(backward_units)(const int units, const frame *f, const C(step) *at, int64_t rows, int64_t ub, const int single,
                               int next, int last) {
     const real *w = f->hr.size ? (const real *)f->hr.turned + ub * VL * f->R : (const real *)f->hh.turned + ub * VL * C(G) * f->H;
     if (single) C(backward_tile)(1, units, 1, f, at, 0, ub, w, next, last);
-    else if (units <= 2) OVER_ROWS(rows, TALL(units), BACKWARD_SCAN)
+    else OVER_ROWS(rows, TALL(units), BACKWARD_TILES)
 }
 
 /* Steps of the span, in the direction of the layer. */
-#define FORWARD_UNITS(units, ub) if ((units) <= 2 * C(WIDE) && (units) * C(G) <= PANEL_MAX) C(forward_units)(units, f, &here, rows, ub, at->single)
+#define FORWARD_ROWS(units, ub) C(forward_units)(units, f, &here, rows, ub, 0)
+#define FORWARD_ROW(units, ub) C(forward_units)(units, f, &here, 1, ub, 1)
 static void C(NAME(scan_forward))(const frame *f, const span *at) {
-    enum { WIDE = C(WIDE) };
     const int64_t blocks = blocks_of(f->H);
     for (int64_t step = 0; step < at->t1 - at->t0; step++) {
         const int64_t t = f->reverse ? at->t1 - 1 - step : at->t0 + step, rows = last_row(at, t) - at->r0;
         if (rows <= 0) continue;
         const C(step) here = C(at)(f, t, at->r0);
-        if (at->single && WIDE > 1) IN_GROUPS(blocks, 2 * WIDE, t & 1, FORWARD_UNITS)
-        else IN_GROUPS(blocks, WIDE, 0, FORWARD_UNITS)
+        if (!at->single) BY_PANEL(blocks, C(WIDE), FORWARD_ROWS)
+        else if (C(G) > 1) BY_PANEL(blocks, 1, FORWARD_ROW)
+        else BY_TWO_PANELS(blocks, t & 1, FORWARD_ROW)
         if (f->hr.size) {
             const span now = one_step(at, t);
             const field h = later(&f->s, !f->reverse);
@@ -149,7 +154,8 @@ static void C(NAME(projected_rows))(const frame *f, const span *at, int64_t t, i
             v_store(d, v);
         }
 }
-#define BACKWARD_UNITS(units, ub) C(backward_units)(units, f, &here, r1 - r0, ub, at->single, next, last)
+#define BACKWARD_ROWS(units, ub) C(backward_units)(units, f, &here, r1 - r0, ub, 0, next, last)
+#define BACKWARD_ROW(units, ub) C(backward_units)(units, f, &here, 1, ub, 1, next, last)
 static void C(NAME(backward_rows))(const frame *f, const span *at, int64_t t, int64_t r0, int64_t r1, int next, int last) {
     const int64_t blocks = blocks_of(f->H);
     const C(step) here = C(at)(f, t, r0);
@@ -159,8 +165,8 @@ static void C(NAME(backward_rows))(const frame *f, const span *at, int64_t t, in
         if (last) return;
         next = 1;
     }
-    if (at->single) IN_GROUPS(blocks, 4, t & 1, BACKWARD_UNITS)
-    else IN_GROUPS(blocks, 2, 0, BACKWARD_UNITS)
+    if (at->single) BY_TWO_PANELS(blocks, t & 1, BACKWARD_ROW)
+    else BY_PANEL(blocks, 2, BACKWARD_ROWS)
 }
 /* The steps backwards.  Rows that begin here (their sequence's last step, in the layer's direction) have no next step. */
 static void C(NAME(scan_backward))(const frame *f, const span *at) {
@@ -185,8 +191,11 @@ static void C(NAME(collect))(const frame *f, void *grad, int add, const span *at
     if (C(PEEPS)) NAME(peephole_weights)(f, grad, add, at, part, parts);
 }
 #undef C
-#undef IN_GROUPS
-#undef FORWARD_SCAN
-#undef FORWARD_UNITS
-#undef BACKWARD_SCAN
-#undef BACKWARD_UNITS
+#undef BY_PANEL
+#undef BY_TWO_PANELS
+#undef FORWARD_TILES
+#undef FORWARD_ROWS
+#undef FORWARD_ROW
+#undef BACKWARD_TILES
+#undef BACKWARD_ROWS
+#undef BACKWARD_ROW
