@@ -108,7 +108,8 @@ cdef class Buffers:
 cdef class Data:
     cdef bptt_data c
     cdef Buffers buffers
-    cdef readonly Py_ssize_t sequences
+    cdef readonly Py_ssize_t sequences, items
+    cdef readonly int64_t rows
     cdef readonly str dtype
 
 

@@ -71,6 +71,15 @@ cdef int64_t *take_integers(Buffers buffers, array, Py_ssize_t items) except? NU
     return <int64_t *>buffers.take(array, "lq", 8, items, False)
 
 
+cdef int64_t *take_order(Buffers buffers, array, Py_ssize_t sequences) except? NULL:
+    """Sequence numbers, each of which exists."""
+    cdef int64_t *order = take_integers(buffers, array, -1)
+    for i in range(len(array)):
+        if not 0 <= order[i] < sequences:
+            raise ValueError(f"order[{i}]: expected a sequence from 0 to {sequences - 1}, got {order[i]}")
+    return order
+
+
 cdef class Data:
     """A set of sequences in contiguous buffers, kept alive; see bptt_data in csrc/bptt.h.
 
@@ -98,6 +107,11 @@ cdef class Data:
         self.c.classes = take_integers(b, classes, -1)
         self.c.weight = take_reals(b, weight, dtype, -1, False)
         self.c.state = take_reals(b, state, dtype, -1, False)
+        self.items, self.rows = values.size, 0
+        for i in range(self.sequences):
+            if self.c.offset[i] < 0 or self.c.length[i] < 1 or self.c.target_offset[i] < 0:
+                raise ValueError(f"sequence {i}: offset {self.c.offset[i]}, length {self.c.length[i]}, target {self.c.target_offset[i]}")
+            self.rows = max(self.rows, self.c.offset[i] + self.c.length[i])
 
 
 cdef class Desc:
@@ -271,6 +285,8 @@ cdef class Plan:
             raise RuntimeError("this plan is in use by another thread; make one plan a thread")
         if data.dtype != self.dtype:
             raise TypeError(f"the plan computes in {self.dtype}, the data are {data.dtype}")
+        if data.rows * self.desc["input_size"] > data.items:
+            raise ValueError(f"the sequences take {data.rows} rows of {self.desc['input_size']}, values hold {data.items} items")
         self.running, self.callback, self.pending, self.polled = True, callback, None, now()
         return 0
 
@@ -288,7 +304,7 @@ cdef class Plan:
         """g's outputs into y, final states into `state`; see bptt_predict."""
         cdef Buffers b = Buffers()
         cdef const void *w = take_reals(b, params, self.dtype, self.size, False)
-        cdef const int64_t *rows = take_integers(b, order, -1)
+        cdef const int64_t *rows = take_order(b, order, data.sequences)
         cdef void *out = take_reals(b, y, self.dtype, -1, True)
         cdef void *states = take_reals(b, state, self.dtype, data.sequences * self.state_size, True)
         cdef int64_t n = len(order)
@@ -302,7 +318,7 @@ cdef class Plan:
         """(status, loss); see bptt_evaluate."""
         cdef Buffers b = Buffers()
         cdef const void *w = take_reals(b, params, self.dtype, self.size, False)
-        cdef const int64_t *rows = take_integers(b, order, -1)
+        cdef const int64_t *rows = take_order(b, order, data.sequences)
         cdef int64_t n = len(order)
         cdef double loss = 0
         cdef bptt_status status
@@ -315,9 +331,9 @@ cdef class Plan:
         """(status, loss), the gradient into grad; see bptt_loss_grad."""
         cdef Buffers b = Buffers()
         cdef const void *w = take_reals(b, params, self.dtype, self.size, False)
-        cdef const int64_t *rows = take_integers(b, order, -1)
+        cdef const int64_t *rows = take_order(b, order, data.sequences)
         cdef void *g = take_reals(b, grad, self.dtype, self.size, True)
-        cdef void *dx_ = take_reals(b, dx, self.dtype, -1, True)
+        cdef void *dx_ = take_reals(b, dx, self.dtype, data.items, True)
         cdef void *ds_ = take_reals(b, dstate, self.dtype, data.sequences * self.state_size, True)
         cdef int64_t n = len(order)
         cdef double loss = 0
@@ -342,7 +358,7 @@ cdef class Plan:
         cdef bytes name = hyper["optimizer"].encode()
         cdef void *w = take_reals(b, params, self.dtype, self.size, True)
         cdef void *kept = take_reals(b, opt_state, self.dtype, slots(hyper["optimizer"]) * self.size, True)
-        cdef const int64_t *rows = take_integers(b, order, -1)
+        cdef const int64_t *rows = take_order(b, order, data.sequences)
         cdef double *loss = <double *>take_reals(b, losses, "float64", -1, True)
         cdef int64_t n = len(order), done = 0
         cdef bptt_status status

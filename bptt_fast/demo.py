@@ -121,9 +121,7 @@ def run(folder: str | os.PathLike[str] = ".") -> None:
     """
     model, picture = Path(folder, "sunspots.safetensors"), Path(folder, "sunspots.png")
     years, numbers = sunspots()
-    print(
-        f"Yearly sunspot numbers {years[0]}-{years[-1]}, trained on the years up to {LAST_TRAINING_YEAR}."
-    )
+    print(f"Yearly sunspot numbers {years[0]}-{years[-1]}, trained on the years up to {LAST_TRAINING_YEAR}.")
     print(
         f"Elman network, {DELAYS} inputs, {HIDDEN} states; SlidingBPTT(k={K}), {EPOCHS} epochs\n{OPTIMIZER}\n"
     )
@@ -186,5 +184,5 @@ def _draw(years: Array, numbers: Array, predicted: Array, path: Path) -> None:
         )
         ax.set_ylim(top=1.18 * numbers.max())
         ax.set_ylabel("sunspots, yearly mean")
-    figure.axes[0].set_title("Sunspot numbers, predicted one year ahead by an Elman network (SlidingBPTT)")
+    figure.axes[0].set_title("Predicted one year ahead by an Elman network (SlidingBPTT)", loc="left")
     figure.savefig(path, dpi=120)

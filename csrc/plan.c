@@ -220,7 +220,7 @@ static void walk_fixed(bptt_plan *p, cursor *c) {
 }
 static void walk_batch(bptt_plan *p, cursor *c, int64_t B, int64_t T) {
     const int64_t Hb = blocks_of(p, p->H), Rb = blocks_of(p, p->R), count = p->layers * p->directions;
-    p->x = take_field(c, p, B == 1 ? T + WINDOW : T, B, blocks_of(p, p->I), "x", -1);
+    p->x = take_field(c, p, p->batch == 1 ? T + WINDOW : T, B, blocks_of(p, p->I), "x", -1);
     if (p->input_gradient) p->dx = take_field(c, p, T, B, blocks_of(p, p->I), "dx", -1);
     for (int64_t n = 0; n < count; n++) {
         frame *f = &p->layer[n];

@@ -24,7 +24,7 @@ struct bptt_plan {
     frame layer[2 * BPTT_MAX_LAYERS];          /* [l * directions + d] */
     dense inner[2 * BPTT_MAX_LAYERS][BPTT_MAX_DEPTH];
     dense head[BPTT_MAX_DEPTH + 1];
-    field x, dx;                               /* (T, B, I); x of a single row has WINDOW steps more, for slide */
+    field x, dx;                               /* (T, B, I); in a plan for single rows x has WINDOW steps more, for slide */
     field dropped[2 * BPTT_MAX_LAYERS];        /* (T, B, R) h after dropout, for the layer above */
     field last[2];                             /* (B, R) last state a direction, where rows end at different steps */
     field value[BPTT_MAX_DEPTH + 1];           /* g's layers: (T or 1, B, width); the last holds y, then dy */

@@ -140,6 +140,7 @@ static void layers_forward(run *r, span at) {
         field in[2];
         const int segments = inputs_of(p, n, in);
         for (int64_t i = 0; next_block(p, f, 0, i, &at) && !stopped(r); i++) {
+            if (n == 0) p->k->gather(&r->source, p->I, &p->x, &at);
             for (int g = 0; g < segments; g++)
                 p->k->forward(&f->ih, p->work, g ? NULL : &f->b_ih, g, 3, &in[g], g ? &f->z : NULL, &f->z, &at);
             p->cell->forward(f, &at);
@@ -153,9 +154,9 @@ static void layers_forward(run *r, span at) {
         }
     }
 }
-static span readout_span(const bptt_plan *p, int every, span at) {
-    if (every) return at.t0 = 0, at.t1 = p->T, at;
-    return (span){ .t0 = 0, .t1 = 1, .r0 = at.r0, .r1 = at.r1, .single = at.single ? 2 : 0 };
+/* Where g works: on the steps of the span, or once on the last states. */
+static span readout_span(int every, span at) {
+    return every ? at : (span){ .t0 = 0, .t1 = 1, .r0 = at.r0, .r1 = at.r1, .single = at.single ? 2 : 0 };
 }
 /* Copy the states after the last step of the rows that end within this run of T steps. */
 static void take_last(run *r, span at) {
@@ -171,7 +172,7 @@ static void take_last(run *r, span at) {
 static void head_forward(const bptt_plan *p, int every, span at) {
     field in[2];
     readout_of(p, every, in);
-    const span to = readout_span(p, every, at);
+    const span to = readout_span(every, at);
     for (int64_t l = 0; l < p->head_layers; l++) {
         const dense *g = &p->head[l];
         const int segments = l ? 1 : p->directions;
@@ -182,7 +183,7 @@ static void head_forward(const bptt_plan *p, int every, span at) {
 }
 /* From dy, which the loss left in place of y, to dLoss/dh: into dy of the top layers, or (last) their carried ds. */
 static void head_backward(const bptt_plan *p, span at) {
-    const span to = readout_span(p, p->every, at);
+    const span to = readout_span(p->every, at);
     for (int64_t l = p->head_layers - 1; l >= 0; l--) {
         const field *dz = l + 1 < p->head_layers ? &p->slope[l] : &p->value[l];
         if (l) p->k->backward(&p->head[l].w, 0, dz, &p->slope[l - 1], 0, p->head[l - 1].act, &p->value[l - 1], &to);
@@ -209,7 +210,7 @@ static void collect_layer(const bptt_plan *p, int64_t n, int add, const span *at
 static void collect_head(const bptt_plan *p, span all, int64_t part, int64_t parts) {
     field in[2];
     readout_of(p, p->every, in);
-    const span at = readout_span(p, p->every, all);
+    const span at = readout_span(p->every, all);
     for (int64_t l = 0; l < p->head_layers; l++) {
         const dense *g = &p->head[l];
         const field *dz = l + 1 < p->head_layers ? &p->slope[l] : &p->value[l];
@@ -383,23 +384,29 @@ static double total_loss(const bptt_plan *p) {
     for (int64_t b = 0; b < p->B; b++) sum += p->row_loss[b];
     return sum;
 }
-static void batch_forward(run *r, span at) {
+/* Outputs, losses and the way back through g, a block of steps at a time; with readout last, once. */
+static void readout(run *r, span at) {
     const bptt_plan *p = r->p;
-    set_states(r, at);
-    p->k->gather(&r->source, p->I, &p->x, &at);
-    layers_forward(r, at);
-    if (!p->every) take_last(r, at);
-    head_forward(p, p->every, at);
+    const field *y = &p->value[p->head_layers - 1];
+    const int main_thread = at.r0 == 0;
+    for (int64_t i = 0; (p->every ? next_block(p, &p->layer[0], 0, i, &at) : i == 0) && !stopped(r); i++) {
+        const span to = readout_span(p->every, at);
+        head_forward(p, p->every, at);
+        p->k->loss(&r->loss_desc, &r->source, p->O, y, &to, p->row_loss, 1);
+        head_backward(p, at);
+        if (main_thread) ask(r, step_work(p) * (double)(at.t1 - at.t0));
+    }
 }
 static void phase_a(run *r, int rank, int size) {
     const bptt_plan *p = r->p;
-    const span at = rows_of(p, rank, size), to = readout_span(p, p->every, at);
+    const span at = rows_of(p, rank, size);
     if (at.r1 <= at.r0) return;
-    batch_forward(r, at);
+    set_states(r, at);
+    layers_forward(r, at);
+    if (!p->every) take_last(r, at);
     memset(p->row_loss + at.r0, 0, (size_t)(at.r1 - at.r0) * sizeof *p->row_loss);
-    p->k->loss(&r->loss_desc, &r->source, p->O, &p->value[p->head_layers - 1], &to, p->row_loss, 1);
     clear_carried(p, at);
-    head_backward(p, at);
+    readout(r, at);
     layers_backward(r, at, size == 1);
     if (r->dx) p->k->scatter(&r->source, p->I, &p->dx, &at, -1, r->dx);
 }
@@ -515,7 +522,6 @@ static void forward_block(run *r, int rank, int size, int every) {
         set_states(r, at);
         memset(p->row_loss + at.r0, 0, (size_t)(at.r1 - at.r0) * sizeof *p->row_loss);
     }
-    p->k->gather(&r->source, p->I, &p->x, &at);
     layers_forward(r, at);
     if (every) {
         head_forward(p, 1, at);
@@ -524,7 +530,7 @@ static void forward_block(run *r, int rank, int size, int every) {
     } else take_last(r, at);
     keep_states(r, at);
     if (!every && r->source.first + p->T >= r->source.length[r->source.row[0]]) {
-        const span one = readout_span(p, 0, at);
+        const span one = readout_span(0, at);
         head_forward(p, 0, at);
         if (r->y) p->k->scatter(&r->source, p->O, y, &one, 0, r->y);
         else p->k->loss(&r->loss_desc, &r->source, p->O, y, &one, p->row_loss, 0);
@@ -629,7 +635,7 @@ static void slide(void *context, team *team, int rank, int size) {
     (void)team, (void)rank, (void)size;
     lay_out(p, 1, r->k, 0);
     for (int64_t t = 0; t <= r->k; t++) p->living[t] = t < r->k;
-    const span all = all_rows(p), one = readout_span(p, 0, all), first = { 0, 1, 0, 1, p->living, 1 };
+    const span all = all_rows(p), one = readout_span(0, all), first = { 0, 1, 0, 1, p->living, 1 };
     const double work = 3 * step_work(p) * (double)r->k;
     for (int64_t i = 0; i < r->n; i++) {
         p->row[0] = r->order[i];

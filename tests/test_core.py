@@ -2,6 +2,7 @@
 
 import contextlib
 import platform
+import types
 
 import cases
 import numpy as np
@@ -10,6 +11,7 @@ from mode import Mode
 from test_sliding import OPTIMIZERS, SGD, Training, hyper
 
 CORE = cases.core()
+ADAM = OPTIMIZERS["adam"]
 ISAS = cases.isas()
 BATCHED = dict(every=True, head=(5,), lengths=(6, 6, 6), hidden_size=5, input_size=5, output_size=5)
 BYTES = {"float32": 4, "float64": 8}
@@ -68,7 +70,7 @@ def test_padding_stays_zero(form, isa, dtype, width):
     fill(run.plan, 0)
     results(run)
     slots = np.zeros(2 * run.params.size, dtype)
-    run.plan.epoch(run.params, slots, hyper(OPTIMIZERS["adam"]), run.data, run.order, np.empty(1))
+    run.plan.epoch(run.params, slots, hyper(ADAM), run.data, run.order, np.empty(1))
     seen = 0
     for view, data in views(run.plan).items():
         if view not in NOT_REALS and data.size:
@@ -110,50 +112,96 @@ def test_pieces_keep_to_themselves(form, isa):
 
 
 class Fenced:
-    """Arrays with a margin of 64 canaries on both sides."""
+    """Arrays with a margin of canaries on both sides."""
+
+    margin = 1024
 
     def __init__(self):
         self.whole = []
 
     def __call__(self, a):
-        whole = np.full(a.size + 128, 77, a.dtype)
-        whole[64:-64] = a.ravel()
+        whole = np.full(a.size + 2 * self.margin, 77, a.dtype)
         self.whole.append(whole)
-        return whole[64:-64].reshape(a.shape)
+        inner = whole[self.margin : -self.margin].reshape(a.shape)
+        inner[...] = a
+        return inner
+
+    def empty(self, size, dtype):
+        return self(np.zeros(size, dtype))
 
     def intact(self):
-        return all((w[:64] == 77).all() and (w[-64:] == 77).all() for w in self.whole)
+        return all((w[: self.margin] == 77).all() and (w[-self.margin :] == 77).all() for w in self.whole)
+
+
+@pytest.fixture
+def fenced(monkeypatch):
+    """Makes fenced arrays; the arenas of new plans are fenced too."""
+    fences = Fenced()
+    monkeypatch.setattr(CORE, "numpy", types.SimpleNamespace(empty=fences.empty, uint8=np.uint8))
+    return fences
+
+
+def calls(run, fenced, batch, dtype):
+    """Every call of a plan on all sequences of a run, in batches of up to so many."""
+    p, n, steps = run.problem, len(run.problem.lengths), max(run.problem.lengths)
+    options = dict(loss=p.loss, isa=run.plan.isa, batch=batch, steps=steps, input_gradient=True)
+    y, state = fenced(np.zeros((len(run.values), run.desc["output_size"]), dtype)), fenced(run.state)
+    slots, losses = fenced(np.zeros(2 * run.params.size, dtype)), fenced(np.zeros(n * steps))
+    for every in (False, True) if p.every else (False,):
+        plan = CORE.Plan(run.desc, every=p.every, **options)
+        assert plan.predict(run.params, run.data, run.order, y, every, state) == "OK"
+        assert plan.evaluate(run.params, run.data, run.order)[0] == "OK"
+        grad, dx, dstate = (fenced(a) for a in (run.params, run.values, run.state))
+        for first in range(n):
+            order = run.order[first : first + batch].copy()
+            assert plan.loss_and_grad(run.params, run.data, order, grad, dx, dstate)[0] == "OK"
+        done = plan.epoch(run.params, slots, hyper(ADAM), run.data, run.order, losses)
+        assert done == ("OK", -(-n // batch))
+    if p.every and not run.desc["bidirectional"]:
+        for k in (1, 2, steps):
+            plan = CORE.Plan(run.desc, every=False, **options | dict(batch=1, steps=k))
+            assert plan.slide(run.params, slots, hyper(ADAM), run.data, run.order, k, 1, losses)[0] == "OK"
+
+
+STRUCTURES = {
+    "one": dict(every=True),
+    "both-ways": dict(num_layers=2, bidirectional=True),
+    "stack": dict(every=True, num_layers=2, dropout=0.2, recurrent_dropout=0.2),
+}
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", BYTES)
+@pytest.mark.parametrize("structure", STRUCTURES.values(), ids=STRUCTURES)
+@pytest.mark.parametrize("form", cases.FORMS.values(), ids=cases.FORMS)
+def test_nothing_is_overrun(form, structure, dtype, isa, fenced):
+    """Arena and outputs, with batches of every size up to the capacity, of one length or of several."""
+    for lengths in ((6, 6, 6, 6, 6, 6, 6), (6, 1, 5, 2, 4, 6, 3)):
+        run = cases.Problem(**form, **structure, head=(3,), lengths=lengths).run(dtype, isa)
+        for batch in (1, 2, 3, 5):
+            calls(run, fenced, batch, dtype)
+        assert fenced.intact()
 
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", BYTES)
 @pytest.mark.parametrize("form", cases.FORMS.values(), ids=cases.FORMS)
 def test_the_callers_arrays(form, dtype, isa):
-    """Inputs are not written, outputs are not overrun."""
-    fenced = Fenced()
-    problem = cases.Problem(**BATCHED | form)
-    run = problem.run(dtype, isa)
-    run.params = fenced(run.params)
-    inputs = [run.values, run.state, run.params]
+    """Inputs are not written."""
+    run = cases.Problem(**BATCHED | form).run(dtype, isa)
+    inputs = [run.values, run.targets, run.offset, run.target_offset, run.state, run.params, run.order]
     before = [a.copy() for a in inputs]
-    grad, dx, dstate = (fenced(np.zeros_like(a)) for a in (run.params, run.values, run.state))
-    assert run.plan.loss_and_grad(run.params, run.data, run.order, grad, dx, dstate)[0] == "OK"
-    y = fenced(np.zeros((run.values.shape[0], 5), dtype))
-    assert run.plan.predict(run.params, run.data, run.order, y, True, dstate) == "OK"
+    results(run)
+    run.plan.evaluate(run.params, run.data, run.order)
     for a, kept in zip(inputs, before, strict=True):
         np.testing.assert_array_equal(a, kept)
-    slots, losses = fenced(np.zeros(2 * run.params.size, dtype)), fenced(np.zeros(1))
-    assert (
-        run.plan.epoch(run.params, slots, hyper(OPTIMIZERS["adam"]), run.data, run.order, losses)[0] == "OK"
-    )
+    slots, losses = np.zeros(2 * run.params.size, dtype), np.zeros(12)
+    run.plan.epoch(run.params, slots, hyper(ADAM), run.data, run.order, losses)
     slide = CORE.Plan(run.desc, loss="mse", batch=1, steps=2, isa=isa)
-    losses = fenced(np.zeros(12))
-    assert slide.slide(run.params, slots, hyper(OPTIMIZERS["adam"]), run.data, run.order, 2, 1, losses) == (
-        "OK",
-        12,
-    )
-    assert np.isfinite(slots).all() and (losses > 0).all()
-    assert fenced.intact()
+    slide.slide(run.params, slots, hyper(ADAM), run.data, run.order, 2, 1, losses)
+    for a, kept in zip(inputs, before, strict=True):
+        assert a is run.params or (a == kept)[~np.isnan(kept.astype(float))].all()
+    assert (run.params != before[5]).any()
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -1,4 +1,4 @@
-"""tanh, sigmoid and exp of the vector code: at most 2 units in the last place."""
+"""tanh, sigmoid and exp of the vector code: at most 2.5 units in the last place."""
 
 import cases
 import numpy as np
@@ -35,7 +35,7 @@ def test_accuracy(name, dtype, isa):
     ulp = np.spacing(abs(exact[normal]).astype(dtype)).astype(exact.dtype)
     error = abs(got[normal] - exact[normal]) / ulp
     worst = error.argmax()
-    assert error[worst] <= 2, f"{name}({x[normal][worst]!r}) is off by {error[worst]:.2f} ulp"
+    assert error[worst] <= 2.5, f"{name}({x[normal][worst]!r}) is off by {error[worst]:.2f} ulp"
     assert (abs(got[~normal]) <= tiny).all()  # what is not normal may be flushed to zero
 
 
