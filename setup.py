@@ -1,4 +1,4 @@
-"""The one extension: every C file with one list of flags, Cython for the bindings.  Everything else is in pyproject.toml."""
+"""The one extension: every C file with one list of flags, Cython for the bindings; the rest is in pyproject.toml."""
 
 from pathlib import Path
 
@@ -19,8 +19,8 @@ core = Extension(
     libraries=["m"],
     define_macros=[("Py_LIMITED_API", hex(LIMITED_API)), ("CYTHON_LIMITED_API", "1")],
     extra_compile_args=[
-        "-std=c11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wno-psabi", "-pthread",
-        "-fvisibility=hidden", "-g0",
+        "-std=c11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
+        "-Wno-psabi", "-pthread", "-fvisibility=hidden", "-g0",
     ],
     extra_link_args=["-pthread"],
     py_limited_api=True,
@@ -36,6 +36,6 @@ class Abi3Wheel(bdist_wheel):
 
 
 setup(
-    ext_modules=cythonize([core], compiler_directives={"language_level": "3", "freethreading_compatible": False}),
+    ext_modules=cythonize([core], language_level="3"),
     cmdclass={"bdist_wheel": Abi3Wheel},
 )

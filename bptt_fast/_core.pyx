@@ -2,7 +2,7 @@
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -56,7 +56,7 @@ cdef class Buffers:
         kind = view.view.format.decode() if view.view.format != NULL else "B"
         length = view.view.len // view.view.itemsize
         if view.view.itemsize != itemsize or kind not in kinds:
-            raise TypeError(f"expected a buffer of {itemsize}-byte items of kind {kinds!r}, got {view.view.itemsize}-byte {kind!r}")
+            raise TypeError(f"expected a buffer of {itemsize}-byte {kinds!r}, got {view.view.itemsize}-byte {kind!r}")
         if 0 <= items != length:
             raise ValueError(f"expected a buffer of {items} items, got {length}")
         self.held.append(view)
@@ -110,7 +110,7 @@ cdef class Data:
         self.items, self.rows = values.size, 0
         for i in range(self.sequences):
             if self.c.offset[i] < 0 or self.c.length[i] < 1 or self.c.target_offset[i] < 0:
-                raise ValueError(f"sequence {i}: offset {self.c.offset[i]}, length {self.c.length[i]}, target {self.c.target_offset[i]}")
+                raise ValueError(f"sequence {i}: expected a length above 0 and no negative offset, got length {self.c.length[i]}")
             self.rows = max(self.rows, self.c.offset[i] + self.c.length[i])
 
 
@@ -241,7 +241,8 @@ cdef class Plan:
         cdef bptt_status status
         cdef uint8_t[::1] arena
         if bytes_ == 0:
-            raise ValueError(f"cannot plan: {message('BAD_DESC')}, or {message('TOO_LARGE')}, or {message('UNSUPPORTED')}")
+            causes = ", or ".join(message(name) for name in ("BAD_DESC", "TOO_LARGE", "UNSUPPORTED"))
+            raise ValueError(f"cannot plan: {causes}")
         raw = numpy.empty(bytes_ + 63, dtype=numpy.uint8)
         start = -raw.ctypes.data % 64
         self.arena = raw[start:start + bytes_]

@@ -410,8 +410,8 @@ class Network:
 
     # ---- what it can do
 
-    def forward_steps(self, steps: int) -> int:
-        """Steps at once of a run that only goes forward: long sequences go in blocks, if nothing runs backwards."""
+    def _forward_steps(self, steps: int) -> int:
+        """Steps at once of a run without gradients: long sequences go in blocks, if no layer runs backwards."""
         return steps if self.description.bidirectional else min(steps, 256)
 
     def predict(
@@ -481,7 +481,7 @@ class Network:
         if x0 is not None:
             sequences.state = data.states(x0, n, self.state_size, self._dtype)
         batch = min(integer(batch_size, "batch_size", 1, None), n)
-        steps = self.forward_steps(sequences.steps)
+        steps = self._forward_steps(sequences.steps)
         key = ("mse", every, batch, steps, *machine_for(threads, isa), False)
         plan = self._borrow(key)
         rows = len(sequences.values) if every else n

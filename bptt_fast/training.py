@@ -42,7 +42,7 @@ def evaluate(
     every = (net.readout if readout is None else choice(readout, "readout", READOUTS)) == "every"
     sequences = _sequences(net, x, y, losses.get(loss), every, sample_weight, x0, lengths)
     batch = min(integer(batch_size, "batch_size", 1, None), len(sequences))
-    key = (loss, every, batch, net.forward_steps(sequences.steps), *machine_for(threads, isa), False)
+    key = (loss, every, batch, net._forward_steps(sequences.steps), *machine_for(threads, isa), False)
     plan = net._borrow(key)
     _, value = plan.evaluate(net.params, core_data(sequences), data.counting(len(sequences)))
     net._give_back(key, plan)
@@ -317,7 +317,7 @@ class _Setting:
 
     def validation(self, sequences: Sequences, order: Array, every: bool) -> Callable[[], float]:
         """A function that gives the loss of the sequences `order`."""
-        steps = self.net.forward_steps(int(sequences.length[order].max()))
+        steps = self.net._forward_steps(int(sequences.length[order].max()))
         plan = self.plan(every, min(max(self.batch, 32), len(order)), steps, False)
         found = core_data(sequences)
         return lambda: plan.evaluate(self.net.params, found, order)[1]

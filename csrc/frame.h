@@ -103,8 +103,8 @@ typedef struct {
 typedef struct {
     int64_t lanes, bytes;                  /* of a vector; of a real */
     cell_kernels cell[8];
-    void (*pack)(const matrix *, const void *flat, void *work);
-    void (*unpack)(const matrix *, const void *work, void *flat);
+    void (*pack)(const matrix *, const void *flat, void *work, int64_t part, int64_t parts);
+    void (*unpack)(const matrix *, const void *work, void *flat, int64_t part, int64_t parts);
     void (*turn)(const matrix *, const void *work, int64_t part, int64_t parts);
     void (*gather)(const source *, int64_t columns, const field *x, const span *);
     void (*scatter)(const source *, int64_t columns, const field *x, const span *, int every, void *out);

@@ -288,7 +288,7 @@ static void NAME(collect_bias)(const matrix *m, const matrix *twin, const field 
     }
 }
 
-/* Flat (PyTorch's order) to packed and back; padding is written as zero. */
+/* Flat (PyTorch's order) to packed and back, each thread its share; padding is written as zero. */
 INLINE real *packed_row(const matrix *m, void *work, int64_t ub, int64_t g, int64_t *stride) {
     const int64_t n = ub * m->gates + g, first = m->gates == 1 ? n / 2 * 2 : ub * m->gates, nv = least(m->width, m->vectors - first);
     *stride = nv * VL;
@@ -307,38 +307,40 @@ INLINE void v_turn(V *rows) {
         UNROLL for (int i = 0; i < VL; i++) rows[i] = out[i];
     }
 }
-static void NAME(pack)(const matrix *m, const void *flat, void *work) {
+static void NAME(pack)(const matrix *m, const void *flat, void *work, int64_t part, int64_t parts) {
     int64_t stride;
-    for (int64_t ub = 0; ub < blocks_of(m->units); ub++)
-        for (int64_t g = 0; g < m->gates; g++) {
-            real *to = packed_row(m, work, ub, g, &stride);
-            const int64_t n = least(VL, m->units - ub * VL);
-            const real *from = (const real *)flat + m->flat + (g * m->units + ub * VL) * m->cols;
-            for (int64_t c = 0; c < m->cols; c += VL) {
-                const int64_t part = least(VL, m->cols - c);
-                V rows[VL];
-                for (int64_t j = 0; j < VL; j++) rows[j] = j < n ? v_load_part(from + j * m->cols + c, part) : v_set(0);
-                v_turn(rows);
-                for (int64_t k = 0; k < part; k++, to += stride) v_store(to, rows[k]);
-            }
+    const int64_t first = parts > 1 ? m->vectors * part / parts : 0, last = parts > 1 ? m->vectors * (part + 1) / parts : m->vectors;
+    for (int64_t v = first; v < last; v++) {
+        const int64_t ub = v / m->gates, g = v % m->gates;
+        real *to = packed_row(m, work, ub, g, &stride);
+        const int64_t n = least(VL, m->units - ub * VL);
+        const real *from = (const real *)flat + m->flat + (g * m->units + ub * VL) * m->cols;
+        for (int64_t c = 0; c < m->cols; c += VL) {
+            const int64_t part = least(VL, m->cols - c);
+            V rows[VL];
+            for (int64_t j = 0; j < VL; j++) rows[j] = j < n ? v_load_part(from + j * m->cols + c, part) : v_set(0);
+            v_turn(rows);
+            for (int64_t k = 0; k < part; k++, to += stride) v_store(to, rows[k]);
         }
+    }
 }
-static void NAME(unpack)(const matrix *m, const void *work, void *flat) {
+static void NAME(unpack)(const matrix *m, const void *work, void *flat, int64_t part, int64_t parts) {
     int64_t stride;
-    for (int64_t ub = 0; ub < blocks_of(m->units); ub++)
-        for (int64_t g = 0; g < m->gates; g++) {
-            const real *from = packed_row(m, (void *)work, ub, g, &stride);
-            const int64_t n = least(VL, m->units - ub * VL);
-            real *to = (real *)flat + m->flat + (g * m->units + ub * VL) * m->cols;
-            for (int64_t c = 0; c < m->cols; c += VL) {
-                const int64_t part = least(VL, m->cols - c);
-                V rows[VL];
-                for (int64_t k = 0; k < VL; k++) rows[k] = k < part ? v_load(from + k * stride) : v_set(0);
-                from += part * stride;
-                v_turn(rows);
-                for (int64_t j = 0; j < n; j++) v_store_part(to + j * m->cols + c, rows[j], part);
-            }
+    const int64_t first = parts > 1 ? m->vectors * part / parts : 0, last = parts > 1 ? m->vectors * (part + 1) / parts : m->vectors;
+    for (int64_t v = first; v < last; v++) {
+        const int64_t ub = v / m->gates, g = v % m->gates;
+        const real *from = packed_row(m, (void *)work, ub, g, &stride);
+        const int64_t n = least(VL, m->units - ub * VL);
+        real *to = (real *)flat + m->flat + (g * m->units + ub * VL) * m->cols;
+        for (int64_t c = 0; c < m->cols; c += VL) {
+            const int64_t part = least(VL, m->cols - c);
+            V rows[VL];
+            for (int64_t k = 0; k < VL; k++) rows[k] = k < part ? v_load(from + k * stride) : v_set(0);
+            from += part * stride;
+            v_turn(rows);
+            for (int64_t j = 0; j < n; j++) v_store_part(to + j * m->cols + c, rows[j], part);
         }
+    }
 }
 
 /* The packed copy for the way back, from the packed weights. */

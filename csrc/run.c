@@ -27,7 +27,9 @@ typedef struct {
     bptt_status status;
     atomic_int stop;
     update update;
-    void *dx, *dstate;                         /* wanted by loss_grad, or NULL */
+    const void *params;
+    void *trained, *opt_state;                 /* training: params, to be written, and the optimiser's slots */
+    void *grad, *dx, *dstate;                  /* loss_grad: wanted, or NULL */
     int every;                                 /* predict: what g reads */
     void *y, *state;                           /* predict: outputs */
     double loss_sum, weight_sum;               /* evaluate */
@@ -295,25 +297,39 @@ static void update_slice(const run *r, int rank, int size) {
                    vectors * (rank + 1) / size * p->k->lanes);
 }
 
-/* Between the flat vectors of the caller and the packed ones of the arena. */
-static void each_block(const bptt_plan *p, void (*move)(const matrix *, const void *, void *), const void *from, void *to) {
+/* Between the flat vectors of the caller and the packed ones of the arena, each thread its share. */
+static void each_block(const bptt_plan *p, void (*move)(const matrix *, const void *, void *, int64_t, int64_t), const void *from,
+                       void *to, int rank, int size) {
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         const frame *f = &p->layer[n];
         const matrix *const own[] = { &f->ih, &f->hh, &f->b_ih, &f->b_hh, &f->hr, &f->peep };
-        for (size_t i = 0; i < sizeof own / sizeof *own; i++) if (own[i]->size) move(own[i], from, to);
+        for (size_t i = 0; i < sizeof own / sizeof *own; i++) if (own[i]->size) move(own[i], from, to, rank, size);
         for (int64_t i = 0; i < f->depth; i++) {
-            move(&f->inner[i].w, from, to);
-            if (f->inner[i].b.size) move(&f->inner[i].b, from, to);
+            move(&f->inner[i].w, from, to, rank, size);
+            if (f->inner[i].b.size) move(&f->inner[i].b, from, to, rank, size);
         }
     }
-    for (int64_t l = 0; l < p->head_layers; l++) move(&p->head[l].w, from, to), move(&p->head[l].b, from, to);
+    for (int64_t l = 0; l < p->head_layers; l++)
+        move(&p->head[l].w, from, to, rank, size), move(&p->head[l].b, from, to, rank, size);
 }
-static void move_slots(const bptt_plan *p, const char *optimizer, void *flat, int into_arena) {
-    for (int i = 0; i < bptt_slots(optimizer); i++) {
-        char *theirs = (char *)flat + i * p->flat_size * p->k->bytes, *ours = (char *)p->slots + i * p->work_size * p->k->bytes;
-        if (into_arena) each_block(p, p->k->pack, theirs, ours);
-        else each_block(p, p->k->unpack, ours, theirs);
+static void move_slots(const run *r, int into_arena, int rank, int size) {
+    const bptt_plan *p = r->p;
+    for (int i = 0; i < bptt_slots(r->hyper->optimizer); i++) {
+        char *theirs = (char *)r->opt_state + i * p->flat_size * p->k->bytes, *ours = (char *)p->slots + i * p->work_size * p->k->bytes;
+        if (into_arena) each_block(p, p->k->pack, theirs, ours, rank, size);
+        else each_block(p, p->k->unpack, ours, theirs, rank, size);
     }
+}
+/* Into the arena and, for training, back. */
+static void take_in(const run *r, team *team, int rank, int size) {
+    each_block(r->p, r->p->k->pack, r->params, r->p->work, rank, size);
+    if (r->hyper) move_slots(r, 1, rank, size);
+    team_barrier(team);
+}
+static void give_back(const run *r, team *team, int rank, int size) {
+    team_barrier(team);
+    each_block(r->p, r->p->k->unpack, r->p->work, r->trained, rank, size);
+    move_slots(r, 0, rank, size);
 }
 
 /* -- batches -- */
@@ -335,7 +351,7 @@ static void count_living(bptt_plan *p, const source *s, int64_t T) {
         p->living[t] = t < T ? b : 0;
     }
 }
-/* Rows of the batch order[from ..], their order, the layout.  Gives the number of rows; 0: the batch does not fit. */
+/* The batch that begins at order[from]: its rows by length.  Gives their number. */
 static int64_t begin_batch(run *r, int64_t from) {
     bptt_plan *p = r->p;
     const bptt_data *d = r->data;
@@ -345,16 +361,10 @@ static int64_t begin_batch(run *r, int64_t from) {
     sort_rows(d->length, p->row, B);
     return B;
 }
-static int fits(run *r, int64_t B) {
-    bptt_plan *p = r->p;
-    const int64_t T = r->data->length[p->row[0]];
-    if (T < 1 || T > p->steps || r->data->length[p->row[B - 1]] < 1) {
-        r->status = BPTT_CAPACITY;
-        atomic_store(&r->stop, 1);
-        return 0;
-    }
-    lay_out(p, B, T, 1);
-    count_living(p, &r->source, T);
+/* Before a run: every sequence has a step, and (unless long ones run in blocks) no more than the plan's. */
+static int all_fit(const bptt_plan *p, const bptt_data *data, const int64_t *order, int64_t n, int blocks) {
+    for (int64_t i = 0; i < n; i++)
+        if (data->length[order[i]] < 1 || (!blocks && data->length[order[i]] > p->steps)) return 0;
     return 1;
 }
 /* Sum of the weights of all target rows of the batch. */
@@ -414,29 +424,31 @@ static void phase_a(run *r, int rank, int size) {
 static void train(void *context, team *team, int rank, int size) {
     run *r = context;
     bptt_plan *p = r->p;
+    take_in(r, team, rank, size);
+    turn_all(p, rank, size);
     for (int64_t from = 0; from < r->n; from += p->batch) {
         if (rank == 0) {
-            const int64_t B = begin_batch(r, from);
-            if (fits(r, B)) {
-                const double weight = batch_weight(r);
-                r->loss_desc = (loss_desc){ p->loss, p->every, 0, weight > 0 ? 1 / weight : 0 };
-            }
+            const int64_t B = begin_batch(r, from), T = r->data->length[p->row[0]];
+            lay_out(p, B, T, 1);
+            count_living(p, &r->source, T);
+            const double weight = batch_weight(r);
+            r->loss_desc = (loss_desc){ p->loss, p->every, 0, weight > 0 ? 1 / weight : 0 };
         }
         team_barrier(team);
         if (!stopped(r)) phase_a(r, rank, size);
         team_barrier(team);
         if (!stopped(r)) collect_all(r, all_rows(p), rank, size);
         team_barrier(team);
-        if (stopped(r)) return;
+        if (stopped(r)) break;
         partial_norms(p, rank, size);
         team_barrier(team);
         const double norm = total_norm(p), loss = total_loss(p) * r->loss_desc.scale;
         if (rank == 0) r->loss[r->done] = loss;
         if (!isfinite(norm) || !isfinite(loss)) {
             if (rank == 0) r->status = BPTT_DIVERGED;
-            return;
+            break;
         }
-        if (!r->hyper) return;                 /* loss_grad: one batch, no update */
+        if (!r->hyper) break;                  /* loss_grad: one batch, no update */
         if (rank == 0) prepare_update(r, norm);
         team_barrier(team);
         update_slice(r, rank, size);
@@ -444,12 +456,10 @@ static void train(void *context, team *team, int rank, int size) {
         turn_all(p, rank, size);
         if (rank == 0) r->done++;
     }
+    if (r->hyper) give_back(r, team, rank, size);
+    else if (r->status == BPTT_OK || r->status == BPTT_DIVERGED) each_block(p, p->k->unpack, p->grad, r->grad, rank, size);
 }
 
-static void start(run *r, const void *params) {
-    each_block(r->p, r->p->k->pack, params, r->p->work);
-    turn_all(r->p, 0, 1);
-}
 static const struct { const char *name; int slots; } optimizers[] = { { "sgd", 1 }, { "adam", 2 } };
 static int find_optimizer(const char *name) {
     if (!name) return 0;
@@ -461,39 +471,32 @@ int bptt_slots(const char *name) {
     return i < 0 ? -1 : optimizers[i].slots;
 }
 
-static bptt_status prepare_training(run *r, const void *params, void *opt_state) {
+static bptt_status prepare_training(run *r) {
     const bptt_hyper *h = r->hyper;
     const int kind = find_optimizer(h->optimizer);
-    if (kind < 0) return BPTT_BAD_DESC;
     r->update = (update){ kind, h->nesterov, h->learning_rate, h->momentum, h->weight_decay, h->beta1, h->beta2, h->eps, 1, 1, 1 };
-    start(r, params);
-    move_slots(r->p, h->optimizer, opt_state, 1);
-    return BPTT_OK;
-}
-static void finish_training(run *r, void *params, void *opt_state) {
-    each_block(r->p, r->p->k->unpack, r->p->work, params);
-    move_slots(r->p, r->hyper->optimizer, opt_state, 0);
+    return kind < 0 ? BPTT_BAD_DESC : BPTT_OK;
 }
 
 bptt_status bptt_epoch(bptt_plan *p, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,
                        const int64_t *order, int64_t n, double *loss, int64_t *done, bptt_poll poll, void *context) {
-    run r = { .p = p, .data = data, .order = order, .n = n, .hyper = hyper, .loss = loss, .poll = poll, .context = context };
-    const bptt_status status = prepare_training(&r, params, opt_state);
+    run r = { .p = p, .data = data, .order = order, .n = n, .hyper = hyper, .loss = loss, .poll = poll, .context = context,
+              .params = params, .trained = params, .opt_state = opt_state };
+    if (!all_fit(p, data, order, n, 0)) return BPTT_CAPACITY;
+    const bptt_status status = prepare_training(&r);
     if (status) return status;
     team_run(p->threads, train, &r);
-    finish_training(&r, params, opt_state);
     *done = r.done;
     return r.status;
 }
 
 bptt_status bptt_loss_grad(bptt_plan *p, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
                            double *loss, void *grad, void *dx, void *dstate, bptt_poll poll, void *context) {
-    run r = { .p = p, .data = data, .order = order, .n = n, .loss = loss, .poll = poll, .context = context, .dx = dx, .dstate = dstate };
-    if (n > p->batch || (dx && !p->input_gradient)) return BPTT_CAPACITY;
-    start(&r, params);
+    run r = { .p = p, .data = data, .order = order, .n = n, .loss = loss, .poll = poll, .context = context,
+              .params = params, .grad = grad, .dx = dx, .dstate = dstate };
+    if (n > p->batch || (dx && !p->input_gradient) || !all_fit(p, data, order, n, 0)) return BPTT_CAPACITY;
     team_run(p->threads, train, &r);
     if (r.status && r.status != BPTT_DIVERGED) return r.status;
-    each_block(p, p->k->unpack, p->grad, grad);
     for (int64_t l = 0; dstate && l < p->layers * p->directions; l++) give_states(&r, l, &p->layer[l].ds, 0, all_rows(p), dstate);
     return r.status;
 }
@@ -539,24 +542,19 @@ static void forward_block(run *r, int rank, int size, int every) {
 static void forward_only(void *context, team *team, int rank, int size) {
     run *r = context;
     bptt_plan *p = r->p;
+    take_in(r, team, rank, size);
     for (int64_t from = 0; from < r->n; from += p->batch) {
-        int64_t longest = 0;
         if (rank == 0) {
-            const int64_t B = begin_batch(r, from);
-            longest = r->data->length[p->row[0]];
-            if (r->data->length[p->row[B - 1]] < 1 || (longest > p->steps && p->directions > 1)) {
-                r->status = BPTT_CAPACITY;
-                atomic_store(&r->stop, 1);
-            } else lay_out(p, B, longest < p->steps ? longest : p->steps, 0);
+            const int64_t B = begin_batch(r, from), T = r->data->length[p->row[0]];
+            lay_out(p, B, T < p->steps ? T : p->steps, 0);
             r->loss_desc = (loss_desc){ p->loss, p->every, 0, 1 };
         }
         team_barrier(team);
-        if (stopped(r)) return;
-        longest = r->data->length[p->row[0]];
-        for (int64_t first = 0; first < longest; first += p->T) {
+        const int64_t longest = r->data->length[p->row[0]], steps = p->T;   /* of this batch: rank 0 may go on to the next */
+        for (int64_t first = 0; first < longest; first += steps) {
             if (rank == 0) {
                 r->source.first = first;
-                count_living(p, &r->source, p->T);
+                count_living(p, &r->source, steps);
             }
             team_barrier(team);
             forward_block(r, rank, size, r->every);
@@ -569,16 +567,16 @@ static void forward_only(void *context, team *team, int rank, int size) {
 }
 bptt_status bptt_predict(bptt_plan *p, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
                          int every, void *y, void *state, bptt_poll poll, void *context) {
-    run r = { .p = p, .data = data, .order = order, .n = n, .every = every, .y = y, .state = state, .poll = poll, .context = context };
-    if (every && !p->every) return BPTT_CAPACITY;
-    each_block(p, p->k->pack, params, p->work);
+    run r = { .p = p, .data = data, .order = order, .n = n, .every = every, .y = y, .state = state, .poll = poll, .context = context,
+              .params = params };
+    if ((every && !p->every) || !all_fit(p, data, order, n, p->directions == 1)) return BPTT_CAPACITY;
     team_run(p->threads, forward_only, &r);
     return r.status;
 }
 bptt_status bptt_evaluate(bptt_plan *p, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
                           double *loss, bptt_poll poll, void *context) {
-    run r = { .p = p, .data = data, .order = order, .n = n, .every = p->every, .poll = poll, .context = context };
-    each_block(p, p->k->pack, params, p->work);
+    run r = { .p = p, .data = data, .order = order, .n = n, .every = p->every, .poll = poll, .context = context, .params = params };
+    if (!all_fit(p, data, order, n, p->directions == 1)) return BPTT_CAPACITY;
     team_run(p->threads, forward_only, &r);
     *loss = r.weight_sum > 0 ? r.loss_sum / r.weight_sum : 0;
     return r.status;
@@ -628,11 +626,9 @@ static void pattern(run *r, const char *x, const span *at, const span *one) {
         else k->row_collect(&f->hh, NULL, NULL, f->s.p, f->s.step, f->dzr.p, f->dzr.step, r->k, p->grad);
     }
 }
-static void slide(void *context, team *team, int rank, int size) {
-    run *r = context;
+static void slide_patterns(run *r) {
     bptt_plan *p = r->p;
     const bptt_data *d = r->data;
-    (void)team, (void)rank, (void)size;
     lay_out(p, 1, r->k, 0);
     for (int64_t t = 0; t <= r->k; t++) p->living[t] = t < r->k;
     const span all = all_rows(p), one = readout_span(0, all), first = { 0, 1, 0, 1, p->living, 1 };
@@ -674,16 +670,22 @@ static void slide(void *context, team *team, int rank, int size) {
         }
     }
 }
+static void slide(void *context, team *team, int rank, int size) {
+    run *r = context;
+    take_in(r, team, rank, size);
+    turn_all(r->p, rank, size);
+    slide_patterns(r);
+    give_back(r, team, rank, size);
+}
 bptt_status bptt_slide(bptt_plan *p, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,
                        const int64_t *order, int64_t n, int64_t k, int64_t lead, double *loss, int64_t *done,
                        bptt_poll poll, void *context) {
     run r = { .p = p, .data = data, .order = order, .n = n, .hyper = hyper, .loss = loss, .poll = poll, .context = context,
-              .k = k, .lead = lead };
+              .params = params, .trained = params, .opt_state = opt_state, .k = k, .lead = lead };
     if (p->directions > 1 || p->every || k < 1 || k > p->steps || lead < 0) return BPTT_CAPACITY;
-    const bptt_status status = prepare_training(&r, params, opt_state);
+    const bptt_status status = prepare_training(&r);
     if (status) return status;
     team_run(1, slide, &r);
-    finish_training(&r, params, opt_state);
     *done = r.done;
     return r.status;
 }

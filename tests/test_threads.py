@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -153,3 +155,19 @@ def test_threads_in_the_environment(python):
     }
     assert counts["1"].stdout.split() == ["1"], counts["1"].stderr
     assert int(counts["2"].stdout) <= 2, counts["2"].stderr
+
+
+def test_batches_of_falling_length():
+    """A thread that is still in one batch must not see the layout of the next, shorter one."""
+    code = """
+import numpy as np, bptt_fast as bf
+rng = np.random.default_rng(0)
+x = [rng.normal(size=(length, 24)) for length in range(400, 0, -2)]
+net = bf.Network(24, 64, 2, seed=0)
+one = net.predict(x, batch_size=16, threads=1)
+for _ in range(20):
+    assert np.array_equal(net.predict(x, batch_size=16, threads=2), one)
+    net.evaluate(x, one, batch_size=16, threads=2)
+"""
+    found = subprocess.run([sys.executable, "-c", code], timeout=60, cwd=cases.ROOT, check=False)
+    assert found.returncode == 0
