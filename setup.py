@@ -1,4 +1,4 @@
-"""The one extension: every C file with one list of flags, Cython for the bindings; the rest is in pyproject.toml."""
+"""The one extension: every C file with one list of flags, Cython for the bindings."""
 
 from pathlib import Path
 

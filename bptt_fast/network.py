@@ -411,7 +411,7 @@ class Network:
     # ---- what it can do
 
     def _forward_steps(self, steps: int) -> int:
-        """Steps at once of a run without gradients: long sequences go in blocks, if no layer runs backwards."""
+        """Steps at once without gradients: long sequences go in blocks, if no layer runs backwards."""
         return steps if self.description.bidirectional else min(steps, 256)
 
     def predict(

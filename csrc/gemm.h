@@ -209,12 +209,12 @@ static void NAME(backward)(const matrix *m, int64_t segment, const field *z_, co
 
 /* dW' (columns, vectors) = sum over all rows of x' dz, in the layout of the packed weights: a tile is mr columns of x by nv
    vectors of dz.  Steps are taken in groups that stay in the cache; a group adds to what the last one left. */
-enum { COLLECT_HIGH = VL < (TILE > 12 ? 8 : 4) ? VL : (TILE > 12 ? 8 : 4), COLLECT_ROWS = 256, COLLECT_COLUMNS = 256 };
+enum { COLLECT_HIGH = VL < (TILE > 12 ? 8 : 4) ? VL : (TILE > 12 ? 8 : 4), COLLECT_ROWS = 128, COLLECT_COLUMNS = 256 };
 INLINE void collect_tile(const int mr, const int nv, const field *xf, const real *x, const field *zf, const real *dz,
                          const span *at, real *grad, int64_t stride, int add) {
     V acc[HEIGHT_MAX][PANEL_MAX];
     UNROLL for (int i = 0; i < mr; i++)
-        UNROLL for (int v = 0; v < nv; v++) acc[i][v] = add ? v_load(grad + i * stride + v * VL) : v_set(0);
+        UNROLL for (int v = 0; v < nv; v++) acc[i][v] = v_set(0), __builtin_prefetch(grad + i * stride + v * VL, 1);
     for (int64_t t = at->t0; t < at->t1; t++) {
         const real *a = x + t * xf->step + at->r0 * xf->row, *b = dz + t * zf->step + at->r0 * zf->row;
         const int64_t rows = last_row(at, t) - at->r0;
@@ -225,7 +225,10 @@ INLINE void collect_tile(const int mr, const int nv, const field *xf, const real
         }
     }
     UNROLL for (int i = 0; i < mr; i++)
-        UNROLL for (int v = 0; v < nv; v++) v_store(grad + i * stride + v * VL, acc[i][v]);
+        UNROLL for (int v = 0; v < nv; v++) {
+            real *g = grad + i * stride + v * VL;
+            v_store(g, add ? v_load(g) + acc[i][v] : acc[i][v]);
+        }
 }
 #define COLLECT_TILE(h) collect_tile(h, nv, xf, x + (c + i) / VL * xf->block + (c + i) % VL, zf, dz, at, grad + i * stride, stride, add)
 INLINE void collect_panel(const int nv, const field *xf, const real *x, const field *zf, const real *dz, const span *at,
