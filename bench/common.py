@@ -40,22 +40,13 @@ enum { BYTES = 16 };
 #define ALL(F) F(0) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11)
 #define DECLARE(i) V a##i = x;
 #define FMA(i) a##i = a##i * x + y; KEEP(a##i)
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + 1e-9 * t.tv_nsec;
-}
-/* GF/s of twelve independent chains of fused multiply-adds, counted over `seconds` of work */
+/* rounds x 100000 steps of twelve independent chains of fused multiply-adds */
 #define PEAK(name, real)                                                                              \
-double name(double seconds) {                                                                         \
+int name(long rounds) {                                                                               \
     typedef real V __attribute__((vector_size(BYTES)));                                               \
     V x = (V){0} + (real).999, y = (V){0} + (real)1e-6; ALL(DECLARE)                                  \
-    double start = now(), end; long rounds = 0;                                                       \
-    do {                                                                                              \
-        for (int i = 0; i < 100000; i++) { ALL(FMA) }                                                 \
-        rounds++, end = now();                                                                        \
-    } while (end - start < seconds);                                                                  \
-    return rounds * 1e5 * 12 * 2 * (BYTES / sizeof(real)) / (end - start) / 1e9;                      \
+    for (long r = 0; r < rounds; r++) for (int i = 0; i < 100000; i++) { ALL(FMA) }                   \
+    return 12 * 2 * (BYTES / sizeof(real));                                                           \
 }
 PEAK(peak_float32, float)
 PEAK(peak_float64, double)
@@ -123,39 +114,26 @@ def geomean(values: Sequence[float]) -> float:
     return math.exp(sum(map(math.log, values)) / len(values))
 
 
-def fma_peak(dtype: str = "float32", threads: int = 1, *, seconds: float = 0.3, rounds: int = 3) -> float:
-    """GF/s of fused multiply-adds here, all threads together: a small C kernel, built now with gcc."""
+def fma_peak(dtype: str = "float32", threads: int = 1) -> tuple[Callable[[], object], float]:
+    """A call that only does fused multiply-adds, on all threads (gcc builds it now), and its operations."""
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder, "peak.c"), Path(folder, "peak.so")
         source.write_text(PEAK_SOURCE)
-        subprocess.run(
-            [
-                os.environ.get("CC", "gcc"),
-                "-O2",
-                "-march=native",
-                "-ffp-contract=fast",
-                "-fPIC",
-                "-shared",
-                "-o",
-                library,
-                source,
-            ],
-            check=True,
-        )
+        flags = ["-O2", "-march=native", "-ffp-contract=fast", "-fPIC", "-shared"]
+        subprocess.run([os.environ.get("CC", "gcc"), *flags, "-o", library, source], check=True)
         kernel = getattr(ctypes.CDLL(str(library)), f"peak_{dtype}")
-    kernel.restype, kernel.argtypes = ctypes.c_double, [ctypes.c_double]
-    best = 0.0
-    for _ in range(rounds):
-        rates: list[float] = []
-        workers = [
-            threading.Thread(target=lambda rates=rates: rates.append(kernel(seconds))) for _ in range(threads)
-        ]
+    kernel.argtypes = [ctypes.c_long]
+    rounds = 20
+
+    def call() -> None:
+        workers = [threading.Thread(target=kernel, args=(rounds,)) for _ in range(threads - 1)]
         for worker in workers:
             worker.start()
+        kernel(rounds)
         for worker in workers:
             worker.join()
-        best = max(best, sum(rates))
-    return best
+
+    return call, 1e5 * rounds * threads * kernel(0)
 
 
 def environment() -> dict[str, object]:

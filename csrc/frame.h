@@ -13,8 +13,11 @@ typedef struct {
     int64_t step, block, row;
 } field;
 
+enum { ACT_TANH, ACT_RELU, ACT_SIGMOID, ACT_LINEAR };      /* nonlinearities */
+enum { BATCH, SINGLE, ONE_STEP };                          /* span.single */
+
 /* The part of a batch that a call works on: steps t0 <= t < t1, rows r0 <= b < r1, of these at step t only the first
-   living[t] (rows are sorted by length).  single: 0 a batch; 1 the whole batch is one sequence, whose steps can serve as rows; 2 one step of
+   living[t] (rows are sorted by length).  single: BATCH; SINGLE, the whole batch is one sequence, whose steps can serve as rows; ONE_STEP of
    such a sequence.  It picks the order of summation, so it depends on the problem, never on the split into threads. */
 typedef struct {
     int64_t t0, t1, r0, r1;

@@ -67,7 +67,6 @@ INLINE int64_t tile_height(int64_t limit, int64_t left) {
 #define TALL_FAR(nv) ((nv) == 1 ? (TILE > 12 ? 8 : 4) : (nv) == 4 && TILE <= 12 ? 3 : 4)
 
 /* A single sequence: its steps are the rows.  One step of it (ONE_STEP) is a row by itself, summed by row_product. */
-enum { BATCH, SINGLE, ONE_STEP };
 INLINE void steps_as_rows(span *at, field *const fields[], int count) {
     if (at->single != SINGLE) return;
     for (int i = 0; i < count; i++)

@@ -89,7 +89,6 @@ INLINE V v_tanh(V x) {
 }
 
 /* The nonlinearities, and their derivatives from their own values. */
-enum { ACT_TANH, ACT_RELU, ACT_SIGMOID, ACT_LINEAR };
 INLINE V v_act(int act, V z) {
     switch (act) {
     case ACT_TANH: return v_tanh(z);

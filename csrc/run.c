@@ -27,6 +27,7 @@ typedef struct {
     bptt_status status;
     atomic_int stop;
     update update;
+    int slots;                                 /* vectors that this optimiser, with these numbers, keeps */
     const void *params;
     void *trained, *opt_state;                 /* training: params, to be written, and the optimiser's slots */
     void *grad, *dx, *dstate;                  /* loss_grad: wanted, or NULL */
@@ -144,7 +145,7 @@ static void layers_forward(run *r, span at) {
         for (int64_t i = 0; next_block(p, f, 0, i, &at) && !stopped(r); i++) {
             if (n == 0) p->k->gather(&r->source, p->I, &p->x, &at);
             for (int g = 0; g < segments; g++)
-                p->k->forward(&f->ih, p->work, g ? NULL : &f->b_ih, g, 3, &in[g], g ? &f->z : NULL, &f->z, &at);
+                p->k->forward(&f->ih, p->work, g ? NULL : &f->b_ih, g, ACT_LINEAR, &in[g], g ? &f->z : NULL, &f->z, &at);
             p->cell->forward(f, &at);
             if (drops(p) && n < (p->layers - 1) * p->directions) {
                 const dropout mask = mask_of(r, n, 0);
@@ -158,7 +159,7 @@ static void layers_forward(run *r, span at) {
 }
 /* Where g works: on the steps of the span, or once on the last states. */
 static span readout_span(int every, span at) {
-    return every ? at : (span){ .t0 = 0, .t1 = 1, .r0 = at.r0, .r1 = at.r1, .single = at.single ? 2 : 0 };
+    return every ? at : (span){ .t0 = 0, .t1 = 1, .r0 = at.r0, .r1 = at.r1, .single = at.single ? ONE_STEP : BATCH };
 }
 /* Copy the states after the last step of the rows that end within this run of T steps. */
 static void take_last(run *r, span at) {
@@ -179,7 +180,7 @@ static void head_forward(const bptt_plan *p, int every, span at) {
         const dense *g = &p->head[l];
         const int segments = l ? 1 : p->directions;
         for (int s = 0; s < segments; s++)
-            p->k->forward(&g->w, p->work, s ? NULL : &g->b, s, s + 1 < segments ? 3 : g->act, l ? &p->value[l - 1] : &in[s],
+            p->k->forward(&g->w, p->work, s ? NULL : &g->b, s, s + 1 < segments ? ACT_LINEAR : g->act, l ? &p->value[l - 1] : &in[s],
                           s ? &p->value[l] : NULL, &p->value[l], &to);
     }
 }
@@ -191,7 +192,7 @@ static void head_backward(const bptt_plan *p, span at) {
         if (l) p->k->backward(&p->head[l].w, 0, dz, &p->slope[l - 1], 0, p->head[l - 1].act, &p->value[l - 1], &to);
         else for (int d = 0; d < p->directions; d++) {
             const frame *f = &p->layer[(p->layers - 1) * p->directions + d];
-            p->k->backward(&p->head[0].w, d, dz, p->every ? &f->dy : &f->ds, 0, 3, NULL, &to);
+            p->k->backward(&p->head[0].w, d, dz, p->every ? &f->dy : &f->ds, 0, ACT_LINEAR, NULL, &to);
         }
     }
 }
@@ -236,9 +237,9 @@ static void layers_backward(run *r, span at, int collect) {
             if (n >= p->directions)
                 for (int d = 0; d < p->directions; d++) {
                     const int64_t below = n / p->directions * p->directions - p->directions + d;
-                    p->k->backward(&f->ih, d, &f->z, &p->layer[below].dy, (n + 1) % p->directions != 0, 3, NULL, &at);
+                    p->k->backward(&f->ih, d, &f->z, &p->layer[below].dy, (n + 1) % p->directions != 0, ACT_LINEAR, NULL, &at);
                 }
-            else if (p->input_gradient) p->k->backward(&f->ih, 0, &f->z, &p->dx, n + 1 < p->directions, 3, NULL, &at);
+            else if (p->input_gradient) p->k->backward(&f->ih, 0, &f->z, &p->dx, n + 1 < p->directions, ACT_LINEAR, NULL, &at);
             if (collect) collect_layer(p, n, i > 0, &at, 0, 1);
             if (main_thread) ask(r, step_work(p) * (double)(at.t1 - at.t0) * (1 + collect));
         }
@@ -314,7 +315,7 @@ static void each_block(const bptt_plan *p, void (*move)(const matrix *, const vo
 }
 static void move_slots(const run *r, int into_arena, int rank, int size) {
     const bptt_plan *p = r->p;
-    for (int i = 0; i < bptt_slots(r->hyper->optimizer); i++) {
+    for (int i = 0; i < r->slots; i++) {
         char *theirs = (char *)r->opt_state + i * p->flat_size * p->k->bytes, *ours = (char *)p->slots + i * p->work_size * p->k->bytes;
         if (into_arena) each_block(p, p->k->pack, theirs, ours, rank, size);
         else each_block(p, p->k->unpack, ours, theirs, rank, size);
@@ -379,7 +380,7 @@ static double batch_weight(const run *r) {
     return sum;
 }
 static span all_rows(const bptt_plan *p) {
-    return (span){ .t0 = 0, .t1 = p->T, .r0 = 0, .r1 = p->B, .living = p->living, .single = p->B == 1 };
+    return (span){ .t0 = 0, .t1 = p->T, .r0 = 0, .r1 = p->B, .living = p->living, .single = p->B == 1 ? SINGLE : BATCH };
 }
 /* The rows of one thread, in fours where there are enough, so that tiles stay high. */
 static span rows_of(const bptt_plan *p, int rank, int size) {
@@ -475,6 +476,7 @@ static bptt_status prepare_training(run *r) {
     const bptt_hyper *h = r->hyper;
     const int kind = find_optimizer(h->optimizer);
     r->update = (update){ kind, h->nesterov, h->learning_rate, h->momentum, h->weight_decay, h->beta1, h->beta2, h->eps, 1, 1, 1 };
+    r->slots = kind < 0 || (!kind && h->momentum == 0) ? 0 : optimizers[kind].slots;   /* plain SGD keeps nothing */
     return kind < 0 ? BPTT_BAD_DESC : BPTT_OK;
 }
 
@@ -592,7 +594,7 @@ static void unfold(const bptt_plan *p, const char *x, int64_t steps, const span 
     for (int64_t n = 0; n < p->layers; n++) {
         const frame *f = &p->layer[n];
         const field below = n ? state_of(p, &p->layer[n - 1], 1) : p->x;
-        p->k->row_forward(&f->ih, p->work, &f->b_ih, 3, n ? below.p : x, below.step, f->z.p, f->z.step, steps);
+        p->k->row_forward(&f->ih, p->work, &f->b_ih, ACT_LINEAR, n ? below.p : x, below.step, f->z.p, f->z.step, steps);
         p->cell->forward(f, at);
     }
 }
@@ -613,13 +615,13 @@ static void pattern(run *r, const char *x, const span *at, const span *one) {
         const void *dz = l < last ? p->slope[l].p : p->value[l].p, *below = l ? p->value[l - 1].p : h;
         k->row_collect(&p->head[l].w, &p->head[l].b, NULL, below, 0, dz, 0, 1, p->grad);
         if (l) k->row_backward(&p->head[l].w, dz, p->head[l - 1].act, below, p->slope[l - 1].p);
-        else k->row_backward(&p->head[l].w, dz, 3, NULL, top->ds.p);
+        else k->row_backward(&p->head[l].w, dz, ACT_LINEAR, NULL, top->ds.p);
     }
     for (int64_t n = p->layers - 1; n >= 0; n--) {
         const frame *f = &p->layer[n];
         const field below = n ? state_of(p, &p->layer[n - 1], 1) : p->x;
         p->cell->backward(f, at);
-        if (n) p->k->backward(&f->ih, 0, &f->z, &p->layer[n - 1].dy, 0, 3, NULL, at);
+        if (n) p->k->backward(&f->ih, 0, &f->z, &p->layer[n - 1].dy, 0, ACT_LINEAR, NULL, at);
         k->row_collect(&f->ih, &f->b_ih, p->cell->split ? NULL : &f->b_hh, n ? below.p : x, below.step, f->z.p, f->z.step, r->k, p->grad);
         if (p->cell->split) k->collect_bias(&f->b_hh, NULL, &f->dzr, p->grad, 0, at, 0, 1);
         if (f->depth || f->hr.size || p->cell->peeps) p->cell->collect(f, p->grad, 0, at, 0, 1);
@@ -631,7 +633,7 @@ static void slide_patterns(run *r) {
     const bptt_data *d = r->data;
     lay_out(p, 1, r->k, 0);
     for (int64_t t = 0; t <= r->k; t++) p->living[t] = t < r->k;
-    const span all = all_rows(p), one = readout_span(0, all), first = { 0, 1, 0, 1, p->living, 1 };
+    const span all = all_rows(p), one = readout_span(0, all), first = { 0, 1, 0, 1, p->living, SINGLE };
     const double work = 3 * step_work(p) * (double)r->k;
     for (int64_t i = 0; i < r->n; i++) {
         p->row[0] = r->order[i];
@@ -641,7 +643,7 @@ static void slide_patterns(run *r) {
         for (int64_t t = 0; t < patterns; t++) {
             if (t % WINDOW == 0) {                     /* the inputs of the next patterns, which overlap */
                 const int64_t left = patterns - t < WINDOW ? patterns - t : WINDOW;
-                const span window = { 0, left - 1 + r->k, 0, 1, NULL, 0 };
+                const span window = { 0, left - 1 + r->k, 0, 1, NULL, BATCH };
                 r->source.first = t;
                 p->k->gather(&r->source, p->I, &p->x, &window);
             }
