@@ -740,6 +740,11 @@ class Network:
         DivergedError
             If the loss or the gradient is not finite.
 
+        Notes
+        -----
+        With dropout the masks are always the same ones, drawn by the network's seed, so that the loss is a
+        function of the parameters alone.
+
         Examples
         --------
         >>> import numpy as np, bptt_fast as bf

@@ -25,11 +25,13 @@ static void NAME(scatter)(const source *s, int64_t columns, const field *x, cons
     for (int64_t r = at->r0; r < at->r1; r++) {
         const int64_t i = s->row[r], n = every ? least(at->t1, s->length[i] - s->first) : at->t1;
         const int64_t row = every < 0 ? s->offset[i] + s->first : every ? s->target_offset[i] + s->first : s->target_offset[i];
-        for (int64_t t = at->t0; t < n; t++) row_out(chunk(x, t, r, 0), x->block, columns, (real *)out + (row + (every ? t : 0)) * columns);
+        for (int64_t t = at->t0; t < n; t++)
+            row_out(chunk(x, t, r, 0), x->block, columns, (real *)out + (row + (every ? t : 0)) * columns);
     }
 }
 /* `columns` reals at position `at_state` of each sequence's state, into chunk t of s (zeros without states), and back. */
-static void NAME(load_state)(const source *s, int64_t size, int64_t at_state, int64_t columns, const field *to, int64_t t, const span *at) {
+static void NAME(load_state)(const source *s, int64_t size, int64_t at_state, int64_t columns, const field *to, int64_t t,
+                             const span *at) {
     for (int64_t r = at->r0; r < at->r1; r++)
         if (s->state) row_in((const real *)s->state + s->row[r] * size + at_state, columns, chunk(to, t, r, 0), to->block);
         else for (int64_t b = 0; b < blocks_of(columns); b++) v_store(chunk(to, t, r, b), v_set(0));
@@ -74,8 +76,10 @@ static void NAME(drop)(const dropout *d, const source *s, const field *from, con
             const uint64_t key = per_sequence ? row : hash64(row + (uint64_t)(s->first + t));
             for (int64_t b = 0; b < to->step / to->block; b++) {
                 real keep[VL];
-                for (int j = 0; j < VL; j++)
-                    keep[j] = hash32(hash32((uint32_t)(b * VL + j) * 0x9e3779b1u + (uint32_t)key) ^ (uint32_t)(key >> 32)) >= limit ? factor : 0;
+                for (int j = 0; j < VL; j++) {
+                    const uint32_t column = (uint32_t)(b * VL + j) * 0x9e3779b1u;
+                    keep[j] = hash32(hash32(column + (uint32_t)key) ^ (uint32_t)(key >> 32)) >= limit ? factor : 0;
+                }
                 v_store(chunk(to, t, r, b), from ? v_load(keep) * v_load(chunk(from, t, r, b)) : v_load(keep));
             }
         }

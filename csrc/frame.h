@@ -17,8 +17,9 @@ enum { ACT_TANH, ACT_RELU, ACT_SIGMOID, ACT_LINEAR };      /* nonlinearities */
 enum { BATCH, SINGLE, ONE_STEP };                          /* span.single */
 
 /* The part of a batch that a call works on: steps t0 <= t < t1, rows r0 <= b < r1, of these at step t only the first
-   living[t] (rows are sorted by length).  single: BATCH; SINGLE, the whole batch is one sequence, whose steps can serve as rows; ONE_STEP of
-   such a sequence.  It picks the order of summation, so it depends on the problem, never on the split into threads. */
+   living[t] (rows are sorted by length).  single: BATCH; SINGLE, the whole batch is one sequence, whose steps can serve
+   as rows; ONE_STEP of such a sequence.  It picks the order of summation, so it depends on the problem, never on the
+   split into threads. */
 typedef struct {
     int64_t t0, t1, r0, r1;
     const int64_t *living;
@@ -48,6 +49,7 @@ typedef struct {
     int64_t H, R;                          /* units of the cell; width of h (the same without a projection) */
     int gates, states, saved_count;
     int act, reverse;
+    int zigzag;                            /* odd steps of a single row read the recurrent weights from their end: see row_product */
     matrix ih, hh, b_ih, b_hh;
     matrix peep;                           /* cell peephole: (3*H) */
     matrix hr;                             /* projection h = W_hr m (R, H); size 0: none */
@@ -122,7 +124,8 @@ typedef struct {
                      const span *);
     void (*collect)(const matrix *, int64_t segment, const field *x, const field *dz, void *grad, int add, const span *,
                     int64_t part, int64_t parts);
-    void (*collect_bias)(const matrix *, const matrix *twin, const field *dz, void *grad, int add, const span *, int64_t part, int64_t parts);
+    void (*collect_bias)(const matrix *, const matrix *twin, const field *dz, void *grad, int add, const span *, int64_t part,
+                         int64_t parts);
     void (*row_forward)(const matrix *, const void *work, const matrix *bias, int act, const void *x, int64_t x_step, void *y,
                         int64_t y_step, int64_t steps);
     void (*row_backward)(const matrix *, const void *dz, int act, const void *a, void *dx);

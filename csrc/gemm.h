@@ -26,24 +26,31 @@ INLINE void tile_product(const int mr, const int nv, int64_t units, int64_t gate
 }
 
 /* The same for a single row, for `panels` panels of nv vectors that lie `apart` reals from each other: four partial sums over
-   k modulo 4, since one sum would wait for the latency of the FMA. */
+   k modulo 4, since one sum would wait for the latency of the FMA.
+   back: k downwards (blocks must be whole).  Weights a little larger than the nearest cache, read over and over in the same
+   order, are never there when they are wanted; read to and fro, most of them are. */
+#define ROW_STEP(q) {                                                                                                    \
+        const V x = v_set(a[j + (q)]);                                                                                   \
+        UNROLL for (int v = 0; v < nv * panels; v++) part[q][v] += x * v_load(w + (q) * nv * VL + v / nv * apart + v % nv * VL); \
+    }
 INLINE void row_product(const int nv, const int panels, int64_t apart, int64_t units, int64_t gates, const real *a,
-                        int64_t block, const real *w, V acc[][PANEL_MAX]) {
+                        int64_t block, const real *w, int back, V acc[][PANEL_MAX]) {
     V part[4][PANEL_MAX];
     UNROLL for (int q = 0; q < 4; q++) UNROLL for (int v = 0; v < nv * panels; v++) part[q][v] = v_set(0);
-    for (int64_t u = 0; u < units; u += VL) {
-        const int64_t n = least(VL, units - u);
-        for (int64_t g = 0; g < gates; g++, a += block) {
-            int64_t j = 0;
-            for (; j + 4 <= n; j += 4)
-                UNROLL for (int q = 0; q < 4; q++, w += nv * VL) {
-                    const V x = v_set(a[j + q]);
-                    UNROLL for (int v = 0; v < nv * panels; v++) part[q][v] += x * v_load(w + v / nv * apart + v % nv * VL);
-                }
-            for (; j < n; j++, w += nv * VL)
-                UNROLL for (int v = 0; v < nv * panels; v++) part[0][v] += v_set(a[j]) * v_load(w + v / nv * apart + v % nv * VL);
+    if (back) {
+        const int64_t count = units / VL * gates;
+        a += (count - 1) * block, w += (count * VL - 4) * nv * VL;
+        for (int64_t n = 0; n < count; n++, a -= block)
+            for (int64_t j = VL - 4; j >= 0; j -= 4, w -= 4 * nv * VL) UNROLL for (int q = 0; q < 4; q++) ROW_STEP(q)
+    } else
+        for (int64_t u = 0; u < units; u += VL) {
+            const int64_t n = least(VL, units - u);
+            for (int64_t g = 0; g < gates; g++, a += block) {
+                int64_t j = 0;
+                for (; j + 4 <= n; j += 4, w += 4 * nv * VL) UNROLL for (int q = 0; q < 4; q++) ROW_STEP(q)
+                for (; j < n; j++, w += nv * VL) ROW_STEP(0)
+            }
         }
-    }
     UNROLL for (int v = 0; v < nv * panels; v++) acc[0][v] += (part[0][v] + part[1][v]) + (part[2][v] + part[3][v]);
 }
 
@@ -70,7 +77,10 @@ INLINE int64_t tile_height(int64_t limit, int64_t left) {
 INLINE void steps_as_rows(span *at, field *const fields[], int count) {
     if (at->single != SINGLE) return;
     for (int i = 0; i < count; i++)
-        if (fields[i]->p) *fields[i] = (field){ (real *)fields[i]->p + at->t0 * fields[i]->step, 0, fields[i]->block, fields[i]->step };
+        if (fields[i]->p) {
+            const field f = *fields[i];
+            *fields[i] = (field){ (real *)f.p + at->t0 * f.step, 0, f.block, f.step };
+        }
     *at = (span){ .t0 = 0, .t1 = 1, .r0 = 0, .r1 = at->r1 > at->r0 ? at->t1 - at->t0 : 0, .single = SINGLE };
 }
 INLINE int64_t last_row(const span *at, int64_t t) { return at->living ? least(at->living[t], at->r1) : at->r1; }
@@ -98,7 +108,7 @@ INLINE void forward_tile(const int mr, const int nv, const int single, int64_t K
             acc[i][v] = bias ? v_load(bias + v * VL) : v_set(0);
             if (add) acc[i][v] += v_load(add + i * ar + v * ab);
         }
-    if (single) row_product(nv, 1, 0, K, 1, x, block, w, acc);
+    if (single) row_product(nv, 1, 0, K, 1, x, block, w, 0, acc);
     else tile_product(mr, nv, K, 1, x, row, block, w, acc);
     UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) v_store(y + i * yr + v * yb, acc[i][v]);
     if (act != ACT_LINEAR)
@@ -158,7 +168,7 @@ INLINE void backward_tile(const int mr, const int nv, const int single, const ma
     V acc[HEIGHT_MAX][PANEL_MAX];
     UNROLL for (int i = 0; i < mr; i++)
         UNROLL for (int v = 0; v < nv; v++) acc[i][v] = add ? v_load(dx + i * xr + v * xb) : v_set(0);
-    if (single) row_product(nv, 1, 0, m->units, m->gates, dz, block, w, acc);
+    if (single) row_product(nv, 1, 0, m->units, m->gates, dz, block, w, 0, acc);
     else tile_product(mr, nv, m->units, m->gates, dz, row, block, w, acc);
     UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) v_store(dx + i * xr + v * xb, acc[i][v]);
     if (a)
@@ -229,7 +239,8 @@ INLINE void collect_tile(const int mr, const int nv, const field *xf, const real
             v_store(g, add ? v_load(g) + acc[i][v] : acc[i][v]);
         }
 }
-#define COLLECT_TILE(h) collect_tile(h, nv, xf, x + (c + i) / VL * xf->block + (c + i) % VL, zf, dz, at, grad + i * stride, stride, add)
+#define COLLECT_TILE(h) collect_tile(h, nv, xf, x + (c + i) / VL * xf->block + (c + i) % VL, zf, dz, at, grad + i * stride, \
+                                     stride, add)
 INLINE void collect_panel(const int nv, const field *xf, const real *x, const field *zf, const real *dz, const span *at,
                           int64_t c, int64_t columns, real *grad, int64_t stride, int add) {
     OVER_ROWS(columns, COLLECT_HIGH, COLLECT_TILE)
@@ -241,7 +252,7 @@ static void NAME(collect)(const matrix *m, int64_t segment, const field *x_, con
     steps_as_rows(&all, (field *[]){ xf, zf }, 2);
     const int64_t width = m->width, vectors = m->vectors, K = m->K;
     int64_t first = 0, last = vectors, c0 = 0, c1 = K;
-    if (parts > 1) {                                     /* the threads share the panels, or the columns where there are more of them */
+    if (parts > 1) {                  /* the threads share the panels, or the columns where there are more of them */
         const int64_t panels = (vectors + width - 1) / width, tiles = (K + COLLECT_HIGH - 1) / COLLECT_HIGH;
         if (panels >= tiles) first = panels * part / parts * width, last = least(vectors, panels * (part + 1) / parts * width);
         else c0 = tiles * part / parts * COLLECT_HIGH, c1 = least(K, tiles * (part + 1) / parts * COLLECT_HIGH);
@@ -249,7 +260,8 @@ static void NAME(collect)(const matrix *m, int64_t segment, const field *x_, con
     const int64_t rows_once = COLLECT_ROWS, steps_once = all.t1 - all.t0 == 1 ? 1 : most(1, rows_once / most(1, all.r1 - all.r0));
     for (int64_t t = all.t0; t < all.t1; t += steps_once)
         for (int64_t r = all.r0; r < all.r1; r += rows_once, add = 1) {
-            const span at_group = { t, least(all.t1, t + steps_once), r, least(all.r1, r + rows_once), all.living, all.single }, *at = &at_group;
+            const span group = { t, least(all.t1, t + steps_once), r, least(all.r1, r + rows_once), all.living, all.single };
+            const span *at = &group;
             for (int64_t c = c0; c < c1; c += COLLECT_COLUMNS)
                 for (int64_t n = first; n < last; n += width) {
                     const int64_t nv = least(width, vectors - n), stride = nv * VL, columns = least(COLLECT_COLUMNS, c1 - c);
@@ -273,7 +285,8 @@ static void NAME(collect_bias)(const matrix *m, const matrix *twin, const field 
     field zs = *z_, *zf = &zs;
     span all = *at_, *at = &all;
     steps_as_rows(at, &zf, 1);
-    const int64_t first = parts > 1 ? m->vectors * part / parts : 0, last = parts > 1 ? m->vectors * (part + 1) / parts : m->vectors;
+    const int64_t first = parts > 1 ? m->vectors * part / parts : 0,
+        last = parts > 1 ? m->vectors * (part + 1) / parts : m->vectors;
     for (int64_t n = first; n < last; n++) {
         real *g = (real *)grad + m->work + n * VL;
         V acc[4] = { add ? v_load(g) : v_set(0) };
@@ -292,7 +305,8 @@ static void NAME(collect_bias)(const matrix *m, const matrix *twin, const field 
 
 /* Flat (PyTorch's order) to packed and back, each thread its share; padding is written as zero. */
 INLINE real *packed_row(const matrix *m, void *work, int64_t ub, int64_t g, int64_t *stride) {
-    const int64_t n = ub * m->gates + g, first = m->gates == 1 ? n / 2 * 2 : ub * m->gates, nv = least(m->width, m->vectors - first);
+    const int64_t n = ub * m->gates + g, first = m->gates == 1 ? n / 2 * 2 : ub * m->gates,
+        nv = least(m->width, m->vectors - first);
     *stride = nv * VL;
     return (real *)work + m->work + (first * m->cols + n - first) * VL;
 }
@@ -311,7 +325,8 @@ INLINE void v_turn(V *rows) {
 }
 static void NAME(pack)(const matrix *m, const void *flat, void *work, int64_t part, int64_t parts) {
     int64_t stride;
-    const int64_t first = parts > 1 ? m->vectors * part / parts : 0, last = parts > 1 ? m->vectors * (part + 1) / parts : m->vectors;
+    const int64_t first = parts > 1 ? m->vectors * part / parts : 0,
+        last = parts > 1 ? m->vectors * (part + 1) / parts : m->vectors;
     for (int64_t v = first; v < last; v++) {
         const int64_t ub = v / m->gates, g = v % m->gates;
         real *to = packed_row(m, work, ub, g, &stride);
@@ -328,7 +343,8 @@ static void NAME(pack)(const matrix *m, const void *flat, void *work, int64_t pa
 }
 static void NAME(unpack)(const matrix *m, const void *work, void *flat, int64_t part, int64_t parts) {
     int64_t stride;
-    const int64_t first = parts > 1 ? m->vectors * part / parts : 0, last = parts > 1 ? m->vectors * (part + 1) / parts : m->vectors;
+    const int64_t first = parts > 1 ? m->vectors * part / parts : 0,
+        last = parts > 1 ? m->vectors * (part + 1) / parts : m->vectors;
     for (int64_t v = first; v < last; v++) {
         const int64_t ub = v / m->gates, g = v % m->gates;
         const real *from = packed_row(m, (void *)work, ub, g, &stride);

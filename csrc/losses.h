@@ -46,7 +46,8 @@ INLINE double cross_entropy_row(real *p, int64_t block, int64_t outputs, int64_t
 }
 static double NAME(weight)(const void *weights, int64_t row) { return ((const real *)weights)[row]; }
 /* Adds the weighted losses of each row's steps to row_loss (B): steps t0 .. t1, or with one target a sequence just once. */
-static void NAME(loss)(const loss_desc *l, const source *s, int64_t outputs, const field *y, const span *at, double *row_loss, int gradient) {
+static void NAME(loss)(const loss_desc *l, const source *s, int64_t outputs, const field *y, const span *at, double *row_loss,
+                       int gradient) {
     for (int64_t r = at->r0; r < at->r1; r++) {
         const int64_t i = s->row[r], steps = l->every ? least(at->t1, s->length[i] - s->first) : at->t1;
         double sum = 0;

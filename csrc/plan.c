@@ -73,7 +73,8 @@ typedef struct {
 static void block(declaration *d, matrix *m, const char *name, int64_t gates, int64_t units, int64_t cols, int64_t segments) {
     bptt_plan *p = d->p;
     const int64_t columns = cols ? cols : 1;
-    *m = (matrix){ .gates = gates, .units = units, .cols = columns, .segments = segments, .flat = p->flat_size, .work = p->work_size };
+    *m = (matrix){ .gates = gates, .units = units, .cols = columns, .segments = segments, .flat = p->flat_size,
+        .work = p->work_size };
     m->K = columns / segments, m->vectors = times(gates, blocks_of(p, units)), m->width = gates == 1 ? 2 : gates;
     m->size = times(times(m->vectors, p->k->lanes), columns);
     if (d->count < d->max) {
@@ -97,7 +98,8 @@ static void split_rows(matrix *whole, matrix *two, matrix *one) {
     const int64_t each = whole->size / 3;
     *two = *one = *whole;
     two->gates = two->width = 2, two->vectors = whole->vectors / 3 * 2, two->size = 2 * each;
-    one->gates = 1, one->width = 2, one->vectors = whole->vectors / 3, one->size = each, one->flat += 2 * whole->units * whole->cols, one->work += 2 * each;
+    one->gates = 1, one->width = 2, one->vectors = whole->vectors / 3, one->size = each;
+    one->flat += 2 * whole->units * whole->cols, one->work += 2 * each;
     whole->size = 0;
 }
 static int64_t declare(bptt_plan *p, const bptt_desc *desc, bptt_piece *out, int64_t max) {

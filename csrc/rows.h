@@ -8,7 +8,7 @@ INLINE void row_forward_panel(const int nv, int64_t K, const real *x, int64_t x_
     for (int64_t t = 0; t < steps; t++, x += x_step, y += y_step) {
         V acc[1][PANEL_MAX];
         UNROLL for (int v = 0; v < nv; v++) acc[0][v] = v_load(b + v * VL);
-        row_product(nv, 1, 0, K, 1, x, VL, w, acc);
+        row_product(nv, 1, 0, K, 1, x, VL, w, 0, acc);
         UNROLL for (int v = 0; v < nv; v++) v_store(y + v * VL, acc[0][v]);
         if (act != ACT_LINEAR) for (int v = 0; v < nv; v++) v_store(y + v * VL, v_act(act, v_load(y + v * VL)));
     }
@@ -28,15 +28,16 @@ static void NAME(row_backward)(const matrix *m, const void *dz, int act, const v
         const real *w = (const real *)m->turned + n * VL * m->gates * m->units;
         real *dx = (real *)dx_ + n * VL;
         V acc[1][PANEL_MAX] = { { v_set(0), v_set(0) } };
-        if (vectors - n >= 2) row_product(2, 1, 0, m->units, m->gates, dz, VL, w, acc);
-        else row_product(1, 1, 0, m->units, m->gates, dz, VL, w, acc);
+        if (vectors - n >= 2) row_product(2, 1, 0, m->units, m->gates, dz, VL, w, 0, acc);
+        else row_product(1, 1, 0, m->units, m->gates, dz, VL, w, 0, acc);
         for (int v = 0; v < least(2, vectors - n); v++)
             v_store(dx + v * VL, a ? acc[0][v] * v_dact(act, v_load((const real *)a + (n + v) * VL)) : acc[0][v]);
     }
 }
 /* dW' = sum over the steps of x[t]' dz[t], and of the bias and its twin (or NULL); tiles as in collect */
 #define ROWS_TILE(h) rows_tile(h, nv, x + c + i, x_step, dz, z_step, steps, grad + i * nv * VL)
-INLINE void rows_tile(const int mr, const int nv, const real *x, int64_t x_step, const real *dz, int64_t z_step, int64_t steps, real *grad) {
+INLINE void rows_tile(const int mr, const int nv, const real *x, int64_t x_step, const real *dz, int64_t z_step,
+                      int64_t steps, real *grad) {
     V acc[HEIGHT_MAX][PANEL_MAX];
     UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) acc[i][v] = v_set(0);
     for (int64_t t = 0; t < steps; t++, x += x_step, dz += z_step) {
@@ -46,7 +47,8 @@ INLINE void rows_tile(const int mr, const int nv, const real *x, int64_t x_step,
     }
     UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) v_store(grad + (i * nv + v) * VL, acc[i][v]);
 }
-INLINE void rows_panel(const int nv, int64_t K, const real *x, int64_t x_step, const real *dz, int64_t z_step, int64_t steps, real *grad) {
+INLINE void rows_panel(const int nv, int64_t K, const real *x, int64_t x_step, const real *dz, int64_t z_step, int64_t steps,
+                       real *grad) {
     const int64_t c = 0;
     OVER_ROWS(K, TALL(nv) < 8 ? TALL(nv) : 8, ROWS_TILE)
 }

@@ -180,8 +180,8 @@ static void head_forward(const bptt_plan *p, int every, span at) {
         const dense *g = &p->head[l];
         const int segments = l ? 1 : p->directions;
         for (int s = 0; s < segments; s++)
-            p->k->forward(&g->w, p->work, s ? NULL : &g->b, s, s + 1 < segments ? ACT_LINEAR : g->act, l ? &p->value[l - 1] : &in[s],
-                          s ? &p->value[l] : NULL, &p->value[l], &to);
+            p->k->forward(&g->w, p->work, s ? NULL : &g->b, s, s + 1 < segments ? ACT_LINEAR : g->act,
+                          l ? &p->value[l - 1] : &in[s], s ? &p->value[l] : NULL, &p->value[l], &to);
     }
 }
 /* From dy, which the loss left in place of y, to dLoss/dh: into dy of the top layers, or (last) their carried ds. */
@@ -275,8 +275,10 @@ static void turn_all(const bptt_plan *p, int rank, int size) {
 }
 static void partial_norms(const bptt_plan *p, int rank, int size) {
     const int64_t slices = norm_slices(p);
-    for (int64_t i = slices * rank / size; i < slices * (rank + 1) / size; i++)
-        p->norms[i] = p->k->norm2(p->grad, i * NORM_SLICE, (i + 1) * NORM_SLICE < p->work_size ? (i + 1) * NORM_SLICE : p->work_size);
+    for (int64_t i = slices * rank / size; i < slices * (rank + 1) / size; i++) {
+        const int64_t from = i * NORM_SLICE, to = from + NORM_SLICE < p->work_size ? from + NORM_SLICE : p->work_size;
+        p->norms[i] = p->k->norm2(p->grad, from, to);
+    }
 }
 static double total_norm(const bptt_plan *p) {
     double sum = 0;
@@ -316,7 +318,8 @@ static void each_block(const bptt_plan *p, void (*move)(const matrix *, const vo
 static void move_slots(const run *r, int into_arena, int rank, int size) {
     const bptt_plan *p = r->p;
     for (int i = 0; i < r->slots; i++) {
-        char *theirs = (char *)r->opt_state + i * p->flat_size * p->k->bytes, *ours = (char *)p->slots + i * p->work_size * p->k->bytes;
+        char *theirs = (char *)r->opt_state + i * p->flat_size * p->k->bytes,
+            *ours = (char *)p->slots + i * p->work_size * p->k->bytes;
         if (into_arena) each_block(p, p->k->pack, theirs, ours, rank, size);
         else each_block(p, p->k->unpack, ours, theirs, rank, size);
     }
@@ -357,7 +360,8 @@ static int64_t begin_batch(run *r, int64_t from) {
     bptt_plan *p = r->p;
     const bptt_data *d = r->data;
     const int64_t B = r->n - from < p->batch ? r->n - from : p->batch;
-    r->source = (source){ d->values, d->targets, d->weight, d->state, d->classes, d->offset, d->length, d->target_offset, p->row, 0 };
+    r->source = (source){ d->values, d->targets, d->weight, d->state, d->classes, d->offset, d->length, d->target_offset,
+        p->row, 0 };
     for (int64_t b = 0; b < B; b++) p->row[b] = r->order[from + b];
     sort_rows(d->length, p->row, B);
     return B;
@@ -569,7 +573,8 @@ static void forward_only(void *context, team *team, int rank, int size) {
 }
 bptt_status bptt_predict(bptt_plan *p, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
                          int every, void *y, void *state, bptt_poll poll, void *context) {
-    run r = { .p = p, .data = data, .order = order, .n = n, .every = every, .y = y, .state = state, .poll = poll, .context = context,
+    run r = { .p = p, .data = data, .order = order, .n = n, .every = every, .y = y, .state = state, .poll = poll,
+        .context = context,
               .params = params };
     if ((every && !p->every) || !all_fit(p, data, order, n, p->directions == 1)) return BPTT_CAPACITY;
     team_run(p->threads, forward_only, &r);
@@ -587,7 +592,9 @@ bptt_status bptt_evaluate(bptt_plan *p, const void *params, const bptt_data *dat
 /* -- the online algorithm: one thread, one row, an update after every pattern -- */
 
 static char *at_step(const bptt_plan *p, const field *f, int64_t t) { return (char *)f->p + t * f->step * p->k->bytes; }
-static field state_of(const bptt_plan *p, const frame *f, int64_t t) { return (field){ at_step(p, &f->s, t), f->s.step, f->s.block, f->s.row }; }
+static field state_of(const bptt_plan *p, const frame *f, int64_t t) {
+    return (field){ at_step(p, &f->s, t), f->s.step, f->s.block, f->s.row };
+}
 
 /* `steps` instances of f from the states in chunk 0. */
 static void unfold(const bptt_plan *p, const char *x, int64_t steps, const span *at) {
@@ -622,7 +629,8 @@ static void pattern(run *r, const char *x, const span *at, const span *one) {
         const field below = n ? state_of(p, &p->layer[n - 1], 1) : p->x;
         p->cell->backward(f, at);
         if (n) p->k->backward(&f->ih, 0, &f->z, &p->layer[n - 1].dy, 0, ACT_LINEAR, NULL, at);
-        k->row_collect(&f->ih, &f->b_ih, p->cell->split ? NULL : &f->b_hh, n ? below.p : x, below.step, f->z.p, f->z.step, r->k, p->grad);
+        k->row_collect(&f->ih, &f->b_ih, p->cell->split ? NULL : &f->b_hh, n ? below.p : x, below.step, f->z.p, f->z.step,
+                       r->k, p->grad);
         if (p->cell->split) k->collect_bias(&f->b_hh, NULL, &f->dzr, p->grad, 0, at, 0, 1);
         if (f->depth || f->hr.size || p->cell->peeps) p->cell->collect(f, p->grad, 0, at, 0, 1);
         else k->row_collect(&f->hh, NULL, NULL, f->s.p, f->s.step, f->dzr.p, f->dzr.step, r->k, p->grad);
@@ -637,7 +645,8 @@ static void slide_patterns(run *r) {
     const double work = 3 * step_work(p) * (double)r->k;
     for (int64_t i = 0; i < r->n; i++) {
         p->row[0] = r->order[i];
-        r->source = (source){ d->values, d->targets, d->weight, d->state, d->classes, d->offset, d->length, d->target_offset, p->row, 0 };
+        r->source = (source){ d->values, d->targets, d->weight, d->state, d->classes, d->offset, d->length, d->target_offset,
+            p->row, 0 };
         const int64_t patterns = d->length[p->row[0]] - r->k - r->lead + 1;
         set_states(r, all);
         for (int64_t t = 0; t < patterns; t++) {
@@ -672,11 +681,21 @@ static void slide_patterns(run *r) {
         }
     }
 }
+/* Recurrent weights that a cache of 48 KB does not hold are read to and fro. */
+static void set_zigzag(bptt_plan *p, int on) {
+    enum { NEAR = 40 << 10 };
+    for (int64_t n = 0; n < p->layers; n++) {
+        frame *f = &p->layer[n];
+        f->zigzag = on && f->R == f->H && f->H % p->k->lanes == 0 && p->k->lanes >= 4 && f->hh.size * p->k->bytes > NEAR;
+    }
+}
 static void slide(void *context, team *team, int rank, int size) {
     run *r = context;
+    set_zigzag(r->p, 1);
     take_in(r, team, rank, size);
     turn_all(r->p, rank, size);
     slide_patterns(r);
+    set_zigzag(r->p, 0);
     give_back(r, team, rank, size);
 }
 bptt_status bptt_slide(bptt_plan *p, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,

@@ -1,14 +1,17 @@
 /* scan.h: THE HOT LOOP, shared by every gated cell.  Included once a cell, with CELL set.
    forward:   zr = h[t-1] W_hh' + b_hh ;  s[t], saved[t] = cell(zx[t], zr, s[t-1])            t upwards
    backward:  dh[t] = dy[t] + carried + dzr[t+1] W_hh ;  dzx[t], dzr[t], carried = cell'(...)   t downwards
-   (a reverse direction runs both the other way).  HELD: a part of dLoss/dh[t-1] passes beside zr, and is carried.  The product's tile goes into the cell while it is still in registers. */
+   (a reverse direction runs both the other way).  HELD: a part of dLoss/dh[t-1] passes beside zr, and is carried.
+   The product's tile goes into the cell while it is still in registers. */
 #define C(x) CAT(CAT(CELL, _), x)
-enum { C(G) = C(GATES), C(S) = C(STATES), C(K) = C(SAVED), C(WIDE) = C(GATES) == 1 ? 2 : 1 };   /* WIDE: units a panel, in vectors */
+enum { C(G) = C(GATES), C(S) = C(STATES), C(K) = C(SAVED), C(WIDE) = C(GATES) == 1 ? 2 : 1 };   /* WIDE: units a panel,
+    in vectors */
 
 /* The chunks of one step, from its first row on. */
 typedef struct {
     const real *h_prev, *s_prev, *below, *dy, *mask;   /* below: what the product on the way back reads */
     real *s, *h, *z, *dzr, *saved, *ds;
+    int back;
 } C(step);
 INLINE C(step) C(at)(const frame *f, int64_t t, int64_t r) {
     const int64_t back = f->reverse ? -1 : 1;
@@ -19,8 +22,9 @@ INLINE C(step) C(at)(const frame *f, int64_t t, int64_t r) {
         .h = f->hr.size ? chunk(&f->m, t, r, 0) : s + (t + !f->reverse) * f->s.step,
         .z = (real *)f->z.p + t * f->z.step + r * VL, .dzr = (real *)f->dzr.p + t * f->dzr.step + r * VL,
         .below = f->hr.size ? chunk(&f->dh, t, r, 0) : (real *)f->dzr.p + (t + back) * f->dzr.step + r * VL,
-        .saved = (real *)f->saved.p + t * f->saved.step + r * VL,
-        .ds = (real *)f->ds.p + r * VL, .dy = f->hr.size ? NULL : chunk(&f->dy, t, r, 0), .mask = f->hr.size ? NULL : chunk(&f->mask, 0, r, 0),
+        .saved = (real *)f->saved.p + t * f->saved.step + r * VL, .back = f->zigzag & (int)(t & 1),
+        .ds = (real *)f->ds.p + r * VL, .dy = f->hr.size ? NULL : chunk(&f->dy, t, r, 0),
+            .mask = f->hr.size ? NULL : chunk(&f->mask, 0, r, 0),
     };
 }
 
@@ -30,7 +34,8 @@ INLINE void C(forward_tile)(const int mr, const int units, const int single, con
     enum { G = C(G), S = C(S), K = C(K), WIDE = C(WIDE), PEEPS = C(PEEPS) };
     V acc[HEIGHT_MAX][PANEL_MAX];
     UNROLL for (int k = 0; k < mr; k++) UNROLL for (int v = 0; v < units * G; v++) acc[k][v] = v_load(bias + v * VL);
-    if (single) row_product(least(units, WIDE) * G, units / least(units, WIDE), WIDE * G * VL * f->R, f->R, 1, at->h_prev, f->s.block, w, acc);
+    if (single) row_product(least(units, WIDE) * G, units / least(units, WIDE), WIDE * G * VL * f->R, f->R, 1, at->h_prev,
+                            f->s.block, w, at->back, acc);
     else tile_product(mr, units * G, f->R, 1, at->h_prev + i * VL, VL, f->s.block, w, acc);
     V zr[HEIGHT_MAX][PANEL_MAX];                         /* a copy in memory: the loop below stays a loop */
     UNROLL for (int k = 0; k < mr; k++) UNROLL for (int v = 0; v < units * G; v++) zr[k][v] = acc[k][v];
@@ -56,7 +61,8 @@ INLINE void C(backward_tile)(const int mr, const int units, const int single, co
     const int64_t width = f->hr.size ? f->R : f->H, gates = f->hr.size ? 1 : G, block = f->hr.size ? f->dh.block : f->dzr.block;
     V acc[HEIGHT_MAX][PANEL_MAX];
     UNROLL for (int k = 0; k < mr; k++) UNROLL for (int v = 0; v < units; v++) acc[k][v] = v_set(0);
-    if (next && single) row_product(least(units, 2), units / least(units, 2), 2 * gates * VL * width, width, gates, at->below, block, w, acc);
+    if (next && single) row_product(least(units, 2), units / least(units, 2), 2 * gates * VL * width, width, gates, at->below,
+                                    block, w, at->back, acc);
     else if (next) tile_product(mr, units, width, gates, at->below + i * VL, VL, block, w, acc);
     V dh[HEIGHT_MAX][PANEL_MAX];
     UNROLL for (int k = 0; k < mr; k++) UNROLL for (int v = 0; v < units; v++) dh[k][v] = acc[k][v];
@@ -76,7 +82,8 @@ INLINE void C(backward_tile)(const int mr, const int units, const int single, co
                     s[q] = v_load(at->s + q * kind + b * f->s.block + r);
                 }
                 UNROLL for (int q = 0; q < K; q++) saved[q] = v_load(at->saved + (b * K + q) * f->saved.block + r);
-                UNROLL for (int q = 0; q < PEEPS; q++) peep[q] = v_load((const real *)f->work + f->peep.work + (b * PEEPS + q) * VL);
+                UNROLL for (int q = 0; q < PEEPS; q++)
+                    peep[q] = v_load((const real *)f->work + f->peep.work + (b * PEEPS + q) * VL);
                 C(backward)(f->act, peep, saved, s_prev, s, ds, dzx, dzr);
                 UNROLL for (int g = 0; g < G; g++) {
                     v_store(at->z + (b * G + g) * f->z.block + r, dzx[g]);
