@@ -231,13 +231,14 @@ static void walk_batch(bptt_plan *p, cursor *c, int64_t B, int64_t T) {
         f->dzr = p->cell->split ? take_field(c, p, T, B, zb, "dzr", n) : f->z;
         f->s = take_field(c, p, T + 1, B, Rb + (f->states - 1) * Hb, "s", n);
         f->saved = take_field(c, p, T, B, f->saved_count * Hb, "saved", n);
+        if (p->purpose == INFER && !p->two_products) f->saved.p = NULL;
         f->ds = take_field(c, p, 1, B, Rb + (f->states - 1) * Hb, "ds", n);
         f->dy = (field){0};
         if (p->every || n < count - p->directions) f->dy = take_field(c, p, T, B, Rb, "dy", n);
         if (f->hr.size) f->m = take_field(c, p, T, B, Hb, "m", n), f->dh = take_field(c, p, T, B, Rb, "dh", n);
         if (p->recurrent_dropout > 0) {
             f->mask = take_field(c, p, 1, B, Rb, "mask", n), f->masked = take_field(c, p, T + 1, B, Rb, "masked", n);
-            if (!p->dropping) f->mask.p = f->masked.p = NULL;
+            if (p->purpose != TRAIN) f->mask.p = f->masked.p = NULL;
         }
         if (p->dropout > 0 && n < count - p->directions) p->dropped[n] = take_field(c, p, T, B, Rb, "dropped", n);
         if (p->two_products) {
@@ -259,9 +260,9 @@ static void walk_batch(bptt_plan *p, cursor *c, int64_t B, int64_t T) {
     }
     p->B = B, p->T = T;
 }
-void lay_out(bptt_plan *p, int64_t B, int64_t T, int dropping) {
-    if (B == p->B && T == p->T && dropping == p->dropping) return;
-    p->dropping = dropping;
+void lay_out(bptt_plan *p, int64_t B, int64_t T, int purpose) {
+    if (B == p->B && T == p->T && purpose == p->purpose) return;
+    p->purpose = purpose;
     cursor c = { .base = p->arena, .at = (int64_t)p->fixed };
     walk_batch(p, &c, B, T);
 }

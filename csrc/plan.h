@@ -4,7 +4,8 @@
 #include "bptt.h"
 #include "frame.h"
 
-enum { WINDOW = 64 };
+enum { WINDOW = 64 };                          /* inputs that the online algorithm gathers at once */
+enum { INFER, SLIDE, TRAIN };                  /* INFER keeps nothing for a way back; only TRAIN has dropout */
 enum { NORM_SLICE = 4096 };                    /* reals of the working vector that one partial norm covers */
 
 struct bptt_plan {
@@ -13,7 +14,7 @@ struct bptt_plan {
     const char *isa;
     int loss, every, input_gradient, threads, directions;
     int two_products;                          /* the recurrent weights are two matrices: cell reset_before */
-    int dropping;                              /* 1: this run is training and drops */
+    int purpose;                               /* of this run: INFER, SLIDE or TRAIN */
     double dropout, recurrent_dropout;
     uint64_t seed;
     int64_t layers, head_layers, I, H, R, O, depth, batch, steps;   /* R: width of h; batch, steps: capacity */
@@ -35,5 +36,5 @@ struct bptt_plan {
 };
 
 int64_t norm_slices(const bptt_plan *);
-void lay_out(bptt_plan *, int64_t B, int64_t T, int dropping);   /* fields for a batch of these sizes, within capacity */
+void lay_out(bptt_plan *, int64_t B, int64_t T, int purpose);   /* fields for a batch of these sizes, within capacity */
 #endif

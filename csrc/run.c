@@ -51,7 +51,7 @@ static void ask(run *r, double work) {
 static int stopped(const run *r) { return atomic_load_explicit(&r->stop, memory_order_relaxed); }
 
 /* Dropout between layers, in this run. */
-static int drops(const bptt_plan *p) { return p->dropping && p->dropout > 0; }
+static int drops(const bptt_plan *p) { return p->purpose == TRAIN && p->dropout > 0; }
 
 /* A layer direction's input: the data, or both directions of the layer below (segments of its columns). */
 static int inputs_of(const bptt_plan *p, int64_t n, field in[2]) {
@@ -434,7 +434,7 @@ static void train(void *context, team *team, int rank, int size) {
     for (int64_t from = 0; from < r->n; from += p->batch) {
         if (rank == 0) {
             const int64_t B = begin_batch(r, from), T = r->data->length[p->row[0]];
-            lay_out(p, B, T, 1);
+            lay_out(p, B, T, TRAIN);
             count_living(p, &r->source, T);
             const double weight = batch_weight(r);
             r->loss_desc = (loss_desc){ p->loss, p->every, 0, weight > 0 ? 1 / weight : 0 };
@@ -552,7 +552,9 @@ static void forward_only(void *context, team *team, int rank, int size) {
     for (int64_t from = 0; from < r->n; from += p->batch) {
         if (rank == 0) {
             const int64_t B = begin_batch(r, from), T = r->data->length[p->row[0]];
-            lay_out(p, B, T < p->steps ? T : p->steps, 0);
+            lay_out(p, B, T < p->steps ? T : p->steps, INFER);
+            const int64_t near = block_steps(p, p->T) < 4 ? 4 : block_steps(p, p->T);
+            if (p->directions == 1 && near < p->T) lay_out(p, B, near, INFER);   /* what is used again and again stays near */
             r->loss_desc = (loss_desc){ p->loss, p->every, 0, 1 };
         }
         team_barrier(team);
@@ -639,7 +641,7 @@ static void pattern(run *r, const char *x, const span *at, const span *one) {
 static void slide_patterns(run *r) {
     bptt_plan *p = r->p;
     const bptt_data *d = r->data;
-    lay_out(p, 1, r->k, 0);
+    lay_out(p, 1, r->k, SLIDE);
     for (int64_t t = 0; t <= r->k; t++) p->living[t] = t < r->k;
     const span all = all_rows(p), one = readout_span(0, all), first = { 0, 1, 0, 1, p->living, SINGLE };
     const double work = 3 * step_work(p) * (double)r->k;

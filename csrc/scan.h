@@ -22,7 +22,7 @@ INLINE C(step) C(at)(const frame *f, int64_t t, int64_t r) {
         .h = f->hr.size ? chunk(&f->m, t, r, 0) : s + (t + !f->reverse) * f->s.step,
         .z = (real *)f->z.p + t * f->z.step + r * VL, .dzr = (real *)f->dzr.p + t * f->dzr.step + r * VL,
         .below = f->hr.size ? chunk(&f->dh, t, r, 0) : (real *)f->dzr.p + (t + back) * f->dzr.step + r * VL,
-        .saved = (real *)f->saved.p + t * f->saved.step + r * VL, .back = f->zigzag & (int)(t & 1),
+        .saved = chunk(&f->saved, t, r, 0), .back = f->zigzag & (int)(t & 1),
         .ds = (real *)f->ds.p + r * VL, .dy = f->hr.size ? NULL : chunk(&f->dy, t, r, 0),
             .mask = f->hr.size ? NULL : chunk(&f->mask, 0, r, 0),
     };
@@ -50,7 +50,7 @@ INLINE void C(forward_tile)(const int mr, const int units, const int single, con
             C(forward)(f->act, peep, zx, &zr[k][u * G], s_prev, s, saved);
             v_store(at->h + b * f->s.block + r, s[0]);
             UNROLL for (int q = 1; q < S; q++) v_store(at->s + q * kind + b * f->s.block + r, s[q]);
-            UNROLL for (int q = 0; q < K; q++) v_store(at->saved + (b * K + q) * f->saved.block + r, saved[q]);
+            if (f->saved.p) UNROLL for (int q = 0; q < K; q++) v_store(at->saved + (b * K + q) * f->saved.block + r, saved[q]);
         }
 }
 /* The product gives dLoss/dh by way of the next step (next = 1), or with a projection dLoss/dm = dh W_hr.  last: that is all
