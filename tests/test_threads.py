@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import cases
 import numpy as np
@@ -157,7 +158,7 @@ def test_threads_in_the_environment(python):
     assert int(counts["2"].stdout) <= 2, counts["2"].stderr
 
 
-def test_batches_of_falling_length():
+def test_batches_of_falling_length(tmp_path):
     """A thread that is still in one batch must not see the layout of the next, shorter one."""
     code = """
 import numpy as np, bptt_fast as bf
@@ -169,5 +170,8 @@ for _ in range(20):
     assert np.array_equal(net.predict(x, batch_size=16, threads=2), one)
     net.evaluate(x, one, batch_size=16, threads=2)
 """
-    found = subprocess.run([sys.executable, "-c", code], timeout=60, cwd=cases.ROOT, check=False)
+    environment = os.environ | {"PYTHONPATH": str(Path(bf.__file__).parents[1])}
+    found = subprocess.run(
+        [sys.executable, "-c", code], timeout=60, cwd=tmp_path, env=environment, check=False
+    )
     assert found.returncode == 0
