@@ -74,6 +74,7 @@ cdef int64_t *take_integers(Buffers buffers, array, Py_ssize_t items) except? NU
 cdef int64_t *take_order(Buffers buffers, array, Py_ssize_t sequences) except? NULL:
     """Sequence numbers, each of which exists."""
     cdef int64_t *order = take_integers(buffers, array, -1)
+    cdef Py_ssize_t i
     for i in range(len(array)):
         if not 0 <= order[i] < sequences:
             raise ValueError(f"order[{i}]: expected a sequence from 0 to {sequences - 1}, got {order[i]}")
@@ -95,6 +96,7 @@ cdef class Data:
 
     def __init__(self, values, offset, length, target_offset, targets=None, classes=None, weight=None, state=None):
         cdef Buffers b = Buffers()
+        cdef Py_ssize_t i
         cdef str dtype = str(values.dtype)
         if dtype not in ("float32", "float64"):
             raise TypeError(f"expected values of float32 or float64, got {dtype}")

@@ -205,7 +205,7 @@ def _loop(
             hook.on_epoch_begin(epoch, {})
         status, done = job.epoch(epoch, poll)
         if status == "DIVERGED":
-            raise _diverged("the loss or the gradient", epoch + 1, job.unit, done + 1)
+            raise _diverged("the loss, the gradient or the update", epoch + 1, job.unit, done + 1)
         if done == 0:
             reason = "max_seconds"
             break

@@ -122,8 +122,8 @@ bptt_status bptt_loss_grad(bptt_plan *plan, const void *params, const bptt_data 
                            double *loss, void *grad, void *dx, void *dstate, bptt_poll poll, void *context);
 
 /* Minibatch training: for each run of `batch` sequences of order[0..n-1], loss, exact gradient, update.
-   loss: (number of batches).  *done: how many batches were finished.  Not finite: BPTT_DIVERGED, the weights as before
-   that batch. */
+   loss: (number of batches).  *done: how many batches were finished.  Not finite, or an update that would
+   overflow: BPTT_DIVERGED, the weights as before that batch. */
 bptt_status bptt_epoch(bptt_plan *plan, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,
                        const int64_t *order, int64_t n, double *loss, int64_t *done, bptt_poll poll, void *context);
 

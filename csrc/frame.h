@@ -88,6 +88,7 @@ typedef struct {
     double scale;                          /* 1 / sum of the weights of the batch */
 } loss_desc;
 
+enum { OPT_SGD, OPT_ADAM };
 typedef struct {
     int kind, nesterov;
     double learning_rate, momentum, weight_decay, beta1, beta2, eps;

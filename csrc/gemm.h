@@ -6,6 +6,8 @@ enum { PANEL_MAX = 4, HEIGHT_MAX = 12 };
 INLINE int64_t blocks_of(int64_t columns) { return (columns + VL - 1) / VL; }
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+/* Where part `part` of `parts` equal shares of n begins. */
+INLINE int64_t share(int64_t n, int64_t part, int64_t parts) { return parts > 1 ? n * part / parts : part ? n : 0; }
 
 /* acc[i][v] += sum over k of a(i, k) w(k, v).  k runs over (block of units, gate, lane), real units only; row i of a at
    a + i*row, its next block of VL columns `block` further; w: nv vectors for each k, contiguous. */
@@ -285,8 +287,7 @@ static void NAME(collect_bias)(const matrix *m, const matrix *twin, const field 
     field zs = *z_, *zf = &zs;
     span all = *at_, *at = &all;
     steps_as_rows(at, &zf, 1);
-    const int64_t first = parts > 1 ? m->vectors * part / parts : 0,
-        last = parts > 1 ? m->vectors * (part + 1) / parts : m->vectors;
+    const int64_t first = share(m->vectors, part, parts), last = share(m->vectors, part + 1, parts);
     for (int64_t n = first; n < last; n++) {
         real *g = (real *)grad + m->work + n * VL;
         V acc[4] = { add ? v_load(g) : v_set(0) };
@@ -325,38 +326,36 @@ INLINE void v_turn(V *rows) {
 }
 static void NAME(pack)(const matrix *m, const void *flat, void *work, int64_t part, int64_t parts) {
     int64_t stride;
-    const int64_t first = parts > 1 ? m->vectors * part / parts : 0,
-        last = parts > 1 ? m->vectors * (part + 1) / parts : m->vectors;
+    const int64_t first = share(m->vectors, part, parts), last = share(m->vectors, part + 1, parts);
     for (int64_t v = first; v < last; v++) {
         const int64_t ub = v / m->gates, g = v % m->gates;
         real *to = packed_row(m, work, ub, g, &stride);
         const int64_t n = least(VL, m->units - ub * VL);
         const real *from = (const real *)flat + m->flat + (g * m->units + ub * VL) * m->cols;
         for (int64_t c = 0; c < m->cols; c += VL) {
-            const int64_t part = least(VL, m->cols - c);
+            const int64_t columns = least(VL, m->cols - c);
             V rows[VL];
-            for (int64_t j = 0; j < VL; j++) rows[j] = j < n ? v_load_part(from + j * m->cols + c, part) : v_set(0);
+            for (int64_t j = 0; j < VL; j++) rows[j] = j < n ? v_load_part(from + j * m->cols + c, columns) : v_set(0);
             v_turn(rows);
-            for (int64_t k = 0; k < part; k++, to += stride) v_store(to, rows[k]);
+            for (int64_t k = 0; k < columns; k++, to += stride) v_store(to, rows[k]);
         }
     }
 }
 static void NAME(unpack)(const matrix *m, const void *work, void *flat, int64_t part, int64_t parts) {
     int64_t stride;
-    const int64_t first = parts > 1 ? m->vectors * part / parts : 0,
-        last = parts > 1 ? m->vectors * (part + 1) / parts : m->vectors;
+    const int64_t first = share(m->vectors, part, parts), last = share(m->vectors, part + 1, parts);
     for (int64_t v = first; v < last; v++) {
         const int64_t ub = v / m->gates, g = v % m->gates;
         const real *from = packed_row(m, (void *)work, ub, g, &stride);
         const int64_t n = least(VL, m->units - ub * VL);
         real *to = (real *)flat + m->flat + (g * m->units + ub * VL) * m->cols;
         for (int64_t c = 0; c < m->cols; c += VL) {
-            const int64_t part = least(VL, m->cols - c);
+            const int64_t columns = least(VL, m->cols - c);
             V rows[VL];
-            for (int64_t k = 0; k < VL; k++) rows[k] = k < part ? v_load(from + k * stride) : v_set(0);
-            from += part * stride;
+            for (int64_t k = 0; k < VL; k++) rows[k] = k < columns ? v_load(from + k * stride) : v_set(0);
+            from += columns * stride;
             v_turn(rows);
-            for (int64_t j = 0; j < n; j++) v_store_part(to + j * m->cols + c, rows[j], part);
+            for (int64_t j = 0; j < n; j++) v_store_part(to + j * m->cols + c, rows[j], columns);
         }
     }
 }
@@ -364,7 +363,7 @@ static void NAME(unpack)(const matrix *m, const void *work, void *flat, int64_t 
 /* The packed copy for the way back, from the packed weights. */
 static void NAME(turn)(const matrix *m, const void *work, int64_t part, int64_t parts) {
     const int64_t K = m->K, vectors = blocks_of(K), depth = m->gates * m->units, all = m->segments * vectors;
-    const int64_t from_n = parts > 1 ? all * part / parts : 0, to_n = parts > 1 ? all * (part + 1) / parts : all;
+    const int64_t from_n = share(all, part, parts), to_n = share(all, part + 1, parts);
     for (int64_t segment = 0; segment < m->segments; segment++)
         for (int64_t kb = most(0, from_n - segment * vectors); kb < least(vectors, to_n - segment * vectors); kb++) {
             const int64_t first = kb / 2 * 2, nv = least(2, vectors - first), count = least(VL, K - kb * VL);

@@ -1,5 +1,4 @@
 /* optimizers.h: one update of a slice of the working vector, the formulas of PyTorch.  Padding is zero and stays zero. */
-enum { OPT_SGD, OPT_ADAM };
 INLINE V v_sqrt(V v) {
 #ifdef X86
     return CAT(X86(sqrt, ), PACKED)(v);

@@ -28,6 +28,7 @@ typedef struct {
     atomic_int stop;
     update update;
     int slots;                                 /* vectors that this optimiser, with these numbers, keeps */
+    double reach;                              /* the largest change of a weight, over the norm of the gradient (Adam: itself) */
     const void *params;
     void *trained, *opt_state;                 /* training: params, to be written, and the optimiser's slots */
     void *grad, *dx, *dstate;                  /* loss_grad: wanted, or NULL */
@@ -285,12 +286,24 @@ static double total_norm(const bptt_plan *p) {
     for (int64_t i = 0; i < norm_slices(p); i++) sum += p->norms[i];
     return sqrt(sum);
 }
+/* Whether loss and gradient are finite, and the weights still will be after an update: it is refused before it is written.
+   Weight decay only adds to the weights where learning_rate * weight_decay > 1. */
+static int may_update(const run *r, double loss, double norm) {
+    const bptt_plan *p = r->p;
+    const double limit = p->k->bytes == 8 ? 1e290 : 1e25;   /* of one change: it takes 1e13 of them to overflow a weight */
+    if (!isfinite(loss) || !isfinite(norm)) return 0;
+    if (!r->hyper) return 1;
+    const bptt_hyper *h = r->hyper;
+    double g = h->clip_norm > 0 && norm > h->clip_norm ? h->clip_norm : norm;
+    if (h->learning_rate * h->weight_decay > 1) g += h->weight_decay * sqrt(p->k->norm2(p->work, 0, p->work_size));
+    return h->learning_rate < limit && r->reach * (r->update.kind == OPT_ADAM ? 1 : g) < limit;
+}
 /* The numbers of the next update. */
 static void prepare_update(run *r, double norm) {
     const bptt_hyper *h = r->hyper;
     r->update.scale = h->clip_norm > 0 && norm > h->clip_norm ? h->clip_norm / norm : 1;
     r->hyper->step++;
-    if (r->update.beta1 != 0 || r->update.beta2 != 0)
+    if (r->update.kind == OPT_ADAM)
         r->update.correct1 = 1 - pow(h->beta1, (double)h->step), r->update.correct2 = 1 - pow(h->beta2, (double)h->step);
 }
 static void update_slice(const run *r, int rank, int size) {
@@ -449,7 +462,7 @@ static void train(void *context, team *team, int rank, int size) {
         team_barrier(team);
         const double norm = total_norm(p), loss = total_loss(p) * r->loss_desc.scale;
         if (rank == 0) r->loss[r->done] = loss;
-        if (!isfinite(norm) || !isfinite(loss)) {
+        if (!may_update(r, loss, norm)) {
             if (rank == 0) r->status = BPTT_DIVERGED;
             break;
         }
@@ -480,7 +493,8 @@ static bptt_status prepare_training(run *r) {
     const bptt_hyper *h = r->hyper;
     const int kind = find_optimizer(h->optimizer);
     r->update = (update){ kind, h->nesterov, h->learning_rate, h->momentum, h->weight_decay, h->beta1, h->beta2, h->eps, 1, 1, 1 };
-    r->slots = kind < 0 || (!kind && h->momentum == 0) ? 0 : optimizers[kind].slots;   /* plain SGD keeps nothing */
+    r->slots = kind < 0 || (kind == OPT_SGD && h->momentum == 0) ? 0 : optimizers[kind].slots;   /* plain SGD keeps nothing */
+    r->reach = kind == OPT_ADAM ? h->learning_rate / sqrt(1 - h->beta2) : h->learning_rate / (1 - h->momentum);
     return kind < 0 ? BPTT_BAD_DESC : BPTT_OK;
 }
 
@@ -667,7 +681,7 @@ static void slide_patterns(run *r) {
                 partial_norms(p, 0, 1);
                 const double norm = total_norm(p);
                 r->loss[r->done] = p->row_loss[0];
-                if (!isfinite(norm) || !isfinite(p->row_loss[0])) {
+                if (!may_update(r, p->row_loss[0], norm)) {
                     r->status = BPTT_DIVERGED;
                     return;
                 }

@@ -469,3 +469,32 @@ def test_interrupt_of_a_child(python):
     _, err = child.communicate(timeout=20)
     assert child.returncode == -signal.SIGINT and "KeyboardInterrupt" in err
     assert time.perf_counter() - sent < 1.0
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("bptt", (bf.FullBPTT(), bf.SlidingBPTT(3)), ids=("full", "sliding"))
+@pytest.mark.parametrize(
+    "optimizer",
+    (
+        bf.SGD(1e38),
+        bf.SGD(1e300),
+        bf.SGD(1e30, momentum=0.9),
+        bf.SGD(1e3, weight_decay=1e3),
+        bf.Adam(1e38),
+        bf.Adam(1e300),
+    ),
+    ids=str,
+)
+def test_an_update_that_overflows_is_not_written(optimizer, bptt, dtype):
+    """Finite losses and gradients, but a step too large: no later loss need betray it."""
+    x = np.random.default_rng(0).normal(size=(64, 10, 3))
+    y = x.sum(2)[:, :, None] if isinstance(bptt, bf.SlidingBPTT) else x.sum((1, 2))[:, None]
+    for loss in ("mse", "mae"):
+        net = bf.Network(3, 8, 1, seed=0, dtype=dtype)
+        diverged = False
+        try:
+            net.fit(x, y, epochs=12, batch_size=64, loss=loss, optimizer=optimizer, bptt=bptt, verbose=0)
+        except bf.DivergedError:
+            diverged = True
+        assert np.isfinite(net.params).all()
+        assert diverged or (dtype == "float64" and optimizer.learning_rate < 1e290)
