@@ -567,8 +567,6 @@ static void forward_only(void *context, team *team, int rank, int size) {
         if (rank == 0) {
             const int64_t B = begin_batch(r, from), T = r->data->length[p->row[0]];
             lay_out(p, B, T < p->steps ? T : p->steps, INFER);
-            const int64_t near = block_steps(p, p->T) < 4 ? 4 : block_steps(p, p->T);
-            if (p->directions == 1 && near < p->T) lay_out(p, B, near, INFER);   /* what is used again and again stays near */
             r->loss_desc = (loss_desc){ p->loss, p->every, 0, 1 };
         }
         team_barrier(team);
