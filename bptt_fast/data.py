@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -80,6 +81,23 @@ class Sequences:
         if self.form == "array":
             return rows.reshape(len(self), self.steps, -1)
         return [rows[start : start + length] for start, length in zip(self.offset, self.length, strict=True)]
+
+
+class Shared:
+    """Inputs that several networks train on at a time: the sequences are made once for each kind of network.
+
+    Targets, weights, states and lengths are always given with it, and always the same ones.
+    """
+
+    def __init__(self, x: Any) -> None:
+        self.x = x
+        self._made: dict[Any, Sequences] = {}
+
+    def made_once(self, key: Any, make: Callable[[], Sequences]) -> Sequences:
+        """The sequences under that key: a shallow copy, since a fit sets attributes of its own."""
+        if key not in self._made:
+            self._made[key] = make()
+        return copy.copy(self._made[key])
 
 
 def numbers(a: Any, name: str) -> Array:

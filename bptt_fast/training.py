@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +97,20 @@ def loss_and_grad(
     return value, grads
 
 
-def fit(
+def fit(net: Network, x: Any, y: Any, **arguments: Any) -> History:
+    """See `Network.fit`.  Whatever can be wrong with the arguments raises before the network changes."""
+    steps = in_steps(net, x, y, **arguments)
+    history = next(steps)
+    try:
+        for _ in steps:
+            pass
+    except (KeyboardInterrupt, DivergedError) as error:
+        error.history = history  # type: ignore[union-attr]
+        raise
+    return history
+
+
+def in_steps(
     net: Network,
     x: Any,
     y: Any,
@@ -124,8 +137,12 @@ def fit(
     max_seconds: Any,
     threads: Any,
     isa: Any,
-) -> History:
-    """See `Network.fit`.  Whatever can be wrong with the arguments raises before the network changes."""
+    halt: Callable[[], bool] = bool,
+) -> Iterator[History]:
+    """A fit that pauses: before its first epoch, when all arguments are checked, and between epochs.
+
+    It gives its growing history each time.  `halt` is asked every 30 ms or so; once true, the fit ends.
+    """
     start = time.perf_counter()
     first, last = integer(initial_epoch, "initial_epoch", 0, None), integer(epochs, "epochs", 1, None)
     deadline = (
@@ -168,13 +185,10 @@ def fit(
     history = History("epoch", "loss", *["val_loss"] * (job.validate is not None), "seconds")
     display = progress(shown, first, max(first, last), len(job.losses))
     try:
-        _loop(net, job, range(first, last), hooks, display, stopping, deadline, history)
-    except (KeyboardInterrupt, DivergedError) as error:
-        error.history = history  # type: ignore[union-attr]
-        raise
+        yield history
+        yield from _loop(net, job, range(first, last), hooks, display, stopping, deadline, halt, history)
     finally:
         display.close()
-    return history
 
 
 def _loop(
@@ -185,11 +199,12 @@ def _loop(
     display: Progress,
     stopping: _Stopping,
     deadline: float,
+    halt: Callable[[], bool],
     history: History,
-) -> None:
+) -> Iterator[History]:
     def poll(done: int) -> bool:
         display.within(done)
-        return time.perf_counter() >= deadline
+        return time.perf_counter() >= deadline or halt()
 
     logs: dict[str, float] = {}
     reason = ""
@@ -222,6 +237,7 @@ def _loop(
         reason = reason or ("callback" if any(asked) else "max_seconds" if status == "INTERRUPTED" else "")
         if reason:
             break
+        yield history
     history.stopped = reason or "epochs"
     history.best_epoch = stopping.restore(net.params)
     for hook in hooks:
@@ -407,6 +423,12 @@ def _sequences(
     lengths: Any,
     names: Sequence[str] = ("x", "y", "sample_weight"),
 ) -> Sequences:
+    if isinstance(x, data.Shared):
+        state_size = 0 if x0 is None else net.state_size
+        key = (net.input_size, net.output_size, net.dtype, state_size, loss.targets, every, *names)
+        return x.made_once(
+            key, lambda: _sequences(net, x.x, y, loss, every, sample_weight, x0, lengths, names)
+        )
     found = data.sequences(x, net.input_size, net.dtype, lengths, names[0])
     data.set_targets(found, y, net.output_size, loss.targets, every, sample_weight, names[1], names[2])
     found.state = data.states(x0, len(found), net.state_size, net.dtype)

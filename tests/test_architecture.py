@@ -12,7 +12,17 @@ PYTHON = sorted(path.stem for path in PACKAGE.glob("*.py"))
 OUTSIDE = {"sklearn", "pandas", "matplotlib", "torch", "scipy", "jax"}
 PLAIN = {"errors"}  # exceptions and checks of plain values: known to all
 # where the public names live
-PUBLIC = PLAIN | {"__init__", "network", "persistence", "unfolding", "optimizers", "callbacks", "plots"}
+PUBLIC = PLAIN | {
+    "__init__",
+    "network",
+    "persistence",
+    "unfolding",
+    "optimizers",
+    "callbacks",
+    "plots",
+    "restarts",
+    "diagnostics",
+}
 # module: what it may know of the package
 MAY_KNOW = {
     "errors": set(),
@@ -24,6 +34,8 @@ MAY_KNOW = {
     "network": PLAIN | {"_core", "data", "training", "persistence", "__init__"},
     "training": PLAIN | {"network", "data", "unfolding", "optimizers", "losses", "callbacks", "_core"},
     "persistence": PLAIN | {"network"},
+    "restarts": PLAIN | {"network", "training", "data", "optimizers", "unfolding", "callbacks", "plots"},
+    "diagnostics": PLAIN | {"network", "data"},
     "plots": PUBLIC,
     "demo": PUBLIC,
     "cli": PUBLIC | {"demo"},
@@ -34,6 +46,8 @@ INSIDE_FUNCTIONS_ONLY = {
     ("network", "training"),
     ("network", "persistence"),
     ("callbacks", "plots"),
+    ("restarts", "plots"),
+    ("restarts", "training"),
     ("network", "__init__"),
 }
 
