@@ -178,6 +178,8 @@ def gradient_flow(
     ------
     ShapeError, ConfigError
         If an argument does not fit; see the text.
+    DivergedError
+        If the loss is not finite.
 
     Notes
     -----
@@ -196,6 +198,7 @@ def gradient_flow(
     ((4, 50), True)
     """
     twin = _twin(net)
+    net.evaluate(x, y, loss=loss, x0=x0, lengths=lengths)  # what does not fit is told here
     parts, start = _parts(net, x, x0, lengths)
     targets = _last_targets(net, y, parts, x, lengths)
     longest = max(map(len, parts))

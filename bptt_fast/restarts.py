@@ -323,33 +323,37 @@ def _advance(copies: list[_Copy], until: float, workers: int, halt: threading.Ev
     waiting = deque(copies)
     errors: list[BaseException] = []
 
-    def work() -> None:
+    def work(finished: threading.Event) -> None:
         try:
             while not halt.is_set():
                 copy = waiting.popleft()
                 if copy.advance(until, halt):
                     waiting.append(copy)
         except IndexError:
-            return
+            pass
         except BaseException as error:
             errors.append(error)
             halt.set()
+        finally:
+            finished.set()
 
     if workers == 1 or len(copies) == 1:
-        work()
+        work(threading.Event())
     else:
-        team = [threading.Thread(target=work, daemon=True) for _ in range(min(workers, len(copies)))]
+        ends = [threading.Event() for _ in range(min(workers, len(copies)))]
+        team = [threading.Thread(target=work, args=(end,), daemon=True) for end in ends]
         try:
             for worker in team:
                 worker.start()
-            for worker in team:
-                worker.join()
+            for end in ends:  # not join, which an interrupt makes believe that the thread has ended
+                end.wait()
         except BaseException as error:
             errors.append(error)
             halt.set()
-            for worker in team:
-                if worker.ident is not None:
-                    worker.join()
+        for worker, end in zip(team, ends, strict=True):
+            if worker.ident is not None:
+                end.wait()
+                worker.join()
     if errors:
         raise errors[0]
 
@@ -384,6 +388,8 @@ def _prepare(
     copies = []
     for index, (seed, setting) in enumerate(zip(seeds, settings, strict=True)):
         own = {name: value for name, value in setting.items() if name in config}
+        if "cell" in own or "f" in own:  # another kind of cell has nonlinearities of its own
+            own = {"nonlinearity": None} | own
         try:
             copy = Network(**(config | own | {"seed": seed}))
             copy.extra = dict(net.extra)
