@@ -259,7 +259,7 @@ def test_where_the_loss_is_not_finite():
         (lambda: diagnostics.gradient_flow(network(bidirectional=True), X, Y), "bidirectional=True"),
         (lambda: diagnostics.gradient_flow(network(), X, Y, lags=T + 1), "lags: expected at most 12"),
         (lambda: diagnostics.gradient_flow(network(), X, Y, lags=[0]), "lags[0]: expected an integer"),
-        (lambda: diagnostics.gradient_flow(network(), X, Y[:2]), "y: expected 3"),
+        (lambda: diagnostics.gradient_flow(network(), X, Y[:2]), "y: expected (3, 2)"),
         (lambda: diagnostics.states(network(), X), "x: expected one series (T, I)"),
         (lambda: diagnostics.dynamics(network(), X[0], skip=T), "skip: expected at most 11"),
         (lambda: diagnostics.saturation(network(), X, threshold=1), "threshold: expected a finite number"),
