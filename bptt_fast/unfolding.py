@@ -127,8 +127,8 @@ class TruncatedBPTT:
         k2 = k1 if self.k2 is None else integer(self.k2, "TruncatedBPTT(k2)")
         if k1 > k2:
             raise ConfigError(
-                f"TruncatedBPTT(k1, k2): expected k1 <= k2, got k1={k1}, k2={k2}: the errors of the {k1} steps "
-                f"since the last update travel back over these steps at least.  Try TruncatedBPTT({k1}, {k1})."
+                f"TruncatedBPTT(k1, k2): expected k1 <= k2, got k1={k1}, k2={k2}: the errors of the {k1} "
+                f"steps since an update travel back over these at least.  Try TruncatedBPTT({k1}, {k1})."
             )
         object.__setattr__(self, "k1", k1)
         object.__setattr__(self, "k2", k2)
@@ -174,8 +174,8 @@ class CheckpointedBPTT:
     --------
     >>> import bptt_fast as bf
     >>> net = bf.Network(8, 32, 1, cell="lstm", seed=0)
-    >>> full, little = (net.estimate_memory(1, 10_000, bptt=b) for b in (bf.FullBPTT(), bf.CheckpointedBPTT()))
-    >>> little < full / 10
+    >>> little = net.estimate_memory(1, 10_000, bptt=bf.CheckpointedBPTT())
+    >>> little < net.estimate_memory(1, 10_000) / 10
     True
     """
 
@@ -204,8 +204,8 @@ class CheckpointedBPTT:
         Returns
         -------
         forward_steps : int
-            In steps of f, between T (nothing is computed twice) and, with `slots` = 1, about T^2 / (2 segment).
-            With a slot for each segment 2 T less the steps of the last segment.
+            In steps of f, between T (one segment: nothing is computed twice) and, with `slots` = 1, about
+            T^2 / (2 segment).  With a slot for each segment 2 T less the steps of the last segment.
 
         Raises
         ------

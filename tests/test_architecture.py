@@ -12,7 +12,9 @@ PYTHON = sorted(path.stem for path in PACKAGE.glob("*.py"))
 OUTSIDE = {"sklearn", "pandas", "matplotlib", "torch", "scipy", "jax"}
 PLAIN = {"errors"}  # exceptions and checks of plain values: known to all
 # where the public names live
-PUBLIC = PLAIN | {"__init__", "network", "persistence", "unfolding", "optimizers", "callbacks", "plots"}
+PUBLIC = PLAIN | {
+    "__init__", "network", "persistence", "unfolding", "optimizers", "callbacks", "online", "plots"
+}  # fmt: skip
 # module: what it may know of the package
 MAY_KNOW = {
     "errors": set(),
@@ -21,9 +23,10 @@ MAY_KNOW = {
     "optimizers": PLAIN,
     "losses": PLAIN,
     "callbacks": PLAIN | {"plots"},
-    "network": PLAIN | {"_core", "data", "training", "persistence", "__init__"},
+    "network": PLAIN | {"_core", "data", "training", "online", "persistence", "__init__"},
     "training": PLAIN | {"network", "data", "unfolding", "optimizers", "losses", "callbacks", "_core"},
-    "persistence": PLAIN | {"network"},
+    "online": PLAIN | {"network", "data", "unfolding", "optimizers", "losses", "training", "persistence", "_core"},
+    "persistence": PLAIN | {"network", "online"},
     "plots": PUBLIC,
     "demo": PUBLIC,
     "cli": PUBLIC | {"demo"},
@@ -33,6 +36,9 @@ MAY_KNOW = {
 INSIDE_FUNCTIONS_ONLY = {
     ("network", "training"),
     ("network", "persistence"),
+    ("network", "online"),
+    ("online", "persistence"),
+    ("persistence", "online"),
     ("callbacks", "plots"),
     ("network", "__init__"),
 }
