@@ -56,8 +56,9 @@ class Stream:
         _check_forward(net, "stream")
         self.network = net
         self.batch = integer(batch, "batch")
+        chosen = machine_for(None, isa)[1]
         try:
-            self._core = _core.Stream(net._desc, net.params, self.batch, machine_for(None, isa)[1])
+            self._core = _core.Stream(net._desc, net.params, self.batch, chosen)
         except MemoryError as error:
             raise MemoryError(
                 f"stream: {batch} sequences at once do not fit into memory ({error}).  Try a smaller batch."

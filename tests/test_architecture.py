@@ -25,7 +25,8 @@ MAY_KNOW = {
     "callbacks": PLAIN | {"plots"},
     "network": PLAIN | {"_core", "data", "training", "online", "persistence", "__init__"},
     "training": PLAIN | {"network", "data", "unfolding", "optimizers", "losses", "callbacks", "_core"},
-    "online": PLAIN | {"network", "data", "unfolding", "optimizers", "losses", "training", "persistence", "_core"},
+    "online": PLAIN
+    | {"network", "training", "data", "unfolding", "optimizers", "losses", "persistence", "_core"},
     "persistence": PLAIN | {"network", "online"},
     "plots": PUBLIC,
     "demo": PUBLIC,
