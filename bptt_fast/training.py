@@ -88,9 +88,8 @@ def loss_and_grad(
             f"with_inputs: expected False for {what}, got True.  Use whole sequences and FullBPTT()."
         )
     n, steps = len(sequences), int(sequences.length.max())
-    more = _plan_words(
-        net, unfold, found, sequences, n, _own_inputs(net, unfold, found, teacher_forcing), True
-    )
+    own_inputs = _own_inputs(net, unfold, found, teacher_forcing)
+    more = _plan_words(net, unfold, sequences, n, own_inputs, True)
     key = (loss, every, n, steps, *machine_for(threads, isa), with_inputs, more)
     plan = net._borrow(key)
     _note_long_k2(unfold, sequences)
@@ -396,7 +395,7 @@ def _batch_job(s: _Setting, train: Sequences, split: float, other: Sequences | N
     elif split:
         validate = s.validation(train, np.arange(n, len(train), dtype=np.int64), every)
     batch, steps = min(s.batch, n), int(train.length[:n].max())
-    words = _plan_words(net, s.unfold, s.loss, train, n, s.own_inputs, not s.shuffle)
+    words = _plan_words(net, s.unfold, train, n, s.own_inputs, not s.shuffle)
     plan = s.training_plan(every, batch, steps, words)
     states = _kept_states(net, train, n, given) if s.stateful else None
     found, slots, params, record = core_data(train), s.optimizer_state(), net.params, _Record()
@@ -577,7 +576,6 @@ def _own_inputs(net: Network, unfold: Unfolding, loss: losses.Loss, teacher_forc
 def _plan_words(
     net: Network,
     unfold: Unfolding,
-    loss: losses.Loss,
     train: Sequences,
     n: int,
     own_inputs: float,
