@@ -113,8 +113,8 @@ class Truncated:
 
     def fit(self, net=None, dtype="float64", x0=True, **options):
         p, net = self.problem, net or self.problem.network(dtype)
-        given = dict(bptt=self.unfolding(), x0=p.state if x0 else None, loss=p.loss, sample_weight=p.weights(),
-                     batch_size=len(p.x), shuffle=False, verbose=0)  # fmt: skip
+        given = dict(x0=p.state if x0 else None, loss=p.loss, sample_weight=p.weights(), verbose=0)
+        given |= dict(bptt=self.unfolding(), batch_size=len(p.x), shuffle=False)
         return net, net.fit(p.x, p.targets(), **given | options)["loss"]
 
     def check_fit(self, name="sgd", tolerance=1e-10, epochs=2, batch=None, words=None, **options):
