@@ -111,7 +111,7 @@ WRONG_FORECASTS = {
     "features": (dict(), dict(series=np.ones((5, 2))), bf.ShapeError, ("3", "2")),
     "x0": (dict(), dict(x0=np.ones(4)), bf.ShapeError, ("x0", "4")),
     "next_input: no function": (dict(), dict(next_input=3), bf.ConfigError, ("next_input", "3")),
-    "next_input: its result": (dict(), dict(next_input=lambda y, _: y[:2]), bf.ShapeError, ("next_input", "3")),
+    "next_input: a row": (dict(), dict(next_input=lambda y, _: y[:2]), bf.ShapeError, ("next_input", "3", "2")),
 }  # fmt: skip
 
 
@@ -279,12 +279,12 @@ def test_the_network_predicts_as_before():
     assert history["val_loss"][0] == pytest.approx(((net.predict(x) - y) ** 2).mean(), rel=1e-12)
 
 
-X = np.ones((4, 8, 3))
+X, CLASSES = np.ones((4, 8, 3)), np.ones((4, 8), int)
 WRONG = {
     "readout last": (dict(readout="last"), dict(y=X[:, 0]), ("teacher_forcing", "readout")),
     "sizes": (dict(output_size=2), dict(y=X[..., :2]), ("teacher_forcing", "input_size", "output_size")),
     "both directions": (dict(bidirectional=True), dict(), ("teacher_forcing", "bidirectional")),
-    "classes": (dict(), dict(y=X[..., 0] > 0, loss="cross_entropy"), ("teacher_forcing", "cross_entropy")),
+    "classes": (dict(), dict(y=CLASSES, loss="cross_entropy"), ("teacher_forcing", "cross_entropy")),
     "probabilities": (dict(), dict(loss="binary_cross_entropy"), ("teacher_forcing", "binary_cross_entropy")),
     "truncated": (dict(), dict(bptt=("TruncatedBPTT", 2)), ("teacher_forcing", "TruncatedBPTT")),
     "checkpointed": (dict(), dict(bptt=("CheckpointedBPTT",)), ("teacher_forcing", "CheckpointedBPTT")),

@@ -97,6 +97,8 @@ def test_streams_are_independent():
     net.params[:] = 0
     np.testing.assert_allclose([third.step(a) for a in x], expected, rtol=0, atol=1e-12)
     assert not net.stream().step(x[0]).any()
+    third.reset()
+    assert not third.step(x[0]).any()
 
 
 def test_a_trained_state_is_where_a_stream_begins():
@@ -291,6 +293,7 @@ def test_save_and_load(form, optimizer, tmp_path):
             np.testing.assert_array_equal(*ends)
             for one in (learner, again):
                 one.save(tmp_path / str(one is again))
+            assert bits(again.network) == bits(learner.network) != bits(network(dtype))
             assert (tmp_path / "True").read_bytes() == (tmp_path / "False").read_bytes()
 
 

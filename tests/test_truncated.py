@@ -88,14 +88,12 @@ class Truncated:
     def check_core(self, dtype="float64", **options):
         """The network's gradient against the oracle's."""
         p, (value, expected) = self.problem, self.reference()
-        got_value, got = p.network(dtype).loss_and_grad(
-            p.x, p.targets(), loss=p.loss, x0=p.state, bptt=self.unfolding(), with_inputs=True,
-            sample_weight=p.weights(), **options,
-        )  # fmt: skip
+        given = dict(loss=p.loss, x0=p.state, sample_weight=p.weights(), bptt=self.unfolding())
+        got_value, got = p.network(dtype).loss_and_grad(p.x, p.targets(), **given | options)
         tolerance = p.tolerance(dtype)
         assert got_value == pytest.approx(value, rel=tolerance), self.line
-        got = {k: got[k] for k in got} | {"x": np.concatenate(got["x"]), "state": got["x0"]}
-        for name, grad in expected.items():
+        for name in p.params:
+            grad = expected[name]
             assert abs(grad).max() > gradcheck.VANISHING, f"{name} is zero: {self.line}"
             assert abs(got[name] - grad).max() <= tolerance * abs(grad).max(), f"{name}: {self.line}"
 
@@ -490,9 +488,13 @@ def test_wrong_calls(options, given, words):
     np.testing.assert_array_equal(net.params, before)
 
 
-def test_loss_and_grad_refuses_both_directions():
-    with pytest.raises(bf.ConfigError, match="bidirectional"):
-        bf.Network(3, 4, 2, readout="every", bidirectional=True).loss_and_grad(X, Y, bptt=bf.TruncatedBPTT(2))
+@pytest.mark.parametrize("options, name, word", (
+    (dict(bidirectional=True, readout="every"), "TruncatedBPTT", "bidirectional"),
+    (dict(readout="every"), "SlidingBPTT", "SlidingBPTT"),
+), ids=str)  # fmt: skip
+def test_wrong_gradients(options, name, word):
+    with pytest.raises(bf.ConfigError, match=word):
+        bf.Network(3, 4, 2, **options).loss_and_grad(X, Y, bptt=getattr(bf, name)(2))
 
 
 @pytest.mark.parametrize("bptt", ("FullBPTT", "TruncatedBPTT"))

@@ -117,6 +117,25 @@ def test_predict(form, readout):
                 same(got, expected, tolerance)
 
 
+@pytest.mark.parametrize("every", (False, True), ids=("last", "every"))
+def test_weights_of_rows(every):
+    """One a row of the series, as the targets; what has none, or belongs to no window, may be anything."""
+    weight = RNG.uniform(0.1, 2, STEPS)
+    weight[::7] = 0
+    targets = TARGETS.copy()
+    targets[::7] = np.nan
+    targets[:3] = np.nan
+    at = written_out(every, 2, 3, y=weight)[1]
+    ends = []
+    for x, y, w in (
+        (windows(2, 3), targets, weight),
+        (*written_out(every, 2, 3, y=np.nan_to_num(targets)), at),
+    ):
+        net = network(every)
+        ends.append((net.fit(x, y, sample_weight=w, epochs=2, verbose=0)["loss"], *(net[k] for k in net)))
+    same(*ends, 1e-12)
+
+
 def test_classes():
     """One class a row of the series."""
     classes = RNG.integers(2, size=STEPS)
