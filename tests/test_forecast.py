@@ -111,7 +111,7 @@ WRONG_FORECASTS = {
     "features": (dict(), dict(series=np.ones((5, 2))), bf.ShapeError, ("3", "2")),
     "x0": (dict(), dict(x0=np.ones(4)), bf.ShapeError, ("x0", "4")),
     "next_input: no function": (dict(), dict(next_input=3), bf.ConfigError, ("next_input", "3")),
-    "next_input: a row": (dict(), dict(next_input=lambda y, _: y[:2]), bf.ShapeError, ("next_input", "3", "2")),
+    "next_input: a row": (dict(), dict(next_input=lambda y, _: y[:2]), bf.ShapeError, ("next_input", "(3,)")),
 }  # fmt: skip
 
 
