@@ -43,7 +43,7 @@ def windows(stride, horizon, x=SERIES, length=LENGTH):
 
 def same(got, expected, tolerance):
     for a, b in zip(got, expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * abs(b).max())
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
 
 
 def fits(every, stride, horizon, form, dtype, tolerance, threads=1, **options):
