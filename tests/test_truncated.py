@@ -85,9 +85,9 @@ class Truncated:
             assert value == pytest.approx(self.loss(edges), rel=1e-12)
         gradcheck.check(lambda: self.loss(edges), arrays, grads, self.line)
 
-    def check_core(self, dtype="float64", **options):
+    def check_core(self, dtype="float64", reference=None, **options):
         """The network's gradient against the oracle's."""
-        p, (value, expected) = self.problem, self.reference()
+        p, (value, expected) = self.problem, reference or self.reference()
         given = dict(loss=p.loss, x0=p.state, sample_weight=p.weights(), bptt=self.unfolding())
         got_value, got = p.network(dtype).loss_and_grad(p.x, p.targets(), **given | options)
         tolerance = p.tolerance(dtype)
@@ -155,8 +155,8 @@ def test_oracle(k1, k2):
 
 @pytest.mark.parametrize("form", ONE_WAY.values(), ids=ONE_WAY)
 def test_oracle_of_every_cell(form):
-    for every in (True, False):
-        Truncated(2, 5, **form, lengths=(7, 3), every=every, weighted=True, data_seed=1).check_reference()
+    every = list(ONE_WAY.values()).index(form) % 2
+    Truncated(2, 4, **form, lengths=(6, 3), every=every, weighted=True, data_seed=1).check_reference()
 
 
 def test_oracle_is_the_whole_gradient_when_nothing_is_cut():
@@ -181,10 +181,11 @@ def test_gradient(form, k1, k2):
 @pytest.mark.parametrize("form", ONE_WAY.values(), ids=ONE_WAY)
 def test_gradient_of_every_cell(form, every):
     """Ragged, weighted, in both precisions."""
-    for k1, k2 in ((1, 4), (3, 3), (3, 5), (6, 14)):
+    for k1, k2 in ((1, 4), (3, 3), (6, 14)):
         t = Truncated(k1, k2, **form, lengths=RAGGED, every=every, weighted=True)
-        t.check_core()
-        t.check_core("float32")
+        reference = t.reference()
+        for dtype in ("float64", "float32"):
+            t.check_core(dtype, reference)
 
 
 @pytest.mark.parametrize("isa", cases.isas())
