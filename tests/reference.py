@@ -6,13 +6,15 @@ the first.  A new cell is a forward, a backward and a blocks function here and o
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 DESC = {
     "cell": "elman", "dtype": "float64", "activation": ("tanh",), "f": (), "head": (),
     "head_activation": "tanh", "input_size": 1, "hidden_size": 1, "output_size": 1, "num_layers": 1,
     "bidirectional": False, "reset": "after", "peephole": False, "proj_size": 0, "dropout": 0.0,
-    "recurrent_dropout": 0.0, "seed": 0,
+    "recurrent_dropout": 0.0, "seed": 0, "initial_state": "zeros",
 }  # fmt: skip
 
 
@@ -163,6 +165,9 @@ def width(d):
     return d["proj_size"] or d["hidden_size"]
 
 
+INITIAL = ("initial_h", "initial_c")
+
+
 def directions(d):
     return ("", "_reverse")[: 1 + d["bidirectional"]]
 
@@ -179,6 +184,8 @@ def blocks(d):
         inputs = len(directions(d)) * width(d) if layer else d["input_size"]
         for way in directions(d):
             out |= {f"{k}_l{layer}{way}": shape for k, shape in CELLS[d["cell"]][0](d, inputs).items()}
+            if d["initial_state"] == "trained":
+                out |= {f"{k}_l{layer}{way}": (n,) for k, n in zip(INITIAL, state_widths(d), strict=False)}
     n = (len(directions(d)) * width(d), *d["head"], d["output_size"])
     for i in range(len(n) - 1):
         out |= {f"head.{i}.weight": (n[i + 1], n[i]), f"head.{i}.bias": (n[i + 1],)}
@@ -202,6 +209,19 @@ def split_state(d, flat):
 
 def join_state(d, states):
     return np.concatenate([piece for suffix in suffixes(d) for piece in states[suffix]])
+
+
+def initial_state(d, p):
+    """Where a sequence without a state of its own begins: (state_size,)."""
+    if d["initial_state"] == "zeros":
+        return np.zeros(state_size(d))
+    return np.concatenate([p[k + suffix] for suffix in suffixes(d) for k in INITIAL if k + suffix in p])
+
+
+def initial_state_backward(d, dstate, grads):
+    if d["initial_state"] == "trained":
+        for suffix, pieces in split_state(d, dstate).items():
+            add(grads, dict(zip(INITIAL, pieces, strict=False)), suffix)
 
 
 def part(p, suffix):
@@ -325,6 +345,7 @@ LOSSES = {f.__name__: f for f in (mse, mae, huber, cross_entropy, binary_cross_e
 def predict(d, p, xs, states, every):
     """Raw outputs of g, one (rows, O) a sequence, and the final states (n, state_size)."""
     ys, finals = [], []
+    states = [initial_state(d, p)] * len(xs) if states is None else states
     for x, state in zip(xs, states, strict=True):
         out, final, _ = layers_forward(d, p, x, state, no_masks(d, len(x)))
         ys.append(head_forward(d, p, out if every else last(d, out))[0])
@@ -333,7 +354,10 @@ def predict(d, p, xs, states, every):
 
 
 def loss_and_grad(d, p, xs, ys, *, loss, every, states, weights=None, masks=None):
-    """Weighted mean loss over the target rows; {block: gradient}, dx [(T, I)], dstate (n, state_size)."""
+    """Weighted mean loss over the target rows; {block: gradient}, dx [(T, I)], dstate (n, state_size).
+
+    states None: those of the parameters, or zeros."""
+    own, states = states is None, [initial_state(d, p)] * len(xs) if states is None else states
     weights = weights or [np.ones(len(y)) for y in ys]
     masks = masks or [no_masks(d, len(x)) for x in xs]
     total, scale = 0.0, 1 / sum(w.sum() for w in weights)
@@ -351,6 +375,8 @@ def loss_and_grad(d, p, xs, ys, *, loss, every, states, weights=None, masks=None
         )
         dxs.append(dx)
         dstates.append(dstate)
+        if own:
+            initial_state_backward(d, dstate, grads)
     return total, grads, dxs, np.array(dstates)
 
 
@@ -416,7 +442,7 @@ def f_backward(d, p, tape, ds, grads):
         dh, *rest = ds[suffix]
         da, ds[suffix], dw = CELLS[d["cell"]][2](d, part(p, suffix), a, s, 1.0, saved, (dh + da, *rest))
         add(grads, dw, suffix)
-    return ds
+    return da, ds
 
 
 def slide(d, p, optimizer, sequences, k, lead, loss):
@@ -436,8 +462,119 @@ def slide(d, p, optimizer, sequences, k, lead, loss):
             ds = {suffix: [np.zeros_like(v) for v in s[k][suffix]] for suffix in suffixes(d)}
             ds[top][0] = head_backward(d, p, head_tape, dq[None], grads)[0]
             for j in reversed(range(k)):
-                ds = f_backward(d, p, tape[j], ds, grads)
+                _, ds = f_backward(d, p, tape[j], ds, grads)
             optimizer.update(p, grads)
             x, _ = f_forward(d, p, x, a[t])
             losses.append(value)
     return losses
+
+
+# ---- truncated backpropagation through time, line by line
+
+
+def passes(steps, k1, k2):
+    """(the step an error travels back to, the first new step, the end) of every pass over `steps` steps."""
+    found = []
+    for start in range(0, steps, k1):
+        end = min(start + k1, steps)
+        found.append((max(0, end - k2), start, end))
+    return found
+
+
+def truncated_passes(d, p, xs, ys, states, *, k1, k2, loss, every, weights=None, dxs=None, dstates=None):
+    """The passes of one batch, one after the other; `p` may be changed in between.
+
+    Each gives the loss of its new steps and the gradient, both as sums over the targets, and the weight of
+    these.  `states` become those after the last step of the pass; dxs and dstates are added to."""
+    top = suffixes(d)[-1]
+    weights = weights or [np.ones(len(y)) for y in ys]
+    s = [[split_state(d, np.array(state))] for state in states]  # s[i][t]: sequence i before its step t
+    tape = [[] for _ in xs]
+    for edge, start, end in passes(max(map(len, xs)), k1, k2):
+        value, size = 0.0, 0.0
+        grads = {k: np.zeros(shape) for k, shape in blocks(d).items()}
+        for i, (x, y, w) in enumerate(zip(xs, ys, weights, strict=True)):
+            stop = min(end, len(x))
+            if stop <= start:
+                continue
+            for t in range(start, stop):
+                s_next, saved = f_forward(d, p, s[i][t], x[t])
+                s[i].append(s_next)
+                tape[i].append(saved)
+            errors = {}
+            for t in range(start, stop) if every else [len(x) - 1] * (stop == len(x)):
+                row = t if every else 0
+                q, head_tape = head_forward(d, p, s[i][t + 1][top][0][None])
+                at, dq = LOSSES[loss](q[0], y[row])
+                value, size = value + w[row] * at, size + w[row]
+                errors[t] = head_backward(d, p, head_tape, w[row] * dq[None], grads)[0]
+            ds = {suffix: tuple(np.zeros_like(v) for v in s[i][0][suffix]) for suffix in suffixes(d)}
+            for t in reversed(range(edge, stop)):
+                ds[top] = (ds[top][0] + errors.get(t, 0), *ds[top][1:])
+                dx, ds = f_backward(d, p, tape[i][t], ds, grads)
+                if dxs is not None:
+                    dxs[i][t] += dx
+            if edge == 0 and dstates is not None:
+                dstates[i] += join_state(d, ds)
+            states[i] = join_state(d, s[i][stop])
+        yield value, size, grads
+
+
+def truncated_loss_and_grad(d, p, xs, ys, *, states, weights=None, **options):
+    """As loss_and_grad, summed over all passes with one set of weights."""
+    total, scale = 0.0, 1 / sum(sum(w) for w in weights or [np.ones(len(y)) for y in ys])
+    own, states = states is None, [initial_state(d, p)] * len(xs) if states is None else list(states)
+    grads = {k: np.zeros(shape) for k, shape in blocks(d).items()}
+    dxs, dstates = [np.zeros_like(x) for x in xs], np.zeros((len(xs), state_size(d)))
+    options |= dict(weights=weights, dxs=dxs, dstates=dstates)
+    for value, _, dw in truncated_passes(d, p, xs, ys, states, **options):
+        total += scale * value
+        add(grads, {k: scale * g for k, g in dw.items()})
+    if own:
+        initial_state_backward(d, scale * dstates.sum(axis=0), grads)
+    return total, grads, [scale * dx for dx in dxs], scale * dstates
+
+
+def truncated_epoch(d, p, optimizer, batches, **options):
+    """(xs, ys, states, weights) a batch -> its mean loss; changes p after every pass that has targets, and
+    the states of each batch."""
+    losses, sizes = [], []
+    for xs, ys, states, weights in batches:
+        for value, size, grads in truncated_passes(d, p, xs, ys, states, weights=weights, **options):
+            if size > 0:
+                optimizer.update(p, {k: g / size for k, g in grads.items()})
+                losses.append(value / size)
+                sizes.append(size)
+    return np.average(losses, weights=sizes)
+
+
+# ---- checkpoints
+
+
+@cache
+def advances(steps, slots):
+    """The fewest forward steps, each counted every time, with `slots` stored states (the first included)."""
+    if slots == 1:
+        return steps * (steps + 1) // 2
+    if slots >= steps:
+        return 2 * steps - 1
+    return min(y + advances(steps - y, slots - 1) + advances(y, slots) for y in range(1, steps))
+
+
+# ---- outputs that are fed back
+
+
+def closed_loop(d, p, x, state, own, next_input=lambda y, step: y):
+    """The outputs of one sequence: the input of step t is made of the output of step t-1 where own[t]."""
+    s, ys, top = split_state(d, state), [], suffixes(d)[-1]
+    for t in range(len(own)):
+        s, _ = f_forward(d, p, s, next_input(ys[-1], t - 1) if own[t] else x[t])
+        ys.append(head_forward(d, p, s[top][0][None])[0][0])
+    return np.array(ys)
+
+
+def forecast(d, p, x, state, steps, next_input=lambda y, step: y):
+    """`steps` outputs: the one after the last step of x, and those that follow when outputs become inputs."""
+    before = len(x) - 1
+    own = np.arange(before + steps) > before
+    return closed_loop(d, p, x, state, own, lambda y, step: next_input(y, step - before))[before:]
