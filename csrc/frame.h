@@ -55,10 +55,14 @@ typedef struct {
     matrix hr;                             /* projection h = W_hr m (R, H); size 0: none */
     int64_t depth;                         /* cell mlp: dense layers after the first; reset_before: 2 products */
     const dense *inner;
-    field z;                               /* (T, B, G*H) input projections zx, then in place dzx */
-    field dzr;                             /* (T, B, G*H) gradient of zr; the same as z unless `split` */
+    field zx, kept, dzx;                   /* (T, B, G*H) input projections; what the way back needs of the gates; gradients of zx:
+                                              one memory, each in the place of the one before, unless the batch's windows
+                                              share zx (phases > 0), or a step goes back more than once (truncation) */
+    int64_t phases;                        /* > 0: zx of step t is in chunk t % phases, t / phases rows further */
+    matrix initial[2];                     /* trained states before the first step: h, c; size 0: none */
+    field dzr;                             /* (T, B, G*H) gradient of zr; the same as dzx unless `split` */
     field s;                               /* (T+1, B, R + (S-1)*H) states; step t reads chunk t + reverse, writes t + !reverse */
-    field saved;                           /* (T, B, K*H) */
+    field saved;                           /* (T, B, saved_count*H) what else the way back needs; p NULL: there is none */
     field ds;                              /* like a chunk of s, carried: in dLoss/ds[last] not from h by time, out dLoss/ds0 */
     field dy;                              /* (T, B, R) dLoss/dh from above; p NULL: none */
     field m, dh;                           /* projection: (T, B, H) what it projects, (T, B, R) dLoss/dh whole */
@@ -67,7 +71,7 @@ typedef struct {
     const void *work;                      /* the working vector */
 } frame;
 
-/* A dropout mask: which of its kind, and how likely a zero is. */
+/* A dropout mask, or the draws of a closed loop: which of its kind, and how likely a zero (an own input) is. */
 typedef struct {
     uint64_t key;
     double p;
@@ -98,7 +102,8 @@ typedef struct {
 
 /* A cell's counts, and its loops over time. */
 typedef struct {
-    int gates, states, saved, split, peeps;   /* split: dzr differs from dzx; peeps: weights a unit of its own */
+    int gates, states, saved, split, peeps;   /* saved: vectors beside the gates; split: dzr differs from dzx; peeps: weights a
+                                                 unit of its own */
     void (*forward)(const frame *, const span *);
     void (*backward)(const frame *, const span *);
     void (*finish)(const frame *, const span *);
@@ -117,6 +122,8 @@ typedef struct {
     void (*load_state)(const source *, int64_t size, int64_t at_state, int64_t columns, const field *to, int64_t t, const span *);
     void (*store_state)(const source *, int64_t size, int64_t at_state, int64_t columns, const field *from, int64_t t,
                         const span *, void *out);
+    void (*fold)(const field *from, const field *to, int64_t stride, int64_t steps, int64_t rows, int64_t part, int64_t parts);
+    void (*feed)(const dropout *, const source *, const field *y, const field *x, const span *, int back);
     void (*copy_rows)(const field *from, int64_t t_from, const field *to, int64_t t_to, int64_t r0, int64_t r1);
     void (*zero_rows)(const field *to, int64_t t, int64_t r0, int64_t r1);
     void (*forward)(const matrix *, const void *work, const matrix *bias, int64_t segment, int act, const field *x,

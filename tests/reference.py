@@ -476,8 +476,7 @@ def passes(steps, k1, k2):
     """(the step an error travels back to, the first new step, the end) of every pass over `steps` steps."""
     found = []
     for start in range(0, steps, k1):
-        end = min(start + k1, steps)
-        found.append((max(0, end - k2), start, end))
+        found.append((max(0, start - (k2 - k1)), start, min(start + k1, steps)))
     return found
 
 

@@ -292,10 +292,10 @@ def plan_calls():
     def train(change=1.0, poll=None, sliding=False, **sizes):
         training = Training("float32", **BATCHED | dict(lengths=(6,) * 40))
         training.run.params *= np.float32(change)
-        run, tail = training.run, [2, 1] if sliding else []
+        run, tail = training.run, [2, 1, np.empty(160)] if sliding else [np.empty(160), np.empty(160)]
         plan = training.plan(**dict(batch=1, steps=6, every=not sliding) | sizes)
         call = plan.slide if sliding else plan.epoch
-        call(run.params, training.slots, training.hyper, run.data, run.order, *tail, np.empty(160), poll=poll)
+        call(run.params, training.slots, training.hyper, run.data, run.order, *tail, poll=poll)
 
     return {
         "predict": lambda: cases.Problem(**BATCHED).run("float32").predict(True),
