@@ -388,7 +388,7 @@ cdef class Plan:
         """(status, finished updates); see bptt_epoch."""
         cdef Buffers b = Buffers()
         cdef bptt_hyper h
-        cdef bytes name = read_hyper(hyper, &h)
+        cdef bytes _name = read_hyper(hyper, &h)
         cdef void *w = take_reals(b, params, self.dtype, self.size, True)
         cdef void *kept = take_reals(b, opt_state, self.dtype, slots(hyper["optimizer"]) * self.size, True)
         cdef const int64_t *rows = take_order(b, order, data.sequences)
@@ -409,7 +409,7 @@ cdef class Plan:
         """(status, finished patterns); see bptt_slide."""
         cdef Buffers b = Buffers()
         cdef bptt_hyper h
-        cdef bytes name = read_hyper(hyper, &h)
+        cdef bytes _name = read_hyper(hyper, &h)
         cdef void *w = take_reals(b, params, self.dtype, self.size, True)
         cdef void *kept = take_reals(b, opt_state, self.dtype, slots(hyper["optimizer"]) * self.size, True)
         cdef const int64_t *rows = take_order(b, order, data.sequences)

@@ -709,9 +709,11 @@ static void reverse_segment(segments *s, int64_t number) {
     }
     s->seen = most(s->seen, number + 1), s->done++;
     team_barrier(s->team);
-    if (stopped(r)) return;
-    collect_all(r, s->size > 1, add, s->rank, s->size);
-    if (p->every || last) collect_readout(r, add, s->rank, s->size);
+    if (!stopped(r)) {
+        collect_all(r, s->size > 1, add, s->rank, s->size);
+        if (p->every || last) collect_readout(r, add, s->rank, s->size);
+    }
+    team_barrier(s->team);                     /* before the next states come into chunk 0 */
 }
 /* C(s + r, s): how many segments s slots can reverse if none is run forwards more than r times (below 2^62). */
 static int64_t reach_of(int64_t s, int64_t r) {
@@ -752,7 +754,6 @@ static void gradient_by_segments(run *r, team *team, int rank, int size, int64_t
     }
     store_slot(&s, 0);
     reverse_segments(&s, 0, s.count, 0);
-    team_barrier(team);
 }
 
 /* -- training -- */

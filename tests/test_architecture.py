@@ -165,7 +165,8 @@ C_RULES = {
         "bptt.h frame.h threads.h plan.h status.def cells/all.h instances.def",
         r"\bV\b|_mm\d*_|immintrin|\bexpf?\s*\(",
     ),
-    "run.c": ("bptt.h frame.h threads.h plan.h", r"\bV\b|_mm\d*_|immintrin|\bexpf?\s*\("),
+    "run.c": ("bptt.h frame.h threads.h plan.h run.h", r"\bV\b|_mm\d*_|immintrin|\bexpf?\s*\("),
+    "online.c": ("bptt.h frame.h threads.h plan.h run.h", r"\bV\b|_mm\d*_|immintrin|\bexpf?\s*\("),
 }
 
 

@@ -478,8 +478,10 @@ def exploding(sliding, patterns):
         run.values, run.offset, np.array(lengths), run.target_offset, targets=run.targets, state=run.state
     )
     plan = training.plan(batch=1, steps=6, every=not sliding)
-    call, tail = (plan.slide, [2, 1]) if sliding else (plan.epoch, [])
-    status, done = call(run.params, training.slots, training.hyper, data, order, *tail, losses)
+    given = run.params, training.slots, training.hyper, data, order
+    status, done = (
+        plan.slide(*given, 2, 1, losses) if sliding else plan.epoch(*given, losses, np.empty(patterns))
+    )
     assert training.hyper["step"] == done and np.isfinite(losses[:done]).all()
     return status, done, run.params
 

@@ -401,7 +401,7 @@ def test_interruption_keeps_finished_passes():
 
         settings = hyper(dict(learning_rate=1e-3))
         status, done = plan.epoch(
-            r.params, np.zeros(0, "float32"), settings, r.data, r.order, losses, weights, state, poll
+            r.params, np.zeros_like(r.params), settings, r.data, r.order, losses, weights, state, poll
         )
         assert settings["step"] == done
         return r, plan, settings, losses, weights, state, status, done
@@ -421,7 +421,7 @@ def test_interruption_keeps_finished_passes():
         state=state,
     )
     end = plan.epoch(
-        r.params, np.zeros(0, "float32"), settings, rest, r.order, losses[done:], np.zeros(n - done), state
+        r.params, np.zeros_like(r.params), settings, rest, r.order, losses[done:], np.zeros(n - done), state
     )
     assert end == ("OK", n - done)
     np.testing.assert_array_equal(r.params, whole.params)
