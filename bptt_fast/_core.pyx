@@ -366,14 +366,23 @@ cdef class Plan:
         cdef int64_t n = len(order), done = 0
         cdef bptt_status status
         h.optimizer, h.learning_rate = name, hyper["learning_rate"]
-        h.momentum, h.weight_decay = hyper.get("momentum", 0.0), hyper.get("weight_decay", 0.0)
+        h.rates = <double *>take_reals(b, hyper.get("rates"), "float64", len(losses), False)
+        h.momentum, h.nesterov, h.centered = hyper.get("momentum", 0.0), hyper.get("nesterov", False), hyper.get("centered", False)
         h.beta1, h.beta2, h.eps = hyper.get("beta1", 0.0), hyper.get("beta2", 0.0), hyper.get("eps", 0.0)
-        h.nesterov, h.clip_norm, h.step = hyper.get("nesterov", False), hyper.get("clip_norm", 0.0), hyper.get("step", 0)
+        h.weight_decay, h.spare_biases = hyper.get("weight_decay", 0.0), not hyper.get("decay_biases", True)
+        h.momentum_decay, h.rate_decay = hyper.get("momentum_decay", 0.0), hyper.get("rate_decay", 0.0)
+        h.begin, h.backtrack = hyper.get("initial_accumulator", 0.0), hyper.get("backtrack", False)
+        h.eta_minus, h.eta_plus = hyper.get("eta_minus", 0.0), hyper.get("eta_plus", 0.0)
+        h.step_min, h.step_max = hyper.get("step_min", 0.0), hyper.get("step_max", 0.0)
+        h.clip_norm, h.clip_value = hyper.get("clip_norm", 0.0), hyper.get("clip_value", 0.0)
+        h.clip_state, h.noise = hyper.get("clip_state", 0.0), hyper.get("noise", 0.0)
+        h.noise_from, h.noise_seed = hyper.get("noise_from", 0), hyper.get("noise_seed", 0)
+        h.step, h.product, h.previous = hyper.get("step", 0), hyper.get("product", 1.0), hyper.get("previous", 0.0)
         self.enter(data, poll)
         with nogil:
             if k:
                 status = bptt_slide(self.c, w, kept, &h, &data.c, rows, n, k, lead, loss, &done, on_poll, <void *>self)
             else:
                 status = bptt_epoch(self.c, w, kept, &h, &data.c, rows, n, loss, &done, on_poll, <void *>self)
-        hyper["step"] = h.step
+        hyper["step"], hyper["product"], hyper["previous"] = h.step, h.product, h.previous
         return self.leave(status, done), done

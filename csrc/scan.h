@@ -10,7 +10,7 @@ enum { C(G) = C(GATES), C(S) = C(STATES), C(K) = C(SAVED), C(WIDE) = C(GATES) ==
 /* The chunks of one step, from its first row on. */
 typedef struct {
     const real *h_prev, *s_prev, *below, *dy, *mask;   /* below: what the product on the way back reads */
-    real *s, *h, *z, *dzr, *saved, *ds;
+    real *s, *h, *z, *dzr, *saved, *ds, clip;
     int back;
 } C(step);
 INLINE C(step) C(at)(const frame *f, int64_t t, int64_t r) {
@@ -24,7 +24,7 @@ INLINE C(step) C(at)(const frame *f, int64_t t, int64_t r) {
         .below = f->hr.size ? chunk(&f->dh, t, r, 0) : (real *)f->dzr.p + (t + back) * f->dzr.step + r * VL,
         .saved = chunk(&f->saved, t, r, 0), .back = f->zigzag & (int)(t & 1),
         .ds = (real *)f->ds.p + r * VL, .dy = f->hr.size ? NULL : chunk(&f->dy, t, r, 0),
-            .mask = f->hr.size ? NULL : chunk(&f->mask, 0, r, 0),
+            .mask = f->hr.size ? NULL : chunk(&f->mask, 0, r, 0), .clip = f->hr.size ? 0 : (real)f->clip,
     };
 }
 
@@ -76,6 +76,7 @@ INLINE void C(backward_tile)(const int mr, const int units, const int single, co
             if (!f->hr.size && (C(HELD) || !next)) ds[0] += v_load(at->ds + b * f->ds.block + r);
             if (!last) {
                 if (at->dy) ds[0] += v_load(at->dy + b * f->dy.block + r);
+                if (at->clip > 0) ds[0] = v_clip(ds[0], at->clip);
                 s_prev[0] = v_load(at->s_prev + b * f->s.block + r), s[0] = v_load(at->h + b * f->s.block + r);
                 UNROLL for (int q = 1; q < S; q++) {
                     s_prev[q] = v_load(at->s_prev + q * kind + b * f->s.block + r);
@@ -158,6 +159,7 @@ static void C(NAME(projected_rows))(const frame *f, const span *at, int64_t t, i
             V v = next ? v_load(d) : v_load(carried);
             if (next && f->mask.p) v *= v_load(chunk(&f->mask, 0, r, b));
             if (!last && f->dy.p) v += v_load(chunk(&f->dy, t, r, b));
+            if (!last && f->clip > 0) v = v_clip(v, (real)f->clip);
             v_store(d, v);
         }
 }

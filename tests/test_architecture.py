@@ -12,17 +12,20 @@ PYTHON = sorted(path.stem for path in PACKAGE.glob("*.py"))
 OUTSIDE = {"sklearn", "pandas", "matplotlib", "torch", "scipy", "jax"}
 PLAIN = {"errors"}  # exceptions and checks of plain values: known to all
 # where the public names live
-PUBLIC = PLAIN | {"__init__", "network", "persistence", "unfolding", "optimizers", "callbacks", "plots"}
+PUBLIC = PLAIN | {"__init__", "network", "persistence", "unfolding", "optimizers", "schedules"}
+PUBLIC |= {"callbacks", "plots"}
 # module: what it may know of the package
 MAY_KNOW = {
     "errors": set(),
     "data": PLAIN,
     "unfolding": PLAIN,
-    "optimizers": PLAIN,
+    "optimizers": PLAIN | {"schedules"},
+    "schedules": PLAIN,
     "losses": PLAIN,
     "callbacks": PLAIN | {"plots"},
     "network": PLAIN | {"_core", "data", "training", "persistence", "__init__"},
-    "training": PLAIN | {"network", "data", "unfolding", "optimizers", "losses", "callbacks", "_core"},
+    "training": PLAIN
+    | {"network", "data", "unfolding", "optimizers", "schedules", "losses", "callbacks", "_core"},
     "persistence": PLAIN | {"network"},
     "plots": PUBLIC,
     "demo": PUBLIC,
@@ -158,7 +161,7 @@ C_RULES = {
         "bptt.h frame.h threads.h plan.h status.def cells/all.h instances.def",
         r"\bV\b|_mm\d*_|immintrin|\bexpf?\s*\(",
     ),
-    "run.c": ("bptt.h frame.h threads.h plan.h", r"\bV\b|_mm\d*_|immintrin|\bexpf?\s*\("),
+    "run.c": ("bptt.h frame.h threads.h plan.h optimizers.def", r"\bV\b|_mm\d*_|immintrin|\bexpf?\s*\("),
 }
 
 
