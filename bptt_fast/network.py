@@ -518,6 +518,9 @@ class Network:
         initial_epoch: int = 0,
         shuffle: bool = True,
         clip_norm: float | None = None,
+        clip_value: float | None = None,
+        clip_state: float | None = None,
+        gradient_noise: float = 0.0,
         target_loss: float | None = None,
         patience: int | None = None,
         min_delta: float = 0.0,
@@ -540,8 +543,8 @@ class Network:
             Passes over the data; counted from `initial_epoch`, as in Keras.
         batch_size : int, default 32
             Sequences between two updates, for `FullBPTT`.  `SlidingBPTT` updates after every pattern.
-        optimizer : SGD or Adam, optional
-            Default Adam(1e-3); SGD(0.01) for `SlidingBPTT`.  Its momenta start at zero in each fit.
+        optimizer : SGD, Adam, AdamW, NAdam, RMSprop, Adagrad or Rprop, or a name, optional
+            Default Adam(1e-3); SGD(0.01) for `SlidingBPTT`.  What it keeps starts anew in each fit.
         loss : {"mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"}, default "mse"
             Mean over the outputs of a target row, weighted mean over the rows of a batch.  Both cross-
             entropies take logits; the targets of "binary_cross_entropy" are numbers from 0 to 1.
@@ -571,6 +574,13 @@ class Network:
             given.
         clip_norm : float, optional
             If the norm of the gradient over all parameters is larger, it is scaled to this.
+        clip_value : float, optional
+            Every number of the gradient is then clipped to +-clip_value.
+        clip_state : float, optional
+            On the way back through time dLoss/dh of each state is clipped to +-clip_state at each step.
+        gradient_noise : float, default 0
+            eta: to the (clipped) gradient of update t, counted from 0, numbers from a normal distribution of
+            the variance eta / (1 + t)^0.55 are added.  They depend on the seed, t and the parameter only.
         target_loss : float, optional
             Stop after an epoch with a loss of at most this: the validation loss if there is any, else the
             training loss.
@@ -605,6 +615,11 @@ class Network:
         Equal seeds and arguments give equal results to the bit, for any number of threads, on the same
         instruction set.
 
+        clip_norm, clip_state: R. Pascanu, T. Mikolov and Y. Bengio, "On the difficulty of training recurrent
+        neural networks", 2013; A. Graves, "Generating sequences with recurrent neural networks", 2013.
+        gradient_noise: A. Neelakantan et al., "Adding gradient noise improves learning for very deep
+        networks", 2015, with eta from 0.01 to 1.
+
         Examples
         --------
         >>> import numpy as np, bptt_fast as bf
@@ -635,6 +650,9 @@ class Network:
             initial_epoch=initial_epoch,
             shuffle=shuffle,
             clip_norm=clip_norm,
+            clip_value=clip_value,
+            clip_state=clip_state,
+            gradient_noise=gradient_noise,
             target_loss=target_loss,
             patience=patience,
             min_delta=min_delta,

@@ -14,6 +14,7 @@ from . import _core, data, losses, optimizers, unfolding  # type: ignore[attr-de
 from .callbacks import History, check_callbacks, check_verbose, progress
 from .errors import ConfigError, DivergedError, ShapeError, choice, flag, integer, number
 from .network import READOUTS, Gradients, core_data, machine_for, make_plan
+from .schedules import Rates, Schedule
 from .unfolding import SlidingBPTT
 
 if TYPE_CHECKING:
@@ -117,6 +118,9 @@ def fit(
     initial_epoch: Any,
     shuffle: Any,
     clip_norm: Any,
+    clip_value: Any,
+    clip_state: Any,
+    gradient_noise: Any,
     target_loss: Any,
     patience: Any,
     min_delta: Any,
@@ -136,11 +140,18 @@ def fit(
     slides = isinstance(unfold, SlidingBPTT)
     if optimizer is None:
         optimizer = "sgd" if slides else "adam"
-    clip = 0.0 if clip_norm is None else number(clip_norm, "clip_norm", 0, open_low=True)
+    chosen = optimizers.get(optimizer)
     setting = _Setting(
         net,
         losses.get(loss),
-        optimizers.hyper(optimizers.get(optimizer), clip),
+        optimizers.hyper(
+            chosen,
+            clip_norm=_limit(clip_norm, "clip_norm"),
+            clip_value=_limit(clip_value, "clip_value"),
+            clip_state=_limit(clip_state, "clip_state"),
+            noise=number(gradient_noise, "gradient_noise", 0),
+            noise_seed=net.seed,
+        ),
         first,
         integer(batch_size, "batch_size", 1, None),
         flag(shuffle, "shuffle"),
@@ -165,10 +176,16 @@ def fit(
     else:
         job = _full_job(setting, train, split, other)
 
-    history = History("epoch", "loss", *["val_loss"] * (job.validate is not None), "seconds")
+    updates = len(job.losses)
+    setting.hyper["noise_from"] = first * updates
+    rates = None
+    if isinstance(chosen.learning_rate, Schedule):
+        rates = Rates(chosen.learning_rate, max(first, last), updates)
+    columns = ["val_loss"] * (job.validate is not None) + ["learning_rate"] * (rates is not None)
+    history = History("epoch", "loss", *columns, "seconds")
     display = progress(shown, first, max(first, last), len(job.losses))
     try:
-        _loop(net, job, range(first, last), hooks, display, stopping, deadline, history)
+        _loop(net, job, range(first, last), rates, setting.hyper, hooks, display, stopping, deadline, history)
     except (KeyboardInterrupt, DivergedError) as error:
         error.history = history  # type: ignore[union-attr]
         raise
@@ -181,6 +198,8 @@ def _loop(
     net: Network,
     job: _Job,
     epochs: range,
+    rates: Rates | None,
+    hyper: dict[str, Any],
     hooks: list[Callback],
     display: Progress,
     stopping: _Stopping,
@@ -203,6 +222,8 @@ def _loop(
             break
         for hook in hooks:
             hook.on_epoch_begin(epoch, {})
+        if rates is not None:
+            hyper["rates"] = rates.of(epoch)
         status, done = job.epoch(epoch, poll)
         if status == "DIVERGED":
             raise _diverged("the loss, the gradient or the update", epoch + 1, job.unit, done + 1)
@@ -214,6 +235,9 @@ def _loop(
             logs["val_loss"] = job.validate()
             if not math.isfinite(logs["val_loss"]):
                 raise _diverged("the loss", epoch + 1, "validation", None)
+        if rates is not None:
+            logs["learning_rate"] = float(hyper["rates"][done - 1])
+            rates.after(logs.get("val_loss", logs["loss"]))
         logs["seconds"] = time.perf_counter() - begin
         history.add({"epoch": epoch + 1, **logs})
         reason = stopping.after(epoch + 1, logs.get("val_loss", logs["loss"]), net.params)
@@ -394,6 +418,11 @@ def _run_over(sequences: Sequences, k: int, lead: int, begin: int = 0) -> Sequen
 
 
 # ---- checks
+
+
+def _limit(value: Any, name: str) -> float:
+    """Above 0; None is none, for which C takes 0."""
+    return 0.0 if value is None else number(value, name, 0, open_low=True)
 
 
 def _sequences(
