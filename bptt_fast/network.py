@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,9 +15,10 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, data  # type: ignore[attr-defined]
 from .errors import ConfigError, DivergedError, ShapeError, choice, flag, integer, number
+from .initialisation import GATES, RULES, initialise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .callbacks import Callback, History
     from .optimizers import Optimizer
@@ -55,6 +55,9 @@ class Description:
     recurrent_dropout: float = 0.0
     dtype: Any = "float32"
     seed: Any = None
+    init: Any = None
+    spectral_radius: float | None = None
+    forget_bias: float | None = None
 
     def __post_init__(self) -> None:
         checked: dict[str, Any] = {
@@ -100,16 +103,35 @@ class Description:
             "seed": _seed(self.seed),
             "bidirectional": bool(self.bidirectional),
             "peephole": bool(self.peephole),
+            "init": RULES[0] if self.init is None else self.init,
         }
+        if not callable(checked["init"]):
+            choice(checked["init"], "init", RULES)
+        self._check_initial(cell, f)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+    def _check_initial(self, cell: str, f: tuple[int, ...]) -> None:
+        if self.spectral_radius is not None:
+            number(self.spectral_radius, "spectral_radius", 0, open_low=True)
+            if self.proj_size or (f and f[0] != self.hidden_size):
+                shape = f"proj_size={self.proj_size}" if self.proj_size else f"f={f}"
+                raise ConfigError(
+                    f"spectral_radius: expected square recurrent weights, got hidden_size={self.hidden_size} "
+                    f"with {shape}."
+                )
+        if self.forget_bias is not None:
+            number(self.forget_bias, "forget_bias")
+            if cell not in GATES:
+                raise ConfigError(f'forget_bias: is for cell="lstm" or "gru", got cell="{cell}".')
 
     def core(self) -> dict[str, Any]:
         """The description in the words of the C core."""
         words = asdict(self)
         words["activation"] = words.pop("nonlinearity")
         words["head_activation"] = words.pop("head_nonlinearity")
-        del words["readout"]
+        for name in ("readout", "init", "spectral_radius", "forget_bias"):
+            del words[name]
         return words
 
 
@@ -150,7 +172,17 @@ class Network:
     dtype : {"float32", "float64"}, default "float32"
         Of the parameters, of the arithmetic and of all results.
     seed : int, optional
-        Of the initial parameters, of the order of the sequences in `fit` and of dropout.  None draws one.
+        Of the initial parameters, of the order of the sequences in `fit`, of dropout and of gradient noise.
+        None draws one.
+    init : {"torch", "orthogonal", "glorot", "identity"} or callable, default "torch"
+        The initial parameters, see Notes.  A function is called as ``init(name, shape, random)`` for each
+        block of parameters, `random` being a ``numpy.random.Generator``, and gives an array of that shape.
+        It is not saved with the network.
+    spectral_radius : float, optional
+        Above 0.  The recurrent weights, each gate's by themselves, are scaled so that the largest modulus of
+        their eigenvalues is this.
+    forget_bias : float, optional
+        Bias (the sum of its two) of the gate that keeps the past: f of "lstm", z of "gru".
 
     Attributes
     ----------
@@ -169,14 +201,29 @@ class Network:
     ------
     ConfigError
         If an argument is not among the values above, or the network does not fit into memory.
+    ShapeError
+        If `init` gives an array of another shape.
 
     Notes
     -----
     Names, shapes and gate order of the parameters are PyTorch's; ``net["weight_hh_l0"]`` is a view into
-    `params`.  All of f start uniform in +-1/sqrt(H) as in ``torch.nn.RNN``; inner layers of f and those of g
-    in +-1/sqrt(fan in).
+    `params`.  What they are at first, by `init`:
 
-    J. L. Elman, "Finding structure in time", Cognitive Science 14 (1990).
+    - "torch": all of f uniform in +-1/sqrt(H) as in ``torch.nn.RNN``; inner layers of f and those of g in
+      +-1/sqrt(fan in).
+    - "glorot": weights, each gate's by themselves, uniform in +-sqrt(6 / (fan in + fan out)); biases zero.
+    - "orthogonal": the same, but recurrent weights and projections orthogonal, each gate's by themselves.
+    - "identity": the same, but these the identity, and the input weights normal with a deviation of 0.001;
+      with nonlinearity "relu" this is the IRNN.
+
+    Peepholes start as for "torch".
+
+    J. L. Elman, "Finding structure in time", Cognitive Science 14 (1990).  X. Glorot and Y. Bengio,
+    "Understanding the difficulty of training deep feedforward neural networks", 2010.  A. M. Saxe, J. L.
+    McClelland and S. Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural
+    networks", 2014.  Q. V. Le, N. Jaitly and G. E. Hinton, "A simple way to initialize recurrent networks of
+    rectified linear units", 2015.  R. Jozefowicz, W. Zaremba and I. Sutskever, "An empirical exploration of
+    recurrent network architectures", 2015 (the forget bias).
 
     Examples
     --------
@@ -236,6 +283,9 @@ class Network:
         recurrent_dropout: float = 0.0,
         dtype: DTypeLike = "float32",
         seed: int | None = None,
+        init: str | Callable[..., ArrayLike] | None = None,
+        spectral_radius: float | None = None,
+        forget_bias: float | None = None,
     ) -> None:
         self._describe(
             Description(
@@ -257,9 +307,12 @@ class Network:
                 recurrent_dropout=recurrent_dropout,
                 dtype=dtype,
                 seed=seed,
+                init=init,
+                spectral_radius=spectral_radius,
+                forget_bias=forget_bias,
             )
         )
-        _initialise(self._views, self.description)
+        initialise(self._views, self.description, self._checked)
 
     def _describe(self, description: Description) -> None:
         self.description = description
@@ -1058,13 +1111,3 @@ def _named(flat: Array, blocks: list[tuple[str, int, int, int]]) -> dict[str, Ar
         name: flat[offset : offset + rows * (cols or 1)].reshape((rows, cols) if cols else (rows,))
         for name, rows, cols, offset in blocks
     }
-
-
-def _initialise(views: dict[str, Array], description: Description) -> None:
-    """Uniform in +-1/sqrt(H) for f, +-1/sqrt(fan in) for its inner layers and g; a bias like its weight."""
-    random = np.random.default_rng(description.seed)
-    for name, view in views.items():
-        inner = name.startswith(("f.", "head."))
-        weight = views[name.replace(".bias", ".weight")] if inner else view
-        bound = 1 / math.sqrt(weight.shape[1] if inner else description.hidden_size)
-        view[...] = random.uniform(-bound, bound, view.shape)

@@ -23,7 +23,8 @@ MAY_KNOW = {
     "schedules": PLAIN,
     "losses": PLAIN,
     "callbacks": PLAIN | {"plots"},
-    "network": PLAIN | {"_core", "data", "training", "persistence", "__init__"},
+    "initialisation": PLAIN,
+    "network": PLAIN | {"_core", "data", "initialisation", "training", "persistence", "__init__"},
     "training": PLAIN
     | {"network", "data", "unfolding", "optimizers", "schedules", "losses", "callbacks", "_core"},
     "persistence": PLAIN | {"network"},
