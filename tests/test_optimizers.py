@@ -464,3 +464,39 @@ NUMBERS = [
 def test_numbers_out_of_range(kind, numbers, words):
     with pytest.raises(bf.ConfigError, match=words):
         kind(**numbers)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_from_the_command_line(name, tmp_path, capsys):
+    """Numbers that the optimiser does not have are wrong usage, told by naming those that do."""
+    from bptt_fast.cli import main
+
+    table = tmp_path / "series.csv"
+    table.write_text("a\n" + "\n".join(str(np.sin(t / 3)) for t in range(60)))
+    train = [
+        "train",
+        str(table),
+        "--inputs",
+        "a",
+        "--targets",
+        "a",
+        "--epochs",
+        "2",
+        "--quiet",
+        "--optimizer",
+        name,
+    ]
+    assert main(train) == 0
+    fields = OPTIMIZERS[name].__dataclass_fields__
+    for option in ("momentum", "weight_decay"):
+        words = [*train, f"--{option.replace('_', '-')}", "0.1"]
+        if option in fields:
+            assert main(words) == 0
+        else:
+            with pytest.raises(SystemExit) as caught:
+                main(words)
+            assert caught.value.code == 2
+            assert (
+                f"with --optimizer sgd, {'rmsprop' if option == 'momentum' else 'adam'}"
+                in capsys.readouterr().err
+            )
