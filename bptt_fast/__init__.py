@@ -4,26 +4,39 @@ from .callbacks import Callback, History
 from .data import Sequences
 from .errors import ConfigError, CorruptFileError, DivergedError, ShapeError
 from .network import Network, show_config
-from .optimizers import SGD, Adam
+from .optimizers import SGD, Adagrad, Adam, AdamW, NAdam, RMSprop, Rprop
 from .persistence import load
+from .schedules import Constant, Cosine, Exponential, OneCycle, ReduceOnPlateau, Schedule, Step
 from .unfolding import CheckpointedBPTT, FullBPTT, SlidingBPTT, TruncatedBPTT
 
 __version__ = "0.1.0"
 
 __all__ = [
     "SGD",
+    "Adagrad",
     "Adam",
+    "AdamW",
     "Callback",
     "CheckpointedBPTT",
     "ConfigError",
+    "Constant",
     "CorruptFileError",
+    "Cosine",
     "DivergedError",
+    "Exponential",
     "FullBPTT",
     "History",
+    "NAdam",
     "Network",
+    "OneCycle",
+    "RMSprop",
+    "ReduceOnPlateau",
+    "Rprop",
+    "Schedule",
     "Sequences",
     "ShapeError",
     "SlidingBPTT",
+    "Step",
     "TruncatedBPTT",
     "__version__",
     "load",

@@ -79,10 +79,22 @@ cdef extern from "bptt.h":
 
     ctypedef struct bptt_hyper:
         const char *optimizer
-        double learning_rate, momentum, weight_decay, beta1, beta2, eps
-        int nesterov
-        double clip_norm
+        double learning_rate
+        const double *rates
+        double momentum, weight_decay, beta1, beta2, eps
+        int spare_biases
+        int nesterov, centered
+        double momentum_decay
+        double rate_decay, begin
+        double eta_minus, eta_plus, step_min, step_max
+        int backtrack
+        double clip_norm, clip_value
+        double clip_state
+        double noise
+        int64_t noise_from
+        uint64_t noise_seed
         int64_t step
+        double product, previous
     int bptt_slots(const char *optimizer)
     int bptt_apply(const char *function, const char *dtype, const char *isa, const void *x, void *y, int64_t n)
 

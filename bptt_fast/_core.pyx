@@ -388,28 +388,28 @@ cdef class Plan:
         """(status, finished updates); see bptt_epoch."""
         cdef Buffers b = Buffers()
         cdef bptt_hyper h
-        cdef bytes _name = read_hyper(hyper, &h)
+        cdef const int64_t *rows = take_order(b, order, data.sequences)
+        cdef int64_t n = len(order), done = 0, needed = bptt_updates(self.c, &data.c, rows, n)
+        cdef bytes _name = read_hyper(hyper, &h, b, needed)
         cdef void *w = take_reals(b, params, self.dtype, self.size, True)
         cdef void *kept = take_reals(b, opt_state, self.dtype, slots(hyper["optimizer"]) * self.size, True)
-        cdef const int64_t *rows = take_order(b, order, data.sequences)
         cdef double *loss = <double *>take_reals(b, losses, "float64", -1, True)
         cdef double *weight = <double *>take_reals(b, weights, "float64", -1, True)
         cdef void *states = take_reals(b, state, self.dtype, data.sequences * self.state_size, True)
-        cdef int64_t n = len(order), done = 0, needed = bptt_updates(self.c, &data.c, rows, n)
         cdef bptt_status status
         if min(len(losses), len(weights)) < needed:
             raise ValueError(f"expected losses and weights of at least {needed} items, got {len(losses)} and {len(weights)}")
         self.enter(data, poll)
         with nogil:
             status = bptt_epoch(self.c, w, kept, &h, &data.c, rows, n, loss, weight, states, &done, on_poll, <void *>self)
-        hyper["step"] = h.step
+        write_hyper(hyper, &h)
         return self.leave(status, done), done
 
     def slide(self, params, opt_state, dict hyper not None, Data data not None, order, int64_t k, int64_t lead, losses, poll=None):
         """(status, finished patterns); see bptt_slide."""
         cdef Buffers b = Buffers()
         cdef bptt_hyper h
-        cdef bytes _name = read_hyper(hyper, &h)
+        cdef bytes _name = read_hyper(hyper, &h, b, len(losses))
         cdef void *w = take_reals(b, params, self.dtype, self.size, True)
         cdef void *kept = take_reals(b, opt_state, self.dtype, slots(hyper["optimizer"]) * self.size, True)
         cdef const int64_t *rows = take_order(b, order, data.sequences)
@@ -419,18 +419,36 @@ cdef class Plan:
         self.enter(data, poll)
         with nogil:
             status = bptt_slide(self.c, w, kept, &h, &data.c, rows, n, k, lead, loss, &done, on_poll, <void *>self)
-        hyper["step"] = h.step
+        write_hyper(hyper, &h)
         return self.leave(status, done), done
 
 
-cdef bytes read_hyper(dict hyper, bptt_hyper *h):
-    """The optimiser's numbers; the name must outlive them."""
+cdef bytes read_hyper(dict hyper, bptt_hyper *h, Buffers buffers, int64_t updates):
+    """The optimiser's numbers; the name that is returned must outlive them."""
     cdef bytes name = hyper["optimizer"].encode()
+    memset(h, 0, sizeof(bptt_hyper))
     h.optimizer, h.learning_rate = name, hyper["learning_rate"]
-    h.momentum, h.weight_decay = hyper.get("momentum", 0.0), hyper.get("weight_decay", 0.0)
+    h.momentum, h.nesterov, h.centered = hyper.get("momentum", 0.0), hyper.get("nesterov", False), hyper.get("centered", False)
     h.beta1, h.beta2, h.eps = hyper.get("beta1", 0.0), hyper.get("beta2", 0.0), hyper.get("eps", 0.0)
-    h.nesterov, h.clip_norm, h.step = hyper.get("nesterov", False), hyper.get("clip_norm", 0.0), hyper.get("step", 0)
+    h.weight_decay, h.spare_biases = hyper.get("weight_decay", 0.0), not hyper.get("decay_biases", True)
+    h.momentum_decay, h.rate_decay = hyper.get("momentum_decay", 0.0), hyper.get("rate_decay", 0.0)
+    h.begin, h.backtrack = hyper.get("initial_accumulator", 0.0), hyper.get("backtrack", False)
+    h.eta_minus, h.eta_plus = hyper.get("eta_minus", 0.0), hyper.get("eta_plus", 0.0)
+    h.step_min, h.step_max = hyper.get("step_min", 0.0), hyper.get("step_max", 0.0)
+    h.clip_norm, h.clip_value = hyper.get("clip_norm", 0.0), hyper.get("clip_value", 0.0)
+    h.clip_state, h.noise = hyper.get("clip_state", 0.0), hyper.get("noise", 0.0)
+    h.noise_from, h.noise_seed = hyper.get("noise_from", 0), hyper.get("noise_seed", 0)
+    h.step, h.product, h.previous = hyper.get("step", 0), hyper.get("product", 1.0), hyper.get("previous", 0.0)
+    if hyper.get("rates") is not None:
+        if len(hyper["rates"]) < updates:
+            raise ValueError(f"expected at least {updates} rates, got {len(hyper['rates'])}")
+        h.rates = <double *>take_reals(buffers, hyper["rates"], "float64", -1, False)
     return name
+
+
+cdef void write_hyper(dict hyper, const bptt_hyper *h):
+    """What an optimiser carries from update to update."""
+    hyper["step"], hyper["product"], hyper["previous"] = h.step, h.product, h.previous
 
 
 cdef class Rows:
@@ -527,7 +545,8 @@ cdef class Learner(Rows):
         cdef const void *context
         self.plan = Plan(desc, loss=loss, steps=k + lead, isa=isa)
         self.inputs, self.outputs, self.classes = desc["input_size"], desc["output_size"], loss == "cross_entropy"
-        self.name = read_hyper(hyper, &self.hyper)
+        self.name = read_hyper(hyper, &self.hyper, b, 0)
+        self.hyper.rates = NULL
         self.first_step, self.seen, self.diverged = self.hyper.step, 0, False
         self.c.k, self.c.lead, self.c.rows = k, lead, 0 if window is None else len(window)
         w = take_reals(b, params, self.plan.dtype, self.plan.size, False)
@@ -573,6 +592,11 @@ cdef class Learner(Rows):
     def updates(self):
         """Updates made since it was made."""
         return self.hyper.step - self.first_step
+
+    @property
+    def carried(self):
+        """What the optimiser carries from update to update beside its vectors: (product, previous)."""
+        return self.hyper.product, self.hyper.previous
 
     def store(self, params, opt_state):
         """The weights and the optimiser's vectors as they are now into the caller's arrays."""

@@ -18,8 +18,8 @@ Logs = dict[str, float]
 class History(dict[str, list[Any]]):
     """The record of a fit: a dict of lists of equal length, one entry an epoch.
 
-    Keys are "epoch" (counted from 1), "loss", "val_loss" (if there was validation) and "seconds" (what the
-    epoch took, validation included).
+    Keys are "epoch" (counted from 1), "loss", "val_loss" (if there was validation), "learning_rate" (of the
+    last update, if it follows a schedule) and "seconds" (what the epoch took, validation included).
 
     Attributes
     ----------

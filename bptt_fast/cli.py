@@ -18,8 +18,6 @@ from typing import Any
 import numpy as np
 
 from . import (
-    SGD,
-    Adam,
     CheckpointedBPTT,
     ConfigError,
     CorruptFileError,
@@ -33,6 +31,7 @@ from . import (
     load,
     show_config,
 )
+from .optimizers import OPTIMIZERS, Optimizer
 
 Array = np.ndarray[Any, Any]
 
@@ -251,14 +250,23 @@ def _network(path: str) -> Network:
     return found
 
 
-def _optimizer(args: argparse.Namespace) -> SGD | Adam:
+def _optimizer(args: argparse.Namespace) -> Optimizer:
     online = args.truncate is None and args.checkpoint is None
-    rate = {} if args.learning_rate is None else {"learning_rate": args.learning_rate}
-    if args.optimizer == "sgd" or (args.optimizer is None and online):
-        return SGD(**rate, momentum=args.momentum, weight_decay=args.weight_decay)
-    if args.momentum:
-        raise ConfigError("--momentum: expected with --optimizer sgd only.")
-    return Adam(**rate, weight_decay=args.weight_decay)
+    chosen = args.optimizer or ("sgd" if online else "adam")
+    kind = OPTIMIZERS[chosen]
+    given = {
+        name: getattr(args, name)
+        for name in ("learning_rate", "momentum", "weight_decay")
+        if getattr(args, name) is not None
+    }
+    for name in given:
+        if name not in kind.__dataclass_fields__:
+            able = [known for known, other in OPTIMIZERS.items() if name in other.__dataclass_fields__]
+            raise ConfigError(
+                f"--{name.replace('_', '-')}: expected with --optimizer {', '.join(able)} only, got "
+                f"--optimizer {chosen}."
+            )
+    return kind(**given)
 
 
 def _columns(net: Network, path: str) -> dict[str, Any]:
@@ -449,13 +457,18 @@ def _parser() -> argparse.ArgumentParser:
         "--epochs", type=_at_least(1), default=100, metavar="N", help="passes over the file (default 100)"
     )
     how.add_argument(
-        "--optimizer", choices=("sgd", "adam"), help="default sgd; adam with --truncate, --checkpoint"
+        "--optimizer",
+        choices=tuple(OPTIMIZERS),
+        help="default sgd; adam with --truncate, --checkpoint",
     )
     how.add_argument(
-        "--learning-rate", type=_real(above=0), metavar="RATE", help="default 0.01 for sgd, 0.001 for adam"
+        "--learning-rate",
+        type=_real(above=0),
+        metavar="RATE",
+        help="default 0.01 for sgd, 0.001 for adam, for the others see their descriptions in Python",
     )
-    how.add_argument("--momentum", type=_real(low=0), default=0.0)
-    how.add_argument("--weight-decay", type=_real(low=0), default=0.0)
+    how.add_argument("--momentum", type=_real(low=0), help="of sgd and rmsprop (default 0)")
+    how.add_argument("--weight-decay", type=_real(low=0), help="default 0; 0.01 for adamw")
     how.add_argument("--clip-norm", type=_real(above=0), help="largest norm of a gradient")
     how.add_argument("--loss", choices=("mse", "mae", "huber"), default="mse")
     how.add_argument(

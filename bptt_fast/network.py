@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, data  # type: ignore[attr-defined]
 from .errors import ConfigError, DivergedError, ShapeError, choice, flag, integer, number
+from .initialisation import GATES, RULES, initialise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,6 +58,9 @@ class Description:
     initial_state: str = "zeros"
     dtype: Any = "float32"
     seed: Any = None
+    init: Any = None
+    spectral_radius: float | None = None
+    forget_bias: float | None = None
 
     def __post_init__(self) -> None:
         checked: dict[str, Any] = {
@@ -104,16 +107,35 @@ class Description:
             "seed": _seed(self.seed),
             "bidirectional": bool(self.bidirectional),
             "peephole": bool(self.peephole),
+            "init": RULES[0] if self.init is None else self.init,
         }
+        if not callable(checked["init"]):
+            choice(checked["init"], "init", RULES)
+        self._check_initial(cell, f)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+    def _check_initial(self, cell: str, f: tuple[int, ...]) -> None:
+        if self.spectral_radius is not None:
+            number(self.spectral_radius, "spectral_radius", 0, open_low=True)
+            if self.proj_size or (f and f[0] != self.hidden_size):
+                shape = f"proj_size={self.proj_size}" if self.proj_size else f"f={f}"
+                raise ConfigError(
+                    f"spectral_radius: expected square recurrent weights, got hidden_size={self.hidden_size} "
+                    f"with {shape}."
+                )
+        if self.forget_bias is not None:
+            number(self.forget_bias, "forget_bias")
+            if cell not in GATES:
+                raise ConfigError(f'forget_bias: is for cell="lstm" or "gru", got cell="{cell}".')
 
     def core(self) -> dict[str, Any]:
         """The description in the words of the C core."""
         words = asdict(self)
         words["activation"] = words.pop("nonlinearity")
         words["head_activation"] = words.pop("head_nonlinearity")
-        del words["readout"]
+        for name in ("readout", "init", "spectral_radius", "forget_bias"):
+            del words[name]
         return words
 
 
@@ -158,7 +180,17 @@ class Network:
     dtype : {"float32", "float64"}, default "float32"
         Of the parameters, of the arithmetic and of all results.
     seed : int, optional
-        Of the initial parameters, of the order of the sequences in `fit` and of dropout.  None draws one.
+        Of the initial parameters, of the order of the sequences in `fit`, of dropout and of gradient noise.
+        None draws one.
+    init : {"torch", "orthogonal", "glorot", "identity"} or callable, default "torch"
+        The initial parameters, see Notes.  A function is called as ``init(name, shape, random)`` for each
+        block of parameters, `random` being a ``numpy.random.Generator``, and gives an array of that shape.
+        It is not saved with the network.
+    spectral_radius : float, optional
+        Above 0.  The recurrent weights, each gate's by themselves, are scaled so that the largest modulus of
+        their eigenvalues is this.
+    forget_bias : float, optional
+        Bias (the sum of its two) of the gate that keeps the past: f of "lstm", z of "gru".
 
     Attributes
     ----------
@@ -177,14 +209,29 @@ class Network:
     ------
     ConfigError
         If an argument is not among the values above, or the network does not fit into memory.
+    ShapeError
+        If `init` gives an array of another shape.
 
     Notes
     -----
     Names, shapes and gate order of the parameters are PyTorch's; ``net["weight_hh_l0"]`` is a view into
-    `params`.  All of f start uniform in +-1/sqrt(H) as in ``torch.nn.RNN``; inner layers of f and those of g
-    in +-1/sqrt(fan in).
+    `params`.  What they are at first, by `init`:
 
-    J. L. Elman, "Finding structure in time", Cognitive Science 14 (1990).
+    - "torch": all of f uniform in +-1/sqrt(H) as in ``torch.nn.RNN``; inner layers of f and those of g in
+      +-1/sqrt(fan in).
+    - "glorot": weights, each gate's by themselves, uniform in +-sqrt(6 / (fan in + fan out)); biases zero.
+    - "orthogonal": the same, but recurrent weights and projections orthogonal, each gate's by themselves.
+    - "identity": the same, but these the identity, and the input weights normal with a deviation of 0.001;
+      with nonlinearity "relu" this is the IRNN.
+
+    Peepholes start as for "torch".
+
+    J. L. Elman, "Finding structure in time", Cognitive Science 14 (1990).  X. Glorot and Y. Bengio,
+    "Understanding the difficulty of training deep feedforward neural networks", 2010.  A. M. Saxe, J. L.
+    McClelland and S. Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural
+    networks", 2014.  Q. V. Le, N. Jaitly and G. E. Hinton, "A simple way to initialize recurrent networks of
+    rectified linear units", 2015.  R. Jozefowicz, W. Zaremba and I. Sutskever, "An empirical exploration of
+    recurrent network architectures", 2015 (the forget bias).
 
     Examples
     --------
@@ -247,6 +294,9 @@ class Network:
         initial_state: str = "zeros",
         dtype: DTypeLike = "float32",
         seed: int | None = None,
+        init: str | Callable[..., ArrayLike] | None = None,
+        spectral_radius: float | None = None,
+        forget_bias: float | None = None,
     ) -> None:
         self._describe(
             Description(
@@ -269,9 +319,12 @@ class Network:
                 initial_state=initial_state,
                 dtype=dtype,
                 seed=seed,
+                init=init,
+                spectral_radius=spectral_radius,
+                forget_bias=forget_bias,
             )
         )
-        _initialise(self._views, self.description)
+        initialise(self._views, self.description, self._checked)
 
     def _describe(self, description: Description) -> None:
         self.description = description
@@ -552,6 +605,9 @@ class Network:
         stateful: bool = False,
         teacher_forcing: float = 1.0,
         clip_norm: float | None = None,
+        clip_value: float | None = None,
+        clip_state: float | None = None,
+        gradient_noise: float = 0.0,
         target_loss: float | None = None,
         patience: int | None = None,
         min_delta: float = 0.0,
@@ -577,8 +633,8 @@ class Network:
         batch_size : int, default 32
             Sequences at once.  `FullBPTT` and `CheckpointedBPTT` update after each batch, `TruncatedBPTT`
             every k1 steps of a batch, `SlidingBPTT` after every pattern of one sequence after the other.
-        optimizer : SGD or Adam, optional
-            Default Adam(1e-3); SGD(0.01) for `SlidingBPTT`.  Its momenta start at zero in each fit.
+        optimizer : SGD, Adam, AdamW, NAdam, RMSprop, Adagrad or Rprop, or a name, optional
+            Default Adam(1e-3); SGD(0.01) for `SlidingBPTT`.  What it keeps starts anew in each fit.
         loss : {"mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"}, default "mse"
             Mean over the outputs of a target row, weighted mean over the rows of a batch.  Both cross-
             entropies take logits; the targets of "binary_cross_entropy" are numbers from 0 to 1.
@@ -620,6 +676,13 @@ class Network:
             targets that are real numbers.
         clip_norm : float, optional
             If the norm of the gradient over all parameters is larger, it is scaled to this.
+        clip_value : float, optional
+            Every number of the gradient is then clipped to +-clip_value.
+        clip_state : float, optional
+            On the way back through time dLoss/dh of each state is clipped to +-clip_state at each step.
+        gradient_noise : float, default 0
+            eta: to the (clipped) gradient of update t, counted from 0, numbers from a normal distribution of
+            the variance eta / (1 + t)^0.55 are added.  They depend on the seed, t and the parameter only.
         target_loss : float, optional
             Stop after an epoch with a loss of at most this: the validation loss if there is any, else the
             training loss.
@@ -661,6 +724,10 @@ class Network:
 
         The loss of an epoch is the mean of the losses of its updates, each weighted by the sum of the weights
         of its target rows.
+        clip_norm, clip_state: R. Pascanu, T. Mikolov and Y. Bengio, "On the difficulty of training recurrent
+        neural networks", 2013; A. Graves, "Generating sequences with recurrent neural networks", 2013.
+        gradient_noise: A. Neelakantan et al., "Adding gradient noise improves learning for very deep
+        networks", 2015, with eta from 0.01 to 1.
 
         Examples
         --------
@@ -694,6 +761,9 @@ class Network:
             stateful=stateful,
             teacher_forcing=teacher_forcing,
             clip_norm=clip_norm,
+            clip_value=clip_value,
+            clip_state=clip_state,
+            gradient_noise=gradient_noise,
             target_loss=target_loss,
             patience=patience,
             min_delta=min_delta,
@@ -1326,16 +1396,3 @@ def _named(flat: Array, blocks: list[tuple[str, int, int, int]]) -> dict[str, Ar
         name: flat[offset : offset + rows * (cols or 1)].reshape((rows, cols) if cols else (rows,))
         for name, rows, cols, offset in blocks
     }
-
-
-def _initialise(views: dict[str, Array], description: Description) -> None:
-    """Uniform in +-1/sqrt(H) for f, +-1/sqrt(fan in) for its inner layers and g, a bias like its weight; the
-    initial state stays zero."""
-    random = np.random.default_rng(description.seed)
-    for name, view in views.items():
-        if name.startswith("initial_"):
-            continue
-        inner = name.startswith(("f.", "head."))
-        weight = views[name.replace(".bias", ".weight")] if inner else view
-        bound = 1 / math.sqrt(weight.shape[1] if inner else description.hidden_size)
-        view[...] = random.uniform(-bound, bound, view.shape)

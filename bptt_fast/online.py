@@ -15,6 +15,7 @@ from . import _core, data, losses, optimizers, unfolding  # type: ignore[attr-de
 from .data import Array
 from .errors import ConfigError, DivergedError, ShapeError, integer, number
 from .network import Network, machine_for
+from .schedules import Schedule
 from .training import check_sliding
 
 
@@ -121,8 +122,8 @@ class Learner:
         One for `SlidingBPTT`: readout "last", one direction, no dropout, initial_state "zeros".
     bptt : SlidingBPTT
         The depth of unfolding, and where the target of a window stands.
-    optimizer : SGD or Adam, optional
-        Default SGD(0.01).
+    optimizer : SGD, Adam or another, optional
+        Default SGD(0.01); with a number for a learning_rate.
     loss, clip_norm, isa
         As in ``Network.fit``.
     x0 : array (state_size,), optional
@@ -192,7 +193,7 @@ class Learner:
         clip_norm: float | None,
         isa: str | None,
         state: Array | None,
-        counts: Mapping[str, int],
+        counts: Mapping[str, float],
         arrays: Mapping[str, Array],
     ) -> None:
         """Check everything, then take the network over; `counts` and `arrays` are those of a snapshot."""
@@ -204,8 +205,14 @@ class Learner:
         self.loss = losses.get(loss).name
         self.clip_norm = None if clip_norm is None else number(clip_norm, "clip_norm", 0, open_low=True)
         self._careful = losses.get(loss).targets == "probability"
-        self._hyper = optimizers.hyper(self.optimizer, self.clip_norm or 0.0)
-        self._before = {name: counts.get(name, 0) for name in ("seen", "updates")}
+        if isinstance(self.optimizer.learning_rate, Schedule):
+            raise ConfigError(
+                f"learn_online: expected a number for a learning_rate, got {self.optimizer.learning_rate}: an "
+                "endless series has no epochs."
+            )
+        self._hyper = optimizers.hyper(self.optimizer, clip_norm=self.clip_norm or 0.0)
+        self._before = {name: int(counts.get(name, 0)) for name in ("seen", "updates")}
+        self._hyper |= {name: value for name, value in counts.items() if name in ("product", "previous")}
         self._hyper["step"] = self._before["updates"]
         self._slots = arrays.get(
             "slots", np.zeros(_core.slots(self.optimizer.name) * net.num_parameters, net.dtype)
@@ -365,13 +372,15 @@ class Learner:
             "lead": self.bptt.lead,
             "optimizer": self.optimizer.name,
             "numbers": {
-                name: value if name == "nesterov" else float(value)
+                name: value if isinstance(value, bool) else float(value)
                 for name, value in vars(self.optimizer).items()
             },
             "loss": self.loss,
             "clip_norm": self.clip_norm,
             "seen": self.seen,
             "updates": self.updates,
+            "product": self._core.carried[0],
+            "previous": self._core.carried[1],
         }
         arrays = {"window": self._core.window, "state": self.state, "slots": self._slots}
         return values, {name: np.array(array) for name, array in arrays.items()}
@@ -379,8 +388,9 @@ class Learner:
     @classmethod
     def restored(cls, net: Network, values: Mapping[str, Any], arrays: Mapping[str, Array]) -> Learner:
         """A learner from what `snapshot` gave, and the network as it was then."""
-        optimizer = {"sgd": optimizers.SGD, "adam": optimizers.Adam}[values["optimizer"]]
-        counts = {name: integer(values[name], name, 0, None) for name in ("seen", "updates")}
+        optimizer = optimizers.OPTIMIZERS[values["optimizer"]]
+        counts: dict[str, Any] = {name: integer(values[name], name, 0, None) for name in ("seen", "updates")}
+        counts |= {name: number(values[name], name) for name in ("product", "previous")}
         learner = cls.__new__(cls)
         bptt = unfolding.SlidingBPTT(values["k"], values["lead"])
         expected = {

@@ -50,7 +50,10 @@ def save(model: Network | Learner, path: Path) -> None:
         isinstance(t, str) for pair in net.extra.items() for t in pair
     ):
         raise ConfigError(f"extra: expected a dict of str to str, got {net.extra!r}.")
-    description, extra = json.dumps(net.config()), json.dumps(net.extra)
+    config = net.config()
+    if callable(config["init"]):
+        config["init"] = None
+    description, extra = json.dumps(config), json.dumps(net.extra)
     tensors = net.state_dict()
     metadata = {"format": FORMAT, "network": description, "extra": extra}
     learner = ""

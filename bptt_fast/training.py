@@ -15,6 +15,7 @@ from . import _core, data, losses, optimizers, unfolding  # type: ignore[attr-de
 from .callbacks import History, check_callbacks, check_verbose, progress
 from .errors import ConfigError, DivergedError, ShapeError, choice, flag, integer, number
 from .network import READOUTS, Gradients, core_data, machine_for, make_plan, plan_bytes
+from .schedules import Rates, Schedule
 from .unfolding import CheckpointedBPTT, FullBPTT, SlidingBPTT, TruncatedBPTT
 
 if TYPE_CHECKING:
@@ -153,6 +154,9 @@ def fit(
     stateful: Any,
     teacher_forcing: Any,
     clip_norm: Any,
+    clip_value: Any,
+    clip_state: Any,
+    gradient_noise: Any,
     target_loss: Any,
     patience: Any,
     min_delta: Any,
@@ -172,12 +176,19 @@ def fit(
     slides = isinstance(unfold, SlidingBPTT)
     if optimizer is None:
         optimizer = "sgd" if slides else "adam"
-    clip = 0.0 if clip_norm is None else number(clip_norm, "clip_norm", 0, open_low=True)
+    chosen = optimizers.get(optimizer)
     setting = _Setting(
         net,
         losses.get(loss),
         unfold,
-        optimizers.hyper(optimizers.get(optimizer), clip),
+        optimizers.hyper(
+            chosen,
+            clip_norm=_limit(clip_norm, "clip_norm"),
+            clip_value=_limit(clip_value, "clip_value"),
+            clip_state=_limit(clip_state, "clip_state"),
+            noise=number(gradient_noise, "gradient_noise", 0),
+            noise_seed=net.seed,
+        ),
         first,
         integer(batch_size, "batch_size", 1, None),
         *_order(net, unfold, shuffle, stateful),
@@ -205,12 +216,17 @@ def fit(
     else:
         job = _batch_job(setting, train, split, other, x0 is not None)
 
-    history = History("epoch", "loss", *["val_loss"] * (job.validate is not None), "seconds")
+    setting.hyper["noise_from"] = first * job.updates
+    rates = None
+    if isinstance(chosen.learning_rate, Schedule):
+        rates = Rates(chosen.learning_rate, max(first, last), job.updates)
+    columns = ["val_loss"] * (job.validate is not None) + ["learning_rate"] * (rates is not None)
+    history = History("epoch", "loss", *columns, "seconds")
     _note_long_k2(unfold, train)
     display = progress(shown, first, max(first, last))
     net._part()
     try:
-        _loop(net, job, range(first, last), hooks, display, stopping, deadline, history)
+        _loop(net, job, range(first, last), rates, setting.hyper, hooks, display, stopping, deadline, history)
     except (KeyboardInterrupt, DivergedError) as error:
         error.history = history  # type: ignore[union-attr]
         raise
@@ -223,6 +239,8 @@ def _loop(
     net: Network,
     job: _Job,
     epochs: range,
+    rates: Rates | None,
+    hyper: dict[str, Any],
     hooks: list[Callback],
     display: Progress,
     stopping: _Stopping,
@@ -245,6 +263,8 @@ def _loop(
             break
         for hook in hooks:
             hook.on_epoch_begin(epoch, {})
+        if rates is not None:
+            hyper["rates"] = rates.of(epoch)
         status, done = job.epoch(epoch, poll)
         if status == "DIVERGED":
             raise _diverged("the loss, the gradient or the update", epoch + 1, job.unit, done + 1)
@@ -257,6 +277,9 @@ def _loop(
             logs["val_loss"] = job.validate()
             if not math.isfinite(logs["val_loss"]):
                 raise _diverged("the loss", epoch + 1, "validation", None)
+        if rates is not None:
+            logs["learning_rate"] = float(hyper["rates"][done - 1])
+            rates.after(logs.get("val_loss", logs["loss"]))
         logs["seconds"] = time.perf_counter() - begin
         history.add({"epoch": epoch + 1, **logs})
         reason = stopping.after(epoch + 1, logs.get("val_loss", logs["loss"]), net.params)
@@ -336,10 +359,13 @@ class _Record:
 
 @dataclass
 class _Job:
-    """An epoch and its validation as calls of the C core; an epoch fills `record`, an entry a `unit`."""
+    """An epoch and its validation as calls of the C core; an epoch fills `record`, an entry a `unit`, at most
+    `updates` of them.
+    """
 
     epoch: Callable[[int, Poll], tuple[str, int]]
     record: _Record
+    updates: int
     unit: str
     validate: Callable[[], float] | None
 
@@ -418,7 +444,10 @@ def _batch_job(s: _Setting, train: Sequences, split: float, other: Sequences | N
                     found = core_data(train)
         return result
 
-    return _Job(epoch, record, "pass" if isinstance(s.unfold, TruncatedBPTT) else "batch", validate)
+    updates, unit = -(-n // batch), "batch"
+    if isinstance(s.unfold, TruncatedBPTT):
+        updates, unit = updates * -(-steps // s.unfold.k1), "pass"
+    return _Job(epoch, record, updates, unit, validate)
 
 
 def _kept_states(net: Network, train: Sequences, n: int, given: bool) -> Array:
@@ -476,7 +505,7 @@ def _sliding_job(
         )
         return result
 
-    return _Job(epoch, record, "pattern", validate)
+    return _Job(epoch, record, record.updates, "pattern", validate)
 
 
 def _run_over(sequences: Sequences, k: int, lead: int, begin: int = 0) -> Sequences:
@@ -494,6 +523,11 @@ def _run_over(sequences: Sequences, k: int, lead: int, begin: int = 0) -> Sequen
 
 
 # ---- checks
+
+
+def _limit(value: Any, name: str) -> float:
+    """Above 0; None is none, for which C takes 0."""
+    return 0.0 if value is None else number(value, name, 0, open_low=True)
 
 
 def _sequences(

@@ -104,8 +104,8 @@ class TruncatedBPTT:
     a pass without targets moves the states and updates nothing.  Where k1 < k2, activations stay as they were
     computed, with older weights, and run back through the weights of the moment.
 
-    A pass costs k1 forward and at most k2 backward steps, and the memory is that of at most 2 k2 + k1 steps (k1
-    if k2 = k1), whatever the length of the sequences.
+    A pass costs k1 forward and at most k2 backward steps, and the memory is that of at most 2 k2 + k1 steps
+    (k1 if k2 = k1), whatever the length of the sequences.
 
     Examples
     --------

@@ -104,13 +104,26 @@ typedef struct {
    Anything but 0 stops the run with BPTT_INTERRUPTED, the weights as the last finished batch left them. */
 typedef int (*bptt_poll)(void *context, int64_t done);
 
-/* The optimiser's numbers.  `step` counts updates and is advanced by the run. */
+/* The numbers of an update.  Those that are not the optimiser's own are ignored.  opt_state is zeros before the first. */
 typedef struct {
-    const char *optimizer;                  /* "sgd" (default), "adam" */
-    double learning_rate, momentum, weight_decay, beta1, beta2, eps;
-    int nesterov;
-    double clip_norm;                       /* 0: no clipping */
-    int64_t step;
+    const char *optimizer;                  /* a name of optimizers.def; default "sgd" */
+    double learning_rate;                   /* rprop: the first step */
+    const double *rates;                    /* NULL, or the learning rate of each batch (pattern) of this run; none above
+                                               learning_rate, which then is only the bound of all rates */
+    double momentum, weight_decay, beta1, beta2, eps;   /* rmsprop: beta2 is what PyTorch calls alpha */
+    int spare_biases;                       /* 1: no weight decay for biases */
+    int nesterov, centered;                 /* sgd; rmsprop */
+    double momentum_decay;                  /* nadam */
+    double rate_decay, begin;               /* adagrad: learning_rate / (1 + t rate_decay); of the sums of squares */
+    double eta_minus, eta_plus, step_min, step_max;   /* rprop */
+    int backtrack;                          /* rprop: 1: iRprop+, 0: PyTorch's */
+    double clip_norm, clip_value;           /* of the gradient, in this order; 0: no clipping */
+    double clip_state;                      /* of dLoss/dh at each step of the way back; 0: no clipping */
+    double noise;                           /* variance of the noise on the gradient (after clipping) of update t: */
+    int64_t noise_from;                     /*     noise / (1 + noise_from + t)^0.55 */
+    uint64_t noise_seed;
+    int64_t step;                           /* updates so far: this one and the next two are advanced by the run */
+    double product, previous;               /* nadam: of its momenta; rprop: the loss before the last update */
 } bptt_hyper;
 int bptt_slots(const char *optimizer);      /* vectors of P reals that the optimiser keeps in opt_state; -1: unknown name */
 

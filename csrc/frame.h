@@ -36,6 +36,7 @@ typedef struct {
     int64_t gates, units, cols, segments;
     int64_t K, vectors, width;             /* columns of a segment; packed vectors a row; vectors of a panel */
     int64_t flat, work, size;              /* size: reals in the working vector */
+    int bias;
     void *turned;                          /* NULL: not needed */
 } matrix;
 
@@ -66,6 +67,7 @@ typedef struct {
     field ds;                              /* like a chunk of s, carried: in dLoss/ds[last] not from h by time, out dLoss/ds0 */
     field dy;                              /* (T, B, R) dLoss/dh from above; p NULL: none */
     field m, dh;                           /* projection: (T, B, H) what it projects, (T, B, R) dLoss/dh whole */
+    double clip;                           /* dLoss/dh is clipped to +-clip at each step of the way back; 0: it is not */
     field mask, masked;                    /* recurrent dropout: (B, R) factors, (T+1, B, R) h times them; p NULL: none */
     field a[16], da[16];                   /* cell mlp: (T, B, width) values and gradients of the layers before the last */
     const void *work;                      /* the working vector */
@@ -92,12 +94,20 @@ typedef struct {
     double scale;                          /* 1 / sum of the weights of the batch */
 } loss_desc;
 
-enum { OPT_SGD, OPT_ADAM };
+enum {
+#define OPTIMIZER(NAME, ...) OPT_##NAME,
+#include "optimizers.def"
+#undef OPTIMIZER
+};
 typedef struct {
-    int kind, nesterov;
-    double learning_rate, momentum, weight_decay, beta1, beta2, eps;
-    double scale;                          /* of the gradient (clipping) */
-    double correct1, correct2;             /* Adam: 1 - beta^step */
+    int kind, nesterov, centered;
+    double momentum, weight_decay, beta1, beta2, eps, eta_minus, eta_plus, step_min, step_max, clip_value;
+    int tempered;                          /* the gradient needs more than a scale before the optimiser: temper */
+    /* of one update: */
+    double scale, noise;                   /* of the gradient (clip_norm); deviation of the noise */
+    uint64_t key;                          /* of the noise */
+    double learning_rate, size, ahead, root, begin;   /* see the optimisers */
+    int worse;                             /* rprop: the loss rose, and the last step is to be taken back */
 } update;
 
 /* A cell's counts, and its loops over time. */
@@ -144,7 +154,9 @@ typedef struct {
     void (*loss)(const loss_desc *, const source *, int64_t outputs, const field *y, const span *, double *row_loss, int gradient);
     double (*weight)(const void *weights, int64_t row);
     double (*norm2)(const void *grad, int64_t from, int64_t to);
-    void (*optimise)(const update *, void *work, const void *grad, void *slots, int64_t stride, int64_t from, int64_t to);
+    void (*temper)(const update *, const matrix *, void *grad, int64_t from, int64_t to);
+    void (*optimise)(const update *, int decays, void *work, const void *grad, void *slots, int64_t stride, int64_t from,
+                     int64_t to);
     void (*apply)(int function, const void *in, void *out, int64_t n);
 } kernels;
 #endif

@@ -124,7 +124,9 @@ bptt_status bptt_slide(bptt_plan *p, void *params, void *opt_state, bptt_hyper *
     if (p->directions > 1 || p->every || k < 1 || k > tape_steps(p, p->steps) || lead < 0) return BPTT_CAPACITY;
     const bptt_status status = prepare_training(&r);
     if (status) return status;
+    set_clip(p, hyper->clip_state);
     team_run(1, slide, &r);
+    set_clip(p, 0);
     *done = r.done;
     return r.status;
 }
@@ -159,6 +161,7 @@ bptt_status bptt_learn_start(bptt_plan *p, const void *params, const void *opt_s
     const bptt_status status = prepare_training(&r);
     if (status) return status;
     r.source = source_of(p, &data);
+    set_clip(p, hyper->clip_state);
     team_run(1, start_learner, &r);
     const int64_t offset = 0, row = 0;
     const source rows = { .values = window, .offset = &offset, .row = &row };

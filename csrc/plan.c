@@ -74,7 +74,7 @@ static void block(declaration *d, matrix *m, const char *name, int64_t gates, in
     bptt_plan *p = d->p;
     const int64_t columns = cols ? cols : 1;
     *m = (matrix){ .gates = gates, .units = units, .cols = columns, .segments = segments, .flat = p->flat_size,
-        .work = p->work_size };
+        .work = p->work_size, .bias = !cols };
     m->K = columns / segments, m->vectors = times(gates, blocks_of(p, units)), m->width = gates == 1 ? 2 : gates;
     m->size = times(times(m->vectors, p->k->lanes), columns);
     if (d->count < d->max) {
@@ -119,6 +119,7 @@ static int64_t declare(bptt_plan *p, const bptt_desc *desc, bptt_piece *out, int
             if (p->cell->peeps) block(&d, &f->peep, "weight_peephole", p->cell->peeps, p->H, 0, 1);
             if (p->trained_state) block(&d, &f->initial[0], "initial_h", 1, p->R, 0, 1);
             if (p->trained_state && p->cell->states > 1) block(&d, &f->initial[1], "initial_c", 1, p->H, 0, 1);
+            f->peep.bias = 0;
             if (p->two_products) split_rows(&f->hh, &p->inner[n][0].w, &p->inner[n][1].w);
             for (int64_t i = 0; i < p->depth; i++)
                 dense_layer(&d, &p->inner[n][i], "f", i + 1, i + 1 < p->depth ? desc->width[i + 1] : p->H, desc->width[i], 1);
@@ -235,7 +236,7 @@ static void walk_fixed(bptt_plan *p, cursor *c) {
     take(c, sizeof *p, "plan", -1);
     p->work = take(c, times(p->work_size, real), "work", -1);
     p->grad = take(c, times(p->work_size, real), "grad", -1);
-    p->slots = take(c, times(times(2, p->work_size), real), "slots", -1);
+    p->slots = take(c, times(times(MAX_SLOTS, p->work_size), real), "slots", -1);
     p->norms = take(c, times(norm_slices(p), sizeof *p->norms), "norms", -1);
     p->row_loss = take(c, times(p->batch, sizeof *p->row_loss), "row_loss", -1);
     p->row = take(c, times(p->batch, sizeof *p->row), "row", -1);

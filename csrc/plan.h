@@ -7,6 +7,12 @@
 enum { WINDOW = 64 };                          /* inputs that the online algorithm gathers at once */
 enum { INFER, SLIDE, TRAIN };                  /* INFER keeps nothing for a way back; only TRAIN has dropout and unfolds in parts */
 enum { NORM_SLICE = 4096 };                    /* reals of the working vector that one partial norm covers */
+union all_slots {
+#define OPTIMIZER(NAME, name, slots, ...) char name[slots];
+#include "optimizers.def"
+#undef OPTIMIZER
+};
+enum { MAX_SLOTS = sizeof(union all_slots) };  /* vectors of the optimiser that keeps most */
 
 struct bptt_plan {
     const kernels *k;
@@ -37,7 +43,7 @@ struct bptt_plan {
     field last[2];                             /* (B, R) last state a direction, where rows end at different steps */
     field value[BPTT_MAX_DEPTH + 1];           /* g's layers: (T or 1, B, width); the last holds y, then dy */
     field slope[BPTT_MAX_DEPTH];               /* gradients of the pre-activations of g's hidden layers */
-    void *work, *grad, *slots;                 /* (work_size), (work_size), (2, work_size) reals */
+    void *work, *grad, *slots;                 /* (work_size), (work_size), (MAX_SLOTS, work_size) reals */
     double *norms, *row_loss;                  /* (slices), (B) */
     int64_t *row, *living;                     /* (B), (T+1) */
     int64_t *series_row, *series_offset, *series_living;   /* shared: (rows) 0, 1, ..., and where phase 0 of each lies; (stride) */

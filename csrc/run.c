@@ -328,8 +328,7 @@ static double total_norm(const bptt_plan *p) {
     for (int64_t i = 0; i < norm_slices(p); i++) sum += p->norms[i];
     return sqrt(sum);
 }
-/* Whether loss and gradient are finite, and the weights still will be after an update: it is refused before it is written.
-   Weight decay only adds to the weights where learning_rate * weight_decay > 1. */
+/* Whether loss and gradient are finite, and the weights still will be after an update: it is refused before it is written. */
 static int may_update(const run *r, double loss, double norm) {
     const bptt_plan *p = r->p;
     const double limit = p->k->bytes == 8 ? 1e290 : 1e25;   /* of one change: it takes 1e13 of them to overflow a weight */
@@ -337,32 +336,61 @@ static int may_update(const run *r, double loss, double norm) {
     if (!r->hyper) return 1;
     const bptt_hyper *h = r->hyper;
     double g = h->clip_norm > 0 && norm > h->clip_norm ? h->clip_norm : norm;
-    if (h->learning_rate * h->weight_decay > 1) g += h->weight_decay * sqrt(p->k->norm2(p->work, 0, p->work_size));
-    return h->learning_rate < limit && r->reach * (r->update.kind == OPT_ADAM ? 1 : g) < limit;
+    if (h->clip_value > 0 && g > h->clip_value) g = h->clip_value;
+    if (h->noise > 0) g += 8.6 * sqrt(h->noise);
+    const double decay = r->amplifies ? h->weight_decay * sqrt(p->k->norm2(p->work, 0, p->work_size)) : 0;
+    g += decay;
+    return h->learning_rate < limit && g < limit && fmin(r->most, r->gain * g) + h->learning_rate * decay < limit;
 }
 /* The numbers of the next update. */
 static void prepare_update(run *r, double norm) {
-    const bptt_hyper *h = r->hyper;
-    r->update.scale = h->clip_norm > 0 && norm > h->clip_norm ? h->clip_norm / norm : 1;
-    r->hyper->step++;
-    if (r->update.kind == OPT_ADAM)
-        r->update.correct1 = 1 - pow(h->beta1, (double)h->step), r->update.correct2 = 1 - pow(h->beta2, (double)h->step);
+    bptt_hyper *h = r->hyper;
+    update *u = &r->update;
+    const double rate = h->rates ? h->rates[r->done] : h->learning_rate, loss = r->loss[r->done];
+    u->learning_rate = u->size = rate;
+    u->scale = h->clip_norm > 0 && norm > h->clip_norm ? h->clip_norm / norm : 1;
+    if (h->noise > 0) {
+        const int64_t update = h->noise_from + h->step;
+        u->noise = sqrt(h->noise / pow(1 + (double)update, 0.55));
+        u->key = h->noise_seed + (uint64_t)update * 0xd1342543de82ef95u;
+    }
+    const double t = (double)++h->step;
+    switch (u->kind) {
+    case OPT_ADAM: case OPT_ADAMW:
+        u->size = rate / (1 - pow(h->beta1, t)), u->root = 1 / sqrt(1 - pow(h->beta2, t));
+        break;
+    case OPT_NADAM: {                          /* momentum is warmed up: beta1 (1 - 0.96^(t momentum_decay) / 2) */
+        const double now = h->beta1 * (1 - 0.5 * pow(0.96, t * h->momentum_decay)),
+            next = h->beta1 * (1 - 0.5 * pow(0.96, (t + 1) * h->momentum_decay));
+        h->product = (t == 1 ? 1 : h->product) * now;
+        u->size = rate * (1 - now) / (1 - h->product), u->ahead = rate * next / (1 - h->product * next);
+        u->root = 1 / sqrt(1 - pow(h->beta2, t));
+        break;
+    }
+    case OPT_ADAGRAD:
+        u->size = rate / (1 + (t - 1) * h->rate_decay), u->begin = t == 1 ? h->begin : 0;
+        break;
+    case OPT_RPROP:
+        u->begin = rate, u->worse = h->backtrack && t > 1 && loss > h->previous;
+        h->previous = loss;
+        break;
+    }
 }
-static void update_slice(const run *r, int rank, int size) {
+/* This thread's share of the working vector, as far as it lies in one block. */
+static void update_part(const run *r, int decays, const matrix *m, int64_t rank, int64_t size) {
     const bptt_plan *p = r->p;
     const int64_t vectors = p->work_size / p->k->lanes;
-    p->k->optimise(&r->update, p->work, p->grad, p->slots, p->work_size, vectors * rank / size * p->k->lanes,
-                   vectors * (rank + 1) / size * p->k->lanes);
+    int64_t from = vectors * rank / size * p->k->lanes, to = vectors * (rank + 1) / size * p->k->lanes;
+    if (m && from < m->work) from = m->work;
+    if (m && to > m->work + m->size) to = m->work + m->size;
+    if (from >= to) return;
+    if (m && r->update.tempered) p->k->temper(&r->update, m, p->grad, from, to);
+    p->k->optimise(&r->update, decays, p->work, p->grad, p->slots, p->work_size, from, to);
 }
-
-int update_alone(run *r, double loss) {
-    partial_norms(r->p, 0, 1);
-    const double norm = total_norm(r->p);
-    if (!may_update(r, loss, norm)) return 0;
-    prepare_update(r, norm);
-    update_slice(r, 0, 1);
-    turn_all(r->p, 0, 1);
-    return 1;
+static void update_block(const matrix *m, const void *of_run, void *unused, int64_t rank, int64_t size) {
+    const run *r = of_run;
+    (void)unused;
+    update_part(r, !(m->bias && r->hyper->spare_biases), m, rank, size);
 }
 
 /* Between the flat vectors of the caller and the packed ones of the arena, each thread its share. */
@@ -379,6 +407,19 @@ static void each_block(const bptt_plan *p, void (*move)(const matrix *, const vo
     }
     for (int64_t l = 0; l < p->head_layers; l++)
         move(&p->head[l].w, from, to, rank, size), move(&p->head[l].b, from, to, rank, size);
+}
+static void update_slice(const run *r, int rank, int size) {
+    if (r->by_block) each_block(r->p, update_block, r, NULL, rank, size);
+    else update_part(r, 1, NULL, rank, size);
+}
+int update_alone(run *r, double loss) {
+    partial_norms(r->p, 0, 1);
+    const double norm = total_norm(r->p);
+    if (!may_update(r, loss, norm)) return 0;
+    prepare_update(r, norm);
+    update_slice(r, 0, 1);
+    turn_all(r->p, 0, 1);
+    return 1;
 }
 static void move_slots(const run *r, int into_arena, int rank, int size) {
     const bptt_plan *p = r->p;
@@ -818,7 +859,11 @@ static void train(void *context, team *team, int rank, int size) {
     }
 }
 
-static const struct { const char *name; int slots; } optimizers[] = { { "sgd", 1 }, { "adam", 2 } };
+static const struct { const char *name; int slots; } optimizers[] = {
+#define OPTIMIZER(NAME, name, slots, ...) { #name, slots },
+#include "optimizers.def"
+#undef OPTIMIZER
+};
 static int find_optimizer(const char *name) {
     if (!name) return 0;
     for (int i = 0; i < (int)(sizeof optimizers / sizeof *optimizers); i++) if (!strcmp(optimizers[i].name, name)) return i;
@@ -829,13 +874,36 @@ int bptt_slots(const char *name) {
     return i < 0 ? -1 : optimizers[i].slots;
 }
 
+/* Bounds of a mean of gradients, and of the last one, over the root of the mean of their squares (by Cauchy and Schwarz). */
+static double of_means(const bptt_hyper *h) {
+    const double b1 = h->beta1, b2 = h->beta2;
+    return b1 * b1 < b2 ? 1 / sqrt((1 - b2) * (1 - b1 * b1 / b2)) : INFINITY;
+}
+static double of_square(const bptt_hyper *h) { return h->centered ? INFINITY : 1 / sqrt(1 - h->beta2); }
+
 bptt_status prepare_training(run *r) {
     const bptt_hyper *h = r->hyper;
+    const double rate = h->learning_rate, decay = h->weight_decay;
     const int kind = find_optimizer(h->optimizer);
-    r->update = (update){ kind, h->nesterov, h->learning_rate, h->momentum, h->weight_decay, h->beta1, h->beta2, h->eps, 1, 1, 1 };
-    r->slots = kind < 0 || (kind == OPT_SGD && h->momentum == 0) ? 0 : optimizers[kind].slots;   /* plain SGD keeps nothing */
-    r->reach = kind == OPT_ADAM ? h->learning_rate / sqrt(1 - h->beta2) : h->learning_rate / (1 - h->momentum);
-    return kind < 0 ? BPTT_BAD_DESC : BPTT_OK;
+    r->update = (update){
+        .kind = kind, .nesterov = h->nesterov, .centered = h->centered, .momentum = h->momentum, .weight_decay = decay,
+        .beta1 = h->beta1, .beta2 = h->beta2, .eps = h->eps, .eta_minus = h->eta_minus, .eta_plus = h->eta_plus,
+        .step_min = h->step_min, .step_max = h->step_max, .clip_value = h->clip_value,
+        .tempered = h->clip_value > 0 || h->noise > 0,
+    };
+    switch (kind) {
+#define OPTIMIZER(NAME, name, at_most, kept, of_rate, of_gradient) \
+    case OPT_##NAME: r->slots = kept, r->most = rate * (of_rate), r->gain = rate * (of_gradient); break;
+#include "optimizers.def"
+#undef OPTIMIZER
+    default: return BPTT_BAD_DESC;
+    }
+    r->amplifies = decay > 1 || (decay > 0 && fmin(r->most, r->gain * decay) > 1);
+    r->by_block = r->update.tempered || (decay > 0 && h->spare_biases);
+    return BPTT_OK;
+}
+void set_clip(bptt_plan *p, double clip) {
+    for (int64_t n = 0; n < p->layers * p->directions; n++) p->layer[n].clip = clip;
 }
 
 int64_t bptt_updates(const bptt_plan *p, const bptt_data *data, const int64_t *order, int64_t n) {
@@ -854,7 +922,9 @@ bptt_status bptt_epoch(bptt_plan *p, void *params, void *opt_state, bptt_hyper *
     if (!all_fit(p, data, order, n, 0)) return BPTT_CAPACITY;
     const bptt_status status = prepare_training(&r);
     if (status) return status;
+    set_clip(p, hyper->clip_state);
     team_run(p->threads, train, &r);
+    set_clip(p, 0);
     *done = r.done;
     return r.status;
 }

@@ -19,7 +19,9 @@ typedef struct {
     atomic_int stop;
     update update;
     int slots;                                 /* vectors that this optimiser, with these numbers, keeps */
-    double reach;                              /* the largest change of a weight, over the norm of the gradient (Adam: itself) */
+    double most, gain;                         /* a weight changes by at most most, and gain * the largest gradient */
+    int amplifies;                             /* weight decay may do more than shrink the weights */
+    int by_block;                              /* blocks of parameters need calls of their own in an update */
     const void *params;
     void *trained, *opt_state;                 /* training: params, to be written, and the optimiser's slots */
     void *grad, *dx, *dstate;                  /* loss_grad: wanted, or NULL */
@@ -51,5 +53,6 @@ void take_in(const run *, team *, int rank, int size);      /* weights and slots
 void give_back(const run *, team *, int rank, int size);    /* and back */
 void turn_all(const bptt_plan *, int rank, int size);       /* the packed copies for the way back */
 bptt_status prepare_training(run *);
+void set_clip(bptt_plan *, double clip);       /* of dLoss/dh at every step; 0: none */
 int update_alone(run *, double loss);          /* norm, update, packed copies, on one thread; 0: refused, diverged */
 #endif

@@ -10,7 +10,7 @@ enum { C(G) = C(GATES), C(S) = C(STATES), C(K) = C(KEPT) + C(SAVED), C(WIDE) = C
 /* The chunks of one step, from its first row on. */
 typedef struct {
     const real *h_prev, *s_prev, *zx, *below, *dy, *mask;   /* below: what the product on the way back reads */
-    real *s, *h, *kept, *saved, *dzx, *dzr, *ds;
+    real *s, *h, *kept, *saved, *dzx, *dzr, *ds, clip;
     int back;
 } C(step);
 INLINE C(step) C(at)(const frame *f, int64_t t, int64_t r) {
@@ -26,7 +26,7 @@ INLINE C(step) C(at)(const frame *f, int64_t t, int64_t r) {
         .below = f->hr.size ? chunk(&f->dh, t, r, 0) : (real *)f->dzr.p + (t + back) * f->dzr.step + r * VL,
         .saved = chunk(&f->saved, t, r, 0), .back = f->zigzag & (int)(t & 1),
         .ds = (real *)f->ds.p + r * VL, .dy = f->hr.size ? NULL : chunk(&f->dy, t, r, 0),
-            .mask = f->hr.size ? NULL : chunk(&f->mask, 0, r, 0),
+            .mask = f->hr.size ? NULL : chunk(&f->mask, 0, r, 0), .clip = f->hr.size ? 0 : (real)f->clip,
     };
 }
 
@@ -66,6 +66,7 @@ INLINE void C(backward_tile)(const int units, const frame *f, const C(step) *at,
             if (!f->hr.size && (C(HELD) || !next)) ds[0] += v_load(at->ds + b * f->ds.block + r);
             if (!last) {
                 if (at->dy) ds[0] += v_load(at->dy + b * f->dy.block + r);
+                if (at->clip > 0) ds[0] = v_clip(ds[0], at->clip);
                 s_prev[0] = v_load(at->s_prev + b * f->s.block + r), s[0] = v_load(at->h + b * f->s.block + r);
                 UNROLL for (int q = 1; q < S; q++) {
                     s_prev[q] = v_load(at->s_prev + q * kind + b * f->s.block + r);
@@ -108,9 +109,9 @@ INLINE void C(forward_units)(const int units, const frame *f, const C(step) *at,
     enum { G = C(G), WIDE = C(WIDE) };
     const real *w = (const real *)f->work + f->hh.work + ub * G * VL * f->R;
     const real *bias = (const real *)f->work + f->b_hh.work + ub * G * VL;
-    _Alignas(VBYTES) real zr[HEIGHT_MAX * PANEL_MAX * VL];
     if (single) {
         V acc[1][PANEL_MAX];
+        real zr[PANEL_MAX * VL];                         /* its address is given to nobody: it stays in registers */
         UNROLL for (int v = 0; v < units * G; v++) acc[0][v] = v_load(bias + v * VL);
         row_product(least(units, WIDE) * G, units / least(units, WIDE), WIDE * G * VL * f->R, f->R, 1, at->h_prev, f->s.block, w,
                     at->back, acc);
@@ -118,6 +119,7 @@ INLINE void C(forward_units)(const int units, const frame *f, const C(step) *at,
         C(forward_tile)(units, f, at, 0, 1, ub, zr);
         return;
     }
+    _Alignas(VBYTES) real zr[HEIGHT_MAX * PANEL_MAX * VL];
     const operands o = { f->R, 1, VL, f->s.block, 0, 0, units * G * VL, VL };
     for (int64_t i = 0, height; i < rows; i += height) {
         height = tile_height(TALL(units * G), rows - i);
@@ -129,9 +131,9 @@ INLINE void C(backward_units)(const int units, const frame *f, const C(step) *at
                               int next, int last) {
     const int64_t width = f->hr.size ? f->R : f->H, gates = f->hr.size ? 1 : C(G), block = f->hr.size ? f->dh.block : f->dzr.block;
     const real *w = (const real *)(f->hr.size ? f->hr.turned : f->hh.turned) + ub * VL * gates * width;
-    _Alignas(VBYTES) real dh[HEIGHT_MAX * PANEL_MAX * VL];
     if (single) {
         V acc[1][PANEL_MAX];
+        real dh[PANEL_MAX * VL];
         UNROLL for (int v = 0; v < units; v++) acc[0][v] = v_set(0);
         if (next) row_product(least(units, 2), units / least(units, 2), 2 * gates * VL * width, width, gates, at->below, block, w,
                               at->back, acc);
@@ -139,6 +141,7 @@ INLINE void C(backward_units)(const int units, const frame *f, const C(step) *at
         C(backward_tile)(units, f, at, 0, 1, ub, dh, next, last);
         return;
     }
+    _Alignas(VBYTES) real dh[HEIGHT_MAX * PANEL_MAX * VL];
     const operands o = { width, gates, VL, block, 0, 0, units * VL, VL };
     for (int64_t i = 0, height; i < rows; i += height) {
         height = tile_height(TALL(units), rows - i);
@@ -179,6 +182,7 @@ static void C(NAME(projected_rows))(const frame *f, const span *at, int64_t t, i
             V v = next ? v_load(d) : v_load(carried);
             if (next && f->mask.p) v *= v_load(chunk(&f->mask, 0, r, b));
             if (!last && f->dy.p) v += v_load(chunk(&f->dy, t, r, b));
+            if (!last && f->clip > 0) v = v_clip(v, (real)f->clip);
             v_store(d, v);
         }
 }

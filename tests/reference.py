@@ -260,7 +260,11 @@ def layers_forward(d, p, x, state, masks):
     return x, join_state(d, states), tape
 
 
-def layers_backward(d, p, tape, dout, masks, grads):
+def clipped(dh, limit):
+    return np.clip(dh, -limit, limit) if limit else dh
+
+
+def layers_backward(d, p, tape, dout, masks, grads, clip=0.0):
     """From the gradient of the outputs (T, D*W): dx (T, I) and that of the initial state; adds to grads."""
     backward, dstates = CELLS[d["cell"]][2], {}
     for layer in reversed(range(d["num_layers"])):
@@ -270,7 +274,7 @@ def layers_backward(d, p, tape, dout, masks, grads):
             w, m, ds, dxs = part(p, suffix), masks["recurrent"][suffix], None, []
             for (xt, s, _, saved), dht in zip(reversed(tape[suffix]), dh if way else dh[::-1], strict=True):
                 ds = [np.zeros_like(v) for v in s] if ds is None else ds
-                dxt, ds, dw = backward(d, w, xt, s, m, saved, (ds[0] + dht, *ds[1:]))
+                dxt, ds, dw = backward(d, w, xt, s, m, saved, (clipped(ds[0] + dht, clip), *ds[1:]))
                 add(grads, dw, suffix)
                 dxs.append(dxt)
             dx = dx + np.array(dxs if way else dxs[::-1])
@@ -353,7 +357,7 @@ def predict(d, p, xs, states, every):
     return ys, np.array(finals)
 
 
-def loss_and_grad(d, p, xs, ys, *, loss, every, states, weights=None, masks=None):
+def loss_and_grad(d, p, xs, ys, *, loss, every, states, weights=None, masks=None, clip=0.0):
     """Weighted mean loss over the target rows; {block: gradient}, dx [(T, I)], dstate (n, state_size).
 
     states None: those of the parameters, or zeros."""
@@ -371,7 +375,7 @@ def loss_and_grad(d, p, xs, ys, *, loss, every, states, weights=None, masks=None
         dq = np.array([scale * wt * slope for wt, (_, slope) in zip(w, losses, strict=True)])
         drows = head_backward(d, p, head_tape, dq, grads)
         dx, dstate = layers_backward(
-            d, p, tape, drows if every else last_backward(d, out, drows), mask, grads
+            d, p, tape, drows if every else last_backward(d, out, drows), mask, grads, clip
         )
         dxs.append(dx)
         dstates.append(dstate)
@@ -387,17 +391,33 @@ class Optimizer:
     """p <- p - change(gradient), PyTorch's formulas; the keywords are those of a plan's hyper dict."""
 
     def __init__(self, optimizer="sgd", learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=0.0,
-                 beta1=0.9, beta2=0.999, eps=1e-8, clip_norm=0.0, step=0):  # fmt: skip
+                 decay_biases=True, beta1=0.9, beta2=0.999, eps=1e-8, centered=False, momentum_decay=4e-3,
+                 rate_decay=0.0, initial_accumulator=0.0, eta_minus=0.5, eta_plus=1.2, step_min=1e-6,
+                 step_max=50.0, backtrack=True, clip_norm=0.0, clip_value=0.0, clip_state=0.0, product=1.0,
+                 previous=np.inf, step=0):  # fmt: skip
         self.__dict__.update({k: v for k, v in locals().items() if k != "self"})
         self.m, self.v = {}, {}
 
-    def update(self, p, grads):
+    def update(self, p, grads, loss=0.0):
         self.step += 1
         norm = np.sqrt(sum((g * g).sum() for g in grads.values()))
         if self.clip_norm and norm > self.clip_norm:
             grads = {k: g * (self.clip_norm / norm) for k, g in grads.items()}
+        if self.clip_value:
+            grads = {k: np.clip(g, -self.clip_value, self.clip_value) for k, g in grads.items()}
+        self.worse, self.previous = loss > self.previous, loss
+        if self.optimizer == "nadam":
+            self.mu, self.next = (
+                self.beta1 * (1 - 0.5 * 0.96 ** (t * self.momentum_decay)) for t in (self.step, self.step + 1)
+            )
+            self.product *= self.mu
         for k, g in grads.items():
-            p[k] = p[k] - getattr(self, self.optimizer)(k, g + self.weight_decay * p[k])
+            decays = self.weight_decay and (self.decay_biases or "bias" not in k)
+            if decays and self.optimizer == "adamw":
+                p[k] = p[k] * (1 - self.learning_rate * self.weight_decay)
+            elif decays:
+                g = g + self.weight_decay * p[k]
+            p[k] = p[k] - getattr(self, self.optimizer)(k, g)
 
     def sgd(self, k, g):
         if self.momentum:
@@ -411,13 +431,49 @@ class Optimizer:
         m, v = self.m[k] / (1 - self.beta1**self.step), self.v[k] / (1 - self.beta2**self.step)
         return self.learning_rate * m / (np.sqrt(v) + self.eps)
 
+    adamw = adam
+
+    def nadam(self, k, g):
+        self.m[k] = self.beta1 * self.m.get(k, 0) + (1 - self.beta1) * g
+        self.v[k] = self.beta2 * self.v.get(k, 0) + (1 - self.beta2) * g * g
+        root = np.sqrt(self.v[k] / (1 - self.beta2**self.step)) + self.eps
+        ahead = self.next / (1 - self.product * self.next) * self.m[k]
+        return self.learning_rate * ((1 - self.mu) / (1 - self.product) * g + ahead) / root
+
+    def rmsprop(self, k, g):
+        self.v[k] = self.beta2 * self.v.get(k, 0) + (1 - self.beta2) * g * g
+        v = self.v[k]
+        if self.centered:
+            self.v[k, "mean"] = self.beta2 * self.v.get((k, "mean"), 0) + (1 - self.beta2) * g
+            v = v - self.v[k, "mean"] ** 2
+        self.m[k] = g / (np.sqrt(v) + self.eps) + self.momentum * self.m.get(k, 0)
+        return self.learning_rate * self.m[k]
+
+    def adagrad(self, k, g):
+        self.v[k] = self.v.get(k, self.initial_accumulator) + g * g
+        rate = self.learning_rate / (1 + (self.step - 1) * self.rate_decay)
+        return rate * g / (np.sqrt(self.v[k]) + self.eps)
+
+    def rprop(self, k, g):
+        """iRprop+ as its authors write it, with the last change of every weight; else iRprop-."""
+        step, last, moved = self.m.get(k, (np.full(g.shape, self.learning_rate), 0 * g, 0 * g))
+        same, turned = last * g > 0, last * g < 0
+        step = np.where(same, np.minimum(step * self.eta_plus, self.step_max), step)
+        step = np.where(turned, np.maximum(step * self.eta_minus, self.step_min), step)
+        back = -moved if self.worse and self.backtrack else 0 * g
+        g = np.where(turned, 0, g)
+        change = np.where(turned, back, -np.sign(g) * step)
+        self.m[k] = step, g, change
+        return -change
+
 
 def train_epoch(d, p, optimizer, batches, *, loss, every):
     """Minibatch training: (xs, ys, states) a batch -> the loss of each before its update."""
     out = []
     for xs, ys, states in batches:
-        value, grads, _, _ = loss_and_grad(d, p, xs, ys, loss=loss, every=every, states=states)
-        optimizer.update(p, grads)
+        options = dict(loss=loss, every=every, states=states, clip=optimizer.clip_state)
+        value, grads, _, _ = loss_and_grad(d, p, xs, ys, **options)
+        optimizer.update(p, grads, value)
         out.append(value)
     return out
 
@@ -435,12 +491,13 @@ def f_forward(d, p, s, a):
     return out, tape
 
 
-def f_backward(d, p, tape, ds, grads):
+def f_backward(d, p, tape, ds, grads, clip=0.0):
     ds, da = dict(ds), 0.0
     for suffix in reversed(suffixes(d)):
         a, s, saved = tape[suffix]
         dh, *rest = ds[suffix]
-        da, ds[suffix], dw = CELLS[d["cell"]][2](d, part(p, suffix), a, s, 1.0, saved, (dh + da, *rest))
+        dh = clipped(dh + da, clip)
+        da, ds[suffix], dw = CELLS[d["cell"]][2](d, part(p, suffix), a, s, 1.0, saved, (dh, *rest))
         add(grads, dw, suffix)
     return da, ds
 
@@ -462,8 +519,8 @@ def slide(d, p, optimizer, sequences, k, lead, loss):
             ds = {suffix: [np.zeros_like(v) for v in s[k][suffix]] for suffix in suffixes(d)}
             ds[top][0] = head_backward(d, p, head_tape, dq[None], grads)[0]
             for j in reversed(range(k)):
-                _, ds = f_backward(d, p, tape[j], ds, grads)
-            optimizer.update(p, grads)
+                _, ds = f_backward(d, p, tape[j], ds, grads, optimizer.clip_state)
+            optimizer.update(p, grads, value)
             x, _ = f_forward(d, p, x, a[t])
             losses.append(value)
     return losses

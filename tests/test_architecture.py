@@ -12,21 +12,34 @@ PYTHON = sorted(path.stem for path in PACKAGE.glob("*.py"))
 OUTSIDE = {"sklearn", "pandas", "matplotlib", "torch", "scipy", "jax"}
 PLAIN = {"errors"}  # exceptions and checks of plain values: known to all
 # where the public names live
-PUBLIC = PLAIN | {
-    "__init__", "network", "persistence", "unfolding", "optimizers", "callbacks", "online", "plots"
-}  # fmt: skip
+PUBLIC = PLAIN | {"__init__", "network", "persistence", "unfolding", "optimizers", "schedules"}
+PUBLIC |= {"callbacks", "online", "plots"}
 # module: what it may know of the package
 MAY_KNOW = {
     "errors": set(),
     "data": PLAIN,
     "unfolding": PLAIN,
-    "optimizers": PLAIN,
+    "optimizers": PLAIN | {"schedules"},
+    "schedules": PLAIN,
     "losses": PLAIN,
     "callbacks": PLAIN | {"plots"},
-    "network": PLAIN | {"_core", "data", "training", "online", "persistence", "__init__"},
-    "training": PLAIN | {"network", "data", "unfolding", "optimizers", "losses", "callbacks", "_core"},
+    "initialisation": PLAIN,
+    "network": PLAIN
+    | {"_core", "data", "initialisation", "training", "online", "persistence", "__init__"},
+    "training": PLAIN
+    | {"network", "data", "unfolding", "optimizers", "schedules", "losses", "callbacks", "_core"},
     "online": PLAIN
-    | {"network", "training", "data", "unfolding", "optimizers", "losses", "persistence", "_core"},
+    | {
+        "network",
+        "training",
+        "data",
+        "unfolding",
+        "optimizers",
+        "schedules",
+        "losses",
+        "persistence",
+        "_core",
+    },
     "persistence": PLAIN | {"network", "online"},
     "plots": PUBLIC,
     "demo": PUBLIC,
@@ -165,7 +178,10 @@ C_RULES = {
         "bptt.h frame.h threads.h plan.h status.def cells/all.h instances.def",
         r"\bV\b|_mm\d*_|immintrin|\bexpf?\s*\(",
     ),
-    "run.c": ("bptt.h frame.h threads.h plan.h run.h", r"\bV\b|_mm\d*_|immintrin|\bexpf?\s*\("),
+    "run.c": (
+        "bptt.h frame.h threads.h plan.h run.h optimizers.def",
+        r"\bV\b|_mm\d*_|immintrin|\bexpf?\s*\(",
+    ),
     "online.c": ("bptt.h frame.h threads.h plan.h run.h", r"\bV\b|_mm\d*_|immintrin|\bexpf?\s*\("),
 }
 

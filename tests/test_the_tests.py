@@ -97,7 +97,7 @@ def test_a_dropped_first_step_needs_an_initial_state():
 
 
 SLIDE_MUTANTS = {
-    "mean over the instances": ("ds = f_backward(d, p, tape[j], ds, grads)\n            optimizer", "ds = f_backward(d, p, tape[j], ds, grads)\n            grads = {n: g if n.startswith('head') else g / k for n, g in grads.items()}\n            optimizer"),
+    "mean over the instances": ("ds = f_backward(d, p, tape[j], ds, grads, optimizer.clip_state)\n            optimizer", "ds = f_backward(d, p, tape[j], ds, grads, optimizer.clip_state)\n            grads = {n: g if n.startswith('head') else g / k for n, g in grads.items()}\n            optimizer"),
     "context with the old weights": ("x, _ = f_forward(d, p, x, a[t])", "x = s[1]"),
     "context not advanced": ("x, _ = f_forward(d, p, x, a[t])", "pass"),
     "first instance's change forgotten": ("for j in reversed(range(k)):", "for j in reversed(range(1, k)):"),

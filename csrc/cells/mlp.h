@@ -28,6 +28,7 @@ static void NAME(mlp_scan_backward)(const frame *f, const span *at) {
             for (int64_t r = at->r0; r < last_row(at, t); r++) {
                 V dh = v_load(chunk(&ds, t, r, b));
                 if (f->dy.p) dh += v_load(chunk(&f->dy, t, r, b));
+                if (f->clip > 0) dh = v_clip(dh, (real)f->clip);
                 v_store(chunk(dz, t, r, b), dh * v_dact(act, v_load(chunk(&h, t, r, b))));
             }
         for (int64_t l = f->depth - 1; l >= 0; l--) {

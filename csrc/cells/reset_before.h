@@ -43,6 +43,7 @@ static void NAME(reset_before_scan_backward)(const frame *f, const span *at) {
             for (int64_t r = at->r0; r < rows; r++) {
                 V dh = v_load(chunk(&ds, t, r, b));
                 if (f->dy.p) dh += v_load(chunk(&f->dy, t, r, b));
+                if (f->clip > 0) dh = v_clip(dh, (real)f->clip);
                 const V n = v_load(chunk(&f->saved, t, r, b)), z = v_load(chunk(&f->a[0], t, r, 2 * b + 1));
                 v_store(chunk(&f->da[1], t, r, b), dh * (1 - z) * (1 - n * n));
                 v_store(chunk(&f->da[0], t, r, 2 * b + 1), dh * (v_load(chunk(&state, t, r, b)) - n) * z * (1 - z));
