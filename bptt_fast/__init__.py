@@ -2,28 +2,45 @@
 
 from . import diagnostics
 from .callbacks import Callback, History
+from .data import Sequences
 from .errors import ConfigError, CorruptFileError, DivergedError, ShapeError
 from .network import Network, show_config
-from .optimizers import SGD, Adam
+from .optimizers import SGD, Adagrad, Adam, AdamW, NAdam, RMSprop, Rprop
 from .persistence import load
 from .restarts import Restarts, restarts
-from .unfolding import FullBPTT, SlidingBPTT
+from .schedules import Constant, Cosine, Exponential, OneCycle, ReduceOnPlateau, Schedule, Step
+from .unfolding import CheckpointedBPTT, FullBPTT, SlidingBPTT, TruncatedBPTT
 
 __version__ = "0.1.0"
 
 __all__ = [
     "SGD",
+    "Adagrad",
     "Adam",
+    "AdamW",
     "Callback",
+    "CheckpointedBPTT",
     "ConfigError",
+    "Constant",
     "CorruptFileError",
+    "Cosine",
     "DivergedError",
+    "Exponential",
     "FullBPTT",
     "History",
+    "NAdam",
     "Network",
+    "OneCycle",
+    "RMSprop",
+    "ReduceOnPlateau",
     "Restarts",
+    "Rprop",
+    "Schedule",
+    "Sequences",
     "ShapeError",
     "SlidingBPTT",
+    "Step",
+    "TruncatedBPTT",
     "__version__",
     "diagnostics",
     "load",

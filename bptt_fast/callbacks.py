@@ -18,8 +18,8 @@ Logs = dict[str, float]
 class History(dict[str, list[Any]]):
     """The record of a fit: a dict of lists of equal length, one entry an epoch.
 
-    Keys are "epoch" (counted from 1), "loss", "val_loss" (if there was validation) and "seconds" (what the
-    epoch took, validation included).
+    Keys are "epoch" (counted from 1), "loss", "val_loss" (if there was validation), "learning_rate" (of the
+    last update, if it follows a schedule) and "seconds" (what the epoch took, validation included).
 
     Attributes
     ----------
@@ -129,14 +129,11 @@ def check_callbacks(callbacks: Any) -> list[Callback]:
 class Progress:
     """What the terminal shows of a fit: nothing here, see the subclasses."""
 
-    def begin(self, epoch: int) -> None:
-        """An epoch, counted from 1, begins."""
-
-    def within(self, done: int) -> None:
-        """`done` batches of it are finished."""
+    def within(self, done: int, updates: int) -> None:
+        """`done` updates of an epoch's are finished."""
 
     def end(self, epoch: int, logs: Logs) -> None:
-        """It is finished."""
+        """An epoch, counted from 1, is finished."""
 
     def close(self) -> None:
         """The fit is over, whatever the reason."""
@@ -156,15 +153,14 @@ class _Lines(Progress):
 class _Bar(Progress):
     """A tqdm bar over the epochs on standard error, with the share of the running epoch that is done."""
 
-    def __init__(self, first: int, epochs: int, batches: int) -> None:
+    def __init__(self, first: int, epochs: int) -> None:
         from tqdm import tqdm
 
-        self.batches = batches
         self.text = ""
         self.bar = tqdm(total=epochs, initial=first, unit="epoch", dynamic_ncols=True, file=sys.stderr)
 
-    def within(self, done: int) -> None:
-        self.bar.set_postfix_str(f"{self.text} {done / self.batches:.0%}".lstrip(), refresh=False)
+    def within(self, done: int, updates: int) -> None:
+        self.bar.set_postfix_str(f"{self.text} {done / updates:.0%}".lstrip(), refresh=False)
         self.bar.refresh()
 
     def end(self, epoch: int, logs: Logs) -> None:
@@ -188,8 +184,8 @@ def check_verbose(verbose: Any) -> int:
     )
 
 
-def progress(verbose: int, first: int, epochs: int, batches: int) -> Progress:
-    """The display for a fit of the epochs `first` to `epochs`, with `batches` batches each."""
+def progress(verbose: int, first: int, epochs: int) -> Progress:
+    """The display for a fit of the epochs `first` to `epochs`."""
     if verbose == 0:
         return Progress()
-    return _Bar(first, epochs, batches) if verbose == 1 else _Lines(epochs)
+    return _Bar(first, epochs) if verbose == 1 else _Lines(epochs)

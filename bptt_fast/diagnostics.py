@@ -233,7 +233,7 @@ def states(net: Network, x: Any, *, x0: ArrayLike | None = None) -> Array:
     x : array (T, I)
         One series.
     x0 : array (state_size,), optional
-        Initial state; default zeros.
+        Initial state; default: the network's.
 
     Returns
     -------
@@ -704,9 +704,15 @@ def _one_series(x: Any) -> Array:
 def _parts(net: Network, x: Any, x0: Any, lengths: Any) -> tuple[Sequence[Array], Array]:
     """The sequences one by one (T_i, I), and their initial states (n, state size)."""
     found = data.sequences(x, net.input_size, np.float64, lengths)
+    if found.form == "windows":
+        raise ConfigError("x: expected sequences, got windows.  Give them as an array (n, T, I).")
     parts = [found.values[o : o + n] for o, n in zip(found.offset, found.length, strict=True)]
     start = data.states(x0, len(parts), net.state_size, np.float64)
-    return parts, np.zeros((len(parts), net.state_size)) if start is None else start
+    if start is None:
+        trained = [net[name] for name in net if name.startswith("initial_")]
+        state = np.concatenate(trained).astype(float) if trained else np.zeros(net.state_size)
+        start = np.tile(state, (len(parts), 1))
+    return parts, start
 
 
 def _states(twin: Network, parts: Sequence[Array], start: Array) -> list[Array]:

@@ -12,28 +12,35 @@ PYTHON = sorted(path.stem for path in PACKAGE.glob("*.py"))
 OUTSIDE = {"sklearn", "pandas", "matplotlib", "torch", "scipy", "jax"}
 PLAIN = {"errors"}  # exceptions and checks of plain values: known to all
 # where the public names live
-PUBLIC = PLAIN | {
-    "__init__",
-    "network",
-    "persistence",
-    "unfolding",
-    "optimizers",
-    "callbacks",
-    "plots",
-    "restarts",
-    "diagnostics",
-}
+PUBLIC = PLAIN | {"__init__", "network", "persistence", "unfolding", "optimizers", "schedules"}
+PUBLIC |= {"callbacks", "online", "plots", "restarts", "diagnostics"}
 # module: what it may know of the package
 MAY_KNOW = {
     "errors": set(),
     "data": PLAIN,
     "unfolding": PLAIN,
-    "optimizers": PLAIN,
+    "optimizers": PLAIN | {"schedules"},
+    "schedules": PLAIN,
     "losses": PLAIN,
     "callbacks": PLAIN | {"plots"},
-    "network": PLAIN | {"_core", "data", "training", "persistence", "__init__"},
-    "training": PLAIN | {"network", "data", "unfolding", "optimizers", "losses", "callbacks", "_core"},
-    "persistence": PLAIN | {"network"},
+    "initialisation": PLAIN,
+    "network": PLAIN
+    | {"_core", "data", "initialisation", "training", "online", "persistence", "__init__"},
+    "training": PLAIN
+    | {"network", "data", "unfolding", "optimizers", "schedules", "losses", "callbacks", "_core"},
+    "online": PLAIN
+    | {
+        "network",
+        "training",
+        "data",
+        "unfolding",
+        "optimizers",
+        "schedules",
+        "losses",
+        "persistence",
+        "_core",
+    },
+    "persistence": PLAIN | {"network", "online"},
     "restarts": PLAIN | {"network", "training", "data", "optimizers", "unfolding", "callbacks", "plots"},
     "diagnostics": PLAIN | {"network", "data"},
     "plots": PUBLIC,
@@ -45,6 +52,9 @@ MAY_KNOW = {
 INSIDE_FUNCTIONS_ONLY = {
     ("network", "training"),
     ("network", "persistence"),
+    ("network", "online"),
+    ("online", "persistence"),
+    ("persistence", "online"),
     ("callbacks", "plots"),
     ("restarts", "plots"),
     ("restarts", "training"),
@@ -172,7 +182,11 @@ C_RULES = {
         "bptt.h frame.h threads.h plan.h status.def cells/all.h instances.def",
         r"\bV\b|_mm\d*_|immintrin|\bexpf?\s*\(",
     ),
-    "run.c": ("bptt.h frame.h threads.h plan.h", r"\bV\b|_mm\d*_|immintrin|\bexpf?\s*\("),
+    "run.c": (
+        "bptt.h frame.h threads.h plan.h run.h optimizers.def",
+        r"\bV\b|_mm\d*_|immintrin|\bexpf?\s*\(",
+    ),
+    "online.c": ("bptt.h frame.h threads.h plan.h run.h", r"\bV\b|_mm\d*_|immintrin|\bexpf?\s*\("),
 }
 
 

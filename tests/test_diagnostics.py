@@ -94,6 +94,15 @@ def test_the_factor_of_a_linear_network_is_its_weight(factor):
     assert diagnostics.gradient_flow(net, X[:, :, :1], Y[:, 0]).factor == pytest.approx(factor)
 
 
+def test_a_trained_initial_state_is_where_a_run_begins():
+    net = network(cell="lstm", initial_state="trained")
+    net["initial_h_l0"], net["initial_c_l0"] = 0.5, -0.5
+    start = diagnostics.states(net, X[0])[0]
+    assert np.array_equal(start, np.repeat([0.5, -0.5], 5))
+    flows = (diagnostics.gradient_flow(net, X, Y, x0=x0).norm for x0 in (None, start))
+    assert np.array_equal(*flows)
+
+
 # ---- dynamics
 
 
@@ -260,6 +269,10 @@ def test_where_the_loss_is_not_finite():
         (lambda: diagnostics.gradient_flow(network(), X, Y, lags=T + 1), "lags: expected at most 12"),
         (lambda: diagnostics.gradient_flow(network(), X, Y, lags=[0]), "lags[0]: expected an integer"),
         (lambda: diagnostics.gradient_flow(network(), X, Y[:2]), "y: expected (3, 2)"),
+        (
+            lambda: diagnostics.saturation(network(), bf.Sequences.windows(X[0], 3)),
+            "x: expected sequences, got windows",
+        ),
         (lambda: diagnostics.states(network(), X), "x: expected one series (T, I)"),
         (lambda: diagnostics.dynamics(network(), X[0], skip=T), "skip: expected at most 11"),
         (lambda: diagnostics.saturation(network(), X, threshold=1), "threshold: expected a finite number"),

@@ -35,6 +35,8 @@ JOBS = {
     "weights, states": ({"cell": "lstm"}, {"sample_weight": np.arange(24.0), "x0": np.full(10, 0.1)}),
     "dropout": ({"recurrent_dropout": 0.3}, {"batch_size": 7}),
     "patience": ({}, {"optimizer": bf.Adam(0.3), "patience": 2}),
+    "schedule": ({"init": "orthogonal"}, {"optimizer": bf.AdamW(bf.Cosine(0.02)), "gradient_noise": 0.01}),
+    "truncated": ({"readout": "last"}, {"bptt": bf.TruncatedBPTT(3), "stateful": True, "batch_size": 4}),
     "target": ({}, {"optimizer": bf.Adam(0.02), "target_loss": 0.5}),
 }
 
