@@ -281,8 +281,10 @@ def error_surface(
     loss = np.ma.masked_invalid(surface.loss)
     low, high = float(loss.min()), float(loss.max())
     if log and low > 0 and high > 1.01 * low:
-        levels = np.geomspace(low, high, 25)
-        filled = ax.contourf(surface.a, surface.b, loss, levels, norm=LogNorm(low, high), cmap="viridis")
+        # the bottom of a narrow valley would take most of the colours
+        low = min(max(low, float(np.quantile(loss.compressed(), 0.003))), high / 1.01)
+        levels, norm = np.geomspace(low, high, 25), LogNorm(low, high)
+        filled = ax.contourf(surface.a, surface.b, loss, levels, norm=norm, cmap="viridis", extend="min")
         ticks = np.geomspace(low, high, 6)
     else:
         filled = ax.contourf(surface.a, surface.b, loss, 24, cmap="viridis")
