@@ -166,9 +166,9 @@ def fit(
         job = _full_job(setting, train, split, other)
 
     history = History("epoch", "loss", *["val_loss"] * (job.validate is not None), "seconds")
-    display = progress(shown, first, max(first, last), len(job.losses))
+    display = progress(shown, first, max(first, last), job.steps)
     try:
-        _loop(net, job, range(first, last), hooks, display, stopping, deadline, history)
+        _loop(net, job, range(first, last), setting.hyper, hooks, display, stopping, deadline, history)
     except (KeyboardInterrupt, DivergedError) as error:
         error.history = history  # type: ignore[union-attr]
         raise
@@ -181,6 +181,7 @@ def _loop(
     net: Network,
     job: _Job,
     epochs: range,
+    hyper: dict[str, Any],
     hooks: list[Callback],
     display: Progress,
     stopping: _Stopping,
@@ -188,13 +189,13 @@ def _loop(
     history: History,
 ) -> None:
     def poll(done: int) -> bool:
-        display.within(done)
+        display.within(done, len(job.losses))
         return time.perf_counter() >= deadline
 
     logs: dict[str, float] = {}
     reason = ""
     for hook in hooks:
-        hook.model = net
+        hook.model, hook.hyper = net, hyper
         hook.on_train_begin({})
     for epoch in epochs:
         begin = time.perf_counter()
@@ -275,13 +276,14 @@ class _Job:
     """An epoch and its validation as calls of the C core.
 
     `losses` (batches or patterns) is filled by `epoch`; `sizes` are their weights in the mean, None: all
-    equal.
+    equal.  `steps` is how many steps of sequences an epoch trains.
     """
 
     epoch: Callable[[int, Poll], tuple[str, int]]
     losses: Array
     sizes: Array | None
     unit: str
+    steps: int
     validate: Callable[[], float] | None
 
     def mean(self, done: int) -> float:
@@ -347,7 +349,7 @@ def _full_job(s: _Setting, train: Sequences, split: float, other: Sequences | No
         validate = s.validation(other, data.counting(len(other)), every)
     elif split:
         validate = s.validation(train, np.arange(n, len(train), dtype=np.int64), every)
-    return _Job(epoch, batch_losses, sizes, "batch", validate)
+    return _Job(epoch, batch_losses, sizes, "batch", int(train.length[:n].sum()), validate)
 
 
 def _sliding_job(
@@ -376,7 +378,7 @@ def _sliding_job(
     def epoch(number: int, poll: Poll) -> tuple[str, int]:
         return plan.slide(params, state, s.hyper, found, order, k, lead, pattern_losses, poll)
 
-    return _Job(epoch, pattern_losses, None, "pattern", validate)
+    return _Job(epoch, pattern_losses, None, "pattern", len(pattern_losses), validate)
 
 
 def _run_over(sequences: Sequences, k: int, lead: int, begin: int = 0) -> Sequences:
