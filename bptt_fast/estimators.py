@@ -400,7 +400,7 @@ class RNNRegressor(RegressorMixin, _Supervised):
     >>> from bptt_fast.estimators import RNNRegressor
     >>> X = np.random.default_rng(0).normal(size=(200, 12, 3))
     >>> y = X[:, -3:, 0].sum(axis=1)
-    >>> model = RNNRegressor(16, learning_rate_init=0.01, tol=0.001, random_state=0).fit(X[:150], y[:150])
+    >>> model = RNNRegressor(16, learning_rate_init=0.01, tol=0.01, random_state=0).fit(X[:150], y[:150])
     >>> model.score(X[150:], y[150:]) > 0.8
     True
     """
@@ -490,7 +490,7 @@ class RNNClassifier(ClassifierMixin, _Supervised):
     >>> random = np.random.default_rng(0)
     >>> X = [random.normal(size=n).cumsum() for n in random.integers(5, 15, size=200)]
     >>> y = ["up" if x[-1] > x[0] else "down" for x in X]
-    >>> model = RNNClassifier(16, learning_rate_init=0.01, random_state=0).fit(X[:150], y[:150])
+    >>> model = RNNClassifier(16, learning_rate_init=0.01, tol=0.01, random_state=0).fit(X[:150], y[:150])
     >>> model.classes_.tolist(), model.score(X[150:], y[150:]) > 0.8
     (['down', 'up'], True)
     """
