@@ -347,9 +347,7 @@ class _Supervised(_Estimator):
             raise ConfigError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
             )
-        parts = weight if isinstance(weight, (list, tuple)) else [np.asarray(weight)]
-        if weight is not None and not any(np.any(part) for part in parts):
-            raise ConfigError("sample_weight: expected a weight that is not zero, got only such of zero.")
+        _check_weight(weight)
         x = self._inputs(X, reset)
         check_consistent_length(x, y)
         return x, *self._targets(y, going_on)
@@ -701,7 +699,7 @@ class RNNForecaster(_Estimator):
         tags.target_tags.required = False
         return tags
 
-    def fit(self, X: Any, y: Any = None) -> Any:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Train a network to predict the next step, or with `warm_start` train it further.
 
         Parameters
@@ -709,6 +707,8 @@ class RNNForecaster(_Estimator):
         X : array (n, T) or (n, T, I), DataFrame or Series, or list of arrays (T_i,) or (T_i, I)
             The series, see above; each of at least two steps.
         y : ignored
+        sample_weight : array (n,), optional
+            Weights of the series, at least 0; (T,), weights of the rows, for a single DataFrame or Series.
 
         Returns
         -------
@@ -721,25 +721,30 @@ class RNNForecaster(_Estimator):
         DivergedError
             If the loss is not finite any more.
         """
-        return self._learn(X, True, flag(self.warm_start, "warm_start"), None)
+        return self._learn(X, sample_weight, True, flag(self.warm_start, "warm_start"), None)
 
-    def partial_fit(self, X: Any, y: Any = None) -> Any:
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """One epoch with these series, in the network there is or a new one.  Arguments as in `fit`.
 
         The first call finds what `standardize` asks for; what the solver keeps starts anew in each call.
         """
-        return self._learn(X, not hasattr(self, "network_"), True, 1)
+        return self._learn(X, sample_weight, not hasattr(self, "network_"), True, 1)
 
-    def _learn(self, X: Any, reset: bool, going_on: bool, epochs: int | None) -> Any:
+    def _learn(self, X: Any, weight: Any, reset: bool, going_on: bool, epochs: int | None) -> Any:
         series = self._series(X, reset)
+        weights = _step_weights(weight, series, _is_table(X))
         net = self._network(series[0].shape[1], series[0].shape[1], series[0].dtype, going_on)
-        known, held = series, None
+        known, counted, new = series, weights, None
         if epochs is None and flag(self.early_stopping, "early_stopping"):
-            known, held = self._split(series)
+            new = self._held_out(series)
+            known, counted = ([a[:-n] for a, n in zip(part, new, strict=True)] for part in (series, weights))
+            _check_weight(counted)
         if net is not getattr(self, "network_", None):
-            self._measure(np.concatenate(known))
-        windows = [part for one in known for part in self._windows(self._scaled(one))]
-        self._train(net, *_steps_ahead(windows), None, held and self._validation(*held), epochs)
+            self._measure(np.concatenate(known), np.concatenate(counted))
+        x, y = _steps_ahead([part for one in known for part in self._windows(self._scaled(one))])
+        _, each = _steps_ahead([part for one in counted for part in self._windows(one)])
+        held = None if new is None else self._validation(series, weights, new)
+        self._train(net, x, y, None if weight is None else each, held, epochs)
         return self
 
     def predict(self, X: Any, horizon: int | None = None) -> Any:
@@ -792,10 +797,9 @@ class RNNForecaster(_Estimator):
             raise ShapeError(f"X: expected series of at least {least} steps, got one of {shortest}{columns}.")
         return found
 
-    def _split(self, series: list[Array]) -> tuple[list[Array], tuple[list[Array], list[int]]]:
-        """The first steps of each series, and its last ones with a window before them, so many are new."""
+    def _held_out(self, series: list[Array]) -> list[int]:
+        """How many of the last steps of each series are for validation."""
         share = number(self.validation_fraction, "validation_fraction", 0, 1, open_low=True, open_high=True)
-        window = integer(self.window, "window")
         new = [max(1, round(share * len(one))) for one in series]
         for i, (one, held) in enumerate(zip(series, new, strict=True)):
             if len(one) - held < 2:
@@ -803,22 +807,24 @@ class RNNForecaster(_Estimator):
                     f"X: expected series of which at least 2 steps remain for training, with early_stopping "
                     f"and validation_fraction={share:g}, got {len(one)} steps in series {i}."
                 )
-        known = [one[:-held] for one, held in zip(series, new, strict=True)]
-        last = [one[-held - window :] for one, held in zip(series, new, strict=True)]
-        return known, (last, new)
+        return new
 
-    def _validation(self, series: list[Array], new: list[int]) -> tuple[list[Array], ...]:
-        """Inputs, targets and weights: only the `new` last steps of each series count."""
-        x, y = _steps_ahead([self._scaled(one) for one in series])
-        pairs = zip(y, new, strict=True)
-        return x, y, [np.repeat([0.0, 1.0], [len(one) - held, held]) for one, held in pairs]
+    def _validation(self, series: list[Array], weights: list[Array], new: list[int]) -> tuple[Any, ...]:
+        """Inputs, targets and weights of the `new` last steps of each series, with a window before them."""
+        starts = [max(len(one) - n - self.window, 0) for one, n in zip(series, new, strict=True)]
+        x, y = _steps_ahead([self._scaled(a[start:]) for a, start in zip(series, starts, strict=True)])
+        _, each = _steps_ahead([w[start:].copy() for w, start in zip(weights, starts, strict=True)])
+        for w, n in zip(each, new, strict=True):
+            w[:-n] = 0
+        return x, y, each
 
-    def _measure(self, rows: Array) -> None:
+    def _measure(self, rows: Array, weights: Array) -> None:
         self.mean_, self.scale_ = np.zeros(rows.shape[1]), np.ones(rows.shape[1])
         if flag(self.standardize, "standardize"):
-            self.mean_ = rows.mean(axis=0, dtype=float)
-            deviation = rows.std(axis=0, dtype=float)
-            self.scale_ = np.where(deviation > 0, deviation, 1.0)
+            self.mean_ = np.average(rows, axis=0, weights=weights)
+            deviation = np.sqrt(np.average((rows - self.mean_) ** 2, axis=0, weights=weights))
+            constant = deviation <= 10 * np.finfo(rows.dtype).eps * np.abs(self.mean_)
+            self.scale_ = np.where(constant, 1.0, deviation)
 
     def _scaled(self, series: Array) -> Array:
         return ((series - self.mean_) / self.scale_).astype(series.dtype)
@@ -864,6 +870,13 @@ def _is_3d(X: Any) -> bool:
         return False
 
 
+def _check_weight(weight: Any) -> None:
+    """That something has a weight; the network checks the rest."""
+    parts = weight if isinstance(weight, (list, tuple)) else [np.asarray(weight)]
+    if weight is not None and not any(np.any(part) for part in parts):
+        raise ConfigError("sample_weight: expected a weight that is not zero, got only such of zero.")
+
+
 def _take(a: Any, indices: Array) -> Any:
     """Some of the sequences, targets or weights."""
     return [a[i] for i in indices] if isinstance(a, (list, tuple)) else np.asarray(a)[indices]
@@ -882,6 +895,21 @@ def _all_rows(y: Any, found: Any, weight: Any, every: bool) -> tuple[Any, Any, A
 def _some(labels: Array) -> str:
     """Labels for a message."""
     return ", ".join(map(repr, labels[:10].tolist())) + (", ..." if len(labels) > 10 else "")
+
+
+def _step_weights(weight: Any, series: list[Array], table: bool) -> list[Array]:
+    """The weight of each step of each series, from one a series, or for a table one a row."""
+    if weight is None:
+        return [np.ones(len(one)) for one in series]
+    _check_weight(weight)
+    found = check_array(weight, ensure_2d=False, dtype=float, input_name="sample_weight")
+    n, meaning = (len(series[0]), "row") if table else (len(series), "series")
+    if found.shape != (n,) or (found < 0).any():
+        raise ConfigError(
+            f"sample_weight: expected ({n},) numbers of at least 0, one for each {meaning}, got "
+            f"{found.shape if found.shape != (n,) else found.min()}."
+        )
+    return [found] if table else [np.full(len(one), w) for one, w in zip(series, found, strict=True)]
 
 
 def _steps_ahead(series: list[Array]) -> tuple[list[Array], list[Array]]:

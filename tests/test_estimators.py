@@ -10,7 +10,7 @@ pytest.importorskip("sklearn", "1.6")
 
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
+from sklearn.model_selection import GridSearchCV, KFold, TimeSeriesSplit, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
@@ -206,6 +206,41 @@ def test_early_stopping(kind, x):
     assert made(kind, max_iter=2).fit(x, targets(kind)).validation_loss_curve_ == []
 
 
+def test_weights_of_series():
+    """As many times the series, also for what `standardize` finds; none is as if it were not there."""
+    weight = np.arange(30) % 3
+    options = dict(max_iter=20, n_iter_no_change=99, window=5)
+    one = made(RNNForecaster, **options).fit(X[:30], sample_weight=weight)
+    other = made(RNNForecaster, **options).fit(np.repeat(X[:30], weight, axis=0))
+    np.testing.assert_allclose((one.mean_, one.scale_), (other.mean_, other.scale_))
+    np.testing.assert_allclose(one.network_.params, other.network_.params, rtol=1e-6, atol=1e-9)
+    held = made(RNNForecaster, max_iter=2, early_stopping=True)
+    assert (
+        held.fit(X, sample_weight=np.ones(120)).validation_loss_curve_ == held.fit(X).validation_loss_curve_
+    )
+    only = np.where(np.arange(120) < 60, 1.0, 0.0)
+    np.testing.assert_allclose(
+        held.fit(X, sample_weight=only).validation_loss_curve_, held.fit(X[:60]).validation_loss_curve_
+    )
+    pandas = pytest.importorskip("pandas")
+    changed = np.r_[SERIES[:150], np.full(50, 99.0)]
+    rows = np.r_[np.ones(150), np.zeros(50)]
+    one, other = (
+        made(RNNForecaster, max_iter=3, batch_size=9999).fit(pandas.Series(a), sample_weight=rows)
+        for a in (SERIES, changed)
+    )
+    assert one.mean_ == pytest.approx(SERIES[:150].mean()) and one.loss_ == pytest.approx(other.loss_)
+    for wrong in (np.ones(3), -np.ones(120), np.zeros(120), np.full(120, np.nan), np.ones((120, 1))):
+        with pytest.raises(ValueError, match="sample_weight"):
+            held.fit(X, sample_weight=wrong)
+
+
+def test_a_constant_series():
+    """Rounding is not a deviation."""
+    model = made(RNNForecaster, max_iter=2, horizon=2).fit(np.full((3, 33), 0.1))
+    assert model.scale_ == 1 and abs(model.predict(np.full((1, 33), 0.1)) - 0.1).max() < 1
+
+
 def test_held_out_classes_are_balanced(monkeypatch):
     seen = {}
     real = bf.Network.fit
@@ -329,6 +364,14 @@ def test_forecasts_of_tables():
         np.testing.assert_array_equal(one.index, future.index)
     with pytest.raises(ValueError, match="feature names"):
         model.predict(frame["a"])
+
+
+def test_cross_validation_over_time():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": SERIES}, index=pandas.period_range("2000-01", periods=200, freq="M"))
+    search = GridSearchCV(made(RNNForecaster, horizon=5), {"window": [4, 16]}, cv=TimeSeriesSplit(3))
+    assert search.fit(frame).best_score_ > 0.5
+    assert str(search.predict(frame).index[-1]) == "2017-01"
 
 
 def test_early_stopping_of_one_series():
