@@ -696,22 +696,19 @@ static span open_segment(segments *s, int64_t number) {
     team_barrier(s->team);
     return rows_of(r, s->rank, s->size);
 }
-static void copy_states(const bptt_plan *p, const field *from, int64_t t_from, const field *to, int64_t t_to, span at) {
-    p->k->copy_rows(from, t_from, to, t_to, at.r0, at.r1);
-}
 static void load_slot(segments *s, int64_t slot) {
     const bptt_plan *p = s->r->p;
     const span at = rows_of(s->r, s->rank, s->size);
     for (int64_t n = 0; n < p->layers; n++) {
         const frame *f = &p->layer[n];
-        copy_states(p, &p->stored[n], slot, &f->s, 0, at);
+        p->k->copy_rows(&p->stored[n], slot, &f->s, 0, at.r0, at.r1);
         if (f->mask.p) p->k->multiply(&f->s, &f->mask, &f->masked, 0, at.r0, at.r1);
     }
 }
 static void store_slot(segments *s, int64_t slot) {
     const bptt_plan *p = s->r->p;
     const span at = rows_of(s->r, s->rank, s->size);
-    for (int64_t n = 0; n < p->layers; n++) copy_states(p, &p->layer[n].s, 0, &p->stored[n], slot, at);
+    for (int64_t n = 0; n < p->layers; n++) p->k->copy_rows(&p->layer[n].s, 0, &p->stored[n], slot, at.r0, at.r1);
 }
 /* Forwards through a segment, for the state behind it (and, the first time, its losses). */
 static void advance(segments *s, int64_t number) {
@@ -728,7 +725,7 @@ static void advance(segments *s, int64_t number) {
     s->seen = most(s->seen, number + 1);
     for (int64_t n = 0; n < p->layers; n++) {
         const frame *f = &p->layer[n];
-        copy_states(p, &f->s, p->T, &f->s, 0, at);
+        p->k->copy_rows(&f->s, p->T, &f->s, 0, at.r0, at.r1);
         if (f->mask.p) p->k->multiply(&f->s, &f->mask, &f->masked, 0, at.r0, at.r1);
     }
 }
@@ -767,7 +764,7 @@ static int64_t advance_length(int64_t count, int64_t slots) {
 }
 /* Segments [from, to) backwards; the state before `from` is in slot `top`. */
 static void reverse_segments(segments *s, int64_t from, int64_t to, int64_t top) {
-    for (; to - from > 1; ) {
+    while (to - from > 1) {
         const int64_t slots = s->slots - top, ahead = slots > 1 ? advance_length(to - from, slots) : to - from - 1;
         load_slot(s, top);
         for (int64_t i = from; i < from + ahead; i++) advance(s, i);
