@@ -654,9 +654,10 @@ class Network:
         validation_data : tuple (x, y) or (x, y, sample_weight), optional
             Data for validation instead.
         callbacks : list of Callback, optional
-            Hooks around the epochs.
+            Hooks around the epochs; ready ones are in ``bptt_fast.callbacks``.
         verbose : {"auto", 0, 1, 2}, default "auto"
-            0: silence; 1: a progress bar; 2: a line an epoch; "auto": 1 on a terminal, else 2.
+            0: silence; 1: a progress bar, with the speed in steps of sequences; 2: a line an epoch; "auto": 1
+            on a terminal and in a notebook, else 2.
         initial_epoch : int, default 0
             The epoch to begin with.  The order of the sequences depends on the seed and on the number of the
             epoch only.

@@ -207,8 +207,8 @@ class Learner:
         self._careful = losses.get(loss).targets == "probability"
         if isinstance(self.optimizer.learning_rate, Schedule):
             raise ConfigError(
-                f"learn_online: expected a number for a learning_rate, got {self.optimizer.learning_rate}: an "
-                "endless series has no epochs."
+                f"learn_online: expected a number for a learning_rate, got "
+                f"{self.optimizer.learning_rate}: an endless series has no epochs."
             )
         self._hyper = optimizers.hyper(self.optimizer, clip_norm=self.clip_norm or 0.0)
         self._before = {name: int(counts.get(name, 0)) for name in ("seen", "updates")}

@@ -240,7 +240,7 @@ def in_steps(
     columns = ["val_loss"] * (job.validate is not None) + ["learning_rate"] * (rates is not None)
     history = History("epoch", "loss", *columns, "seconds")
     _note_long_k2(unfold, train, 3)
-    display = progress(shown, first, max(first, last))
+    display = progress(shown, first, max(first, last), job.steps)
     net._part()
     try:
         yield history
@@ -281,7 +281,7 @@ def _loop(
     logs: dict[str, float] = {}
     reason = ""
     for hook in hooks:
-        hook.model = net
+        hook.model, hook.hyper = net, hyper
         hook.on_train_begin({})
     for epoch in epochs:
         begin = time.perf_counter()
@@ -388,13 +388,14 @@ class _Record:
 @dataclass
 class _Job:
     """An epoch and its validation as calls of the C core; an epoch fills `record`, an entry a `unit`, at most
-    `updates` of them.
+    `updates` of them.  `steps` is how many steps of sequences an epoch trains.
     """
 
     epoch: Callable[[int, Poll], tuple[str, int]]
     record: _Record
     updates: int
     unit: str
+    steps: int
     validate: Callable[[], float] | None
 
 
@@ -475,7 +476,7 @@ def _batch_job(s: _Setting, train: Sequences, split: float, other: Sequences | N
     updates, unit = -(-n // batch), "batch"
     if isinstance(s.unfold, TruncatedBPTT):
         updates, unit = updates * -(-steps // s.unfold.k1), "pass"
-    return _Job(epoch, record, updates, unit, validate)
+    return _Job(epoch, record, updates, unit, int(train.length[:n].sum()), validate)
 
 
 def _kept_states(net: Network, train: Sequences, n: int, given: bool) -> Array:
@@ -533,7 +534,7 @@ def _sliding_job(
         )
         return result
 
-    return _Job(epoch, record, record.updates, "pattern", validate)
+    return _Job(epoch, record, record.updates, "pattern", record.updates, validate)
 
 
 def _run_over(sequences: Sequences, k: int, lead: int, begin: int = 0) -> Sequences:

@@ -50,7 +50,7 @@ typedef struct {
     int64_t H, R;                          /* units of the cell; width of h (the same without a projection) */
     int gates, states, saved_count;
     int act, reverse;
-    int zigzag;                            /* odd steps of a single row read the recurrent weights from their end: see row_product */
+    int zigzag;                            /* odd steps of a single row read the recurrent weights from their end: row_product */
     matrix ih, hh, b_ih, b_hh;
     matrix peep;                           /* cell peephole: (3*H) */
     matrix hr;                             /* projection h = W_hr m (R, H); size 0: none */

@@ -47,6 +47,7 @@ const kernels NAME(kernels) = {
     .copy_rows = NAME(copy_rows), .zero_rows = NAME(zero_rows),
     .forward = NAME(forward), .backward = NAME(backward), .collect = NAME(collect), .collect_bias = NAME(collect_bias),
     .row_forward = NAME(row_forward), .row_backward = NAME(row_backward), .row_collect = NAME(row_collect),
-    .loss = NAME(loss), .weight = NAME(weight), .multiply = NAME(multiply), .drop = NAME(drop), .fold = NAME(fold), .feed = NAME(feed),
+    .loss = NAME(loss), .weight = NAME(weight), .multiply = NAME(multiply), .drop = NAME(drop),
+    .fold = NAME(fold), .feed = NAME(feed),
     .norm2 = NAME(norm2), .temper = NAME(temper), .optimise = NAME(optimise), .apply = NAME(apply),
 };

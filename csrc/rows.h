@@ -48,7 +48,8 @@ INLINE void rows_tile(const int mr, const int nv, const real *x, int64_t x_step,
     UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) v_store(grad + (i * nv + v) * VL, acc[i][v]);
 }
 #define ROW_COLLECTOR(mr, nv)                                                                                              \
-    static void row_collect_##mr##x##nv(const real *x, int64_t x_step, const real *dz, int64_t z_step, int64_t steps, real *grad) { \
+    static void row_collect_##mr##x##nv(const real *x, int64_t x_step, const real *dz, int64_t z_step, int64_t steps,      \
+                                        real *grad) {                                                                      \
         rows_tile(mr, nv, x, x_step, dz, z_step, steps, grad);                                                             \
     }
 EACH_SHAPE(ROW_COLLECTOR)

@@ -1,10 +1,9 @@
 /* run.c: batches, phases, who does which rows or tiles.  No arithmetic on data.
 
-   phase A, by rows:    gather, project, scan forward, readout, loss, back through g, scan backward
-   phase B, by tiles:   collect the weight gradients over all rows
-   phase C, by slices:  norm, update, then the packed copies for the way back
-   A run of one thread collects each block of steps as soon as its gradient is there, while it is in the cache; the blocks
-   and their order are the same for any number of threads.
+   by rows:    gather, project, scan forward, readout, loss, back through g; then a block of steps after the other
+               scan backward (by rows) and collect its weight gradients over all rows (by tiles), while it is in the cache
+   by slices:  norm, update, then the packed copies for the way back
+   The blocks and their order are the same for any number of threads, so the bits are.
 
    A batch is unfolded over all its steps at once; or (truncated) in passes, each an update of its own; or (checkpointed) in
    segments, forwards once to store states, then each again, from the last to the first. */
@@ -68,7 +67,7 @@ static int next_block(const bptt_plan *p, const frame *f, int backward, int64_t 
     return 1;
 }
 
-/* -- phase A -- */
+/* -- by rows: forward -- */
 
 field state_kind(const bptt_plan *p, const frame *f, const field *s, int q) {
     field kind = *s;
@@ -262,32 +261,26 @@ static void layer_backward(run *r, int64_t n, const span *at) {
 static int wants_start(const run *r) {
     return r->back == 0 && (r->dstate || r->p->trained_state || (r->p->segment && r->source.first > 0));
 }
-/* collect: 1 when this thread is alone, so that it may collect a block as soon as it is there; added to what grad holds, if
-   `add`. */
-static void layers_backward(run *r, span at, int collect, int add) {
+/* A block of steps goes back by rows, then all threads collect its weight gradients by tiles while it is in the cache; added to
+   what grad holds, if `add`.  Who is done goes on with the next block, which nobody collects yet. */
+static void layers_backward(run *r, team *team, span at, int add, int rank, int size) {
     const bptt_plan *p = r->p;
-    const int main_thread = at.r0 == 0;
     for (int64_t n = p->layers * p->directions - 1; n >= 0; n--) {
-        for (int64_t i = 0; next_block(p, &p->layer[n], 1, i, r->back, p->T, &at) && !stopped(r); i++) {
-            layer_backward(r, n, &at);
-            if (collect) collect_layer(p, n, add || i > 0, &at, 0, 1);
-            if (main_thread) ask(r, step_work(p) * (double)(at.t1 - at.t0) * (1 + collect));
+        for (int64_t i = 0; next_block(p, &p->layer[n], 1, i, r->back, p->T, &at); i++) {
+            span tiles = all_rows(r);
+            tiles.t0 = at.t0, tiles.t1 = at.t1;
+            if (at.r1 > at.r0 && !stopped(r)) layer_backward(r, n, &at);
+            team_barrier(team);
+            if (!stopped(r)) collect_layer(p, n, add || i > 0, &tiles, rank, size);
+            if (rank == 0) ask(r, 2 * step_work(p) * (double)(at.t1 - at.t0) / size);
         }
-        if (wants_start(r)) p->cell->finish(&p->layer[n], &at);
+        if (at.r1 > at.r0 && wants_start(r)) p->cell->finish(&p->layer[n], &at);
     }
 }
 
-/* -- phase B -- */
-
-/* layers: 0 when phase A has collected them already. */
-static void collect_all(run *r, int layers, int add, int rank, int size) {
+/* What is collected when all blocks are done: trained states, and the input weights where windows share. */
+static void collect_rest(run *r, int add, int rank, int size) {
     const bptt_plan *p = r->p;
-    span at = all_rows(r);
-    for (int64_t n = p->layers * p->directions - 1; layers && n >= 0; n--)
-        for (int64_t i = 0; next_block(p, &p->layer[n], 1, i, r->back, p->T, &at) && !stopped(r); i++) {
-            collect_layer(p, n, add || i > 0, &at, rank, size);
-            if (rank == 0) ask(r, step_work(p) * (double)(at.t1 - at.t0) / size);
-        }
     if (p->trained_state) collect_initial(r, add, rank, size);
     for (int64_t n = 0; p->shared && n < p->directions; n++) {
         const frame *f = &p->layer[n];
@@ -304,7 +297,7 @@ static void collect_readout(run *r, int add, int rank, int size) {
     collect_head(r->p, add, at, rank, size);
 }
 
-/* -- phase C -- */
+/* -- by slices -- */
 
 void turn_all(const bptt_plan *p, int rank, int size) {
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
@@ -628,22 +621,23 @@ static void open_pass(run *r, int64_t begin, int64_t T) {
     r->rows = p->living[fresh];
     set_scale(r, chunk_weight(r, fresh, p->T));
 }
-static void phase_a(run *r, int rank, int size, int add) {
+static void by_rows(run *r, team *team, int rank, int size, int add) {
     const bptt_plan *p = r->p;
     const span at = rows_of(r, rank, size);
-    if (at.r1 <= at.r0) return;
-    if (r->source.first + r->fresh == 0) set_states(r, at);
-    if (p->own_inputs > 0) closed_loop(r, at);
-    else {
+    const int any = at.r1 > at.r0, targets = r->loss_desc.scale > 0;
+    if (any && r->source.first + r->fresh == 0) set_states(r, at);
+    if (any && p->own_inputs > 0) closed_loop(r, at);
+    else if (any) {
         layers_forward(r, at);
         if (!p->every) take_last(r, at);
-        if (r->loss_desc.scale == 0) return;   /* no targets here */
-        clear_carried(p, at);
-        clear_old(r, at);
-        readout(r, at, p->row_loss);
-        layers_backward(r, at, size == 1, add);
+        if (targets) {
+            clear_carried(p, at);
+            clear_old(r, at);
+            readout(r, at, p->row_loss);
+        }
     }
-    if (r->dx) p->k->scatter(&r->source, p->I, &p->dx, &at, -1, r->dx);
+    if (targets && p->own_inputs == 0) layers_backward(r, team, at, add, rank, size);
+    if (any && r->dx) p->k->scatter(&r->source, p->I, &p->dx, &at, -1, r->dx);
 }
 /* The states after the chunk, of the rows that take part in it. */
 static void keep_final(run *r, span at) {
@@ -662,7 +656,7 @@ static void gradient_of_pass(run *r, team *team, int rank, int size, int add) {
         project_series(r, rank, size);
         team_barrier(team);
     }
-    if (!stopped(r)) phase_a(r, rank, size, add);
+    by_rows(r, team, rank, size, add);
     team_barrier(team);
     if (p->shared) {
         for (int64_t n = 0; n < p->directions; n++)
@@ -670,7 +664,11 @@ static void gradient_of_pass(run *r, team *team, int rank, int size, int add) {
         team_barrier(team);
     }
     if (!stopped(r) && r->loss_desc.scale > 0) {
-        collect_all(r, size > 1 || p->own_inputs > 0, add, rank, size);
+        for (int64_t n = 0; p->own_inputs > 0 && n < p->layers; n++) {
+            const span all = all_rows(r);
+            collect_layer(p, n, add, &all, rank, size);
+        }
+        collect_rest(r, add, rank, size);
         collect_readout(r, add, rank, size);
     }
     team_barrier(team);
@@ -698,22 +696,19 @@ static span open_segment(segments *s, int64_t number) {
     team_barrier(s->team);
     return rows_of(r, s->rank, s->size);
 }
-static void copy_states(const bptt_plan *p, const field *from, int64_t t_from, const field *to, int64_t t_to, span at) {
-    p->k->copy_rows(from, t_from, to, t_to, at.r0, at.r1);
-}
 static void load_slot(segments *s, int64_t slot) {
     const bptt_plan *p = s->r->p;
     const span at = rows_of(s->r, s->rank, s->size);
     for (int64_t n = 0; n < p->layers; n++) {
         const frame *f = &p->layer[n];
-        copy_states(p, &p->stored[n], slot, &f->s, 0, at);
+        p->k->copy_rows(&p->stored[n], slot, &f->s, 0, at.r0, at.r1);
         if (f->mask.p) p->k->multiply(&f->s, &f->mask, &f->masked, 0, at.r0, at.r1);
     }
 }
 static void store_slot(segments *s, int64_t slot) {
     const bptt_plan *p = s->r->p;
     const span at = rows_of(s->r, s->rank, s->size);
-    for (int64_t n = 0; n < p->layers; n++) copy_states(p, &p->layer[n].s, 0, &p->stored[n], slot, at);
+    for (int64_t n = 0; n < p->layers; n++) p->k->copy_rows(&p->layer[n].s, 0, &p->stored[n], slot, at.r0, at.r1);
 }
 /* Forwards through a segment, for the state behind it (and, the first time, its losses). */
 static void advance(segments *s, int64_t number) {
@@ -730,7 +725,7 @@ static void advance(segments *s, int64_t number) {
     s->seen = most(s->seen, number + 1);
     for (int64_t n = 0; n < p->layers; n++) {
         const frame *f = &p->layer[n];
-        copy_states(p, &f->s, p->T, &f->s, 0, at);
+        p->k->copy_rows(&f->s, p->T, &f->s, 0, at.r0, at.r1);
         if (f->mask.p) p->k->multiply(&f->s, &f->mask, &f->masked, 0, at.r0, at.r1);
     }
 }
@@ -740,18 +735,16 @@ static void reverse_segment(segments *s, int64_t number) {
     const bptt_plan *p = r->p;
     const span at = open_segment(s, number);
     const int add = s->done > 0, last = number == s->count - 1;
-    if (at.r1 > at.r0 && !stopped(r)) {
-        layers_forward(r, at);
-        if (!p->every && last) take_last(r, at);
-        if (p->every || last) readout(r, at, number >= s->seen ? p->row_loss : NULL);
-        layers_backward(r, at, s->size == 1, add);
-        if (r->dx) p->k->scatter(&r->source, p->I, &p->dx, &at, -1, r->dx);
-        if (last && r->state) keep_final(r, at);
-    }
+    layers_forward(r, at);
+    if (!p->every && last) take_last(r, at);
+    if (p->every || last) readout(r, at, number >= s->seen ? p->row_loss : NULL);
+    layers_backward(r, s->team, at, add, s->rank, s->size);
+    if (r->dx) p->k->scatter(&r->source, p->I, &p->dx, &at, -1, r->dx);
+    if (last && r->state) keep_final(r, at);
     s->seen = most(s->seen, number + 1), s->done++;
     team_barrier(s->team);
     if (!stopped(r)) {
-        collect_all(r, s->size > 1, add, s->rank, s->size);
+        collect_rest(r, add, s->rank, s->size);
         if (p->every || last) collect_readout(r, add, s->rank, s->size);
     }
     team_barrier(s->team);                     /* before the next states come into chunk 0 */
@@ -771,7 +764,7 @@ static int64_t advance_length(int64_t count, int64_t slots) {
 }
 /* Segments [from, to) backwards; the state before `from` is in slot `top`. */
 static void reverse_segments(segments *s, int64_t from, int64_t to, int64_t top) {
-    for (; to - from > 1; ) {
+    while (to - from > 1) {
         const int64_t slots = s->slots - top, ahead = slots > 1 ? advance_length(to - from, slots) : to - from - 1;
         load_slot(s, top);
         for (int64_t i = from; i < from + ahead; i++) advance(s, i);

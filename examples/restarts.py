@@ -1,4 +1,4 @@
-"""Local optima: a third of the networks that are to learn the XOR of two distant bits get stuck.  Restarts."""
+"""Local optima: a third of the networks that learn the XOR of two distant bits get stuck; restarts do not."""
 
 import numpy as np
 

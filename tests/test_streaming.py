@@ -149,6 +149,8 @@ OPTIMIZERS = {
     "sgd": bf.SGD(0.02),
     "nesterov": bf.SGD(0.02, momentum=0.8, nesterov=True, weight_decay=0.01),
     "adam": bf.Adam(0.01),
+    "nadam": bf.NAdam(0.01),
+    "rprop": bf.Rprop(0.01),
 }
 PATTERNS = ((1, 1), (4, 1), (3, 0), (2, 2))
 
