@@ -335,12 +335,12 @@ def draw(results, budget, path):
 
 
 def at_times(curve, times):
-    """The best loss at each time; before the first, none."""
+    """The best loss at each time; before the first, that one."""
     import numpy as np
 
     seconds, _, losses = map(np.array, zip(*curve, strict=True))
     found = np.searchsorted(seconds, times, side="right") - 1
-    return np.where(found >= 0, losses[found.clip(0)], np.nan)
+    return losses[found.clip(0)]
 
 
 def report(results, budget, methods):
