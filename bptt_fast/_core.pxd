@@ -40,7 +40,7 @@ cdef extern from "bptt.h":
         uint64_t seed
         int every
         int input_gradient
-        int64_t batch, steps
+        int64_t batch, steps, residuals
         int threads
 
     ctypedef struct bptt_piece:
@@ -90,6 +90,9 @@ cdef extern from "bptt.h":
     bptt_status bptt_loss_grad(
         bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
         double *loss, void *grad, void *dx, void *dstate, bptt_poll poll, void *context) nogil
+    bptt_status bptt_gauss_newton(
+        bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
+        void *gram, void *jacobian, bptt_poll poll, void *context) nogil
     bptt_status bptt_epoch(
         bptt_plan *plan, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,
         const int64_t *order, int64_t n, double *loss, int64_t *done, bptt_poll poll, void *context) nogil

@@ -129,7 +129,8 @@ cdef class Desc:
         self.names.append(text)
         return text
 
-    def __init__(self, desc, loss=None, bint every=False, batch=1, steps=1, int threads=1, isa=None, bint input_gradient=False):
+    def __init__(self, desc, loss=None, bint every=False, batch=1, steps=1, int threads=1, isa=None, bint input_gradient=False,
+                 residuals=0):
         cdef bptt_desc *c = &self.c
         self.names = []
         memset(c, 0, sizeof(bptt_desc))
@@ -151,6 +152,7 @@ cdef class Desc:
         c.proj_size, c.seed = desc.get("proj_size", 0), desc.get("seed", 0)
         c.dropout, c.recurrent_dropout = desc.get("dropout", 0.0), desc.get("recurrent_dropout", 0.0)
         c.every, c.input_gradient, c.batch, c.steps, c.threads = every, input_gradient, batch, steps, threads
+        c.residuals = residuals
 
 
 cdef list pieces(bptt_piece *first, int64_t count):
@@ -237,8 +239,9 @@ cdef class Plan:
     GIL, and gives a status name; `poll(done)` is called every 30 ms or so, a true result stops the run.
     """
 
-    def __init__(self, desc, *, loss="mse", every=False, batch=1, steps=1, threads=1, isa=None, input_gradient=False):
-        cdef Desc d = Desc(desc, loss, every, batch, steps, threads, isa, input_gradient)
+    def __init__(self, desc, *, loss="mse", every=False, batch=1, steps=1, threads=1, isa=None, input_gradient=False,
+                 residuals=0):
+        cdef Desc d = Desc(desc, loss, every, batch, steps, threads, isa, input_gradient, residuals)
         cdef size_t bytes_ = bptt_bytes(&d.c)
         cdef bptt_status status
         cdef uint8_t[::1] arena
@@ -345,6 +348,20 @@ cdef class Plan:
         with nogil:
             status = bptt_loss_grad(self.c, w, &data.c, rows, n, &loss, g, dx_, ds_, on_poll, <void *>self)
         return self.leave(status, 0), loss
+
+    def gauss_newton(self, params, Data data not None, order, gram, jacobian=None, poll=None):
+        """The status; the upper triangle of [J r]'[J r] into gram (P+1, P+1); see bptt_gauss_newton."""
+        cdef Buffers b = Buffers()
+        cdef const void *w = take_reals(b, params, self.dtype, self.size, False)
+        cdef const int64_t *rows = take_order(b, order, data.sequences)
+        cdef void *g = take_reals(b, gram, self.dtype, (self.size + 1) ** 2, True)
+        cdef void *j = take_reals(b, jacobian, self.dtype, -1, True)
+        cdef int64_t n = len(order)
+        cdef bptt_status status
+        self.enter(data, poll)
+        with nogil:
+            status = bptt_gauss_newton(self.c, w, &data.c, rows, n, g, j, on_poll, <void *>self)
+        return self.leave(status, 0)
 
     def epoch(self, params, opt_state, dict hyper not None, Data data not None, order, loss, poll=None):
         """(status, finished batches); see bptt_epoch."""

@@ -53,6 +53,7 @@ typedef struct {
     int every;                              /* 0: g reads the last state of a sequence; 1: the state after every step */
     int input_gradient;                     /* 1: bptt_loss_grad can also return dLoss/dx */
     int64_t batch, steps;                   /* capacity: sequences at once, steps at once */
+    int64_t residuals;                      /* rows of the Jacobian that bptt_gauss_newton makes at once; 0: it is not called */
     int threads;                            /* at most this many; small work runs on one; results do not depend on it */
 } bptt_desc;
 
@@ -120,6 +121,14 @@ bptt_status bptt_evaluate(bptt_plan *plan, const void *params, const bptt_data *
    dx: NULL, or (rows, I) like data.values, only rows of the batch are written.  dstate: NULL, or (n, state size). */
 bptt_status bptt_loss_grad(bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
                            double *loss, void *grad, void *dx, void *dstate, bptt_poll poll, void *context);
+
+/* The Gauss-Newton matrix of the squared error of the sequences order[0..n-1], `batch` of them at a time.  Each output of each
+   target row is a residual r = sqrt(weight) (y - target); rows of weight 0 have none.  J = dr/dparams.
+   gram: (P+1, P+1) reals, its upper triangle written: [J r]'[J r], that is J'J, in the last column J'r, at its end the sum of r^2.
+   jacobian: NULL, or (target rows, O, P+1) reals, of which the rows [J r] of these residuals are written.
+   Needs `residuals` in the description, loss mse and no dropout. */
+bptt_status bptt_gauss_newton(bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
+                              void *gram, void *jacobian, bptt_poll poll, void *context);
 
 /* Minibatch training: for each run of `batch` sequences of order[0..n-1], loss, exact gradient, update.
    loss: (number of batches).  *done: how many batches were finished.  Not finite, or an update that would

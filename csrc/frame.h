@@ -139,5 +139,10 @@ typedef struct {
     double (*norm2)(const void *grad, int64_t from, int64_t to);
     void (*optimise)(const update *, void *work, const void *grad, void *slots, int64_t stride, int64_t from, int64_t to);
     void (*apply)(int function, const void *in, void *out, int64_t n);
+    void (*repeat)(const field *from, const int64_t *row, const field *to, const span *);
+    void (*unit)(const field *to, int64_t r, int64_t column, double value);
+    double (*entry)(const field *from, int64_t t, int64_t r, int64_t column);
+    void (*fill)(void *row, int64_t column, int64_t width, double value);
+    void (*gram)(const void *a, int64_t rows, int64_t width, void *out);
 } kernels;
 #endif

@@ -6,6 +6,7 @@
 #include "batch.h"
 #include "losses.h"
 #include "optimizers.h"
+#include "curvature.h"
 #include "cells/elman.h"
 #include "cells/gru.h"
 #include "cells/lstm.h"
@@ -49,4 +50,5 @@ const kernels NAME(kernels) = {
     .row_forward = NAME(row_forward), .row_backward = NAME(row_backward), .row_collect = NAME(row_collect),
     .loss = NAME(loss), .weight = NAME(weight), .multiply = NAME(multiply), .drop = NAME(drop),
     .norm2 = NAME(norm2), .optimise = NAME(optimise), .apply = NAME(apply),
+    .repeat = NAME(repeat), .unit = NAME(unit), .entry = NAME(entry), .fill = NAME(fill), .gram = NAME(gram),
 };

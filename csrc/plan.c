@@ -130,6 +130,13 @@ static int64_t declare(bptt_plan *p, const bptt_desc *desc, bptt_piece *out, int
 
 static int size_ok(int64_t n) { return n >= 1 && n <= (int64_t)1 << 40; }
 
+/* The plan of the residuals' way back: it begins in dLoss/dh of the top layer, for both directions at any step. */
+static bptt_desc rows_desc(const bptt_desc *d) {
+    bptt_desc rows = *d;
+    rows.batch = d->residuals, rows.residuals = 0, rows.every = d->every && d->bidirectional, rows.input_gradient = 0;
+    return rows;
+}
+
 /* Names and numbers of the description into the plan; everything but the arena. */
 static bptt_status resolve(bptt_plan *p, const bptt_desc *d, bptt_piece *out, int64_t max, int64_t *count) {
     const int named = find(d->cell, cell_names), gru = find("gru", cell_names), lstm = find("lstm", cell_names);
@@ -159,6 +166,12 @@ static bptt_status resolve(bptt_plan *p, const bptt_desc *d, bptt_piece *out, in
     for (int64_t i = 0; i < d->head_depth; i++) if (!size_ok(d->head_width[i])) return BPTT_BAD_DESC;
     for (int64_t i = 0; i <= p->depth; i++) if (find(d->activation[i], act_names) < 0) return BPTT_BAD_DESC;
     *count = declare(p, d, out, max);
+    if (d->residuals < 0 || (d->residuals && !size_ok(d->residuals))) return BPTT_BAD_DESC;
+    if (d->residuals) {
+        const bptt_desc rows = rows_desc(d);
+        p->residuals = d->residuals, p->gram_width = padded(p, plus(p->flat_size, 1));
+        if (!(p->rows_bytes = bptt_bytes(&rows))) return BPTT_TOO_LARGE;
+    }
     p->state_size = p->layers * p->directions * (p->R + (p->cell->states - 1) * p->H);
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         frame *f = &p->layer[n];
@@ -219,6 +232,12 @@ static void walk_fixed(bptt_plan *p, cursor *c) {
         p->layer[n].work = p->work;
     }
     for (int64_t i = 0; i < p->head_layers; i++) take_turned(c, p, &p->head[i].w, "head_turned", i);
+    if (p->residuals) {
+        p->jacobian = take(c, times(times(p->residuals, p->gram_width), real), "jacobian", -1);
+        p->gram = take(c, times(times(p->gram_width, p->gram_width), real), "gram", -1);
+        p->residual = take(c, times(p->residuals, sizeof *p->residual), "residual", -1);
+        p->rows = take(c, (int64_t)p->rows_bytes, "rows", -1);
+    }
 }
 static void walk_batch(bptt_plan *p, cursor *c, int64_t B, int64_t T) {
     const int64_t Hb = blocks_of(p, p->H), Rb = blocks_of(p, p->R), count = p->layers * p->directions;
@@ -322,7 +341,9 @@ bptt_status bptt_make_plan(const bptt_desc *desc, void *arena, size_t bytes, bpt
     p->fixed = (size_t)c.at;
     walk_batch(p, &c, p->batch, p->steps);
     *plan = p;
-    return BPTT_OK;
+    if (!p->residuals) return BPTT_OK;
+    const bptt_desc rows = rows_desc(desc);
+    return bptt_make_plan(&rows, p->rows, p->rows_bytes, &p->rows);
 }
 int64_t bptt_views(const bptt_plan *plan, bptt_piece *out, int64_t max) {
     bptt_plan p = *plan;

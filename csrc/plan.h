@@ -8,6 +8,13 @@ enum { WINDOW = 64 };                          /* inputs that the online algorit
 enum { INFER, SLIDE, TRAIN };                  /* INFER keeps nothing for a way back; only TRAIN has dropout */
 enum { NORM_SLICE = 4096 };                    /* reals of the working vector that one partial norm covers */
 
+/* Second order: one output of one target row, and its row in a batch of ways back. */
+typedef struct {
+    int64_t steps, step, output;               /* of the way back; where the target is; which output */
+    int64_t target;                            /* row of the caller's targets */
+    double weight;
+} residual;
+
 struct bptt_plan {
     const kernels *k;
     const cell_kernels *cell;
@@ -33,8 +40,20 @@ struct bptt_plan {
     void *work, *grad, *slots;                 /* (work_size), (work_size), (2, work_size) reals */
     double *norms, *row_loss;                  /* (slices), (B) */
     int64_t *row, *living;                     /* (B), (T+1) */
+    int64_t residuals, gram_width;             /* second order: rows of the Jacobian at once; P+1 padded */
+    bptt_plan *rows;                           /* a plan inside the arena: each row of its batches is the way back of a residual */
+    size_t rows_bytes;
+    void *jacobian, *gram;                     /* (residuals, gram_width), (gram_width, gram_width) reals */
+    residual *residual;                        /* (residuals) */
 };
 
 int64_t norm_slices(const bptt_plan *);
 void lay_out(bptt_plan *, int64_t B, int64_t T, int purpose);   /* fields for a batch of these sizes, within capacity */
+
+/* What training and second order share (run.c): the weight gradients of one layer direction, the packed weights for the way
+   back, and the way between the caller's flat vectors and the packed ones. */
+void collect_layer(const bptt_plan *, int64_t n, int add, const span *, int64_t part, int64_t parts);
+void turn_all(const bptt_plan *, int rank, int size);
+void each_block(const bptt_plan *, void (*move)(const matrix *, const void *, void *, int64_t, int64_t), const void *from,
+                void *to, int rank, int size);
 #endif

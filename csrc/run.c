@@ -202,7 +202,7 @@ static void clear_carried(const bptt_plan *p, span at) {
 }
 
 /* Weight gradients of one block of steps of one layer direction. */
-static void collect_layer(const bptt_plan *p, int64_t n, int add, const span *at, int64_t part, int64_t parts) {
+void collect_layer(const bptt_plan *p, int64_t n, int add, const span *at, int64_t part, int64_t parts) {
     const frame *f = &p->layer[n];
     field in[2];
     const int segments = inputs_of(p, n, in);
@@ -264,7 +264,7 @@ static void collect_all(run *r, span at, int rank, int size) {
 
 /* -- phase C -- */
 
-static void turn_all(const bptt_plan *p, int rank, int size) {
+void turn_all(const bptt_plan *p, int rank, int size) {
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         const frame *f = &p->layer[n];
         if (f->hh.size) p->k->turn(&f->hh, p->work, rank, size);
@@ -314,8 +314,8 @@ static void update_slice(const run *r, int rank, int size) {
 }
 
 /* Between the flat vectors of the caller and the packed ones of the arena, each thread its share. */
-static void each_block(const bptt_plan *p, void (*move)(const matrix *, const void *, void *, int64_t, int64_t), const void *from,
-                       void *to, int rank, int size) {
+void each_block(const bptt_plan *p, void (*move)(const matrix *, const void *, void *, int64_t, int64_t), const void *from,
+                void *to, int rank, int size) {
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         const frame *f = &p->layer[n];
         const matrix *const own[] = { &f->ih, &f->hh, &f->b_ih, &f->b_hh, &f->hr, &f->peep };
