@@ -3,13 +3,14 @@
 from .callbacks import Callback, History
 from .errors import ConfigError, CorruptFileError, DivergedError, ShapeError
 from .network import Network, show_config
-from .optimizers import SGD, Adam
+from .optimizers import LBFGS, SGD, Adam, HessianFree, LevenbergMarquardt
 from .persistence import load
 from .unfolding import FullBPTT, SlidingBPTT
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "LBFGS",
     "SGD",
     "Adam",
     "Callback",
@@ -17,7 +18,9 @@ __all__ = [
     "CorruptFileError",
     "DivergedError",
     "FullBPTT",
+    "HessianFree",
     "History",
+    "LevenbergMarquardt",
     "Network",
     "ShapeError",
     "SlidingBPTT",

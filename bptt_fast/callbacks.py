@@ -24,7 +24,8 @@ class History(dict[str, list[Any]]):
     Attributes
     ----------
     stopped : str
-        Why the fit ended: "epochs", "target_loss", "patience", "max_seconds" or "callback"; "" while it runs.
+        Why the fit ended: "epochs", "target_loss", "patience", "max_seconds", "callback" or, with an
+        optimiser of second order, "converged"; "" while it runs.
     best_epoch : int or None
         The epoch whose weights the network has, if `patience` restored them.
 

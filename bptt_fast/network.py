@@ -504,7 +504,7 @@ class Network:
         y: Any,
         *,
         epochs: int = 1,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         optimizer: Optimizer | str | None = None,
         loss: str = "mse",
         bptt: Unfolding | None = None,
@@ -538,9 +538,10 @@ class Network:
             integers, without the last axis.  If O is 1 the last axis may be left out.
         epochs : int, default 1
             Passes over the data; counted from `initial_epoch`, as in Keras.
-        batch_size : int, default 32
-            Sequences between two updates, for `FullBPTT`.  `SlidingBPTT` updates after every pattern.
-        optimizer : SGD or Adam, optional
+        batch_size : int, optional
+            Sequences between two updates, for `FullBPTT`; default 32, and all of them for the optimisers of
+            second order.  `SlidingBPTT` updates after every pattern.
+        optimizer : SGD or Adam, or of second order LBFGS, LevenbergMarquardt or HessianFree, optional
             Default Adam(1e-3); SGD(0.01) for `SlidingBPTT`.  Its momenta start at zero in each fit.
         loss : {"mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"}, default "mse"
             Mean over the outputs of a target row, weighted mean over the rows of a batch.  Both cross-
@@ -830,6 +831,7 @@ def make_plan(
     threads: int,
     isa: str | None,
     input_gradient: bool,
+    residuals: int = 0,
 ) -> Any:
     """A plan of the C core, with its errors in words."""
     try:
@@ -842,6 +844,7 @@ def make_plan(
             threads=threads,
             isa=isa,
             input_gradient=input_gradient,
+            residuals=residuals,
         )
     except MemoryError as error:
         raise MemoryError(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from . import _core, data, losses, optimizers, unfolding  # type: ignore[attr-defined]
+from . import _core, data, losses, optimizers, second_order, unfolding  # type: ignore[attr-defined]
 from .callbacks import History, check_callbacks, check_verbose, progress
 from .errors import ConfigError, DivergedError, ShapeError, choice, flag, integer, number
 from .network import READOUTS, Gradients, core_data, machine_for, make_plan
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .network import Network
 
 Poll = Callable[[int], bool]
+Epochs = Generator[tuple[int, Poll], tuple[str, int], None]
 
 
 def evaluate(
@@ -137,12 +139,17 @@ def fit(
     if optimizer is None:
         optimizer = "sgd" if slides else "adam"
     clip = 0.0 if clip_norm is None else number(clip_norm, "clip_norm", 0, open_low=True)
+    method = optimizers.get(optimizer)
+    whole = isinstance(method, optimizers.SecondOrder)
+    size = None if batch_size is None else integer(batch_size, "batch_size", 1, None)
+    if isinstance(method, optimizers.SecondOrder):
+        _check_second_order(net, method, losses.get(loss), unfold, clip)
     setting = _Setting(
         net,
         losses.get(loss),
-        optimizers.hyper(optimizers.get(optimizer), clip),
+        {} if isinstance(method, optimizers.SecondOrder) else optimizers.hyper(method, clip),
         first,
-        integer(batch_size, "batch_size", 1, None),
+        size or (second_order.BATCH if whole else 32),
         flag(shuffle, "shuffle"),
         *machine_for(threads, isa),
     )
@@ -160,15 +167,18 @@ def fit(
     other = (
         None if validation_data is None else _validation_data(net, validation_data, setting.loss, every, x0)
     )
+    job: _Job | _WholeJob
     if isinstance(unfold, SlidingBPTT):
         job = _sliding_job(setting, unfold, train, split, other)
+    elif isinstance(method, optimizers.SecondOrder):
+        job = _whole_job(setting, method, size, train, split, other)
     else:
         job = _full_job(setting, train, split, other)
 
     history = History("epoch", "loss", *["val_loss"] * (job.validate is not None), "seconds")
     display = progress(shown, first, max(first, last), len(job.losses))
     try:
-        _loop(net, job, range(first, last), hooks, display, stopping, deadline, history)
+        job.drive(_loop(net, job, range(first, last), hooks, display, stopping, deadline, history))
     except (KeyboardInterrupt, DivergedError) as error:
         error.history = history  # type: ignore[union-attr]
         raise
@@ -179,14 +189,16 @@ def fit(
 
 def _loop(
     net: Network,
-    job: _Job,
+    job: _Job | _WholeJob,
     epochs: range,
     hooks: list[Callback],
     display: Progress,
     stopping: _Stopping,
     deadline: float,
     history: History,
-) -> None:
+) -> Epochs:
+    """Asks for epochs (number, poll), is sent how each ended (status, finished batches)."""
+
     def poll(done: int) -> bool:
         display.within(done)
         return time.perf_counter() >= deadline
@@ -203,11 +215,11 @@ def _loop(
             break
         for hook in hooks:
             hook.on_epoch_begin(epoch, {})
-        status, done = job.epoch(epoch, poll)
+        status, done = yield epoch, poll
         if status == "DIVERGED":
             raise _diverged("the loss, the gradient or the update", epoch + 1, job.unit, done + 1)
         if done == 0:
-            reason = "max_seconds"
+            reason = "converged" if status == "CONVERGED" else "max_seconds"
             break
         logs = {"loss": job.mean(done)}
         if job.validate is not None:
@@ -231,8 +243,12 @@ def _loop(
 def _diverged(what: str, epoch: int, unit: str, batch: int | None) -> DivergedError:
     where = f"epoch {epoch}, {unit}" + ("" if batch is None else f" {batch}")
     error = DivergedError(
-        f"fit: {what} is not finite in {where}; the network has its last finite weights.  Try a smaller "
-        f"learning_rate, or clip_norm=1.0."
+        f"fit: {what} is not finite in {where}; the network has its last finite weights.  "
+        + (
+            "Are the parameters, and the data of reasonable size?"
+            if unit == "iteration"
+            else "Try a smaller learning_rate, or clip_norm=1.0."
+        )
     )
     error.epoch, error.batch = epoch, batch
     return error
@@ -283,6 +299,13 @@ class _Job:
     sizes: Array | None
     unit: str
     validate: Callable[[], float] | None
+
+    def drive(self, loop: Epochs) -> None:
+        """Run the epochs that the loop asks for."""
+        with suppress(StopIteration):
+            asked = next(loop)
+            while True:
+                asked = loop.send(self.epoch(*asked))
 
     def mean(self, done: int) -> float:
         """The mean loss of the first `done` batches."""
@@ -379,6 +402,51 @@ def _sliding_job(
     return _Job(epoch, pattern_losses, None, "pattern", validate)
 
 
+@dataclass
+class _WholeJob:
+    """Iterations over all sequences, in the place of a `_Job`: the method itself answers the loop."""
+
+    method: Any
+    validate: Callable[[], float] | None
+    unit: ClassVar[str] = "iteration"
+    losses: ClassVar[tuple[None]] = (None,)
+
+    def drive(self, loop: Epochs) -> None:
+        """Run the iterations that the loop asks for."""
+        self.method.drive(loop)
+
+    def mean(self, done: int) -> float:
+        """The loss after the iteration."""
+        return float(self.method.loss)
+
+
+def _whole_job(
+    s: _Setting,
+    method: optimizers.SecondOrder,
+    size: int | None,
+    train: Sequences,
+    split: float,
+    other: Sequences | None,
+) -> _WholeJob:
+    every = s.net.readout == "every"
+    n = _kept(len(train), split, "sequences")
+    if size is not None and size < n:
+        name = type(method).__name__
+        raise ConfigError(
+            f"batch_size: expected None, or at least all {n} sequences, with {name}, whose steps need the "
+            f"loss of all of them, got {size}.  Use Adam() for minibatches."
+        )
+    _check_weights(train, range(n), every, "training")
+    validate = None
+    if other is not None:
+        validate = s.validation(other, data.counting(len(other)), every)
+    elif split:
+        _check_weights(train, range(n, len(train)), every, "validation")
+        validate = s.validation(train, np.arange(n, len(train), dtype=np.int64), every)
+    problem = second_order.Problem(s.net, s.loss.name, train, n, s.threads, s.isa)
+    return _WholeJob(second_order.method(method, problem), validate)
+
+
 def _run_over(sequences: Sequences, k: int, lead: int, begin: int = 0) -> Sequences:
     """The same patterns as one plain run, g read at every step; only targets from step `begin` on count."""
     run = data.Sequences(
@@ -451,6 +519,42 @@ def _check_sliding(net: Network, sample_weight: Any) -> None:
         raise ConfigError(
             "sample_weight: expected None with SlidingBPTT, which updates after every single pattern, got "
             f"{type(sample_weight).__name__}.  Use FullBPTT()."
+        )
+
+
+def _check_second_order(
+    net: Network, method: optimizers.SecondOrder, loss: losses.Loss, unfold: unfolding.Unfolding, clip: float
+) -> None:
+    name, d = type(method).__name__, net.description
+    if not isinstance(unfold, unfolding.FullBPTT):
+        raise ConfigError(
+            f"bptt: {name} needs the exact gradient of all sequences and expects FullBPTT(), got "
+            f"{unfold!r}.  Use SGD() or Adam()."
+        )
+    if isinstance(method, optimizers.LevenbergMarquardt):
+        if loss.name != "mse":
+            raise ConfigError(
+                f'loss: LevenbergMarquardt needs a sum of squares and expects "mse", got "{loss.name}".  Use '
+                f"{'LBFGS()' if loss.name in ('mae', 'huber') else 'HessianFree() or LBFGS()'}."
+            )
+        if net.num_parameters > second_order.MOST_PARAMETERS:
+            raise ConfigError(
+                f"optimizer: LevenbergMarquardt solves for all parameters at once and expects at most "
+                f"{second_order.MOST_PARAMETERS}, got {net.num_parameters}.  Use HessianFree() or LBFGS()."
+            )
+    if isinstance(method, optimizers.HessianFree) and loss.name in ("mae", "huber"):
+        raise ConfigError(
+            f'loss: HessianFree needs curvature everywhere and expects "mse" or a cross-entropy, got '
+            f'"{loss.name}".  Use LBFGS().'
+        )
+    if d.dropout or d.recurrent_dropout:
+        raise ConfigError(
+            f"optimizer: {name} expects a network without dropout, got dropout={d.dropout:g}, "
+            f"recurrent_dropout={d.recurrent_dropout:g}.  Use SGD() or Adam()."
+        )
+    if clip:
+        raise ConfigError(
+            f"clip_norm: expected None with {name}, which chooses the length of its steps, got {clip:g}."
         )
 
 

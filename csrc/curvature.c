@@ -11,7 +11,7 @@
 typedef struct {
     bptt_plan *p;
     const bptt_data *data;
-    void *jacobian;                            /* the caller's, or NULL */
+    void *product, *jacobian;                  /* the caller's, or NULL */
     double weight;                             /* sum of the batch's weights */
     int64_t count;                             /* residuals in the present block */
     bptt_poll poll;
@@ -125,7 +125,7 @@ static void finish_block(blocks *b) {
         if (b->jacobian)
             memcpy((char *)b->jacobian + (size_t)(p->residual[r].target * p->O + p->residual[r].output) * size, row_of(p, r), size);
     }
-    p->k->gram(p->jacobian, rows, p->gram_width, p->gram);
+    if (b->product) p->k->gram(p->jacobian, rows, p->gram_width, p->gram);
     b->stopped |= b->poll && b->poll(b->context, 0);
 }
 static void add_target(blocks *b, int64_t row, int64_t t) {
@@ -164,13 +164,13 @@ static double sum_of_weights(const bptt_plan *p, const bptt_data *data, const in
 
 bptt_status bptt_gauss_newton(bptt_plan *p, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
                               void *gram, void *jacobian, bptt_poll poll, void *context) {
-    blocks b = { .p = p, .data = data, .jacobian = jacobian, .poll = poll, .context = context };
+    blocks b = { .p = p, .data = data, .product = gram, .jacobian = jacobian, .poll = poll, .context = context };
     const size_t row = (size_t)((p->flat_size + 1) * p->k->bytes), wide = (size_t)(p->gram_width * p->k->bytes);
     if (!p->residuals) return BPTT_CAPACITY;
     if (p->loss || p->dropout > 0 || p->recurrent_dropout > 0) return BPTT_BAD_DESC;      /* loss 0: mse */
     each_block(p->rows, p->k->pack, params, p->rows->work, 0, 1);
     turn_all(p->rows, 0, 1);
-    memset(p->gram, 0, wide * (size_t)p->gram_width);
+    if (gram) memset(p->gram, 0, wide * (size_t)p->gram_width);
     for (int64_t from = 0; from < n; from += p->batch) {
         const int64_t B = n - from < p->batch ? n - from : p->batch;
         double loss;
@@ -180,7 +180,7 @@ bptt_status bptt_gauss_newton(bptt_plan *p, const void *params, const bptt_data 
         team_run(1, add_batch, &b);
         if (b.stopped) return BPTT_INTERRUPTED;
     }
-    for (int64_t i = 0; i <= p->flat_size; i++)
+    for (int64_t i = 0; gram && i <= p->flat_size; i++)
         memcpy((char *)gram + (size_t)i * row, (char *)p->gram + (size_t)i * wide, row);
     return BPTT_OK;
 }

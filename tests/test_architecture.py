@@ -22,7 +22,9 @@ MAY_KNOW = {
     "losses": PLAIN,
     "callbacks": PLAIN | {"plots"},
     "network": PLAIN | {"_core", "data", "training", "persistence", "__init__"},
-    "training": PLAIN | {"network", "data", "unfolding", "optimizers", "losses", "callbacks", "_core"},
+    "training": PLAIN
+    | {"network", "data", "unfolding", "optimizers", "losses", "callbacks", "second_order", "_core"},
+    "second_order": PLAIN | {"network", "data", "optimizers", "_core"},
     "persistence": PLAIN | {"network"},
     "plots": PUBLIC,
     "demo": PUBLIC,
@@ -159,6 +161,8 @@ C_RULES = {
         r"\bV\b|_mm\d*_|immintrin|\bexpf?\s*\(",
     ),
     "run.c": ("bptt.h frame.h threads.h plan.h", r"\bV\b|_mm\d*_|immintrin|\bexpf?\s*\("),
+    "curvature.c": ("bptt.h frame.h threads.h plan.h", r"\bV\b|_mm\d*_|immintrin|\bexpf?\s*\("),
+    "curvature.h": ("real.h frame.h gemm.h", r"bptt_|pthread|malloc"),
 }
 
 
