@@ -141,9 +141,9 @@ class _Marquardt(_Iterations):
             if loss < self.current:
                 p.finish(weights - change)
                 self.at, self.current, self.loss = p.weights, loss, loss
-                self.damping = max(self.damping / self.options.factor, SMALLEST)
+                self.damping = max(self.damping / self.options.decrease, SMALLEST)
                 return "OK"
-            self.damping *= self.options.factor
+            self.damping *= self.options.increase
         return "CONVERGED"
 
     def _primal(self) -> Callable[[float], Array | None]:
@@ -170,8 +170,8 @@ def _solve(matrix: Array, damping: float, right: Array) -> Array | None:
 
     damped = matrix.copy()
     np.fill_diagonal(damped, matrix.diagonal() + damping)
-    try:
-        factor = cho_factor(damped, overwrite_a=True, check_finite=False)
+    try:  # Fortran's order: the transposed view, whose lower triangle this is
+        factor = cho_factor(damped.T, lower=True, overwrite_a=True, check_finite=False)
     except LinAlgError:
         return None
     found: Array = cho_solve(factor, right, check_finite=False)
