@@ -135,7 +135,7 @@ def test_what_the_core_refuses():
     problem = cases.Problem()
     run = problem.run()
     gram = np.empty((run.params.size + 1,) * 2)
-    with pytest.raises(ValueError, match="capacity|more sequences"):
+    with pytest.raises(ValueError, match=r"capacity|more sequences"):
         run.plan.gauss_newton(run.params, run.data, run.order, gram)
     for more in (dict(loss="mae"), dict(desc=run.desc | {"recurrent_dropout": 0.5})):
         words = dict(desc=run.desc, loss="mse") | more
@@ -515,7 +515,7 @@ def test_what_to_use_instead():
     with pytest.raises(bf.ConfigError, match=r'curvature everywhere.*got "huber".*Use LBFGS'):
         net.fit(x, y, optimizer=bf.HessianFree(), loss="huber", verbose=0)
     large = bf.Network(1, 100, 1)
-    with pytest.raises(bf.ConfigError, match="at most 5000, got 10401.*Use HessianFree"):
+    with pytest.raises(bf.ConfigError, match=r"at most 5000, got 10401.*Use HessianFree"):
         large.fit(x, y, optimizer=bf.LevenbergMarquardt(), verbose=0)
     with pytest.raises(bf.ConfigError, match=r"optimizer: expected one of SGD\(...\).*LBFGS\(...\)"):
         net.fit(x, y, optimizer=3, verbose=0)
