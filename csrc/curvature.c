@@ -1,12 +1,16 @@
 /* curvature.c: the Gauss-Newton matrix J'J of the squared error, for second-order training of small networks.
 
-   A residual, sqrt(weight) (y - target) of one output of one target row, is a row of a batch: the tape of its sequence is
-   repeated there, sqrt(weight) enters g at that output, and the kernels of training run it back.  What they collect from a row
-   is a row of the Jacobian J.  [J r]'[J r] is summed over blocks of rows, so that J is never whole.  No arithmetic on data. */
+   Backwards: a residual, sqrt(weight) (y - target) of one output of one target row, is a row of a batch: the tape of its sequence
+   is repeated there, sqrt(weight) enters g at that output, and the kernels of training run it back.  What they collect from a row
+   is a row of the Jacobian J.  Forwards, for long sequences with many targets: a parameter is a row of a batch of tangents, and
+   the tangents of an output are a row of J.  [J r]'[J r] is summed over blocks of rows, so that J is never whole.  No arithmetic
+   on data. */
 #include "plan.h"
 #include "threads.h"
 #include <math.h>
 #include <string.h>
+
+static const double FORWARDS = 2;              /* how much faster the multiply-adds are forwards: measured */
 
 typedef struct {
     bptt_plan *p;
@@ -94,22 +98,30 @@ static void collect_row(const bptt_plan *p, bptt_plan *q, int64_t r, void *row) 
     each_block(q, q->k->unpack, q->grad, row, 0, 1);
 }
 
-/* Seeds, and the residual itself behind its row of J: the loss left 2 weight (y - target) / (O sum of weights) in place of y. */
-static void begin_row(const blocks *b, int64_t r) {
-    const bptt_plan *p = b->p, *q = p->rows;
+/* The residual itself behind its row of J: the loss left 2 weight (y - target) / (O sum of weights) in place of y. */
+static void fill_residual(const blocks *b, int64_t row, int64_t r) {
+    const bptt_plan *p = b->p;
     const residual *e = &p->residual[r];
-    const field *y = &p->value[p->head_layers - 1];
-    const double dy = p->k->entry(y, p->every ? e->step : 0, q->row[r], e->output), seed = sqrt(e->weight);
-    repeat_head(p, q, r);
-    p->k->unit(&q->value[q->head_layers - 1], r, e->output, seed);
-    p->k->fill(row_of(p, r), p->flat_size, p->gram_width, dy * (double)p->O * b->weight / (2 * seed));
+    const double dy = p->k->entry(&p->value[p->head_layers - 1], p->every ? e->step : 0, row, e->output);
+    p->k->fill(row_of(p, r), p->flat_size, p->gram_width, dy * (double)p->O * b->weight / (2 * sqrt(e->weight)));
 }
-/* A block of residuals, sorted by decreasing steps: their rows of [J r], and the product. */
+/* What is done with a block of rows of [J r]. */
+static void sum_rows(blocks *b) {
+    const bptt_plan *p = b->p;
+    const size_t size = (size_t)((p->flat_size + 1) * p->k->bytes);
+    for (int64_t r = 0; b->jacobian && r < b->count; r++)
+        memcpy((char *)b->jacobian + (size_t)(p->residual[r].target * p->O + p->residual[r].output) * size, row_of(p, r), size);
+    if (b->product) p->k->gram(p->jacobian, b->count, p->gram_width, p->gram);
+    b->stopped |= b->poll && b->poll(b->context, 0);
+    b->count = 0;
+}
+
+/* -- backwards -- */
+
+/* A block of residuals, sorted by decreasing steps. */
 static void finish_block(blocks *b) {
     bptt_plan *p = b->p, *q = p->rows;
     const int64_t rows = b->count, T = rows ? p->residual[0].steps : 0;
-    const size_t size = (size_t)((p->flat_size + 1) * p->k->bytes);
-    b->count = 0;
     if (!rows) return;
     lay_out(q, rows, T, TRAIN);
     for (int64_t t = 0, r = rows; t <= T; t++) {
@@ -118,20 +130,22 @@ static void finish_block(blocks *b) {
     }
     const span all = { 0, T, 0, rows, q->living, BATCH };
     for (int64_t n = 0; n < p->layers * p->directions; n++) repeat_tape(p, q, n, &all);
-    for (int64_t r = 0; r < rows; r++) begin_row(b, r);
-    run_back(p, q, &all);
     for (int64_t r = 0; r < rows; r++) {
-        collect_row(p, q, r, row_of(p, r));
-        if (b->jacobian)
-            memcpy((char *)b->jacobian + (size_t)(p->residual[r].target * p->O + p->residual[r].output) * size, row_of(p, r), size);
+        repeat_head(p, q, r);
+        fill_residual(b, q->row[r], r);
+        p->k->unit(&q->value[q->head_layers - 1], r, p->residual[r].output, sqrt(p->residual[r].weight));
     }
-    if (b->product) p->k->gram(p->jacobian, rows, p->gram_width, p->gram);
-    b->stopped |= b->poll && b->poll(b->context, 0);
+    run_back(p, q, &all);
+    for (int64_t r = 0; r < rows; r++) collect_row(p, q, r, row_of(p, r));
+    sum_rows(b);
+}
+static double weight_of(const blocks *b, int64_t target) {
+    return b->data->weight ? b->p->k->weight(b->data->weight, target) : 1;
 }
 static void add_target(blocks *b, int64_t row, int64_t t) {
     bptt_plan *p = b->p;
     const int64_t i = p->row[row], target = b->data->target_offset[i] + (p->every ? t : 0);
-    const double weight = b->data->weight ? p->k->weight(b->data->weight, target) : 1;
+    const double weight = weight_of(b, target);
     for (int64_t o = 0; o < p->O && weight > 0 && !b->stopped; o++) {
         const int64_t steps = p->directions == 1 ? t + 1 : b->data->length[i];
         p->rows->row[b->count] = row;
@@ -139,10 +153,8 @@ static void add_target(blocks *b, int64_t row, int64_t t) {
         if (b->count == p->residuals) finish_block(b);
     }
 }
-/* All residuals of a batch whose tape lies in the arena, by decreasing steps of their way back. */
-static void add_batch(void *context, team *team, int rank, int size) {
-    (void)team, (void)rank, (void)size;
-    blocks *b = context;
+/* All residuals of the batch, by decreasing steps of their way back. */
+static void add_backwards(blocks *b) {
     const bptt_plan *p = b->p;
     if (p->every && p->directions == 1)
         for (int64_t t = p->T - 1; t >= 0; t--)
@@ -153,6 +165,65 @@ static void add_batch(void *context, team *team, int rank, int size) {
             for (int64_t t = p->every ? 0 : steps - 1; t < steps; t++) add_target(b, row, t);
         }
     if (!b->stopped) finish_block(b);
+}
+
+/* -- forwards -- */
+
+/* Tangents of the states from before to after step t of one row of the tape. */
+static void push_states(const bptt_plan *p, int64_t row, int64_t t) {
+    const kernels *k = p->k;
+    const frame *f = &p->layer[0];
+    const span one = { .t1 = 1, .r1 = p->flat_size };
+    k->forward(&f->hh, p->work, NULL, 0, ACT_LINEAR, &p->ds, NULL, &p->dz, &one);
+    k->inject(&f->hh, &f->s, t, row, &p->dz, 1);
+    k->inject(&f->b_hh, NULL, 0, 0, &p->dz, 1);
+    k->inject(&f->ih, &p->x, t, row, &p->dzx, !p->cell->split);      /* split: always the same entries, the others are zero */
+    k->inject(&f->b_ih, NULL, 0, 0, &p->dzx, !p->cell->split);
+    p->cell->tangent(f, t, row, &p->dzx, &p->dz, &p->ds, p->flat_size);
+}
+/* Tangents of g's layers. */
+static void push_head(const bptt_plan *p, int64_t row, int64_t t) {
+    const kernels *k = p->k;
+    const span one = { .t1 = 1, .r1 = p->flat_size };
+    for (int64_t l = 0; l < p->head_layers; l++) {
+        const dense *g = &p->head[l];
+        k->forward(&g->w, p->work, NULL, 0, ACT_LINEAR, l ? &p->dvalue[l - 1] : &p->ds, NULL, &p->dvalue[l], &one);
+        k->inject(&g->w, l ? &p->value[l - 1] : &p->layer[0].s, l ? t : t + 1, row, &p->dvalue[l], 1);
+        k->inject(&g->b, NULL, 0, 0, &p->dvalue[l], 1);
+        if (l + 1 < p->head_layers) k->bend(g->act, &p->value[l], t, row, &p->dvalue[l], p->flat_size);
+    }
+}
+static void add_forwards(blocks *b) {
+    const bptt_plan *p = b->p;
+    for (int64_t row = 0; row < p->B; row++) {
+        const int64_t i = p->row[row];
+        p->k->zero_rows(&p->ds, 0, 0, p->flat_size);
+        if (p->cell->split) p->k->zero_rows(&p->dzx, 0, 0, p->flat_size);
+        for (int64_t t = 0; t < b->data->length[i] && !b->stopped; t++) {
+            const int64_t target = b->data->target_offset[i] + t;
+            const double weight = weight_of(b, target);
+            push_states(p, row, t);
+            if (weight == 0) continue;
+            push_head(p, row, t);
+            for (int64_t o = 0; o < p->O && !b->stopped; o++) {
+                p->residual[b->count] = (residual){ t + 1, t, o, target, weight };
+                p->k->column(&p->dvalue[p->head_layers - 1], o, p->flat_size, sqrt(weight), row_of(p, b->count));
+                fill_residual(b, row, b->count);
+                if (++b->count == p->residuals) sum_rows(b);
+            }
+        }
+    }
+    if (b->count && !b->stopped) sum_rows(b);
+}
+/* Of a batch whose tape lies in the arena.  Multiply-adds of a step: forwards the products with W_hh and the head for each
+   parameter; backwards, for each residual that passes, its product with W_hh and the gradients of the weights. */
+static void add_batch(void *context, team *team, int rank, int size) {
+    (void)team, (void)rank, (void)size;
+    blocks *b = context;
+    const bptt_plan *p = b->p;
+    const double forwards = (double)p->cell->gates * (double)p->H + (double)p->O, passing = 0.5 * (double)p->T * (double)p->O;
+    if (p->tangents && (double)p->H * forwards < FORWARDS * 2 * passing) add_forwards(b);
+    else add_backwards(b);
 }
 static double sum_of_weights(const bptt_plan *p, const bptt_data *data, const int64_t *order, int64_t n) {
     double sum = 0;

@@ -1,4 +1,5 @@
-/* curvature.h: the tape of a few sequences repeated in the rows of a batch, seeds of its way back, and the product A'A. */
+/* curvature.h: the tape of a few sequences repeated in the rows of a batch, seeds of its way back; tangents of all parameters in
+   the rows of a batch; and the product A'A. */
 
 /* Row r of `to` becomes row row[r] of `from`, in the steps of the span. */
 static void NAME(repeat)(const field *from, const int64_t *row, const field *to, const span *at) {
@@ -17,6 +18,31 @@ static double NAME(entry)(const field *from, int64_t t, int64_t r, int64_t colum
 /* A row's value in one column, zeros after it. */
 static void NAME(fill)(void *row, int64_t column, int64_t width, double value) {
     for (int64_t c = column; c < width; c++) ((real *)row)[c] = c == column ? (real)value : 0;
+}
+/* Each parameter of a block is a direction, whose row of z (1, P, G*units) gets what the parameter meets: dz = x, or 1 for a bias
+   (x NULL); x at step t, row b.  add: to what z holds. */
+static void NAME(inject)(const matrix *m, const field *x, int64_t t, int64_t b, const field *z, int add) {
+    for (int64_t g = 0; g < m->gates; g++)
+        for (int64_t j = 0; j < m->units; j++) {
+            const int64_t first = m->flat + (g * m->units + j) * m->cols;
+            real *to = chunk(z, 0, first, j / VL * m->gates + g) + j % VL;
+            for (int64_t c = 0; c < m->cols; c++, to += z->row) {
+                const real value = x ? chunk(x, t, b, c / VL)[c % VL] : 1;
+                *to = add ? *to + value : value;
+            }
+        }
+}
+/* dv = dv . act'(v), the values v at step t, row b, the same for all rows of dv */
+static void NAME(bend)(int act, const field *v, int64_t t, int64_t b, const field *dv, int64_t rows) {
+    for (int64_t n = 0; n < dv->step / dv->block; n++) {
+        const V slope = v_dact(act, v_load(chunk(v, t, b, n)));
+        for (int64_t r = 0; r < rows; r++) v_store(chunk(dv, 0, r, n), v_load(chunk(dv, 0, r, n)) * slope);
+    }
+}
+/* to[r] = factor times column c of row r */
+static void NAME(column)(const field *from, int64_t c, int64_t rows, double factor, void *to) {
+    const real *p = chunk(from, 0, 0, c / VL) + c % VL, scale = (real)factor;
+    for (int64_t r = 0; r < rows; r++) ((real *)to)[r] = scale * p[r * from->row];
 }
 /* out (width, width) += A'A of A (rows, width), from the first column on to the end of the diagonal's tile: the upper triangle */
 static void NAME(gram)(const void *a, int64_t rows, int64_t width, void *out) {

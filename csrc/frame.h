@@ -103,6 +103,7 @@ typedef struct {
     void (*backward)(const frame *, const span *);
     void (*finish)(const frame *, const span *);
     void (*collect)(const frame *, void *grad, int add, const span *, int64_t part, int64_t parts);   /* weights inside the loop */
+    void (*tangent)(const frame *, int64_t t, int64_t b, const field *zx, const field *zr, const field *s, int64_t rows);
 } cell_kernels;
 
 /* One instance: all kernels of one dtype on one instruction set. */
@@ -143,6 +144,9 @@ typedef struct {
     void (*unit)(const field *to, int64_t r, int64_t column, double value);
     double (*entry)(const field *from, int64_t t, int64_t r, int64_t column);
     void (*fill)(void *row, int64_t column, int64_t width, double value);
+    void (*inject)(const matrix *, const field *x, int64_t t, int64_t b, const field *z, int add);
+    void (*bend)(int act, const field *v, int64_t t, int64_t b, const field *dv, int64_t rows);
+    void (*column)(const field *from, int64_t c, int64_t rows, double factor, void *to);
     void (*gram)(const void *a, int64_t rows, int64_t width, void *out);
 } kernels;
 #endif

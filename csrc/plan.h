@@ -45,6 +45,8 @@ struct bptt_plan {
     size_t rows_bytes;
     void *jacobian, *gram;                     /* (residuals, gram_width), (gram_width, gram_width) reals */
     residual *residual;                        /* (residuals) */
+    int tangents;                              /* J may also be made forwards, from the tangents of all parameters: */
+    field ds, dz, dzx, dvalue[BPTT_MAX_DEPTH + 1];     /* (1, P, .) of s, z (zr), zx and g's layers */
 };
 
 int64_t norm_slices(const bptt_plan *);

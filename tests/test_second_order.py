@@ -81,6 +81,21 @@ def test_products_against_numpy(form, more):
             check(problem, dtype, isa)
 
 
+@pytest.mark.parametrize("form", ("elman-tanh", "elman-sigmoid", "gru-after", "lstm", "lstm-peephole"))
+def test_long_sequences(form):
+    """Where J is made forwards, from tangents of the parameters; the last form has none."""
+    for more in (
+        dict(weighted=True),
+        dict(head=(3,), head_activation="sigmoid"),
+        dict(hidden_size=9, lengths=(92,)),
+    ):
+        problem = cases.Problem(
+            **({"hidden_size": 4, "lengths": (21, 2)} | cases.FORMS[form] | more), every=True
+        )
+        check(problem, isa=ISAS[-1], residuals=7)
+        check(problem, "float32", isa=ISAS[0], batch=1)
+
+
 @pytest.mark.parametrize(
     "more", (dict(), dict(every=True, weighted=True, bidirectional=True)), ids=("last", "every")
 )
