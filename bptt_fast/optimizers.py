@@ -181,8 +181,9 @@ class LevenbergMarquardt:
     arithmetic is in float64 for any dtype of the network.  J'J and J'r are summed a few rows of J at a time;
     only where there are fewer residuals than parameters J is kept, and d = J'(J J' + damping I)^-1 r.  An
     iteration takes P^2 numbers of memory and, with N residuals T steps deep, of the order of N T P + N P^2 +
-    P^3 operations: made for some hundred parameters.  ``history.stopped`` is "converged" if no step lowers
-    the loss any more.
+    P^3 operations (where sequences are long and read at every step less: then "elman", "gru" and "lstm" of
+    one layer run tangents forwards): made for some hundred parameters.  ``history.stopped`` is "converged" if
+    no step lowers the loss any more.
 
     K. Levenberg, "A method for the solution of certain non-linear problems in least squares", Quarterly of
     Applied Mathematics 2 (1944); D. W. Marquardt, "An algorithm for least-squares estimation of nonlinear

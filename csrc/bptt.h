@@ -124,7 +124,8 @@ bptt_status bptt_loss_grad(bptt_plan *plan, const void *params, const bptt_data 
 
 /* The Gauss-Newton matrix of the squared error of the sequences order[0..n-1], `batch` of them at a time.  Each output of each
    target row is a residual r = sqrt(weight) (y - target); rows of weight 0 have none.  J = dr/dparams.
-   gram: NULL, or (P+1, P+1) reals, its upper triangle written: [J r]'[J r], that is J'J, in the last column J'r, at its end the sum of r^2.
+   gram: NULL, or (P+1, P+1) reals, its upper triangle written: [J r]'[J r], that is J'J, in the last column J'r, at its end the
+   sum of r^2.
    jacobian: NULL, or (target rows, O, P+1) reals, of which the rows [J r] of these residuals are written.
    Needs `residuals` in the description, loss mse and no dropout. */
 bptt_status bptt_gauss_newton(bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
