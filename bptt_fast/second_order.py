@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,12 +50,16 @@ class Problem:
         self.data, self.order = core_data(self.sequences), data.counting(n)
         self.machine = (threads, isa)
         self.weights = net.params.astype(np.float64)
-        self.forward = self.plan(self.every, min(BATCH, n))
 
-    def plan(self, every: bool, batch: int, loss: str | None = None, **more: Any) -> Any:
+    def plan(self, batch: int, residuals: int = 0) -> Any:
         """A plan for this network and these sequences."""
-        name = self.loss_name if loss is None else loss
-        return make_plan(self.desc, name, every, batch, self.steps, *self.machine, False, **more)
+        words = (self.desc, self.loss_name, self.every, batch, self.steps, *self.machine)
+        return make_plan(*words, False, residuals)
+
+    @cached_property
+    def forward(self) -> Any:
+        """The plan for losses without gradients."""
+        return self.plan(min(BATCH, self.n))
 
     def begin(self) -> Array:
         """The parameters: those of the last step, unless somebody has changed the network since."""
@@ -113,7 +118,7 @@ class _Marquardt(_Iterations):
     def __init__(self, options: LevenbergMarquardt, problem: Problem) -> None:
         size = problem.net.num_parameters
         self.options, self.problem, self.damping = options, problem, options.damping
-        self.plan = problem.plan(problem.every, min(BATCH, problem.n), residuals=ROWS)
+        self.plan = problem.plan(min(BATCH, problem.n), ROWS)
         self.rows = self._few_rows(size)
         self.product = None if self.rows is not None else np.empty((size + 1, size + 1))
         self.at, self.current = problem.weights, math.nan
@@ -165,17 +170,15 @@ class _Marquardt(_Iterations):
 
 
 def _solve(matrix: Array, damping: float, right: Array) -> Array | None:
-    """(matrix + damping I)^-1 right from the upper triangle; None if it is not positive definite."""
-    from scipy.linalg import LinAlgError, cho_factor, cho_solve
+    """(matrix + damping I)^-1 right by Cholesky, from the upper triangle; None: not positive definite."""
+    from scipy.linalg.lapack import dposv
 
     damped = matrix.copy()
     np.fill_diagonal(damped, matrix.diagonal() + damping)
-    try:  # Fortran's order: the transposed view, whose lower triangle this is
-        factor = cho_factor(damped.T, lower=True, overwrite_a=True, check_finite=False)
-    except LinAlgError:
-        return None
-    found: Array = cho_solve(factor, right, check_finite=False)
-    return found if np.isfinite(found).all() else None
+    found: Array
+    # Fortran's order: the transposed view, whose lower triangle this is
+    _, found, info = dposv(damped.T, right, lower=True, overwrite_a=True)
+    return found if info == 0 and np.isfinite(found).all() else None
 
 
 class _Gradients:
@@ -183,7 +186,7 @@ class _Gradients:
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self.plan = problem.plan(problem.every, problem.n)
+        self.plan = problem.plan(problem.n)
 
     def __call__(self, weights: Array, poll: Poll | None = None) -> tuple[float, Array]:
         p, grad = self.problem, np.zeros_like(weights)

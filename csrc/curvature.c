@@ -169,17 +169,17 @@ static void add_backwards(blocks *b) {
 
 /* -- forwards -- */
 
-/* Tangents of the states from before to after step t of one row of the tape. */
+/* Tangents of the states from before to after step t of one row of the tape; along g's parameters, the last, they stay zero. */
 static void push_states(const bptt_plan *p, int64_t row, int64_t t) {
     const kernels *k = p->k;
     const frame *f = &p->layer[0];
-    const span one = { .t1 = 1, .r1 = p->flat_size };
+    const span one = { .t1 = 1, .r1 = p->head[0].w.flat };
     k->forward(&f->hh, p->work, NULL, 0, ACT_LINEAR, &p->ds, NULL, &p->dz, &one);
     k->inject(&f->hh, &f->s, t, row, &p->dz, 1);
     k->inject(&f->b_hh, NULL, 0, 0, &p->dz, 1);
     k->inject(&f->ih, &p->x, t, row, &p->dzx, !p->cell->split);      /* split: always the same entries, the others are zero */
     k->inject(&f->b_ih, NULL, 0, 0, &p->dzx, !p->cell->split);
-    p->cell->tangent(f, t, row, &p->dzx, &p->dz, &p->ds, p->flat_size);
+    p->cell->tangent(f, t, row, &p->dzx, &p->dz, &p->ds, one.r1);
 }
 /* Tangents of g's layers. */
 static void push_head(const bptt_plan *p, int64_t row, int64_t t) {

@@ -200,7 +200,7 @@ def full(matrix):
 def product(problem):
     """J'J and J'r of the problem."""
     size = problem.weights.size
-    plan = problem.plan(problem.every, 2, residuals=3)
+    plan = problem.plan(2, 3)
     gram = np.empty((size + 1, size + 1))
     assert plan.gauss_newton(problem.weights, problem.data, problem.order, gram) == "OK"
     return full(gram)
