@@ -105,7 +105,7 @@ class Ours:
         )
         self.plan = Plan(p.net.desc(), batch=p.batch, steps=p.steps, threads=p.threads)
         self.order = np.arange(count, dtype=np.int64)
-        self.losses = np.empty(p.batches)
+        self.losses, self.sizes = np.empty(p.batches), np.empty(p.batches)
         self.slots = np.zeros(slots("sgd") * p.net.num_parameters, p.dtype)
         self.hyper = {
             "optimizer": "sgd",
@@ -123,7 +123,9 @@ class Ours:
         self.out = np.empty((count, 1), p.dtype)
 
     def train(self) -> None:
-        status, _ = self.plan.epoch(self.params, self.slots, self.hyper, self.data, self.order, self.losses)
+        status, _ = self.plan.epoch(
+            self.params, self.slots, self.hyper, self.data, self.order, self.losses, self.sizes
+        )
         if status != "OK":
             sys.exit(f"bench.autodiff: {status}")
 

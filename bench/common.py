@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 PEAK_SOURCE = r"""
 #include <time.h>
@@ -107,6 +108,36 @@ def interleave(
             for _ in range(repeats[name]):
                 call()
             samples[name].append((time.perf_counter() - begin) / repeats[name])
+    return {name: statistics.median(values) for name, values in samples.items()}
+
+
+def fitting(net: Any, x: Any, y: Any, **options: Any) -> Callable[[int], Any]:
+    """A fit of some epochs that begins with the weights of now, as a function of their number."""
+    begin = net.params.copy()
+
+    def fit(epochs: int) -> Any:
+        net.params[:] = begin
+        return net.fit(x, y, epochs=epochs, verbose=0, **options)
+
+    return fit
+
+
+def interleave_fits(
+    sides: Mapping[str, Callable[[int], Mapping[str, Sequence[float]]]],
+    *,
+    rounds: int = 7,
+    seconds: float = 0.1,
+) -> dict[str, float]:
+    """Median seconds of an epoch of each side, made by `fitting`.
+
+    The sides take turns as in `interleave`.  A sample is a fit of about `seconds`; its first epoch, which
+    meets fresh memory, does not count, and what comes before the epochs neither.
+    """
+    counts = {name: max(1, round(seconds / fit(2)["seconds"][-1])) for name, fit in sides.items()}
+    names, samples = list(sides), {name: [] for name in sides}
+    for r in range(rounds):
+        for name in names[r % len(names) :] + names[: r % len(names)]:
+            samples[name] += sides[name](1 + counts[name])["seconds"][1:]
     return {name: statistics.median(values) for name, values in samples.items()}
 
 

@@ -1,30 +1,63 @@
 """Backpropagation through time for recurrent neural networks, with a C core."""
 
+from . import diagnostics
 from .callbacks import Callback, History
+from .data import Sequences
 from .errors import ConfigError, CorruptFileError, DivergedError, ShapeError
 from .network import Network, show_config
-from .optimizers import LBFGS, SGD, Adam, HessianFree, LevenbergMarquardt
+from .optimizers import (
+    LBFGS,
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    HessianFree,
+    LevenbergMarquardt,
+    NAdam,
+    RMSprop,
+    Rprop,
+)
 from .persistence import load
-from .unfolding import FullBPTT, SlidingBPTT
+from .restarts import Restarts, restarts
+from .schedules import Constant, Cosine, Exponential, OneCycle, ReduceOnPlateau, Schedule, Step
+from .unfolding import CheckpointedBPTT, FullBPTT, SlidingBPTT, TruncatedBPTT
 
 __version__ = "0.1.0"
 
 __all__ = [
     "LBFGS",
     "SGD",
+    "Adagrad",
     "Adam",
+    "AdamW",
     "Callback",
+    "CheckpointedBPTT",
     "ConfigError",
+    "Constant",
     "CorruptFileError",
+    "Cosine",
     "DivergedError",
+    "Exponential",
     "FullBPTT",
     "HessianFree",
     "History",
     "LevenbergMarquardt",
+    "NAdam",
     "Network",
+    "OneCycle",
+    "RMSprop",
+    "ReduceOnPlateau",
+    "Restarts",
+    "Rprop",
+    "Schedule",
+    "Sequences",
     "ShapeError",
     "SlidingBPTT",
+    "Step",
+    "TruncatedBPTT",
     "__version__",
+    "diagnostics",
     "load",
+    "restarts",
     "show_config",
 ]

@@ -40,7 +40,12 @@ cdef extern from "bptt.h":
         uint64_t seed
         int every
         int input_gradient
+        int trained_state
         int64_t batch, steps, residuals
+        int64_t update_every, look_back
+        int64_t segment, slots
+        double own_inputs
+        int64_t window_stride
         int threads
 
     ctypedef struct bptt_piece:
@@ -74,10 +79,22 @@ cdef extern from "bptt.h":
 
     ctypedef struct bptt_hyper:
         const char *optimizer
-        double learning_rate, momentum, weight_decay, beta1, beta2, eps
-        int nesterov
-        double clip_norm
+        double learning_rate
+        const double *rates
+        double momentum, weight_decay, beta1, beta2, eps
+        int spare_biases
+        int nesterov, centered
+        double momentum_decay
+        double rate_decay, begin
+        double eta_minus, eta_plus, step_min, step_max
+        int backtrack
+        double clip_norm, clip_value
+        double clip_state
+        double noise
+        int64_t noise_from
+        uint64_t noise_seed
         int64_t step
+        double product, previous
     int bptt_slots(const char *optimizer)
     int bptt_apply(const char *function, const char *dtype, const char *isa, const void *x, void *y, int64_t n)
 
@@ -95,11 +112,29 @@ cdef extern from "bptt.h":
         void *gram, void *jacobian, bptt_poll poll, void *context) nogil
     bptt_status bptt_epoch(
         bptt_plan *plan, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,
-        const int64_t *order, int64_t n, double *loss, int64_t *done, bptt_poll poll, void *context) nogil
+        const int64_t *order, int64_t n, double *loss, double *weight, void *state, int64_t *done,
+        bptt_poll poll, void *context) nogil
+    int64_t bptt_updates(const bptt_plan *plan, const bptt_data *data, const int64_t *order, int64_t n)
     bptt_status bptt_slide(
         bptt_plan *plan, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,
         const int64_t *order, int64_t n, int64_t k, int64_t lead, double *loss, int64_t *done,
         bptt_poll poll, void *context) nogil
+
+    bptt_status bptt_stream_start(bptt_plan *plan, const void *params) nogil
+    bptt_status bptt_stream_run(bptt_plan *plan, const void *x, int64_t steps, void *y) nogil
+    void bptt_stream_set(bptt_plan *plan, const void *state) nogil
+    void bptt_stream_get(const bptt_plan *plan, void *state) nogil
+
+    ctypedef struct bptt_learner:
+        int64_t k, lead, rows, first
+    bptt_status bptt_learn_start(
+        bptt_plan *plan, const void *params, const void *opt_state, const bptt_hyper *hyper,
+        bptt_learner *learner, const void *window, const void *state) nogil
+    bptt_status bptt_learn(
+        bptt_plan *plan, bptt_hyper *hyper, bptt_learner *learner, const void *x, const void *y, int64_t class_,
+        double weight, double *loss) nogil
+    void bptt_learn_store(const bptt_plan *plan, const bptt_hyper *hyper, void *params, void *opt_state) nogil
+    void bptt_learn_window(const bptt_plan *plan, const bptt_learner *learner, void *window, void *state) nogil
 
 
 cdef class Buffers:
@@ -128,3 +163,23 @@ cdef class Plan:
     cdef int ask(self, int64_t done)
     cdef int enter(self, Data data, object callback) except -1
     cdef str leave(self, bptt_status status, int64_t done)
+
+
+cdef class Rows:
+    cdef readonly Plan plan
+    cdef int64_t inputs, outputs
+    cdef const void *take_row(self, object array, Py_buffer *view, int64_t items) except NULL
+
+
+cdef class Stream(Rows):
+    cdef object shape, state_shape
+
+
+cdef class Learner(Rows):
+    cdef bptt_hyper hyper
+    cdef bptt_learner c
+    cdef object name
+    cdef bint classes, diverged
+    cdef int64_t first_step
+    cdef readonly int64_t seen
+    cdef tuple snapshot(self)

@@ -2,12 +2,14 @@
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
+from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 import numpy
+from numpy import empty
 
 STATUS = {
     BPTT_OK: "OK", BPTT_BAD_DESC: "BAD_DESC", BPTT_TOO_LARGE: "TOO_LARGE", BPTT_CAPACITY: "CAPACITY",
@@ -129,8 +131,9 @@ cdef class Desc:
         self.names.append(text)
         return text
 
-    def __init__(self, desc, loss=None, bint every=False, batch=1, steps=1, int threads=1, isa=None, bint input_gradient=False,
-                 residuals=0):
+    def __init__(self, desc, *, loss=None, bint every=False, batch=1, steps=1, int threads=1, isa=None,
+                 bint input_gradient=False, update_every=0, look_back=0, segment=0, slots=0, double own_inputs=0.0,
+                 window_stride=0, residuals=0):
         cdef bptt_desc *c = &self.c
         self.names = []
         memset(c, 0, sizeof(bptt_desc))
@@ -151,8 +154,11 @@ cdef class Desc:
         c.reset_before, c.peephole = desc.get("reset", "after") == "before", desc.get("peephole", False)
         c.proj_size, c.seed = desc.get("proj_size", 0), desc.get("seed", 0)
         c.dropout, c.recurrent_dropout = desc.get("dropout", 0.0), desc.get("recurrent_dropout", 0.0)
+        c.trained_state = desc.get("initial_state", "zeros") == "trained"
         c.every, c.input_gradient, c.batch, c.steps, c.threads = every, input_gradient, batch, steps, threads
         c.residuals = residuals
+        c.update_every, c.look_back, c.segment, c.slots = update_every, look_back, segment, slots
+        c.own_inputs, c.window_stride = own_inputs, window_stride
 
 
 cdef list pieces(bptt_piece *first, int64_t count):
@@ -187,6 +193,20 @@ def state_size(desc):
     """Number of reals in the state of one sequence."""
     cdef Desc d = Desc(desc)
     return bptt_state_size(&d.c)
+
+
+def nbytes(desc, **how):
+    """Bytes of the arena that a Plan of the same arguments would take."""
+    cdef Desc d = Desc(desc, **how)
+    return arena_bytes(d)
+
+
+cdef size_t arena_bytes(Desc d) except 0:
+    cdef size_t found = bptt_bytes(&d.c)
+    if found == 0:
+        causes = ", or ".join(message(name) for name in ("BAD_DESC", "TOO_LARGE", "UNSUPPORTED"))
+        raise ValueError(f"cannot plan: {causes}")
+    return found
 
 
 def slots(str optimizer):
@@ -235,19 +255,30 @@ cdef int on_poll(void *context, int64_t done) noexcept nogil:
 cdef class Plan:
     """A network's description with an arena for batches of up to `batch` sequences of up to `steps` steps.
 
+    Parameters
+    ----------
+    desc : dict
+        The network, in the words of bptt_desc.
+    loss, every, batch, steps, threads, isa, input_gradient
+        See bptt_desc in csrc/bptt.h, as for the following.
+    update_every, look_back : int
+        Truncated: k1 and k2.
+    segment, slots : int
+        Checkpointed: steps of a segment, stored states.
+    own_inputs : float
+        Closed loop: probability that a step's input is the output of the step before.
+    window_stride : int
+        Rows from one window of a series to the next.
+
     A plan serves one caller at a time.  Every method takes the flat parameters and arrays of the plan's dtype, releases the
     GIL, and gives a status name; `poll(done)` is called every 30 ms or so, a true result stops the run.
     """
 
-    def __init__(self, desc, *, loss="mse", every=False, batch=1, steps=1, threads=1, isa=None, input_gradient=False,
-                 residuals=0):
-        cdef Desc d = Desc(desc, loss, every, batch, steps, threads, isa, input_gradient, residuals)
-        cdef size_t bytes_ = bptt_bytes(&d.c)
+    def __init__(self, desc, **how):
+        cdef Desc d = Desc(desc, **how)
+        cdef size_t bytes_ = arena_bytes(d)
         cdef bptt_status status
         cdef uint8_t[::1] arena
-        if bytes_ == 0:
-            causes = ", or ".join(message(name) for name in ("BAD_DESC", "TOO_LARGE", "UNSUPPORTED"))
-            raise ValueError(f"cannot plan: {causes}")
         raw = numpy.empty(bytes_ + 63, dtype=numpy.uint8)
         start = -raw.ctypes.data % 64
         self.arena = raw[start:start + bytes_]
@@ -363,34 +394,245 @@ cdef class Plan:
             status = bptt_gauss_newton(self.c, w, &data.c, rows, n, g, j, on_poll, <void *>self)
         return self.leave(status, 0)
 
-    def epoch(self, params, opt_state, dict hyper not None, Data data not None, order, loss, poll=None):
-        """(status, finished batches); see bptt_epoch."""
-        return self.train(params, opt_state, hyper, data, order, 0, 0, loss, poll)
+    def updates(self, Data data not None, order):
+        """How many updates an epoch over these sequences makes."""
+        cdef Buffers b = Buffers()
+        return bptt_updates(self.c, &data.c, take_order(b, order, data.sequences), len(order))
 
-    def slide(self, params, opt_state, dict hyper not None, Data data not None, order, k, lead, loss, poll=None):
-        """(status, finished patterns); see bptt_slide."""
-        return self.train(params, opt_state, hyper, data, order, k, lead, loss, poll)
-
-    def train(self, params, opt_state, dict hyper not None, Data data not None, order, int64_t k, int64_t lead, losses, poll=None):
-        """Minibatches (k = 0) or the online algorithm."""
+    def epoch(self, params, opt_state, dict hyper not None, Data data not None, order, losses, weights, state=None, poll=None):
+        """(status, finished updates); see bptt_epoch."""
         cdef Buffers b = Buffers()
         cdef bptt_hyper h
-        cdef bytes name = hyper["optimizer"].encode()
+        cdef const int64_t *rows = take_order(b, order, data.sequences)
+        cdef int64_t n = len(order), done = 0, needed = bptt_updates(self.c, &data.c, rows, n)
+        cdef bytes _name = read_hyper(hyper, &h, b, needed)
+        cdef void *w = take_reals(b, params, self.dtype, self.size, True)
+        cdef void *kept = take_reals(b, opt_state, self.dtype, slots(hyper["optimizer"]) * self.size, True)
+        cdef double *loss = <double *>take_reals(b, losses, "float64", -1, True)
+        cdef double *weight = <double *>take_reals(b, weights, "float64", -1, True)
+        cdef void *states = take_reals(b, state, self.dtype, data.sequences * self.state_size, True)
+        cdef bptt_status status
+        if min(len(losses), len(weights)) < needed:
+            raise ValueError(f"expected losses and weights of at least {needed} items, got {len(losses)} and {len(weights)}")
+        self.enter(data, poll)
+        with nogil:
+            status = bptt_epoch(self.c, w, kept, &h, &data.c, rows, n, loss, weight, states, &done, on_poll, <void *>self)
+        write_hyper(hyper, &h)
+        return self.leave(status, done), done
+
+    def slide(self, params, opt_state, dict hyper not None, Data data not None, order, int64_t k, int64_t lead, losses, poll=None):
+        """(status, finished patterns); see bptt_slide."""
+        cdef Buffers b = Buffers()
+        cdef bptt_hyper h
+        cdef bytes _name = read_hyper(hyper, &h, b, len(losses))
         cdef void *w = take_reals(b, params, self.dtype, self.size, True)
         cdef void *kept = take_reals(b, opt_state, self.dtype, slots(hyper["optimizer"]) * self.size, True)
         cdef const int64_t *rows = take_order(b, order, data.sequences)
         cdef double *loss = <double *>take_reals(b, losses, "float64", -1, True)
         cdef int64_t n = len(order), done = 0
         cdef bptt_status status
-        h.optimizer, h.learning_rate = name, hyper["learning_rate"]
-        h.momentum, h.weight_decay = hyper.get("momentum", 0.0), hyper.get("weight_decay", 0.0)
-        h.beta1, h.beta2, h.eps = hyper.get("beta1", 0.0), hyper.get("beta2", 0.0), hyper.get("eps", 0.0)
-        h.nesterov, h.clip_norm, h.step = hyper.get("nesterov", False), hyper.get("clip_norm", 0.0), hyper.get("step", 0)
         self.enter(data, poll)
         with nogil:
-            if k:
-                status = bptt_slide(self.c, w, kept, &h, &data.c, rows, n, k, lead, loss, &done, on_poll, <void *>self)
-            else:
-                status = bptt_epoch(self.c, w, kept, &h, &data.c, rows, n, loss, &done, on_poll, <void *>self)
-        hyper["step"] = h.step
+            status = bptt_slide(self.c, w, kept, &h, &data.c, rows, n, k, lead, loss, &done, on_poll, <void *>self)
+        write_hyper(hyper, &h)
         return self.leave(status, done), done
+
+
+cdef bytes read_hyper(dict hyper, bptt_hyper *h, Buffers buffers, int64_t updates):
+    """The optimiser's numbers; the name that is returned must outlive them."""
+    cdef bytes name = hyper["optimizer"].encode()
+    memset(h, 0, sizeof(bptt_hyper))
+    h.optimizer, h.learning_rate = name, hyper["learning_rate"]
+    h.momentum, h.nesterov, h.centered = hyper.get("momentum", 0.0), hyper.get("nesterov", False), hyper.get("centered", False)
+    h.beta1, h.beta2, h.eps = hyper.get("beta1", 0.0), hyper.get("beta2", 0.0), hyper.get("eps", 0.0)
+    h.weight_decay, h.spare_biases = hyper.get("weight_decay", 0.0), not hyper.get("decay_biases", True)
+    h.momentum_decay, h.rate_decay = hyper.get("momentum_decay", 0.0), hyper.get("rate_decay", 0.0)
+    h.begin, h.backtrack = hyper.get("initial_accumulator", 0.0), hyper.get("backtrack", False)
+    h.eta_minus, h.eta_plus = hyper.get("eta_minus", 0.0), hyper.get("eta_plus", 0.0)
+    h.step_min, h.step_max = hyper.get("step_min", 0.0), hyper.get("step_max", 0.0)
+    h.clip_norm, h.clip_value = hyper.get("clip_norm", 0.0), hyper.get("clip_value", 0.0)
+    h.clip_state, h.noise = hyper.get("clip_state", 0.0), hyper.get("noise", 0.0)
+    h.noise_from, h.noise_seed = hyper.get("noise_from", 0), hyper.get("noise_seed", 0)
+    h.step, h.product, h.previous = hyper.get("step", 0), hyper.get("product", 1.0), hyper.get("previous", 0.0)
+    if hyper.get("rates") is not None:
+        if len(hyper["rates"]) < updates:
+            raise ValueError(f"expected at least {updates} rates, got {len(hyper['rates'])}")
+        h.rates = <double *>take_reals(buffers, hyper["rates"], "float64", -1, False)
+    return name
+
+
+cdef void write_hyper(dict hyper, const bptt_hyper *h):
+    """What an optimiser carries from update to update."""
+    hyper["step"], hyper["product"], hyper["previous"] = h.step, h.product, h.previous
+
+
+cdef class Rows:
+    """What streams and learners share: a plan of their own, and rows that are looked at before anything changes."""
+
+    cdef const void *take_row(self, object array, Py_buffer *view, int64_t items) except NULL:
+        """Address of `items` finite reals of the plan's dtype; `view` is the caller's to release."""
+        cdef bint wide = self.plan.dtype == "float64", finite = True
+        cdef const char *format
+        cdef int64_t i
+        PyObject_GetBuffer(array, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+        format = view.format
+        if view.len != items * (8 if wide else 4) or format == NULL or format[0] != (c"d" if wide else c"f") or format[1] != 0:
+            PyBuffer_Release(view)
+            raise TypeError(f"expected {items} contiguous numbers of {self.plan.dtype}")
+        for i in range(items):
+            if wide:
+                finite &= isfinite((<const double *>view.buf)[i])
+            else:
+                finite &= isfinite((<const float *>view.buf)[i])
+        if not finite:
+            PyBuffer_Release(view)
+            raise ValueError("expected finite numbers")
+        return view.buf
+
+
+cdef class Stream(Rows):
+    """A network that runs a step at a time; see bptt_stream_step.  The weights are taken in when it is made."""
+
+    def __init__(self, desc, params, batch=1, isa=None):
+        self.plan = Plan(desc, batch=batch, steps=1, isa=isa)
+        self.inputs, self.outputs = batch * desc["input_size"], batch * desc["output_size"]
+        self.shape = (desc["output_size"],) if batch == 1 else (batch, desc["output_size"])
+        self.state_shape = (self.plan.state_size,) if batch == 1 else (batch, self.plan.state_size)
+        self.reset(params)
+
+    def reset(self, params):
+        """The initial state, and the weights anew."""
+        cdef Buffers b = Buffers()
+        cdef bptt_status status = bptt_stream_start(self.plan.c, take_reals(b, params, self.plan.dtype, self.plan.size, False))
+        if status != BPTT_OK:
+            raise ValueError(message(STATUS[status]))
+
+    def step(self, x):
+        """One step: x (I,) or (batch, I), gives y (O,) or (batch, O)."""
+        cdef Py_buffer from_view, to_view
+        cdef const void *source = self.take_row(x, &from_view, self.inputs)
+        try:
+            y = empty(self.shape, self.plan.dtype)
+            PyObject_GetBuffer(y, &to_view, PyBUF_WRITABLE)
+            bptt_stream_run(self.plan.c, source, 1, to_view.buf)
+            PyBuffer_Release(&to_view)
+            return y
+        finally:
+            PyBuffer_Release(&from_view)
+
+    def run(self, x, int64_t steps, y):
+        """`steps` steps, each output the next input: x (batch, I) the first, y (steps, batch, O) takes the outputs."""
+        cdef Py_buffer view
+        cdef Buffers b = Buffers()
+        cdef void *out = take_reals(b, y, self.plan.dtype, steps * self.outputs, True)
+        cdef const void *source = self.take_row(x, &view, self.inputs)
+        cdef bptt_status status
+        with nogil:
+            status = bptt_stream_run(self.plan.c, source, steps, out)
+        PyBuffer_Release(&view)
+        if status != BPTT_OK:
+            raise ValueError(message(STATUS[status]))
+
+    @property
+    def state(self):
+        """The state, a new array."""
+        cdef Buffers b = Buffers()
+        found = empty(self.state_shape, self.plan.dtype)
+        bptt_stream_get(self.plan.c, take_reals(b, found, self.plan.dtype, -1, True))
+        return found
+
+    @state.setter
+    def state(self, value):
+        cdef Buffers b = Buffers()
+        cdef Py_ssize_t items = self.plan.state_size * self.inputs // self.plan.desc["input_size"]
+        bptt_stream_set(self.plan.c, take_reals(b, value, self.plan.dtype, items, False))
+
+
+cdef class Learner(Rows):
+    """The classical online algorithm, observation by observation; see bptt_learn."""
+
+    def __init__(self, desc, params, opt_state, dict hyper not None, k, lead, loss, isa=None, window=None, state=None):
+        cdef Buffers b = Buffers()
+        cdef bptt_status status
+        cdef const void *w
+        cdef const void *kept
+        cdef const void *rows
+        cdef const void *context
+        self.plan = Plan(desc, loss=loss, steps=k + lead, isa=isa)
+        self.inputs, self.outputs, self.classes = desc["input_size"], desc["output_size"], loss == "cross_entropy"
+        self.name = read_hyper(hyper, &self.hyper, b, 0)
+        self.hyper.rates = NULL
+        self.first_step, self.seen, self.diverged = self.hyper.step, 0, False
+        self.c.k, self.c.lead, self.c.rows = k, lead, 0 if window is None else len(window)
+        w = take_reals(b, params, self.plan.dtype, self.plan.size, False)
+        kept = take_reals(b, opt_state, self.plan.dtype, slots(hyper["optimizer"]) * self.plan.size, False)
+        rows = take_reals(b, window, self.plan.dtype, self.c.rows * self.inputs, False)
+        context = take_reals(b, state, self.plan.dtype, self.plan.state_size, False)
+        status = bptt_learn_start(self.plan.c, w, kept, &self.hyper, &self.c, rows, context)
+        if status != BPTT_OK:
+            raise ValueError(message(STATUS[status]))
+
+    def observe(self, x, y=None, double weight=1.0):
+        """Loss of the pattern that this row completes; nan if it completes none, or has no target."""
+        cdef Py_buffer x_view, y_view
+        cdef const void *row
+        cdef const void *target = NULL
+        cdef int64_t chosen = 0
+        cdef double loss
+        cdef bptt_status status
+        if y is None:
+            weight = 0
+        elif self.classes:
+            chosen = y
+            if not 0 <= chosen < self.outputs:
+                raise ValueError(f"expected a class from 0 to {self.outputs - 1}")
+        else:
+            target = self.take_row(y, &y_view, self.outputs)
+        try:
+            row = self.take_row(x, &x_view, self.inputs)
+            status = bptt_learn(self.plan.c, &self.hyper, &self.c, row, target, chosen, weight, &loss)
+            PyBuffer_Release(&x_view)
+        finally:
+            if target != NULL:
+                PyBuffer_Release(&y_view)
+        self.seen += 1
+        self.diverged = status == BPTT_DIVERGED
+        return loss
+
+    def status(self):
+        """Of the last observation: "OK" or "DIVERGED"."""
+        return "DIVERGED" if self.diverged else "OK"
+
+    @property
+    def updates(self):
+        """Updates made since it was made."""
+        return self.hyper.step - self.first_step
+
+    @property
+    def carried(self):
+        """What the optimiser carries from update to update beside its vectors: (product, previous)."""
+        return self.hyper.product, self.hyper.previous
+
+    def store(self, params, opt_state):
+        """The weights and the optimiser's vectors as they are now into the caller's arrays."""
+        cdef Buffers b = Buffers()
+        cdef void *w = take_reals(b, params, self.plan.dtype, self.plan.size, True)
+        bptt_learn_store(self.plan.c, &self.hyper, w, take_reals(b, opt_state, self.plan.dtype, -1, True))
+
+    cdef tuple snapshot(self):
+        cdef Buffers b = Buffers()
+        window = empty((self.c.rows, self.inputs), self.plan.dtype)
+        state = empty((self.plan.state_size,), self.plan.dtype)
+        cdef void *rows = take_reals(b, window, self.plan.dtype, -1, True)
+        bptt_learn_window(self.plan.c, &self.c, rows, take_reals(b, state, self.plan.dtype, -1, True))
+        return window, state
+
+    @property
+    def window(self):
+        """The inputs that are still needed, (rows, I)."""
+        return self.snapshot()[0]
+
+    @property
+    def state(self):
+        """The context, (state_size,)."""
+        return self.snapshot()[1]

@@ -1,16 +1,20 @@
-"""What happens around the epochs of a fit: the record, the user's hooks, and what the terminal shows."""
+"""What happens around the epochs of a fit: the record, the hooks, and what the terminal shows."""
 
 from __future__ import annotations
 
+import math
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .errors import ConfigError
+from .errors import ConfigError, choice, flag, integer, number
 
 if TYPE_CHECKING:
-    from os import PathLike
+    from collections.abc import Callable
 
-    from .network import Network
+    from .network import Array, Network
+
+    PathLike = os.PathLike[str]
 
 Logs = dict[str, float]
 
@@ -18,8 +22,8 @@ Logs = dict[str, float]
 class History(dict[str, list[Any]]):
     """The record of a fit: a dict of lists of equal length, one entry an epoch.
 
-    Keys are "epoch" (counted from 1), "loss", "val_loss" (if there was validation) and "seconds" (what the
-    epoch took, validation included).
+    Keys are "epoch" (counted from 1), "loss", "val_loss" (if there was validation), "learning_rate" (of the
+    last update, if it follows a schedule) and "seconds" (what the epoch took, validation included).
 
     Attributes
     ----------
@@ -48,7 +52,7 @@ class History(dict[str, list[Any]]):
         for column, entries in self.items():
             entries.append(row[column])
 
-    def to_csv(self, path: str | PathLike[str]) -> None:
+    def to_csv(self, path: str | PathLike) -> None:
         """Write the record as comma-separated values with a header line.
 
         Parameters
@@ -84,6 +88,9 @@ class Callback:
     ----------
     model : Network
         The network being trained; set before ``on_train_begin``.
+    hyper : dict
+        The numbers of the optimiser at work; set before ``on_train_begin``.  A "learning_rate" written here
+        is that of the next epoch.
 
     Examples
     --------
@@ -98,6 +105,7 @@ class Callback:
     """
 
     model: Network
+    hyper: dict[str, Any]
 
     def on_train_begin(self, logs: Logs) -> None:
         """Before the first epoch; `logs` is empty."""
@@ -110,6 +118,583 @@ class Callback:
 
     def on_train_end(self, logs: Logs) -> None:
         """After the last epoch, best weights restored; `logs` of that epoch.  Not called after an error."""
+
+
+class LambdaCallback(Callback):
+    """A callback made of functions, for what is said in a line.
+
+    Parameters
+    ----------
+    on_epoch_begin, on_epoch_end : callable, optional
+        Called with the epoch, counted from 0, and `logs`.  ``on_epoch_end`` may return True to stop.
+    on_train_begin, on_train_end : callable, optional
+        Called with `logs`.
+
+    Raises
+    ------
+    ConfigError
+        If something else than a function is given.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> show = bf.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch, sorted(logs)))
+    >>> net = bf.Network(1, 4, 1, seed=0)
+    >>> history = net.fit(np.ones((8, 5, 1)), np.zeros((8, 1)), epochs=2, callbacks=show, verbose=0)
+    0 ['loss', 'seconds']
+    1 ['loss', 'seconds']
+    """
+
+    def __init__(
+        self,
+        on_epoch_begin: Callable[[int, Logs], Any] | None = None,
+        on_epoch_end: Callable[[int, Logs], Any] | None = None,
+        on_train_begin: Callable[[Logs], Any] | None = None,
+        on_train_end: Callable[[Logs], Any] | None = None,
+    ) -> None:
+        self.functions = {
+            "on_epoch_begin": on_epoch_begin,
+            "on_epoch_end": on_epoch_end,
+            "on_train_begin": on_train_begin,
+            "on_train_end": on_train_end,
+        }
+        for name, function in self.functions.items():
+            if function is not None and not callable(function):
+                raise ConfigError(f"LambdaCallback({name}): expected a function, got {function!r}.")
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        function = self.functions[name]
+        return None if function is None else function(*arguments)
+
+    def on_train_begin(self, logs: Logs) -> None:
+        """See `Callback`."""
+        self._call("on_train_begin", logs)
+
+    def on_epoch_begin(self, epoch: int, logs: Logs) -> None:
+        """See `Callback`."""
+        self._call("on_epoch_begin", epoch, logs)
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> bool | None:
+        """See `Callback`; only True itself stops, not whatever a function happens to return."""
+        return self._call("on_epoch_end", epoch, logs) is True
+
+    def on_train_end(self, logs: Logs) -> None:
+        """See `Callback`."""
+        self._call("on_train_end", logs)
+
+
+class _Monitor(Callback):
+    """A base for callbacks that watch one number of the logs: `best`, and how many epochs it is old."""
+
+    def __init__(self, monitor: str | None, mode: str, min_delta: float) -> None:
+        self.monitor = monitor
+        self.sign = (
+            -1.0 if choice(mode, f"{type(self).__name__}(mode)", ("auto", "min", "max")) == "max" else 1.0
+        )
+        self.min_delta = number(min_delta, f"{type(self).__name__}(min_delta)", 0)
+
+    def on_train_begin(self, logs: Logs) -> None:
+        """Forget what an earlier fit found."""
+        self.best = self.sign * math.inf
+        self.wait = 0
+
+    def value(self, logs: Logs) -> float:
+        """What is watched."""
+        if self.monitor is None:
+            return logs.get("val_loss", logs["loss"])
+        return logs[choice(self.monitor, f"{type(self).__name__}(monitor)", tuple(logs))]
+
+    def better(self, value: float) -> bool:
+        """Whether it is better than the best, which it then becomes."""
+        self.wait += 1
+        if self.sign * (self.best - value) <= self.min_delta:
+            return False
+        self.best, self.wait = value, 0
+        return True
+
+
+MONITOR_WORDS = """monitor : str, optional
+        What to watch, by its name in the logs.  None: "val_loss" if there is validation, else "loss"."""
+
+MODE_WORDS = """mode : {"auto", "min", "max"}, default "auto"
+        Whether lower or higher is better; "auto" is "min"."""
+
+
+class EarlyStopping(_Monitor):
+    __doc__ = f"""Stop when a number no longer gets better.
+
+    ``Network.fit(patience=...)`` does the same for the loss.
+
+    Parameters
+    ----------
+    {MONITOR_WORDS}
+    min_delta : float, default 0
+        Better means: by more than this.
+    patience : int, default 0
+        Stop after this many epochs in a row that are not better; 0 is as 1.
+    {MODE_WORDS}
+    baseline : float, optional
+        The first number to be better than.
+    restore_best_weights : bool, default False
+        End with the weights of the best epoch.
+    start_from_epoch : int, default 0
+        Do not look at the epochs before this one, counted from 0.
+
+    Attributes
+    ----------
+    best : float
+        The best number.
+    best_epoch : int or None
+        Its epoch, counted from 0.
+    stopped_epoch : int or None
+        The epoch, counted from 0, after which this callback stopped the fit.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter cannot be used, or the logs have no such number.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> stop = bf.callbacks.EarlyStopping(min_delta=10.0, patience=2, restore_best_weights=True)
+    >>> net = bf.Network(1, 4, 1, seed=0)
+    >>> history = net.fit(np.ones((8, 5, 1)), np.zeros((8, 1)), epochs=9, callbacks=stop, verbose=0)
+    >>> history.stopped, stop.best_epoch, stop.stopped_epoch
+    ('callback', 0, 2)
+    """
+
+    def __init__(
+        self,
+        monitor: str | None = None,
+        min_delta: float = 0.0,
+        patience: int = 0,
+        *,
+        mode: str = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = False,
+        start_from_epoch: int = 0,
+    ) -> None:
+        super().__init__(monitor, mode, min_delta)
+        self.patience = max(1, integer(patience, "EarlyStopping(patience)", 0, None))
+        self.baseline = None if baseline is None else number(baseline, "EarlyStopping(baseline)")
+        self.restores = flag(restore_best_weights, "EarlyStopping(restore_best_weights)")
+        self.start_from_epoch = integer(start_from_epoch, "EarlyStopping(start_from_epoch)", 0, None)
+
+    def on_train_begin(self, logs: Logs) -> None:
+        """See `Callback`."""
+        super().on_train_begin(logs)
+        self.best_epoch: int | None = None
+        self.stopped_epoch: int | None = None
+        self.weights: Array | None = None
+        if self.baseline is not None:
+            self.best = self.baseline
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> bool:
+        """See `Callback`."""
+        if epoch < self.start_from_epoch:
+            return False
+        if self.better(self.value(logs)):
+            self.best_epoch = epoch
+            self.weights = self.model.params.copy() if self.restores else None
+        if self.wait < self.patience:
+            return False
+        self.stopped_epoch = epoch
+        return True
+
+    def on_train_end(self, logs: Logs) -> None:
+        """See `Callback`."""
+        if self.weights is not None:
+            self.model.params[:] = self.weights
+
+
+class ModelCheckpoint(_Monitor):
+    __doc__ = f"""Save the network after every epoch, or after those that are the best so far.
+
+    Each file is written whole or not at all, by ``Network.save``; ``bptt_fast.load`` reads it.
+
+    Parameters
+    ----------
+    filepath : str or path-like
+        The file; {{epoch}}, counted from 1, and the names of the logs are filled in by ``str.format``:
+        "net-{{epoch:03d}}-{{val_loss:.4f}}.safetensors".
+    {MONITOR_WORDS}
+    save_best_only : bool, default False
+        Save only if the number is better than all before.
+    {MODE_WORDS}
+    initial_value_threshold : float, optional
+        The first number to be better than.
+    keep_last : int, optional
+        Delete older files of this fit: keep the last so many, and the best.  Needs {{epoch}} in `filepath`.
+
+    Attributes
+    ----------
+    best : float
+        The best number.
+    best_path : str or None
+        Its file.
+    paths : list of str
+        The files of this fit that are there, the oldest first.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter cannot be used, or the logs have no such number.
+    OSError
+        If a file cannot be written; older ones are still there.
+
+    Examples
+    --------
+    >>> import os, tempfile, numpy as np, bptt_fast as bf
+    >>> net = bf.Network(1, 4, 1, seed=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "net-{{epoch:03d}}.safetensors")
+    ...     keep = bf.callbacks.ModelCheckpoint(path, keep_last=2)
+    ...     history = net.fit(np.ones((8, 5, 1)), np.zeros((8, 1)), epochs=5, callbacks=keep, verbose=0)
+    ...     sorted(os.listdir(folder))
+    ['net-004.safetensors', 'net-005.safetensors']
+    """
+
+    def __init__(
+        self,
+        filepath: str | PathLike,
+        monitor: str | None = None,
+        *,
+        save_best_only: bool = False,
+        mode: str = "auto",
+        initial_value_threshold: float | None = None,
+        keep_last: int | None = None,
+    ) -> None:
+        super().__init__(monitor, mode, 0.0)
+        self.filepath = _path(filepath, "ModelCheckpoint(filepath)")
+        self.save_best_only = flag(save_best_only, "ModelCheckpoint(save_best_only)")
+        self.threshold = (
+            None
+            if initial_value_threshold is None
+            else number(initial_value_threshold, "ModelCheckpoint(initial_value_threshold)")
+        )
+        self.keep_last = None if keep_last is None else integer(keep_last, "ModelCheckpoint(keep_last)")
+        if keep_last is not None and "{epoch" not in self.filepath:
+            raise ConfigError(
+                f"ModelCheckpoint(filepath): expected {{epoch}} in it with keep_last={keep_last}, got "
+                f"{self.filepath!r}, one file for all epochs."
+            )
+
+    def on_train_begin(self, logs: Logs) -> None:
+        """See `Callback`."""
+        super().on_train_begin(logs)
+        self.best_path: str | None = None
+        self.paths: list[str] = []
+        if self.threshold is not None:
+            self.best = self.threshold
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """See `Callback`."""
+        better = self.better(self.value(logs))
+        if self.save_best_only and not better:
+            return
+        try:
+            path = self.filepath.format(epoch=epoch + 1, **logs)
+        except (KeyError, IndexError, ValueError) as error:
+            raise ConfigError(
+                f"ModelCheckpoint(filepath): expected only names among epoch, {', '.join(logs)} in braces, "
+                f"got {self.filepath!r} ({error!r})."
+            ) from None
+        self.model.save(path)
+        if better:
+            self.best_path = path
+        self.paths = [old for old in self.paths if old != path] + [path]
+        if self.keep_last is not None:
+            for old in self.paths[: -self.keep_last]:
+                if old != self.best_path:
+                    self.paths.remove(old)
+                    if os.path.exists(old):
+                        os.unlink(old)
+
+
+class ReduceLROnPlateau(_Monitor):
+    __doc__ = f"""Lower the learning rate when a number no longer gets better.
+
+    Parameters
+    ----------
+    {MONITOR_WORDS}
+    factor : float, default 0.1
+        Between 0 and 1; the learning rate is multiplied by it.
+    patience : int, default 10
+        After this many epochs in a row that are not better.
+    {MODE_WORDS}
+    min_delta : float, default 1e-4
+        Better means: by more than this.
+    cooldown : int, default 0
+        Epochs after a reduction that do not count as waiting.
+    min_lr : float, default 0
+        The learning rate does not go below.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter cannot be used, the logs have no such number, or the learning rate follows a schedule.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> slower = bf.callbacks.ReduceLROnPlateau(factor=0.5, patience=2, min_delta=10.0)
+    >>> net = bf.Network(1, 4, 1, seed=0)
+    >>> x, y = np.ones((8, 5, 1)), np.zeros((8, 1))
+    >>> history = net.fit(x, y, epochs=5, optimizer=bf.SGD(0.1), callbacks=slower, verbose=0)
+    >>> slower.hyper["learning_rate"]
+    0.025
+    """
+
+    def __init__(
+        self,
+        monitor: str | None = None,
+        factor: float = 0.1,
+        patience: int = 10,
+        *,
+        mode: str = "auto",
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+    ) -> None:
+        super().__init__(monitor, mode, min_delta)
+        self.factor = number(factor, "ReduceLROnPlateau(factor)", 0, 1, open_low=True, open_high=True)
+        self.patience = max(1, integer(patience, "ReduceLROnPlateau(patience)", 0, None))
+        self.cooldown = integer(cooldown, "ReduceLROnPlateau(cooldown)", 0, None)
+        self.min_lr = number(min_lr, "ReduceLROnPlateau(min_lr)", 0)
+
+    def on_train_begin(self, logs: Logs) -> None:
+        """See `Callback`."""
+        super().on_train_begin(logs)
+        self.cooling = 0
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """See `Callback`."""
+        if "rates" in self.hyper:
+            raise ConfigError(
+                "ReduceLROnPlateau: expected an optimizer whose learning_rate is a number, got one with a "
+                "schedule.  Use one of the two."
+            )
+        if "learning_rate" not in self.hyper:
+            raise ConfigError(
+                "ReduceLROnPlateau: expected an optimizer with a learning_rate, got one of second order.  "
+                "Leave the callback out."
+            )
+        self.better(self.value(logs))
+        if self.cooling:
+            self.cooling, self.wait = self.cooling - 1, 0
+        if self.wait >= self.patience:
+            rate = self.hyper["learning_rate"]
+            self.hyper["learning_rate"] = min(rate, max(rate * self.factor, self.min_lr))
+            self.cooling, self.wait = self.cooldown, 0
+
+
+class _Logger(Callback):
+    """A base for callbacks that write a row an epoch: "epoch", counted from 1, the logs, "learning_rate"."""
+
+    def on_epoch_begin(self, epoch: int, logs: Logs) -> None:
+        """See `Callback`."""
+        # before another callback lowers it for the next epoch; second order has none
+        self.rate = self.hyper.get("learning_rate", math.nan)
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """See `Callback`."""
+        self.write({"epoch": epoch + 1, **logs, "learning_rate": logs.get("learning_rate", self.rate)})
+
+    def write(self, row: Logs) -> None:
+        """Put the row where it belongs."""
+        raise NotImplementedError
+
+
+class CSVLogger(_Logger):
+    """Write the logs as comma-separated values, a row an epoch; what is written survives a crash.
+
+    Columns are "epoch", counted from 1, "loss", "val_loss" (if any), "seconds" and "learning_rate".
+
+    Parameters
+    ----------
+    filename : str or path-like
+        The file.
+    separator : str, default ","
+        Between two columns, one character.
+    append : bool, default False
+        Go on with a file that is there, instead of replacing it.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter cannot be used, or a file to go on with has other columns.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import os, tempfile, numpy as np, bptt_fast as bf
+    >>> net = bf.Network(1, 4, 1, seed=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     log = bf.callbacks.CSVLogger(os.path.join(folder, "log.csv"))
+    ...     history = net.fit(np.ones((8, 5, 1)), np.zeros((8, 1)), epochs=2, callbacks=log, verbose=0)
+    ...     print(open(log.filename).readline().strip())
+    epoch,loss,seconds,learning_rate
+    """
+
+    def __init__(self, filename: str | PathLike, separator: str = ",", append: bool = False) -> None:
+        self.filename = _path(filename, "CSVLogger(filename)")
+        if not isinstance(separator, str) or len(separator) != 1 or separator in '"\r\n':
+            raise ConfigError(f"CSVLogger(separator): expected one character, got {separator!r}.")
+        self.separator = separator
+        self.append = flag(append, "CSVLogger(append)")
+
+    def on_train_begin(self, logs: Logs) -> None:
+        """See `Callback`."""
+        self.columns: list[str] = []
+        if not self.append:
+            open(self.filename, "w").close()
+        elif os.path.exists(self.filename):
+            with open(self.filename, encoding="utf-8") as file:
+                header = file.readline().rstrip("\r\n")
+            self.columns = header.split(self.separator) if header else []
+
+    def write(self, row: Logs) -> None:
+        """Append the row, after a header in a new file."""
+        import csv
+
+        with open(self.filename, "a", newline="", encoding="utf-8") as file:
+            table = csv.writer(file, delimiter=self.separator)
+            if not self.columns:
+                self.columns = list(row)
+                table.writerow(row)
+            if self.columns != list(row):
+                raise ConfigError(
+                    f"CSVLogger(append): expected a file with the columns {', '.join(row)}, got "
+                    f"{self.filename} with {', '.join(self.columns)}."
+                )
+            table.writerow(row.values())
+
+
+class JSONLogger(_Logger):
+    """Write the logs as JSON lines, an object an epoch; what is written survives a crash.
+
+    Names are "epoch", counted from 1, "loss", "val_loss" (if any), "seconds" and "learning_rate".
+
+    Parameters
+    ----------
+    filename : str or path-like
+        The file.
+    append : bool, default False
+        Go on with a file that is there, instead of replacing it.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter cannot be used.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import json, os, tempfile, numpy as np, bptt_fast as bf
+    >>> net = bf.Network(1, 4, 1, seed=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     log = bf.callbacks.JSONLogger(os.path.join(folder, "log.jsonl"))
+    ...     history = net.fit(np.ones((8, 5, 1)), np.zeros((8, 1)), epochs=2, callbacks=log, verbose=0)
+    ...     rows = [json.loads(line) for line in open(log.filename)]
+    >>> rows[1]["epoch"], rows[1]["loss"] == history["loss"][1]
+    (2, True)
+    """
+
+    def __init__(self, filename: str | PathLike, append: bool = False) -> None:
+        self.filename = _path(filename, "JSONLogger(filename)")
+        self.append = flag(append, "JSONLogger(append)")
+
+    def on_train_begin(self, logs: Logs) -> None:
+        """See `Callback`."""
+        if not self.append:
+            open(self.filename, "w").close()
+
+    def write(self, row: Logs) -> None:
+        """Append the row."""
+        import json
+
+        with open(self.filename, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+class TensorBoard(_Logger):
+    """Write the logs for TensorBoard, under Keras' names (extra "tensorboard", the package tensorboardX).
+
+    "epoch_loss" of the training stands in the folder train, that of the validation in the folder validation,
+    so that TensorBoard draws both in one picture; "epoch_learning_rate" stands in train.
+
+    Parameters
+    ----------
+    log_dir : str or path-like, default "logs"
+        The folder, made if it is not there; for comparisons a folder of its own for each fit.
+    histogram_freq : int, default 0
+        Also the distribution of each block of parameters, after every so many epochs; 0: never.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter cannot be used.
+    ImportError
+        If tensorboardX is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> net = bf.Network(1, 4, 1, seed=0)
+    >>> net.fit(
+    ...     np.ones((8, 5, 1)), np.zeros((8, 1)), callbacks=bf.callbacks.TensorBoard("logs/first"), verbose=0
+    ... )  # doctest: +SKIP
+    """
+
+    def __init__(self, log_dir: str | PathLike = "logs", histogram_freq: int = 0) -> None:
+        self.log_dir = _path(log_dir, "TensorBoard(log_dir)")
+        self.histogram_freq = integer(histogram_freq, "TensorBoard(histogram_freq)", 0, None)
+
+    def on_train_begin(self, logs: Logs) -> None:
+        """See `Callback`."""
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise ImportError(
+                f"TensorBoard needs the package tensorboardX ({error}).  Install it: "
+                f'pip install "bptt-fast[tensorboard]".'
+            ) from error
+        unique = f".{os.getpid()}.{os.urandom(4).hex()}"  # a file is named by the second it is made in
+        self._open = lambda part: SummaryWriter(os.path.join(self.log_dir, part), filename_suffix=unique)
+        self.writers: dict[str, Any] = {}
+
+    def write(self, row: Logs) -> None:
+        """Write the numbers, and flush them."""
+        epoch = int(row["epoch"])
+        for name, value in row.items():
+            if name not in ("epoch", "seconds"):
+                writer = self._writer("validation" if name.startswith("val_") else "train")
+                writer.add_scalar(f"epoch_{name.removeprefix('val_')}", value, epoch)
+        if self.histogram_freq and epoch % self.histogram_freq == 0:
+            for name in self.model:
+                self._writer("train").add_histogram(name, self.model[name], epoch)
+        for writer in self.writers.values():
+            writer.flush()
+
+    def on_train_end(self, logs: Logs) -> None:
+        """See `Callback`."""
+        for writer in self.writers.values():
+            writer.close()
+
+    def _writer(self, part: str) -> Any:
+        if part not in self.writers:
+            self.writers[part] = self._open(part)
+        return self.writers[part]
+
+
+def _path(path: Any, name: str) -> str:
+    try:
+        return os.fsdecode(os.fspath(path))
+    except TypeError:
+        raise ConfigError(f"{name}: expected a str or path-like, got {path!r}.") from None
 
 
 def check_callbacks(callbacks: Any) -> list[Callback]:
@@ -130,14 +715,11 @@ def check_callbacks(callbacks: Any) -> list[Callback]:
 class Progress:
     """What the terminal shows of a fit: nothing here, see the subclasses."""
 
-    def begin(self, epoch: int) -> None:
-        """An epoch, counted from 1, begins."""
-
-    def within(self, done: int) -> None:
-        """`done` batches of it are finished."""
+    def within(self, done: int, updates: int) -> None:
+        """`done` updates of an epoch's are finished."""
 
     def end(self, epoch: int, logs: Logs) -> None:
-        """It is finished."""
+        """An epoch, counted from 1, is finished."""
 
     def close(self) -> None:
         """The fit is over, whatever the reason."""
@@ -155,33 +737,48 @@ class _Lines(Progress):
 
 
 class _Bar(Progress):
-    """A tqdm bar over the epochs on standard error, with the share of the running epoch that is done."""
+    """A tqdm bar over the steps of all epochs, in a terminal or a notebook: losses, speed, time left."""
 
-    def __init__(self, first: int, epochs: int, batches: int) -> None:
-        from tqdm import tqdm
+    def __init__(self, first: int, epochs: int, steps: int) -> None:
+        from tqdm.auto import tqdm
 
-        self.batches = batches
-        self.text = ""
-        self.bar = tqdm(total=epochs, initial=first, unit="epoch", dynamic_ncols=True, file=sys.stderr)
+        self.first, self.epochs, self.steps = first, epochs, steps
+        self.finished = first
+        self.bar = tqdm(
+            total=(epochs - first) * steps,
+            desc=self._epoch(min(first + 1, epochs)),
+            unit=" steps",
+            unit_scale=True,
+            dynamic_ncols=True,
+            file=sys.stderr,
+        )
 
-    def within(self, done: int) -> None:
-        self.bar.set_postfix_str(f"{self.text} {done / self.batches:.0%}".lstrip(), refresh=False)
-        self.bar.refresh()
+    def _epoch(self, epoch: int) -> str:
+        return f"epoch {epoch}/{self.epochs}"
+
+    def within(self, done: int, updates: int) -> None:
+        self._move(self.finished - self.first + done / max(updates, 1))
 
     def end(self, epoch: int, logs: Logs) -> None:
-        self.text = ", ".join(f"{name} {value:.4g}" for name, value in logs.items() if name != "seconds")
-        self.bar.set_postfix_str(self.text, refresh=False)
-        self.bar.update()
+        self.finished = epoch
+        losses = {name: f"{value:.4g}" for name, value in logs.items() if name != "seconds"}
+        self.bar.set_description(self._epoch(min(epoch + 1, self.epochs)), refresh=False)
+        self.bar.set_postfix(losses, refresh=False)
+        self._move(epoch - self.first)
+
+    def _move(self, epochs: float) -> None:
+        self.bar.update(int(epochs * self.steps) - self.bar.n)
 
     def close(self) -> None:
-        self.bar.refresh()
+        self.bar.set_description(self._epoch(self.finished), refresh=False)
         self.bar.close()
 
 
 def check_verbose(verbose: Any) -> int:
-    """0 silence, 1 a bar, 2 a line an epoch; "auto" is 1 on a terminal, else 2."""
+    """0 silence, 1 a bar, 2 a line an epoch; "auto" is 1 on a terminal and in a notebook, else 2."""
     if isinstance(verbose, str) and verbose == "auto":
-        return 1 if sys.stderr is not None and sys.stderr.isatty() else 2
+        terminal = sys.stderr is not None and sys.stderr.isatty()
+        return 1 if terminal or "ipykernel" in sys.modules else 2
     if isinstance(verbose, int) and verbose in (0, 1, 2):
         return int(verbose)
     raise ConfigError(
@@ -189,8 +786,8 @@ def check_verbose(verbose: Any) -> int:
     )
 
 
-def progress(verbose: int, first: int, epochs: int, batches: int) -> Progress:
-    """The display for a fit of the epochs `first` to `epochs`, with `batches` batches each."""
+def progress(verbose: int, first: int, epochs: int, steps: int) -> Progress:
+    """The display for a fit of the epochs `first` to `epochs`, each of so many steps of sequences."""
     if verbose == 0:
         return Progress()
-    return _Bar(first, epochs, batches) if verbose == 1 else _Lines(epochs)
+    return _Bar(first, epochs, steps) if verbose == 1 else _Lines(epochs)

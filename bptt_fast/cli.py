@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import (
-    SGD,
-    Adam,
+    CheckpointedBPTT,
     ConfigError,
     CorruptFileError,
     DivergedError,
@@ -27,10 +26,12 @@ from . import (
     Network,
     ShapeError,
     SlidingBPTT,
+    TruncatedBPTT,
     __version__,
     load,
     show_config,
 )
+from .optimizers import OPTIMIZERS, Optimizer
 
 Array = np.ndarray[Any, Any]
 
@@ -91,7 +92,7 @@ def _demo(args: argparse.Namespace) -> int:
 def _info(args: argparse.Namespace) -> int:
     show_config()
     if args.model is not None:
-        net = load(args.model)
+        net = _network(args.model)
         print(f"\n{args.model}\n{net!r}")
         if COLUMNS in net.extra:
             columns = _columns(net, args.model)
@@ -106,7 +107,8 @@ def _train(args: argparse.Namespace) -> int:
     names, targets = args.inputs, args.targets
     try:
         optimizer = _optimizer(args)
-        unfold = SlidingBPTT(args.unfold, lead=args.lead)
+        unfold = _unfolding(args)
+        slides = isinstance(unfold, SlidingBPTT)
         net = Network(
             len(names),
             args.hidden,
@@ -115,6 +117,7 @@ def _train(args: argparse.Namespace) -> int:
             nonlinearity=args.nonlinearity,
             f=args.f,
             head=args.head,
+            readout="last" if slides else "every",
             num_layers=args.layers,
             dtype=args.dtype,
             seed=args.seed,
@@ -124,11 +127,13 @@ def _train(args: argparse.Namespace) -> int:
     if args.out is not None:
         _check_writable(args.out)
     table = read_csv(args.file, [*names, *targets])
-    needed = args.unfold + args.lead
+    least = args.unfold if slides else 1
+    needed = least + args.lead
     if len(table) < needed:
+        why = f"--unfold {least}" if slides else "one"
         raise InputError(
-            f"{args.file}: expected at least {needed} rows of numbers (--unfold {args.unfold} plus --lead "
-            f"{args.lead}), got {len(table)}."
+            f"{args.file}: expected at least {needed} rows of numbers ({why} plus --lead {args.lead}), got "
+            f"{len(table)}."
         )
     rows = math.floor(len(table) * (1 - args.validation_split))
     shift, scale = _standard(table[:rows], args.scale)
@@ -137,22 +142,26 @@ def _train(args: argparse.Namespace) -> int:
         {
             "inputs": names,
             "targets": targets,
-            "unfold": args.unfold,
+            "unfold": args.unfold if slides else str(unfold),
             "lead": args.lead,
             "shift": shift.tolist(),
             "scale": scale.tolist(),
         }
     )
+    x, y = table[:, : len(names)], table[:, len(names) :]
+    validation: dict[str, Any] = {"validation_split": args.validation_split}
+    if not slides:
+        x, y, validation = _shifted(x, y, args.lead, rows)
     begin = time.perf_counter()
     try:
         history = net.fit(
-            table[:, : len(names)],
-            table[:, len(names) :],
+            x,
+            y,
             epochs=args.epochs,
             optimizer=optimizer,
             loss=args.loss,
             bptt=unfold,
-            validation_split=args.validation_split,
+            **validation,
             clip_norm=args.clip_norm,
             patience=args.patience,
             target_loss=args.target_loss,
@@ -170,12 +179,12 @@ def _train(args: argparse.Namespace) -> int:
     if args.out is not None:
         net.save(args.out)
     if not args.quiet:
-        print(_summary(history, seconds, rows, needed, args.out))
+        print(_summary(history, seconds, rows - needed + 1, args.out))
     return 0
 
 
 def _predict(args: argparse.Namespace) -> int:
-    net = load(args.model)
+    net = _network(args.model)
     columns = _columns(net, args.model)
     inputs, targets = columns["inputs"], columns["targets"]
     table = read_csv(args.file, inputs)
@@ -200,10 +209,10 @@ def _write_predictions(file: Any, targets: list[str], numbered: Any) -> None:
     table.writerows([row, *(f"{value:.9g}" for value in values)] for row, values in numbered)
 
 
-def _summary(history: History, seconds: float, rows: int, needed: int, out: str | None) -> str:
+def _summary(history: History, seconds: float, patterns: int, out: str | None) -> str:
     """One line on a finished training."""
     epochs = len(history["epoch"])
-    patterns = epochs * (rows - needed + 1)
+    patterns *= epochs
     at = history.best_epoch - 1 if history.best_epoch is not None else -1
     losses = ", ".join(
         f"{name} {history[name][at]:.6g}" for name in ("loss", "val_loss") if history.get(name)
@@ -215,13 +224,49 @@ def _summary(history: History, seconds: float, rows: int, needed: int, out: str 
     )
 
 
-def _optimizer(args: argparse.Namespace) -> SGD | Adam:
-    rate = {} if args.learning_rate is None else {"learning_rate": args.learning_rate}
-    if args.optimizer == "sgd":
-        return SGD(**rate, momentum=args.momentum, weight_decay=args.weight_decay)
-    if args.momentum:
-        raise ConfigError("--momentum: expected with --optimizer sgd only.")
-    return Adam(**rate, weight_decay=args.weight_decay)
+def _unfolding(args: argparse.Namespace) -> SlidingBPTT | TruncatedBPTT | CheckpointedBPTT:
+    if args.truncate is not None:
+        if len(args.truncate) > 2:
+            raise ConfigError(f"--truncate: expected K1 or K1,K2, got {len(args.truncate)} numbers.")
+        return TruncatedBPTT(*args.truncate)
+    if args.checkpoint is not None:
+        return CheckpointedBPTT(args.checkpoint or None)
+    return SlidingBPTT(args.unfold, lead=args.lead)
+
+
+def _shifted(x: Array, y: Array, lead: int, rows: int) -> tuple[Array, Array, dict[str, Any]]:
+    """Inputs and, step by step, their targets in the first `rows` rows; for validation those after them."""
+    inputs, targets, kept = x[: len(x) - lead], y[lead:], max(rows - lead, 0)
+    validation: dict[str, Any] = {}
+    if rows < len(x):  # a run over all rows, of which the later ones count
+        validation = {"validation_data": (inputs, targets, (np.arange(len(inputs)) >= kept).astype(float))}
+    return inputs[:kept], targets[:kept], validation
+
+
+def _network(path: str) -> Network:
+    """The network in a file, a learner's too."""
+    model = load(path)
+    found: Network = model if isinstance(model, Network) else model.network
+    return found
+
+
+def _optimizer(args: argparse.Namespace) -> Optimizer:
+    online = args.truncate is None and args.checkpoint is None
+    chosen = args.optimizer or ("sgd" if online else "adam")
+    kind = OPTIMIZERS[chosen]
+    given = {
+        name: getattr(args, name)
+        for name in ("learning_rate", "momentum", "weight_decay")
+        if getattr(args, name) is not None
+    }
+    for name in given:
+        if name not in kind.__dataclass_fields__:
+            able = [known for known, other in OPTIMIZERS.items() if name in other.__dataclass_fields__]
+            raise ConfigError(
+                f"--{name.replace('_', '-')}: expected with --optimizer {', '.join(able)} only, got "
+                f"--optimizer {chosen}."
+            )
+    return kind(**given)
 
 
 def _columns(net: Network, path: str) -> dict[str, Any]:
@@ -355,7 +400,8 @@ def _parser() -> argparse.ArgumentParser:
         help="train a network on the rows of a CSV file",
         usage="%(prog)s FILE.csv --inputs A,B --targets Y [--unfold K] [--out MODEL] [options]",
         description="Train with the classical online algorithm: the rows are one series in "
-        "order of time; from K rows of inputs the targets LEAD rows later are learnt.",
+        "order of time; from K rows of inputs the targets LEAD rows later are learnt.  Or run over the whole "
+        "series, with --truncate or --checkpoint.",
     )
     train.add_argument("file", metavar="FILE.csv")
     train.add_argument("--inputs", required=True, type=_names, metavar="A,B", help="columns that go in")
@@ -381,8 +427,24 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     model.add_argument("--seed", type=_at_least(0), help="makes a run repeatable")
     how = train.add_argument_group("training")
-    how.add_argument(
+    unfold = how.add_mutually_exclusive_group()
+    unfold.add_argument(
         "--unfold", type=_at_least(1), default=10, metavar="K", help="steps to unfold (default 10)"
+    )
+    unfold.add_argument(
+        "--truncate",
+        type=_widths,
+        metavar="K1[,K2]",
+        help="instead: an update every K1 rows, by errors that travel back K2 rows (default K1)",
+    )
+    unfold.add_argument(
+        "--checkpoint",
+        type=_at_least(1),
+        nargs="?",
+        const=0,
+        metavar="SEGMENT",
+        help="instead: an update an epoch, by the exact gradient, recomputed in segments (default: the root "
+        "of the number of rows)",
     )
     how.add_argument(
         "--lead",
@@ -394,12 +456,19 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--epochs", type=_at_least(1), default=100, metavar="N", help="passes over the file (default 100)"
     )
-    how.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd")
     how.add_argument(
-        "--learning-rate", type=_real(above=0), metavar="RATE", help="default 0.01 for sgd, 0.001 for adam"
+        "--optimizer",
+        choices=tuple(OPTIMIZERS),
+        help="default sgd; adam with --truncate, --checkpoint",
     )
-    how.add_argument("--momentum", type=_real(low=0), default=0.0)
-    how.add_argument("--weight-decay", type=_real(low=0), default=0.0)
+    how.add_argument(
+        "--learning-rate",
+        type=_real(above=0),
+        metavar="RATE",
+        help="default 0.01 for sgd, 0.001 for adam, for the others see their descriptions in Python",
+    )
+    how.add_argument("--momentum", type=_real(low=0), help="of sgd and rmsprop (default 0)")
+    how.add_argument("--weight-decay", type=_real(low=0), help="default 0; 0.01 for adamw")
     how.add_argument("--clip-norm", type=_real(above=0), help="largest norm of a gradient")
     how.add_argument("--loss", choices=("mse", "mae", "huber"), default="mse")
     how.add_argument(

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .errors import ConfigError, ShapeError
+from .errors import ConfigError, ShapeError, integer
 
 Array = np.ndarray[Any, Any]
 
 
 class Sequences:
     """n sequences in one block of rows: sequence i is rows ``offset[i] : offset[i] + length[i]``.
+
+    Users make them by `Sequences.windows`; every method of a network that takes x takes the result.
 
     Attributes
     ----------
@@ -34,31 +37,53 @@ class Sequences:
         Weights of the target rows; None: all one.
     state : ndarray (n, state size) or None
         Initial states; None: zeros.
-    form : {"series", "array", "list"}
-        What the user gave: one series (T, I), an array (n, T, I), or a list of (T_i, I).
+    form : {"series", "array", "list", "windows"}
+        What the user gave: one series (T, I), an array (n, T, I), a list of (T_i, I), or windows of a series.
     steps : int
-        Rows from one sequence to the next in an array, T; for a list the greatest length.
+        Rows from one sequence to the next in an array, T; for a list the greatest length; the length of a
+        window.
+    stride, horizon : int
+        Of windows, see there; else 0.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> len(bf.Sequences.windows(np.zeros((100, 3)), length=10))
+    91
     """
 
     __slots__ = (
         "classes",
         "form",
+        "horizon",
         "length",
         "offset",
         "state",
         "steps",
+        "stride",
         "target_offset",
         "targets",
         "values",
         "weight",
     )
 
-    def __init__(self, values: Array, offset: Array, length: Array, form: str, steps: int) -> None:
+    def __init__(
+        self,
+        values: Array,
+        offset: Array,
+        length: Array,
+        form: str,
+        steps: int,
+        stride: int = 0,
+        horizon: int = 0,
+    ) -> None:
         self.values = values
         self.offset = offset
         self.length = length
         self.form = form
         self.steps = steps
+        self.stride = stride
+        self.horizon = horizon
         self.target_offset: Array = offset
         self.targets: Array | None = None
         self.classes: Array | None = None
@@ -68,18 +93,108 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.offset)
 
+    @classmethod
+    def windows(cls, series: Any, length: int, stride: int = 1, horizon: int = 1) -> Sequences:
+        """All windows of one series, without copying them: each is a place in the series and a length.
+
+        Parameters
+        ----------
+        series : array (S, I)
+            Real numbers; not copied if it is contiguous and of the network's dtype.
+        length : int
+            Steps of a window, at most S.
+        stride : int, default 1
+            Rows from the start of a window to the start of the next.
+        horizon : int, default 1
+            Where targets stand: the window that starts at row o has for a target row
+            o + length - 1 + horizon of y with readout "last", and rows o + horizon + j, j = 0 .. length-1,
+            with "every".  0: rows of x and y belong together.
+
+        Returns
+        -------
+        windows : Sequences
+            For x in `fit` and `evaluate`, with y (S, O), a row for each row of the series, and sample_weight
+            (S,) likewise; windows whose targets do not exist are left out.  For x in `predict` and
+            `forecast`, which take all windows whose inputs exist and give (n, ...).
+
+        Raises
+        ------
+        ShapeError
+            If `series` is not a table with at least `length` rows.
+        ConfigError
+            If `series` is not of numbers, `length` or `stride` not an integer of at least 1, or `horizon` not
+            one of at least 0.
+
+        Notes
+        -----
+        In training without shuffling, windows that overlap share the product with the input weights: it is
+        computed once for each row of the series in a batch.
+
+        Examples
+        --------
+        >>> import numpy as np, bptt_fast as bf
+        >>> series = np.sin(np.arange(400) / 5)[:, None]
+        >>> windows = bf.Sequences.windows(series, length=20)
+        >>> net = bf.Network(1, 8, 1, seed=0)
+        >>> history = net.fit(windows, series, shuffle=False, epochs=2, verbose=0)
+        >>> net.predict(windows).shape
+        (381, 1)
+        """
+        a = numbers(series, "series")
+        if a.ndim != 2:
+            hint = "  A single input per step: series[:, None]." if a.ndim == 1 else ""
+            raise ShapeError(f"series: expected one series (S, I), got {a.shape}.{hint}")
+        length, stride = integer(length, "length"), integer(stride, "stride")
+        horizon = integer(horizon, "horizon", 0)
+        if length > len(a):
+            raise ShapeError(
+                f"length: expected windows of at most {len(a)} steps (the rows of series), got {length}.  "
+                f"Use shorter windows or a longer series."
+            )
+        n = (len(a) - length) // stride + 1
+        offset = np.arange(n, dtype=np.int64) * stride
+        return cls(a, offset, np.full(n, length, np.int64), "windows", length, stride, horizon)
+
+    def place_outputs(self, every: bool) -> int:
+        """Rows of outputs, one a step if `every`, else one a sequence; `target_offset` says where they go."""
+        n = len(self)
+        if every and self.form != "windows":
+            self.target_offset = self.offset
+            return len(self.values)
+        steps = self.steps if every else 1
+        self.target_offset = _regular(n, steps)[0]
+        return n * steps
+
     def arrange(self, rows: Array, every: bool) -> Any:
         """`rows` in the form the user gave x in: one row a step of `values` if `every`, else one a sequence.
 
-        One series gives (T, .) or (.), an array (n, T, .) or (n, .), a list a list of (T_i, .) or (n, .).
+        One series gives (T, .) or (.), an array or windows (n, T, .) or (n, .), a list a list of (T_i, .) or
+        (n, .).
         """
         if self.form == "series":
             return rows if every else rows[0]
         if not every:
             return rows
-        if self.form == "array":
+        if self.form in ("array", "windows"):
             return rows.reshape(len(self), self.steps, -1)
         return [rows[start : start + length] for start, length in zip(self.offset, self.length, strict=True)]
+
+
+class Shared:
+    """Inputs that several networks train on at a time: the sequences are made once for each kind of network.
+
+    Targets, weights, states and lengths are always given with it, and always the same ones.
+    """
+
+    def __init__(self, x: Any) -> None:
+        self.x = x
+        self._made: dict[Any, Sequences] = {}
+
+    def made_once(self, key: Any, make: Callable[[], Sequences]) -> Sequences:
+        """The sequences under that key: a shallow copy, since a fit sets attributes of its own."""
+        if key not in self._made:
+            self._made[key] = make()
+        return copy.copy(self._made[key])
 
 
 def numbers(a: Any, name: str) -> Array:
@@ -129,8 +244,8 @@ def sequences(x: Any, features: int, dtype: DTypeLike, lengths: Any = None, name
 
     Parameters
     ----------
-    x : array (n, T, I) or (T, I), or list of n arrays (T_i, I)
-        Real numbers of any dtype; not copied if it is already contiguous and of `dtype` (arrays only).
+    x : array (n, T, I) or (T, I), list of n arrays (T_i, I), or Sequences.windows(...)
+        Real numbers of any dtype; not copied if it is already contiguous and of `dtype` (but for a list).
     features : int
         I, what the network expects.
     dtype : dtype
@@ -145,7 +260,9 @@ def sequences(x: Any, features: int, dtype: DTypeLike, lengths: Any = None, name
     ShapeError, ConfigError
         Wrong shape, feature count or dtype, no or empty sequences, NaN or infinity (where and which).
     """
-    if is_list(x):
+    if isinstance(x, Sequences):
+        found = _windows(x, features, dtype, lengths, name)
+    elif is_list(x):
         if lengths is not None:
             raise ConfigError(
                 f"lengths: expected None for a list ({name} already says the length of each sequence), "
@@ -200,7 +317,8 @@ def set_targets(
     data : Sequences
         The inputs, of the network's dtype.
     y : array or list
-        One row of O outputs for each sequence, or for each step if `every`, in the form of the inputs.
+        One row of O outputs for each sequence, or for each step if `every`, in the form of the inputs; for
+        windows one for each row of their series, and windows whose targets do not exist are dropped.
         Without the last axis for classes, and if O is 1.  Rows of weight 0 are not looked at.
     outputs : int
         O.
@@ -219,7 +337,10 @@ def set_targets(
         As in `sequences`; also class indices out of range, probabilities outside [0, 1].
     """
     dtype = data.values.dtype
-    data.target_offset = data.offset if every else counting(len(data))
+    if data.form == "windows":
+        _drop_windows(data, every, name)
+    else:
+        data.target_offset = data.offset if every else counting(len(data))
     if sample_weight is not None:
         data.weight = _weight(data, sample_weight, every, weight_name)
     rows = _target_rows(data, y, () if kind == "class" else (outputs,), every, name)
@@ -270,6 +391,30 @@ def is_list(x: Any) -> bool:
 def counting(n: int) -> Array:
     """0, 1, ..., n-1."""
     return _regular(n, 1)[0]
+
+
+def _windows(x: Sequences, features: int, dtype: DTypeLike, lengths: Any, name: str) -> Sequences:
+    """The windows in `dtype`, as Sequences of their own."""
+    if x.form != "windows":
+        raise ConfigError(f"{name}: expected Sequences made by Sequences.windows(...), got some others.")
+    if lengths is not None:
+        raise ConfigError(f"lengths: expected None for windows, got {type(lengths).__name__}.")
+    if x.values.shape[1] != features:
+        raise ShapeError(_wrong_width(name, x.values.shape, x.values.shape[1], features))
+    return Sequences(cast(x.values, dtype), x.offset, x.length, x.form, x.steps, x.stride, x.horizon)
+
+
+def _drop_windows(data: Sequences, every: bool, name: str) -> None:
+    """Keep the windows whose targets exist, and note where these stand."""
+    rows, needed = len(data.values), data.steps + data.horizon
+    n = (rows - needed) // data.stride + 1
+    if n < 1:
+        raise ShapeError(
+            f"{name}: expected at least length + horizon = {needed} rows, so that one window has a target, "
+            f"got a series of {rows}.  Use shorter windows or a longer series."
+        )
+    data.offset, data.length = data.offset[:n], data.length[:n]
+    data.target_offset = data.offset + (data.horizon if every else needed - 1)
 
 
 def _regular(n: int, steps: int) -> tuple[Array, Array]:
@@ -338,20 +483,20 @@ def finite(a: Array) -> bool:
 def _counted(data: Sequences, rows: int, every: bool, weight: Array | None) -> Array:
     """Which of `rows` rows belong to a sequence (are not padding) and have a weight above 0."""
     counted = np.ones(rows, dtype=bool)
-    if every:
+    if every or data.form == "windows":
         change = np.zeros(rows + 1, dtype=np.int64)
-        change[data.offset] += 1
-        change[data.offset + data.length] -= 1
+        change[data.target_offset] += 1
+        change[data.target_offset + (data.length if every else 1)] -= 1
         counted = np.cumsum(change[:-1]) > 0
     return counted if weight is None else counted & (weight > 0)
 
 
 def _place(data: Sequences, row: int, every: bool) -> str:
     """In words, where row `row` is."""
+    if data.form == "windows" or (every and data.form == "series"):
+        return f"row {row}"
     if not every:
         return f"sequence {row}"
-    if data.form == "series":
-        return f"row {row}"
     i = int(np.searchsorted(data.offset, row, side="right")) - 1
     return f"sequence {i}, step {row - int(data.offset[i])}"
 
@@ -376,7 +521,7 @@ def _check_rows(
         return
     row = int(wrong[0])
     column = int(np.flatnonzero(~np.isfinite(a[row]))[0])
-    axis = "column" if every and data.form == "series" else axis
+    axis = "column" if every and data.form in ("series", "windows") else axis
     label = f" ({labels[column]!r})" if labels is not None else ""
     raise ConfigError(
         f"{name}: expected finite numbers in {a.dtype}, got {a[row, column]} at {_place(data, row, every)}, "
@@ -389,9 +534,11 @@ def _target_rows(data: Sequences, y: Any, last: tuple[int, ...], every: bool, na
     n, steps = len(data), data.steps
     if every and data.form == "list":
         return _target_list(data, y, last, name)
+    if data.form == "windows":  # targets are those of the series
+        n, steps, every = 1, len(data.values), True
     a = numbers(y, name)
     leads: list[tuple[int, ...]] = [(n, steps)] if every else [(n,)]
-    if data.form == "series":
+    if data.form in ("series", "windows"):
         leads.append((steps,) if every else ())
     shapes = [lead + last for lead in reversed(leads)]
     if last in ((), (1,)):
@@ -448,7 +595,13 @@ def _weight(data: Sequences, sample_weight: Any, every: bool, name: str) -> Arra
         weight = cast(_target_list(data, sample_weight, (), name), dtype)
     else:
         a = cast(numbers(sample_weight, name), dtype)
-        if a.shape == (n,):
+        if data.form == "windows":
+            if a.shape != (len(data.values),):
+                raise ShapeError(
+                    f"{name}: expected ({len(data.values)},), one for each row of the series, got {a.shape}."
+                )
+            weight = a
+        elif a.shape == (n,):
             repeats: Any = data.length if data.form == "list" else data.steps
             weight = np.repeat(a, repeats) if every else a
         elif every and (

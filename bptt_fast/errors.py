@@ -30,7 +30,8 @@ class DivergedError(ArithmeticError):
     Attributes
     ----------
     epoch, batch : int or None
-        Where training stopped, counted from 1; with ``SlidingBPTT`` `batch` counts patterns.
+        Where training stopped, counted from 1; with ``SlidingBPTT`` `batch` counts patterns, with
+        ``TruncatedBPTT`` passes.
     history : History or None
         The epochs finished before.
     """

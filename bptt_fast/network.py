@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,13 +15,16 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, data  # type: ignore[attr-defined]
 from .errors import ConfigError, DivergedError, ShapeError, choice, flag, integer, number
+from .initialisation import GATES, RULES, initialise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from weakref import ReferenceType
 
     from .callbacks import Callback, History
+    from .online import Learner, Stream
     from .optimizers import Optimizer
-    from .unfolding import Unfolding
+    from .unfolding import SlidingBPTT, Unfolding
 
 Array = np.ndarray[Any, Any]
 
@@ -53,8 +55,12 @@ class Description:
     proj_size: int = 0
     dropout: float = 0.0
     recurrent_dropout: float = 0.0
+    initial_state: str = "zeros"
     dtype: Any = "float32"
     seed: Any = None
+    init: Any = None
+    spectral_radius: float | None = None
+    forget_bias: float | None = None
 
     def __post_init__(self) -> None:
         checked: dict[str, Any] = {
@@ -74,6 +80,7 @@ class Description:
         }
         choice(self.head_nonlinearity, "head_nonlinearity", NONLINEARITIES)
         choice(self.readout, "readout", READOUTS)
+        choice(self.initial_state, "initial_state", ("zeros", "trained"))
         flag(self.bidirectional, "bidirectional")
         if choice(self.reset, "reset", ("after", "before")) == "before" and cell != "gru":
             raise ConfigError(f'reset: "before" is for cell="gru", got cell="{cell}".')
@@ -100,16 +107,35 @@ class Description:
             "seed": _seed(self.seed),
             "bidirectional": bool(self.bidirectional),
             "peephole": bool(self.peephole),
+            "init": RULES[0] if self.init is None else self.init,
         }
+        if not callable(checked["init"]):
+            choice(checked["init"], "init", RULES)
+        self._check_initial(cell, f)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+    def _check_initial(self, cell: str, f: tuple[int, ...]) -> None:
+        if self.spectral_radius is not None:
+            number(self.spectral_radius, "spectral_radius", 0, open_low=True)
+            if self.proj_size or (f and f[0] != self.hidden_size):
+                shape = f"proj_size={self.proj_size}" if self.proj_size else f"f={f}"
+                raise ConfigError(
+                    f"spectral_radius: expected square recurrent weights, got hidden_size={self.hidden_size} "
+                    f"with {shape}."
+                )
+        if self.forget_bias is not None:
+            number(self.forget_bias, "forget_bias")
+            if cell not in GATES:
+                raise ConfigError(f'forget_bias: is for cell="lstm" or "gru", got cell="{cell}".')
 
     def core(self) -> dict[str, Any]:
         """The description in the words of the C core."""
         words = asdict(self)
         words["activation"] = words.pop("nonlinearity")
         words["head_activation"] = words.pop("head_nonlinearity")
-        del words["readout"]
+        for name in ("readout", "init", "spectral_radius", "forget_bias"):
+            del words[name]
         return words
 
 
@@ -147,10 +173,24 @@ class Network:
         Probability of a zero in what passes from layer to layer, in training.
     recurrent_dropout : float, default 0
         Probability of a zero in h where it enters the recurrent product, in training; one mask a sequence.
+    initial_state : {"zeros", "trained"}, default "zeros"
+        The state before the first step where no `x0` is given.  "trained": parameters of their own, one
+        vector a layer and direction ("initial_h_l0", for an LSTM also "initial_c_l0", ...), zero at first;
+        where `x0` is given it wins, and their gradient is 0.
     dtype : {"float32", "float64"}, default "float32"
         Of the parameters, of the arithmetic and of all results.
     seed : int, optional
-        Of the initial parameters, of the order of the sequences in `fit` and of dropout.  None draws one.
+        Of the initial parameters, of the order of the sequences in `fit`, of dropout and of gradient noise.
+        None draws one.
+    init : {"torch", "orthogonal", "glorot", "identity"} or callable, default "torch"
+        The initial parameters, see Notes.  A function is called as ``init(name, shape, random)`` for each
+        block of parameters, `random` being a ``numpy.random.Generator``, and gives an array of that shape.
+        It is not saved with the network.
+    spectral_radius : float, optional
+        Above 0.  The recurrent weights, each gate's by themselves, are scaled so that the largest modulus of
+        their eigenvalues is this.
+    forget_bias : float, optional
+        Bias (the sum of its two) of the gate that keeps the past: f of "lstm", z of "gru".
 
     Attributes
     ----------
@@ -169,14 +209,29 @@ class Network:
     ------
     ConfigError
         If an argument is not among the values above, or the network does not fit into memory.
+    ShapeError
+        If `init` gives an array of another shape.
 
     Notes
     -----
     Names, shapes and gate order of the parameters are PyTorch's; ``net["weight_hh_l0"]`` is a view into
-    `params`.  All of f start uniform in +-1/sqrt(H) as in ``torch.nn.RNN``; inner layers of f and those of g
-    in +-1/sqrt(fan in).
+    `params`.  What they are at first, by `init`:
 
-    J. L. Elman, "Finding structure in time", Cognitive Science 14 (1990).
+    - "torch": all of f uniform in +-1/sqrt(H) as in ``torch.nn.RNN``; inner layers of f and those of g in
+      +-1/sqrt(fan in).
+    - "glorot": weights, each gate's by themselves, uniform in +-sqrt(6 / (fan in + fan out)); biases zero.
+    - "orthogonal": the same, but recurrent weights and projections orthogonal, each gate's by themselves.
+    - "identity": the same, but these the identity, and the input weights normal with a deviation of 0.001;
+      with nonlinearity "relu" this is the IRNN.
+
+    Peepholes start as for "torch".
+
+    J. L. Elman, "Finding structure in time", Cognitive Science 14 (1990).  X. Glorot and Y. Bengio,
+    "Understanding the difficulty of training deep feedforward neural networks", 2010.  A. M. Saxe, J. L.
+    McClelland and S. Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural
+    networks", 2014.  Q. V. Le, N. Jaitly and G. E. Hinton, "A simple way to initialize recurrent networks of
+    rectified linear units", 2015.  R. Jozefowicz, W. Zaremba and I. Sutskever, "An empirical exploration of
+    recurrent network architectures", 2015 (the forget bias).
 
     Examples
     --------
@@ -193,8 +248,10 @@ class Network:
         "_blocks",
         "_desc",
         "_dtype",
+        "_learner",
         "_params",
         "_spare",
+        "_states",
         "_views",
         "description",
         "extra",
@@ -234,8 +291,12 @@ class Network:
         proj_size: int = 0,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
+        initial_state: str = "zeros",
         dtype: DTypeLike = "float32",
         seed: int | None = None,
+        init: str | Callable[..., ArrayLike] | None = None,
+        spectral_radius: float | None = None,
+        forget_bias: float | None = None,
     ) -> None:
         self._describe(
             Description(
@@ -255,11 +316,15 @@ class Network:
                 proj_size=proj_size,
                 dropout=dropout,
                 recurrent_dropout=recurrent_dropout,
+                initial_state=initial_state,
                 dtype=dtype,
                 seed=seed,
+                init=init,
+                spectral_radius=spectral_radius,
+                forget_bias=forget_bias,
             )
         )
-        _initialise(self._views, self.description)
+        initialise(self._views, self.description, self._checked)
 
     def _describe(self, description: Description) -> None:
         self.description = description
@@ -282,6 +347,8 @@ class Network:
         self._params = np.zeros(size, self._dtype)
         self._views = _named(self._params, self._blocks)
         self._spare: list[tuple[tuple[Any, ...], Any]] = []
+        self._states: Array | None = None  # of a stateful fit
+        self._learner: ReferenceType[Learner] | None = None  # whose weights `params` follows
 
     @classmethod
     def rebuilt(
@@ -313,11 +380,25 @@ class Network:
     @property
     def params(self) -> Array:
         """All parameters (P,), in the order of `keys`; writable, and what the views look into."""
+        self._follow()
         return self._params
 
     @params.setter
     def params(self, value: ArrayLike) -> None:
-        self._params[:] = self._checked(value, self._params, "params")
+        checked = self._checked(value, self._params, "params")
+        self._part()
+        self._params[:] = checked
+
+    def _follow(self) -> None:
+        """Before the weights are read: take those of the live learner, if there is one."""
+        learner = None if self._learner is None else self._learner()
+        if learner is not None:
+            learner.store()
+
+    def _part(self) -> None:
+        """Before the weights change by other means than the live learner: end it."""
+        self._follow()
+        self._learner = None
 
     @property
     def num_parameters(self) -> int:
@@ -336,16 +417,21 @@ class Network:
 
     def __getitem__(self, name: str) -> Array:
         try:
-            return self._views[name]
+            view = self._views[name]
         except (KeyError, TypeError):
             raise KeyError(f"{name!r}: expected one of {', '.join(self._views)}.") from None
+        self._follow()
+        return view
 
     def __setitem__(self, name: str, value: ArrayLike) -> None:
         view = self[name]
-        view[...] = self._checked(value, view, name)
+        checked = self._checked(value, view, name)
+        self._part()
+        view[...] = checked
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of all parameters by name, in PyTorch's shapes."""
+        self._follow()
         return {name: view.copy() for name, view in self._views.items()}
 
     def load_state_dict(self, parameters: Mapping[str, ArrayLike], strict: bool = True) -> None:
@@ -380,6 +466,7 @@ class Network:
             for name, view in self._views.items()
             if name in parameters
         }
+        self._part()
         for name, value in checked.items():
             self._views[name][...] = value
 
@@ -430,12 +517,12 @@ class Network:
 
         Parameters
         ----------
-        x : array (n, T, I) or (T, I), or list of n arrays (T_i, I)
-            Sequences, one series, or sequences of different length.
+        x : array (n, T, I) or (T, I), list of n arrays (T_i, I), or ``Sequences.windows(...)``
+            Sequences, one series, sequences of different length, or windows of a series.
         readout : {"last", "every"}, optional
             Outputs after the last step, or after every step; default: the network's.
         x0 : array (n, state_size) or (state_size,), optional
-            Initial states; default zeros.
+            Initial states; default: the network's `initial_state`.
         lengths : array of int (n,), optional
             The steps that count in each sequence of an array (n, T, I); what stands after them is never read.
         batch_size : int, default 256
@@ -453,7 +540,7 @@ class Network:
         y : array or list
             What g gives, without a softmax or logistic function.  "last": (n, O), for one series (O,).
             "every": (n, T, O), with zeros after a sequence's length; (T, O) for one series; for a list a list
-            of (T_i, O).
+            of (T_i, O); for windows (n, length, O).
         state : array (n, state_size) or (state_size,)
             Only with `return_state`.
 
@@ -476,18 +563,16 @@ class Network:
         sequences = data.sequences(x, d.input_size, self._dtype, lengths)
         n = len(sequences)
         order = data.counting(n)
-        if not every:
-            sequences.target_offset = order
+        rows = sequences.place_outputs(every)
         if x0 is not None:
             sequences.state = data.states(x0, n, self.state_size, self._dtype)
         batch = min(integer(batch_size, "batch_size", 1, None), n)
         steps = self._forward_steps(sequences.steps)
         key = ("mse", every, batch, steps, *machine_for(threads, isa), False)
         plan = self._borrow(key)
-        rows = len(sequences.values) if every else n
         y = (np.zeros if lengths is not None else np.empty)((rows, d.output_size), self._dtype)
         state = np.empty((n, self.state_size), self._dtype) if flag(return_state, "return_state") else None
-        status = plan.predict(self._params, core_data(sequences), order, y, every, state)
+        status = plan.predict(self.params, core_data(sequences), order, y, every, state)
         self._give_back(key, plan)
         if status != "OK" or not data.finite(y):
             raise DivergedError(
@@ -516,8 +601,13 @@ class Network:
         callbacks: Callback | Sequence[Callback] = (),
         verbose: int | str = "auto",
         initial_epoch: int = 0,
-        shuffle: bool = True,
+        shuffle: bool | None = None,
+        stateful: bool = False,
+        teacher_forcing: float = 1.0,
         clip_norm: float | None = None,
+        clip_value: float | None = None,
+        clip_state: float | None = None,
+        gradient_noise: float = 0.0,
         target_loss: float | None = None,
         patience: int | None = None,
         min_delta: float = 0.0,
@@ -530,29 +620,34 @@ class Network:
 
         Parameters
         ----------
-        x : array (n, T, I) or (T, I), or list of n arrays (T_i, I)
-            Sequences, one series, or sequences of different length; real numbers, any dtype.  Never modified.
+        x : array (n, T, I) or (T, I), list of n arrays (T_i, I), or ``Sequences.windows(...)``
+            Sequences, one series, sequences of different length, or windows of a series; real numbers, any
+            dtype.  Never modified.
         y : array or list
             Targets.  readout "last": (n, O); "every": (n, T, O), for one series (T, O), for a list a list of
-            (T_i, O). With `SlidingBPTT` one row a step, as for "every".  Class indices for "cross_entropy":
-            integers, without the last axis.  If O is 1 the last axis may be left out.
+            (T_i, O). With `SlidingBPTT` one row a step, as for "every"; for windows one for each row of their
+            series.  Class indices for "cross_entropy": integers, without the last axis.  If O is 1 the last
+            axis may be left out.
         epochs : int, default 1
             Passes over the data; counted from `initial_epoch`, as in Keras.
         batch_size : int, optional
-            Sequences between two updates, for `FullBPTT`; default 32, and all of them for the optimisers of
-            second order.  `SlidingBPTT` updates after every pattern.
-        optimizer : SGD or Adam, or of second order LBFGS, LevenbergMarquardt or HessianFree, optional
-            Default Adam(1e-3); SGD(0.01) for `SlidingBPTT`.  Its momenta start at zero in each fit.
+            Sequences at once; default 32, and all of them for the optimisers of second order.  `FullBPTT` and
+            `CheckpointedBPTT` update after each batch, `TruncatedBPTT` every k1 steps of a batch,
+            `SlidingBPTT` after every pattern of one sequence after the other.
+        optimizer : SGD, Adam, AdamW, NAdam, RMSprop, Adagrad or Rprop, or a name, optional
+            Or of second order: LBFGS, LevenbergMarquardt or HessianFree.  Default Adam(1e-3); SGD(0.01) for
+            `SlidingBPTT`.  What it keeps starts anew in each fit.
         loss : {"mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"}, default "mse"
             Mean over the outputs of a target row, weighted mean over the rows of a batch.  Both cross-
             entropies take logits; the targets of "binary_cross_entropy" are numbers from 0 to 1.
-        bptt : FullBPTT or SlidingBPTT, default FullBPTT()
+        bptt : FullBPTT, SlidingBPTT, TruncatedBPTT or CheckpointedBPTT, default FullBPTT()
             How time is unfolded.
         sample_weight : array (n,), or of the shape of y without its last axis, optional
             Weights of the sequences, or of the target rows.  A row of weight 0 has no target: anything may
             stand there.
         x0 : array (n, state_size) or (state_size,), optional
-            Initial states; default zeros.  (state_size,) is also used for `validation_data`.
+            Initial states; default: the network's `initial_state`.  (state_size,) is also used for
+            `validation_data`.
         lengths : array of int (n,), optional
             The steps that count in each sequence of an array (n, T, I); what stands after them is never read.
         validation_split : float, default 0
@@ -561,17 +656,36 @@ class Network:
         validation_data : tuple (x, y) or (x, y, sample_weight), optional
             Data for validation instead.
         callbacks : list of Callback, optional
-            Hooks around the epochs.
+            Hooks around the epochs; ready ones are in ``bptt_fast.callbacks``.
         verbose : {"auto", 0, 1, 2}, default "auto"
-            0: silence; 1: a progress bar; 2: a line an epoch; "auto": 1 on a terminal, else 2.
+            0: silence; 1: a progress bar, with the speed in steps of sequences; 2: a line an epoch; "auto": 1
+            on a terminal and in a notebook, else 2.
         initial_epoch : int, default 0
             The epoch to begin with.  The order of the sequences depends on the seed and on the number of the
             epoch only.
-        shuffle : bool, default True
-            A new random order of the sequences in each epoch.  `SlidingBPTT` always takes them in the order
-            given.
+        shuffle : bool, optional
+            A new random order of the sequences in each epoch; default True unless `stateful`.  `SlidingBPTT`
+            always takes them in the order given.
+        stateful : bool, default False
+            With `FullBPTT` and `TruncatedBPTT`: a sequence begins in the state in which it ended in the epoch
+            before, or in the fit before if that was stateful too; sequence i of this fit goes on from
+            sequence i of that one.  The first fit begins with `x0`, as does every fit that is given one.
+            `reset_state` forgets the states.  Validation always begins with `x0`.
+        teacher_forcing : float, default 1
+            In [0, 1]: the probability with which the input of a step, from the second of a sequence on, is
+            x's, and not the network's own output of the step before.  Each step draws for itself, by the seed
+            and the count of updates.  The gradient is exact, through the outputs that are fed back too.
+            Below 1 it needs `FullBPTT`, readout "every", output_size equal to input_size, one direction, and
+            targets that are real numbers.
         clip_norm : float, optional
             If the norm of the gradient over all parameters is larger, it is scaled to this.
+        clip_value : float, optional
+            Every number of the gradient is then clipped to +-clip_value.
+        clip_state : float, optional
+            On the way back through time dLoss/dh of each state is clipped to +-clip_state at each step.
+        gradient_noise : float, default 0
+            eta: to the (clipped) gradient of update t, counted from 0, numbers from a normal distribution of
+            the variance eta / (1 + t)^0.55 are added.  They depend on the seed, t and the parameter only.
         target_loss : float, optional
             Stop after an epoch with a loss of at most this: the validation loss if there is any, else the
             training loss.
@@ -598,13 +712,25 @@ class Network:
         DivergedError
             If a loss or gradient is not finite.  The network has its last finite weights.
         KeyboardInterrupt
-            After Ctrl-C, with the weights of the last finished batch in the network, and the finished epochs
+            After Ctrl-C, with the weights of the last finished update in the network, and the finished epochs
             in the attribute `history` of the exception.
+
+        Warns
+        -----
+        UserWarning
+            If the k2 of `TruncatedBPTT` is longer than every sequence, so that nothing is truncated.
 
         Notes
         -----
         Equal seeds and arguments give equal results to the bit, for any number of threads, on the same
         instruction set.
+
+        The loss of an epoch is the mean of the losses of its updates, each weighted by the sum of the weights
+        of its target rows.
+        clip_norm, clip_state: R. Pascanu, T. Mikolov and Y. Bengio, "On the difficulty of training recurrent
+        neural networks", 2013; A. Graves, "Generating sequences with recurrent neural networks", 2013.
+        gradient_noise: A. Neelakantan et al., "Adding gradient noise improves learning for very deep
+        networks", 2015, with eta from 0.01 to 1.
 
         Examples
         --------
@@ -635,7 +761,12 @@ class Network:
             verbose=verbose,
             initial_epoch=initial_epoch,
             shuffle=shuffle,
+            stateful=stateful,
+            teacher_forcing=teacher_forcing,
             clip_norm=clip_norm,
+            clip_value=clip_value,
+            clip_state=clip_state,
+            gradient_noise=gradient_noise,
             target_loss=target_loss,
             patience=patience,
             min_delta=min_delta,
@@ -709,6 +840,8 @@ class Network:
         y: Any,
         *,
         loss: str = "mse",
+        bptt: Unfolding | None = None,
+        teacher_forcing: float = 1.0,
         sample_weight: Any = None,
         x0: ArrayLike | None = None,
         lengths: ArrayLike | None = None,
@@ -716,14 +849,17 @@ class Network:
         threads: int | None = None,
         isa: str | None = None,
     ) -> tuple[float, Gradients]:
-        """The loss of one batch and its exact gradient, for own optimisers; the network does not change.
+        """The loss of one batch and its gradient, for own optimisers; the network does not change.
 
         Parameters
         ----------
-        x, y, loss, sample_weight, x0, lengths
+        x, y, loss, teacher_forcing, sample_weight, x0, lengths
             As in `fit`; all sequences are one batch.
+        bptt : FullBPTT, TruncatedBPTT or CheckpointedBPTT, default FullBPTT()
+            The gradient is exact, but for `TruncatedBPTT`: then it is the sum over all passes, with the
+            weights as they are, of errors that are those of the loss of the whole batch.
         with_inputs : bool, default False
-            Also the gradients with respect to x and the initial states.
+            Also the gradients with respect to x and the initial states; not for windows or `TruncatedBPTT`.
         threads, isa
             As in `predict`.
 
@@ -740,6 +876,11 @@ class Network:
             If an argument does not fit; see the text.
         DivergedError
             If the loss or the gradient is not finite.
+
+        Warns
+        -----
+        UserWarning
+            If the k2 of `TruncatedBPTT` is longer than every sequence, so that nothing is truncated.
 
         Notes
         -----
@@ -762,6 +903,8 @@ class Network:
             x,
             y,
             loss=loss,
+            bptt=bptt,
+            teacher_forcing=teacher_forcing,
             sample_weight=sample_weight,
             x0=x0,
             lengths=lengths,
@@ -769,6 +912,209 @@ class Network:
             threads=threads,
             isa=isa,
         )
+
+    def estimate_memory(
+        self,
+        batch: int,
+        steps: int,
+        *,
+        bptt: Unfolding | None = None,
+        loss: str = "mse",
+        readout: str | None = None,
+        threads: int | None = None,
+        isa: str | None = None,
+    ) -> int:
+        """The memory that training works in, beside the data and the parameters; nothing is allocated.
+
+        Parameters
+        ----------
+        batch : int
+            Sequences at once: the `batch_size` of `fit`, or the number of sequences if they are fewer.
+        steps : int
+            Steps of the longest sequence.
+        bptt, loss
+            As in `fit`.  `SlidingBPTT` works on one window, whatever `batch` and `steps`.
+        readout : {"last", "every"}, optional
+            Whether targets come with the last step of a sequence, or with every step; default: the network's.
+        threads, isa
+            As in `predict`.
+
+        Returns
+        -------
+        bytes : int
+            The size of the arena of ``fit(..., bptt=bptt)`` to the byte, on this machine, for sequences that
+            are no windows and with teacher_forcing=1.
+
+        Raises
+        ------
+        ConfigError
+            If an argument does not fit, or the arena is too large for any machine.
+
+        Examples
+        --------
+        >>> import bptt_fast as bf
+        >>> net = bf.Network(8, 32, 1, cell="lstm", seed=0)
+        >>> net.estimate_memory(1, 2000) > net.estimate_memory(1, 1000)
+        True
+        """
+        from . import training
+
+        return training.estimate_memory(
+            self, batch, steps, bptt=bptt, loss=loss, readout=readout, threads=threads, isa=isa
+        )
+
+    def reset_state(self) -> None:
+        """Forget the states that ``fit(..., stateful=True)`` has kept; the next such fit begins with `x0`.
+
+        Examples
+        --------
+        >>> import numpy as np, bptt_fast as bf
+        >>> net = bf.Network(1, 4, 1, readout="every", seed=0)
+        >>> x = np.ones((2, 10, 1))
+        >>> history = net.fit(x, x, bptt=bf.TruncatedBPTT(5), stateful=True, verbose=0)
+        >>> net.reset_state()
+        """
+        self._states = None
+
+    # ---- one step after the other
+
+    def stream(self, batch: int = 1, *, isa: str | None = None) -> Stream:
+        """A stream: the network one step at a time, in a few microseconds.
+
+        Parameters
+        ----------
+        batch : int, default 1
+            Sequences that go in step.
+        isa : str, optional
+            As in `predict`.
+
+        Returns
+        -------
+        stream : Stream
+            In the network's initial state, with a copy of its weights of the moment.
+
+        Raises
+        ------
+        ConfigError
+            If the network is bidirectional, or `batch` is not an integer of at least 1.
+
+        Examples
+        --------
+        >>> import numpy as np, bptt_fast as bf
+        >>> net = bf.Network(3, 16, 2, cell="gru", seed=0)
+        >>> stream = net.stream()
+        >>> stream.step(np.ones(3, np.float32)).shape
+        (2,)
+        """
+        from . import online
+
+        return online.Stream(self, batch, isa)
+
+    def learn_online(
+        self,
+        bptt: SlidingBPTT,
+        optimizer: Optimizer | str | None = None,
+        loss: str = "mse",
+        *,
+        x0: ArrayLike | None = None,
+        clip_norm: float | None = None,
+        isa: str | None = None,
+    ) -> Learner:
+        """A learner: the classical online algorithm as the data arrive, one observation at a time.
+
+        Parameters
+        ----------
+        bptt : SlidingBPTT
+            The depth of unfolding, and where the target of a window stands.
+        optimizer : SGD or Adam, optional
+            Default SGD(0.01).
+        loss, clip_norm, isa
+            As in `fit`.
+        x0 : array (state_size,), optional
+            The state before the first observation; default zeros.
+
+        Returns
+        -------
+        learner : Learner
+            As long as it lives, the parameters of this network are the learner's: every access through the
+            network sees its latest weights.  What is written into arrays of the network meanwhile is lost
+            with the learner's next update; `fit`, `load_state_dict`, assignments such as
+            ``net["head.0.bias"] = 0``, and another learner end the learner instead.
+
+        Raises
+        ------
+        ConfigError, ShapeError
+            If an argument does not fit, or the network is not one for `SlidingBPTT`; see the text.
+
+        Notes
+        -----
+        A series observed row by row gives the same weights as one epoch of `fit` on the series, to the bit.
+
+        Examples
+        --------
+        >>> import numpy as np, bptt_fast as bf
+        >>> net = bf.Network(1, 8, 1, seed=0)
+        >>> learner = net.learn_online(bf.SlidingBPTT(k=5))
+        >>> losses = [learner.observe(row, row) for row in np.sin(np.arange(300, dtype="f4") / 5)[:, None]]
+        >>> sum(losses[-50:]) < sum(losses[5:55])
+        True
+        """
+        from . import online
+
+        return online.Learner(self, bptt, optimizer, loss, x0=x0, clip_norm=clip_norm, isa=isa)
+
+    def forecast(
+        self,
+        series: Any,
+        steps: int,
+        *,
+        next_input: Callable[[Array, int], ArrayLike] | None = None,
+        x0: ArrayLike | None = None,
+    ) -> Array:
+        """Run freely: over the series, and then on by itself, the outputs fed back as inputs.
+
+        Parameters
+        ----------
+        series : array (T, I) or (n, T, I), list of n arrays (T_i, I), or ``Sequences.windows(...)``
+            What is known.
+        steps : int
+            How many outputs, at least 1.
+        next_input : callable, optional
+            ``next_input(output, step)`` makes the input of the next step, (I,) or for several sequences
+            (n, I), from an output, (O,) or (n, O), and its number, counted from 0.  Without it the output
+            itself is the next input.
+        x0 : array (state_size,) or (n, state_size), optional
+            The state before the series; default: the network's `initial_state`.
+
+        Returns
+        -------
+        y : ndarray (steps, O) or (n, steps, O)
+            The first output is the one after the last step of the series, ``predict(series,
+            readout="last")``, each further one that of a step whose input was made from the output before it.
+
+        Raises
+        ------
+        ConfigError
+            If output_size is not input_size and there is no `next_input`, the network is bidirectional, or an
+            argument does not fit.
+        ShapeError
+            If an array does not fit, what `next_input` gives included.
+        DivergedError
+            If an output is not finite.
+
+        Examples
+        --------
+        >>> import numpy as np, bptt_fast as bf
+        >>> net = bf.Network(1, 8, 1, seed=0)
+        >>> net.forecast(np.ones((20, 1)), 5).shape
+        (5, 1)
+        >>> with_the_hour = bf.Network(2, 8, 1, seed=0)
+        >>> with_the_hour.forecast(np.ones((20, 2)), 5, next_input=lambda y, step: [y[0], step % 24]).shape
+        (5, 1)
+        """
+        from . import online
+
+        return online.forecast(self, series, steps, next_input=next_input, x0=x0)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network, `extra` included, to a safetensors file; ``bptt_fast.load`` reads it.
@@ -822,7 +1168,18 @@ class Gradients(dict[str, Array]):
         super().__init__(_named(self.flat, net._blocks))
 
 
-def make_plan(
+def make_plan(*description: Any, **more: Any) -> Any:
+    """A plan of the C core, with its errors in words; the arguments are those of `plan_bytes`."""
+    return _planned(_core.Plan, *description, **more)
+
+
+def plan_bytes(*description: Any, **more: Any) -> int:
+    """The size of a plan's arena."""
+    return int(_planned(_core.nbytes, *description, **more))
+
+
+def _planned(
+    make: Any,
     desc: dict[str, Any],
     loss: str,
     every: bool,
@@ -830,12 +1187,11 @@ def make_plan(
     steps: int,
     threads: int,
     isa: str | None,
-    input_gradient: bool,
-    residuals: int = 0,
+    input_gradient: bool = False,
+    unfold: Mapping[str, Any] | None = None,
 ) -> Any:
-    """A plan of the C core, with its errors in words."""
     try:
-        return _core.Plan(
+        return make(
             desc,
             loss=loss,
             every=every,
@@ -844,12 +1200,12 @@ def make_plan(
             threads=threads,
             isa=isa,
             input_gradient=input_gradient,
-            residuals=residuals,
+            **(unfold or {}),
         )
     except MemoryError as error:
         raise MemoryError(
             f"{batch} sequences of {steps} steps at once do not fit into memory ({error}).  Try a smaller "
-            f"batch_size, or shorter sequences."
+            f"batch_size, shorter sequences, or in training bptt=CheckpointedBPTT()."
         ) from None
     except (ValueError, OverflowError) as error:
         raise ConfigError(f"{batch} sequences of {steps} steps at once cannot be planned: {error}.") from None
@@ -1043,13 +1399,3 @@ def _named(flat: Array, blocks: list[tuple[str, int, int, int]]) -> dict[str, Ar
         name: flat[offset : offset + rows * (cols or 1)].reshape((rows, cols) if cols else (rows,))
         for name, rows, cols, offset in blocks
     }
-
-
-def _initialise(views: dict[str, Array], description: Description) -> None:
-    """Uniform in +-1/sqrt(H) for f, +-1/sqrt(fan in) for its inner layers and g; a bias like its weight."""
-    random = np.random.default_rng(description.seed)
-    for name, view in views.items():
-        inner = name.startswith(("f.", "head."))
-        weight = views[name.replace(".bias", ".weight")] if inner else view
-        bound = 1 / math.sqrt(weight.shape[1] if inner else description.hidden_size)
-        view[...] = random.uniform(-bound, bound, view.shape)

@@ -1,4 +1,8 @@
-"""The optimisers: plain numbers.  First order follows PyTorch's definitions, its arithmetic is in C."""
+"""The optimisers: plain numbers; first order's arithmetic is in C, and has PyTorch's formulas and defaults.
+
+In the formulas w is a weight, g the gradient of the batch or pattern (clipped, if it is clipped), t counts
+updates from 1, and r is the learning rate.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +10,49 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from .errors import ConfigError, choice, flag, integer, number
+from .schedules import Schedule
+
+
+def _check_rate(optimizer: Any) -> None:
+    if not isinstance(optimizer.learning_rate, Schedule):
+        number(optimizer.learning_rate, _name(optimizer, "learning_rate"), 0, open_low=True)
+
+
+def _check_decay(optimizer: Any) -> None:
+    number(optimizer.weight_decay, _name(optimizer, "weight_decay"), 0)
+    flag(optimizer.decay_biases, _name(optimizer, "decay_biases"))
+
+
+def _check_shares(optimizer: Any, *names: str) -> None:
+    """Numbers in [0, 1)."""
+    for name in names:
+        number(getattr(optimizer, name), _name(optimizer, name), 0, 1, open_high=True)
+
+
+def _check_eps(optimizer: Any) -> None:
+    number(optimizer.eps, _name(optimizer, "eps"), 0, open_low=True)
+
+
+def _name(optimizer: Any, argument: str) -> str:
+    return f"{type(optimizer).__name__}({argument})"
 
 
 @dataclass(frozen=True)
 class SGD:
-    """Stochastic gradient descent: w <- w - learning_rate g, with g the gradient of the batch or pattern.
+    """Stochastic gradient descent: w <- w - r g.
 
     Parameters
     ----------
-    learning_rate : float, default 0.01
-        Above 0.
+    learning_rate : float or schedule, default 0.01
+        r, above 0, or a schedule such as ``Cosine(0.01)``.
     momentum : float, default 0
         In [0, 1).  b <- momentum b + g, and b takes the place of g.
     nesterov : bool, default False
         g + momentum b takes the place of g.  Needs momentum.
     weight_decay : float, default 0
         At least 0; weight_decay w is added to g.
+    decay_biases : bool, default True
+        Whether that goes for the biases too.
 
     Raises
     ------
@@ -32,19 +63,20 @@ class SGD:
     --------
     >>> import bptt_fast as bf
     >>> bf.SGD(0.1, momentum=0.9)
-    SGD(learning_rate=0.1, momentum=0.9, nesterov=False, weight_decay=0.0)
+    SGD(learning_rate=0.1, momentum=0.9, nesterov=False, weight_decay=0.0, decay_biases=True)
     """
 
     name: ClassVar[str] = "sgd"
-    learning_rate: float = 0.01
+    learning_rate: float | Schedule = 0.01
     momentum: float = field(default=0.0, kw_only=True)
     nesterov: bool = field(default=False, kw_only=True)
     weight_decay: float = field(default=0.0, kw_only=True)
+    decay_biases: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
-        number(self.learning_rate, "SGD(learning_rate)", 0, open_low=True)
-        number(self.momentum, "SGD(momentum)", 0, 1, open_high=True)
-        number(self.weight_decay, "SGD(weight_decay)", 0)
+        _check_rate(self)
+        _check_shares(self, "momentum")
+        _check_decay(self)
         if flag(self.nesterov, "SGD(nesterov)") and self.momentum == 0:
             raise ConfigError(
                 "SGD(nesterov): True needs momentum above 0, got momentum=0.  Try momentum=0.9."
@@ -53,18 +85,22 @@ class SGD:
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam with bias correction.
+    """Adam with bias correction: w <- w - r (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps).
+
+    m <- beta1 m + (1 - beta1) g and v <- beta2 v + (1 - beta2) g^2, both from zero.
 
     Parameters
     ----------
-    learning_rate : float, default 1e-3
-        Above 0.
+    learning_rate : float or schedule, default 1e-3
+        r, above 0, or a schedule such as ``Cosine(0.01)``.
     beta1, beta2 : float, default 0.9 and 0.999
-        Decay of the means of g and of g^2, in [0, 1).
+        In [0, 1).
     eps : float, default 1e-8
-        Above 0, added to the root of the mean square.
+        Above 0.
     weight_decay : float, default 0
         At least 0; weight_decay w is added to g (an L2 penalty, not AdamW's decay).
+    decay_biases : bool, default True
+        Whether that goes for the biases too.
 
     Raises
     ------
@@ -79,22 +115,278 @@ class Adam:
     --------
     >>> import bptt_fast as bf
     >>> bf.Adam(3e-3)
-    Adam(learning_rate=0.003, beta1=0.9, beta2=0.999, eps=1e-08, weight_decay=0.0)
+    Adam(learning_rate=0.003, beta1=0.9, beta2=0.999, eps=1e-08, weight_decay=0.0, decay_biases=True)
     """
 
     name: ClassVar[str] = "adam"
-    learning_rate: float = 1e-3
+    learning_rate: float | Schedule = 1e-3
     beta1: float = field(default=0.9, kw_only=True)
     beta2: float = field(default=0.999, kw_only=True)
     eps: float = field(default=1e-8, kw_only=True)
     weight_decay: float = field(default=0.0, kw_only=True)
+    decay_biases: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
-        number(self.learning_rate, "Adam(learning_rate)", 0, open_low=True)
-        number(self.beta1, "Adam(beta1)", 0, 1, open_high=True)
-        number(self.beta2, "Adam(beta2)", 0, 1, open_high=True)
-        number(self.eps, "Adam(eps)", 0, open_low=True)
-        number(self.weight_decay, "Adam(weight_decay)", 0)
+        _check_rate(self)
+        _check_shares(self, "beta1", "beta2")
+        _check_eps(self)
+        _check_decay(self)
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay: w <- w - r weight_decay w, and then Adam's step without a penalty.
+
+    Parameters
+    ----------
+    learning_rate : float or schedule, default 1e-3
+        r, above 0, or a schedule such as ``Cosine(0.01)``.
+    beta1, beta2, eps : float, default 0.9, 0.999 and 1e-8
+        As in `Adam`.
+    weight_decay : float, default 0.01
+        At least 0; of the weight itself, as said above.
+    decay_biases : bool, default True
+        Whether that goes for the biases too.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of its range.
+
+    Notes
+    -----
+    I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", 2019.
+
+    Examples
+    --------
+    >>> import bptt_fast as bf
+    >>> bf.AdamW(3e-3, decay_biases=False).weight_decay
+    0.01
+    """
+
+    name: ClassVar[str] = "adamw"
+    weight_decay: float = field(default=0.01, kw_only=True)
+
+
+@dataclass(frozen=True)
+class NAdam:
+    """Adam with Nesterov's momentum, which is warmed up.
+
+    m and v as in `Adam`; with mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2) and P_t = mu_1 ... mu_t:
+    w <- w - r ((1 - mu_t) / (1 - P_t) g + mu_(t+1) / (1 - P_(t+1)) m) / (sqrt(v / (1 - beta2^t)) + eps).
+
+    Parameters
+    ----------
+    learning_rate : float or schedule, default 2e-3
+        r, above 0, or a schedule such as ``Cosine(0.01)``.
+    beta1, beta2, eps : float, default 0.9, 0.999 and 1e-8
+        As in `Adam`.
+    momentum_decay : float, default 4e-3
+        At least 0.
+    weight_decay : float, default 0
+        At least 0; weight_decay w is added to g.
+    decay_biases : bool, default True
+        Whether that goes for the biases too.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of its range.
+
+    Notes
+    -----
+    T. Dozat, "Incorporating Nesterov momentum into Adam", 2016.
+
+    Examples
+    --------
+    >>> import bptt_fast as bf
+    >>> bf.NAdam().momentum_decay
+    0.004
+    """
+
+    name: ClassVar[str] = "nadam"
+    learning_rate: float | Schedule = 2e-3
+    beta1: float = field(default=0.9, kw_only=True)
+    beta2: float = field(default=0.999, kw_only=True)
+    eps: float = field(default=1e-8, kw_only=True)
+    momentum_decay: float = field(default=4e-3, kw_only=True)
+    weight_decay: float = field(default=0.0, kw_only=True)
+    decay_biases: bool = field(default=True, kw_only=True)
+
+    def __post_init__(self) -> None:
+        _check_rate(self)
+        _check_shares(self, "beta1", "beta2")
+        _check_eps(self)
+        number(self.momentum_decay, "NAdam(momentum_decay)", 0)
+        _check_decay(self)
+
+
+@dataclass(frozen=True)
+class RMSprop:
+    """The gradient over its root mean square: w <- w - r g / (sqrt(v) + eps), v <- alpha v + (1 - alpha) g^2.
+
+    Parameters
+    ----------
+    learning_rate : float or schedule, default 0.01
+        r, above 0, or a schedule such as ``Cosine(0.01)``.
+    alpha : float, default 0.99
+        In [0, 1).
+    eps : float, default 1e-8
+        Above 0.
+    momentum : float, default 0
+        In [0, 1).  b <- momentum b + g / (sqrt(v) + eps), and w <- w - r b.
+    centered : bool, default False
+        v less the square of the mean of g (with the same alpha) takes the place of v.
+    weight_decay : float, default 0
+        At least 0; weight_decay w is added to g.
+    decay_biases : bool, default True
+        Whether that goes for the biases too.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of its range.
+
+    Notes
+    -----
+    T. Tieleman and G. Hinton, lecture 6.5 of "Neural networks for machine learning", 2012; centered: A.
+    Graves, "Generating sequences with recurrent neural networks", 2013.
+
+    Examples
+    --------
+    >>> import bptt_fast as bf
+    >>> bf.RMSprop(1e-3, momentum=0.9).alpha
+    0.99
+    """
+
+    name: ClassVar[str] = "rmsprop"
+    learning_rate: float | Schedule = 0.01
+    alpha: float = field(default=0.99, kw_only=True)
+    eps: float = field(default=1e-8, kw_only=True)
+    momentum: float = field(default=0.0, kw_only=True)
+    centered: bool = field(default=False, kw_only=True)
+    weight_decay: float = field(default=0.0, kw_only=True)
+    decay_biases: bool = field(default=True, kw_only=True)
+
+    def __post_init__(self) -> None:
+        _check_rate(self)
+        _check_shares(self, "alpha", "momentum")
+        _check_eps(self)
+        flag(self.centered, "RMSprop(centered)")
+        _check_decay(self)
+
+
+@dataclass(frozen=True)
+class Adagrad:
+    """The gradient over the root of the sum of all its squares: w <- w - r g / (sqrt(v) + eps), v <- v + g^2.
+
+    v begins at `initial_accumulator`, and r / (1 + (t - 1) rate_decay) takes the place of r.
+
+    Parameters
+    ----------
+    learning_rate : float or schedule, default 0.01
+        r, above 0, or a schedule such as ``Cosine(0.01)``.
+    rate_decay, initial_accumulator : float, default 0
+        At least 0.
+    eps : float, default 1e-10
+        Above 0.
+    weight_decay : float, default 0
+        At least 0; weight_decay w is added to g.
+    decay_biases : bool, default True
+        Whether that goes for the biases too.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of its range.
+
+    Notes
+    -----
+    J. Duchi, E. Hazan and Y. Singer, "Adaptive subgradient methods for online learning and stochastic
+    optimization", 2011.
+
+    Examples
+    --------
+    >>> import bptt_fast as bf
+    >>> bf.Adagrad(0.1).eps
+    1e-10
+    """
+
+    name: ClassVar[str] = "adagrad"
+    learning_rate: float | Schedule = 0.01
+    rate_decay: float = field(default=0.0, kw_only=True)
+    initial_accumulator: float = field(default=0.0, kw_only=True)
+    eps: float = field(default=1e-10, kw_only=True)
+    weight_decay: float = field(default=0.0, kw_only=True)
+    decay_biases: bool = field(default=True, kw_only=True)
+
+    def __post_init__(self) -> None:
+        _check_rate(self)
+        number(self.rate_decay, "Adagrad(rate_decay)", 0)
+        number(self.initial_accumulator, "Adagrad(initial_accumulator)", 0)
+        _check_eps(self)
+        _check_decay(self)
+
+
+@dataclass(frozen=True)
+class Rprop:
+    """iRprop+: only the sign of the gradient counts, and each weight has a step d of its own.
+
+    Where g has the sign it had before, d grows by eta_plus, and w <- w - sign(g) d.  Where the sign has
+    turned, d shrinks by eta_minus, g counts as zero in the next comparison, and the last step of this weight
+    is taken back if the loss has become worse.  Where g or the last one is zero, w <- w - sign(g) d.
+
+    Meant for the gradient of all data: give ``batch_size=len(x)``.
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.01
+        The first step of all weights, from step_min to step_max.
+    eta_minus, eta_plus : float, default 0.5 and 1.2
+        In (0, 1), and above 1.
+    step_min, step_max : float, default 1e-6 and 50
+        The limits of d, above 0.
+    backtrack : bool, default True
+        False: no step is ever taken back, as in ``torch.optim.Rprop``.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of its range, or the learning rate is a schedule: the steps adapt by themselves.
+
+    Notes
+    -----
+    M. Riedmiller and H. Braun, "A direct adaptive method for faster backpropagation learning: the RPROP
+    algorithm", 1993; C. Igel and M. Huesken, "Empirical evaluation of the improved Rprop learning
+    algorithms", Neurocomputing 50 (2003).
+
+    Examples
+    --------
+    >>> import bptt_fast as bf
+    >>> bf.Rprop()
+    Rprop(learning_rate=0.01, eta_minus=0.5, eta_plus=1.2, step_min=1e-06, step_max=50.0, backtrack=True)
+    """
+
+    name: ClassVar[str] = "rprop"
+    learning_rate: float = 0.01
+    eta_minus: float = field(default=0.5, kw_only=True)
+    eta_plus: float = field(default=1.2, kw_only=True)
+    step_min: float = field(default=1e-6, kw_only=True)
+    step_max: float = field(default=50.0, kw_only=True)
+    backtrack: bool = field(default=True, kw_only=True)
+
+    def __post_init__(self) -> None:
+        number(self.eta_minus, "Rprop(eta_minus)", 0, 1, open_low=True, open_high=True)
+        number(self.eta_plus, "Rprop(eta_plus)", 1, open_low=True)
+        number(self.step_min, "Rprop(step_min)", 0, open_low=True)
+        number(self.step_max, "Rprop(step_max)", self.step_min)
+        flag(self.backtrack, "Rprop(backtrack)")
+        if isinstance(self.learning_rate, Schedule):
+            raise ConfigError(
+                f"Rprop(learning_rate): expected a number, got {self.learning_rate!r}.  Its steps adapt by "
+                "themselves; it is the first one."
+            )
+        number(self.learning_rate, "Rprop(learning_rate)", self.step_min, self.step_max)
 
 
 @dataclass(frozen=True)
@@ -288,12 +580,14 @@ class HessianFree:
             )
 
 
-FirstOrder = SGD | Adam
+FirstOrder = SGD | Adam | AdamW | NAdam | RMSprop | Adagrad | Rprop
 SecondOrder = LBFGS | LevenbergMarquardt | HessianFree
 Optimizer = FirstOrder | SecondOrder
+OPTIMIZERS: dict[str, type[FirstOrder]] = {
+    kind.name: kind for kind in (SGD, Adam, AdamW, NAdam, RMSprop, Adagrad, Rprop)
+}
 NAMES: dict[str, type[Optimizer]] = {
-    "sgd": SGD,
-    "adam": Adam,
+    **OPTIMIZERS,
     "lbfgs": LBFGS,
     "levenberg_marquardt": LevenbergMarquardt,
     "hessian_free": HessianFree,
@@ -306,11 +600,15 @@ def get(optimizer: Any) -> Optimizer:
         return optimizer
     if isinstance(optimizer, str):
         return NAMES[choice(optimizer, "optimizer", tuple(NAMES))]()
-    expected = ", ".join(f"{kind.__name__}(...)" for kind in NAMES.values())
-    raise ConfigError(f"optimizer: expected one of {expected}, got {optimizer!r}.")
+    names = ", ".join(f"{kind.__name__}(...)" for kind in NAMES.values())
+    raise ConfigError(f"optimizer: expected one of {names}, or a name, got {optimizer!r}.")
 
 
-def hyper(optimizer: FirstOrder, clip_norm: float) -> dict[str, Any]:
-    """The numbers the C core wants; it advances "step", the count of updates."""
-    numbers = {"momentum": 0.0, "nesterov": False, "beta1": 0.0, "beta2": 0.0, "eps": 0.0} | vars(optimizer)
-    return numbers | {"optimizer": optimizer.name, "clip_norm": clip_norm, "step": 0}
+def hyper(optimizer: FirstOrder, **clipping: Any) -> dict[str, Any]:
+    """The numbers the C core wants; it advances "step", the count of updates, and what else it keeps."""
+    numbers = {"optimizer": optimizer.name, "step": 0} | vars(optimizer) | clipping
+    if isinstance(optimizer, RMSprop):
+        numbers["beta2"] = numbers.pop("alpha")
+    if isinstance(optimizer.learning_rate, Schedule):
+        numbers["learning_rate"] = optimizer.learning_rate.learning_rate
+    return numbers

@@ -1,4 +1,4 @@
-"""Networks in files: safetensors with the description as JSON and a checksum over both.  Never pickle."""
+"""Networks and learners in files: safetensors with a description as JSON and a checksum.  Never pickle."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from .errors import ConfigError, CorruptFileError
 from .network import Network
 
 if TYPE_CHECKING:
+    from .online import Learner
+
     Path = str | os.PathLike[str]
 
 FORMAT = "bptt_fast 1"
+LEARNER = FORMAT + " learner"  # the same, with a learner's values in "learner" and arrays under "learner.*"
+PREFIX = "learner."
 
 
-def save(net: Network, path: Path) -> None:
-    """Write a network to a file: its description and its parameters, each under its name.
+def save(model: Network | Learner, path: Path) -> None:
+    """Write a network to a file, its description and its parameters, each under its name; or a learner.
 
     The file is a safetensors file that any reader of that format can open.  It is written under another name
     in the same folder, flushed to the disk and then renamed, so that an interrupted save leaves what was
@@ -27,8 +31,8 @@ def save(net: Network, path: Path) -> None:
 
     Parameters
     ----------
-    net : Network
-        What to save.
+    model : Network or Learner
+        What to save; of a learner its network too.
     path : str or path-like
         The file, replaced if it exists.
 
@@ -41,19 +45,29 @@ def save(net: Network, path: Path) -> None:
     """
     import safetensors.numpy
 
+    net = model if isinstance(model, Network) else model.network
     if not isinstance(net.extra, dict) or not all(
         isinstance(t, str) for pair in net.extra.items() for t in pair
     ):
         raise ConfigError(f"extra: expected a dict of str to str, got {net.extra!r}.")
-    description, extra = json.dumps(net.config()), json.dumps(net.extra)
+    config = net.config()
+    if callable(config["init"]):
+        config["init"] = None
+    description, extra = json.dumps(config), json.dumps(net.extra)
     tensors = net.state_dict()
-    checksum = _checksum(description + extra, tensors)
-    metadata = {"format": FORMAT, "network": description, "extra": extra, "sha256": checksum}
+    metadata = {"format": FORMAT, "network": description, "extra": extra}
+    learner = ""
+    if not isinstance(model, Network):
+        values, arrays = model.snapshot()
+        learner = json.dumps(values)
+        tensors |= {PREFIX + name: array for name, array in arrays.items()}
+        metadata |= {"format": LEARNER, "learner": learner}
+    metadata["sha256"] = _checksum(description + extra + learner, tensors)
     _write(_path(path), safetensors.numpy.save(tensors, metadata))
 
 
-def load(path: Path) -> Network:
-    """Read a network that ``Network.save`` wrote.
+def load(path: Path) -> Any:
+    """Read a network that ``Network.save`` wrote, or a learner that ``Learner.save`` wrote.
 
     Parameters
     ----------
@@ -62,8 +76,9 @@ def load(path: Path) -> Network:
 
     Returns
     -------
-    net : Network
-        With the description and the parameters of the network that was saved, equal to the bit.
+    model : Network or Learner
+        With the description and the parameters of the network that was saved, equal to the bit.  A learner
+        goes on where the one that was saved stood; its attribute `network` is the network.
 
     Raises
     ------
@@ -95,28 +110,35 @@ def load(path: Path) -> Network:
         tensors = safetensors.numpy.load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         metadata = header.get("__metadata__", {})
-        kind, description, extra, checksum = (
-            str(metadata.get(key, "")) for key in ("format", "network", "extra", "sha256")
+        kind, description, extra, learner, checksum = (
+            str(metadata.get(key, "")) for key in ("format", "network", "extra", "learner", "sha256")
         )
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise CorruptFileError(
             f"{name}: expected a model file, got one that is truncated or damaged ({error}).  "
             f"Restore it from a copy."
         ) from error
-    if kind != FORMAT:
+    if kind not in (FORMAT, LEARNER):
         raise CorruptFileError(
             f"{name}: expected a model file of the format {FORMAT!r}, got {kind or 'none'!r}.  Was it "
-            f"written by Network.save of this or an older version of bptt_fast?"
+            f"written by the save of this or an older version of bptt_fast?"
         )
-    if checksum != _checksum(description + extra, tensors):
+    if checksum != _checksum(description + extra + learner, tensors):
         raise CorruptFileError(
             f"{name}: expected the checksum {checksum[:16]}..., got another: the file is damaged.  Restore "
             f"it from a copy."
         )
+    parts = {key: tensors.pop(key) for key in list(tensors) if key.startswith(PREFIX)}
     try:
-        return Network.rebuilt(json.loads(description), tensors, json.loads(extra))
-    except (ConfigError, ValueError, TypeError) as error:
-        raise CorruptFileError(f"{name}: expected a network that this version knows, but {error}") from error
+        net = Network.rebuilt(json.loads(description), tensors, json.loads(extra))
+        if kind == FORMAT:
+            return net
+        from .online import Learner
+
+        arrays = {key.removeprefix(PREFIX): array for key, array in parts.items()}
+        return Learner.restored(net, json.loads(learner), arrays)
+    except (ConfigError, ValueError, TypeError, KeyError) as error:
+        raise CorruptFileError(f"{name}: expected a model that this version knows, but {error}") from error
 
 
 def _checksum(description: str, tensors: dict[str, Any]) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
+
+    from .diagnostics import GradientFlow, Surface
+    from .network import Network
+    from .restarts import Restarts
 
 
 def history(record: Mapping[str, Sequence[float]], *, log: bool = True, ax: Axes | None = None) -> Axes:
@@ -103,6 +107,212 @@ def prediction(
     ax.plot(time, predicted, color="tab:red", linewidth=1.2, label="predicted")
     ax.margins(x=0.01)
     ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
+    return ax
+
+
+def restarts(table: Restarts, *, log: bool = True, ax: Axes | None = None) -> Axes:
+    """Draw the losses of all copies that `bptt_fast.restarts` trained, and where halves of them were dropped.
+
+    Parameters
+    ----------
+    table : Restarts
+        The second thing that ``bptt_fast.restarts`` returned.
+    log : bool, default True
+        Logarithmic losses, where all of them are positive; epochs too, if copies were dropped.
+    ax : matplotlib Axes, optional
+        Where to draw.  None makes a new figure.
+
+    Returns
+    -------
+    ax : matplotlib Axes
+        For further touches, or ``ax.figure.savefig("restarts.png")``.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> net = bf.Network(1, 4, 1, seed=0)
+    >>> best, table = bf.restarts(net, np.ones((8, 5, 1)), np.zeros(8), n=4, epochs=4, verbose=0)
+    >>> ax = table.plot()  # doctest: +SKIP
+    """
+    ax = _axes(ax)
+    name = "val_loss" if "val_loss" in table else "loss"
+    for rung in table.rungs:
+        ax.axvline(rung, color="0.8", linewidth=0.8, linestyle=":", zorder=0)
+    dropped = {"halving": "dropped", "diverged": "diverged", "not needed": "not needed"}
+    styles: dict[str, dict[str, Any]] = {
+        "dropped": dict(color="0.65", linewidth=0.8),
+        "not needed": dict(color="0.65", linewidth=0.8),
+        "diverged": dict(color="tab:orange", linewidth=0.8),
+        "trained to the end": dict(color="tab:blue", linewidth=0.9),
+        "best": dict(color="tab:red", linewidth=1.8),
+    }
+    counts: dict[str, int] = {}
+    kinds = ["best"] + [dropped.get(why, "trained to the end") for why in table["stopped"][1:]]
+    for kind in kinds:
+        counts[kind] = counts.get(kind, 0) + 1
+    positive, drawn = log, set[str]()
+    for kind, record, seed in reversed(list(zip(kinds, table.histories, table["seed"], strict=True))):
+        losses = record[name]
+        positive = positive and all(loss > 0 for loss in losses)
+        words = f"best (seed {seed})" if kind == "best" else f"{kind} ({counts[kind]})"
+        label = None if kind in drawn else words
+        drawn.add(kind)
+        marker = "." if len(losses) == 1 else None
+        ax.plot(record["epoch"], losses, label=label, marker=marker, markersize=4, **styles[kind])
+    if positive:
+        ax.set_yscale("log")
+        if table.rungs:
+            ax.set_xscale("log")
+            ax.xaxis.set_major_formatter("{x:g}")
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("validation loss" if name == "val_loss" else "training loss")
+    words = f", the worse half dropped {len(table.rungs)} times" if table.rungs else ""
+    ax.set_title(f"{len(table.networks)} restarts{words}", loc="left", size="medium")
+    handles, labels = ax.get_legend_handles_labels()
+    ax.legend(handles[::-1], labels[::-1], frameon=False, loc="lower left", fontsize="small")
+    return ax
+
+
+def gradient_flow(flow: GradientFlow | Mapping[str, GradientFlow], *, ax: Axes | None = None) -> Axes:
+    """Draw how strongly the loss depends on the state some steps before.
+
+    Parameters
+    ----------
+    flow : GradientFlow or mapping of str to GradientFlow
+        What ``diagnostics.gradient_flow`` gave, or several by name, to compare.
+    ax : matplotlib Axes, optional
+        Where to draw.  None makes a new figure.
+
+    Returns
+    -------
+    ax : matplotlib Axes
+        For further touches, or ``ax.figure.savefig("flow.png")``.  Lines are medians over the sequences,
+        bands reach from the tenth to the ninetieth percentile.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> from bptt_fast import plots
+    >>> flow = bf.diagnostics.gradient_flow(bf.Network(1, 4, 1, seed=0), np.ones((8, 50, 1)), np.zeros(8))
+    >>> ax = plots.gradient_flow(flow)  # doctest: +SKIP
+    """
+    import numpy as np
+
+    ax = _axes(ax)
+    flows = flow if isinstance(flow, Mapping) else {"": flow}
+    for name, found in flows.items():
+        words = f"{name}: " if name else ""
+        label = f"{words}\u00d7 {found.factor:.3g} a step"
+        (line,) = ax.plot(found.lag, found.median, label=label, linewidth=1.6)
+        low, high = np.nanpercentile(found.norm, (10, 90), axis=0)
+        ax.fill_between(found.lag, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+    if any((found.median > 0).any() for found in flows.values()):
+        ax.set_yscale("log")
+    ax.set_xlim(left=0)
+    ax.set_xlabel("lag (steps back in time)")
+    ax.set_ylabel("norm of dLoss / dstate")
+    ax.set_title("Gradient of the loss over time", loc="left", size="medium")
+    ax.legend(frameon=False)
+    return ax
+
+
+def error_surface(
+    net: Network | Surface,
+    x: Any = None,
+    y: Any = None,
+    *,
+    log: bool = True,
+    ax: Axes | None = None,
+    **options: Any,
+) -> Axes:
+    """Draw the loss on a two-dimensional slice through the parameters of a network.
+
+    Parameters
+    ----------
+    net : Network or Surface
+        A network, with x and y as in ``Network.evaluate``, or what ``diagnostics.error_surface`` gave.
+    x, y : array or list
+        The data, beside a network.
+    log : bool, default True
+        Colours by the logarithm of the loss, where it is positive.
+    ax : matplotlib Axes, optional
+        Where to draw.  None makes a new figure.
+    **options
+        Those of ``diagnostics.error_surface``: `along` (random directions, two weights, towards another
+        solution), `span`, `points`, `seed`, `loss`.
+
+    Returns
+    -------
+    ax : matplotlib Axes
+        For further touches, or ``ax.figure.savefig("surface.png")``.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    ShapeError, ConfigError
+        If an argument does not fit; see the text.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> from bptt_fast import plots
+    >>> net = bf.Network(1, 4, 1, seed=0)
+    >>> ax = plots.error_surface(net, np.ones((8, 5, 1)), np.zeros(8))  # doctest: +SKIP
+    """
+    import numpy as np
+
+    from . import diagnostics
+
+    ax = _axes(ax)
+    from matplotlib.colors import LogNorm
+
+    surface = net if isinstance(net, diagnostics.Surface) else diagnostics.error_surface(net, x, y, **options)
+    loss = np.ma.masked_invalid(surface.loss)
+    low, high = float(loss.min()), float(loss.max())
+    if log and low > 0 and high > 1.01 * low:
+        # the bottom of a narrow valley would take most of the colours
+        low = min(max(low, float(np.quantile(loss.compressed(), 0.003))), high / 1.01)
+        levels, norm = np.geomspace(low, high, 25), LogNorm(low, high)
+        filled = ax.contourf(surface.a, surface.b, loss, levels, norm=norm, cmap="viridis", extend="min")
+        ticks = np.geomspace(low, high, 6)
+    else:
+        filled = ax.contourf(surface.a, surface.b, loss, 24, cmap="viridis")
+        ticks = np.linspace(low, high, 6)
+    ax.contour(
+        surface.a, surface.b, loss, list(filled.levels)[::3], colors="white", linewidths=0.4, alpha=0.6
+    )
+    bar = ax.figure.colorbar(filled, ax=ax, ticks=ticks, format="%.2g")
+    bar.ax.minorticks_off()
+    bar.set_label(f"loss ({options['loss']})" if "loss" in options else "loss")
+    for i, (name, (a, b)) in enumerate(surface.marks.items()):
+        marker = "o*PX"[i % 4]
+        size = 13 if marker == "*" else 9
+        ax.plot(
+            a,
+            b,
+            marker,
+            color="tab:red",
+            markersize=size,
+            markeredgecolor="white",
+            label=name,
+            linestyle="none",
+        )
+    ax.locator_params(nbins=6)
+    ax.set_xlabel(surface.labels[0])
+    ax.set_ylabel(surface.labels[1])
+    ax.set_title(f"Error surface: {surface.title}", loc="left", size="medium")
+    ax.legend(loc="upper right", fontsize="small", framealpha=0.8)
     return ax
 
 

@@ -6,7 +6,7 @@ Everything here is in float64, whatever the dtype of the network: differences of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .network import Network
 
 Poll = Callable[[int], bool]
-Epochs = Generator[tuple[int, Poll], tuple[str, int], None]
+Epochs = Generator[Any, Any, None]  # see training._loop
 
 BATCH = 256  # sequences at once where no single batch is asked for
 ROWS = 16  # of the Jacobian at once: their tapes should stay in the cache
@@ -54,7 +54,7 @@ class Problem:
     def plan(self, batch: int, residuals: int = 0) -> Any:
         """A plan for this network and these sequences."""
         words = (self.desc, self.loss_name, self.every, batch, self.steps, *self.machine)
-        return make_plan(*words, False, residuals)
+        return make_plan(*words, False, {"residuals": residuals} if residuals else None)
 
     @cached_property
     def forward(self) -> Any:
@@ -103,13 +103,13 @@ class _Iterations:
         """One iteration: "OK", or why there was none."""
         raise NotImplementedError
 
-    def drive(self, epochs: Epochs) -> None:
-        """Answer what the loop asks for until it ends."""
-        with suppress(StopIteration):
-            _, poll = next(epochs)
-            while True:
-                status = self.iterate(poll)
-                _, poll = epochs.send((status, int(status == "OK")))
+    def drive(self, epochs: Epochs) -> Iterator[None]:
+        """Answer what the loop asks for until it ends, and pause where it does."""
+        for _, poll in epochs:
+            status = self.iterate(poll)
+            with suppress(StopIteration):
+                epochs.send((status, int(status == "OK")))
+                yield
 
 
 class _Marquardt(_Iterations):
@@ -205,8 +205,12 @@ class _LimitedMemory:
         self.options, self.problem, self.loss = options, problem, math.nan
         self.gradients = _Gradients(problem)
 
-    def drive(self, epochs: Epochs) -> None:
-        """Run scipy's loop until it or the fit's ends."""
+    def drive(self, epochs: Epochs) -> Iterator[None]:
+        """Run scipy's loop, which cannot pause, until it or the fit's ends."""
+        self._run(epochs)
+        yield from ()
+
+    def _run(self, epochs: Epochs) -> None:
         from scipy.optimize import minimize
 
         problem, options = self.problem, self.options
@@ -228,7 +232,8 @@ class _LimitedMemory:
             seen.clear()
             problem.finish(weights.copy())
             try:
-                _, poll = epochs.send(("OK", 1))
+                epochs.send(("OK", 1))
+                _, poll = next(epochs)
             except StopIteration:
                 raise _Leave from None
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,16 +15,18 @@ import numpy as np
 from . import _core, data, losses, optimizers, second_order, unfolding  # type: ignore[attr-defined]
 from .callbacks import History, check_callbacks, check_verbose, progress
 from .errors import ConfigError, DivergedError, ShapeError, choice, flag, integer, number
-from .network import READOUTS, Gradients, core_data, machine_for, make_plan
-from .unfolding import SlidingBPTT
+from .network import READOUTS, Gradients, core_data, machine_for, make_plan, plan_bytes
+from .schedules import Rates, Schedule
+from .unfolding import CheckpointedBPTT, FullBPTT, SlidingBPTT, TruncatedBPTT
 
 if TYPE_CHECKING:
     from .callbacks import Callback, Progress
     from .data import Array, Sequences
     from .network import Network
+    from .unfolding import Unfolding
 
 Poll = Callable[[int], bool]
-Epochs = Generator[tuple[int, Poll], tuple[str, int], None]
+Epochs = Generator[Any, Any, None]
 
 
 def evaluate(
@@ -61,6 +64,8 @@ def loss_and_grad(
     y: Any,
     *,
     loss: Any,
+    bptt: Any,
+    teacher_forcing: Any,
     sample_weight: Any,
     x0: Any,
     lengths: Any,
@@ -70,17 +75,27 @@ def loss_and_grad(
 ) -> tuple[float, Gradients]:
     """See `Network.loss_and_grad`."""
     every = net.readout == "every"
-    sequences = _sequences(net, x, y, losses.get(loss), every, sample_weight, x0, lengths)
-    n = len(sequences)
-    key = (
-        loss,
-        every,
-        n,
-        int(sequences.length.max()),
-        *machine_for(threads, isa),
-        flag(with_inputs, "with_inputs"),
-    )
+    unfold = unfolding.get(bptt)
+    if isinstance(unfold, SlidingBPTT):
+        raise ConfigError(
+            f"bptt: expected FullBPTT(), TruncatedBPTT(k1, k2) or CheckpointedBPTT(), got {unfold}, which "
+            f"has no gradient for one set of weights.  Use fit."
+        )
+    found = losses.get(loss)
+    sequences = _sequences(net, x, y, found, every, sample_weight, x0, lengths)
+    if flag(with_inputs, "with_inputs") and (
+        sequences.form == "windows" or isinstance(unfold, TruncatedBPTT)
+    ):
+        what = "windows" if sequences.form == "windows" else repr(unfold)
+        raise ConfigError(
+            f"with_inputs: expected False for {what}, got True.  Use whole sequences and FullBPTT()."
+        )
+    n, steps = len(sequences), int(sequences.length.max())
+    own_inputs = _own_inputs(net, unfold, found, teacher_forcing)
+    more = _plan_words(net, unfold, sequences, n, own_inputs, True)
+    key = (loss, every, n, steps, *machine_for(threads, isa), with_inputs, more)
     plan = net._borrow(key)
+    _note_long_k2(unfold, sequences)
     grads = Gradients(net)
     dx = np.zeros_like(sequences.values) if with_inputs else None
     dstate = np.zeros((n, net.state_size), net.dtype) if with_inputs else None
@@ -99,7 +114,40 @@ def loss_and_grad(
     return value, grads
 
 
-def fit(
+def estimate_memory(
+    net: Network, batch: Any, steps: Any, *, bptt: Any, loss: Any, readout: Any, threads: Any, isa: Any
+) -> int:
+    """See `Network.estimate_memory`."""
+    every = (net.readout if readout is None else choice(readout, "readout", READOUTS)) == "every"
+    batch, steps, unfold = integer(batch, "batch"), integer(steps, "steps"), unfolding.get(bptt)
+    _check_directions(net, unfold)
+    if isinstance(unfold, SlidingBPTT):
+        every, batch, steps = False, 1, unfold.k
+    return plan_bytes(
+        net._desc,
+        losses.get(loss).name,
+        every,
+        batch,
+        steps,
+        *machine_for(threads, isa),
+        unfold=unfold.core(steps),
+    )
+
+
+def fit(net: Network, x: Any, y: Any, **arguments: Any) -> History:
+    """See `Network.fit`.  Whatever can be wrong with the arguments raises before the network changes."""
+    steps = in_steps(net, x, y, **arguments)
+    history = next(steps)
+    try:
+        for _ in steps:
+            pass
+    except (KeyboardInterrupt, DivergedError) as error:
+        error.history = history  # type: ignore[union-attr]
+        raise
+    return history
+
+
+def in_steps(
     net: Network,
     x: Any,
     y: Any,
@@ -118,7 +166,12 @@ def fit(
     verbose: Any,
     initial_epoch: Any,
     shuffle: Any,
+    stateful: Any,
+    teacher_forcing: Any,
     clip_norm: Any,
+    clip_value: Any,
+    clip_state: Any,
+    gradient_noise: Any,
     target_loss: Any,
     patience: Any,
     min_delta: Any,
@@ -126,8 +179,12 @@ def fit(
     max_seconds: Any,
     threads: Any,
     isa: Any,
-) -> History:
-    """See `Network.fit`.  Whatever can be wrong with the arguments raises before the network changes."""
+    halt: Callable[[], bool] = bool,
+) -> Iterator[History]:
+    """A fit that pauses: before its first epoch, when all arguments are checked, and between epochs.
+
+    It gives its growing history each time.  `halt` is asked every 30 ms or so; once true, the fit ends.
+    """
     start = time.perf_counter()
     first, last = integer(initial_epoch, "initial_epoch", 0, None), integer(epochs, "epochs", 1, None)
     deadline = (
@@ -138,19 +195,29 @@ def fit(
     slides = isinstance(unfold, SlidingBPTT)
     if optimizer is None:
         optimizer = "sgd" if slides else "adam"
-    clip = 0.0 if clip_norm is None else number(clip_norm, "clip_norm", 0, open_low=True)
-    method = optimizers.get(optimizer)
-    whole = isinstance(method, optimizers.SecondOrder)
+    chosen = optimizers.get(optimizer)
     size = None if batch_size is None else integer(batch_size, "batch_size", 1, None)
-    if isinstance(method, optimizers.SecondOrder):
-        _check_second_order(net, method, losses.get(loss), unfold, clip)
+    changes = {
+        "clip_norm": _limit(clip_norm, "clip_norm"),
+        "clip_value": _limit(clip_value, "clip_value"),
+        "clip_state": _limit(clip_state, "clip_state"),
+        "gradient_noise": number(gradient_noise, "gradient_noise", 0),
+    }
+    if isinstance(chosen, optimizers.SecondOrder):
+        _check_second_order(net, chosen, losses.get(loss), unfold, changes, stateful, teacher_forcing)
+        hyper: dict[str, Any] = {}
+    else:
+        noise = changes.pop("gradient_noise")
+        hyper = optimizers.hyper(chosen, **changes, noise=noise, noise_seed=net.seed)
     setting = _Setting(
         net,
         losses.get(loss),
-        {} if isinstance(method, optimizers.SecondOrder) else optimizers.hyper(method, clip),
+        unfold,
+        hyper,
         first,
-        size or (second_order.BATCH if whole else 32),
-        flag(shuffle, "shuffle"),
+        size or (second_order.BATCH if isinstance(chosen, optimizers.SecondOrder) else 32),
+        *_order(net, unfold, shuffle, stateful),
+        _own_inputs(net, unfold, losses.get(loss), teacher_forcing),
         *machine_for(threads, isa),
     )
     split = number(validation_split, "validation_split", 0, 1, open_high=True)
@@ -162,51 +229,74 @@ def fit(
 
     every = slides or net.readout == "every"
     if slides:
-        _check_sliding(net, sample_weight)
+        check_sliding(net, sample_weight)
     train = _sequences(net, x, y, setting.loss, every, sample_weight, x0, lengths)
+    if slides:
+        _check_no_windows(train, "x")
     other = (
         None if validation_data is None else _validation_data(net, validation_data, setting.loss, every, x0)
     )
     job: _Job | _WholeJob
     if isinstance(unfold, SlidingBPTT):
         job = _sliding_job(setting, unfold, train, split, other)
-    elif isinstance(method, optimizers.SecondOrder):
-        job = _whole_job(setting, method, size, train, split, other)
+    elif isinstance(chosen, optimizers.SecondOrder):
+        job = _whole_job(setting, chosen, size, train, split, other)
     else:
-        job = _full_job(setting, train, split, other)
+        job = _batch_job(setting, train, split, other, x0 is not None)
 
-    history = History("epoch", "loss", *["val_loss"] * (job.validate is not None), "seconds")
-    display = progress(shown, first, max(first, last), len(job.losses))
+    setting.hyper["noise_from"] = first * job.updates
+    rates = None
+    if not isinstance(chosen, optimizers.SecondOrder) and isinstance(chosen.learning_rate, Schedule):
+        rates = Rates(chosen.learning_rate, max(first, last), job.updates)
+    columns = ["val_loss"] * (job.validate is not None) + ["learning_rate"] * (rates is not None)
+    history = History("epoch", "loss", *columns, "seconds")
+    _note_long_k2(unfold, train, 3)
+    display = progress(shown, first, max(first, last), job.steps)
+    net._part()
     try:
-        job.drive(_loop(net, job, range(first, last), hooks, display, stopping, deadline, history))
-    except (KeyboardInterrupt, DivergedError) as error:
-        error.history = history  # type: ignore[union-attr]
-        raise
+        yield history
+        loop = _loop(
+            net,
+            job,
+            range(first, last),
+            rates,
+            setting.hyper,
+            hooks,
+            display,
+            stopping,
+            deadline,
+            halt,
+            history,
+        )
+        for _ in job.drive(loop):
+            yield history
     finally:
         display.close()
-    return history
 
 
 def _loop(
     net: Network,
     job: _Job | _WholeJob,
     epochs: range,
+    rates: Rates | None,
+    hyper: dict[str, Any],
     hooks: list[Callback],
     display: Progress,
     stopping: _Stopping,
     deadline: float,
+    halt: Callable[[], bool],
     history: History,
 ) -> Epochs:
-    """Asks for epochs (number, poll), is sent how each ended (status, finished batches)."""
+    """Asks for epochs (number, poll), is sent how each ended (status, finished updates), and pauses."""
 
     def poll(done: int) -> bool:
-        display.within(done)
-        return time.perf_counter() >= deadline
+        display.within(done, job.record.updates)
+        return time.perf_counter() >= deadline or halt()
 
     logs: dict[str, float] = {}
     reason = ""
     for hook in hooks:
-        hook.model = net
+        hook.model, hook.hyper = net, hyper
         hook.on_train_begin({})
     for epoch in epochs:
         begin = time.perf_counter()
@@ -215,17 +305,23 @@ def _loop(
             break
         for hook in hooks:
             hook.on_epoch_begin(epoch, {})
+        if rates is not None:
+            hyper["rates"] = rates.of(epoch)
         status, done = yield epoch, poll
         if status == "DIVERGED":
             raise _diverged("the loss, the gradient or the update", epoch + 1, job.unit, done + 1)
-        if done == 0:
+        loss = job.record.mean(done)
+        if math.isnan(loss):  # stopped before the first update
             reason = "converged" if status == "CONVERGED" else "max_seconds"
             break
-        logs = {"loss": job.mean(done)}
+        logs = {"loss": loss}
         if job.validate is not None:
             logs["val_loss"] = job.validate()
             if not math.isfinite(logs["val_loss"]):
                 raise _diverged("the loss", epoch + 1, "validation", None)
+        if rates is not None:
+            logs["learning_rate"] = float(hyper["rates"][done - 1])
+            rates.after(logs.get("val_loss", logs["loss"]))
         logs["seconds"] = time.perf_counter() - begin
         history.add({"epoch": epoch + 1, **logs})
         reason = stopping.after(epoch + 1, logs.get("val_loss", logs["loss"]), net.params)
@@ -234,6 +330,7 @@ def _loop(
         reason = reason or ("callback" if any(asked) else "max_seconds" if status == "INTERRUPTED" else "")
         if reason:
             break
+        yield None
     history.stopped = reason or "epochs"
     history.best_epoch = stopping.restore(net.params)
     for hook in hooks:
@@ -286,53 +383,74 @@ class _Stopping:
 # ---- what the loop runs
 
 
+class _Record:
+    """The mean loss of each update of an epoch, and the sum of the weights of its target rows."""
+
+    def __init__(self) -> None:
+        self.updates = 0
+        self.losses = self.weights = np.zeros(0)
+
+    def begin(self, updates: int) -> None:
+        """Make room for so many updates."""
+        if updates > len(self.losses):
+            self.losses, self.weights = np.zeros(updates), np.zeros(updates)
+        self.updates = updates
+
+    def mean(self, done: int) -> float:
+        """The mean loss of all target rows of the first `done` updates; nan if there is none."""
+        with_targets = self.weights[:done] > 0
+        if not with_targets.any():
+            return math.nan
+        return float(np.average(self.losses[:done][with_targets], weights=self.weights[:done][with_targets]))
+
+
 @dataclass
 class _Job:
-    """An epoch and its validation as calls of the C core.
-
-    `losses` (batches or patterns) is filled by `epoch`; `sizes` are their weights in the mean, None: all
-    equal.
+    """An epoch and its validation as calls of the C core; an epoch fills `record`, an entry a `unit`, at most
+    `updates` of them.  `steps` is how many steps of sequences an epoch trains.
     """
 
     epoch: Callable[[int, Poll], tuple[str, int]]
-    losses: Array
-    sizes: Array | None
+    record: _Record
+    updates: int
     unit: str
+    steps: int
     validate: Callable[[], float] | None
 
-    def drive(self, loop: Epochs) -> None:
-        """Run the epochs that the loop asks for."""
-        with suppress(StopIteration):
-            asked = next(loop)
-            while True:
-                asked = loop.send(self.epoch(*asked))
-
-    def mean(self, done: int) -> float:
-        """The mean loss of the first `done` batches."""
-        return float(
-            np.average(self.losses[:done], weights=None if self.sizes is None else self.sizes[:done])
-        )
+    def drive(self, loop: Epochs) -> Iterator[None]:
+        """Run the epochs that the loop asks for, and pause where it does."""
+        for asked in loop:
+            result = self.epoch(*asked)
+            with suppress(StopIteration):
+                loop.send(result)
+                yield
 
 
 @dataclass
 class _Setting:
-    """What both unfoldings need to know."""
+    """What every unfolding needs to know."""
 
     net: Network
     loss: losses.Loss
+    unfold: Unfolding
     hyper: dict[str, Any]
     first: int
     batch: int
     shuffle: bool
+    stateful: bool
+    own_inputs: float
     threads: int
     isa: str | None
 
-    def plan(self, every: bool, batch: int, steps: int, training: bool = True) -> Any:
+    def plan(self, every: bool, batch: int, steps: int) -> Any:
+        """A plan for runs without gradients."""
+        return make_plan(self.net._desc, self.loss.name, every, batch, steps, self.threads, self.isa)
+
+    def training_plan(self, every: bool, batch: int, steps: int, unfold: dict[str, Any]) -> Any:
         """A plan; the masks of dropout depend on the epoch a fit begins with, as the order of sequences."""
         desc = self.net._desc
-        if training:
-            desc = desc | {"seed": (desc["seed"] + self.first * 0x9E3779B97F4A7C15) % 2**64}
-        return make_plan(desc, self.loss.name, every, batch, steps, self.threads, self.isa, False)
+        desc = desc | {"seed": (desc["seed"] + self.first * 0x9E3779B97F4A7C15) % 2**64}
+        return make_plan(desc, self.loss.name, every, batch, steps, self.threads, self.isa, False, unfold)
 
     def optimizer_state(self) -> Array:
         """Zeros for what the optimiser keeps."""
@@ -341,36 +459,74 @@ class _Setting:
     def validation(self, sequences: Sequences, order: Array, every: bool) -> Callable[[], float]:
         """A function that gives the loss of the sequences `order`."""
         steps = self.net._forward_steps(int(sequences.length[order].max()))
-        plan = self.plan(every, min(max(self.batch, 32), len(order)), steps, False)
+        plan = self.plan(every, min(max(self.batch, 32), len(order)), steps)
         found = core_data(sequences)
         return lambda: plan.evaluate(self.net.params, found, order)[1]
 
 
-def _full_job(s: _Setting, train: Sequences, split: float, other: Sequences | None) -> _Job:
-    every = s.net.readout == "every"
+def _batch_job(s: _Setting, train: Sequences, split: float, other: Sequences | None, given: bool) -> _Job:
+    """Batches of sequences; `given`: the user gave initial states."""
+    net, every = s.net, s.net.readout == "every"
     n = _kept(len(train), split, "sequences")
     if split:
         _check_weights(train, range(n), every, "training")
         _check_weights(train, range(n, len(train)), every, "validation")
-    batch = min(s.batch, n)
-    plan = s.plan(every, batch, int(train.length[:n].max()))
-    found, state, params = core_data(train), s.optimizer_state(), s.net.params
-    batch_losses = np.zeros(-(-n // batch))
-    sizes = np.full(len(batch_losses), batch)
-    sizes[-1] = n - batch * (len(sizes) - 1)
-
-    def epoch(number: int, poll: Poll) -> tuple[str, int]:
-        order = data.counting(n)
-        if s.shuffle:
-            order = np.random.default_rng([s.net.seed, number]).permutation(order)
-        return plan.epoch(params, state, s.hyper, found, order, batch_losses, poll)
-
     validate = None
     if other is not None:
         validate = s.validation(other, data.counting(len(other)), every)
     elif split:
         validate = s.validation(train, np.arange(n, len(train), dtype=np.int64), every)
-    return _Job(epoch, batch_losses, sizes, "batch", validate)
+    batch, steps = min(s.batch, n), int(train.length[:n].max())
+    words = _plan_words(net, s.unfold, train, n, s.own_inputs, not s.shuffle)
+    plan = s.training_plan(every, batch, steps, words)
+    states = _kept_states(net, train, n, given) if s.stateful else None
+    found, slots, params, record = core_data(train), s.optimizer_state(), net.params, _Record()
+
+    def epoch(number: int, poll: Poll) -> tuple[str, int]:
+        nonlocal found
+        order = data.counting(n)
+        if s.shuffle:
+            order = np.random.default_rng([net.seed, number]).permutation(order)
+        record.begin(plan.updates(found, order))
+        try:
+            result: tuple[str, int] = plan.epoch(
+                params, slots, s.hyper, found, order, record.losses, record.weights, states, poll
+            )
+        finally:
+            if states is not None:
+                net._states = states[:n]
+                if train.state is not states:
+                    train.state = states
+                    found = core_data(train)
+        return result
+
+    updates, unit = -(-n // batch), "batch"
+    if isinstance(s.unfold, TruncatedBPTT):
+        updates, unit = updates * -(-steps // s.unfold.k1), "pass"
+    return _Job(epoch, record, updates, unit, int(train.length[:n].sum()), validate)
+
+
+def _kept_states(net: Network, train: Sequences, n: int, given: bool) -> Array:
+    """Room for the states that a stateful fit keeps, holding those it begins with.  `train` begins with them
+    too, unless that is the network's own initial state, which may be trained.
+    """
+    states = np.zeros((len(train), net.state_size), net.dtype)
+    if given:
+        states[:] = train.state
+    elif net._states is not None:
+        if len(net._states) != n:
+            raise ConfigError(
+                f"x: expected {len(net._states)} training sequences, whose states an earlier stateful fit "
+                f"has kept, got {n}.  Call net.reset_state() to begin anew."
+            )
+        states[:n] = net._states
+    else:
+        trained = [view for name, view in net._views.items() if name.startswith("initial_")]
+        if trained:
+            states[:] = np.concatenate(trained)
+        return states
+    train.state = states
+    return states
 
 
 def _sliding_job(
@@ -380,6 +536,7 @@ def _sliding_job(
     n, begin = len(train), 0
     _check_lengths(train.length, k, lead, "x")
     if other is not None:
+        _check_no_windows(other, "validation_data[0]")
         _check_lengths(other.length, k, lead, "validation_data[0]")
         validate = s.validation(_run_over(other, k, lead), data.counting(len(other)), True)
     elif split and n > 1:
@@ -392,14 +549,31 @@ def _sliding_job(
         _check_lengths(train.length, k, lead, "x without its validation steps")
     else:
         validate = None
-    plan = s.plan(False, 1, k)
+    plan = s.training_plan(False, 1, k, {})
     found, state, params, order = core_data(train), s.optimizer_state(), s.net.params, data.counting(n)
-    pattern_losses = np.zeros(int((train.length[:n] - (k + lead - 1)).sum()))
+    record = _Record()
+    record.begin(int((train.length[:n] - (k + lead - 1)).sum()))
+    record.weights[:] = 1
 
     def epoch(number: int, poll: Poll) -> tuple[str, int]:
-        return plan.slide(params, state, s.hyper, found, order, k, lead, pattern_losses, poll)
+        result: tuple[str, int] = plan.slide(
+            params, state, s.hyper, found, order, k, lead, record.losses, poll
+        )
+        return result
 
-    return _Job(epoch, pattern_losses, None, "pattern", validate)
+    return _Job(epoch, record, record.updates, "pattern", record.updates, validate)
+
+
+class _WholeRecord(_Record):
+    """One entry, the loss after an iteration over all sequences."""
+
+    def __init__(self, method: Any) -> None:
+        super().__init__()
+        self.method = method
+        self.begin(1)
+
+    def mean(self, done: int) -> float:
+        return float(self.method.loss) if done else math.nan
 
 
 @dataclass
@@ -407,17 +581,16 @@ class _WholeJob:
     """Iterations over all sequences, in the place of a `_Job`: the method itself answers the loop."""
 
     method: Any
+    record: _WholeRecord
+    steps: int
     validate: Callable[[], float] | None
+    updates: ClassVar[int] = 1
     unit: ClassVar[str] = "iteration"
-    losses: ClassVar[tuple[None]] = (None,)
 
-    def drive(self, loop: Epochs) -> None:
-        """Run the iterations that the loop asks for."""
-        self.method.drive(loop)
-
-    def mean(self, done: int) -> float:
-        """The loss after the iteration."""
-        return float(self.method.loss)
+    def drive(self, loop: Epochs) -> Iterator[None]:
+        """Run the iterations that the loop asks for, and pause where the method can."""
+        found: Iterator[None] = self.method.drive(loop)
+        return found
 
 
 def _whole_job(
@@ -428,10 +601,13 @@ def _whole_job(
     split: float,
     other: Sequences | None,
 ) -> _WholeJob:
-    every = s.net.readout == "every"
+    every, name = s.net.readout == "every", type(method).__name__
     n = _kept(len(train), split, "sequences")
+    if train.form == "windows":
+        raise ConfigError(
+            f"x: expected sequences, a series or a list with {name}, got windows.  Use an array."
+        )
     if size is not None and size < n:
-        name = type(method).__name__
         raise ConfigError(
             f"batch_size: expected None, or at least all {n} sequences, with {name}, whose steps need the "
             f"loss of all of them, got {size}.  Use Adam() for minibatches."
@@ -443,8 +619,8 @@ def _whole_job(
     elif split:
         _check_weights(train, range(n, len(train)), every, "validation")
         validate = s.validation(train, np.arange(n, len(train), dtype=np.int64), every)
-    problem = second_order.Problem(s.net, s.loss.name, train, n, s.threads, s.isa)
-    return _WholeJob(second_order.method(method, problem), validate)
+    found = second_order.method(method, second_order.Problem(s.net, s.loss.name, train, n, s.threads, s.isa))
+    return _WholeJob(found, _WholeRecord(found), int(train.length[:n].sum()), validate)
 
 
 def _run_over(sequences: Sequences, k: int, lead: int, begin: int = 0) -> Sequences:
@@ -464,6 +640,11 @@ def _run_over(sequences: Sequences, k: int, lead: int, begin: int = 0) -> Sequen
 # ---- checks
 
 
+def _limit(value: Any, name: str) -> float:
+    """Above 0; None is none, for which C takes 0."""
+    return 0.0 if value is None else number(value, name, 0, open_low=True)
+
+
 def _sequences(
     net: Network,
     x: Any,
@@ -475,6 +656,12 @@ def _sequences(
     lengths: Any,
     names: Sequence[str] = ("x", "y", "sample_weight"),
 ) -> Sequences:
+    if isinstance(x, data.Shared):
+        state_size = 0 if x0 is None else net.state_size
+        key = (net.input_size, net.output_size, net.dtype, state_size, loss.targets, every, *names)
+        return x.made_once(
+            key, lambda: _sequences(net, x.x, y, loss, every, sample_weight, x0, lengths, names)
+        )
     found = data.sequences(x, net.input_size, net.dtype, lengths, names[0])
     data.set_targets(found, y, net.output_size, loss.targets, every, sample_weight, names[1], names[2])
     found.state = data.states(x0, len(found), net.state_size, net.dtype)
@@ -499,7 +686,89 @@ def _validation_data(net: Network, given: Any, loss: losses.Loss, every: bool, x
     )
 
 
-def _check_sliding(net: Network, sample_weight: Any) -> None:
+def _order(net: Network, unfold: Unfolding, shuffle: Any, stateful: Any) -> tuple[bool, bool]:
+    """Whether sequences are shuffled, and whether they go on from where they were."""
+    if not flag(stateful, "stateful"):
+        return True if shuffle is None else flag(shuffle, "shuffle"), False
+    if not isinstance(unfold, (FullBPTT, TruncatedBPTT)):
+        raise ConfigError(f"stateful: True needs FullBPTT() or TruncatedBPTT(k1, k2), got {unfold}.")
+    if net.description.bidirectional:
+        raise ConfigError(
+            "stateful: True needs a network that runs forward in time, got bidirectional=True.  Use "
+            "stateful=False."
+        )
+    if shuffle is not None and flag(shuffle, "shuffle"):
+        raise ConfigError(
+            "shuffle: expected False with stateful=True, which goes on with each sequence from where it was, "
+            "got True.  Leave shuffle out."
+        )
+    return False, True
+
+
+def _own_inputs(net: Network, unfold: Unfolding, loss: losses.Loss, teacher_forcing: Any) -> float:
+    """The probability with which a step takes the network's own output for its input."""
+    ratio = number(teacher_forcing, "teacher_forcing", 0, 1)
+    if ratio == 1:
+        return 0.0
+    d = net.description
+    wrong = {
+        f'readout="{net.readout}"': net.readout != "every",
+        f"input_size={d.input_size} and output_size={d.output_size}": d.input_size != d.output_size,
+        "bidirectional=True": d.bidirectional,
+        f'loss="{loss.name}"': loss.targets != "real",
+        f"bptt={unfold}": not isinstance(unfold, FullBPTT),
+    }
+    if any(wrong.values()):
+        got = ", ".join(text for text, holds in wrong.items() if holds)
+        raise ConfigError(
+            f'teacher_forcing: below 1 outputs are fed back, which needs readout="every", output_size equal '
+            f"to input_size, one direction, targets that are real numbers, and FullBPTT(); got {ratio:g} "
+            f"with {got}.  Use teacher_forcing=1."
+        )
+    return 1 - ratio
+
+
+def _plan_words(
+    net: Network,
+    unfold: Unfolding,
+    train: Sequences,
+    n: int,
+    own_inputs: float,
+    in_order: bool,
+) -> dict[str, Any]:
+    """How the plan of a training run on the first `n` sequences unfolds, in the words of the C core."""
+    _check_directions(net, unfold)
+    steps = int(train.length[:n].max())
+    words: dict[str, Any] = dict(unfold.core(steps))
+    if own_inputs:
+        words["own_inputs"] = own_inputs
+    elif train.form == "windows" and in_order and train.stride < train.steps and isinstance(unfold, FullBPTT):
+        words["window_stride"] = train.stride
+    return words
+
+
+def _note_long_k2(unfold: Unfolding, sequences: Sequences, above: int = 2) -> None:
+    """Tell the user, whose call is `above` the caller, that a truncation has no effect."""
+    steps = int(sequences.length.max())
+    if isinstance(unfold, TruncatedBPTT) and unfold.k2 is not None and unfold.k2 > steps:
+        warnings.warn(
+            f"bptt: {unfold} truncates nothing, as the longest sequence has {steps} steps: every error "
+            f"travels back to the first step.  Training goes on; a k2 below {steps} would truncate.",
+            UserWarning,
+            stacklevel=2 + above,
+        )
+
+
+def _check_directions(net: Network, unfold: Unfolding) -> None:
+    if net.description.bidirectional and isinstance(unfold, (TruncatedBPTT, CheckpointedBPTT)):
+        raise ConfigError(
+            f"bptt: {unfold} expects a network that runs forward in time, got bidirectional=True.  Use "
+            f"FullBPTT()."
+        )
+
+
+def check_sliding(net: Network, sample_weight: Any = None) -> None:
+    """Raise unless the network, and the weights of the targets, are ones for `SlidingBPTT`."""
     if net.readout != "last":
         raise ConfigError(
             'bptt: SlidingBPTT reads the last state of each window and expects Network(readout="last"), got '
@@ -515,6 +784,11 @@ def _check_sliding(net: Network, sample_weight: Any) -> None:
             f"dropout={net.description.dropout:g}, recurrent_dropout={net.description.recurrent_dropout:g}.  "
             "Use FullBPTT()."
         )
+    if net.description.initial_state == "trained":
+        raise ConfigError(
+            "bptt: SlidingBPTT takes the context as given, without a gradient, and expects a network with "
+            'initial_state="zeros", got "trained".  Use FullBPTT().'
+        )
     if sample_weight is not None:
         raise ConfigError(
             "sample_weight: expected None with SlidingBPTT, which updates after every single pattern, got "
@@ -523,10 +797,17 @@ def _check_sliding(net: Network, sample_weight: Any) -> None:
 
 
 def _check_second_order(
-    net: Network, method: optimizers.SecondOrder, loss: losses.Loss, unfold: unfolding.Unfolding, clip: float
+    net: Network,
+    method: optimizers.SecondOrder,
+    loss: losses.Loss,
+    unfold: Unfolding,
+    changes: dict[str, float],
+    stateful: Any,
+    teacher_forcing: Any,
 ) -> None:
+    """`changes`: of the gradient, by the names of their arguments; 0 is none."""
     name, d = type(method).__name__, net.description
-    if not isinstance(unfold, unfolding.FullBPTT):
+    if not isinstance(unfold, FullBPTT):
         raise ConfigError(
             f"bptt: {name} needs the exact gradient of all sequences and expects FullBPTT(), got "
             f"{unfold!r}.  Use SGD() or Adam()."
@@ -552,9 +833,36 @@ def _check_second_order(
             f"optimizer: {name} expects a network without dropout, got dropout={d.dropout:g}, "
             f"recurrent_dropout={d.recurrent_dropout:g}.  Use SGD() or Adam()."
         )
-    if clip:
+    if d.initial_state == "trained":
         raise ConfigError(
-            f"clip_norm: expected None with {name}, which chooses the length of its steps, got {clip:g}."
+            f'optimizer: {name} expects a network with initial_state="zeros", got "trained".  Use SGD() or '
+            f"Adam()."
+        )
+    if flag(stateful, "stateful"):
+        raise ConfigError(
+            f"stateful: expected False with {name}, whose steps need the same loss each time, got True.  Use "
+            f"SGD() or Adam()."
+        )
+    if number(teacher_forcing, "teacher_forcing", 0, 1) < 1:
+        raise ConfigError(
+            f"teacher_forcing: expected 1 with {name}, whose steps need the same loss each time, got "
+            f"{teacher_forcing:g}.  Use SGD() or Adam()."
+        )
+    for argument, value in changes.items():
+        if value:
+            none, why = (
+                (0, "needs the exact gradient")
+                if argument == "gradient_noise"
+                else (None, "chooses the length of its steps")
+            )
+            raise ConfigError(f"{argument}: expected {none} with {name}, which {why}, got {value:g}.")
+
+
+def _check_no_windows(sequences: Sequences, name: str) -> None:
+    if sequences.form == "windows":
+        raise ConfigError(
+            f"{name}: expected a series or a list of them with SlidingBPTT, which slides over them itself, "
+            f"got windows.  Pass the series."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,10 @@ class FullBPTT:
     >>> bf.FullBPTT()
     FullBPTT()
     """
+
+    def core(self, steps: int) -> dict[str, int]:
+        """What a plan for sequences of up to `steps` steps is told."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -62,14 +67,187 @@ class SlidingBPTT:
         object.__setattr__(self, "k", integer(self.k, "SlidingBPTT(k)"))
         object.__setattr__(self, "lead", integer(self.lead, "SlidingBPTT(lead)", 0))
 
+    def core(self, steps: int) -> dict[str, int]:
+        """What a plan is told: nothing, `k` and `lead` go with each call."""
+        return {}
 
-Unfolding = FullBPTT | SlidingBPTT
+
+@dataclass(frozen=True)
+class TruncatedBPTT:
+    """Long sequences with an update every `k1` steps, each from errors that travel back at most `k2` steps.
+
+    A pass takes the next `k1` steps of all sequences of a batch forward from where they are, injects the
+    errors of these steps only, runs them back over the last `k2` steps (fewer near the start), sums the
+    gradients over all of these, and updates the weights; then the states go on, they are never reset within
+    a sequence.  Every error is injected exactly once.  The last pass of a sequence may be shorter.
+
+    Parameters
+    ----------
+    k1 : int
+        Steps between two updates, at least 1.
+    k2 : int, optional
+        Steps an error travels back at most, itself included, at least `k1`; default `k1`.
+
+    Raises
+    ------
+    ConfigError
+        If `k1` or `k2` is not an integer of at least 1, or `k1` is greater than `k2`.
+
+    Notes
+    -----
+    This is BPTT(h; h') with h = k2 and h' = k1 of R. J. Williams and J. Peng, "An efficient gradient-based
+    algorithm for on-line training of recurrent network trajectories", Neural Computation 2 (1990).
+    k1 = k2 cuts a sequence into chunks, the form common elsewhere; k1 = 1 is their real-time BPTT(h); with
+    k1 = k2 of the length of the sequences it is `FullBPTT`, to the bit.
+
+    The loss of a pass is the weighted mean over the target rows of its steps, in all sequences of the batch;
+    a pass without targets moves the states and updates nothing.  Where k1 < k2, activations stay as they were
+    computed, with older weights, and run back through the weights of the moment.
+
+    A pass costs k1 forward and at most k2 backward steps, and the memory is that of at most 2 k2 + k1 steps
+    (k1 if k2 = k1), whatever the length of the sequences.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> bf.TruncatedBPTT(5)
+    TruncatedBPTT(k1=5, k2=5)
+    >>> series = np.sin(np.arange(500) / 5)[:, None]
+    >>> net = bf.Network(1, 8, 1, readout="every", seed=0)
+    >>> history = net.fit(series[:-1], series[1:], bptt=bf.TruncatedBPTT(5, 20), epochs=3, verbose=0)
+    >>> history["loss"][-1] < history["loss"][0]
+    True
+    """
+
+    k1: int
+    k2: int | None = None
+
+    def __post_init__(self) -> None:
+        k1 = integer(self.k1, "TruncatedBPTT(k1)")
+        k2 = k1 if self.k2 is None else integer(self.k2, "TruncatedBPTT(k2)")
+        if k1 > k2:
+            raise ConfigError(
+                f"TruncatedBPTT(k1, k2): expected k1 <= k2, got k1={k1}, k2={k2}: the errors of the {k1} "
+                f"steps since an update travel back over these at least.  Try TruncatedBPTT({k1}, {k1})."
+            )
+        object.__setattr__(self, "k1", k1)
+        object.__setattr__(self, "k2", k2)
+
+    def core(self, steps: int) -> dict[str, int]:
+        """What a plan for sequences of up to `steps` steps is told."""
+        return {"update_every": min(self.k1, steps), "look_back": min(self.k2 or self.k1, steps)}
+
+
+@dataclass(frozen=True)
+class CheckpointedBPTT:
+    """The exact gradient of whole, very long sequences in little memory, for up to one more run forward.
+
+    Only the state at the start of every segment of `segment` steps is kept on the way forward; on the way
+    back the segments are run forward once more, the last one first, and each is an ordinary unfolding.
+    States, outputs and loss are those of `FullBPTT` to the bit, dropout included, and the gradient but for
+    the order of its summation over the segments.
+
+    Parameters
+    ----------
+    segment : int, optional
+        Steps of a segment, at least 1; default the square root of the steps of the longest sequence, rounded
+        up.  As long as the sequences, nothing is computed twice, and nothing saved.
+    slots : int, optional
+        Segments whose initial states are stored at the same time, the first one included, at least 1.
+        With fewer than there are segments, states are recomputed from earlier ones by the binomial schedule,
+        which needs the fewest steps; `forward_steps` says how many.  Default: a slot for each segment.
+
+    Raises
+    ------
+    ConfigError
+        If `segment` or `slots` is not an integer of at least 1.
+
+    Notes
+    -----
+    Memory for T steps: T / segment states (or `slots` of them), and all that one segment keeps for its way
+    back.  Segments: T. Chen, B. Xu, C. Zhang and C. Guestrin, "Training deep nets with sublinear memory
+    cost", arXiv:1604.06174 (2016).  Slots: A. Griewank and A. Walther, "Algorithm 799: Revolve: an
+    implementation of checkpointing for the reverse or adjoint mode of computational differentiation", ACM
+    Transactions on Mathematical Software 26 (2000).
+
+    Examples
+    --------
+    >>> import bptt_fast as bf
+    >>> net = bf.Network(8, 32, 1, cell="lstm", seed=0)
+    >>> little = net.estimate_memory(1, 10_000, bptt=bf.CheckpointedBPTT())
+    >>> little < net.estimate_memory(1, 10_000) / 10
+    True
+    """
+
+    segment: int | None = None
+    slots: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("segment", "slots"):
+            if getattr(self, name) is not None:
+                value = integer(getattr(self, name), f"CheckpointedBPTT({name})")
+                object.__setattr__(self, name, value)
+
+    def core(self, steps: int) -> dict[str, int]:
+        """What a plan for sequences of up to `steps` steps is told."""
+        segment = math.isqrt(steps - 1) + 1 if self.segment is None else min(self.segment, steps)
+        return {"segment": segment, "slots": self.slots or 0}
+
+    def forward_steps(self, steps: int) -> int:
+        """How many steps f runs forward for one gradient of a sequence.
+
+        Parameters
+        ----------
+        steps : int
+            T, the steps of the sequence, at least 1.
+
+        Returns
+        -------
+        forward_steps : int
+            In steps of f, between T (one segment: nothing is computed twice) and, with `slots` = 1, about
+            T^2 / (2 segment).  With a slot for each segment 2 T less the steps of the last segment.
+
+        Raises
+        ------
+        ConfigError
+            If `steps` is not an integer of at least 1.
+
+        Notes
+        -----
+        T steps are run with all that the way back needs.  To them come the steps that only lead from a stored
+        state to a segment, p(n, s) segments for n segments and s slots: p(n, 1) = n (n - 1) / 2, and
+        p(n, s) the least of i + p(i, s) + p(n - i, s - 1) over i from 1 to n - 1.  Griewank and Walther's
+        closed form is p(n, s) = r n - C(s + r, s + 1), with r the smallest number for which
+        n <= C(s + r, s).
+
+        Examples
+        --------
+        >>> import bptt_fast as bf
+        >>> bf.CheckpointedBPTT(segment=10).forward_steps(1000)
+        1990
+        >>> bf.CheckpointedBPTT(segment=10, slots=5).forward_steps(1000)
+        4160
+        """
+        steps = integer(steps, "forward_steps: steps")
+        segment = self.core(steps)["segment"]
+        n = -(-steps // segment)
+        s = min(self.slots or n, n)
+        r = 0
+        while math.comb(s + r, s) < n:
+            r += 1
+        return steps + segment * (r * n - math.comb(s + r, s + 1))
+
+
+Unfolding = FullBPTT | SlidingBPTT | TruncatedBPTT | CheckpointedBPTT
 
 
 def get(bptt: Any) -> Unfolding:
     """The unfolding a user asked for; None is FullBPTT()."""
     if bptt is None:
         return FullBPTT()
-    if isinstance(bptt, (FullBPTT, SlidingBPTT)):
+    if isinstance(bptt, Unfolding):
         return bptt
-    raise ConfigError(f"bptt: expected FullBPTT() or SlidingBPTT(k), got {bptt!r}.")
+    raise ConfigError(
+        "bptt: expected FullBPTT(), SlidingBPTT(k), TruncatedBPTT(k1, k2) or CheckpointedBPTT(), got "
+        f"{bptt!r}."
+    )

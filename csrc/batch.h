@@ -16,6 +16,7 @@ static void NAME(gather)(const source *s, int64_t columns, const field *x, const
             const real *from = (const real *)s->values + (s->offset[s->row[r]] + s->first + t) * columns;
             real *to = chunk(x, t, r, 0);
             int64_t c = 0;
+            for (int64_t ahead = 0; ahead < columns; ahead += 64 / sizeof(real)) __builtin_prefetch(from + 8 * columns + ahead);
             for (; c < whole; c += VL, to += x->block) v_store(to, v_load(from + c));
             if (c < columns) v_store(to, v_load_part(from + c, columns - c));
         }
@@ -55,6 +56,22 @@ static void NAME(multiply)(const field *from, const field *by, const field *to, 
         for (int64_t r = r0; r < r1; r++) v_store(chunk(to, t, r, b), v_load(chunk(from, t, r, b)) * v_load(chunk(by, 0, r, b)));
 }
 
+/* Of windows that share the projection of their inputs: row p + r*stride of the series lies in row r of chunk p.  to[p][r] = sum
+   of from[t][b] over all steps t and windows b with t + b*stride = p + r*stride, always in the order of t. */
+static void NAME(fold)(const field *from, const field *to, int64_t stride, int64_t steps, int64_t rows, int64_t part,
+                       int64_t parts) {
+    const int64_t blocks = to->step / to->block;
+    for (int64_t n = share(blocks, part, parts); n < share(blocks, part + 1, parts); n++) {
+        for (int64_t p = 0; p < least(stride, steps); p++)
+            for (int64_t r = 0; r < to->block / to->row; r++) v_store(chunk(to, p, r, n), v_set(0));
+        for (int64_t t = 0; t < steps; t++) {
+            const real *d = chunk(from, t, 0, n);
+            real *sum = chunk(to, t % stride, t / stride, n);
+            for (int64_t b = 0; b < rows; b++, d += VL, sum += VL) v_store(sum, v_load(sum) + v_load(d));
+        }
+    }
+}
+
 /* Dropout: to = from times 0 or 1/(1-p).  The mask is a hash of (key, sequence, step, column), so it depends neither on the
    split nor on the order, and the way back makes it again.  from NULL: the factors themselves. */
 INLINE uint32_t hash32(uint32_t x) {
@@ -67,20 +84,36 @@ INLINE uint64_t hash64(uint64_t x) {
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
     return x ^ (x >> 31);
 }
+INLINE uint64_t draw_key(const dropout *d, const source *s, int64_t r, int64_t t, int per_sequence) {
+    const uint64_t row = hash64(d->key ^ hash64((uint64_t)s->row[r] + 0x9e3779b97f4a7c15u));
+    return per_sequence ? row : hash64(row + (uint64_t)(s->first + t));
+}
+INLINE uint32_t draw(uint64_t key, int64_t column) {
+    return hash32(hash32((uint32_t)column * 0x9e3779b1u + (uint32_t)key) ^ (uint32_t)(key >> 32));
+}
 static void NAME(drop)(const dropout *d, const source *s, const field *from, const field *to, const span *at, int per_sequence) {
     const uint32_t limit = (uint32_t)(d->p * 4294967296.0);
     const real factor = (real)(1 / (1 - d->p));
     for (int64_t t = at->t0; t < at->t1; t++)
         for (int64_t r = at->r0; r < last_row(at, t); r++) {
-            const uint64_t row = hash64(d->key ^ hash64((uint64_t)s->row[r] + 0x9e3779b97f4a7c15u));
-            const uint64_t key = per_sequence ? row : hash64(row + (uint64_t)(s->first + t));
+            const uint64_t key = draw_key(d, s, r, t, per_sequence);
             for (int64_t b = 0; b < to->step / to->block; b++) {
                 real keep[VL];
-                for (int j = 0; j < VL; j++) {
-                    const uint32_t column = (uint32_t)(b * VL + j) * 0x9e3779b1u;
-                    keep[j] = hash32(hash32(column + (uint32_t)key) ^ (uint32_t)(key >> 32)) >= limit ? factor : 0;
-                }
+                for (int j = 0; j < VL; j++) keep[j] = draw(key, b * VL + j) >= limit ? factor : 0;
                 v_store(chunk(to, t, r, b), from ? v_load(keep) * v_load(chunk(from, t, r, b)) : v_load(keep));
+            }
+        }
+}
+/* Closed loop: with probability p the input of a step is the output of the step before; on the way back that output gets the
+   gradient of the input, and the data none (x holds dLoss/dx, y dLoss/dy). */
+static void NAME(feed)(const dropout *d, const source *s, const field *y, const field *x, const span *at, int back) {
+    for (int64_t t = at->t0; t < at->t1; t++)
+        for (int64_t r = at->r0; r < last_row(at, t); r++) {
+            if (s->first + t == 0 || draw(draw_key(d, s, r, t, 0), 0) >= d->p * 4294967296.0) continue;
+            for (int64_t b = 0; b < x->step / x->block; b++) {
+                real *output = chunk(y, t - 1, r, b), *input = chunk(x, t, r, b);
+                if (back) v_store(output, v_load(output) + v_load(input)), v_store(input, v_set(0));
+                else v_store(input, v_load(output));
             }
         }
 }

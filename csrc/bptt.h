@@ -52,8 +52,16 @@ typedef struct {
     uint64_t seed;                          /* of both dropouts */
     int every;                              /* 0: g reads the last state of a sequence; 1: the state after every step */
     int input_gradient;                     /* 1: bptt_loss_grad can also return dLoss/dx */
+    int trained_state;                      /* 1: the initial states are parameters too */
     int64_t batch, steps;                   /* capacity: sequences at once, steps at once */
     int64_t residuals;                      /* rows of the Jacobian that bptt_gauss_newton makes at once; 0: it is not called */
+    /* How training unfolds time; at most one of the three.  Zeros: over all steps at once. */
+    int64_t update_every, look_back;        /* truncated: an update every k1 steps, errors travel back k2 steps (k1 <= k2) */
+    int64_t segment, slots;                 /* checkpointed: states are stored at the start of segments of so many steps, the
+                                               segments computed again on the way back; slots 0: all starts are stored */
+    double own_inputs;                      /* closed loop: probability that a step's input is the output of the step before */
+    int64_t window_stride;                  /* > 0: sequences may be windows into one series, so many rows apart; a batch of
+                                               consecutive ones shares the projection of their inputs */
     int threads;                            /* at most this many; small work runs on one; results do not depend on it */
 } bptt_desc;
 
@@ -97,13 +105,26 @@ typedef struct {
    Anything but 0 stops the run with BPTT_INTERRUPTED, the weights as the last finished batch left them. */
 typedef int (*bptt_poll)(void *context, int64_t done);
 
-/* The optimiser's numbers.  `step` counts updates and is advanced by the run. */
+/* The numbers of an update.  Those that are not the optimiser's own are ignored.  opt_state is zeros before the first. */
 typedef struct {
-    const char *optimizer;                  /* "sgd" (default), "adam" */
-    double learning_rate, momentum, weight_decay, beta1, beta2, eps;
-    int nesterov;
-    double clip_norm;                       /* 0: no clipping */
-    int64_t step;
+    const char *optimizer;                  /* a name of optimizers.def; default "sgd" */
+    double learning_rate;                   /* rprop: the first step */
+    const double *rates;                    /* NULL, or the learning rate of each batch (pattern) of this run; none above
+                                               learning_rate, which then is only the bound of all rates */
+    double momentum, weight_decay, beta1, beta2, eps;   /* rmsprop: beta2 is what PyTorch calls alpha */
+    int spare_biases;                       /* 1: no weight decay for biases */
+    int nesterov, centered;                 /* sgd; rmsprop */
+    double momentum_decay;                  /* nadam */
+    double rate_decay, begin;               /* adagrad: learning_rate / (1 + t rate_decay); of the sums of squares */
+    double eta_minus, eta_plus, step_min, step_max;   /* rprop */
+    int backtrack;                          /* rprop: 1: iRprop+, 0: PyTorch's */
+    double clip_norm, clip_value;           /* of the gradient, in this order; 0: no clipping */
+    double clip_state;                      /* of dLoss/dh at each step of the way back; 0: no clipping */
+    double noise;                           /* variance of the noise on the gradient (after clipping) of update t: */
+    int64_t noise_from;                     /*     noise / (1 + noise_from + t)^0.55 */
+    uint64_t noise_seed;
+    int64_t step;                           /* updates so far: this one and the next two are advanced by the run */
+    double product, previous;               /* nadam: of its momenta; rprop: the loss before the last update */
 } bptt_hyper;
 int bptt_slots(const char *optimizer);      /* vectors of P reals that the optimiser keeps in opt_state; -1: unknown name */
 
@@ -118,7 +139,8 @@ bptt_status bptt_evaluate(bptt_plan *plan, const void *params, const bptt_data *
                           double *loss, bptt_poll poll, void *context);
 
 /* Loss (the weighted mean over the target rows) and exact gradient of one batch, order[0..n-1], n <= capacity.
-   dx: NULL, or (rows, I) like data.values, only rows of the batch are written.  dstate: NULL, or (n, state size). */
+   dx: NULL, or (rows, I) like data.values, only rows of the batch are written.  dstate: NULL, or (n, state size).
+   A truncated plan: the sum over all updates that bptt_epoch would make, with constant weights; no dx, no dstate. */
 bptt_status bptt_loss_grad(bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
                            double *loss, void *grad, void *dx, void *dstate, bptt_poll poll, void *context);
 
@@ -132,10 +154,15 @@ bptt_status bptt_gauss_newton(bptt_plan *plan, const void *params, const bptt_da
                               void *gram, void *jacobian, bptt_poll poll, void *context);
 
 /* Minibatch training: for each run of `batch` sequences of order[0..n-1], loss, exact gradient, update.
-   loss: (number of batches).  *done: how many batches were finished.  Not finite, or an update that would
-   overflow: BPTT_DIVERGED, the weights as before that batch. */
+   A truncated plan makes an update every k1 steps: from the errors of these steps alone, which travel back at most k2 steps,
+   through activations as they were computed and with the weights of the moment.  Where all weights of the targets are 0 there
+   is no update.  loss, weight: (bptt_updates), each update's mean loss and the sum of its target weights.  *done: how many
+   updates were finished.  state: NULL, or (n of data, state size) where the states after the last finished update go; it may be
+   data.state.  Not finite, or an update that would overflow: BPTT_DIVERGED, the weights as before that update. */
 bptt_status bptt_epoch(bptt_plan *plan, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,
-                       const int64_t *order, int64_t n, double *loss, int64_t *done, bptt_poll poll, void *context);
+                       const int64_t *order, int64_t n, double *loss, double *weight, void *state, int64_t *done,
+                       bptt_poll poll, void *context);
+int64_t bptt_updates(const bptt_plan *plan, const bptt_data *data, const int64_t *order, int64_t n);   /* of such a run */
 
 /* The classical online algorithm over each sequence of order[0..n-1]: for t = 0 .. length-k-lead: unfold f k times from
    the context, one g, target row t+k-1+lead of the sequence (targets: one row a step), the sum of the weight changes of
@@ -144,6 +171,31 @@ bptt_status bptt_epoch(bptt_plan *plan, void *params, void *opt_state, bptt_hype
 bptt_status bptt_slide(bptt_plan *plan, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,
                        const int64_t *order, int64_t n, int64_t k, int64_t lead, double *loss, int64_t *done,
                        bptt_poll poll, void *context);
+
+/* Streaming: `batch` sequences, a step at a time, readout after every step.  start takes the weights in; the states are zero or
+   trained, unless set.  x (batch, I), y (batch, O), state (batch, state size); run feeds outputs back: steps times x <- y,
+   y (steps, batch, O), x (batch, I) the first input, I = O.  Needs a plan for one step and one direction. */
+bptt_status bptt_stream_start(bptt_plan *plan, const void *params);
+bptt_status bptt_stream_step(bptt_plan *plan, const void *x, void *y);
+bptt_status bptt_stream_run(bptt_plan *plan, const void *x, int64_t steps, void *y);
+void        bptt_stream_set(bptt_plan *plan, const void *state);
+void        bptt_stream_get(const bptt_plan *plan, void *state);
+
+/* The classical online algorithm, observation by observation: bptt_slide's updates, to the bit.  The plan needs batch 1 and
+   steps >= k + lead.  window: the `rows` last inputs of an earlier learner, state: its context (NULL: the initial one). */
+typedef struct {
+    int64_t k, lead;
+    int64_t rows;                           /* inputs held: at most k + lead - 1 between two observations */
+    int64_t first;                          /* where in the plan's inputs they begin */
+} bptt_learner;
+bptt_status bptt_learn_start(bptt_plan *plan, const void *params, const void *opt_state, const bptt_hyper *hyper,
+                             bptt_learner *learner, const void *window, const void *state);
+/* One observation: x (I), and its target y (O) or class.  weight 0: no target, the context moves on.  *loss: of the pattern that
+   this observation completes, NaN if it completes none. */
+bptt_status bptt_learn(bptt_plan *plan, bptt_hyper *hyper, bptt_learner *learner, const void *x, const void *y, int64_t class,
+                       double weight, double *loss);
+void        bptt_learn_store(const bptt_plan *plan, const bptt_hyper *hyper, void *params, void *opt_state);
+void        bptt_learn_window(const bptt_plan *plan, const bptt_learner *learner, void *window, void *state);
 
 #ifdef __cplusplus
 }

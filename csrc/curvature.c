@@ -5,8 +5,7 @@
    is a row of the Jacobian J.  Forwards, for long sequences with many targets: a parameter is a row of a batch of tangents, and
    the tangents of an output are a row of J.  [J r]'[J r] is summed over blocks of rows, so that J is never whole.  No arithmetic
    on data. */
-#include "plan.h"
-#include "threads.h"
+#include "run.h"
 #include <math.h>
 #include <string.h>
 
@@ -39,6 +38,7 @@ static void repeat_tape(const bptt_plan *p, const bptt_plan *q, int64_t n, const
     p->k->repeat(&from->s, q->row, &to->s, &first);
     p->k->repeat(&s_from, q->row, &s_to, at);
     p->k->repeat(&from->saved, q->row, &to->saved, at);
+    if (p->cell->kept) p->k->repeat(&from->kept, q->row, &to->kept, at);
     if (from->hr.size) p->k->repeat(&from->m, q->row, &to->m, at);
     for (int64_t i = 0; i < from->depth; i++) p->k->repeat(&from->a[i], q->row, &to->a[i], at);
 }
@@ -77,7 +77,7 @@ static void run_back(const bptt_plan *p, const bptt_plan *q, const span *at) {
         q->cell->backward(&q->layer[n], at);
         for (int64_t d = 0; n >= q->directions && d < q->directions; d++) {
             const int64_t below = n / q->directions * q->directions - q->directions + d;
-            k->backward(&q->layer[n].ih, d, &q->layer[n].z, &q->layer[below].dy, (n + 1) % q->directions != 0, ACT_LINEAR, NULL,
+            k->backward(&q->layer[n].ih, d, &q->layer[n].dzx, &q->layer[below].dy, (n + 1) % q->directions != 0, ACT_LINEAR, NULL,
                         at);
         }
     }
@@ -123,7 +123,7 @@ static void finish_block(blocks *b) {
     bptt_plan *p = b->p, *q = p->rows;
     const int64_t rows = b->count, T = rows ? p->residual[0].steps : 0;
     if (!rows) return;
-    lay_out(q, rows, T, TRAIN);
+    lay_out(q, rows, T, TRAIN, 0);
     for (int64_t t = 0, r = rows; t <= T; t++) {
         while (r > 0 && p->residual[r - 1].steps <= t) r--;
         q->living[t] = r;

@@ -50,7 +50,10 @@ static void NAME(gram)(const void *a, int64_t rows, int64_t width, void *out) {
     const span at = { 0, 1, 0, rows, NULL, BATCH };
     for (int64_t n = 0; n < width; n += 2 * VL) {
         const real *dz = (const real *)a + n;
-        if (width - n >= 2 * VL) collect_panel(2, &f, a, &f, dz, &at, 0, n + 2 * VL, (real *)out + n, width, 1);
-        else collect_panel(1, &f, a, &f, dz, &at, 0, n + VL, (real *)out + n, width, 1);
+        const int64_t wide = width - n >= 2 * VL ? 2 : 1, columns = n + wide * VL;
+        for (int64_t i = 0, height; i < columns; i += height) {
+            height = tile_height(COLLECT_HIGH, least(COLLECT_HIGH, columns - i));
+            collectors[wide][height](&f, (const real *)a + i, &f, dz, &at, (real *)out + i * width + n, width, 1);
+        }
     }
 }

@@ -36,6 +36,7 @@ typedef struct {
     int64_t gates, units, cols, segments;
     int64_t K, vectors, width;             /* columns of a segment; packed vectors a row; vectors of a panel */
     int64_t flat, work, size;              /* size: reals in the working vector */
+    int bias;
     void *turned;                          /* NULL: not needed */
 } matrix;
 
@@ -49,25 +50,30 @@ typedef struct {
     int64_t H, R;                          /* units of the cell; width of h (the same without a projection) */
     int gates, states, saved_count;
     int act, reverse;
-    int zigzag;                            /* odd steps of a single row read the recurrent weights from their end: see row_product */
+    int zigzag;                            /* odd steps of a single row read the recurrent weights from their end: row_product */
     matrix ih, hh, b_ih, b_hh;
     matrix peep;                           /* cell peephole: (3*H) */
     matrix hr;                             /* projection h = W_hr m (R, H); size 0: none */
     int64_t depth;                         /* cell mlp: dense layers after the first; reset_before: 2 products */
     const dense *inner;
-    field z;                               /* (T, B, G*H) input projections zx, then in place dzx */
-    field dzr;                             /* (T, B, G*H) gradient of zr; the same as z unless `split` */
+    field zx, kept, dzx;                   /* (T, B, G*H) input projections; what the way back needs of the gates; gradients of zx:
+                                              one memory, each in the place of the one before, unless the batch's windows
+                                              share zx (phases > 0), or what is kept is needed after the way back (truncation, second order) */
+    int64_t phases;                        /* > 0: zx of step t is in chunk t % phases, t / phases rows further */
+    matrix initial[2];                     /* trained states before the first step: h, c; size 0: none */
+    field dzr;                             /* (T, B, G*H) gradient of zr; the same as dzx unless `split` */
     field s;                               /* (T+1, B, R + (S-1)*H) states; step t reads chunk t + reverse, writes t + !reverse */
-    field saved;                           /* (T, B, K*H) */
+    field saved;                           /* (T, B, saved_count*H) what else the way back needs; p NULL: there is none */
     field ds;                              /* like a chunk of s, carried: in dLoss/ds[last] not from h by time, out dLoss/ds0 */
     field dy;                              /* (T, B, R) dLoss/dh from above; p NULL: none */
     field m, dh;                           /* projection: (T, B, H) what it projects, (T, B, R) dLoss/dh whole */
+    double clip;                           /* dLoss/dh is clipped to +-clip at each step of the way back; 0: it is not */
     field mask, masked;                    /* recurrent dropout: (B, R) factors, (T+1, B, R) h times them; p NULL: none */
     field a[16], da[16];                   /* cell mlp: (T, B, width) values and gradients of the layers before the last */
     const void *work;                      /* the working vector */
 } frame;
 
-/* A dropout mask: which of its kind, and how likely a zero is. */
+/* A dropout mask, or the draws of a closed loop: which of its kind, and how likely a zero (an own input) is. */
 typedef struct {
     uint64_t key;
     double p;
@@ -88,17 +94,26 @@ typedef struct {
     double scale;                          /* 1 / sum of the weights of the batch */
 } loss_desc;
 
-enum { OPT_SGD, OPT_ADAM };
+enum {
+#define OPTIMIZER(NAME, ...) OPT_##NAME,
+#include "optimizers.def"
+#undef OPTIMIZER
+};
 typedef struct {
-    int kind, nesterov;
-    double learning_rate, momentum, weight_decay, beta1, beta2, eps;
-    double scale;                          /* of the gradient (clipping) */
-    double correct1, correct2;             /* Adam: 1 - beta^step */
+    int kind, nesterov, centered;
+    double momentum, weight_decay, beta1, beta2, eps, eta_minus, eta_plus, step_min, step_max, clip_value;
+    int tempered;                          /* the gradient needs more than a scale before the optimiser: temper */
+    /* of one update: */
+    double scale, noise;                   /* of the gradient (clip_norm); deviation of the noise */
+    uint64_t key;                          /* of the noise */
+    double learning_rate, size, ahead, root, begin;   /* see the optimisers */
+    int worse;                             /* rprop: the loss rose, and the last step is to be taken back */
 } update;
 
 /* A cell's counts, and its loops over time. */
 typedef struct {
-    int gates, states, saved, split, peeps;   /* split: dzr differs from dzx; peeps: weights a unit of its own */
+    int gates, states, kept, saved, split, peeps;   /* kept: where zx was; saved: vectors beside the gates; split: dzr differs from dzx; peeps: weights a
+                                                 unit of its own */
     void (*forward)(const frame *, const span *);
     void (*backward)(const frame *, const span *);
     void (*finish)(const frame *, const span *);
@@ -118,6 +133,8 @@ typedef struct {
     void (*load_state)(const source *, int64_t size, int64_t at_state, int64_t columns, const field *to, int64_t t, const span *);
     void (*store_state)(const source *, int64_t size, int64_t at_state, int64_t columns, const field *from, int64_t t,
                         const span *, void *out);
+    void (*fold)(const field *from, const field *to, int64_t stride, int64_t steps, int64_t rows, int64_t part, int64_t parts);
+    void (*feed)(const dropout *, const source *, const field *y, const field *x, const span *, int back);
     void (*copy_rows)(const field *from, int64_t t_from, const field *to, int64_t t_to, int64_t r0, int64_t r1);
     void (*zero_rows)(const field *to, int64_t t, int64_t r0, int64_t r1);
     void (*forward)(const matrix *, const void *work, const matrix *bias, int64_t segment, int act, const field *x,
@@ -138,7 +155,9 @@ typedef struct {
     void (*loss)(const loss_desc *, const source *, int64_t outputs, const field *y, const span *, double *row_loss, int gradient);
     double (*weight)(const void *weights, int64_t row);
     double (*norm2)(const void *grad, int64_t from, int64_t to);
-    void (*optimise)(const update *, void *work, const void *grad, void *slots, int64_t stride, int64_t from, int64_t to);
+    void (*temper)(const update *, const matrix *, void *grad, int64_t from, int64_t to);
+    void (*optimise)(const update *, int decays, void *work, const void *grad, void *slots, int64_t stride, int64_t from,
+                     int64_t to);
     void (*apply)(int function, const void *in, void *out, int64_t n);
     void (*repeat)(const field *from, const int64_t *row, const field *to, const span *);
     void (*unit)(const field *to, int64_t r, int64_t column, double value);

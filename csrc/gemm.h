@@ -9,13 +9,27 @@ INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 /* Where part `part` of `parts` equal shares of n begins. */
 INLINE int64_t share(int64_t n, int64_t part, int64_t parts) { return parts > 1 ? n * part / parts : part ? n : 0; }
 
-/* acc[i][v] += sum over k of a(i, k) w(k, v).  k runs over (block of units, gate, lane), real units only; row i of a at
-   a + i*row, its next block of VL columns `block` further; w: nv vectors for each k, contiguous. */
-INLINE void tile_product(const int mr, const int nv, int64_t units, int64_t gates, const real *a, const int64_t row,
-                         int64_t block, const real *w, V acc[][PANEL_MAX]) {
-    for (int64_t u = 0; u < units; u += VL) {
-        const int64_t n = least(VL, units - u);
-        for (int64_t g = 0; g < gates; g++, a += block)
+/* The micro-kernel, mr rows by nv vectors:  out(i, v) = bias(v) + start(i, v) + sum over k of a(i, k) w(k, v).
+   k runs over (block of units, gate, lane), real units only;  w: nv vectors for each k, contiguous.  Each shape is a function
+   of its own, so that the registers hold its sums and nothing else.  bias and start may be NULL. */
+typedef struct {
+    int64_t units, gates;
+    int64_t row, block;                                  /* of a: from row to row, from one VL columns to the next */
+    int64_t start_row, start_block, out_row, out_block;
+} operands;
+typedef void product(const operands *, const real *a, const real *w, const real *bias, const real *start, real *out);
+
+INLINE void tile_product(const int mr, const int nv, const int64_t row, const operands *o, const real *a, const real *w,
+                         const real *bias, const real *start, real *out) {
+    V acc[HEIGHT_MAX][PANEL_MAX];
+    UNROLL for (int i = 0; i < mr; i++)
+        UNROLL for (int v = 0; v < nv; v++) {
+            acc[i][v] = bias ? v_load(bias + v * VL) : v_set(0);
+            if (start) acc[i][v] += v_load(start + i * o->start_row + v * o->start_block);
+        }
+    for (int64_t u = 0; u < o->units; u += VL) {
+        const int64_t n = least(VL, o->units - u);
+        for (int64_t g = 0; g < o->gates; g++, a += o->block)
             _Pragma("GCC unroll 4") for (int64_t j = 0; j < n; j++, w += nv * VL) {
                 V b[PANEL_MAX];
                 UNROLL for (int v = 0; v < nv; v++) b[v] = v_load(w + v * VL);
@@ -25,6 +39,38 @@ INLINE void tile_product(const int mr, const int nv, int64_t units, int64_t gate
                 }
             }
     }
+    UNROLL for (int i = 0; i < mr; i++)
+        UNROLL for (int v = 0; v < nv; v++) v_store(out + i * o->out_row + v * o->out_block, acc[i][v]);
+}
+
+/* The shapes: for a panel of nv vectors the heights that the registers hold, tallest first.  Rows that lie far apart (a
+   single sequence's steps) need an address each. */
+#define EACH_HEIGHT(X, nv) X(12, nv) X(8, nv) X(6, nv) X(4, nv) X(3, nv) X(2, nv) X(1, nv)
+#define EACH_SHAPE(X) EACH_HEIGHT(X, 1) EACH_HEIGHT(X, 2) EACH_HEIGHT(X, 3) EACH_HEIGHT(X, 4)
+#define TALL(nv) ((nv) == 1 ? (TILE > 12 ? 12 : 8) : TILE / (nv))
+#define TALL_FAR(nv) ((nv) == 1 ? (TILE > 12 ? 8 : 4) : (nv) == 4 && TILE <= 12 ? 3 : 4)
+#define PRODUCT(mr, nv)                                                                                                   \
+    static void product_##mr##x##nv(const operands *o, const real *a, const real *w, const real *bias, const real *start, \
+                                     real *out) {                                                                          \
+        tile_product(mr, nv, VL, o, a, w, bias, start, out);                                                                    \
+    }                                                                                                                     \
+    static void product_far_##mr##x##nv(const operands *o, const real *a, const real *w, const real *bias,                    \
+                                         const real *start, real *out) {                                                   \
+        tile_product(mr, nv, o->row, o, a, w, bias, start, out);                                                                \
+    }
+EACH_SHAPE(PRODUCT)
+#define NEAR_ENTRY(mr, nv) [nv][mr] = (mr) <= TALL(nv) ? product_##mr##x##nv : NULL,
+#define FAR_ENTRY(mr, nv) [nv][mr] = (mr) <= TALL_FAR(nv) ? product_far_##mr##x##nv : NULL,
+static product *const near_products[PANEL_MAX + 1][HEIGHT_MAX + 1] = { EACH_SHAPE(NEAR_ENTRY) };
+static product *const far_products[PANEL_MAX + 1][HEIGHT_MAX + 1] = { EACH_SHAPE(FAR_ENTRY) };
+
+/* The next tile of `left` rows: the tallest, unless it would leave a few rows that two tiles of middling height take faster. */
+INLINE int64_t tile_height(int64_t limit, int64_t left) {
+    static const int8_t heights[] = { 12, 8, 6, 4, 3, 2, 1 };
+    const int64_t most_rows = left > limit && left < limit + 4 && limit > 4 ? (left + 1) / 2 : left < limit ? left : limit;
+    int n = 0;
+    while (heights[n] > most_rows) n++;
+    return heights[n];
 }
 
 /* The same for a single row, for `panels` panels of nv vectors that lie `apart` reals from each other: four partial sums over
@@ -56,25 +102,6 @@ INLINE void row_product(const int nv, const int panels, int64_t apart, int64_t u
     UNROLL for (int v = 0; v < nv * panels; v++) acc[0][v] += (part[0][v] + part[1][v]) + (part[2][v] + part[3][v]);
 }
 
-/* Walk over n rows in tiles of as many rows as the registers hold: DO(height, first row), height a constant. */
-INLINE int64_t tile_height(int64_t limit, int64_t left) {
-    if (left >= limit && !(limit == 12 && left == 16)) return limit;
-    return left >= 8 && limit > 8 ? 8 : left >= 6 && limit > 6 ? 6 : left >= 4 && limit > 4 ? 4 :
-           left >= 3 && limit == 6 ? 3 : left >= 2 && limit > 2 ? 2 : left >= limit ? limit : 1;
-}
-#define TILE_CASE(h, limit, DO) case h: if ((h) <= (limit)) DO(h); break;
-#define OVER_ROWS(n, limit, DO)                                                                                  \
-    for (int64_t i = 0, height; i < (n); i += height) {                                                          \
-        height = tile_height(limit, (n) - i);                                                                    \
-        switch (height) {                                                                                        \
-        TILE_CASE(12, limit, DO) TILE_CASE(8, limit, DO) TILE_CASE(6, limit, DO) TILE_CASE(4, limit, DO)         \
-        TILE_CASE(3, limit, DO) TILE_CASE(2, limit, DO) TILE_CASE(1, limit, DO)                                  \
-        }                                                                                                        \
-    }
-/* Tallest tile for a panel of nv vectors; rows that lie far apart (a single sequence's steps) need an address each. */
-#define TALL(nv) ((nv) == 1 ? (TILE > 12 ? 12 : 8) : TILE / (nv))
-#define TALL_FAR(nv) ((nv) == 1 ? (TILE > 12 ? 8 : 4) : (nv) == 4 && TILE <= 12 ? 3 : 4)
-
 /* A single sequence: its steps are the rows.  One step of it (ONE_STEP) is a row by itself, summed by row_product. */
 INLINE void steps_as_rows(span *at, field *const fields[], int count) {
     if (at->single != SINGLE) return;
@@ -98,42 +125,38 @@ INLINE field later(const field *f, int64_t steps) {
     return (field){ (real *)f->p + steps * f->step, f->step, f->block, f->row };
 }
 
-/* One step's rows of a panel of y = act(add + x W' + bias); bias and add may be NULL. */
-#define FORWARD_TILE(h) forward_tile(h, nv, single, K, x + i * row, row, xf->block, w, bias, act, add ? add + i * ar : NULL, ar, ab, \
-                                     y + i * yr, yr, yf->block)
-INLINE void forward_tile(const int mr, const int nv, const int single, int64_t K, const real *x, const int64_t row,
-                         int64_t block, const real *w, const real *bias, int act, const real *add, int64_t ar, int64_t ab,
-                         real *y, int64_t yr, int64_t yb) {
-    V acc[HEIGHT_MAX][PANEL_MAX];
-    UNROLL for (int i = 0; i < mr; i++)
-        UNROLL for (int v = 0; v < nv; v++) {
-            acc[i][v] = bias ? v_load(bias + v * VL) : v_set(0);
-            if (add) acc[i][v] += v_load(add + i * ar + v * ab);
-        }
-    if (single) row_product(nv, 1, 0, K, 1, x, block, w, 0, acc);
-    else tile_product(mr, nv, K, 1, x, row, block, w, acc);
-    UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) v_store(y + i * yr + v * yb, acc[i][v]);
-    if (act != ACT_LINEAR)
-        for (int i = 0; i < mr; i++)
-            for (int v = 0; v < nv; v++) v_store(y + i * yr + v * yb, v_act(act, v_load(y + i * yr + v * yb)));
+/* The field whose chunk t is the input projection of step t. */
+INLINE field inputs_at(const frame *f, int64_t t) {
+    if (!f->phases) return f->zx;
+    return later(&(field){ (real *)f->zx.p + t / f->phases * f->zx.row, f->zx.step, f->zx.block, f->zx.row }, t % f->phases - t);
 }
-INLINE void forward_panel(const int nv, int64_t K, const field *xf, const real *x, const real *w, const real *bias, int act,
-                          const real *add, int64_t ar, int64_t ab, const field *yf, real *y, int64_t rows, int one) {
-    const int64_t yr = yf->row;
+
+/* One panel of nv vectors, all rows of a step: out = bias + start + a W.  one: a single row, summed by row_product. */
+INLINE void panel_product(const operands *o, int64_t nv, int64_t rows, int one, const real *a, const real *w, const real *bias,
+                          const real *start, real *out) {
     if (one) {
-        const int single = 1;
-        const int64_t i = 0, row = VL;
-        FORWARD_TILE(1);
-    } else if (xf->row == VL) {
-        const int single = 0;
-        const int64_t row = VL;
-        OVER_ROWS(rows, TALL(nv), FORWARD_TILE)
-    } else {
-        const int single = 0;
-        const int64_t row = xf->row;
-        OVER_ROWS(rows, TALL_FAR(nv), FORWARD_TILE)
+        V acc[1][PANEL_MAX];
+        for (int v = 0; v < nv; v++) {
+            acc[0][v] = bias ? v_load(bias + v * VL) : v_set(0);
+            if (start) acc[0][v] += v_load(start + v * o->start_block);
+        }
+        switch (nv) {
+        case 1: row_product(1, 1, 0, o->units, o->gates, a, o->block, w, 0, acc); break;
+        case 2: row_product(2, 1, 0, o->units, o->gates, a, o->block, w, 0, acc); break;
+        case 3: row_product(3, 1, 0, o->units, o->gates, a, o->block, w, 0, acc); break;
+        case 4: row_product(4, 1, 0, o->units, o->gates, a, o->block, w, 0, acc); break;
+        }
+        for (int v = 0; v < nv; v++) v_store(out + v * o->out_block, acc[0][v]);
+        return;
+    }
+    product *const *shape = (o->row == VL ? near_products : far_products)[nv];
+    const int64_t tall = o->row == VL ? TALL(nv) : TALL_FAR(nv);
+    for (int64_t i = 0, height; i < rows; i += height) {
+        height = tile_height(tall, rows - i);
+        shape[height](o, a + i * o->row, w, bias, start ? start + i * o->start_row : NULL, out + i * o->out_row);
     }
 }
+
 /* y = act(add + x_segment W_segment' + bias).  `add` may be y; bias and add may be NULL. */
 static void NAME(forward)(const matrix *m, const void *work, const matrix *bias, int64_t segment, int act, const field *x_,
                           const field *add_, const field *y_, const span *at_) {
@@ -141,6 +164,7 @@ static void NAME(forward)(const matrix *m, const void *work, const matrix *bias,
     span at = *at_;
     steps_as_rows(&at, (field *[]){ xf, yf, af }, 3);
     const int64_t width = m->width, vectors = m->vectors, K = m->K;
+    const operands o = { K, 1, xf->row, xf->block, af->row, af->block, yf->row, yf->block };
     for (int64_t t = at.t0; t < at.t1; t++) {
         const int64_t rows = last_row(&at, t) - at.r0;
         const real *x = chunk(xf, t, at.r0, 0);
@@ -148,72 +172,42 @@ static void NAME(forward)(const matrix *m, const void *work, const matrix *bias,
         for (int64_t n = 0; n < vectors; n += width) {
             const int64_t nv = least(width, vectors - n);
             const real *w = (const real *)work + m->work + (n * m->cols + segment * K * nv) * VL;
-            const real *b = bias ? (const real *)work + bias->work + n * VL : NULL, *add = chunk(af, t, at.r0, n);
+            const real *b = bias ? (const real *)work + bias->work + n * VL : NULL;
             real *y = chunk(yf, t, at.r0, n);
-            const int one = at.single == ONE_STEP;
-            switch (nv) {
-            case 1: forward_panel(1, K, xf, x, w, b, act, add, af->row, af->block, yf, y, rows, one); break;
-            case 2: forward_panel(2, K, xf, x, w, b, act, add, af->row, af->block, yf, y, rows, one); break;
-            case 3: forward_panel(3, K, xf, x, w, b, act, add, af->row, af->block, yf, y, rows, one); break;
-            case 4: forward_panel(4, K, xf, x, w, b, act, add, af->row, af->block, yf, y, rows, one); break;
+            panel_product(&o, nv, rows, at.single == ONE_STEP, x, w, b, chunk(af, t, at.r0, n), y);
+            if (act == ACT_LINEAR) continue;
+            for (int v = 0; v < nv; v++) {
+                real *out = y + v * yf->block;
+                for (int64_t r = 0; r < rows; r++, out += yf->row) v_store(out, v_act(act, v_load(out)));
             }
         }
     }
 }
 
-/* One step's rows of a panel of dx = (add + dz W) . act'(a); add and a may be NULL. */
-#define BACKWARD_TILE(h) backward_tile(h, nv, single, m, dz + i * row, row, zf->block, w, add, act, a ? a + i * ar : NULL, ar, ab, \
-                                       dx + i * xr, xr, xf->block)
-INLINE void backward_tile(const int mr, const int nv, const int single, const matrix *m, const real *dz, const int64_t row,
-                          int64_t block, const real *w, int add, int act, const real *a, int64_t ar, int64_t ab, real *dx,
-                          int64_t xr, int64_t xb) {
-    V acc[HEIGHT_MAX][PANEL_MAX];
-    UNROLL for (int i = 0; i < mr; i++)
-        UNROLL for (int v = 0; v < nv; v++) acc[i][v] = add ? v_load(dx + i * xr + v * xb) : v_set(0);
-    if (single) row_product(nv, 1, 0, m->units, m->gates, dz, block, w, 0, acc);
-    else tile_product(mr, nv, m->units, m->gates, dz, row, block, w, acc);
-    UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) v_store(dx + i * xr + v * xb, acc[i][v]);
-    if (a)
-        for (int i = 0; i < mr; i++)
-            for (int v = 0; v < nv; v++) {
-                real *p = dx + i * xr + v * xb;
-                v_store(p, v_load(p) * v_dact(act, v_load(a + i * ar + v * ab)));
-            }
-}
-INLINE void backward_panel(const int nv, const matrix *m, const field *zf, const real *dz, const real *w, int add, int act,
-                           const real *a, int64_t ar, int64_t ab, const field *xf, real *dx, int64_t rows, int one) {
-    const int64_t xr = xf->row;
-    if (one) {
-        const int single = 1;
-        const int64_t i = 0, row = VL;
-        BACKWARD_TILE(1);
-    } else if (zf->row == VL) {
-        const int single = 0;
-        const int64_t row = VL;
-        OVER_ROWS(rows, TALL(nv), BACKWARD_TILE)
-    } else {
-        const int single = 0;
-        const int64_t row = zf->row;
-        OVER_ROWS(rows, TALL_FAR(nv), BACKWARD_TILE)
-    }
-}
 /* dx_segment = (dz W_segment) . act'(a), or added to what dx holds; a may be NULL. */
 static void NAME(backward)(const matrix *m, int64_t segment, const field *z_, const field *x_, int add, int act,
                            const field *a_, const span *at_) {
-    field zs = *z_, xs = *x_, as = a_ ? *a_ : (field){0}, *zf = &zs, *xf = &xs;
+    field zs = *z_, xs = *x_, as = a_ ? *a_ : (field){0}, *zf = &zs, *xf = &xs, *af = &as;
     span at = *at_;
-    steps_as_rows(&at, (field *[]){ zf, xf, &as }, 3);
+    steps_as_rows(&at, (field *[]){ zf, xf, af }, 3);
     const int64_t vectors = blocks_of(m->K), depth = m->gates * m->units;
+    const operands o = { m->units, m->gates, zf->row, zf->block, xf->row, xf->block, xf->row, xf->block };
     for (int64_t t = at.t0; t < at.t1; t++) {
         const int64_t rows = last_row(&at, t) - at.r0;
         const real *dz = chunk(zf, t, at.r0, 0);
         if (rows <= 0) continue;
         for (int64_t n = 0; n < vectors; n += 2) {
-            const real *w = (const real *)m->turned + (segment * vectors + n) * VL * depth, *a = chunk(&as, t, at.r0, n);
+            const int64_t nv = least(2, vectors - n);
+            const real *w = (const real *)m->turned + (segment * vectors + n) * VL * depth;
             real *dx = chunk(xf, t, at.r0, n);
-            const int one = at.single == ONE_STEP;
-            if (vectors - n >= 2) backward_panel(2, m, zf, dz, w, add, act, a, as.row, as.block, xf, dx, rows, one);
-            else backward_panel(1, m, zf, dz, w, add, act, a, as.row, as.block, xf, dx, rows, one);
+            panel_product(&o, nv, rows, at.single == ONE_STEP, dz, w, NULL, add ? dx : NULL, dx);
+            if (a_)
+                for (int v = 0; v < nv; v++) {
+                    const real *value = chunk(af, t, at.r0, n + v);
+                    real *out = dx + v * xf->block;
+                    for (int64_t r = 0; r < rows; r++, out += xf->row, value += af->row)
+                        v_store(out, v_load(out) * v_dact(act, v_load(value)));
+                }
         }
     }
 }
@@ -221,7 +215,9 @@ static void NAME(backward)(const matrix *m, int64_t segment, const field *z_, co
 /* dW' (columns, vectors) = sum over all rows of x' dz, in the layout of the packed weights: a tile is mr columns of x by nv
    vectors of dz.  Steps are taken in groups that stay in the cache; a group adds to what the last one left. */
 enum { COLLECT_HIGH = VL < (TILE > 12 ? 8 : 4) ? VL : (TILE > 12 ? 8 : 4), COLLECT_ROWS = 128, COLLECT_COLUMNS = 256 };
-INLINE void collect_tile(const int mr, const int nv, const field *xf, const real *x, const field *zf, const real *dz,
+typedef void collector(const field *xf, const real *x, const field *zf, const real *dz, const span *at, real *grad, int64_t stride,
+                       int add);
+INLINE void tile_collect(const int mr, const int nv, const field *xf, const real *x, const field *zf, const real *dz,
                          const span *at, real *grad, int64_t stride, int add) {
     V acc[HEIGHT_MAX][PANEL_MAX];
     UNROLL for (int i = 0; i < mr; i++)
@@ -231,6 +227,7 @@ INLINE void collect_tile(const int mr, const int nv, const field *xf, const real
         const int64_t rows = last_row(at, t) - at->r0;
         for (int64_t r = 0; r < rows; r++, a += xf->row, b += zf->row) {
             V d[PANEL_MAX];
+            __builtin_prefetch(a + 8 * xf->row);
             UNROLL for (int v = 0; v < nv; v++) d[v] = v_load(b + v * zf->block);
             UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) acc[i][v] += v_set(a[i]) * d[v];
         }
@@ -241,12 +238,14 @@ INLINE void collect_tile(const int mr, const int nv, const field *xf, const real
             v_store(g, add ? v_load(g) + acc[i][v] : acc[i][v]);
         }
 }
-#define COLLECT_TILE(h) collect_tile(h, nv, xf, x + (c + i) / VL * xf->block + (c + i) % VL, zf, dz, at, grad + i * stride, \
-                                     stride, add)
-INLINE void collect_panel(const int nv, const field *xf, const real *x, const field *zf, const real *dz, const span *at,
-                          int64_t c, int64_t columns, real *grad, int64_t stride, int add) {
-    OVER_ROWS(columns, COLLECT_HIGH, COLLECT_TILE)
-}
+#define COLLECTOR(mr, nv)                                                                                                     \
+    static void collect_##mr##x##nv(const field *xf, const real *x, const field *zf, const real *dz, const span *at, real *grad, \
+                                    int64_t stride, int add) {                                                                \
+        tile_collect(mr, nv, xf, x, zf, dz, at, grad, stride, add);                                                           \
+    }
+EACH_SHAPE(COLLECTOR)
+#define COLLECT_ENTRY(mr, nv) [nv][mr] = (mr) <= COLLECT_HIGH ? collect_##mr##x##nv : NULL,
+static collector *const collectors[PANEL_MAX + 1][HEIGHT_MAX + 1] = { EACH_SHAPE(COLLECT_ENTRY) };
 static void NAME(collect)(const matrix *m, int64_t segment, const field *x_, const field *z_, void *grad, int add,
                           const span *at_, int64_t part, int64_t parts) {
     field xs = *x_, zs = *z_, *xf = &xs, *zf = &zs;
@@ -269,13 +268,13 @@ static void NAME(collect)(const matrix *m, int64_t segment, const field *x_, con
                     const int64_t nv = least(width, vectors - n), stride = nv * VL, columns = least(COLLECT_COLUMNS, c1 - c);
                     real *g = (real *)grad + m->work + (n * m->cols + (segment * K + c) * nv) * VL;
                     const real *x = (const real *)xf->p, *dz = (const real *)zf->p + n * zf->block;
-                    switch (nv) {
-                    case 1: collect_panel(1, xf, x, zf, dz, at, c, columns, g, stride, add); break;
-                    case 2: collect_panel(2, xf, x, zf, dz, at, c, columns, g, stride, add); break;
-                    case 3: collect_panel(3, xf, x, zf, dz, at, c, columns, g, stride, add); break;
-                    case 4:
-                        collect_panel(2, xf, x, zf, dz, at, c, columns, g, stride, add);
-                        collect_panel(2, xf, x, zf, dz + 2 * zf->block, at, c, columns, g + 2 * VL, stride, add);
+                    for (int64_t v = 0, wide; v < nv; v += wide) {
+                        wide = nv == 4 ? 2 : nv;
+                        for (int64_t i = 0, height; i < columns; i += height) {
+                            height = tile_height(COLLECT_HIGH, least(COLLECT_HIGH, columns - i));   /* within a block of x */
+                            collectors[wide][height](xf, x + (c + i) / VL * xf->block + (c + i) % VL, zf, dz + v * zf->block, at,
+                                                     g + i * stride + v * VL, stride, add);
+                        }
                     }
                 }
         }

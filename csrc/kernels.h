@@ -44,7 +44,7 @@ static void NAME(apply)(int function, const void *in, void *out, int64_t n) {
 #define peephole_TANGENT NULL
 #define mlp_TANGENT NULL
 #define reset_before_TANGENT NULL
-#define CELL_ROW(c) { c##_GATES, c##_STATES, c##_SAVED, c##_SPLIT, c##_PEEPS, NAME(c##_scan_forward), NAME(c##_scan_backward), \
+#define CELL_ROW(c) { c##_GATES, c##_STATES, c##_KEPT, c##_SAVED, c##_SPLIT, c##_PEEPS, NAME(c##_scan_forward), NAME(c##_scan_backward), \
                       NAME(c##_scan_finish), NAME(c##_collect), c##_TANGENT },
 extern const kernels NAME(kernels);
 const kernels NAME(kernels) = {
@@ -58,7 +58,8 @@ const kernels NAME(kernels) = {
     .forward = NAME(forward), .backward = NAME(backward), .collect = NAME(collect), .collect_bias = NAME(collect_bias),
     .row_forward = NAME(row_forward), .row_backward = NAME(row_backward), .row_collect = NAME(row_collect),
     .loss = NAME(loss), .weight = NAME(weight), .multiply = NAME(multiply), .drop = NAME(drop),
-    .norm2 = NAME(norm2), .optimise = NAME(optimise), .apply = NAME(apply),
+    .fold = NAME(fold), .feed = NAME(feed),
+    .norm2 = NAME(norm2), .temper = NAME(temper), .optimise = NAME(optimise), .apply = NAME(apply),
     .repeat = NAME(repeat), .unit = NAME(unit), .entry = NAME(entry), .fill = NAME(fill), .gram = NAME(gram),
     .inject = NAME(inject), .bend = NAME(bend), .column = NAME(column),
 };

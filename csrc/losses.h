@@ -45,12 +45,13 @@ INLINE double cross_entropy_row(real *p, int64_t block, int64_t outputs, int64_t
     return loss;
 }
 static double NAME(weight)(const void *weights, int64_t row) { return ((const real *)weights)[row]; }
-/* Adds the weighted losses of each row's steps to row_loss (B): steps t0 .. t1, or with one target a sequence just once. */
+/* Adds the weighted losses of each row's steps to row_loss (B) or, if it is NULL, nowhere: steps t0 .. t1, or with one target a
+   sequence just once.  Always in the order of time, so that blocks do not matter. */
 static void NAME(loss)(const loss_desc *l, const source *s, int64_t outputs, const field *y, const span *at, double *row_loss,
                        int gradient) {
     for (int64_t r = at->r0; r < at->r1; r++) {
         const int64_t i = s->row[r], steps = l->every ? least(at->t1, s->length[i] - s->first) : at->t1;
-        double sum = 0;
+        double sum = row_loss ? row_loss[r] : 0;
         for (int64_t t = at->t0; t < steps; t++) {
             const int64_t row = s->target_offset[i] + l->shift + (l->every ? s->first + t : 0);
             const double weight = s->weight ? (double)((const real *)s->weight)[row] : 1, factor = weight * l->scale;
@@ -72,6 +73,6 @@ static void NAME(loss)(const loss_desc *l, const source *s, int64_t outputs, con
             }
             sum += weight * (e / outputs);
         }
-        row_loss[r] += sum;
+        if (row_loss) row_loss[r] = sum;
     }
 }

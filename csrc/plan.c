@@ -74,7 +74,7 @@ static void block(declaration *d, matrix *m, const char *name, int64_t gates, in
     bptt_plan *p = d->p;
     const int64_t columns = cols ? cols : 1;
     *m = (matrix){ .gates = gates, .units = units, .cols = columns, .segments = segments, .flat = p->flat_size,
-        .work = p->work_size };
+        .work = p->work_size, .bias = !cols };
     m->K = columns / segments, m->vectors = times(gates, blocks_of(p, units)), m->width = gates == 1 ? 2 : gates;
     m->size = times(times(m->vectors, p->k->lanes), columns);
     if (d->count < d->max) {
@@ -117,6 +117,9 @@ static int64_t declare(bptt_plan *p, const bptt_desc *desc, bptt_piece *out, int
             block(&d, &f->b_hh, "bias_hh", gates, first, 0, 1);
             if (desc->proj_size) block(&d, &f->hr, "weight_hr", 1, p->R, p->H, 1);
             if (p->cell->peeps) block(&d, &f->peep, "weight_peephole", p->cell->peeps, p->H, 0, 1);
+            if (p->trained_state) block(&d, &f->initial[0], "initial_h", 1, p->R, 0, 1);
+            if (p->trained_state && p->cell->states > 1) block(&d, &f->initial[1], "initial_c", 1, p->H, 0, 1);
+            f->peep.bias = 0;
             if (p->two_products) split_rows(&f->hh, &p->inner[n][0].w, &p->inner[n][1].w);
             for (int64_t i = 0; i < p->depth; i++)
                 dense_layer(&d, &p->inner[n][i], "f", i + 1, i + 1 < p->depth ? desc->width[i + 1] : p->H, desc->width[i], 1);
@@ -136,6 +139,18 @@ static bptt_desc rows_desc(const bptt_desc *d) {
     rows.batch = d->residuals, rows.residuals = 0, rows.every = d->every && d->bidirectional, rows.input_gradient = 0;
     return rows;
 }
+static int unfolds_in_parts(const bptt_plan *p) {
+    return p->k1 || p->k2 || p->segment || p->checkpoints || p->own_inputs != 0 || p->stride;
+}
+/* How training unfolds time.  Only over all steps at once can a layer also run backwards. */
+static int unfolding_ok(const bptt_plan *p) {
+    const int truncated = p->k1 || p->k2, checkpointed = p->segment || p->checkpoints, closed = p->own_inputs != 0;
+    if (truncated + checkpointed + closed > 1 || p->stride < 0 || (p->stride && (truncated || checkpointed || closed))) return 0;
+    if (truncated) return p->directions == 1 && size_ok(p->k1) && size_ok(p->k2) && p->k1 <= p->k2;
+    if (checkpointed) return p->directions == 1 && size_ok(p->segment) && p->checkpoints >= 0;
+    if (closed) return p->directions == 1 && p->every && p->I == p->O && p->own_inputs > 0 && p->own_inputs <= 1;
+    return 1;
+}
 
 /* Names and numbers of the description into the plan; everything but the arena. */
 static bptt_status resolve(bptt_plan *p, const bptt_desc *d, bptt_piece *out, int64_t max, int64_t *count) {
@@ -151,7 +166,9 @@ static bptt_status resolve(bptt_plan *p, const bptt_desc *d, bptt_piece *out, in
     p->depth = d->depth, p->head_layers = d->head_depth + 1;
     p->I = d->input_size, p->H = d->hidden_size, p->O = d->output_size;
     p->batch = d->batch ? d->batch : 1, p->steps = d->steps ? d->steps : 1;
-    p->every = d->every != 0, p->input_gradient = d->input_gradient != 0;
+    p->every = d->every != 0, p->input_gradient = d->input_gradient || d->own_inputs > 0, p->trained_state = d->trained_state != 0;
+    p->k1 = d->update_every, p->k2 = d->look_back, p->segment = d->segment, p->checkpoints = d->slots;
+    p->own_inputs = d->own_inputs, p->stride = d->window_stride;
     p->R = d->proj_size ? d->proj_size : p->H;
     p->two_products = cell == find("reset_before", cell_names);
     p->dropout = d->dropout, p->recurrent_dropout = d->recurrent_dropout, p->seed = d->seed;
@@ -160,13 +177,14 @@ static bptt_status resolve(bptt_plan *p, const bptt_desc *d, bptt_piece *out, in
         d->head_depth < 0 || d->head_depth >= BPTT_MAX_DEPTH || !size_ok(p->I) || !size_ok(p->H) || !size_ok(p->O) ||
         !size_ok(p->batch) || !size_ok(p->steps) || (d->reset_before && named != gru) || (d->peephole && named != lstm) ||
         (d->proj_size && named != lstm) || d->proj_size < 0 || d->proj_size > p->H || !(d->dropout >= 0 && d->dropout < 1) ||
-        !(d->recurrent_dropout >= 0 && d->recurrent_dropout < 1))
+        !(d->recurrent_dropout >= 0 && d->recurrent_dropout < 1) || !unfolding_ok(p))
         return BPTT_BAD_DESC;
     for (int64_t i = 0; i < p->depth; i++) if (!size_ok(d->width[i])) return BPTT_BAD_DESC;
     for (int64_t i = 0; i < d->head_depth; i++) if (!size_ok(d->head_width[i])) return BPTT_BAD_DESC;
     for (int64_t i = 0; i <= p->depth; i++) if (find(d->activation[i], act_names) < 0) return BPTT_BAD_DESC;
     *count = declare(p, d, out, max);
-    if (d->residuals < 0 || (d->residuals && !size_ok(d->residuals))) return BPTT_BAD_DESC;
+    if (d->residuals < 0 || (d->residuals && !size_ok(d->residuals)) || (d->residuals && (unfolds_in_parts(p) || p->trained_state)))
+        return BPTT_BAD_DESC;
     if (d->residuals) {
         const bptt_desc rows = rows_desc(d);
         p->residuals = d->residuals, p->gram_width = padded(p, plus(p->flat_size, 1));
@@ -214,17 +232,37 @@ static void take_turned(cursor *c, const bptt_plan *p, matrix *m, const char *na
 }
 static int64_t width_of(const dense *l) { return l->w.units; }
 
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t parts_of(int64_t whole, int64_t part) { return (whole - 1) / part + 1; }
+
+/* Truncated with k1 < k2: the last k2 - k1 steps are needed again, and move to the front only when the tape is full. */
+int64_t tape_steps(const bptt_plan *p, int64_t T) {
+    if (p->segment) return least(T, p->segment);
+    if (p->k1) return least(T, p->k1 == p->k2 ? p->k1 : plus(p->k2, times(parts_of(p->k2, p->k1), p->k1)));
+    return T;
+}
+int64_t series_rows(const bptt_plan *p, int64_t B, int64_t T) { return B + (T - 1) / p->stride; }
+static int64_t stored_states(const bptt_plan *p) {
+    const int64_t segments = parts_of(p->steps, p->segment);
+    return p->checkpoints ? least(p->checkpoints, segments) : segments;
+}
+
 /* Pieces that depend on the network alone, then those that depend on the batch. */
 static void walk_fixed(bptt_plan *p, cursor *c) {
     const int64_t real = p->k->bytes;
     take(c, sizeof *p, "plan", -1);
     p->work = take(c, times(p->work_size, real), "work", -1);
     p->grad = take(c, times(p->work_size, real), "grad", -1);
-    p->slots = take(c, times(times(2, p->work_size), real), "slots", -1);
+    p->slots = take(c, times(times(MAX_SLOTS, p->work_size), real), "slots", -1);
     p->norms = take(c, times(norm_slices(p), sizeof *p->norms), "norms", -1);
     p->row_loss = take(c, times(p->batch, sizeof *p->row_loss), "row_loss", -1);
     p->row = take(c, times(p->batch, sizeof *p->row), "row", -1);
-    p->living = take(c, times(p->steps + 1, sizeof *p->living), "living", -1);
+    p->living = take(c, times(tape_steps(p, p->steps) + 1, sizeof *p->living), "living", -1);
+    if (p->stride) {
+        p->series_row = take(c, times(plus(p->batch, p->steps), sizeof *p->series_row), "series_row", -1);
+        p->series_offset = take(c, times(plus(p->batch, p->steps), sizeof *p->series_offset), "series_offset", -1);
+        p->series_living = take(c, times(p->steps, sizeof *p->series_living), "series_living", -1);
+    }
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         if (p->layer[n].hh.size) take_turned(c, p, &p->layer[n].hh, "hh_turned", n);
         if (p->layer[n].hr.size) take_turned(c, p, &p->layer[n].hr, "hr_turned", n);
@@ -250,17 +288,27 @@ static void walk_fixed(bptt_plan *p, cursor *c) {
 }
 static void walk_batch(bptt_plan *p, cursor *c, int64_t B, int64_t T) {
     const int64_t Hb = blocks_of(p, p->H), Rb = blocks_of(p, p->R), count = p->layers * p->directions;
+    const int64_t rows = p->stride ? series_rows(p, B, T) : 0;
     p->x = take_field(c, p, p->batch == 1 ? T + WINDOW : T, B, blocks_of(p, p->I), "x", -1);
+    if (p->shared) p->x.block = rows * p->x.row, p->x.step = blocks_of(p, p->I) * p->x.block;
     if (p->input_gradient) p->dx = take_field(c, p, T, B, blocks_of(p, p->I), "dx", -1);
     for (int64_t n = 0; n < count; n++) {
         frame *f = &p->layer[n];
         const int64_t zb = f->gates * blocks_of(p, f->hh.units);
-        f->z = take_field(c, p, T, B, zb, "z", n);
-        f->dzr = p->cell->split ? take_field(c, p, T, B, zb, "dzr", n) : f->z;
+        f->zx = f->kept = f->dzx = take_field(c, p, T, B, zb, "z", n);
+        if (p->k1 < p->k2 || p->residuals) f->dzx = take_field(c, p, T, B, zb, "dz", n);
+        f->phases = p->shared && n < p->directions ? p->stride : 0;
+        if (p->stride && n < p->directions) {
+            p->folded[n] = take_field(c, p, 1, least(times(p->stride, rows), times(T, B)), zb, "folded", n);
+            p->folded[n].block = rows * p->x.row, p->folded[n].step = zb * p->folded[n].block;
+            if (p->shared) f->zx = p->folded[n];
+        }
+        f->dzr = p->cell->split ? take_field(c, p, T, B, zb, "dzr", n) : f->dzx;
         f->s = take_field(c, p, T + 1, B, Rb + (f->states - 1) * Hb, "s", n);
         f->saved = take_field(c, p, T, B, f->saved_count * Hb, "saved", n);
         if (p->purpose == INFER && !p->two_products) f->saved.p = NULL;
         f->ds = take_field(c, p, 1, B, Rb + (f->states - 1) * Hb, "ds", n);
+        if (p->segment) p->stored[n] = take_field(c, p, stored_states(p), B, Rb + (f->states - 1) * Hb, "stored", n);
         f->dy = (field){0};
         if (p->every || n < count - p->directions) f->dy = take_field(c, p, T, B, Rb, "dy", n);
         if (f->hr.size) f->m = take_field(c, p, T, B, Hb, "m", n), f->dh = take_field(c, p, T, B, Rb, "dh", n);
@@ -286,11 +334,14 @@ static void walk_batch(bptt_plan *p, cursor *c, int64_t B, int64_t T) {
         p->value[i] = take_field(c, p, steps, B, blocks, "value", i);
         if (i + 1 < p->head_layers) p->slope[i] = take_field(c, p, steps, B, blocks, "slope", i);
     }
-    p->B = B, p->T = T;
+    p->B = B, p->T = p->laid = T;
 }
-void lay_out(bptt_plan *p, int64_t B, int64_t T, int purpose) {
-    if (B == p->B && T == p->T && purpose == p->purpose) return;
-    p->purpose = purpose;
+void lay_out(bptt_plan *p, int64_t B, int64_t T, int purpose, int shared) {
+    if (B == p->B && T == p->laid && purpose == p->purpose && shared == p->shared) {
+        p->T = T;
+        return;
+    }
+    p->purpose = purpose, p->shared = shared;
     cursor c = { .base = p->arena, .at = (int64_t)p->fixed };
     walk_batch(p, &c, B, T);
 }
@@ -310,7 +361,7 @@ static int choose_threads(const bptt_plan *p, int wanted) {
 static size_t arena_bytes(bptt_plan *p) {
     cursor c = {0};
     walk_fixed(p, &c);
-    walk_batch(p, &c, p->batch, p->steps);
+    walk_batch(p, &c, p->batch, tape_steps(p, p->steps));
     return c.at >= (int64_t)1 << 56 ? 0 : (size_t)c.at;
 }
 int64_t bptt_blocks(const bptt_desc *desc, bptt_piece *out, int64_t max) {
@@ -348,7 +399,7 @@ bptt_status bptt_make_plan(const bptt_desc *desc, void *arena, size_t bytes, bpt
     cursor c = { .base = p->arena };
     walk_fixed(p, &c);
     p->fixed = (size_t)c.at;
-    walk_batch(p, &c, p->batch, p->steps);
+    walk_batch(p, &c, p->batch, tape_steps(p, p->steps));
     *plan = p;
     if (!p->residuals) return BPTT_OK;
     const bptt_desc rows = rows_desc(desc);
@@ -358,7 +409,8 @@ int64_t bptt_views(const bptt_plan *plan, bptt_piece *out, int64_t max) {
     bptt_plan p = *plan;
     cursor c = { .base = p.arena, .out = out, .max = max };
     walk_fixed(&p, &c);
-    walk_batch(&p, &c, p.batch, p.steps);
+    p.shared = 0;
+    walk_batch(&p, &c, p.batch, tape_steps(&p, p.steps));
     return c.count;
 }
 const char *bptt_isa(const bptt_plan *p) { return p->isa; }

@@ -45,6 +45,8 @@ INLINE V v_max(V a, V b) { return v_select(a > b, a, b); }
 INLINE V v_min(V a, V b) { return v_select(a < b, a, b); }
 #endif
 
+INLINE V v_clip(V v, real limit) { return v_min(v_set(limit), v_max(v_set(-limit), v)); }   /* NaN stays NaN */
+
 /* A row of p with n <= VL reals in it, the other lanes zero; and the n lanes of v back into such a row. */
 INLINE V v_load_part(const real *p, int64_t n) { V v = {0}; memcpy(&v, p, (size_t)n * sizeof(real)); return v; }
 INLINE void v_store_part(real *p, V v, int64_t n) { memcpy(p, &v, (size_t)n * sizeof(real)); }

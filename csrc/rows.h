@@ -35,7 +35,7 @@ static void NAME(row_backward)(const matrix *m, const void *dz, int act, const v
     }
 }
 /* dW' = sum over the steps of x[t]' dz[t], and of the bias and its twin (or NULL); tiles as in collect */
-#define ROWS_TILE(h) rows_tile(h, nv, x + c + i, x_step, dz, z_step, steps, grad + i * nv * VL)
+typedef void row_collector(const real *x, int64_t x_step, const real *dz, int64_t z_step, int64_t steps, real *grad);
 INLINE void rows_tile(const int mr, const int nv, const real *x, int64_t x_step, const real *dz, int64_t z_step,
                       int64_t steps, real *grad) {
     V acc[HEIGHT_MAX][PANEL_MAX];
@@ -47,22 +47,26 @@ INLINE void rows_tile(const int mr, const int nv, const real *x, int64_t x_step,
     }
     UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) v_store(grad + (i * nv + v) * VL, acc[i][v]);
 }
-INLINE void rows_panel(const int nv, int64_t K, const real *x, int64_t x_step, const real *dz, int64_t z_step, int64_t steps,
-                       real *grad) {
-    const int64_t c = 0;
-    OVER_ROWS(K, TALL(nv) < 8 ? TALL(nv) : 8, ROWS_TILE)
-}
+#define ROW_COLLECTOR(mr, nv)                                                                                              \
+    static void row_collect_##mr##x##nv(const real *x, int64_t x_step, const real *dz, int64_t z_step, int64_t steps,      \
+                                        real *grad) {                                                                      \
+        rows_tile(mr, nv, x, x_step, dz, z_step, steps, grad);                                                             \
+    }
+EACH_SHAPE(ROW_COLLECTOR)
+#define ROW_HIGH(nv) (TALL(nv) < 8 ? TALL(nv) : 8)
+#define ROW_ENTRY(mr, nv) [nv][mr] = (mr) <= ROW_HIGH(nv) ? row_collect_##mr##x##nv : NULL,
+static row_collector *const row_collectors[PANEL_MAX + 1][HEIGHT_MAX + 1] = { EACH_SHAPE(ROW_ENTRY) };
 static void NAME(row_collect)(const matrix *m, const matrix *bias, const matrix *twin, const void *x_, int64_t x_step,
                               const void *dz_, int64_t z_step, int64_t steps, void *grad) {
     const real *x = x_, *dz = dz_;
     real *g = (real *)grad + m->work;
-    for (int64_t n = 0; n < m->vectors; n += m->width, dz += m->width * VL, g += m->width * VL * m->cols)
-        switch (least(m->width, m->vectors - n)) {
-        case 1: rows_panel(1, m->K, x, x_step, dz, z_step, steps, g); break;
-        case 2: rows_panel(2, m->K, x, x_step, dz, z_step, steps, g); break;
-        case 3: rows_panel(3, m->K, x, x_step, dz, z_step, steps, g); break;
-        case 4: rows_panel(4, m->K, x, x_step, dz, z_step, steps, g); break;
+    for (int64_t n = 0; n < m->vectors; n += m->width, dz += m->width * VL, g += m->width * VL * m->cols) {
+        const int64_t nv = least(m->width, m->vectors - n);
+        for (int64_t i = 0, height; i < m->K; i += height) {
+            height = tile_height(ROW_HIGH(nv), m->K - i);
+            row_collectors[nv][height](x + i, x_step, dz, z_step, steps, g + i * nv * VL);
         }
+    }
     for (int64_t n = 0; bias && n < bias->vectors; n++) {
         V sum = v_set(0);
         for (int64_t t = 0; t < steps; t++) sum += v_load((const real *)dz_ + t * z_step + n * VL);

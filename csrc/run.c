@@ -1,46 +1,23 @@
-/* run.c: batches, phases, who does which rows or tiles.  The only caller of threads; no arithmetic on data.
+/* run.c: batches, phases, who does which rows or tiles.  No arithmetic on data.
 
-   phase A, by rows:    gather, project, scan forward, readout, loss, back through g, scan backward
-   phase B, by tiles:   collect the weight gradients over all rows
-   phase C, by slices:  norm, update, then the packed copies for the way back
-   A run of one thread collects each block of steps as soon as its gradient is there, while it is in the cache; the blocks
-   and their order are the same for any number of threads. */
-#include "plan.h"
-#include "threads.h"
+   by rows:    gather, project, scan forward, readout, loss, back through g; then a block of steps after the other
+               scan backward (by rows) and collect its weight gradients over all rows (by tiles), while it is in the cache
+   by slices:  norm, update, then the packed copies for the way back
+   The blocks and their order are the same for any number of threads, so the bits are.
+
+   A batch is unfolded over all its steps at once; or (truncated) in passes, each an update of its own; or (checkpointed) in
+   segments, forwards once to store states, then each again, from the last to the first. */
+#include "run.h"
 #include <math.h>
-#include <stdatomic.h>
 #include <string.h>
 
 enum { BLOCK_BYTES = 384 << 10 };              /* of activations that a block of steps may touch: it should stay in the L2 cache */
 static const double POLL_WORK = 2e7;           /* multiply-adds between two looks at the caller's poll: some milliseconds */
 
-typedef struct {
-    bptt_plan *p;
-    const bptt_data *data;
-    const int64_t *order;
-    int64_t n, done;                           /* sequences in order; finished batches or patterns */
-    bptt_hyper *hyper;
-    double *loss;
-    bptt_poll poll;
-    void *context;
-    double unpolled;                           /* multiply-adds since the last poll */
-    bptt_status status;
-    atomic_int stop;
-    update update;
-    int slots;                                 /* vectors that this optimiser, with these numbers, keeps */
-    double reach;                              /* the largest change of a weight, over the norm of the gradient (Adam: itself) */
-    const void *params;
-    void *trained, *opt_state;                 /* training: params, to be written, and the optimiser's slots */
-    void *grad, *dx, *dstate;                  /* loss_grad: wanted, or NULL */
-    int every;                                 /* predict: what g reads */
-    void *y, *state;                           /* predict: outputs */
-    double loss_sum, weight_sum;               /* evaluate */
-    int64_t k, lead;                           /* slide */
-    source source;
-    loss_desc loss_desc;
-} run;
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-static void ask(run *r, double work) {
+void ask(run *r, double work) {
     r->unpolled += work;
     if (r->unpolled < POLL_WORK || !r->poll) return;
     r->unpolled = 0;
@@ -49,8 +26,6 @@ static void ask(run *r, double work) {
         atomic_store_explicit(&r->stop, 1, memory_order_relaxed);
     }
 }
-static int stopped(const run *r) { return atomic_load_explicit(&r->stop, memory_order_relaxed); }
-
 /* Dropout between layers, in this run. */
 static int drops(const bptt_plan *p) { return p->purpose == TRAIN && p->dropout > 0; }
 
@@ -76,33 +51,33 @@ static void readout_of(const bptt_plan *p, int every, field in[2]) {
 /* Steps whose activations fit the cache together; a matter of the problem, not of the threads. */
 static int64_t block_steps(const bptt_plan *p, int64_t T) {
     const frame *f = &p->layer[0];
-    const int64_t a_step = (p->x.step + f->z.step * (1 + p->cell->split) + f->s.step + f->saved.step) * p->k->bytes;
+    const int64_t x = ((p->I - 1) / p->k->lanes + 1) * p->k->lanes * p->B;
+    const int64_t a_step = (x + f->kept.step * (1 + p->cell->split) + f->s.step + f->saved.step) * p->k->bytes;
     const int64_t steps = BLOCK_BYTES / a_step;
     return steps < 1 ? 1 : steps > T ? T : steps;
 }
-static double step_work(const bptt_plan *p) { return (double)p->work_size * (double)p->B; }
+double step_work(const bptt_plan *p) { return (double)p->work_size * (double)p->B; }
 
-/* Blocks of steps in the order of time (of the layer), or against it. */
-static int next_block(const bptt_plan *p, const frame *f, int backward, int64_t number, span *at) {
-    const int64_t size = block_steps(p, p->T), count = (p->T + size - 1) / size;
+/* Blocks of the steps [from, to) in the order of time (of the layer), or against it. */
+static int next_block(const bptt_plan *p, const frame *f, int backward, int64_t number, int64_t from, int64_t to, span *at) {
+    const int64_t size = block_steps(p, to - from), count = (to - from + size - 1) / size;
     if (number >= count) return 0;
     const int64_t i = (f->reverse ^ backward) ? count - 1 - number : number;
-    at->t0 = i * size, at->t1 = (i + 1) * size < p->T ? (i + 1) * size : p->T;
+    at->t0 = from + i * size, at->t1 = least(at->t0 + size, to);
     return 1;
 }
 
-/* -- phase A -- */
+/* -- by rows: forward -- */
 
-/* h (q = 0) or c in a field of states; its width; where it begins in the state of a sequence */
-static field state_kind(const bptt_plan *p, const frame *f, const field *s, int q) {
+field state_kind(const bptt_plan *p, const frame *f, const field *s, int q) {
     field kind = *s;
     kind.p = (char *)s->p + q * ((f->R - 1) / p->k->lanes + 1) * s->block * p->k->bytes;
     return kind;
 }
+/* its width; where it begins in the state of a sequence */
 static int64_t kind_width(const frame *f, int q) { return q ? f->H : f->R; }
 static int64_t kind_at(const frame *f, int64_t n, int q) { return n * (f->R + (f->states - 1) * f->H) + (q ? f->R : 0); }
-/* One field of states (S*H columns) of a layer direction into the caller's rows. */
-static void give_states(const run *r, int64_t n, const field *s, int64_t t, span rows, void *out) {
+void give_states(const run *r, int64_t n, const field *s, int64_t t, span rows, void *out) {
     const bptt_plan *p = r->p;
     const frame *f = &p->layer[n];
     for (int q = 0; q < f->states; q++) {
@@ -112,11 +87,23 @@ static void give_states(const run *r, int64_t n, const field *s, int64_t t, span
 }
 /* A dropout mask of this batch: between layers (kind 0) or in the recurrence (1), of one layer direction. */
 static dropout mask_of(const run *r, int64_t n, int kind) {
-    const uint64_t step = r->hyper ? (uint64_t)r->hyper->step : 0;
-    return (dropout){ r->p->seed * 0x9e3779b97f4a7c15u + step * 0xd1342543de82ef95u + (uint64_t)(2 * n + kind),
+    return (dropout){ r->p->seed * 0x9e3779b97f4a7c15u + r->first_update * 0xd1342543de82ef95u + (uint64_t)(2 * n + kind),
                       kind ? r->p->recurrent_dropout : r->p->dropout };
 }
-static void set_states(run *r, span at) {      /* chunk 0; in reverse, the chunk after each row's last step */
+/* The states before the first step of kind q: the sequences' own, or the trained ones, or zeros. */
+static void set_kind(const run *r, int64_t n, int q, int64_t t, span rows) {
+    const bptt_plan *p = r->p;
+    const frame *f = &p->layer[n];
+    field to = state_kind(p, f, &f->s, q);
+    if (r->source.state || !p->trained_state) {
+        p->k->load_state(&r->source, p->state_size, kind_at(f, n, q), kind_width(f, q), &to, t, &rows);
+        return;
+    }
+    const field from = { (char *)p->work + f->initial[q].work * p->k->bytes, 0, p->k->lanes, 0 };   /* for all rows the same */
+    to.p = (char *)to.p + t * to.step * p->k->bytes, to.step = f->initial[q].vectors * to.block;
+    p->k->copy_rows(&from, 0, &to, 0, rows.r0, rows.r1);
+}
+void set_states(run *r, span at) {             /* chunk 0; in reverse, the chunk after each row's last step */
     const bptt_plan *p = r->p;
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         const frame *f = &p->layer[n];
@@ -128,38 +115,53 @@ static void set_states(run *r, span at) {      /* chunk 0; in reverse, the chunk
         for (int64_t b = at.r0; b < (f->reverse ? at.r1 : at.r0 + 1); b++) {
             const span rows = { .r0 = b, .r1 = f->reverse ? b + 1 : at.r1 };
             const int64_t t = f->reverse ? r->source.length[r->source.row[b]] : 0;
-            for (int q = 0; q < f->states; q++) {
-                const field s = state_kind(p, f, &f->s, q);
-                p->k->load_state(&r->source, p->state_size, kind_at(f, n, q), kind_width(f, q), &s, t, &rows);
-            }
+            for (int q = 0; q < f->states; q++) set_kind(r, n, q, t, rows);
             if (f->mask.p) p->k->multiply(&f->s, &f->mask, &f->masked, t, rows.r0, rows.r1);
         }
     }
 }
-static void layers_forward(run *r, span at) {
+/* Windows that share: the input projection of each row of the series once. */
+static span series_rows_of(const bptt_plan *p, int64_t r0, int64_t r1) {
+    return (span){ .t1 = p->stride, .r0 = r0, .r1 = r1, .living = p->series_living, .single = BATCH };
+}
+static void project_series(run *r, int rank, int size) {
     const bptt_plan *p = r->p;
-    const int main_thread = at.r0 == 0;
-    for (int64_t n = 0; n < p->layers * p->directions; n++) {
+    const int64_t rows = series_rows(p, p->B, p->T);
+    const span at = series_rows_of(p, rows * rank / size, rows * (rank + 1) / size);
+    source series = r->source;
+    series.offset = p->series_offset, series.row = p->series_row;
+    p->k->gather(&series, p->I, &p->x, &at);
+    for (int64_t n = 0; n < p->directions; n++) {
         const frame *f = &p->layer[n];
-        field in[2];
-        const int segments = inputs_of(p, n, in);
-        for (int64_t i = 0; next_block(p, f, 0, i, &at) && !stopped(r); i++) {
-            if (n == 0) p->k->gather(&r->source, p->I, &p->x, &at);
-            for (int g = 0; g < segments; g++)
-                p->k->forward(&f->ih, p->work, g ? NULL : &f->b_ih, g, ACT_LINEAR, &in[g], g ? &f->z : NULL, &f->z, &at);
-            p->cell->forward(f, &at);
-            if (drops(p) && n < (p->layers - 1) * p->directions) {
-                const dropout mask = mask_of(r, n, 0);
-                field h = f->s;
-                h.p = (char *)h.p + !f->reverse * h.step * p->k->bytes;
-                p->k->drop(&mask, &r->source, &h, &p->dropped[n], &at, 0);
-            }
-            if (main_thread) ask(r, step_work(p) * (double)(at.t1 - at.t0));
-        }
+        p->k->forward(&f->ih, p->work, &f->b_ih, 0, ACT_LINEAR, &p->x, NULL, &p->folded[n], &at);
     }
 }
-/* Where g works: on the steps of the span, or once on the last states. */
-static span readout_span(int every, span at) {
+void layer_forward(run *r, int64_t n, const span *at) {
+    const bptt_plan *p = r->p;
+    const frame *f = &p->layer[n];
+    field in[2];
+    const int segments = p->shared && n < p->directions ? 0 : inputs_of(p, n, in);
+    for (int g = 0; g < segments; g++)
+        p->k->forward(&f->ih, p->work, g ? NULL : &f->b_ih, g, ACT_LINEAR, &in[g], g ? &f->zx : NULL, &f->zx, at);
+    p->cell->forward(f, at);
+    if (drops(p) && n < (p->layers - 1) * p->directions) {
+        const dropout mask = mask_of(r, n, 0);
+        field h = f->s;
+        h.p = (char *)h.p + !f->reverse * h.step * p->k->bytes;
+        p->k->drop(&mask, &r->source, &h, &p->dropped[n], at, 0);
+    }
+}
+static void layers_forward(run *r, span at) {  /* the new steps of the chunk */
+    const bptt_plan *p = r->p;
+    const int main_thread = at.r0 == 0;
+    for (int64_t n = 0; n < p->layers * p->directions; n++)
+        for (int64_t i = 0; next_block(p, &p->layer[n], 0, i, r->fresh, p->T, &at) && !stopped(r); i++) {
+            if (n == 0 && !p->shared) p->k->gather(&r->source, p->I, &p->x, &at);
+            layer_forward(r, n, &at);
+            if (main_thread) ask(r, step_work(p) * (double)(at.t1 - at.t0));
+        }
+}
+span readout_span(int every, span at) {
     return every ? at : (span){ .t0 = 0, .t1 = 1, .r0 = at.r0, .r1 = at.r1, .single = at.single ? ONE_STEP : BATCH };
 }
 /* Copy the states after the last step of the rows that end within this run of T steps. */
@@ -173,7 +175,7 @@ static void take_last(run *r, span at) {
         }
     }
 }
-static void head_forward(const bptt_plan *p, int every, span at) {
+void head_forward(const bptt_plan *p, int every, span at) {
     field in[2];
     readout_of(p, every, in);
     const span to = readout_span(every, at);
@@ -201,17 +203,18 @@ static void clear_carried(const bptt_plan *p, span at) {
     for (int64_t n = 0; n < p->layers * p->directions; n++) p->k->zero_rows(&p->layer[n].ds, 0, at.r0, at.r1);
 }
 
-/* Weight gradients of one block of steps of one layer direction. */
+/* Weight gradients of one block of steps of one layer direction.  Where windows share, the input weights' come last. */
 void collect_layer(const bptt_plan *p, int64_t n, int add, const span *at, int64_t part, int64_t parts) {
     const frame *f = &p->layer[n];
+    const int shared = p->shared && n < p->directions;
     field in[2];
-    const int segments = inputs_of(p, n, in);
-    for (int g = 0; g < segments; g++) p->k->collect(&f->ih, g, &in[g], &f->z, p->grad, add, at, part, parts);
+    const int segments = shared ? 0 : inputs_of(p, n, in);
+    for (int g = 0; g < segments; g++) p->k->collect(&f->ih, g, &in[g], &f->dzx, p->grad, add, at, part, parts);
     p->cell->collect(f, p->grad, add, at, part, parts);
-    p->k->collect_bias(&f->b_ih, p->cell->split ? NULL : &f->b_hh, &f->z, p->grad, add, at, part, parts);
+    if (!shared) p->k->collect_bias(&f->b_ih, p->cell->split ? NULL : &f->b_hh, &f->dzx, p->grad, add, at, part, parts);
     if (p->cell->split) p->k->collect_bias(&f->b_hh, NULL, &f->dzr, p->grad, add, at, part, parts);
 }
-static void collect_head(const bptt_plan *p, span all, int64_t part, int64_t parts) {
+static void collect_head(const bptt_plan *p, int add, span all, int64_t part, int64_t parts) {
     field in[2];
     readout_of(p, p->every, in);
     const span at = readout_span(p->every, all);
@@ -219,50 +222,82 @@ static void collect_head(const bptt_plan *p, span all, int64_t part, int64_t par
         const dense *g = &p->head[l];
         const field *dz = l + 1 < p->head_layers ? &p->slope[l] : &p->value[l];
         for (int s = 0; s < (l ? 1 : p->directions); s++)
-            p->k->collect(&g->w, s, l ? &p->value[l - 1] : &in[s], dz, p->grad, 0, &at, part, parts);
-        p->k->collect_bias(&g->b, NULL, dz, p->grad, 0, &at, part, parts);
+            p->k->collect(&g->w, s, l ? &p->value[l - 1] : &in[s], dz, p->grad, add, &at, part, parts);
+        p->k->collect_bias(&g->b, NULL, dz, p->grad, add, &at, part, parts);
     }
 }
-/* collect: 1 when this thread is alone, so that it may collect a block as soon as it is there. */
-static void layers_backward(run *r, span at, int collect) {
+/* Gradients of the trained initial states: sums over the rows, where the way back came to the first step. */
+static void collect_initial(const run *r, int add, int part, int parts) {
     const bptt_plan *p = r->p;
-    const int main_thread = at.r0 == 0;
-    for (int64_t n = p->layers * p->directions - 1; n >= 0; n--) {
+    const int reached = r->source.first == 0 && r->back == 0 && !r->source.state;
+    const span once = { .t1 = 1, .r1 = r->rows, .single = p->B == 1 ? SINGLE : BATCH };
+    for (int64_t n = 0; n < p->layers * p->directions; n++) {
         const frame *f = &p->layer[n];
-        for (int64_t i = 0; next_block(p, f, 1, i, &at) && !stopped(r); i++) {
-            if (drops(p) && n < (p->layers - 1) * p->directions) {
-                const dropout mask = mask_of(r, n, 0);
-                p->k->drop(&mask, &r->source, &f->dy, &f->dy, &at, 0);
-            }
-            p->cell->backward(f, &at);
-            if (n >= p->directions)
-                for (int d = 0; d < p->directions; d++) {
-                    const int64_t below = n / p->directions * p->directions - p->directions + d;
-                    p->k->backward(&f->ih, d, &f->z, &p->layer[below].dy, (n + 1) % p->directions != 0, ACT_LINEAR, NULL, &at);
-                }
-            else if (p->input_gradient) p->k->backward(&f->ih, 0, &f->z, &p->dx, n + 1 < p->directions, ACT_LINEAR, NULL, &at);
-            if (collect) collect_layer(p, n, i > 0, &at, 0, 1);
-            if (main_thread) ask(r, step_work(p) * (double)(at.t1 - at.t0) * (1 + collect));
+        for (int q = 0; q < f->states; q++) {
+            const field ds = state_kind(p, f, &f->ds, q);
+            const matrix *m = &f->initial[q];
+            if (reached) p->k->collect_bias(m, NULL, &ds, p->grad, add, &once, part, parts);
+            else if (!add && part == 0) memset((char *)p->grad + m->work * p->k->bytes, 0, (size_t)(m->size * p->k->bytes));
         }
-        if (r->dstate) p->cell->finish(f, &at);
+    }
+}
+/* One layer direction, one block of steps, backward: dLoss/dx into the layer below or, from the first layer, into dx. */
+static void layer_backward(run *r, int64_t n, const span *at) {
+    const bptt_plan *p = r->p;
+    const frame *f = &p->layer[n];
+    if (drops(p) && n < (p->layers - 1) * p->directions) {
+        const dropout mask = mask_of(r, n, 0);
+        p->k->drop(&mask, &r->source, &f->dy, &f->dy, at, 0);
+    }
+    p->cell->backward(f, at);
+    if (n >= p->directions)
+        for (int d = 0; d < p->directions; d++) {
+            const int64_t below = n / p->directions * p->directions - p->directions + d;
+            p->k->backward(&f->ih, d, &f->dzx, &p->layer[below].dy, (n + 1) % p->directions != 0, ACT_LINEAR, NULL, at);
+        }
+    else if (p->input_gradient) p->k->backward(&f->ih, 0, &f->dzx, &p->dx, n + 1 < p->directions, ACT_LINEAR, NULL, at);
+}
+/* What reaches the states before the chunk is wanted: by the caller, by the weights, or by the segment before. */
+static int wants_start(const run *r) {
+    return r->back == 0 && (r->dstate || r->p->trained_state || (r->p->segment && r->source.first > 0));
+}
+/* A block of steps goes back by rows, then all threads collect its weight gradients by tiles while it is in the cache; added to
+   what grad holds, if `add`.  Who is done goes on with the next block, which nobody collects yet. */
+static void layers_backward(run *r, team *team, span at, int add, int rank, int size) {
+    const bptt_plan *p = r->p;
+    for (int64_t n = p->layers * p->directions - 1; n >= 0; n--) {
+        for (int64_t i = 0; next_block(p, &p->layer[n], 1, i, r->back, p->T, &at); i++) {
+            span tiles = all_rows(r);
+            tiles.t0 = at.t0, tiles.t1 = at.t1;
+            if (at.r1 > at.r0 && !stopped(r)) layer_backward(r, n, &at);
+            team_barrier(team);
+            if (!stopped(r)) collect_layer(p, n, add || i > 0, &tiles, rank, size);
+            if (rank == 0) ask(r, 2 * step_work(p) * (double)(at.t1 - at.t0) / size);
+        }
+        if (at.r1 > at.r0 && wants_start(r)) p->cell->finish(&p->layer[n], &at);
     }
 }
 
-/* -- phase B -- */
-
-static void collect_all(run *r, span at, int rank, int size) {
+/* What is collected when all blocks are done: trained states, and the input weights where windows share. */
+static void collect_rest(run *r, int add, int rank, int size) {
     const bptt_plan *p = r->p;
-    if (size > 1)
-        for (int64_t n = p->layers * p->directions - 1; n >= 0; n--)
-            for (int64_t i = 0; next_block(p, &p->layer[n], 1, i, &at) && !stopped(r); i++) {
-                collect_layer(p, n, i > 0, &at, rank, size);
-                if (rank == 0) ask(r, step_work(p) * (double)(at.t1 - at.t0) / size);
-            }
-    at.t0 = 0, at.t1 = p->T;
-    collect_head(p, at, rank, size);
+    if (p->trained_state) collect_initial(r, add, rank, size);
+    for (int64_t n = 0; p->shared && n < p->directions; n++) {
+        const frame *f = &p->layer[n];
+        const span series = series_rows_of(p, 0, series_rows(p, p->B, p->T));
+        p->k->collect(&f->ih, 0, &p->x, &p->folded[n], p->grad, add, &series, rank, size);
+        p->k->collect_bias(&f->b_ih, p->cell->split ? NULL : &f->b_hh, &p->folded[n], p->grad, add, &series, rank, size);
+    }
+}
+/* The gradient of g: over the new steps, or over the last states of the rows that end. */
+static void collect_readout(run *r, int add, int rank, int size) {
+    span at = all_rows(r);
+    at.t0 = r->fresh;
+    if (!r->p->every) at.r0 = r->ended;
+    collect_head(r->p, add, at, rank, size);
 }
 
-/* -- phase C -- */
+/* -- by slices -- */
 
 void turn_all(const bptt_plan *p, int rank, int size) {
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
@@ -286,8 +321,7 @@ static double total_norm(const bptt_plan *p) {
     for (int64_t i = 0; i < norm_slices(p); i++) sum += p->norms[i];
     return sqrt(sum);
 }
-/* Whether loss and gradient are finite, and the weights still will be after an update: it is refused before it is written.
-   Weight decay only adds to the weights where learning_rate * weight_decay > 1. */
+/* Whether loss and gradient are finite, and the weights still will be after an update: it is refused before it is written. */
 static int may_update(const run *r, double loss, double norm) {
     const bptt_plan *p = r->p;
     const double limit = p->k->bytes == 8 ? 1e290 : 1e25;   /* of one change: it takes 1e13 of them to overflow a weight */
@@ -295,22 +329,61 @@ static int may_update(const run *r, double loss, double norm) {
     if (!r->hyper) return 1;
     const bptt_hyper *h = r->hyper;
     double g = h->clip_norm > 0 && norm > h->clip_norm ? h->clip_norm : norm;
-    if (h->learning_rate * h->weight_decay > 1) g += h->weight_decay * sqrt(p->k->norm2(p->work, 0, p->work_size));
-    return h->learning_rate < limit && r->reach * (r->update.kind == OPT_ADAM ? 1 : g) < limit;
+    if (h->clip_value > 0 && g > h->clip_value) g = h->clip_value;
+    if (h->noise > 0) g += 8.6 * sqrt(h->noise);
+    const double decay = r->amplifies ? h->weight_decay * sqrt(p->k->norm2(p->work, 0, p->work_size)) : 0;
+    g += decay;
+    return h->learning_rate < limit && g < limit && fmin(r->most, r->gain * g) + h->learning_rate * decay < limit;
 }
 /* The numbers of the next update. */
 static void prepare_update(run *r, double norm) {
-    const bptt_hyper *h = r->hyper;
-    r->update.scale = h->clip_norm > 0 && norm > h->clip_norm ? h->clip_norm / norm : 1;
-    r->hyper->step++;
-    if (r->update.kind == OPT_ADAM)
-        r->update.correct1 = 1 - pow(h->beta1, (double)h->step), r->update.correct2 = 1 - pow(h->beta2, (double)h->step);
+    bptt_hyper *h = r->hyper;
+    update *u = &r->update;
+    const double rate = h->rates ? h->rates[r->done] : h->learning_rate, loss = r->loss[r->done];
+    u->learning_rate = u->size = rate;
+    u->scale = h->clip_norm > 0 && norm > h->clip_norm ? h->clip_norm / norm : 1;
+    if (h->noise > 0) {
+        const int64_t update = h->noise_from + h->step;
+        u->noise = sqrt(h->noise / pow(1 + (double)update, 0.55));
+        u->key = h->noise_seed + (uint64_t)update * 0xd1342543de82ef95u;
+    }
+    const double t = (double)++h->step;
+    switch (u->kind) {
+    case OPT_ADAM: case OPT_ADAMW:
+        u->size = rate / (1 - pow(h->beta1, t)), u->root = 1 / sqrt(1 - pow(h->beta2, t));
+        break;
+    case OPT_NADAM: {                          /* momentum is warmed up: beta1 (1 - 0.96^(t momentum_decay) / 2) */
+        const double now = h->beta1 * (1 - 0.5 * pow(0.96, t * h->momentum_decay)),
+            next = h->beta1 * (1 - 0.5 * pow(0.96, (t + 1) * h->momentum_decay));
+        h->product = (t == 1 ? 1 : h->product) * now;
+        u->size = rate * (1 - now) / (1 - h->product), u->ahead = rate * next / (1 - h->product * next);
+        u->root = 1 / sqrt(1 - pow(h->beta2, t));
+        break;
+    }
+    case OPT_ADAGRAD:
+        u->size = rate / (1 + (t - 1) * h->rate_decay), u->begin = t == 1 ? h->begin : 0;
+        break;
+    case OPT_RPROP:
+        u->begin = rate, u->worse = h->backtrack && t > 1 && loss > h->previous;
+        h->previous = loss;
+        break;
+    }
 }
-static void update_slice(const run *r, int rank, int size) {
+/* This thread's share of the working vector, as far as it lies in one block. */
+static void update_part(const run *r, int decays, const matrix *m, int64_t rank, int64_t size) {
     const bptt_plan *p = r->p;
     const int64_t vectors = p->work_size / p->k->lanes;
-    p->k->optimise(&r->update, p->work, p->grad, p->slots, p->work_size, vectors * rank / size * p->k->lanes,
-                   vectors * (rank + 1) / size * p->k->lanes);
+    int64_t from = vectors * rank / size * p->k->lanes, to = vectors * (rank + 1) / size * p->k->lanes;
+    if (m && from < m->work) from = m->work;
+    if (m && to > m->work + m->size) to = m->work + m->size;
+    if (from >= to) return;
+    if (m && r->update.tempered) p->k->temper(&r->update, m, p->grad, from, to);
+    p->k->optimise(&r->update, decays, p->work, p->grad, p->slots, p->work_size, from, to);
+}
+static void update_block(const matrix *m, const void *of_run, void *unused, int64_t rank, int64_t size) {
+    const run *r = of_run;
+    (void)unused;
+    update_part(r, !(m->bias && r->hyper->spare_biases), m, rank, size);
 }
 
 /* Between the flat vectors of the caller and the packed ones of the arena, each thread its share. */
@@ -318,7 +391,7 @@ void each_block(const bptt_plan *p, void (*move)(const matrix *, const void *, v
                 void *to, int rank, int size) {
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         const frame *f = &p->layer[n];
-        const matrix *const own[] = { &f->ih, &f->hh, &f->b_ih, &f->b_hh, &f->hr, &f->peep };
+        const matrix *const own[] = { &f->ih, &f->hh, &f->b_ih, &f->b_hh, &f->hr, &f->peep, &f->initial[0], &f->initial[1] };
         for (size_t i = 0; i < sizeof own / sizeof *own; i++) if (own[i]->size) move(own[i], from, to, rank, size);
         for (int64_t i = 0; i < f->depth; i++) {
             move(&f->inner[i].w, from, to, rank, size);
@@ -327,6 +400,19 @@ void each_block(const bptt_plan *p, void (*move)(const matrix *, const void *, v
     }
     for (int64_t l = 0; l < p->head_layers; l++)
         move(&p->head[l].w, from, to, rank, size), move(&p->head[l].b, from, to, rank, size);
+}
+static void update_slice(const run *r, int rank, int size) {
+    if (r->by_block) each_block(r->p, update_block, r, NULL, rank, size);
+    else update_part(r, 1, NULL, rank, size);
+}
+int update_alone(run *r, double loss) {
+    partial_norms(r->p, 0, 1);
+    const double norm = total_norm(r->p);
+    if (!may_update(r, loss, norm)) return 0;
+    prepare_update(r, norm);
+    update_slice(r, 0, 1);
+    turn_all(r->p, 0, 1);
+    return 1;
 }
 static void move_slots(const run *r, int into_arena, int rank, int size) {
     const bptt_plan *p = r->p;
@@ -337,13 +423,12 @@ static void move_slots(const run *r, int into_arena, int rank, int size) {
         else each_block(p, p->k->unpack, ours, theirs, rank, size);
     }
 }
-/* Into the arena and, for training, back. */
-static void take_in(const run *r, team *team, int rank, int size) {
+void take_in(const run *r, team *team, int rank, int size) {
     each_block(r->p, r->p->k->pack, r->params, r->p->work, rank, size);
     if (r->hyper) move_slots(r, 1, rank, size);
     team_barrier(team);
 }
-static void give_back(const run *r, team *team, int rank, int size) {
+void give_back(const run *r, team *team, int rank, int size) {
     team_barrier(team);
     each_block(r->p, r->p->k->unpack, r->p->work, r->trained, rank, size);
     move_slots(r, 0, rank, size);
@@ -361,23 +446,39 @@ static void sort_rows(const int64_t *length, int64_t *row, int64_t B) {
             row[j] = moved;
         }
 }
-static void count_living(bptt_plan *p, const source *s, int64_t T) {
+/* living[t] for the steps of the chunk, and how many rows go on after it. */
+static int64_t count_living(bptt_plan *p, const source *s, int64_t T) {
     int64_t b = p->B;
     for (int64_t t = 0; t <= T; t++) {
         while (b > 0 && s->length[s->row[b - 1]] - s->first <= t) b--;
         p->living[t] = t < T ? b : 0;
     }
+    return b;
+}
+source source_of(const bptt_plan *p, const bptt_data *d) {
+    return (source){ d->values, d->targets, d->weight, d->state, d->classes, d->offset, d->length, d->target_offset, p->row, 0 };
 }
 /* The batch that begins at order[from]: its rows by length.  Gives their number. */
 static int64_t begin_batch(run *r, int64_t from) {
     bptt_plan *p = r->p;
-    const bptt_data *d = r->data;
-    const int64_t B = r->n - from < p->batch ? r->n - from : p->batch;
-    r->source = (source){ d->values, d->targets, d->weight, d->state, d->classes, d->offset, d->length, d->target_offset,
-        p->row, 0 };
+    const int64_t B = least(r->n - from, p->batch);
+    r->source = source_of(p, r->data);
+    r->first_update = r->hyper ? (uint64_t)r->hyper->step : 0;
     for (int64_t b = 0; b < B; b++) p->row[b] = r->order[from + b];
-    sort_rows(d->length, p->row, B);
+    sort_rows(r->data->length, p->row, B);
     return B;
+}
+/* Whether the batch's rows are consecutive windows into one series, whose projection is less work than theirs. */
+static int windows(run *r, int64_t B) {
+    bptt_plan *p = r->p;
+    const int64_t *offset = r->data->offset, T = r->data->length[p->row[0]], first = offset[p->row[0]], stride = p->stride;
+    if (!stride || B < 2 || stride >= T || stride * series_rows(p, B, T) > T * B) return 0;
+    for (int64_t b = 0; b < B; b++)
+        if (offset[p->row[b]] != first + b * stride || r->data->length[p->row[b]] != T) return 0;
+    const int64_t rows = series_rows(p, B, T), count = (B - 1) * stride + T;
+    for (int64_t i = 0; i < rows; i++) p->series_row[i] = i, p->series_offset[i] = first + i * stride;
+    for (int64_t i = 0; i < stride; i++) p->series_living[i] = (count - i - 1) / stride + 1;
+    return 1;
 }
 /* Before a run: every sequence has a step, and (unless long ones run in blocks) no more than the plan's. */
 static int all_fit(const bptt_plan *p, const bptt_data *data, const int64_t *order, int64_t n, int blocks) {
@@ -385,26 +486,28 @@ static int all_fit(const bptt_plan *p, const bptt_data *data, const int64_t *ord
         if (data->length[order[i]] < 1 || (!blocks && data->length[order[i]] > p->steps)) return 0;
     return 1;
 }
-/* Sum of the weights of all target rows of the batch. */
-static double batch_weight(const run *r) {
+/* Sum of the weights of the targets that the steps [from, to) of the chunk have. */
+static double chunk_weight(const run *r, int64_t from, int64_t to) {
     const bptt_plan *p = r->p;
     double sum = 0;
     for (int64_t b = 0; b < p->B; b++) {
-        const int64_t i = r->source.row[b], rows = p->every ? r->source.length[i] : 1;
-        if (!r->source.weight) sum += (double)rows;
-        else for (int64_t t = 0; t < rows; t++) sum += p->k->weight(r->source.weight, r->source.target_offset[i] + t);
+        const int64_t i = r->source.row[b], left = r->source.length[i] - r->source.first, end = p->every ? least(left, to) : 1;
+        const int64_t row = r->source.target_offset[i] + (p->every ? r->source.first : 0);
+        if (!p->every && (left <= from || left > to)) continue;
+        if (!r->source.weight) sum += (double)most(0, end - (p->every ? from : 0));
+        else for (int64_t t = p->every ? from : 0; t < end; t++) sum += p->k->weight(r->source.weight, row + t);
     }
     return sum;
 }
-static span all_rows(const bptt_plan *p) {
-    return (span){ .t0 = 0, .t1 = p->T, .r0 = 0, .r1 = p->B, .living = p->living, .single = p->B == 1 ? SINGLE : BATCH };
+span all_rows(const run *r) {
+    const bptt_plan *p = r->p;
+    return (span){ .t0 = 0, .t1 = p->T, .r0 = 0, .r1 = r->rows, .living = p->living, .single = p->B == 1 ? SINGLE : BATCH };
 }
 /* The rows of one thread, in fours where there are enough, so that tiles stay high. */
-static span rows_of(const bptt_plan *p, int rank, int size) {
-    const int64_t unit = p->B >= 4 * size ? 4 : 1, units = (p->B + unit - 1) / unit;
-    span at = all_rows(p);
-    at.r0 = units * rank / size * unit, at.r1 = units * (rank + 1) / size * unit;
-    if (at.r1 > p->B) at.r1 = p->B;
+static span rows_of(const run *r, int rank, int size) {
+    const int64_t unit = r->rows >= 4 * size ? 4 : 1, units = (r->rows + unit - 1) / unit;
+    span at = all_rows(r);
+    at.r0 = units * rank / size * unit, at.r1 = least(r->rows, units * (rank + 1) / size * unit);
     return at;
 }
 static double total_loss(const bptt_plan *p) {
@@ -412,73 +515,348 @@ static double total_loss(const bptt_plan *p) {
     for (int64_t b = 0; b < p->B; b++) sum += p->row_loss[b];
     return sum;
 }
-/* Outputs, losses and the way back through g, a block of steps at a time; with readout last, once. */
-static void readout(run *r, span at) {
+/* By thread 0: the chunk of T steps that begins at step `first` of the sequences. */
+static void set_chunk(run *r, int64_t first, int64_t T) {
+    r->source.first = first, r->p->T = T, r->fresh = r->back = 0;
+    r->ended = count_living(r->p, &r->source, T);
+}
+/* Outputs, losses (into row_loss, or nowhere) and the way back through g, a block of new steps at a time; of the last states
+   once. */
+static void readout(run *r, span at, double *row_loss) {
     const bptt_plan *p = r->p;
     const field *y = &p->value[p->head_layers - 1];
     const int main_thread = at.r0 == 0;
-    for (int64_t i = 0; (p->every ? next_block(p, &p->layer[0], 0, i, &at) : i == 0) && !stopped(r); i++) {
+    if (!p->every) at.r0 = most(at.r0, r->ended);
+    for (int64_t i = 0; (p->every ? next_block(p, &p->layer[0], 0, i, r->fresh, p->T, &at) : i == 0) && !stopped(r); i++) {
         const span to = readout_span(p->every, at);
+        if (at.r1 <= at.r0) return;
         head_forward(p, p->every, at);
-        p->k->loss(&r->loss_desc, &r->source, p->O, y, &to, p->row_loss, 1);
+        p->k->loss(&r->loss_desc, &r->source, p->O, y, &to, row_loss, 1);
         head_backward(p, at);
         if (main_thread) ask(r, step_work(p) * (double)(at.t1 - at.t0));
     }
 }
-static void phase_a(run *r, int rank, int size) {
+/* Steps of a pass that bring no error of their own. */
+static void clear_old(const run *r, span at) {
     const bptt_plan *p = r->p;
-    const span at = rows_of(p, rank, size);
-    if (at.r1 <= at.r0) return;
-    set_states(r, at);
-    layers_forward(r, at);
-    if (!p->every) take_last(r, at);
-    memset(p->row_loss + at.r0, 0, (size_t)(at.r1 - at.r0) * sizeof *p->row_loss);
-    clear_carried(p, at);
-    readout(r, at);
-    layers_backward(r, at, size == 1);
-    if (r->dx) p->k->scatter(&r->source, p->I, &p->dx, &at, -1, r->dx);
+    const field *dy = &p->layer[p->layers * p->directions - 1].dy;
+    for (int64_t t = r->back; p->every && t < r->fresh; t++) p->k->zero_rows(dy, t, at.r0, at.r1);
 }
 
+/* -- the closed loop: a step's input may be the output of the step before, so that nothing leaves the loop over time -- */
+
+static dropout own_inputs_of(const run *r) {
+    dropout draws = mask_of(r, 2 * BPTT_MAX_LAYERS, 0);
+    draws.p = r->p->own_inputs;
+    return draws;
+}
+static void closed_loop(run *r, span at) {
+    const bptt_plan *p = r->p;
+    const dropout draws = own_inputs_of(r);
+    const field *y = &p->value[p->head_layers - 1];
+    span now = at;
+    for (int64_t t = 0; t < p->T && !stopped(r); t++) {
+        now.t0 = t, now.t1 = t + 1;
+        p->k->gather(&r->source, p->I, &p->x, &now);
+        p->k->feed(&draws, &r->source, y, &p->x, &now, 0);
+        for (int64_t n = 0; n < p->layers; n++) layer_forward(r, n, &now);
+        head_forward(p, 1, now);
+        if (at.r0 == 0) ask(r, step_work(p));
+    }
+    clear_carried(p, at);
+    p->k->loss(&r->loss_desc, &r->source, p->O, y, &at, p->row_loss, 1);
+    for (int64_t t = p->T - 1; t >= 0 && !stopped(r); t--) {
+        now.t0 = t + 1, now.t1 = t + 2;
+        if (t + 1 < p->T) p->k->feed(&draws, &r->source, y, &p->dx, &now, 1);
+        now.t0 = t, now.t1 = t + 1;
+        head_backward(p, now);
+        for (int64_t n = p->layers - 1; n >= 0; n--) layer_backward(r, n, &now);
+        if (at.r0 == 0) ask(r, step_work(p));
+    }
+    for (int64_t n = 0; wants_start(r) && n < p->layers; n++) p->cell->finish(&p->layer[n], &at);
+}
+
+/* -- passes: all steps at once, or k1 new ones and an update -- */
+
+/* By thread 0: the last `keep` steps before step `from` move to the front of the tape, with all that they need once more. */
+static void move_tape(bptt_plan *p, int64_t from, int64_t keep) {
+    for (int64_t n = 0; n < p->layers * p->directions; n++) {
+        frame *f = &p->layer[n];
+        const struct { const field *f; int64_t steps; } tape[] = {
+            { &f->s, keep + 1 }, { &f->masked, keep + 1 }, { &f->kept, keep }, { &f->saved, keep }, { &f->m, keep },
+            { &p->dropped[n], keep }, { n ? NULL : &p->x, keep },
+        };
+        for (size_t i = 0; i < sizeof tape / sizeof *tape; i++) {
+            if (!tape[i].f || !tape[i].f->p) continue;
+            const int64_t step = tape[i].f->step * p->k->bytes;
+            memmove(tape[i].f->p, (char *)tape[i].f->p + (from - keep) * step, (size_t)(tape[i].steps * step));
+        }
+        for (int64_t i = 0; i < f->depth; i++) {
+            const int64_t step = f->a[i].step * p->k->bytes;
+            memmove(f->a[i].p, (char *)f->a[i].p + (from - keep) * step, (size_t)(keep * step));
+        }
+    }
+}
+/* The loss is a mean over the target weights of an update; the gradient alone is that of the mean over the whole batch. */
+static void set_scale(run *r, double weight) {
+    r->loss_desc = (loss_desc){ r->p->loss, r->p->every, 0, weight > 0 ? 1 / (r->hyper ? weight : r->weight_sum) : 0 };
+    if (r->hyper) r->weight[r->done] = weight, r->loss[r->done] = 0;
+    memset(r->p->row_loss, 0, (size_t)r->p->B * sizeof *r->p->row_loss);
+}
+/* By thread 0: the pass with the new steps from `begin` on, of a batch of T steps. */
+static void open_pass(run *r, int64_t begin, int64_t T) {
+    bptt_plan *p = r->p;
+    if (p->segment) {
+        set_scale(r, r->weight_sum);
+        return;
+    }
+    const int64_t steps = p->k1 ? least(p->k1, T - begin) : T, old = p->k1 ? least(begin, p->k2 - p->k1) : 0;
+    int64_t fresh = begin - r->source.first;
+    if (fresh + steps > p->laid) {
+        move_tape(p, fresh, old);
+        r->source.first = begin - old, fresh = old;
+    }
+    set_chunk(r, r->source.first, fresh + steps);
+    r->fresh = fresh, r->back = fresh - old;
+    r->rows = p->living[fresh];
+    set_scale(r, chunk_weight(r, fresh, p->T));
+}
+static void by_rows(run *r, team *team, int rank, int size, int add) {
+    const bptt_plan *p = r->p;
+    const span at = rows_of(r, rank, size);
+    const int any = at.r1 > at.r0, targets = r->loss_desc.scale > 0;
+    if (any && r->source.first + r->fresh == 0) set_states(r, at);
+    if (any && p->own_inputs > 0) closed_loop(r, at);
+    else if (any) {
+        layers_forward(r, at);
+        if (!p->every) take_last(r, at);
+        if (targets) {
+            clear_carried(p, at);
+            clear_old(r, at);
+            readout(r, at, p->row_loss);
+        }
+    }
+    if (targets && p->own_inputs == 0) layers_backward(r, team, at, add, rank, size);
+    if (any && r->dx) p->k->scatter(&r->source, p->I, &p->dx, &at, -1, r->dx);
+}
+/* The states after the chunk, of the rows that take part in it. */
+static void keep_final(run *r, span at) {
+    const bptt_plan *p = r->p;
+    for (int64_t n = 0; n < p->layers * p->directions; n++) {
+        const frame *f = &p->layer[n];
+        for (int64_t b = at.r0; b < at.r1; b++) {
+            const int64_t steps = r->source.length[r->source.row[b]] - r->source.first;
+            if (steps > 0) give_states(r, n, &f->s, f->reverse ? 0 : least(steps, p->T), (span){ .r0 = b, .r1 = b + 1 }, r->state);
+        }
+    }
+}
+static void gradient_of_pass(run *r, team *team, int rank, int size, int add) {
+    bptt_plan *p = r->p;
+    if (p->shared) {
+        project_series(r, rank, size);
+        team_barrier(team);
+    }
+    by_rows(r, team, rank, size, add);
+    team_barrier(team);
+    if (p->shared) {
+        for (int64_t n = 0; n < p->directions; n++)
+            p->k->fold(&p->layer[n].dzx, &p->folded[n], p->stride, p->T, p->B, rank, size);
+        team_barrier(team);
+    }
+    if (!stopped(r) && r->loss_desc.scale > 0) {
+        for (int64_t n = 0; p->own_inputs > 0 && n < p->layers; n++) {
+            const span all = all_rows(r);
+            collect_layer(p, n, add, &all, rank, size);
+        }
+        collect_rest(r, add, rank, size);
+        collect_readout(r, add, rank, size);
+    }
+    team_barrier(team);
+}
+
+/* -- checkpoints: the states at the start of segments, and on the way back each segment once more --
+   Every thread keeps its rows for the whole batch. */
+
+typedef struct {
+    run *r;
+    team *team;
+    int rank, size;
+    int64_t count, steps;                      /* segments; steps of the whole batch */
+    int64_t slots, seen, done;                 /* stored states; segments [0, seen) were run forwards, `done` backwards */
+} segments;
+
+static span open_segment(segments *s, int64_t number) {
+    run *r = s->r;
+    team_barrier(s->team);
+    if (s->rank == 0) {
+        const int64_t first = number * r->p->segment;
+        set_chunk(r, first, least(r->p->segment, s->steps - first));
+        if (number == s->count - 1) r->ended = 0;          /* g reads the last states of all rows at once, after the last step */
+    }
+    team_barrier(s->team);
+    return rows_of(r, s->rank, s->size);
+}
+static void load_slot(segments *s, int64_t slot) {
+    const bptt_plan *p = s->r->p;
+    const span at = rows_of(s->r, s->rank, s->size);
+    for (int64_t n = 0; n < p->layers; n++) {
+        const frame *f = &p->layer[n];
+        p->k->copy_rows(&p->stored[n], slot, &f->s, 0, at.r0, at.r1);
+        if (f->mask.p) p->k->multiply(&f->s, &f->mask, &f->masked, 0, at.r0, at.r1);
+    }
+}
+static void store_slot(segments *s, int64_t slot) {
+    const bptt_plan *p = s->r->p;
+    const span at = rows_of(s->r, s->rank, s->size);
+    for (int64_t n = 0; n < p->layers; n++) p->k->copy_rows(&p->layer[n].s, 0, &p->stored[n], slot, at.r0, at.r1);
+}
+/* Forwards through a segment, for the state behind it (and, the first time, its losses). */
+static void advance(segments *s, int64_t number) {
+    run *r = s->r;
+    const bptt_plan *p = r->p;
+    const span at = open_segment(s, number);
+    if (stopped(r)) return;
+    layers_forward(r, at);
+    if (number >= s->seen && p->every) {
+        head_forward(p, 1, at);
+        p->k->loss(&r->loss_desc, &r->source, p->O, &p->value[p->head_layers - 1], &at, p->row_loss, 0);
+    } else if (number >= s->seen) take_last(r, at);
+    if (number >= s->seen && r->state) keep_final(r, at);
+    s->seen = most(s->seen, number + 1);
+    for (int64_t n = 0; n < p->layers; n++) {
+        const frame *f = &p->layer[n];
+        p->k->copy_rows(&f->s, p->T, &f->s, 0, at.r0, at.r1);
+        if (f->mask.p) p->k->multiply(&f->s, &f->mask, &f->masked, 0, at.r0, at.r1);
+    }
+}
+/* Forwards and backwards through a segment whose first state is there. */
+static void reverse_segment(segments *s, int64_t number) {
+    run *r = s->r;
+    const bptt_plan *p = r->p;
+    const span at = open_segment(s, number);
+    const int add = s->done > 0, last = number == s->count - 1;
+    layers_forward(r, at);
+    if (!p->every && last) take_last(r, at);
+    if (p->every || last) readout(r, at, number >= s->seen ? p->row_loss : NULL);
+    layers_backward(r, s->team, at, add, s->rank, s->size);
+    if (r->dx) p->k->scatter(&r->source, p->I, &p->dx, &at, -1, r->dx);
+    if (last && r->state) keep_final(r, at);
+    s->seen = most(s->seen, number + 1), s->done++;
+    team_barrier(s->team);
+    if (!stopped(r)) {
+        collect_rest(r, add, s->rank, s->size);
+        if (p->every || last) collect_readout(r, add, s->rank, s->size);
+    }
+    team_barrier(s->team);                     /* before the next states come into chunk 0 */
+}
+/* C(s + r, s): how many segments s slots can reverse if none is run forwards more than r times (below 2^62). */
+static int64_t reach_of(int64_t s, int64_t r) {
+    double exact = 1;
+    for (int64_t i = 1; i <= least(s, r) && exact < 4e18; i++) exact = exact * (double)(most(s, r) + i) / (double)i;
+    return r < 0 || s < 0 ? 0 : exact < 4e18 ? (int64_t)(exact + 0.5) : INT64_MAX / 2;
+}
+/* How far to go before the next state is stored, so that the fewest segments are run again (Griewank 1992). */
+static int64_t advance_length(int64_t count, int64_t slots) {
+    int64_t r = 0;
+    if (slots >= count) return 1;
+    while (reach_of(slots, r) < count) r++;
+    return most(1, most(reach_of(slots, r - 2), count - reach_of(slots - 1, r)));
+}
+/* Segments [from, to) backwards; the state before `from` is in slot `top`. */
+static void reverse_segments(segments *s, int64_t from, int64_t to, int64_t top) {
+    while (to - from > 1) {
+        const int64_t slots = s->slots - top, ahead = slots > 1 ? advance_length(to - from, slots) : to - from - 1;
+        load_slot(s, top);
+        for (int64_t i = from; i < from + ahead; i++) advance(s, i);
+        if (slots > 1) {
+            store_slot(s, top + 1);
+            reverse_segments(s, from + ahead, to, top + 1);
+        } else reverse_segment(s, to - 1);
+        to = from + ahead;
+    }
+    load_slot(s, top);
+    reverse_segment(s, from);
+}
+static void gradient_by_segments(run *r, team *team, int rank, int size, int64_t T) {
+    const bptt_plan *p = r->p;
+    segments s = { r, team, rank, size, .count = (T - 1) / p->segment + 1, .steps = T };
+    s.slots = p->checkpoints ? least(p->checkpoints, s.count) : s.count;
+    const span at = rows_of(r, rank, size);
+    if (at.r1 > at.r0) {
+        set_states(r, at);
+        clear_carried(p, at);
+    }
+    store_slot(&s, 0);
+    reverse_segments(&s, 0, s.count, 0);
+}
+
+/* -- training -- */
+
+/* Norm, update, packed copies.  0: refused, the run is over. */
+static int finish_update(run *r, team *team, int rank, int size) {
+    bptt_plan *p = r->p;
+    partial_norms(p, rank, size);
+    team_barrier(team);
+    const double norm = total_norm(p), loss = total_loss(p) * r->loss_desc.scale;
+    if (rank == 0) {
+        if (r->hyper) r->loss[r->done] = loss;
+        else *r->loss += loss;
+    }
+    if (!may_update(r, loss, norm)) {
+        if (rank == 0) r->status = BPTT_DIVERGED;
+        return 0;
+    }
+    if (!r->hyper) return 1;                   /* the gradient alone */
+    if (rank == 0) prepare_update(r, norm);
+    team_barrier(team);
+    update_slice(r, rank, size);
+    team_barrier(team);
+    turn_all(p, rank, size);
+    return 1;
+}
 static void train(void *context, team *team, int rank, int size) {
     run *r = context;
     bptt_plan *p = r->p;
+    int going = 1, added = 0;
     take_in(r, team, rank, size);
     turn_all(p, rank, size);
-    for (int64_t from = 0; from < r->n; from += p->batch) {
+    for (int64_t from = 0; from < r->n && going; from += p->batch) {
         if (rank == 0) {
-            const int64_t B = begin_batch(r, from), T = r->data->length[p->row[0]];
-            lay_out(p, B, T, TRAIN);
-            count_living(p, &r->source, T);
-            const double weight = batch_weight(r);
-            r->loss_desc = (loss_desc){ p->loss, p->every, 0, weight > 0 ? 1 / weight : 0 };
+            const int64_t B = begin_batch(r, from);
+            r->longest = r->data->length[p->row[0]];
+            lay_out(p, B, tape_steps(p, r->longest), TRAIN, windows(r, B));
+            r->rows = B, r->weight_sum = chunk_weight(r, 0, r->longest);
         }
         team_barrier(team);
-        if (!stopped(r)) phase_a(r, rank, size);
-        team_barrier(team);
-        if (!stopped(r)) collect_all(r, all_rows(p), rank, size);
-        team_barrier(team);
-        if (stopped(r)) break;
-        partial_norms(p, rank, size);
-        team_barrier(team);
-        const double norm = total_norm(p), loss = total_loss(p) * r->loss_desc.scale;
-        if (rank == 0) r->loss[r->done] = loss;
-        if (!may_update(r, loss, norm)) {
-            if (rank == 0) r->status = BPTT_DIVERGED;
-            break;
+        const int64_t T = r->longest, each = p->k1 ? p->k1 : T;
+        for (int64_t begin = 0; begin < T && going; begin += each) {
+            if (rank == 0) open_pass(r, begin, T);
+            team_barrier(team);
+            const int targets = r->loss_desc.scale > 0, add = !r->hyper && added;
+            if (!p->segment) gradient_of_pass(r, team, rank, size, add);
+            else if (targets) gradient_by_segments(r, team, rank, size, T);
+            going = !stopped(r) && (!targets || finish_update(r, team, rank, size));
+            added |= targets;
+            if (going && r->state && !p->segment) {
+                keep_final(r, rows_of(r, rank, size));
+                team_barrier(team);
+            }
+            if (rank == 0) r->done += going;
         }
-        if (!r->hyper) break;                  /* loss_grad: one batch, no update */
-        if (rank == 0) prepare_update(r, norm);
-        team_barrier(team);
-        update_slice(r, rank, size);
-        team_barrier(team);
-        turn_all(p, rank, size);
-        if (rank == 0) r->done++;
     }
     if (r->hyper) give_back(r, team, rank, size);
-    else if (r->status == BPTT_OK || r->status == BPTT_DIVERGED) each_block(p, p->k->unpack, p->grad, r->grad, rank, size);
+    else if (r->status != BPTT_INTERRUPTED) {
+        if (rank == 0 && !added) memset(p->grad, 0, (size_t)(p->work_size * p->k->bytes));
+        team_barrier(team);
+        each_block(p, p->k->unpack, p->grad, r->grad, rank, size);
+    }
 }
 
-static const struct { const char *name; int slots; } optimizers[] = { { "sgd", 1 }, { "adam", 2 } };
+static const struct { const char *name; int slots; } optimizers[] = {
+#define OPTIMIZER(NAME, name, slots, ...) { #name, slots },
+#include "optimizers.def"
+#undef OPTIMIZER
+};
 static int find_optimizer(const char *name) {
     if (!name) return 0;
     for (int i = 0; i < (int)(sizeof optimizers / sizeof *optimizers); i++) if (!strcmp(optimizers[i].name, name)) return i;
@@ -489,35 +867,71 @@ int bptt_slots(const char *name) {
     return i < 0 ? -1 : optimizers[i].slots;
 }
 
-static bptt_status prepare_training(run *r) {
+/* Bounds of a mean of gradients, and of the last one, over the root of the mean of their squares (by Cauchy and Schwarz). */
+static double of_means(const bptt_hyper *h) {
+    const double b1 = h->beta1, b2 = h->beta2;
+    return b1 * b1 < b2 ? 1 / sqrt((1 - b2) * (1 - b1 * b1 / b2)) : INFINITY;
+}
+static double of_square(const bptt_hyper *h) { return h->centered ? INFINITY : 1 / sqrt(1 - h->beta2); }
+
+bptt_status prepare_training(run *r) {
     const bptt_hyper *h = r->hyper;
+    const double rate = h->learning_rate, decay = h->weight_decay;
     const int kind = find_optimizer(h->optimizer);
-    r->update = (update){ kind, h->nesterov, h->learning_rate, h->momentum, h->weight_decay, h->beta1, h->beta2, h->eps, 1, 1, 1 };
-    r->slots = kind < 0 || (kind == OPT_SGD && h->momentum == 0) ? 0 : optimizers[kind].slots;   /* plain SGD keeps nothing */
-    r->reach = kind == OPT_ADAM ? h->learning_rate / sqrt(1 - h->beta2) : h->learning_rate / (1 - h->momentum);
-    return kind < 0 ? BPTT_BAD_DESC : BPTT_OK;
+    r->update = (update){
+        .kind = kind, .nesterov = h->nesterov, .centered = h->centered, .momentum = h->momentum, .weight_decay = decay,
+        .beta1 = h->beta1, .beta2 = h->beta2, .eps = h->eps, .eta_minus = h->eta_minus, .eta_plus = h->eta_plus,
+        .step_min = h->step_min, .step_max = h->step_max, .clip_value = h->clip_value,
+        .tempered = h->clip_value > 0 || h->noise > 0,
+    };
+    switch (kind) {
+#define OPTIMIZER(NAME, name, at_most, kept, of_rate, of_gradient) \
+    case OPT_##NAME: r->slots = kept, r->most = rate * (of_rate), r->gain = rate * (of_gradient); break;
+#include "optimizers.def"
+#undef OPTIMIZER
+    default: return BPTT_BAD_DESC;
+    }
+    r->amplifies = decay > 1 || (decay > 0 && fmin(r->most, r->gain * decay) > 1);
+    r->by_block = r->update.tempered || (decay > 0 && h->spare_biases);
+    return BPTT_OK;
+}
+void set_clip(bptt_plan *p, double clip) {
+    for (int64_t n = 0; n < p->layers * p->directions; n++) p->layer[n].clip = clip;
 }
 
+int64_t bptt_updates(const bptt_plan *p, const bptt_data *data, const int64_t *order, int64_t n) {
+    int64_t updates = 0, longest = 0;
+    for (int64_t i = 0; i < n; i++) {
+        longest = most(i % p->batch ? longest : 0, data->length[order[i]]);
+        if (i + 1 == n || (i + 1) % p->batch == 0) updates += p->k1 ? (longest - 1) / p->k1 + 1 : 1;
+    }
+    return updates;
+}
 bptt_status bptt_epoch(bptt_plan *p, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,
-                       const int64_t *order, int64_t n, double *loss, int64_t *done, bptt_poll poll, void *context) {
-    run r = { .p = p, .data = data, .order = order, .n = n, .hyper = hyper, .loss = loss, .poll = poll, .context = context,
-              .params = params, .trained = params, .opt_state = opt_state };
+                       const int64_t *order, int64_t n, double *loss, double *weight, void *state, int64_t *done,
+                       bptt_poll poll, void *context) {
+    run r = { .p = p, .data = data, .order = order, .n = n, .hyper = hyper, .loss = loss, .weight = weight, .state = state,
+              .poll = poll, .context = context, .params = params, .trained = params, .opt_state = opt_state };
     if (!all_fit(p, data, order, n, 0)) return BPTT_CAPACITY;
     const bptt_status status = prepare_training(&r);
     if (status) return status;
+    set_clip(p, hyper->clip_state);
     team_run(p->threads, train, &r);
+    set_clip(p, 0);
     *done = r.done;
     return r.status;
 }
-
 bptt_status bptt_loss_grad(bptt_plan *p, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
                            double *loss, void *grad, void *dx, void *dstate, bptt_poll poll, void *context) {
     run r = { .p = p, .data = data, .order = order, .n = n, .loss = loss, .poll = poll, .context = context,
               .params = params, .grad = grad, .dx = dx, .dstate = dstate };
-    if (n > p->batch || (dx && !p->input_gradient) || !all_fit(p, data, order, n, 0)) return BPTT_CAPACITY;
+    if (n > p->batch || (dx && !p->input_gradient) || (p->k1 && (dx || dstate)) || (p->stride && dx) ||
+        !all_fit(p, data, order, n, 0))
+        return BPTT_CAPACITY;
+    *loss = 0;
     team_run(p->threads, train, &r);
     if (r.status && r.status != BPTT_DIVERGED) return r.status;
-    for (int64_t l = 0; dstate && l < p->layers * p->directions; l++) give_states(&r, l, &p->layer[l].ds, 0, all_rows(p), dstate);
+    for (int64_t l = 0; dstate && l < p->layers * p->directions; l++) give_states(&r, l, &p->layer[l].ds, 0, all_rows(&r), dstate);
     return r.status;
 }
 
@@ -538,7 +952,7 @@ static void keep_states(run *r, span at) {
 }
 static void forward_block(run *r, int rank, int size, int every) {
     const bptt_plan *p = r->p;
-    span at = rows_of(p, rank, size);
+    span at = rows_of(r, rank, size);
     const field *y = &p->value[p->head_layers - 1];
     if (at.r1 <= at.r0) return;
     if (r->source.first == 0) {
@@ -566,8 +980,10 @@ static void forward_only(void *context, team *team, int rank, int size) {
     for (int64_t from = 0; from < r->n; from += p->batch) {
         if (rank == 0) {
             const int64_t B = begin_batch(r, from), T = r->data->length[p->row[0]];
-            lay_out(p, B, T < p->steps ? T : p->steps, INFER);
+            lay_out(p, B, least(T, tape_steps(p, p->steps)), INFER, 0);
             r->loss_desc = (loss_desc){ p->loss, p->every, 0, 1 };
+            r->rows = B, r->fresh = 0;
+            if (!r->y) r->weight_sum += chunk_weight(r, 0, T);
         }
         team_barrier(team);
         const int64_t longest = r->data->length[p->row[0]], steps = p->T;   /* of this batch: rank 0 may go on to the next */
@@ -581,7 +997,7 @@ static void forward_only(void *context, team *team, int rank, int size) {
             team_barrier(team);
             if (stopped(r)) return;
         }
-        if (rank == 0 && !r->y) r->loss_sum += total_loss(p), r->weight_sum += batch_weight(r);
+        if (rank == 0 && !r->y) r->loss_sum += total_loss(p);
         if (rank == 0) r->done++;
     }
 }
@@ -603,124 +1019,3 @@ bptt_status bptt_evaluate(bptt_plan *p, const void *params, const bptt_data *dat
     return r.status;
 }
 
-/* -- the online algorithm: one thread, one row, an update after every pattern -- */
-
-static char *at_step(const bptt_plan *p, const field *f, int64_t t) { return (char *)f->p + t * f->step * p->k->bytes; }
-static field state_of(const bptt_plan *p, const frame *f, int64_t t) {
-    return (field){ at_step(p, &f->s, t), f->s.step, f->s.block, f->s.row };
-}
-
-/* `steps` instances of f from the states in chunk 0. */
-static void unfold(const bptt_plan *p, const char *x, int64_t steps, const span *at) {
-    for (int64_t n = 0; n < p->layers; n++) {
-        const frame *f = &p->layer[n];
-        const field below = n ? state_of(p, &p->layer[n - 1], 1) : p->x;
-        p->k->row_forward(&f->ih, p->work, &f->b_ih, ACT_LINEAR, n ? below.p : x, below.step, f->z.p, f->z.step, steps);
-        p->cell->forward(f, at);
-    }
-}
-/* Loss and gradient of one pattern: k instances of f and one g. */
-static void pattern(run *r, const char *x, const span *at, const span *one) {
-    const bptt_plan *p = r->p;
-    const kernels *k = p->k;
-    const int64_t last = p->head_layers - 1;
-    const frame *top = &p->layer[p->layers - 1];
-    unfold(p, x, r->k, at);
-    const void *in = at_step(p, &top->s, r->k), *h = in;
-    for (int64_t l = 0; l <= last; in = p->value[l].p, l++)
-        k->row_forward(&p->head[l].w, p->work, &p->head[l].b, p->head[l].act, in, 0, p->value[l].p, 0, 1);
-    p->row_loss[0] = 0;
-    k->loss(&r->loss_desc, &r->source, p->O, &p->value[last], one, p->row_loss, 1);
-    for (int64_t n = 0; n < p->layers; n++) k->zero_rows(&p->layer[n].ds, 0, 0, 1);
-    for (int64_t l = last; l >= 0; l--) {
-        const void *dz = l < last ? p->slope[l].p : p->value[l].p, *below = l ? p->value[l - 1].p : h;
-        k->row_collect(&p->head[l].w, &p->head[l].b, NULL, below, 0, dz, 0, 1, p->grad);
-        if (l) k->row_backward(&p->head[l].w, dz, p->head[l - 1].act, below, p->slope[l - 1].p);
-        else k->row_backward(&p->head[l].w, dz, ACT_LINEAR, NULL, top->ds.p);
-    }
-    for (int64_t n = p->layers - 1; n >= 0; n--) {
-        const frame *f = &p->layer[n];
-        const field below = n ? state_of(p, &p->layer[n - 1], 1) : p->x;
-        p->cell->backward(f, at);
-        if (n) p->k->backward(&f->ih, 0, &f->z, &p->layer[n - 1].dy, 0, ACT_LINEAR, NULL, at);
-        k->row_collect(&f->ih, &f->b_ih, p->cell->split ? NULL : &f->b_hh, n ? below.p : x, below.step, f->z.p, f->z.step,
-                       r->k, p->grad);
-        if (p->cell->split) k->collect_bias(&f->b_hh, NULL, &f->dzr, p->grad, 0, at, 0, 1);
-        if (f->depth || f->hr.size || p->cell->peeps) p->cell->collect(f, p->grad, 0, at, 0, 1);
-        else k->row_collect(&f->hh, NULL, NULL, f->s.p, f->s.step, f->dzr.p, f->dzr.step, r->k, p->grad);
-    }
-}
-static void slide_patterns(run *r) {
-    bptt_plan *p = r->p;
-    const bptt_data *d = r->data;
-    lay_out(p, 1, r->k, SLIDE);
-    for (int64_t t = 0; t <= r->k; t++) p->living[t] = t < r->k;
-    const span all = all_rows(p), one = readout_span(0, all), first = { 0, 1, 0, 1, p->living, SINGLE };
-    const double work = 3 * step_work(p) * (double)r->k;
-    for (int64_t i = 0; i < r->n; i++) {
-        p->row[0] = r->order[i];
-        r->source = (source){ d->values, d->targets, d->weight, d->state, d->classes, d->offset, d->length, d->target_offset,
-            p->row, 0 };
-        const int64_t patterns = d->length[p->row[0]] - r->k - r->lead + 1;
-        set_states(r, all);
-        for (int64_t t = 0; t < patterns; t++) {
-            if (t % WINDOW == 0) {                     /* the inputs of the next patterns, which overlap */
-                const int64_t left = patterns - t < WINDOW ? patterns - t : WINDOW;
-                const span window = { 0, left - 1 + r->k, 0, 1, NULL, BATCH };
-                r->source.first = t;
-                p->k->gather(&r->source, p->I, &p->x, &window);
-            }
-            const char *x = at_step(p, &p->x, t % WINDOW);
-            r->loss_desc = (loss_desc){ p->loss, 0, t + r->k - 1 + r->lead, 1 };
-            const double weight = d->weight ? p->k->weight(d->weight, d->target_offset[p->row[0]] + r->loss_desc.shift) : 1;
-            r->loss[r->done] = 0;
-            if (weight > 0) {                          /* a step without a target only moves the context */
-                pattern(r, x, &all, &one);
-                partial_norms(p, 0, 1);
-                const double norm = total_norm(p);
-                r->loss[r->done] = p->row_loss[0];
-                if (!may_update(r, p->row_loss[0], norm)) {
-                    r->status = BPTT_DIVERGED;
-                    return;
-                }
-                prepare_update(r, norm);
-                update_slice(r, 0, 1);
-                turn_all(p, 0, 1);
-            }
-            r->done++;
-            unfold(p, x, 1, &first);
-            for (int64_t n = 0; n < p->layers; n++) p->k->copy_rows(&p->layer[n].s, 1, &p->layer[n].s, 0, 0, 1);
-            ask(r, work);
-            if (stopped(r)) return;
-        }
-    }
-}
-/* Recurrent weights that a cache of 48 KB does not hold are read to and fro. */
-static void set_zigzag(bptt_plan *p, int on) {
-    enum { NEAR = 40 << 10 };
-    for (int64_t n = 0; n < p->layers; n++) {
-        frame *f = &p->layer[n];
-        f->zigzag = on && f->R == f->H && f->H % p->k->lanes == 0 && p->k->lanes >= 4 && f->hh.size * p->k->bytes > NEAR;
-    }
-}
-static void slide(void *context, team *team, int rank, int size) {
-    run *r = context;
-    set_zigzag(r->p, 1);
-    take_in(r, team, rank, size);
-    turn_all(r->p, rank, size);
-    slide_patterns(r);
-    set_zigzag(r->p, 0);
-    give_back(r, team, rank, size);
-}
-bptt_status bptt_slide(bptt_plan *p, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,
-                       const int64_t *order, int64_t n, int64_t k, int64_t lead, double *loss, int64_t *done,
-                       bptt_poll poll, void *context) {
-    run r = { .p = p, .data = data, .order = order, .n = n, .hyper = hyper, .loss = loss, .poll = poll, .context = context,
-              .params = params, .trained = params, .opt_state = opt_state, .k = k, .lead = lead };
-    if (p->directions > 1 || p->every || k < 1 || k > p->steps || lead < 0) return BPTT_CAPACITY;
-    const bptt_status status = prepare_training(&r);
-    if (status) return status;
-    team_run(1, slide, &r);
-    *done = r.done;
-    return r.status;
-}

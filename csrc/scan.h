@@ -1,92 +1,85 @@
 /* scan.h: THE HOT LOOP, shared by every gated cell.  Included once a cell, with CELL set.
    forward:   zr = h[t-1] W_hh' + b_hh ;  s[t], saved[t] = cell(zx[t], zr, s[t-1])            t upwards
    backward:  dh[t] = dy[t] + carried + dzr[t+1] W_hh ;  dzx[t], dzr[t], carried = cell'(...)   t downwards
-   (a reverse direction runs both the other way).  HELD: a part of dLoss/dh[t-1] passes beside zr, and is carried.
-   The product's tile goes into the cell while it is still in registers. */
+   (a reverse direction runs both the other way).  HELD: a part of dLoss/dh[t-1] passes beside zr, and is carried.  KEPT: of what
+   the way back needs, so many vectors lie where zx was; SAVED more in a field of their own. */
 #define C(x) CAT(CAT(CELL, _), x)
-enum { C(G) = C(GATES), C(S) = C(STATES), C(K) = C(SAVED), C(WIDE) = C(GATES) == 1 ? 2 : 1 };   /* WIDE: units a panel,
-    in vectors */
+enum { C(G) = C(GATES), C(S) = C(STATES), C(K) = C(KEPT) + C(SAVED), C(WIDE) = C(GATES) == 1 ? 2 : 1 };   /* WIDE: units a
+    panel, in vectors */
 
 /* The chunks of one step, from its first row on. */
 typedef struct {
-    const real *h_prev, *s_prev, *below, *dy, *mask;   /* below: what the product on the way back reads */
-    real *s, *h, *z, *dzr, *saved, *ds;
+    const real *h_prev, *s_prev, *zx, *below, *dy, *mask;   /* below: what the product on the way back reads */
+    real *s, *h, *kept, *saved, *dzx, *dzr, *ds, clip;
     int back;
 } C(step);
 INLINE C(step) C(at)(const frame *f, int64_t t, int64_t r) {
     const int64_t back = f->reverse ? -1 : 1;
     real *s = (real *)f->s.p + r * VL;
+    const field zx = inputs_at(f, t);
     return (C(step)){
         .s_prev = s + (t + f->reverse) * f->s.step, .s = s + (t + !f->reverse) * f->s.step,
         .h_prev = f->mask.p ? chunk(&f->masked, t + f->reverse, r, 0) : s + (t + f->reverse) * f->s.step,
         .h = f->hr.size ? chunk(&f->m, t, r, 0) : s + (t + !f->reverse) * f->s.step,
-        .z = (real *)f->z.p + t * f->z.step + r * VL, .dzr = (real *)f->dzr.p + t * f->dzr.step + r * VL,
+        .zx = chunk(&zx, t, r, 0), .kept = chunk(&f->kept, t, r, 0), .dzx = chunk(&f->dzx, t, r, 0),
+        .dzr = (real *)f->dzr.p + t * f->dzr.step + r * VL,
         .below = f->hr.size ? chunk(&f->dh, t, r, 0) : (real *)f->dzr.p + (t + back) * f->dzr.step + r * VL,
         .saved = chunk(&f->saved, t, r, 0), .back = f->zigzag & (int)(t & 1),
         .ds = (real *)f->ds.p + r * VL, .dy = f->hr.size ? NULL : chunk(&f->dy, t, r, 0),
-            .mask = f->hr.size ? NULL : chunk(&f->mask, 0, r, 0),
+            .mask = f->hr.size ? NULL : chunk(&f->mask, 0, r, 0), .clip = f->hr.size ? 0 : (real)f->clip,
     };
 }
 
-/* mr rows by `units` vectors of units, which make G*units vectors of pre-activations. */
-INLINE void C(forward_tile)(const int mr, const int units, const int single, const frame *f, const C(step) *at, int64_t i,
-                            int64_t ub, const real *w, const real *bias) {
-    enum { G = C(G), S = C(S), K = C(K), WIDE = C(WIDE), PEEPS = C(PEEPS) };
-    V acc[HEIGHT_MAX][PANEL_MAX];
-    UNROLL for (int k = 0; k < mr; k++) UNROLL for (int v = 0; v < units * G; v++) acc[k][v] = v_load(bias + v * VL);
-    if (single) row_product(least(units, WIDE) * G, units / least(units, WIDE), WIDE * G * VL * f->R, f->R, 1, at->h_prev,
-                            f->s.block, w, at->back, acc);
-    else tile_product(mr, units * G, f->R, 1, at->h_prev + i * VL, VL, f->s.block, w, acc);
-    V zr[HEIGHT_MAX][PANEL_MAX];                         /* a copy in memory: the loop below stays a loop */
-    UNROLL for (int k = 0; k < mr; k++) UNROLL for (int v = 0; v < units * G; v++) zr[k][v] = acc[k][v];
+/* The cell itself, on `rows` rows from row i on and `units` vectors of units from vector ub on; zr: (rows, units, G) vectors. */
+INLINE void C(forward_tile)(const int units, const frame *f, const C(step) *at, int64_t i, int64_t rows, int64_t ub,
+                            const real *zr) {
+    enum { G = C(G), S = C(S), K = C(K), KEPT = C(KEPT), PEEPS = C(PEEPS) };
     const int64_t kind = blocks_of(f->R) * f->s.block;           /* from h to c */
-    for (int k = 0; k < mr; k++)
-        UNROLL for (int u = 0; u < units; u++) {
-            V zx[G], s_prev[S], s[S], saved[K + 1], peep[PEEPS + 1];
-            const int64_t r = (i + k) * VL, b = ub + u;
-            UNROLL for (int g = 0; g < G; g++) zx[g] = v_load(at->z + (b * G + g) * f->z.block + r);
+    for (int64_t r = i * VL; r < (i + rows) * VL; r += VL)
+        UNROLL for (int u = 0; u < units; u++, zr += G * VL) {
+            V zx[G], zh[G], s_prev[S], s[S], saved[K + 1], peep[PEEPS + 1];
+            const int64_t b = ub + u;
+            UNROLL for (int g = 0; g < G; g++) zx[g] = v_load(at->zx + (b * G + g) * f->zx.block + r), zh[g] = v_load(zr + g * VL);
             UNROLL for (int q = 0; q < S; q++) s_prev[q] = v_load(at->s_prev + q * kind + b * f->s.block + r);
             UNROLL for (int q = 0; q < PEEPS; q++) peep[q] = v_load((const real *)f->work + f->peep.work + (b * PEEPS + q) * VL);
-            C(forward)(f->act, peep, zx, &zr[k][u * G], s_prev, s, saved);
+            C(forward)(f->act, peep, zx, zh, s_prev, s, saved);
             v_store(at->h + b * f->s.block + r, s[0]);
             UNROLL for (int q = 1; q < S; q++) v_store(at->s + q * kind + b * f->s.block + r, s[q]);
-            if (f->saved.p) UNROLL for (int q = 0; q < K; q++) v_store(at->saved + (b * K + q) * f->saved.block + r, saved[q]);
+            if (!f->saved.p) continue;
+            UNROLL for (int q = 0; q < KEPT; q++) v_store(at->kept + (b * G + q) * f->kept.block + r, saved[q]);
+            UNROLL for (int q = KEPT; q < K; q++) v_store(at->saved + (b * (K - KEPT) + q - KEPT) * f->saved.block + r, saved[q]);
         }
 }
-/* The product gives dLoss/dh by way of the next step (next = 1), or with a projection dLoss/dm = dh W_hr.  last: that is all
-   there is to do (dLoss/ds0). */
-INLINE void C(backward_tile)(const int mr, const int units, const int single, const frame *f, const C(step) *at, int64_t i,
-                             int64_t ub, const real *w, int next, int last) {
-    enum { G = C(G), S = C(S), K = C(K), PEEPS = C(PEEPS) };
-    const int64_t width = f->hr.size ? f->R : f->H, gates = f->hr.size ? 1 : G, block = f->hr.size ? f->dh.block : f->dzr.block;
-    V acc[HEIGHT_MAX][PANEL_MAX];
-    UNROLL for (int k = 0; k < mr; k++) UNROLL for (int v = 0; v < units; v++) acc[k][v] = v_set(0);
-    if (next && single) row_product(least(units, 2), units / least(units, 2), 2 * gates * VL * width, width, gates, at->below,
-                                    block, w, at->back, acc);
-    else if (next) tile_product(mr, units, width, gates, at->below + i * VL, VL, block, w, acc);
-    V dh[HEIGHT_MAX][PANEL_MAX];
-    UNROLL for (int k = 0; k < mr; k++) UNROLL for (int v = 0; v < units; v++) dh[k][v] = acc[k][v];
+/* dh (rows, units) vectors: dLoss/dh by way of the next step (next = 1), or with a projection dLoss/dm = dh W_hr; NULL: zeros.
+   last: that is all there is to do (dLoss/ds0). */
+INLINE void C(backward_tile)(const int units, const frame *f, const C(step) *at, int64_t i, int64_t rows, int64_t ub,
+                             const real *dh, int next, int last) {
+    enum { G = C(G), S = C(S), K = C(K), KEPT = C(KEPT), PEEPS = C(PEEPS) };
     const int64_t kind = blocks_of(f->R) * f->s.block, kind_ds = blocks_of(f->R) * f->ds.block;
-    for (int k = 0; k < mr; k++)
+    for (int64_t r = i * VL; r < (i + rows) * VL; r += VL)
         UNROLL for (int u = 0; u < units; u++) {
             V ds[S], s_prev[S], s[S], saved[K + 1], dzx[G], dzr[G], peep[PEEPS + 1];
-            const int64_t r = (i + k) * VL, b = ub + u;
+            const int64_t b = ub + u;
             UNROLL for (int q = 1; q < S; q++) ds[q] = v_load(at->ds + q * kind_ds + b * f->ds.block + r);
-            ds[0] = at->mask ? dh[k][u] * v_load(at->mask + b * f->mask.block + r) : dh[k][u];
+            ds[0] = dh ? v_load(dh + ((r / VL - i) * units + u) * VL) : v_set(0);
+            if (at->mask) ds[0] *= v_load(at->mask + b * f->mask.block + r);
             if (!f->hr.size && (C(HELD) || !next)) ds[0] += v_load(at->ds + b * f->ds.block + r);
             if (!last) {
                 if (at->dy) ds[0] += v_load(at->dy + b * f->dy.block + r);
+                if (at->clip > 0) ds[0] = v_clip(ds[0], at->clip);
                 s_prev[0] = v_load(at->s_prev + b * f->s.block + r), s[0] = v_load(at->h + b * f->s.block + r);
                 UNROLL for (int q = 1; q < S; q++) {
                     s_prev[q] = v_load(at->s_prev + q * kind + b * f->s.block + r);
                     s[q] = v_load(at->s + q * kind + b * f->s.block + r);
                 }
-                UNROLL for (int q = 0; q < K; q++) saved[q] = v_load(at->saved + (b * K + q) * f->saved.block + r);
+                UNROLL for (int q = 0; q < KEPT; q++) saved[q] = v_load(at->kept + (b * G + q) * f->kept.block + r);
+                UNROLL for (int q = KEPT; q < K; q++)
+                    saved[q] = v_load(at->saved + (b * (K - KEPT) + q - KEPT) * f->saved.block + r);
                 UNROLL for (int q = 0; q < PEEPS; q++)
                     peep[q] = v_load((const real *)f->work + f->peep.work + (b * PEEPS + q) * VL);
                 C(backward)(f->act, peep, saved, s_prev, s, ds, dzx, dzr);
                 UNROLL for (int g = 0; g < G; g++) {
-                    v_store(at->z + (b * G + g) * f->z.block + r, dzx[g]);
+                    v_store(at->dzx + (b * G + g) * f->dzx.block + r, dzx[g]);
                     if (C(SPLIT)) v_store(at->dzr + (b * G + g) * f->dzr.block + r, dzr[g]);
                 }
             }
@@ -111,19 +104,50 @@ INLINE void C(backward_tile)(const int mr, const int units, const int single, co
             if (left & 1) DO(1, ub + (left & 2));                                         \
         }                                                                                 \
     }
-#define FORWARD_TILES(h) C(forward_tile)(h, units, 0, f, at, i, ub, w, bias)
+/* A tile of products goes into the cell while it is in the nearest cache. */
 INLINE void C(forward_units)(const int units, const frame *f, const C(step) *at, int64_t rows, int64_t ub, const int single) {
-    const real *w = (const real *)f->work + f->hh.work + ub * C(G) * VL * f->R;
-    const real *bias = (const real *)f->work + f->b_hh.work + ub * C(G) * VL;
-    if (single) C(forward_tile)(1, units, 1, f, at, 0, ub, w, bias);
-    else OVER_ROWS(rows, TALL(units * C(G)), FORWARD_TILES)
+    enum { G = C(G), WIDE = C(WIDE) };
+    const real *w = (const real *)f->work + f->hh.work + ub * G * VL * f->R;
+    const real *bias = (const real *)f->work + f->b_hh.work + ub * G * VL;
+    if (single) {
+        V acc[1][PANEL_MAX];
+        real zr[PANEL_MAX * VL];                         /* its address is given to nobody: it stays in registers */
+        UNROLL for (int v = 0; v < units * G; v++) acc[0][v] = v_load(bias + v * VL);
+        row_product(least(units, WIDE) * G, units / least(units, WIDE), WIDE * G * VL * f->R, f->R, 1, at->h_prev, f->s.block, w,
+                    at->back, acc);
+        UNROLL for (int v = 0; v < units * G; v++) v_store(zr + v * VL, acc[0][v]);
+        C(forward_tile)(units, f, at, 0, 1, ub, zr);
+        return;
+    }
+    _Alignas(VBYTES) real zr[HEIGHT_MAX * PANEL_MAX * VL];
+    const operands o = { f->R, 1, VL, f->s.block, 0, 0, units * G * VL, VL };
+    for (int64_t i = 0, height; i < rows; i += height) {
+        height = tile_height(TALL(units * G), rows - i);
+        near_products[units * G][height](&o, at->h_prev + i * VL, w, bias, NULL, zr);
+        C(forward_tile)(units, f, at, i, height, ub, zr);
+    }
 }
-#define BACKWARD_TILES(h) C(backward_tile)(h, units, 0, f, at, i, ub, w, next, last)
 INLINE void C(backward_units)(const int units, const frame *f, const C(step) *at, int64_t rows, int64_t ub, const int single,
                               int next, int last) {
-    const real *w = f->hr.size ? (const real *)f->hr.turned + ub * VL * f->R : (const real *)f->hh.turned + ub * VL * C(G) * f->H;
-    if (single) C(backward_tile)(1, units, 1, f, at, 0, ub, w, next, last);
-    else OVER_ROWS(rows, TALL(units), BACKWARD_TILES)
+    const int64_t width = f->hr.size ? f->R : f->H, gates = f->hr.size ? 1 : C(G), block = f->hr.size ? f->dh.block : f->dzr.block;
+    const real *w = (const real *)(f->hr.size ? f->hr.turned : f->hh.turned) + ub * VL * gates * width;
+    if (single) {
+        V acc[1][PANEL_MAX];
+        real dh[PANEL_MAX * VL];
+        UNROLL for (int v = 0; v < units; v++) acc[0][v] = v_set(0);
+        if (next) row_product(least(units, 2), units / least(units, 2), 2 * gates * VL * width, width, gates, at->below, block, w,
+                              at->back, acc);
+        UNROLL for (int v = 0; v < units; v++) v_store(dh + v * VL, acc[0][v]);
+        C(backward_tile)(units, f, at, 0, 1, ub, dh, next, last);
+        return;
+    }
+    _Alignas(VBYTES) real dh[HEIGHT_MAX * PANEL_MAX * VL];
+    const operands o = { width, gates, VL, block, 0, 0, units * VL, VL };
+    for (int64_t i = 0, height; i < rows; i += height) {
+        height = tile_height(TALL(units), rows - i);
+        if (next) near_products[units][height](&o, at->below + i * VL, w, NULL, NULL, dh);
+        C(backward_tile)(units, f, at, i, height, ub, next ? dh : NULL, next, last);
+    }
 }
 
 /* Steps of the span, in the direction of the layer. */
@@ -158,6 +182,7 @@ static void C(NAME(projected_rows))(const frame *f, const span *at, int64_t t, i
             V v = next ? v_load(d) : v_load(carried);
             if (next && f->mask.p) v *= v_load(chunk(&f->mask, 0, r, b));
             if (!last && f->dy.p) v += v_load(chunk(&f->dy, t, r, b));
+            if (!last && f->clip > 0) v = v_clip(v, (real)f->clip);
             v_store(d, v);
         }
 }
@@ -200,9 +225,7 @@ static void C(NAME(collect))(const frame *f, void *grad, int add, const span *at
 #undef C
 #undef BY_PANEL
 #undef BY_TWO_PANELS
-#undef FORWARD_TILES
 #undef FORWARD_ROWS
 #undef FORWARD_ROW
-#undef BACKWARD_TILES
 #undef BACKWARD_ROWS
 #undef BACKWARD_ROW

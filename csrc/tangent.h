@@ -5,7 +5,7 @@
 /* Tangents of `rows` directions, around row b of the tape at step t: of zx and zr (one field unless the cell splits them), and of
    the states s (1, rows, R + (S-1)*H), from before to after the step, in place. */
 static void C(NAME(tangent))(const frame *f, int64_t t, int64_t b, const field *zx, const field *zr, const field *s, int64_t rows) {
-    enum { G = C(G), S = C(S), K = C(K) };
+    enum { G = C(G), S = C(S), K = C(K), KEPT = C(KEPT) };
     const C(step) at = C(at)(f, t, b);
     const int64_t kind = blocks_of(f->R) * f->s.block, kind_s = blocks_of(f->R) * s->block;
     for (int64_t u = 0; u < blocks_of(f->H); u++) {
@@ -13,7 +13,8 @@ static void C(NAME(tangent))(const frame *f, int64_t t, int64_t b, const field *
         s_prev[0] = v_load(at.s_prev + u * f->s.block), s_new[0] = v_load(at.h + u * f->s.block);
         UNROLL for (int q = 1; q < S; q++) s_prev[q] = v_load(at.s_prev + q * kind + u * f->s.block);
         UNROLL for (int q = 1; q < S; q++) s_new[q] = v_load(at.s + q * kind + u * f->s.block);
-        UNROLL for (int q = 0; q < K; q++) saved[q] = v_load(at.saved + (u * K + q) * f->saved.block);
+        UNROLL for (int q = 0; q < KEPT; q++) saved[q] = v_load(at.kept + (u * G + q) * f->kept.block);
+        UNROLL for (int q = KEPT; q < K; q++) saved[q] = v_load(at.saved + (u * (K - KEPT) + q - KEPT) * f->saved.block);
         UNROLL for (int q = 0; q < S; q++) {
             UNROLL for (int i = 0; i < S; i++) by_s[q][i] = v_set(i == q);
             C(backward)(f->act, peep, saved, s_prev, s_new, by_s[q], by_zx[q], by_zr[q]);

@@ -124,6 +124,8 @@ class Problem:
 
         self.params = {k: uniform(s, gain * scale(d, k, s)) for k, s in ref.blocks(d).items()}
         self.state = uniform((n, ref.state_size(d)), 0.9)
+        if d["initial_state"] == "trained":
+            self.state = None  # the parameters have it
         self.x = [uniform((steps, d["input_size"]), 1.5) for steps in lengths]
         rows = [steps if every else 1 for steps in lengths]
         if loss == "cross_entropy":
@@ -137,19 +139,44 @@ class Problem:
             self.weight = [abs(uniform(r, 2.0)) for r in rows]
             self.weight[0][0] = 0.0 if sum(rows) > 1 else 0.7
 
+    def network(self, dtype="float64", **options):
+        """The network with these weights, as a user makes it."""
+        import bptt_fast as bf
+
+        words = {"nonlinearity": "activation", "head_nonlinearity": "head_activation"}
+        given = {k: v for k, v in self.desc.items() if k not in (*words.values(), "dtype")}
+        given |= {k: self.desc[v] for k, v in words.items()} | {"readout": ("last", "every")[self.every]}
+        if given["initial_state"] == "zeros":
+            del given["initial_state"]
+        net = bf.Network(**given | {"dtype": dtype} | options)
+        net.load_state_dict(self.params)
+        return net
+
+    def targets(self):
+        """The targets as a user gives them: a list of one row a step, or an array of one row a sequence."""
+        return self.y if self.every else np.concatenate(self.y)
+
+    def weights(self):
+        """The weights as a user gives them."""
+        return self.weight if self.every or self.weight is None else np.concatenate(self.weight)
+
     def reference(self, module=ref, masks=None):
         """The oracle's loss and gradients {block, "x", "state": array}; x concatenated."""
         value, grads, dxs, dstate = module.loss_and_grad(
             self.desc, self.params, self.x, self.y, loss=self.loss, every=self.every, states=self.state,
             weights=self.weight, masks=masks,
         )  # fmt: skip
-        return value, grads | {"x": np.concatenate(dxs), "state": dstate}
+        return value, grads | self.arrays(np.concatenate(dxs), dstate)
+
+    def arrays(self, x, state):
+        """What a gradient is taken by beside the weights."""
+        return {"x": x} if self.state is None else {"x": x, "state": state}
 
     def check_reference(self, module=ref):
         """The oracle's gradient against finite differences of the oracle."""
         flat = np.concatenate(self.x)
         self.x = np.split(flat, np.cumsum(self.lengths)[:-1])
-        arrays = self.params | {"x": flat, "state": self.state}
+        arrays = self.params | self.arrays(flat, self.state)
         gradcheck.check(lambda: self.reference(module)[0], arrays, self.reference(module)[1], self.line)
 
     def run(self, dtype="float64", isa=None, threads=1, capacity=None):
@@ -159,7 +186,7 @@ class Problem:
         """The C gradient against finite differences of the C loss."""
         run = self.run(isa=isa)
         x = run.values[run.rows]
-        arrays = run.named(run.params) | {"x": x, "state": run.state}
+        arrays = run.named(run.params) | self.arrays(x, run.state)
         gradcheck.check(lambda: run.loss(x), arrays, run.loss_and_grad()[1], self.line)
 
     def tolerance(self, dtype):
@@ -204,7 +231,7 @@ class Run:
         classes = problem.loss == "cross_entropy"
         self.targets, self.target_offset = self.scatter(problem.y, np.int64 if classes else dtype)
         weight = self.scatter(problem.weight, dtype)[0] if problem.weight else None
-        self.state = problem.state.astype(dtype)
+        self.state = None if problem.state is None else problem.state.astype(dtype)
         self.data = self.core.Data(
             self.values, self.offset, lengths, self.target_offset, weight=weight, state=self.state,
             **{"classes" if classes else "targets": self.targets},
@@ -255,16 +282,17 @@ class Run:
 
     def loss_and_grad(self):
         """Loss and {block, "x", "state": gradient}; outputs are full of NaN before."""
-        grad, dx, dstate = (np.full_like(a, np.nan) for a in (self.params, self.values, self.state))
+        outputs = (self.params, self.values, self.state)
+        grad, dx, dstate = (None if a is None else np.full_like(a, np.nan) for a in outputs)
         status, value = self.plan.loss_and_grad(self.params, self.data, self.order, grad, dx, dstate)
         assert status == "OK", status
         assert np.isnan(np.delete(dx, self.rows, axis=0)).all(), "rows of dx outside the batch were written"
-        return value, self.named(grad) | {"x": dx[self.rows], "state": dstate}
+        return value, self.named(grad) | self.problem.arrays(dx[self.rows], dstate)
 
     def predict(self, every):
         """Outputs, one (rows, O) a sequence, and the final states; "every" needs a problem with it."""
         n, steps = len(self.problem.lengths), [m if every else 1 for m in self.problem.lengths]
-        state = np.full_like(self.state, np.nan)
+        state = np.full((n, ref.state_size(self.problem.desc)), np.nan, self.desc["dtype"])
         starts = np.cumsum([0, *steps])
         data = self.core.Data(
             self.values,

@@ -6,13 +6,15 @@ the first.  A new cell is a forward, a backward and a blocks function here and o
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 DESC = {
     "cell": "elman", "dtype": "float64", "activation": ("tanh",), "f": (), "head": (),
     "head_activation": "tanh", "input_size": 1, "hidden_size": 1, "output_size": 1, "num_layers": 1,
     "bidirectional": False, "reset": "after", "peephole": False, "proj_size": 0, "dropout": 0.0,
-    "recurrent_dropout": 0.0, "seed": 0,
+    "recurrent_dropout": 0.0, "seed": 0, "initial_state": "zeros",
 }  # fmt: skip
 
 
@@ -163,6 +165,9 @@ def width(d):
     return d["proj_size"] or d["hidden_size"]
 
 
+INITIAL = ("initial_h", "initial_c")
+
+
 def directions(d):
     return ("", "_reverse")[: 1 + d["bidirectional"]]
 
@@ -179,6 +184,8 @@ def blocks(d):
         inputs = len(directions(d)) * width(d) if layer else d["input_size"]
         for way in directions(d):
             out |= {f"{k}_l{layer}{way}": shape for k, shape in CELLS[d["cell"]][0](d, inputs).items()}
+            if d["initial_state"] == "trained":
+                out |= {f"{k}_l{layer}{way}": (n,) for k, n in zip(INITIAL, state_widths(d), strict=False)}
     n = (len(directions(d)) * width(d), *d["head"], d["output_size"])
     for i in range(len(n) - 1):
         out |= {f"head.{i}.weight": (n[i + 1], n[i]), f"head.{i}.bias": (n[i + 1],)}
@@ -202,6 +209,19 @@ def split_state(d, flat):
 
 def join_state(d, states):
     return np.concatenate([piece for suffix in suffixes(d) for piece in states[suffix]])
+
+
+def initial_state(d, p):
+    """Where a sequence without a state of its own begins: (state_size,)."""
+    if d["initial_state"] == "zeros":
+        return np.zeros(state_size(d))
+    return np.concatenate([p[k + suffix] for suffix in suffixes(d) for k in INITIAL if k + suffix in p])
+
+
+def initial_state_backward(d, dstate, grads):
+    if d["initial_state"] == "trained":
+        for suffix, pieces in split_state(d, dstate).items():
+            add(grads, dict(zip(INITIAL, pieces, strict=False)), suffix)
 
 
 def part(p, suffix):
@@ -240,7 +260,11 @@ def layers_forward(d, p, x, state, masks):
     return x, join_state(d, states), tape
 
 
-def layers_backward(d, p, tape, dout, masks, grads):
+def clipped(dh, limit):
+    return np.clip(dh, -limit, limit) if limit else dh
+
+
+def layers_backward(d, p, tape, dout, masks, grads, clip=0.0):
     """From the gradient of the outputs (T, D*W): dx (T, I) and that of the initial state; adds to grads."""
     backward, dstates = CELLS[d["cell"]][2], {}
     for layer in reversed(range(d["num_layers"])):
@@ -250,7 +274,7 @@ def layers_backward(d, p, tape, dout, masks, grads):
             w, m, ds, dxs = part(p, suffix), masks["recurrent"][suffix], None, []
             for (xt, s, _, saved), dht in zip(reversed(tape[suffix]), dh if way else dh[::-1], strict=True):
                 ds = [np.zeros_like(v) for v in s] if ds is None else ds
-                dxt, ds, dw = backward(d, w, xt, s, m, saved, (ds[0] + dht, *ds[1:]))
+                dxt, ds, dw = backward(d, w, xt, s, m, saved, (clipped(ds[0] + dht, clip), *ds[1:]))
                 add(grads, dw, suffix)
                 dxs.append(dxt)
             dx = dx + np.array(dxs if way else dxs[::-1])
@@ -325,6 +349,7 @@ LOSSES = {f.__name__: f for f in (mse, mae, huber, cross_entropy, binary_cross_e
 def predict(d, p, xs, states, every):
     """Raw outputs of g, one (rows, O) a sequence, and the final states (n, state_size)."""
     ys, finals = [], []
+    states = [initial_state(d, p)] * len(xs) if states is None else states
     for x, state in zip(xs, states, strict=True):
         out, final, _ = layers_forward(d, p, x, state, no_masks(d, len(x)))
         ys.append(head_forward(d, p, out if every else last(d, out))[0])
@@ -332,8 +357,11 @@ def predict(d, p, xs, states, every):
     return ys, np.array(finals)
 
 
-def loss_and_grad(d, p, xs, ys, *, loss, every, states, weights=None, masks=None):
-    """Weighted mean loss over the target rows; {block: gradient}, dx [(T, I)], dstate (n, state_size)."""
+def loss_and_grad(d, p, xs, ys, *, loss, every, states, weights=None, masks=None, clip=0.0):
+    """Weighted mean loss over the target rows; {block: gradient}, dx [(T, I)], dstate (n, state_size).
+
+    states None: those of the parameters, or zeros."""
+    own, states = states is None, [initial_state(d, p)] * len(xs) if states is None else states
     weights = weights or [np.ones(len(y)) for y in ys]
     masks = masks or [no_masks(d, len(x)) for x in xs]
     total, scale = 0.0, 1 / sum(w.sum() for w in weights)
@@ -347,10 +375,12 @@ def loss_and_grad(d, p, xs, ys, *, loss, every, states, weights=None, masks=None
         dq = np.array([scale * wt * slope for wt, (_, slope) in zip(w, losses, strict=True)])
         drows = head_backward(d, p, head_tape, dq, grads)
         dx, dstate = layers_backward(
-            d, p, tape, drows if every else last_backward(d, out, drows), mask, grads
+            d, p, tape, drows if every else last_backward(d, out, drows), mask, grads, clip
         )
         dxs.append(dx)
         dstates.append(dstate)
+        if own:
+            initial_state_backward(d, dstate, grads)
     return total, grads, dxs, np.array(dstates)
 
 
@@ -361,17 +391,33 @@ class Optimizer:
     """p <- p - change(gradient), PyTorch's formulas; the keywords are those of a plan's hyper dict."""
 
     def __init__(self, optimizer="sgd", learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=0.0,
-                 beta1=0.9, beta2=0.999, eps=1e-8, clip_norm=0.0, step=0):  # fmt: skip
+                 decay_biases=True, beta1=0.9, beta2=0.999, eps=1e-8, centered=False, momentum_decay=4e-3,
+                 rate_decay=0.0, initial_accumulator=0.0, eta_minus=0.5, eta_plus=1.2, step_min=1e-6,
+                 step_max=50.0, backtrack=True, clip_norm=0.0, clip_value=0.0, clip_state=0.0, product=1.0,
+                 previous=np.inf, step=0):  # fmt: skip
         self.__dict__.update({k: v for k, v in locals().items() if k != "self"})
         self.m, self.v = {}, {}
 
-    def update(self, p, grads):
+    def update(self, p, grads, loss=0.0):
         self.step += 1
         norm = np.sqrt(sum((g * g).sum() for g in grads.values()))
         if self.clip_norm and norm > self.clip_norm:
             grads = {k: g * (self.clip_norm / norm) for k, g in grads.items()}
+        if self.clip_value:
+            grads = {k: np.clip(g, -self.clip_value, self.clip_value) for k, g in grads.items()}
+        self.worse, self.previous = loss > self.previous, loss
+        if self.optimizer == "nadam":
+            self.mu, self.next = (
+                self.beta1 * (1 - 0.5 * 0.96 ** (t * self.momentum_decay)) for t in (self.step, self.step + 1)
+            )
+            self.product *= self.mu
         for k, g in grads.items():
-            p[k] = p[k] - getattr(self, self.optimizer)(k, g + self.weight_decay * p[k])
+            decays = self.weight_decay and (self.decay_biases or "bias" not in k)
+            if decays and self.optimizer == "adamw":
+                p[k] = p[k] * (1 - self.learning_rate * self.weight_decay)
+            elif decays:
+                g = g + self.weight_decay * p[k]
+            p[k] = p[k] - getattr(self, self.optimizer)(k, g)
 
     def sgd(self, k, g):
         if self.momentum:
@@ -385,13 +431,49 @@ class Optimizer:
         m, v = self.m[k] / (1 - self.beta1**self.step), self.v[k] / (1 - self.beta2**self.step)
         return self.learning_rate * m / (np.sqrt(v) + self.eps)
 
+    adamw = adam
+
+    def nadam(self, k, g):
+        self.m[k] = self.beta1 * self.m.get(k, 0) + (1 - self.beta1) * g
+        self.v[k] = self.beta2 * self.v.get(k, 0) + (1 - self.beta2) * g * g
+        root = np.sqrt(self.v[k] / (1 - self.beta2**self.step)) + self.eps
+        ahead = self.next / (1 - self.product * self.next) * self.m[k]
+        return self.learning_rate * ((1 - self.mu) / (1 - self.product) * g + ahead) / root
+
+    def rmsprop(self, k, g):
+        self.v[k] = self.beta2 * self.v.get(k, 0) + (1 - self.beta2) * g * g
+        v = self.v[k]
+        if self.centered:
+            self.v[k, "mean"] = self.beta2 * self.v.get((k, "mean"), 0) + (1 - self.beta2) * g
+            v = v - self.v[k, "mean"] ** 2
+        self.m[k] = g / (np.sqrt(v) + self.eps) + self.momentum * self.m.get(k, 0)
+        return self.learning_rate * self.m[k]
+
+    def adagrad(self, k, g):
+        self.v[k] = self.v.get(k, self.initial_accumulator) + g * g
+        rate = self.learning_rate / (1 + (self.step - 1) * self.rate_decay)
+        return rate * g / (np.sqrt(self.v[k]) + self.eps)
+
+    def rprop(self, k, g):
+        """iRprop+ as its authors write it, with the last change of every weight; else iRprop-."""
+        step, last, moved = self.m.get(k, (np.full(g.shape, self.learning_rate), 0 * g, 0 * g))
+        same, turned = last * g > 0, last * g < 0
+        step = np.where(same, np.minimum(step * self.eta_plus, self.step_max), step)
+        step = np.where(turned, np.maximum(step * self.eta_minus, self.step_min), step)
+        back = -moved if self.worse and self.backtrack else 0 * g
+        g = np.where(turned, 0, g)
+        change = np.where(turned, back, -np.sign(g) * step)
+        self.m[k] = step, g, change
+        return -change
+
 
 def train_epoch(d, p, optimizer, batches, *, loss, every):
     """Minibatch training: (xs, ys, states) a batch -> the loss of each before its update."""
     out = []
     for xs, ys, states in batches:
-        value, grads, _, _ = loss_and_grad(d, p, xs, ys, loss=loss, every=every, states=states)
-        optimizer.update(p, grads)
+        options = dict(loss=loss, every=every, states=states, clip=optimizer.clip_state)
+        value, grads, _, _ = loss_and_grad(d, p, xs, ys, **options)
+        optimizer.update(p, grads, value)
         out.append(value)
     return out
 
@@ -409,14 +491,15 @@ def f_forward(d, p, s, a):
     return out, tape
 
 
-def f_backward(d, p, tape, ds, grads):
+def f_backward(d, p, tape, ds, grads, clip=0.0):
     ds, da = dict(ds), 0.0
     for suffix in reversed(suffixes(d)):
         a, s, saved = tape[suffix]
         dh, *rest = ds[suffix]
-        da, ds[suffix], dw = CELLS[d["cell"]][2](d, part(p, suffix), a, s, 1.0, saved, (dh + da, *rest))
+        dh = clipped(dh + da, clip)
+        da, ds[suffix], dw = CELLS[d["cell"]][2](d, part(p, suffix), a, s, 1.0, saved, (dh, *rest))
         add(grads, dw, suffix)
-    return ds
+    return da, ds
 
 
 def slide(d, p, optimizer, sequences, k, lead, loss):
@@ -436,8 +519,118 @@ def slide(d, p, optimizer, sequences, k, lead, loss):
             ds = {suffix: [np.zeros_like(v) for v in s[k][suffix]] for suffix in suffixes(d)}
             ds[top][0] = head_backward(d, p, head_tape, dq[None], grads)[0]
             for j in reversed(range(k)):
-                ds = f_backward(d, p, tape[j], ds, grads)
-            optimizer.update(p, grads)
+                _, ds = f_backward(d, p, tape[j], ds, grads, optimizer.clip_state)
+            optimizer.update(p, grads, value)
             x, _ = f_forward(d, p, x, a[t])
             losses.append(value)
     return losses
+
+
+# ---- truncated backpropagation through time, line by line
+
+
+def passes(steps, k1, k2):
+    """(the step an error travels back to, the first new step, the end) of every pass over `steps` steps."""
+    found = []
+    for start in range(0, steps, k1):
+        found.append((max(0, start - (k2 - k1)), start, min(start + k1, steps)))
+    return found
+
+
+def truncated_passes(d, p, xs, ys, states, *, k1, k2, loss, every, weights=None, dxs=None, dstates=None):
+    """The passes of one batch, one after the other; `p` may be changed in between.
+
+    Each gives the loss of its new steps and the gradient, both as sums over the targets, and the weight of
+    these.  `states` become those after the last step of the pass; dxs and dstates are added to."""
+    top = suffixes(d)[-1]
+    weights = weights or [np.ones(len(y)) for y in ys]
+    s = [[split_state(d, np.array(state))] for state in states]  # s[i][t]: sequence i before its step t
+    tape = [[] for _ in xs]
+    for edge, start, end in passes(max(map(len, xs)), k1, k2):
+        value, size = 0.0, 0.0
+        grads = {k: np.zeros(shape) for k, shape in blocks(d).items()}
+        for i, (x, y, w) in enumerate(zip(xs, ys, weights, strict=True)):
+            stop = min(end, len(x))
+            if stop <= start:
+                continue
+            for t in range(start, stop):
+                s_next, saved = f_forward(d, p, s[i][t], x[t])
+                s[i].append(s_next)
+                tape[i].append(saved)
+            errors = {}
+            for t in range(start, stop) if every else [len(x) - 1] * (stop == len(x)):
+                row = t if every else 0
+                q, head_tape = head_forward(d, p, s[i][t + 1][top][0][None])
+                at, dq = LOSSES[loss](q[0], y[row])
+                value, size = value + w[row] * at, size + w[row]
+                errors[t] = head_backward(d, p, head_tape, w[row] * dq[None], grads)[0]
+            ds = {suffix: tuple(np.zeros_like(v) for v in s[i][0][suffix]) for suffix in suffixes(d)}
+            for t in reversed(range(edge, stop)):
+                ds[top] = (ds[top][0] + errors.get(t, 0), *ds[top][1:])
+                dx, ds = f_backward(d, p, tape[i][t], ds, grads)
+                if dxs is not None:
+                    dxs[i][t] += dx
+            if edge == 0 and dstates is not None:
+                dstates[i] += join_state(d, ds)
+            states[i] = join_state(d, s[i][stop])
+        yield value, size, grads
+
+
+def truncated_loss_and_grad(d, p, xs, ys, *, states, weights=None, **options):
+    """As loss_and_grad, summed over all passes with one set of weights."""
+    total, scale = 0.0, 1 / sum(sum(w) for w in weights or [np.ones(len(y)) for y in ys])
+    own, states = states is None, [initial_state(d, p)] * len(xs) if states is None else list(states)
+    grads = {k: np.zeros(shape) for k, shape in blocks(d).items()}
+    dxs, dstates = [np.zeros_like(x) for x in xs], np.zeros((len(xs), state_size(d)))
+    options |= dict(weights=weights, dxs=dxs, dstates=dstates)
+    for value, _, dw in truncated_passes(d, p, xs, ys, states, **options):
+        total += scale * value
+        add(grads, {k: scale * g for k, g in dw.items()})
+    if own:
+        initial_state_backward(d, scale * dstates.sum(axis=0), grads)
+    return total, grads, [scale * dx for dx in dxs], scale * dstates
+
+
+def truncated_epoch(d, p, optimizer, batches, **options):
+    """(xs, ys, states, weights) a batch -> its mean loss; changes p after every pass that has targets, and
+    the states of each batch."""
+    losses, sizes = [], []
+    for xs, ys, states, weights in batches:
+        for value, size, grads in truncated_passes(d, p, xs, ys, states, weights=weights, **options):
+            if size > 0:
+                optimizer.update(p, {k: g / size for k, g in grads.items()})
+                losses.append(value / size)
+                sizes.append(size)
+    return np.average(losses, weights=sizes)
+
+
+# ---- checkpoints
+
+
+@cache
+def advances(steps, slots):
+    """The fewest forward steps, each counted every time, with `slots` stored states (the first included)."""
+    if slots == 1:
+        return steps * (steps + 1) // 2
+    if slots >= steps:
+        return 2 * steps - 1
+    return min(y + advances(steps - y, slots - 1) + advances(y, slots) for y in range(1, steps))
+
+
+# ---- outputs that are fed back
+
+
+def closed_loop(d, p, x, state, own, next_input=lambda y, step: y):
+    """The outputs of one sequence: the input of step t is made of the output of step t-1 where own[t]."""
+    s, ys, top = split_state(d, state), [], suffixes(d)[-1]
+    for t in range(len(own)):
+        s, _ = f_forward(d, p, s, next_input(ys[-1], t - 1) if own[t] else x[t])
+        ys.append(head_forward(d, p, s[top][0][None])[0][0])
+    return np.array(ys)
+
+
+def forecast(d, p, x, state, steps, next_input=lambda y, step: y):
+    """`steps` outputs: the one after the last step of x, and those that follow when outputs become inputs."""
+    before = len(x) - 1
+    own = np.arange(before + steps) > before
+    return closed_loop(d, p, x, state, own, lambda y, step: next_input(y, step - before))[before:]

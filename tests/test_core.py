@@ -70,7 +70,7 @@ def test_padding_stays_zero(form, isa, dtype, width):
     fill(run.plan, 0)
     results(run)
     slots = np.zeros(2 * run.params.size, dtype)
-    run.plan.epoch(run.params, slots, hyper(ADAM), run.data, run.order, np.empty(1))
+    run.plan.epoch(run.params, slots, hyper(ADAM), run.data, run.order, np.empty(1), np.empty(1))
     seen = 0
     for view, data in views(run.plan).items():
         if view not in NOT_REALS and data.size:
@@ -146,7 +146,8 @@ def calls(run, fenced, batch, dtype):
     p, n, steps = run.problem, len(run.problem.lengths), max(run.problem.lengths)
     options = dict(loss=p.loss, isa=run.plan.isa, batch=batch, steps=steps, input_gradient=True)
     y, state = fenced(np.zeros((len(run.values), run.desc["output_size"]), dtype)), fenced(run.state)
-    slots, losses = fenced(np.zeros(2 * run.params.size, dtype)), fenced(np.zeros(n * steps))
+    slots = fenced(np.zeros(2 * run.params.size, dtype))
+    losses, weights = (fenced(np.zeros(n * steps)) for _ in range(2))
     for every in (False, True) if p.every else (False,):
         plan = CORE.Plan(run.desc, every=p.every, **options)
         assert plan.predict(run.params, run.data, run.order, y, every, state) == "OK"
@@ -155,7 +156,7 @@ def calls(run, fenced, batch, dtype):
         for first in range(n):
             order = run.order[first : first + batch].copy()
             assert plan.loss_and_grad(run.params, run.data, order, grad, dx, dstate)[0] == "OK"
-        done = plan.epoch(run.params, slots, hyper(ADAM), run.data, run.order, losses)
+        done = plan.epoch(run.params, slots, hyper(ADAM), run.data, run.order, losses, weights)
         assert done == ("OK", -(-n // batch))
     if p.every and not run.desc["bidirectional"]:
         for k in (1, 2, steps):
@@ -183,6 +184,47 @@ def test_nothing_is_overrun(form, structure, dtype, isa, fenced):
         assert fenced.intact()
 
 
+UNFOLDINGS = {
+    "truncated": dict(update_every=2, look_back=3),
+    "segments": dict(segment=4),
+    "slots": dict(segment=1, slots=2),
+    "own inputs": dict(own_inputs=0.5),
+    "windows": dict(window_stride=2),
+}
+
+
+@pytest.mark.parametrize("unfolding", UNFOLDINGS.values(), ids=UNFOLDINGS)
+@pytest.mark.parametrize("dtype", BYTES)
+@pytest.mark.parametrize("form", cases.FORMS.values(), ids=cases.FORMS)
+def test_unfoldings_keep_to_themselves(form, dtype, unfolding, fenced):
+    """Nothing is overrun, what the arena held does not matter, and bytes are what nbytes says."""
+    lengths = (6,) * 7 if "window_stride" in unfolding else (6, 1, 5, 2, 4, 6, 3)
+    sizes = dict(input_size=3, output_size=3, num_layers=2, head=(4,), initial_state="trained")
+    run = cases.Problem(**form, **sizes, lengths=lengths, every=True).run(dtype)
+    data = run.data
+    if "window_stride" in unfolding:
+        values, targets = np.ones((18, 3), dtype), np.zeros((18, 3), dtype)
+        data = CORE.Data(values, 2 * run.order, np.full(7, 6), 2 * run.order, targets=targets)
+    options = dict(loss="mse", every=True, batch=3, steps=6, threads=1, isa=run.plan.isa, **unfolding)
+    ends = []
+    for byte in (0, 0xFF):
+        plan = CORE.Plan(run.desc, **options)
+        assert plan.nbytes == CORE.nbytes(run.desc, **options)
+        fill(plan, byte)
+        n = plan.updates(data, run.order)
+        params, grad, slots, state, losses, weights = (
+            fenced(a) for a in (
+                run.params, run.params, np.zeros(2 * run.params.size, dtype),
+                np.zeros((7, plan.state_size), dtype), np.zeros(n), np.zeros(n),
+            )
+        )  # fmt: skip
+        value = plan.loss_and_grad(params, data, run.order[:3].copy(), grad)
+        ended = plan.epoch(params, slots, hyper(ADAM), data, run.order, losses, weights, state)
+        assert value[0] == "OK" and ended == ("OK", n) and weights.sum() == sum(lengths)
+        ends.append((value, *(a.tobytes() for a in (params, grad, slots, state, losses))))
+    assert ends[0] == ends[1] and fenced.intact()
+
+
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", BYTES)
 @pytest.mark.parametrize("form", cases.FORMS.values(), ids=cases.FORMS)
@@ -196,7 +238,7 @@ def test_the_callers_arrays(form, dtype, isa):
     for a, kept in zip(inputs, before, strict=True):
         np.testing.assert_array_equal(a, kept)
     slots, losses = np.zeros(2 * run.params.size, dtype), np.zeros(12)
-    run.plan.epoch(run.params, slots, hyper(ADAM), run.data, run.order, losses)
+    run.plan.epoch(run.params, slots, hyper(ADAM), run.data, run.order, losses, np.zeros(12))
     slide = CORE.Plan(run.desc, loss="mse", batch=1, steps=2, isa=isa)
     slide.slide(run.params, slots, hyper(ADAM), run.data, run.order, 2, 1, losses)
     for a, kept in zip(inputs, before, strict=True):
@@ -250,10 +292,10 @@ def plan_calls():
     def train(change=1.0, poll=None, sliding=False, **sizes):
         training = Training("float32", **BATCHED | dict(lengths=(6,) * 40))
         training.run.params *= np.float32(change)
-        run, tail = training.run, [2, 1] if sliding else []
+        run, tail = training.run, [2, 1, np.empty(160)] if sliding else [np.empty(160), np.empty(160)]
         plan = training.plan(**dict(batch=1, steps=6, every=not sliding) | sizes)
         call = plan.slide if sliding else plan.epoch
-        call(run.params, training.slots, training.hyper, run.data, run.order, *tail, np.empty(160), poll=poll)
+        call(run.params, training.slots, training.hyper, run.data, run.order, *tail, poll=poll)
 
     return {
         "predict": lambda: cases.Problem(**BATCHED).run("float32").predict(True),
@@ -396,7 +438,7 @@ def test_capacity_of_training():
     run, before = training.run, training.run.params.copy()
     arguments = (run.params, training.slots, training.hyper, run.data, run.order)
     with pytest.raises(ValueError):
-        training.plan(batch=1, steps=5, every=True).epoch(*arguments, np.empty(3))
+        training.plan(batch=1, steps=5, every=True).epoch(*arguments, np.empty(3), np.empty(3))
     with pytest.raises(ValueError):
         training.plan(batch=1, steps=2).slide(*arguments, 3, 1, np.empty(12))
     np.testing.assert_array_equal(run.params, before)
@@ -436,8 +478,10 @@ def exploding(sliding, patterns):
         run.values, run.offset, np.array(lengths), run.target_offset, targets=run.targets, state=run.state
     )
     plan = training.plan(batch=1, steps=6, every=not sliding)
-    call, tail = (plan.slide, [2, 1]) if sliding else (plan.epoch, [])
-    status, done = call(run.params, training.slots, training.hyper, data, order, *tail, losses)
+    given = run.params, training.slots, training.hyper, data, order
+    status, done = (
+        plan.slide(*given, 2, 1, losses) if sliding else plan.epoch(*given, losses, np.empty(patterns))
+    )
     assert training.hyper["step"] == done and np.isfinite(losses[:done]).all()
     return status, done, run.params
 
@@ -466,7 +510,7 @@ def test_interruption_keeps_finished_work(sliding):
 
         def poll(done):
             polls.append(done)
-            return stop and len(polls) == 2
+            return stop and done > 0
 
         losses = np.zeros(60 * 4000)
         if sliding:
@@ -477,7 +521,7 @@ def test_interruption_keeps_finished_work(sliding):
         else:
             plan = training.plan(batch=1, steps=4000, every=True)
             status, done = plan.epoch(
-                r.params, training.slots, training.hyper, r.data, r.order, losses, poll=poll
+                r.params, training.slots, training.hyper, r.data, r.order, losses, np.zeros(60), poll=poll
             )
         return training, status, done, losses, polls
 
@@ -495,6 +539,7 @@ def test_interruption_keeps_finished_work(sliding):
             stopped.run.data,
             stopped.run.order[done:],
             losses[done:],
+            np.zeros(count - done),
         )
         assert rest == ("OK", count - done)
         np.testing.assert_array_equal(stopped.run.params, whole.run.params)

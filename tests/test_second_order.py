@@ -157,6 +157,16 @@ def test_what_the_core_refuses():
         plan = run.core.Plan(words.pop("desc"), batch=4, steps=7, residuals=4, **words)
         with pytest.raises(ValueError, match="description"):
             plan.gauss_newton(run.params, run.data, run.order, gram)
+    for words in (
+        dict(update_every=2, look_back=4),
+        dict(segment=3),
+        dict(window_stride=1),
+        dict(desc=run.desc | {"initial_state": "trained"}),
+        dict(desc=run.desc | {"input_size": 2, "output_size": 2}, every=True, own_inputs=0.5),
+    ):
+        with pytest.raises(ValueError, match="cannot plan"):
+            run.core.Plan(**(dict(desc=run.desc, batch=4, steps=7, residuals=4) | words))
+        assert run.core.nbytes(**(dict(desc=run.desc, batch=4, steps=7) | words)) > 0
 
 
 # ---- products and steps
@@ -509,6 +519,12 @@ def test_impossible_with_every_method(method):
     for options, text in (
         (dict(batch_size=8), f"batch_size: expected None, or at least all 24 sequences, with {name}.*got 8"),
         (dict(clip_norm=1.0), f"clip_norm: expected None with {name}"),
+        (dict(clip_value=1.0), f"clip_value: expected None with {name}"),
+        (dict(clip_state=1.0), f"clip_state: expected None with {name}"),
+        (dict(gradient_noise=0.1), f"gradient_noise: expected 0 with {name}"),
+        (dict(stateful=True), f"stateful: expected False with {name}"),
+        (dict(teacher_forcing=0.5), f"teacher_forcing: expected 1 with {name}"),
+        (dict(bptt=bf.CheckpointedBPTT()), rf"bptt: {name} .*expects FullBPTT\(\), got CheckpointedBPTT"),
         (dict(bptt=bf.SlidingBPTT(3)), rf"bptt: {name} .*expects FullBPTT\(\), got SlidingBPTT"),
         (dict(loss="mae" if name != "LBFGS" else "nothing"), "loss: .*"),
     ):
@@ -517,6 +533,14 @@ def test_impossible_with_every_method(method):
     dropping = bf.Network(1, 4, 1, recurrent_dropout=0.2)
     with pytest.raises(bf.ConfigError, match=f"{name} expects a network without dropout"):
         dropping.fit(x, y, optimizer=method, verbose=0)
+    trained = bf.Network(1, 4, 1, initial_state="trained")
+    with pytest.raises(bf.ConfigError, match=f'{name} expects a network with initial_state="zeros"'):
+        trained.fit(x, y, optimizer=method, verbose=0)
+    wave_ = np.sin(np.arange(40) / 5)[:, None]
+    with pytest.raises(bf.ConfigError, match=f"x: .*{name}, got windows"):
+        net.fit(bf.Sequences.windows(wave_, 5), wave_, optimizer=method, verbose=0)
+    with pytest.raises(bf.ConfigError, match=f"learn_online: .*{name}"):
+        net.learn_online(bf.SlidingBPTT(3), optimizer=method)
     assert (net.params == before).all()
 
 
@@ -534,6 +558,33 @@ def test_what_to_use_instead():
         large.fit(x, y, optimizer=bf.LevenbergMarquardt(), verbose=0)
     with pytest.raises(bf.ConfigError, match=r"optimizer: expected one of SGD\(...\).*LBFGS\(...\)"):
         net.fit(x, y, optimizer=3, verbose=0)
+
+
+@pytest.mark.parametrize("method", METHODS[:3], ids=by_name)
+def test_restarts_are_fits(method):
+    """Also where the copies take turns, and where the method runs to its end at once."""
+    net, x, y = wave()
+    options = dict(optimizer=method, epochs=6)
+    _, table = bf.restarts(net, x, y, n=3, seeds=[5, 6, 7], keep="all", verbose=0, **options)
+    for seed in (5, 6, 7):
+        single = bf.Network(1, 4, 1, dtype="float64", seed=seed)
+        history = single.fit(x, y, verbose=0, **options)
+        row = table["seed"].index(seed)
+        assert table["loss"][row] == history["loss"][-1] and table["epochs"][row] == 6
+    with pytest.raises(bf.ConfigError, match=f"learning_rate: {by_name(method)} has none"):
+        grid = {"optimizer": [method], "learning_rate": [0.1]}
+        bf.restarts(net, x, y, n=1, epochs=2, grid=grid, verbose=0)
+
+
+@pytest.mark.parametrize("method", METHODS[:3], ids=by_name)
+def test_callbacks_without_a_learning_rate(method, tmp_path):
+    net, x, y = wave()
+    log = bf.callbacks.CSVLogger(tmp_path / "log.csv")
+    net.fit(x, y, optimizer=method, epochs=2, callbacks=log, verbose=0)
+    assert (tmp_path / "log.csv").read_text().splitlines()[1].endswith("nan")
+    with pytest.raises(bf.ConfigError, match=r"ReduceLROnPlateau: .*second order"):
+        reduce = bf.callbacks.ReduceLROnPlateau()
+        net.fit(x, y, optimizer=method, epochs=2, callbacks=reduce, verbose=0)
 
 
 @pytest.mark.parametrize(

@@ -65,11 +65,11 @@ class Training:
     def epoch(self, batch):
         p, run = self.problem, self.run
         n = len(p.lengths)
-        losses = np.full(-(-n // batch), np.nan)
+        losses, sizes = np.full((2, -(-n // batch)), np.nan)
         plan = self.plan(batch=batch, steps=max(p.lengths), every=True)
         order = np.random.default_rng(0).permutation(n)
-        status, done = plan.epoch(run.params, self.slots, self.hyper, run.data, order, losses)
-        assert (status, done) == ("OK", losses.size)
+        status, done = plan.epoch(run.params, self.slots, self.hyper, run.data, order, losses, sizes)
+        assert (status, done) == ("OK", losses.size) and sizes.sum() == sum(p.lengths)
         weights = dict(p.params)
         batches = [
             [[a[i] for i in order[s : s + batch]] for a in (p.x, p.y, p.state)] for s in range(0, n, batch)

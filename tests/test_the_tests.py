@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import reference as ref
 from test_sliding import SGD
+from test_truncated import Truncated
 
 SOURCE = Path(ref.__file__).read_text()
 ADD_STEP = "add(grads, dw, suffix)\n                dxs"
@@ -96,7 +97,7 @@ def test_a_dropped_first_step_needs_an_initial_state():
 
 
 SLIDE_MUTANTS = {
-    "mean over the instances": ("ds = f_backward(d, p, tape[j], ds, grads)\n            optimizer", "ds = f_backward(d, p, tape[j], ds, grads)\n            grads = {n: g if n.startswith('head') else g / k for n, g in grads.items()}\n            optimizer"),
+    "mean over the instances": ("ds = f_backward(d, p, tape[j], ds, grads, optimizer.clip_state)\n            optimizer", "ds = f_backward(d, p, tape[j], ds, grads, optimizer.clip_state)\n            grads = {n: g if n.startswith('head') else g / k for n, g in grads.items()}\n            optimizer"),
     "context with the old weights": ("x, _ = f_forward(d, p, x, a[t])", "x = s[1]"),
     "context not advanced": ("x, _ = f_forward(d, p, x, a[t])", "pass"),
     "first instance's change forgotten": ("for j in reversed(range(k)):", "for j in reversed(range(1, k)):"),
@@ -122,3 +123,65 @@ def test_online_mutants_are_caught(old, new):
         module.slide(problem.desc, weights, optimizer, data, 3, 1, "mse")
         end.append(np.concatenate([w.ravel() for w in weights.values()]))
     assert not abs(end[0] - end[1]).max() <= 1e-6 * abs(end[0]).max()
+
+
+BACK = "for t in reversed(range(edge, stop)):"
+TRUNCATED_MUTANTS = {
+    "an error that enters in every pass that reaches it": ("for t in range(start, stop) if every", "for t in range(edge, stop) if every"),
+    "the loss of every pass that reaches it": ("for t in range(start, stop) if every", "for t in range(max(0, start - 1), stop) if every"),
+    "mean over the steps": ("dx, ds = f_backward(d, p, tape[i][t], ds, grads)", "dx, ds = f_backward(d, p, tape[i][t], ds, dw := {k: 0 * g for k, g in grads.items()})\n                add(grads, {k: g / (stop - edge) for k, g in dw.items()})"),
+    "one step too far": (BACK, BACK.replace("edge", "max(0, edge - 1)")),
+    "one step too short": (BACK, BACK.replace("edge", "min(edge + 1, start)")),
+    "only the new steps": (BACK, BACK.replace("edge", "start")),
+    "first step of the series dropped": (BACK, BACK.replace("edge", "max(1, edge)")),
+    "last step dropped": (BACK, BACK.replace("stop", "stop - 1")),
+    "k2 from the first new step": ("start - (k2 - k1)", "start - k2"),
+    "k2 from the end of a shorter pass": ("start - (k2 - k1)", "min(start + k1, steps) - k2"),
+    "the last, shorter pass forgotten": ("for start in range(0, steps, k1):", "for start in range(0, steps - k1 + 1, k1):"),
+    "every pass from x0": ("s_next, saved = f_forward(d, p, s[i][t], x[t])", "s_next, saved = f_forward(d, p, s[i][t if t > start else 0], x[t])"),
+    "the newest error alone": ("(ds[top][0] + errors.get(t, 0)", "(ds[top][0] + errors.get(t, 0) * (t == stop - 1)"),
+    "errors end where the next one enters": ("(ds[top][0] + errors.get(t, 0)", "(errors.get(t, ds[top][0])"),
+    "weights of steps ignored": ("w[row] * dq[None]", "dq[None]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("old, new", TRUNCATED_MUTANTS.values(), ids=TRUNCATED_MUTANTS)
+def test_truncated_mutants_are_caught(old, new):
+    truncated = Truncated(2, 5, lengths=(11,), hidden_size=3, weighted=True)
+    truncated.check_reference()
+    with pytest.raises(gradcheck.GradientError, match="k1=2 k2=5"):
+        truncated.check_reference(mutant(old, new))
+
+
+TRUNCATED_FIT_MUTANTS = {
+    **TRUNCATED_MUTANTS,
+    "sum over the targets": ("{k: g / size for k, g in grads.items()}", "grads"),
+    "mean over the whole batch": ("{k: g / size for k, g in grads.items()}", "{k: g / len(xs[0]) for k, g in grads.items()}"),
+    "stored steps again with the new weights": (BACK, f"for t in range(edge, start):\n                s[i][t + 1], tape[i][t] = f_forward(d, p, s[i][t], x[t])\n            {BACK}"),
+    "an update without targets": ("if size > 0:", "size = size or 1\n            if size:"),
+    "the state forgotten by the next epoch": ("states[i] = join_state(d, s[i][stop])", "pass"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("old, new", TRUNCATED_FIT_MUTANTS.values(), ids=TRUNCATED_FIT_MUTANTS)
+def test_truncated_fit_mutants_are_caught(old, new):
+    """What test_truncated compares at 1e-10 moves by far more when the algorithm is another one."""
+    truncated = Truncated(2, 5, lengths=(11, 7), weighted=True)
+    for w in truncated.problem.weight:
+        w[2:4] = 0
+    ends = []
+    for module in (ref, mutant(old, new)):
+        optimizer = module.Optimizer("adam", learning_rate=0.01)
+        losses, weights, _ = truncated.train(optimizer, 3, module=module, stateful=True)
+        ends.append(np.concatenate([losses, *(w.ravel() for w in weights.values())]))
+    assert not abs(ends[0] - ends[1]).max() <= 1e-6 * abs(ends[0]).max()
+
+
+def test_stored_steps_matter_only_where_they_are_older():
+    """Old activations and new weights differ only when an update comes between them: not with k1 = k2."""
+    old, new = TRUNCATED_FIT_MUTANTS["stored steps again with the new weights"]
+    ends = []
+    for module in (ref, mutant(old, new)):
+        truncated = Truncated(3, 3)
+        ends.append(truncated.train(module.Optimizer(**SGD), module=module)[0])
+    assert ends[0] == ends[1]

@@ -62,7 +62,7 @@ def test_equal_bits_of_an_epoch(optimizer):
         )
         losses, run = np.empty(4), training.run
         status, done = training.plan(batch=16, steps=40, every=True).epoch(
-            run.params, training.slots, training.hyper, run.data, run.order, losses
+            run.params, training.slots, training.hyper, run.data, run.order, losses, np.empty(4)
         )
         assert (status, done) == ("OK", 4)
         ends.append(bits([run.params, training.slots, losses]))

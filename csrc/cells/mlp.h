@@ -1,14 +1,14 @@
 /* mlp.h:  a_1 = act(zx + W_hh h_prev + b_hh),  a_l = act_l(W_l a_(l-1) + b_l),  h = a_L      f is an MLP of any depth
    A cell with its own loop over time: the layers after the first run inside a step.  L = 1 is the Elman cell.
-   a[l]: values of layer l+1;  z, da[0], da[1] ...: gradients of the pre-activations of layers 1, 2, 3 ... */
-enum { mlp_GATES = 1, mlp_STATES = 1, mlp_SAVED = 0, mlp_SPLIT = 0, mlp_PEEPS = 0 };
+   a[l]: values of layer l+1;  dzx, da[0], da[1] ...: gradients of the pre-activations of layers 1, 2, 3 ... */
+enum { mlp_GATES = 1, mlp_STATES = 1, mlp_KEPT = 0, mlp_SAVED = 0, mlp_SPLIT = 0, mlp_PEEPS = 0 };
 
 static void NAME(mlp_scan_forward)(const frame *f, const span *at) {
     const field h_prev = later(f->mask.p ? &f->masked : &f->s, f->reverse), h = later(&f->s, !f->reverse);
     for (int64_t n = 0; n < at->t1 - at->t0; n++) {
         const span here = one_step(at, f->reverse ? at->t1 - 1 - n : at->t0 + n);
-        const field *a = f->depth ? &f->a[0] : &h;
-        NAME(forward)(&f->hh, f->work, &f->b_hh, 0, f->act, &h_prev, &f->z, a, &here);
+        const field zx = inputs_at(f, here.t0), *a = f->depth ? &f->a[0] : &h;
+        NAME(forward)(&f->hh, f->work, &f->b_hh, 0, f->act, &h_prev, &zx, a, &here);
         for (int64_t l = 0; l < f->depth; l++) {
             const field *above = l + 1 < f->depth ? &f->a[l + 1] : &h;
             NAME(forward)(&f->inner[l].w, f->work, &f->inner[l].b, 0, f->inner[l].act, a, NULL, above, &here);
@@ -23,26 +23,27 @@ static void NAME(mlp_scan_backward)(const frame *f, const span *at) {
     for (int64_t n = 0; n < at->t1 - at->t0; n++) {
         const int64_t t = f->reverse ? at->t0 + n : at->t1 - 1 - n;
         const span here = one_step(at, t);
-        const field *dz = f->depth ? &f->da[f->depth - 1] : &f->z, ds = later(&f->ds, -t);   /* ds has one chunk */
+        const field *dz = f->depth ? &f->da[f->depth - 1] : &f->dzx, ds = later(&f->ds, -t);   /* ds has one chunk */
         for (int64_t b = 0; b < blocks_of(f->H); b++)                                         /* dz_L = dh . act'(h) */
             for (int64_t r = at->r0; r < last_row(at, t); r++) {
                 V dh = v_load(chunk(&ds, t, r, b));
                 if (f->dy.p) dh += v_load(chunk(&f->dy, t, r, b));
+                if (f->clip > 0) dh = v_clip(dh, (real)f->clip);
                 v_store(chunk(dz, t, r, b), dh * v_dact(act, v_load(chunk(&h, t, r, b))));
             }
         for (int64_t l = f->depth - 1; l >= 0; l--) {
-            const field *below = l ? &f->da[l - 1] : &f->z;
+            const field *below = l ? &f->da[l - 1] : &f->dzx;
             NAME(backward)(&f->inner[l].w, 0, dz, below, 0, l ? f->inner[l - 1].act : f->act, &f->a[l], &here);
             dz = below;
         }
-        NAME(backward)(&f->hh, 0, &f->z, &ds, 0, ACT_LINEAR, NULL, &here);
+        NAME(backward)(&f->hh, 0, &f->dzx, &ds, 0, ACT_LINEAR, NULL, &here);
         if (f->mask.p) NAME(multiply)(&f->ds, &f->mask, &f->ds, 0, at->r0, last_row(at, t));
     }
 }
 static void NAME(mlp_scan_finish)(const frame *f, const span *at) { (void)f, (void)at; }   /* ds is complete */
 static void NAME(mlp_collect)(const frame *f, void *grad, int add, const span *at, int64_t part, int64_t parts) {
     const field h_prev = later(f->mask.p ? &f->masked : &f->s, f->reverse);
-    NAME(collect)(&f->hh, 0, &h_prev, &f->z, grad, add, at, part, parts);
+    NAME(collect)(&f->hh, 0, &h_prev, &f->dzx, grad, add, at, part, parts);
     for (int64_t l = 0; l < f->depth; l++) {
         NAME(collect)(&f->inner[l].w, 0, &f->a[l], &f->da[l], grad, add, at, part, parts);
         NAME(collect_bias)(&f->inner[l].b, NULL, &f->da[l], grad, add, at, part, parts);

@@ -1,7 +1,8 @@
 /* peephole.h: the LSTM whose gates also see the cell state (Gers and Schmidhuber 2000):
    i = s(z_i + p_i * c_prev),  f = s(z_f + p_f * c_prev),  c = f * c_prev + i * g,  o = s(z_o + p_o * c),  h = o * tanh(c)
-   gates i f g o      peep: p_i p_f p_o      saved: i f g o tanh(c) */
-enum { peephole_GATES = 4, peephole_STATES = 2, peephole_SAVED = 5, peephole_SPLIT = 0, peephole_PEEPS = 3, peephole_HELD = 0 };
+   gates i f g o      peep: p_i p_f p_o      kept: i f g o      saved: tanh(c) */
+enum { peephole_GATES = 4, peephole_STATES = 2, peephole_KEPT = 4, peephole_SAVED = 1, peephole_SPLIT = 0, peephole_PEEPS = 3,
+       peephole_HELD = 0 };
 INLINE void peephole_forward(int act, const V *peep, const V *zx, const V *zr, const V *s_prev, V *s, V *saved) {
     (void)act;
     V i = v_sigmoid(zx[0] + zr[0] + peep[0] * s_prev[1]), f = v_sigmoid(zx[1] + zr[1] + peep[1] * s_prev[1]);
@@ -29,7 +30,7 @@ static void NAME(peephole_weights)(const frame *f, void *grad, int add, const sp
         V sum = add ? v_load(g) : v_set(0);
         for (int64_t t = at->t0; t < at->t1; t++)
             for (int64_t r = at->r0; r < last_row(at, t); r++)
-                sum += v_load(chunk(&f->z, t, r, b * 4 + gate[q])) * v_load(chunk(&f->s, t + (f->reverse ^ new_c[q]), r, c + b));
+                sum += v_load(chunk(&f->dzx, t, r, b * 4 + gate[q])) * v_load(chunk(&f->s, t + (f->reverse ^ new_c[q]), r, c + b));
         v_store(g, sum);
     }
 }

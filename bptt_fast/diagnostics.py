@@ -1,0 +1,741 @@
+"""Why a network does not learn: gradients over time, the state's dynamics, saturation, curvature, surfaces.
+
+Everything but surfaces is computed in float64, without dropout, on a copy of the network, by the C core.
+Jacobians of the state are central differences, exact to about nine digits; gradients are exact.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import data
+from .errors import ConfigError, DivergedError, ShapeError, choice, integer, number
+from .network import Network
+
+Array = np.ndarray[Any, Any]
+
+STEP = 6e-6  # of central differences, about the cube root of the precision of float64
+ROWS = 4096  # sequences at once
+
+
+@dataclass(frozen=True)
+class GradientFlow:
+    """What `gradient_flow` found.
+
+    Attributes
+    ----------
+    lag : ndarray of int (L,)
+        Steps back in time: 1 is the state before the last step.
+    norm : ndarray (n, L)
+        Norm of the gradient of a sequence's loss with respect to its state `lag` steps before the end; NaN
+        before the sequence began.
+    """
+
+    lag: Array
+    norm: Array
+
+    @property
+    def median(self) -> Array:
+        """Over the sequences, (L,)."""
+        return np.nanmedian(self.norm, axis=0)
+
+    @property
+    def factor(self) -> float:
+        """By what the gradient is multiplied with each step back, the slope of its logarithm fitted over all
+        lags: below 1 it vanishes, above 1 it explodes; NaN with fewer than two lags."""
+        middle = self.median
+        fitted = middle > 0
+        if fitted.sum() < 2:
+            return math.nan
+        return float(np.exp(np.polyfit(self.lag[fitted], np.log(middle[fitted]), 1)[0]))
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """What `dynamics` found along one run of T steps.
+
+    Attributes
+    ----------
+    spectral_radius : ndarray (T,)
+        The largest modulus of the eigenvalues of J[t], the derivative of the state after step t with respect
+        to that before it.
+    gain : ndarray (T,)
+        The largest singular value of J[t]: the most that one step can stretch a small difference.
+    exponents : ndarray (T,)
+        The logarithmic growth of a small difference in each step; it has turned into the direction that grows
+        fastest.
+    skip : int
+        Steps at the beginning that do not count for `lyapunov`.
+    """
+
+    spectral_radius: Array
+    gain: Array
+    exponents: Array
+    skip: int
+
+    @property
+    def lyapunov(self) -> float:
+        """The largest Lyapunov exponent along the run, a step: below 0 the past is forgotten, above 0 the run
+        is chaotic."""
+        return float(self.exponents[self.skip :].mean())
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What `conditioning` found.
+
+    Attributes
+    ----------
+    singular_values : ndarray (min(N, P),)
+        Of J, the derivatives of all N outputs with respect to the P parameters, the largest first.
+    parameters : int
+        P.
+    """
+
+    singular_values: Array
+    parameters: int
+
+    @property
+    def condition(self) -> float:
+        """Of J'J: its largest eigenvalue over its smallest; infinite if there are fewer outputs than
+        parameters."""
+        smallest = self.singular_values[-1]
+        if len(self.singular_values) < self.parameters or smallest == 0:
+            return math.inf
+        return float((self.singular_values[0] / smallest) ** 2)
+
+    @property
+    def rank(self) -> int:
+        """How many directions of the parameters the outputs depend on, to within what central differences
+        can see (1e-8 of the largest)."""
+        return int((self.singular_values > 1e-8 * self.singular_values[0]).sum())
+
+
+@dataclass(frozen=True)
+class Surface:
+    """What `error_surface` found: the loss on a grid of two directions through a network's parameters.
+
+    Attributes
+    ----------
+    a, b : ndarray (points,)
+        Coordinates along the two axes.
+    loss : ndarray (points, points)
+        ``loss[i, j]`` at b[i] and a[j]; infinite where it is not finite.
+    labels : tuple of two str
+        What the axes are.
+    marks : dict of str to (a, b)
+        Where the networks lie.
+    title : str
+        What the slice is.
+    """
+
+    a: Array
+    b: Array
+    loss: Array
+    labels: tuple[str, str]
+    marks: dict[str, tuple[float, float]]
+    title: str
+
+
+# ---- gradients over time
+
+
+def gradient_flow(
+    net: Network,
+    x: Any,
+    y: Any,
+    *,
+    lags: int | ArrayLike | None = None,
+    loss: str = "mse",
+    x0: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
+) -> GradientFlow:
+    """How strongly the loss at the end of a sequence depends on the state some steps before.
+
+    Parameters
+    ----------
+    net : Network
+        Of one direction.
+    x, y, x0, lengths
+        As in ``Network.fit``.  With readout "every" only the last target of each sequence counts.
+    lags : int or array of int, optional
+        Up to which lag, or which lags.  Default: all up to 200 steps, beyond that 200 of them, evenly spaced.
+    loss : str, default "mse"
+        As in ``Network.fit``.
+
+    Returns
+    -------
+    flow : GradientFlow
+
+    Raises
+    ------
+    ShapeError, ConfigError
+        If an argument does not fit; see the text.
+    DivergedError
+        If the loss is not finite.
+
+    Notes
+    -----
+    These are exact gradients, one run through time for each lag.  That they vanish or explode is what makes
+    long dependencies hard to learn: S. Hochreiter, "Untersuchungen zu dynamischen neuronalen Netzen", 1991;
+    Y. Bengio, P. Simard and P. Frasconi, "Learning long-term dependencies with gradient descent is
+    difficult", 1994.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> net = bf.Network(1, 8, 1, seed=0)
+    >>> x = np.random.default_rng(0).normal(size=(4, 50, 1))
+    >>> flow = bf.diagnostics.gradient_flow(net, x, np.zeros(4))
+    >>> flow.norm.shape, flow.factor < 1
+    ((4, 50), True)
+    """
+    twin = _twin(net)
+    net.evaluate(x, y, loss=loss, x0=x0, lengths=lengths)  # what does not fit is told here
+    parts, start = _parts(net, x, x0, lengths)
+    targets = _last_targets(net, y, parts, x, lengths)
+    longest = max(map(len, parts))
+    if lags is None:
+        lags = np.unique(np.linspace(1, longest, min(longest, 200)).round().astype(int))
+    elif np.ndim(lags) == 0:
+        lags = np.arange(1, integer(lags, "lags", 1, longest) + 1)
+    else:
+        lags = np.array([integer(lag, f"lags[{i}]", 1, longest) for i, lag in enumerate(np.asarray(lags))])
+    states = _states(twin, parts, start)
+    norm = np.full((len(parts), len(lags)), np.nan)
+    for j, lag in enumerate(lags):
+        among = [i for i, part in enumerate(parts) if len(part) >= lag]
+        ends = np.stack([parts[i][len(parts[i]) - lag :] for i in among])
+        before = np.stack([states[i][len(parts[i]) - lag] for i in among])
+        wanted = np.stack([targets[i] for i in among])
+        _, grads = twin.loss_and_grad(ends, wanted, loss=loss, x0=before, with_inputs=True)
+        norm[among, j] = np.linalg.norm(grads["x0"], axis=1) * len(among)
+    return GradientFlow(lags, norm)
+
+
+# ---- the dynamics of the state
+
+
+def states(net: Network, x: Any, *, x0: ArrayLike | None = None) -> Array:
+    """The states along one run.
+
+    Parameters
+    ----------
+    net : Network
+        Of one direction.
+    x : array (T, I)
+        One series.
+    x0 : array (state_size,), optional
+        Initial state; default: the network's.
+
+    Returns
+    -------
+    states : ndarray (T + 1, state_size)
+        The first is the initial one.
+
+    Raises
+    ------
+    ShapeError, ConfigError
+        If an argument does not fit; see the text.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> bf.diagnostics.states(bf.Network(1, 4, 1, seed=0), np.ones((10, 1))).shape
+    (11, 4)
+    """
+    twin = _twin(net)
+    parts, start = _parts(net, _one_series(x), x0, None)
+    return _states(twin, parts, start)[0]
+
+
+def state_jacobians(net: Network, x: Any, *, x0: ArrayLike | None = None) -> Array:
+    """The derivatives of each state with respect to the one before, along one run.
+
+    Parameters
+    ----------
+    net, x, x0
+        As in `states`.
+
+    Returns
+    -------
+    jacobians : ndarray (T, state_size, state_size)
+        ``jacobians[t, i, j]``: of number i of the state after step t with respect to number j before it.
+
+    Raises
+    ------
+    ShapeError, ConfigError
+        If an argument does not fit; see the text.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> bf.diagnostics.state_jacobians(bf.Network(1, 4, 1, seed=0), np.ones((10, 1))).shape
+    (10, 4, 4)
+    """
+    twin = _twin(net)
+    parts, start = _parts(net, _one_series(x), x0, None)
+    run, size = _states(twin, parts, start)[0], net.state_size
+    (series,) = parts
+    jacobians = np.empty((len(series), size, size))
+    at_once = max(1, ROWS // (2 * size))
+    for first in range(0, len(series), at_once):
+        before = run[first : min(first + at_once, len(series))]
+        step = STEP * np.maximum(1, np.abs(before))
+        moved = np.repeat(before[:, None], 2 * size, axis=1)
+        for j in range(size):
+            moved[:, j, j] += step[:, j]
+            moved[:, size + j, j] -= step[:, j]
+        inputs = np.repeat(series[first : first + len(before)], 2 * size, axis=0)[:, None]
+        _, after = twin.predict(inputs, x0=moved.reshape(-1, size), return_state=True, batch_size=ROWS)
+        after = after.reshape(len(before), 2, size, size)
+        difference = (after[:, 0] - after[:, 1]) / (2 * step[:, :, None])
+        jacobians[first : first + len(before)] = difference.transpose(0, 2, 1)
+    return jacobians
+
+
+def dynamics(net: Network, x: Any, *, x0: ArrayLike | None = None, skip: int | None = None) -> Dynamics:
+    """Spectral radius of the state's derivative at each step, and the largest Lyapunov exponent of the run.
+
+    Parameters
+    ----------
+    net, x, x0
+        As in `states`.
+    skip : int, optional
+        Steps at the beginning that do not count for the exponent.  Default: a tenth of them.
+
+    Returns
+    -------
+    dynamics : Dynamics
+
+    Raises
+    ------
+    ShapeError, ConfigError
+        If an argument does not fit; see the text.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> net = bf.Network(1, 8, 1, seed=0)
+    >>> found = bf.diagnostics.dynamics(net, np.random.default_rng(0).normal(size=(100, 1)))
+    >>> found.spectral_radius.shape, found.lyapunov < 0
+    ((100,), True)
+    """
+    jacobians = state_jacobians(net, x, x0=x0)
+    steps = len(jacobians)
+    skip = steps // 10 if skip is None else integer(skip, "skip", 0, steps - 1)
+    random = np.random.default_rng(0)
+    direction = random.normal(size=jacobians.shape[1])
+    direction /= np.linalg.norm(direction)
+    exponents = np.empty(steps)
+    for t, jacobian in enumerate(jacobians):
+        direction = jacobian @ direction
+        growth = np.linalg.norm(direction)
+        if growth == 0:  # every difference dies within one step
+            exponents[t:] = -np.inf
+            break
+        exponents[t] = np.log(growth)
+        direction /= growth
+    return Dynamics(
+        np.abs(np.linalg.eigvals(jacobians)).max(axis=1),
+        np.linalg.norm(jacobians, ord=2, axis=(1, 2)),
+        exponents,
+        skip,
+    )
+
+
+# ---- saturation
+
+
+def saturation(
+    net: Network,
+    x: Any,
+    *,
+    threshold: float = 0.95,
+    x0: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
+) -> dict[str, Array]:
+    """How often each unit is where its nonlinearity is flat, so that little gradient passes.
+
+    Parameters
+    ----------
+    net : Network
+        Of one direction.
+    x, x0, lengths
+        As in ``Network.fit``.
+    threshold : float, default 0.95
+        In (0, 1).  A tanh is saturated beyond +-threshold, a sigmoid above it and below 1 - threshold, a relu
+        where it is zero; a linear unit never is.
+
+    Returns
+    -------
+    shares : dict of str to ndarray (units,)
+        From 0 to 1, the share of all steps.  "h_l0": the states of an "elman" or "mlp" layer 0; "f.1_l0": the
+        layers inside an "mlp" before; "r_l0", "z_l0": the gates of a "gru"; "i_l0", "f_l0", "o_l0", and
+        "c_l0" for tanh(c): those of an "lstm".
+
+    Raises
+    ------
+    ShapeError, ConfigError
+        If an argument does not fit; see the text.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> net = bf.Network(1, 4, 1, cell="lstm", seed=0)
+    >>> shares = bf.diagnostics.saturation(net, np.ones((2, 10, 1)))
+    >>> list(shares), float(shares["i_l0"].max())
+    (['i_l0', 'f_l0', 'o_l0', 'c_l0'], 0.0)
+    """
+    limit = number(threshold, "threshold", 0, 1, open_low=True, open_high=True)
+    twin = _twin(net)
+    parts, start = _parts(net, x, x0, lengths)
+    runs = _states(twin, parts, start)
+    before = np.concatenate([run[:-1] for run in runs])
+    after = np.concatenate([run[1:] for run in runs])
+    below = np.concatenate(parts)
+    weights = {name: view for name, view in twin.state_dict().items()}
+    d, shares, at = net.description, dict[str, Array](), 0
+    width = d.proj_size or d.hidden_size
+    for layer in range(d.num_layers):
+        own = {k.removesuffix(f"_l{layer}"): v for k, v in weights.items() if k.endswith(f"_l{layer}")}
+        h, new = before[:, at : at + width], after[:, at : at + width]
+        at += width
+        c = None
+        if d.cell == "lstm":
+            c = before[:, at : at + d.hidden_size], after[:, at : at + d.hidden_size]
+            at += d.hidden_size
+        for name, (kind, values) in _units(d, own, below, h, new, c).items():
+            shares[f"{name}_l{layer}"] = _flat(kind, values, limit).mean(axis=0)
+        below = new
+    return shares
+
+
+def _units(
+    d: Any, w: Mapping[str, Array], x: Array, h: Array, new: Array, c: Any
+) -> dict[str, tuple[str, Array]]:
+    """Name, nonlinearity and values (rows, units) of what can saturate in a layer."""
+    if d.cell in ("elman", "mlp"):
+        units, kinds = {}, d.nonlinearity
+        a = x @ w["weight_ih"].T + w["bias_ih"] + h @ w["weight_hh"].T + w["bias_hh"]
+        for i in range(len(kinds) - 1):
+            units[f"f.{i}"] = kinds[i], _NONLINEARITIES[kinds[i]](a)
+            a = units[f"f.{i}"][1] @ w[f"f.{i + 1}.weight"].T + w[f"f.{i + 1}.bias"]
+        return units | {"h": (kinds[-1], new)}
+    z = x @ w["weight_ih"].T + w["bias_ih"] + h @ w["weight_hh"].T + w["bias_hh"]
+    if d.cell == "gru":
+        r, update, _ = np.split(z, 3, axis=1)
+        return {"r": ("sigmoid", _sigmoid(r)), "z": ("sigmoid", _sigmoid(update))}
+    at_i, at_f, _, at_o = np.split(z, 4, axis=1)
+    if d.peephole:
+        of_i, of_f, of_o = np.split(w["weight_peephole"], 3)
+        at_i, at_f, at_o = at_i + of_i * c[0], at_f + of_f * c[0], at_o + of_o * c[1]
+    gates = {name: ("sigmoid", _sigmoid(gate)) for name, gate in (("i", at_i), ("f", at_f), ("o", at_o))}
+    return gates | {"c": ("tanh", np.tanh(c[1]))}
+
+
+def _sigmoid(z: Array) -> Array:
+    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * z))
+
+
+_NONLINEARITIES: dict[str, Any] = {
+    "tanh": np.tanh,
+    "sigmoid": _sigmoid,
+    "relu": lambda z: np.maximum(z, 0),
+    "linear": lambda z: z,
+}
+
+
+def _flat(kind: str, values: Array, threshold: float) -> Array:
+    """Where a nonlinearity of that kind, with these values, is flat."""
+    if kind == "tanh":
+        return np.abs(values) > threshold
+    if kind == "sigmoid":
+        return (values > threshold) | (values < 1 - threshold)
+    return values == 0 if kind == "relu" else np.zeros(values.shape, dtype=bool)
+
+
+# ---- curvature
+
+
+def conditioning(
+    net: Network, x: Any, *, x0: ArrayLike | None = None, lengths: ArrayLike | None = None
+) -> Conditioning:
+    """Singular values of the derivatives of all outputs with respect to all parameters.
+
+    Parameters
+    ----------
+    net : Network
+        Of at most 2000 parameters.
+    x, x0, lengths
+        As in ``Network.fit``.
+
+    Returns
+    -------
+    conditioning : Conditioning
+
+    Raises
+    ------
+    ShapeError, ConfigError
+        If an argument does not fit; see the text.
+
+    Notes
+    -----
+    J'J is the curvature of the mean squared error near a good fit.  Here J comes from central differences,
+    two runs a parameter; what lies below 1e-9 of the largest singular value is noise.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> net = bf.Network(1, 4, 1, seed=0)
+    >>> found = bf.diagnostics.conditioning(net, np.random.default_rng(0).normal(size=(60, 10, 1)))
+    >>> found.rank < found.parameters  # the two biases of a layer do the same
+    True
+    """
+    if net.num_parameters > 2000:
+        raise ConfigError(
+            f"net: expected at most 2000 parameters for conditioning, which runs twice for each, got "
+            f"{net.num_parameters}."
+        )
+    twin = _twin(net, readout=net.readout, both=True)
+    columns, center = [], twin.params.copy()
+
+    def outputs() -> Array:
+        found = twin.predict(x, x0=x0, lengths=lengths)
+        return (
+            np.concatenate([np.ravel(part) for part in found]) if isinstance(found, list) else found.ravel()
+        )
+
+    for i, value in enumerate(center):
+        step = STEP * max(1.0, abs(value))
+        twin.params[i] = value + step
+        above = outputs()
+        twin.params[i] = value - step
+        columns.append((above - outputs()) / (2 * step))
+        twin.params[i] = value
+    return Conditioning(np.linalg.svd(np.stack(columns, axis=1), compute_uv=False), len(center))
+
+
+# ---- the error surface
+
+
+def error_surface(
+    net: Network,
+    x: Any,
+    y: Any,
+    *,
+    along: Any = "random",
+    span: float | None = None,
+    points: int = 41,
+    seed: int = 0,
+    **options: Any,
+) -> Surface:
+    """The loss on a two-dimensional slice through the parameters of a network.
+
+    Parameters
+    ----------
+    net : Network
+        In the middle of the slice, or at its left; not changed.
+    x, y : array or list
+        As in ``Network.evaluate``.
+    along : "random", Network or pair, default "random"
+        The slice.  "random": two random directions, in each block of parameters as long as the block itself.
+        A `Network` of the same kind, another solution: from `net` at 0 to it at 1, and a random direction
+        at right angles.  Two networks: the plane through all three.  Two weights: ``("weight_hh_l0", 0, 0)``
+        and ``("bias_hh_l0", 1)``, a name and indices each.
+    span : float, optional
+        How far the slice goes from `net` in both directions.  Default 1; for weights 3, and towards other
+        networks half as far again as they are.
+    points : int, default 41
+        Along each axis.
+    seed : int, default 0
+        Of the random directions.
+    **options
+        `loss`, `sample_weight`, `x0`, `lengths`, `batch_size`, `threads` of ``Network.evaluate``.
+
+    Returns
+    -------
+    surface : Surface
+
+    Raises
+    ------
+    ShapeError, ConfigError
+        If an argument does not fit; see the text.
+
+    Notes
+    -----
+    Directions in proportion to the weights make surfaces of different networks comparable: H. Li et al.,
+    "Visualizing the loss landscape of neural nets", 2018.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> net = bf.Network(1, 4, 1, seed=0)
+    >>> found = bf.diagnostics.error_surface(net, np.ones((3, 5, 1)), np.zeros(3), points=5)
+    >>> found.loss.shape
+    (5, 5)
+    """
+    points = integer(points, "points", 2, 1001)
+    random = np.random.default_rng(integer(seed, "seed", 0, 2**64 - 1))
+    probe, center = copy.copy(net), net.params.astype(float)
+    marks = {"network": (0.0, 0.0)}
+    low, high = np.full(2, -1.0), np.full(2, 1.0)
+    if isinstance(along, str):
+        choice(along, "along", ("random",))
+        labels = (
+            "random direction 1 (lengths of the weights)",
+            "random direction 2 (lengths of the weights)",
+        )
+        title = "two random directions"
+        directions = [_random_direction(net, random) for _ in range(2)]
+    elif isinstance(along, Network) or (
+        isinstance(along, (tuple, list)) and len(along) == 2 and all(isinstance(a, Network) for a in along)
+    ):
+        others = [along] if isinstance(along, Network) else list(along)
+        directions = [_towards(net, other, i) for i, other in enumerate(others)]
+        marks["other solution" if len(others) == 1 else "solution 1"] = (1.0, 0.0)
+        if len(others) == 1:
+            labels = ("towards the other solution (share of the way)", "random direction (the same lengths)")
+            title = "towards another solution"
+            far = directions[0]
+            other = _random_direction(net, random)
+            other -= far * (other @ far) / (far @ far)
+            directions.append(other / np.linalg.norm(other) * np.linalg.norm(far))
+            low, high = np.array([-0.5, -1.0]), np.array([1.5, 1.0])
+        else:
+            labels = ("towards solution 1 (share of the way)", "towards solution 2 (share of the way)")
+            title = "the plane through three solutions"
+            marks["solution 2"] = (0.0, 1.0)
+            low, high = np.full(2, -0.5), np.full(2, 1.5)
+    elif isinstance(along, (tuple, list)) and len(along) == 2:
+        places = [_place(net, weight, f"along[{i}]") for i, weight in enumerate(along)]
+        directions = [np.eye(1, len(center), place)[0] for place in places]
+        words = [f"{weight[0]}[{', '.join(map(str, weight[1:]))}]" for weight in along]
+        labels, title = (words[0], words[1]), "two weights"
+        offset = center[places]
+        marks = {"network": (float(offset[0]), float(offset[1]))}
+        center = center.copy()
+        center[places] = 0
+        low, high = offset - 3, offset + 3
+    else:
+        raise ConfigError(
+            f'along: expected "random", a Network, two networks, or two weights such as '
+            f'("weight_hh_l0", 0, 0), got {along!r}.'
+        )
+    if span is not None:
+        reach = number(span, "span", 0, open_low=True)
+        middle = (low + high) / 2 if title == "two weights" else np.zeros(2)
+        low, high = middle - reach, middle + reach
+    a, b = np.linspace(low[0], high[0], points), np.linspace(low[1], high[1], points)
+    loss = np.empty((points, points))
+    for i, v in enumerate(b):
+        for j, u in enumerate(a):
+            probe.params[:] = center + u * directions[0] + v * directions[1]
+            try:
+                loss[i, j] = probe.evaluate(x, y, **options)
+            except DivergedError:
+                loss[i, j] = math.inf
+    return Surface(a, b, loss, labels, marks, title)
+
+
+def _random_direction(net: Network, random: np.random.Generator) -> Array:
+    """As long as the parameters in each block."""
+    parts = []
+    for view in map(net.__getitem__, net.keys()):
+        part = random.normal(size=view.size)
+        parts.append(part * (np.linalg.norm(view) / np.linalg.norm(part)))
+    return np.concatenate(parts)
+
+
+def _towards(net: Network, other: Network, index: int) -> Array:
+    if other.num_parameters != net.num_parameters or other.keys() != net.keys():
+        raise ShapeError(
+            f"along[{index}]: expected a network with the parameters of net ({net.num_parameters}), got "
+            f"{other.num_parameters}."
+        )
+    difference: Array = other.params.astype(float) - net.params
+    if not difference.any():
+        raise ConfigError(f"along[{index}]: expected another solution than net, got the same parameters.")
+    return difference
+
+
+def _place(net: Network, weight: Any, name: str) -> int:
+    """Where in the flat vector of parameters a weight is."""
+    if not isinstance(weight, (tuple, list)) or len(weight) < 2 or weight[0] not in net:
+        raise ConfigError(
+            f"{name}: expected a name ({', '.join(net)}) and indices, such as ({next(iter(net))!r}, 0, 0), "
+            f"got {weight!r}."
+        )
+    view, index = net[weight[0]], tuple(weight[1:])
+    if len(index) != view.ndim or not all(0 <= i < size for i, size in zip(index, view.shape, strict=False)):
+        raise ConfigError(f"{name}: expected an index into {weight[0]} of shape {view.shape}, got {index}.")
+    names = net.keys()
+    before = sum(net[other].size for other in names[: names.index(weight[0])])
+    return before + int(np.ravel_multi_index(index, view.shape))
+
+
+# ---- what they share
+
+
+def _twin(net: Network, readout: str = "last", both: bool = False) -> Network:
+    """The same network in float64, without dropout."""
+    if not isinstance(net, Network):
+        raise ConfigError(f"net: expected a Network, got {type(net).__name__}.")
+    if net.description.bidirectional and not both:
+        raise ConfigError("net: expected a network that runs forward in time, got bidirectional=True.")
+    words = {"dtype": "float64", "readout": readout, "dropout": 0.0, "recurrent_dropout": 0.0}
+    return Network.rebuilt(net.config() | words, net.state_dict(), {})
+
+
+def _one_series(x: Any) -> Array:
+    a = data.numbers(x, "x")
+    if a.ndim != 2:
+        raise ShapeError(f"x: expected one series (T, I), got {a.shape}.  Of a batch: x[0].")
+    return a
+
+
+def _parts(net: Network, x: Any, x0: Any, lengths: Any) -> tuple[Sequence[Array], Array]:
+    """The sequences one by one (T_i, I), and their initial states (n, state size)."""
+    found = data.sequences(x, net.input_size, np.float64, lengths)
+    if found.form == "windows":
+        raise ConfigError("x: expected sequences, got windows.  Give them as an array (n, T, I).")
+    parts = [found.values[o : o + n] for o, n in zip(found.offset, found.length, strict=True)]
+    start = data.states(x0, len(parts), net.state_size, np.float64)
+    if start is None:
+        trained = [net[name] for name in net if name.startswith("initial_")]
+        state = np.concatenate(trained).astype(float) if trained else np.zeros(net.state_size)
+        start = np.tile(state, (len(parts), 1))
+    return parts, start
+
+
+def _states(twin: Network, parts: Sequence[Array], start: Array) -> list[Array]:
+    """All states of each sequence, (T_i + 1, state size), step by step."""
+    runs = [np.empty((len(part) + 1, twin.state_size)) for part in parts]
+    for run, state in zip(runs, start, strict=True):
+        run[0] = state
+    for t in range(max(map(len, parts))):
+        alive = [i for i, part in enumerate(parts) if len(part) > t]
+        inputs = np.stack([parts[i][t : t + 1] for i in alive])
+        before = np.stack([runs[i][t] for i in alive])
+        _, after = twin.predict(inputs, x0=before, return_state=True)
+        for i, state in zip(alive, after, strict=True):
+            runs[i][t + 1] = state
+    return runs
+
+
+def _last_targets(net: Network, y: Any, parts: Sequence[Array], x: Any, lengths: Any) -> list[Any]:
+    """The last target of each sequence."""
+    many = data.is_list(x) or getattr(x, "ndim", np.ndim(x)) == 3
+    if net.readout == "last":
+        rows = data.numbers(y, "y")
+        return list(rows if many else rows[None])
+    if not many:
+        return [data.numbers(y, "y")[-1]]
+    return [np.asarray(row)[len(part) - 1] for row, part in zip(y, parts, strict=True)]

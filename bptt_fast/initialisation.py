@@ -1,0 +1,94 @@
+"""Initial parameters of a network, by the name of a rule or by a function of the user.
+
+What the rules do to each kind of block is said in `Network`.  One stream of random numbers, from the seed,
+goes through the blocks in the order of the parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from .network import Description
+
+Array = np.ndarray[Any, Any]
+Random = np.random.Generator
+
+RULES = ("torch", "orthogonal", "glorot", "identity")
+GATES = {"gru": 3, "lstm": 4}
+KEEPS = {"gru": 1, "lstm": 1}  # the gate that keeps the past: z of "gru", f of "lstm"
+SMALL = 1e-3  # deviation of the input weights beside an identity
+
+
+def initialise(
+    views: Mapping[str, Array], d: Description, checked: Callable[[Any, Array, str], Array]
+) -> None:
+    """Write initial values into the views of the parameters; `checked` judges what a function gave."""
+    random = np.random.default_rng(d.seed)
+    for name, view in views.items():
+        if callable(d.init):
+            view[...] = checked(d.init(name, view.shape, random), view, f"init({name!r})")
+        elif d.init == "torch" or name.startswith("weight_peephole"):
+            view[...] = _torch(name, views, d, random)
+        elif "bias" in name:
+            view[...] = 0
+        else:
+            gated = GATES.get(d.cell, 1) if name.startswith(("weight_ih", "weight_hh")) else 1
+            for gate in np.split(view, gated):
+                gate[...] = _weight(name, gate.shape, d.init, random)
+    if d.spectral_radius is not None:
+        for name, view in views.items():
+            if name.startswith("weight_hh"):
+                for gate in np.split(view, GATES.get(d.cell, 1)):
+                    gate *= d.spectral_radius / _radius(name, gate)
+    if d.forget_bias is not None:
+        for name, view in views.items():
+            if name.startswith(("bias_ih", "bias_hh")):
+                gate = np.split(view, GATES[d.cell])[KEEPS[d.cell]]
+                gate[...] = d.forget_bias if name.startswith("bias_ih") else 0
+
+
+def _torch(name: str, views: Mapping[str, Array], d: Description, random: Random) -> Array:
+    """Uniform in +-1/sqrt(H) for f, +-1/sqrt(fan in) for its inner layers and g; a bias like its weight."""
+    view, inner = views[name], name.startswith(("f.", "head."))
+    weight = views[name.replace(".bias", ".weight")] if inner else view
+    bound = 1 / math.sqrt(weight.shape[1] if inner else d.hidden_size)
+    return np.asarray(random.uniform(-bound, bound, view.shape))
+
+
+def _weight(name: str, shape: tuple[int, ...], rule: str, random: Random) -> Array:
+    """One gate of a weight matrix, by the rules that have no biases."""
+    rows, columns = shape
+    recurrent = name.startswith(("weight_hh", "weight_hr"))
+    if rule == "orthogonal" and recurrent:
+        return orthogonal(rows, columns, random)
+    if rule == "identity" and recurrent:
+        return np.eye(rows, columns)
+    if rule == "identity" and name.startswith("weight_ih"):
+        return random.normal(0, SMALL, shape)
+    bound = math.sqrt(6 / (rows + columns))
+    return random.uniform(-bound, bound, shape)
+
+
+def orthogonal(rows: int, columns: int, random: Random) -> Array:
+    """A matrix with orthonormal rows or columns, drawn uniformly: Q of a Gaussian one, signs by diag(R)."""
+    q, r = np.linalg.qr(random.normal(size=(max(rows, columns), min(rows, columns))))
+    q *= np.where(np.diag(r) < 0, -1.0, 1.0)
+    return q if rows >= columns else q.T
+
+
+def _radius(name: str, matrix: Array) -> float:
+    """The largest modulus of an eigenvalue, which must not be zero."""
+    found = float(abs(np.linalg.eigvals(matrix.astype(np.float64))).max())
+    if found < 1e-12:
+        raise ConfigError(
+            f"spectral_radius: expected initial recurrent weights that can be scaled, got {name} with the "
+            f"radius {found:g}.  Another init would give some."
+        )
+    return found

@@ -1,0 +1,495 @@
+"""One step at a time: streams that predict, learners that train as data arrive, free-running forecasts."""
+
+from __future__ import annotations
+
+import operator
+import os
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import _core, data, losses, optimizers, unfolding  # type: ignore[attr-defined]
+from .data import Array
+from .errors import ConfigError, DivergedError, ShapeError, integer, number
+from .network import Network, machine_for
+from .schedules import Schedule
+from .training import check_sliding
+
+
+class Stream:
+    """A network that runs one step at a time; ``Network.stream`` makes it.
+
+    Parameters
+    ----------
+    net : Network
+        One that runs forward in time.
+    batch : int, default 1
+        Sequences that go in step.
+    isa : str, optional
+        As in ``Network.predict``.
+
+    Attributes
+    ----------
+    network : Network
+    batch : int
+
+    Raises
+    ------
+    ConfigError
+        If the network is bidirectional, or an argument does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> net = bf.Network(1, 4, 1, dtype="float64", seed=0)
+    >>> stream = net.stream()
+    >>> outputs = [stream.step(row) for row in np.ones((5, 1))]
+    >>> bool(np.allclose(outputs[-1], net.predict(np.ones((5, 1)))))
+    True
+    """
+
+    __slots__ = ("_core", "_step", "batch", "network")
+
+    def __init__(self, net: Network, batch: int = 1, isa: str | None = None) -> None:
+        _check_forward(net, "stream")
+        self.network = net
+        self.batch = integer(batch, "batch")
+        chosen = machine_for(None, isa)[1]
+        try:
+            self._core = _core.Stream(net._desc, net.params, self.batch, chosen)
+        except MemoryError as error:
+            raise MemoryError(
+                f"stream: {batch} sequences at once do not fit into memory ({error}).  Try a smaller batch."
+            ) from None
+        except (ValueError, OverflowError) as error:
+            raise ConfigError(f"stream: {batch} sequences at once cannot be planned: {error}.") from None
+        self._step = self._core.step
+
+    def step(self, x: ArrayLike) -> Array:
+        """One step of all sequences.
+
+        Parameters
+        ----------
+        x : array (I,), or (batch, I)
+            The input; fastest as a contiguous array of the network's dtype, else it is converted first.
+
+        Returns
+        -------
+        y : ndarray (O,), or (batch, O)
+            What g reads from the new state.
+
+        Raises
+        ------
+        ShapeError, ConfigError
+            If `x` does not fit or is not finite.  The state is as before.
+        """
+        try:
+            return self._step(x)
+        except (TypeError, ValueError, BufferError):
+            return self._step(_rows(x, self.batch, self.network.input_size, self.network.dtype, "x"))
+
+    @property
+    def state(self) -> Array:
+        """The state (state_size,), or (batch, state_size), a copy; assign to it to go on from another one."""
+        return self._core.state
+
+    @state.setter
+    def state(self, value: ArrayLike) -> None:
+        states = data.states(value, self.batch, self.network.state_size, self.network.dtype, "state")
+        if states is None:
+            raise ConfigError("state: expected an array, got None.  Use reset() for the initial state.")
+        self._core.state = states[0] if self.batch == 1 else states
+
+    def reset(self) -> None:
+        """Back to the network's initial state, with the weights it has now."""
+        self._core.reset(self.network.params)
+
+    def __repr__(self) -> str:
+        return f"Stream(batch={self.batch}, {_short(self.network)})"
+
+
+class Learner:
+    """The classical online algorithm as data arrive; ``Network.learn_online`` makes it.
+
+    As long as it lives, the parameters of its network are the learner's.
+
+    Parameters
+    ----------
+    net : Network
+        One for `SlidingBPTT`: readout "last", one direction, no dropout, initial_state "zeros".
+    bptt : SlidingBPTT
+        The depth of unfolding, and where the target of a window stands.
+    optimizer : SGD, Adam or another, optional
+        Default SGD(0.01); with a number for a learning_rate.
+    loss, clip_norm, isa
+        As in ``Network.fit``.
+    x0 : array (state_size,), optional
+        The state before the first observation; default zeros.
+
+    Attributes
+    ----------
+    network : Network
+        Whose parameters are learnt.
+    bptt, optimizer, loss, clip_norm
+        What it was made with.
+
+    Raises
+    ------
+    ConfigError, ShapeError
+        If an argument does not fit; see the text.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> net = bf.Network(1, 8, 1, seed=0)
+    >>> learner = net.learn_online(bf.SlidingBPTT(3), bf.SGD(0.05))
+    >>> for row in np.sin(np.arange(100, dtype=np.float32) / 5)[:, None]:
+    ...     loss = learner.observe(row, row)
+    >>> learner.seen, learner.updates
+    (100, 97)
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_before",
+        "_careful",
+        "_core",
+        "_hyper",
+        "_me",
+        "_observe",
+        "_slots",
+        "_status",
+        "_stored",
+        "bptt",
+        "clip_norm",
+        "loss",
+        "network",
+        "optimizer",
+    )
+
+    def __init__(
+        self,
+        net: Network,
+        bptt: Any,
+        optimizer: Any = None,
+        loss: Any = "mse",
+        *,
+        x0: ArrayLike | None = None,
+        clip_norm: float | None = None,
+        isa: str | None = None,
+    ) -> None:
+        state = data.states(x0, 1, net.state_size, net.dtype)
+        self._begin(net, bptt, optimizer, loss, clip_norm, isa, None if state is None else state[0], {}, {})
+
+    def _begin(
+        self,
+        net: Network,
+        bptt: Any,
+        optimizer: Any,
+        loss: Any,
+        clip_norm: float | None,
+        isa: str | None,
+        state: Array | None,
+        counts: Mapping[str, float],
+        arrays: Mapping[str, Array],
+    ) -> None:
+        """Check everything, then take the network over; `counts` and `arrays` are those of a snapshot."""
+        if not isinstance(bptt, unfolding.SlidingBPTT):
+            raise ConfigError(f"learn_online: expected SlidingBPTT(k), got {bptt!r}.")
+        check_sliding(net)
+        self.network, self.bptt = net, bptt
+        chosen_optimizer = optimizers.get("sgd" if optimizer is None else optimizer)
+        if isinstance(chosen_optimizer, optimizers.SecondOrder):
+            raise ConfigError(
+                f"learn_online: expected an optimizer of first order, got {chosen_optimizer!r}, which needs "
+                f"all sequences at once.  Use SGD() or Adam()."
+            )
+        self.optimizer = chosen_optimizer
+        self.loss = losses.get(loss).name
+        self.clip_norm = None if clip_norm is None else number(clip_norm, "clip_norm", 0, open_low=True)
+        self._careful = losses.get(loss).targets == "probability"
+        if isinstance(self.optimizer.learning_rate, Schedule):
+            raise ConfigError(
+                f"learn_online: expected a number for a learning_rate, got "
+                f"{self.optimizer.learning_rate}: an endless series has no epochs."
+            )
+        self._hyper = optimizers.hyper(self.optimizer, clip_norm=self.clip_norm or 0.0)
+        self._before = {name: int(counts.get(name, 0)) for name in ("seen", "updates")}
+        self._hyper |= {name: value for name, value in counts.items() if name in ("product", "previous")}
+        self._hyper["step"] = self._before["updates"]
+        self._slots = arrays.get(
+            "slots", np.zeros(_core.slots(self.optimizer.name) * net.num_parameters, net.dtype)
+        )
+        chosen = machine_for(None, isa)[1]
+        try:
+            self._core = _core.Learner(
+                net._desc,
+                net.params,
+                self._slots,
+                self._hyper,
+                bptt.k,
+                bptt.lead,
+                self.loss,
+                isa=chosen,
+                window=arrays.get("window"),
+                state=state,
+            )
+        except MemoryError as error:
+            raise MemoryError(
+                f"learn_online: a window of {bptt.k} steps does not fit into memory ({error}).  Try a "
+                f"smaller k."
+            ) from None
+        except (ValueError, OverflowError) as error:
+            raise ConfigError(f"learn_online: {bptt} cannot be planned: {error}.") from None
+        self._observe, self._status, self._stored = self._core.observe, self._core.status, 0
+        net._part()
+        self._me = net._learner = weakref.ref(self)
+
+    def observe(self, x: ArrayLike, y: Any = None, weight: float = 1.0) -> float:
+        """Take one row of the series, and with it perform one pattern of the algorithm.
+
+        Parameters
+        ----------
+        x : array (I,)
+            The input; fastest as a contiguous array of the network's dtype, else it is converted first.
+        y : array (O,), or int for "cross_entropy", optional
+            The row of the targets that belongs to the same time as `x`, as in `fit`.  None: there is none;
+            the context moves on and nothing is learnt.
+        weight : float, default 1
+            Of the target, at least 0; the same as no target if 0.
+
+        Returns
+        -------
+        loss : float
+            Of the pattern, before its update.  nan without a target, and as long as the window fills: the
+            first pattern comes with observation k + lead.
+
+        Raises
+        ------
+        ShapeError, ConfigError
+            If a row does not fit or is not finite.  The learner is as before.
+        ConfigError
+            If the network's weights were changed by other means since the learner was made.
+        DivergedError
+            If the loss, the gradient or the update is not finite.  The learner has its last finite weights.
+        """
+        if self.network._learner is not self._me:
+            raise ConfigError(
+                "observe: expected a network that only this learner trains, but its weights were changed by "
+                "fit, by an assignment or by another learner.  Make a new learner with learn_online."
+            )
+        if self._careful or weight != 1.0:
+            x, y, weight = self._checked(x, y, weight)
+        try:
+            loss: float = self._observe(x, y, weight)
+        except (TypeError, ValueError, BufferError):
+            loss = self._observe(*self._checked(x, y, weight))
+        if self._status() != "OK":
+            error = DivergedError(
+                f"observe: the loss, the gradient or the update is not finite at observation {self.seen}; "
+                f"the learner has its last finite weights.  Try a smaller learning_rate, or clip_norm=1.0."
+            )
+            error.batch = self.updates + 1
+            raise error
+        return loss
+
+    def _checked(self, x: Any, y: Any, weight: Any) -> tuple[Array, Any, float]:
+        """The arguments of `observe` as the core wants them, or an error in words."""
+        net, kind = self.network, losses.get(self.loss).targets
+        row = _rows(x, 1, net.input_size, net.dtype, "x")
+        weight = number(weight, "weight", 0)
+        if y is None:
+            return row, None, weight
+        if kind == "class":
+            try:
+                target: Any = operator.index(y if np.ndim(y) == 0 else np.asarray(y).item())
+            except (TypeError, ValueError):
+                target = -1
+            if not 0 <= target < net.output_size:
+                raise ConfigError(
+                    f"y: expected a class index from 0 to {net.output_size - 1}, got {y!r} "
+                    f"({type(y).__name__})."
+                )
+            return row, target, weight
+        target = _rows(y, 1, net.output_size, net.dtype, "y")
+        if kind == "probability" and not (target.min() >= 0 and target.max() <= 1):
+            raise ConfigError(f"y: expected numbers from 0 to 1, got {target}.")
+        return row, target, weight
+
+    @property
+    def updates(self) -> int:
+        """How many updates were made."""
+        return self._before["updates"] + int(self._core.updates)
+
+    @property
+    def seen(self) -> int:
+        """How many observations were taken."""
+        return self._before["seen"] + int(self._core.seen)
+
+    @property
+    def state(self) -> Array:
+        """The context (state_size,): the state before the oldest row of the window, a copy."""
+        return self._core.state
+
+    def store(self) -> None:
+        """Bring the parameters of the network up to date; every access through the network does it."""
+        if self.network._learner is self._me and self._core.updates != self._stored:
+            self._core.store(self.network._params, self._slots)
+            self._stored = self._core.updates
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write network and learner to a safetensors file; ``bptt_fast.load`` gives the learner back.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file, replaced if it exists.
+
+        Raises
+        ------
+        ConfigError
+            If `path` is not a path, ``network.extra`` not a dict of str to str, or the network's weights were
+            changed by other means since the learner was made.
+        OSError
+            If the file cannot be written; the old one is still there.
+
+        Notes
+        -----
+        The window, the context, the optimiser's momenta and counts are saved too: what the learner that is
+        loaded learns from then on is equal to the bit.
+        """
+        from . import persistence
+
+        if self.network._learner is not self._me:
+            raise ConfigError(
+                "save: expected a network that only this learner trains, but its weights were changed by "
+                "other means.  Save the network instead."
+            )
+        persistence.save(self, path)
+
+    def snapshot(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """All that is not the network: plain values, and arrays by name; `restored` takes them."""
+        self.store()
+        values = {
+            "k": self.bptt.k,
+            "lead": self.bptt.lead,
+            "optimizer": self.optimizer.name,
+            "numbers": {
+                name: value if isinstance(value, bool) else float(value)
+                for name, value in vars(self.optimizer).items()
+            },
+            "loss": self.loss,
+            "clip_norm": self.clip_norm,
+            "seen": self.seen,
+            "updates": self.updates,
+            "product": self._core.carried[0],
+            "previous": self._core.carried[1],
+        }
+        arrays = {"window": self._core.window, "state": self.state, "slots": self._slots}
+        return values, {name: np.array(array) for name, array in arrays.items()}
+
+    @classmethod
+    def restored(cls, net: Network, values: Mapping[str, Any], arrays: Mapping[str, Array]) -> Learner:
+        """A learner from what `snapshot` gave, and the network as it was then."""
+        optimizer = optimizers.OPTIMIZERS[values["optimizer"]]
+        counts: dict[str, Any] = {name: integer(values[name], name, 0, None) for name in ("seen", "updates")}
+        counts |= {name: number(values[name], name) for name in ("product", "previous")}
+        learner = cls.__new__(cls)
+        bptt = unfolding.SlidingBPTT(values["k"], values["lead"])
+        expected = {
+            "window": (min(counts["seen"], bptt.k + bptt.lead - 1), net.input_size),
+            "state": (net.state_size,),
+            "slots": (_core.slots(values["optimizer"]) * net.num_parameters,),
+        }
+        found = {name: array.shape for name, array in arrays.items() if array.dtype == net.dtype}
+        if found != expected:
+            raise ShapeError(f"learner: expected arrays of {net.dtype} {expected}, got {found}.")
+        learner._begin(
+            net,
+            bptt,
+            optimizer(**values["numbers"]),
+            values["loss"],
+            values["clip_norm"],
+            None,
+            arrays["state"],
+            counts,
+            arrays,
+        )
+        return learner
+
+    def __del__(self) -> None:
+        if hasattr(self, "_me"):  # not if __init__ raised
+            self.store()
+
+    def __repr__(self) -> str:
+        how = f"{self.bptt}, {self.optimizer}, loss={self.loss!r}"
+        return f"Learner({how}, seen={self.seen}, {_short(self.network)})"
+
+
+def forecast(
+    net: Network,
+    series: Any,
+    steps: Any,
+    *,
+    next_input: Callable[[Array, int], ArrayLike] | None,
+    x0: Any,
+) -> Array:
+    """See `Network.forecast`."""
+    _check_forward(net, "forecast")
+    steps = integer(steps, "steps")
+    if next_input is None and net.input_size != net.output_size:
+        raise ConfigError(
+            "forecast: outputs can be fed back as inputs only if output_size equals input_size, got "
+            f"output_size={net.output_size} and input_size={net.input_size}.  Pass next_input, a function of "
+            "(output, step) that gives the next input."
+        )
+    if next_input is not None and not callable(next_input):
+        raise ConfigError(f"next_input: expected a function of (output, step), got {next_input!r}.")
+    first, state = net.predict(series, readout="last", x0=x0, return_state=True)
+    one = first.ndim == 1
+    n = 1 if one else len(first)
+    outputs = np.empty((steps, n, net.output_size), net.dtype)
+    outputs[0] = first
+    stream = Stream(net, n)
+    stream.state = state
+    if next_input is None:
+        if steps > 1:
+            stream._core.run(outputs[0], steps - 1, outputs[1:])
+    else:
+        for step in range(steps - 1):
+            made = next_input((outputs[step, 0] if one else outputs[step]).copy(), step)
+            x = _rows(made, n, net.input_size, net.dtype, f"next_input(output, {step})")
+            outputs[step + 1] = stream.step(x)
+    if not data.finite(outputs):
+        raise DivergedError(
+            "forecast: an output is not finite: fed back, the outputs grow without bound.  Try fewer steps, "
+            "or train with a lower teacher_forcing."
+        )
+    return outputs[:, 0] if one else np.ascontiguousarray(outputs.swapaxes(0, 1))
+
+
+def _rows(a: Any, batch: int, width: int, dtype: Any, name: str) -> Array:
+    """`a` as finite rows (batch, width), or for one sequence as (width,)."""
+    rows = data.cast(data.numbers(a, name), dtype)
+    wanted = (width,) if batch == 1 else (batch, width)
+    if rows.shape not in (wanted, (batch, width)) and not (rows.shape == () and wanted == (1,)):
+        raise ShapeError(f"{name}: expected {wanted}, got {rows.shape}.")
+    if not np.isfinite(rows).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(rows))[0])
+        raise ConfigError(f"{name}: expected finite numbers in {dtype}, got {rows[where]} at index {where}.")
+    return rows.reshape(wanted)
+
+
+def _check_forward(net: Network, what: str) -> None:
+    if net.description.bidirectional:
+        raise ConfigError(
+            f"{what}: expected a network that runs forward in time, got bidirectional=True.  Use predict on "
+            f"whole sequences."
+        )
+
+
+def _short(net: Network) -> str:
+    return f"Network({net.cell}, {net.input_size} -> {net.hidden_size} -> {net.output_size})"

@@ -1,0 +1,559 @@
+"""Restarts: many copies of a network, from different seeds or settings, trained side by side.
+
+A copy is a fit that pauses between its epochs, each of which is one call of the C core without the GIL.  The
+worker threads take turns with the copies, so the results cannot depend on how many workers there are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import itertools
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import data, optimizers, unfolding
+from .callbacks import check_verbose
+from .errors import ConfigError, DivergedError, ShapeError, choice, integer
+from .network import Description, Network, machine_for
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from .callbacks import History
+
+TURN_SECONDS = 0.05  # a worker stays with a copy for about this long
+# arguments of fit that belong to all copies together, and why
+COMMON = {
+    "epochs": "it is an argument of restarts itself",
+    "threads": "it is an argument of restarts itself",
+    "verbose": "it is an argument of restarts itself",
+    "callbacks": "a callback watches one fit; read the histories of the table instead",
+    "initial_epoch": "every copy begins anew",
+    "x0": "give it to restarts, it is the same for all copies",
+    "sample_weight": "give it to restarts, it is the same for all copies",
+    "lengths": "give it to restarts, it is the same for all copies",
+    "validation_data": "give it to restarts, it is the same for all copies",
+    "seed": "give seeds=[...]",
+}
+OF_ALL = ("x0", "sample_weight", "lengths", "validation_data")
+
+
+class Restarts(dict[str, list[Any]]):
+    """The table of `restarts`: a dict of lists of equal length, one entry a copy, the best copy first.
+
+    Keys are "seed", the names of what was varied, "loss", "val_loss" (if there was validation), "epochs" (how
+    many the copy had), "seconds" (what they took) and "stopped": why the copy ended, "epochs", "target_loss",
+    "patience", "max_seconds" and "converged" as in `History`, or "halving" (it was dropped), "diverged",
+    "interrupted", or "not needed" (another one reached `target_loss`).
+
+    Attributes
+    ----------
+    networks : list of Network
+        All copies as they were left, in the order of the table.
+    histories : list of History
+        Their records.
+    rungs : list of int
+        The epochs after which the worse half was dropped.
+    threads : int
+        How many copies were trained at a time.
+    seconds : float
+        What all of it took.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> net = bf.Network(1, 4, 1, seed=0)
+    >>> x = np.sin(np.arange(200) / 5).reshape(20, 10, 1)
+    >>> best, table = bf.restarts(net, x, x[:, 0], n=4, epochs=4, verbose=0)
+    >>> table["epochs"], table["stopped"]
+    ([4, 2, 1, 1], ['epochs', 'halving', 'halving', 'halving'])
+    """
+
+    def __init__(self, *columns: str) -> None:
+        super().__init__((column, []) for column in columns)
+        self.networks: list[Network] = []
+        self.histories: list[History] = []
+        self.rungs: list[int] = []
+        self.threads = 1
+        self.seconds = 0.0
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The table as a list of dicts, one a copy."""
+        return [dict(zip(self, row, strict=True)) for row in zip(*self.values(), strict=True)]
+
+    def to_csv(self, path: str | PathLike[str]) -> None:
+        """Write the table as comma-separated values with a header line.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file, replaced if it exists.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        import csv
+
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(self)
+            table.writerows(zip(*self.values(), strict=True))
+
+    def plot(self, **options: Any) -> Any:
+        """Draw the losses of all copies (needs matplotlib); options are those of ``plots.restarts``."""
+        from .plots import restarts
+
+        return restarts(self, **options)
+
+    def __str__(self) -> str:
+        texts = [list(self)] + [[_short(value) for value in row.values()] for row in self.rows()]
+        widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+        return "\n".join(
+            "  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in texts
+        )
+
+
+def restarts(
+    net: Network,
+    x: Any,
+    y: Any,
+    n: int = 32,
+    *,
+    epochs: int,
+    keep: str = "halving",
+    rungs: Sequence[int] | None = None,
+    survivors: int = 1,
+    seeds: Sequence[int] | None = None,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    draws: Mapping[str, Any] | None = None,
+    threads: int | None = None,
+    verbose: int | str = "auto",
+    **options: Any,
+) -> tuple[Network, Restarts]:
+    """Train n copies of a network from different seeds, drop the worse half again and again, return the best.
+
+    Parameters
+    ----------
+    net : Network
+        What the copies are like.  Its parameters are neither used nor changed: every copy starts from initial
+        parameters of its own.
+    x, y : array or list
+        As in ``Network.fit``; checked and converted once, for all copies.
+    n : int, default 32
+        Number of copies.
+    epochs : int
+        Epochs of the copies that stay to the end.
+    keep : {"halving", "all"}, default "halving"
+        Whether the worse half of the copies is dropped at each of the `rungs`, or all are trained to the end.
+    rungs : list of int, optional
+        Epochs after which the worse half is dropped, increasing and below `epochs`.  Default: epochs / 2,
+        / 4, / 8, ..., as many as it takes to get from n to `survivors`.
+    survivors : int, default 1
+        At least this many copies stay to the end.
+    seeds : list of n int, optional
+        Default: the network's seed and those that follow it.
+    grid : mapping of str to list, optional
+        What to vary: arguments of `Network` ("hidden_size"), of ``Network.fit`` ("batch_size", "clip_norm",
+        "optimizer") and of the optimiser ("learning_rate"), each with the values to take.  The copies go
+        through all combinations, again and again; n is at least their number.
+    draws : mapping of str to list, distribution or function, optional
+        The same, drawn for each copy: one of a list, from a distribution with a method `rvs` such as
+        ``scipy.stats.loguniform(1e-4, 1e-1)``, or as a function gives it that is called with a
+        ``numpy.random.Generator``.  The draws depend on the network's seed.
+    threads : int, optional
+        How many copies are trained at a time, each on one thread; default: what the machine and the
+        environment allow, see `show_config`.
+    verbose : {"auto", 0, 1, 2}, default "auto"
+        0: silence; else a line at each rung and at the end.
+    **options
+        All other arguments of ``Network.fit``, for every copy, but for `callbacks` and `initial_epoch`.
+        `max_seconds` is the time for all copies together.
+
+    Returns
+    -------
+    best : Network
+        The copy with the lowest loss: the validation loss if there is any, else the training loss, of its
+        last epoch (with `patience` of its best one).
+    table : Restarts
+        One row a copy, the best first, as a dict of lists: seed, what was varied, losses, epochs, time.
+
+    Raises
+    ------
+    ShapeError, ConfigError
+        If an argument does not fit, before any training.
+    DivergedError
+        If all copies diverged.  Its attribute `table` has what there is.
+    KeyboardInterrupt
+        After Ctrl-C, with the best copy so far and the table in the attributes `best` and `table` of the
+        exception.
+
+    Notes
+    -----
+    Copies are compared at the rungs only, with what each has done by then.  So the result does not depend on
+    `threads`, and each copy equals, to the bit, ``Network(..., seed=seed).fit(...)`` stopped after as many
+    epochs.  If at a rung a copy has reached `target_loss`, the others end there.
+    `LBFGS` cannot pause: its copies train to their end before the first rung.
+
+    With the default rungs n copies cost about (1 + log2(n) / 2) trainings.  All copies are in memory at a
+    time, each with its plan.
+
+    K. Jamieson and A. Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization",
+    2016 (successive halving).
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> x = np.sin(np.arange(200) / 5).reshape(20, 10, 1)
+    >>> net = bf.Network(1, 4, 1, seed=0)
+    >>> best, table = bf.restarts(net, x, x[:, 0], n=8, epochs=16, draws={"learning_rate": [0.01, 0.03]},
+    ...                           verbose=0)
+    >>> len(table["loss"]), table.rungs
+    (8, [2, 4, 8])
+    >>> best is table.networks[0] and table["loss"][0] == min(table["loss"])
+    True
+    """
+    start = time.perf_counter()
+    if not isinstance(net, Network):
+        raise ConfigError(f"net: expected a Network, got {type(net).__name__}.")
+    n, epochs = integer(n, "n"), integer(epochs, "epochs")
+    halts_at = _rungs(n, epochs, choice(keep, "keep", ("halving", "all")), rungs, survivors)
+    shown = check_verbose(verbose)
+    workers = min(machine_for(threads, options.get("isa"))[0], n)
+    varied, settings = _settings(net, n, grid, draws, options)
+    halt = threading.Event()
+    copies = _prepare(net, x, y, epochs, _seeds(net, n, seeds), settings, options, halt)
+    alive, dropped_at = copies, list[int]()
+    error: BaseException | None = None
+    try:
+        for until in [*halts_at, epochs]:
+            last = until == epochs
+            _advance(alive, math.inf if last else until, workers, halt)
+            ranked = sorted(alive, key=_Copy.rank)
+            reached = any(copy.history.stopped == "target_loss" for copy in alive)
+            over = last or reached or all(copy.done for copy in alive)
+            stay = len(ranked) if over else max(-(-len(ranked) // 2), survivors)
+            if shown:
+                seconds = time.perf_counter() - start
+                print(_line(until, epochs, ranked, 0 if over else stay, seconds), flush=True)
+            for copy in alive if over else ranked[stay:]:
+                copy.end("not needed" if over else "halving")
+            if over:
+                break
+            dropped_at.append(until)
+            alive = ranked[:stay]
+    except KeyboardInterrupt as interrupt:
+        error = interrupt
+        for copy in copies:
+            copy.end("interrupted")
+    table = _table(copies, varied)
+    table.rungs, table.threads, table.seconds = dropped_at, workers, time.perf_counter() - start
+    if error is not None:
+        error.best, error.table = table.networks[0], table  # type: ignore[attr-defined]
+        raise error
+    if all(stopped == "diverged" for stopped in table["stopped"]):
+        diverged = DivergedError(
+            f"restarts: all {n} copies diverged.  Try a smaller learning_rate, or clip_norm=1.0."
+        )
+        diverged.table = table  # type: ignore[attr-defined]
+        raise diverged
+    return table.networks[0], table
+
+
+class _Copy:
+    """One fit that pauses between epochs."""
+
+    def __init__(self, index: int, net: Network, steps: Iterator[History], setting: dict[str, Any]) -> None:
+        self.index, self.net, self.setting = index, net, setting
+        self.steps: Iterator[History] | None = steps
+        self.history = next(steps)
+
+    @property
+    def done(self) -> bool:
+        return self.steps is None
+
+    def advance(self, until: float, halt: threading.Event) -> bool:
+        """Train for a turn; whether there is more to do up to epoch `until`."""
+        begin = time.perf_counter()
+        while self.steps is not None and not halt.is_set():
+            if len(self.history["epoch"]) >= until:
+                return False
+            try:
+                next(self.steps)
+            except StopIteration:
+                self.steps = None
+            except DivergedError:
+                self.end("diverged")
+            else:
+                if time.perf_counter() - begin > TURN_SECONDS:
+                    return len(self.history["epoch"]) < until
+        return False
+
+    def end(self, why: str) -> None:
+        """Give the plan and the optimiser's memory back."""
+        if self.steps is not None:
+            self.steps.close()  # type: ignore[attr-defined]
+            self.steps, self.history.stopped = None, why
+
+    def losses(self) -> dict[str, float]:
+        """Training and validation loss of the epoch whose weights the network has."""
+        record = self.history
+        columns = [name for name in ("loss", "val_loss") if name in record]
+        if not record["epoch"]:
+            return dict.fromkeys(columns, math.nan)
+        at = -1 if record.best_epoch is None else record["epoch"].index(record.best_epoch)
+        return {name: record[name][at] for name in columns}
+
+    def rank(self) -> tuple[bool, float, int]:
+        """Lower is better: what diverged comes last."""
+        loss = list(self.losses().values())[-1]
+        lost = self.history.stopped == "diverged" or not math.isfinite(loss)
+        return lost, math.inf if lost else loss, self.index
+
+
+def _advance(copies: list[_Copy], until: float, workers: int, halt: threading.Event) -> None:
+    """Train all copies up to epoch `until`; the workers take turns with them."""
+    waiting = deque(copies)
+    errors: list[BaseException] = []
+
+    def work(finished: threading.Event) -> None:
+        try:
+            while not halt.is_set():
+                copy = waiting.popleft()
+                if copy.advance(until, halt):
+                    waiting.append(copy)
+        except IndexError:
+            pass
+        except BaseException as error:
+            errors.append(error)
+            halt.set()
+        finally:
+            finished.set()
+
+    if workers == 1 or len(copies) == 1:
+        work(threading.Event())
+    else:
+        ends = [threading.Event() for _ in range(min(workers, len(copies)))]
+        team = [threading.Thread(target=work, args=(end,), daemon=True) for end in ends]
+        try:
+            for worker in team:
+                worker.start()
+            for end in ends:  # not join, which an interrupt makes believe that the thread has ended
+                end.wait()
+        except BaseException as error:
+            errors.append(error)
+            halt.set()
+        for worker, end in zip(team, ends, strict=True):
+            if worker.ident is not None:
+                end.wait()
+                worker.join()
+    if errors:
+        raise errors[0]
+
+
+# ---- before and after
+
+
+def _prepare(
+    net: Network,
+    x: Any,
+    y: Any,
+    epochs: int,
+    seeds: list[int],
+    settings: list[dict[str, Any]],
+    options: dict[str, Any],
+    halt: threading.Event,
+) -> list[_Copy]:
+    """All copies with their arguments checked; the data are made once."""
+    from . import training
+
+    config = {field.name: getattr(net.description, field.name) for field in dataclasses.fields(Description)}
+    defaults = {
+        name: parameter.default
+        for name, parameter in _fit_parameters().items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+    shared = data.Shared(x)
+    options = dict(options)
+    validation = options.get("validation_data")
+    if isinstance(validation, (tuple, list)) and len(validation) in (2, 3):
+        options["validation_data"] = (data.Shared(validation[0]), *validation[1:])
+    copies = []
+    for index, (seed, setting) in enumerate(zip(seeds, settings, strict=True)):
+        own = {name: value for name, value in setting.items() if name in config}
+        if "cell" in own or "f" in own:  # another kind of cell has nonlinearities of its own
+            own = {"nonlinearity": None} | own
+        try:
+            copy = Network(**(config | own | {"seed": seed}))
+            copy.extra = dict(net.extra)
+            arguments = defaults | options | {"epochs": epochs, "threads": 1, "verbose": 0}
+            arguments |= {name: value for name, value in setting.items() if name in defaults}
+            of_optimizer = {k: v for k, v in setting.items() if k not in config and k not in defaults}
+            if of_optimizer:
+                _check_fields(_optimizer(arguments), of_optimizer)
+                arguments["optimizer"] = dataclasses.replace(_optimizer(arguments), **of_optimizer)
+            steps = training.in_steps(copy, shared, y, **arguments, halt=halt.is_set)
+            copies.append(_Copy(index, copy, steps, setting))
+        except (ConfigError, ShapeError) as error:
+            if not setting:
+                raise
+            words = ", ".join(f"{name}={value!r}" for name, value in setting.items())
+            raise type(error)(f"restarts, copy {index} with {words}: {error}") from None
+    return copies
+
+
+def _fit_parameters() -> dict[str, inspect.Parameter]:
+    names = dict(inspect.signature(Network.fit).parameters)
+    return {name: names[name] for name in names if name not in ("self", "x", "y")}
+
+
+def _check_fields(optimizer: optimizers.Optimizer, names: Mapping[str, Any]) -> None:
+    """Second order has no learning rate."""
+    for name in names:
+        if name not in {field.name for field in dataclasses.fields(optimizer)}:
+            raise ConfigError(
+                f"{name}: {type(optimizer).__name__} has none.  Leave it out, or use SGD() or Adam()."
+            )
+
+
+def _optimizer(arguments: Mapping[str, Any]) -> optimizers.Optimizer:
+    """The one that fit would take."""
+    chosen = arguments["optimizer"]
+    if chosen is None:
+        slides = isinstance(unfolding.get(arguments["bptt"]), unfolding.SlidingBPTT)
+        chosen = "sgd" if slides else "adam"
+    return optimizers.get(chosen)
+
+
+def _settings(
+    net: Network, n: int, grid: Any, draws: Any, options: dict[str, Any]
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """The names of what is varied, and each copy's values."""
+    known = _fit_parameters()
+    for name in options:
+        if name in ("callbacks", "initial_epoch"):
+            raise ConfigError(f"{name}: restarts does not take it; {COMMON[name]}.")
+        choice(name, "restarts, argument", [key for key in known if key not in COMMON or key in OF_ALL])
+    if grid is not None and draws is not None:
+        raise ConfigError("draws: expected None beside grid, got both.  A list in draws is drawn from.")
+    name = "grid" if grid is not None else "draws"
+    varied = grid if grid is not None else {} if draws is None else draws
+    if not isinstance(varied, Mapping):
+        raise ConfigError(f"{name}: expected a dict of names and values, got {type(varied).__name__}.")
+    _check_names(varied, name, options)
+    if grid is not None:
+        for key, values in varied.items():
+            _check_values(values, f"grid[{key!r}]")
+        combinations = [
+            dict(zip(varied, values, strict=True)) for values in itertools.product(*varied.values())
+        ]
+        if len(combinations) > n:
+            raise ConfigError(
+                f"n: expected at least {len(combinations)}, the number of combinations in grid, got {n}."
+            )
+        return list(varied), [combinations[i % len(combinations)] for i in range(n)]
+    random = np.random.default_rng([net.seed, 0x64726177])  # "draw"
+    sources = {key: _source(value, f"draws[{key!r}]") for key, value in varied.items()}
+    return list(varied), [{key: draw(random) for key, draw in sources.items()} for _ in range(n)]
+
+
+def _check_names(varied: Mapping[str, Any], name: str, options: Mapping[str, Any]) -> None:
+    network = [field.name for field in dataclasses.fields(Description) if field.name != "seed"]
+    of_fit = [key for key in _fit_parameters() if key not in COMMON]
+    chosen = _optimizer({"optimizer": options.get("optimizer"), "bptt": options.get("bptt")})
+    of_optimizer = {field.name for field in dataclasses.fields(chosen)}
+    if "optimizer" in varied:
+        of_optimizer |= {"learning_rate"}
+    for key in varied:
+        if key in COMMON:
+            raise ConfigError(f"{name}: {key!r} cannot be varied; {COMMON[key]}.")
+        choice(key, f"{name}, name", [*network, *of_fit, *sorted(of_optimizer)])
+
+
+def _check_values(values: Any, name: str) -> None:
+    if not isinstance(values, (list, tuple, np.ndarray)) or len(values) == 0:
+        raise ConfigError(f"{name}: expected a list of at least one value, got {values!r}.")
+
+
+def _source(value: Any, name: str) -> Callable[[np.random.Generator], Any]:
+    """A function that draws one value."""
+    if hasattr(value, "rvs"):
+        return lambda random: _plain(value.rvs(random_state=random))
+    if callable(value):
+        return lambda random: _plain(value(random))
+    if not isinstance(value, (list, tuple, np.ndarray)) or len(value) == 0:
+        raise ConfigError(
+            f"{name}: expected a list of values, a distribution with a method rvs, or a function of a "
+            f"numpy.random.Generator, got {value!r}."
+        )
+    return lambda random: _plain(value[random.integers(len(value))])
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy scalar as Python's number."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _seeds(net: Network, n: int, seeds: Any) -> list[int]:
+    if seeds is None:
+        return [(net.seed + i) % 2**64 for i in range(n)]
+    try:
+        found = [integer(seed, f"seeds[{i}]", 0, 2**64 - 1) for i, seed in enumerate(seeds)]
+    except TypeError:
+        raise ConfigError(f"seeds: expected a list of {n} integers, got {seeds!r}.") from None
+    if len(found) != n:
+        raise ConfigError(f"seeds: expected {n} of them, one a copy, got {len(found)}.  Change n or seeds.")
+    return found
+
+
+def _rungs(n: int, epochs: int, keep: str, rungs: Any, survivors: Any) -> list[int]:
+    """The epochs after which copies are dropped."""
+    survivors = integer(survivors, "survivors", 1, n)
+    if keep == "all":
+        if rungs is not None:
+            raise ConfigError(f'rungs: expected None with keep="all", which drops no copy, got {rungs!r}.')
+        return []
+    if rungs is None:
+        halvings = max(0, math.ceil(math.log2(n / survivors)))
+        return sorted({epochs >> i for i in range(1, halvings + 1)} - {0, epochs})
+    try:
+        found = [integer(rung, f"rungs[{i}]", 1, None) for i, rung in enumerate(rungs)]
+    except TypeError:
+        raise ConfigError(f"rungs: expected a list of epochs, got {rungs!r}.") from None
+    if any(a >= b for a, b in itertools.pairwise([*found, epochs])):
+        raise ConfigError(f"rungs: expected increasing epochs below epochs={epochs}, got {found}.")
+    return found
+
+
+def _table(copies: list[_Copy], varied: list[str]) -> Restarts:
+    copies = sorted(copies, key=_Copy.rank)
+    table = Restarts("seed", *varied, *copies[0].losses(), "epochs", "seconds", "stopped")
+    for copy in copies:
+        row = {"seed": copy.net.seed, **copy.setting, **copy.losses()}
+        row |= {"epochs": len(copy.history["epoch"]), "seconds": sum(copy.history["seconds"])}
+        row["stopped"] = copy.history.stopped
+        for column, entries in table.items():
+            entries.append(row[column])
+        table.networks.append(copy.net)
+        table.histories.append(copy.history)
+    return table
+
+
+def _line(epoch: int, epochs: int, ranked: list[_Copy], stay: int, seconds: float) -> str:
+    losses = [loss for lost, loss, _ in map(_Copy.rank, ranked) if not lost]
+    words = f"best {losses[0]:.6g}, median {np.median(losses):.6g}" if losses else "all diverged"
+    copies = "1 copy" if len(ranked) == 1 else f"{len(ranked)} copies"
+    line = f"epoch {epoch}/{epochs}  {copies}: {words}  {seconds:.3g} s"
+    return line + (f"; {stay} go on" if stay else "")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,376 @@
+"""Learning-rate schedules: what an optimiser takes in place of a number.
+
+Times are in epochs, fractions allowed, so that they do not change with the size of a batch; rates are
+evaluated at every single update.  In the formulas k counts updates from 0, u is the number of updates in an
+epoch, e = k / u is the time, and r is `learning_rate`, which no rate exceeds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .errors import ConfigError, integer, number
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What all schedules have in common.  Take one of the others; this one is for ``isinstance``.
+
+    Parameters
+    ----------
+    learning_rate : float
+        The largest rate.
+
+    Raises
+    ------
+    ConfigError
+        If it is not one of the others, or a number is out of its range.
+
+    Examples
+    --------
+    >>> import bptt_fast as bf
+    >>> isinstance(bf.Step(0.1, every=2), bf.Schedule)
+    True
+    """
+
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        if type(self) is Schedule:
+            raise ConfigError(
+                "Schedule: expected one of Constant, Step, Exponential, Cosine, OneCycle, ReduceOnPlateau."
+            )
+        number(self.learning_rate, self._name("learning_rate"), 0, open_low=True)
+
+    def _name(self, argument: str) -> str:
+        return f"{type(self).__name__}({argument})"
+
+    def rates(self, epochs: int, updates: int, first: int = 0) -> Array:
+        """The rates of a fit, to look at or to draw.
+
+        Parameters
+        ----------
+        epochs : int
+            Where the fit ends.
+        updates : int
+            Updates in an epoch.
+        first : int, default 0
+            The epoch with which it begins.
+
+        Returns
+        -------
+        rates : ndarray ((epochs - first) * updates,)
+
+        Examples
+        --------
+        >>> import bptt_fast as bf
+        >>> bf.Step(0.1, every=2).rates(epochs=4, updates=1).round(3).tolist()
+        [0.1, 0.1, 0.01, 0.01]
+        """
+        epochs, updates = integer(epochs, "epochs"), integer(updates, "updates")
+        first = integer(first, "first", 0, epochs)
+        return self._at(np.arange(first * updates, epochs * updates, dtype=np.float64), updates, epochs)
+
+    def _at(self, k: Array, updates: int, epochs: int) -> Array:
+        """The rates of the updates `k`."""
+        return np.full(k.shape, float(self.learning_rate))
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """The same rate throughout, as a plain number is.
+
+    Parameters
+    ----------
+    learning_rate : float
+        Above 0.
+
+    Raises
+    ------
+    ConfigError
+        If it is out of its range.
+
+    Examples
+    --------
+    >>> import bptt_fast as bf
+    >>> bf.SGD(bf.Constant(0.1)).learning_rate
+    Constant(learning_rate=0.1)
+    """
+
+
+@dataclass(frozen=True)
+class Step(Schedule):
+    """The rate falls in steps: r factor^floor(e / every), as in ``torch.optim.lr_scheduler.StepLR``.
+
+    Parameters
+    ----------
+    learning_rate : float
+        r, the rate at the beginning, above 0.
+    every : float
+        Epochs from step to step, above 0.
+    factor : float, default 0.1
+        In (0, 1].
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of its range.
+
+    Examples
+    --------
+    >>> import bptt_fast as bf
+    >>> bf.SGD(bf.Step(0.1, every=10)).learning_rate
+    Step(learning_rate=0.1, every=10, factor=0.1)
+    """
+
+    every: float
+    factor: float = field(default=0.1, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        number(self.every, self._name("every"), 0, open_low=True)
+        number(self.factor, self._name("factor"), 0, 1, open_low=True)
+
+    def _at(self, k: Array, updates: int, epochs: int) -> Array:
+        return self.learning_rate * self.factor ** np.floor(k / updates / self.every + 1e-9)
+
+
+@dataclass(frozen=True)
+class Exponential(Schedule):
+    """The rate falls steadily: r factor^e; at whole epochs ``torch.optim.lr_scheduler.ExponentialLR``.
+
+    Parameters
+    ----------
+    learning_rate : float
+        r, the rate at the beginning, above 0.
+    factor : float
+        Of the rate from one epoch to the next, in (0, 1].
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of its range.
+
+    Examples
+    --------
+    >>> import bptt_fast as bf
+    >>> bf.Exponential(0.1, 0.5).rates(epochs=3, updates=1).tolist()
+    [0.1, 0.05, 0.025]
+    """
+
+    factor: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        number(self.factor, self._name("factor"), 0, 1, open_low=True)
+
+    def _at(self, k: Array, updates: int, epochs: int) -> Array:
+        return self.learning_rate * self.factor ** (k / updates)
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """Half a cosine from r down to `final`, after a linear warm-up.
+
+    With w = round(warmup u) and n = epochs u updates: r (k + 1) / (w + 1) for k < w, and then
+    final + (r - final) (1 + cos(pi (k - w) / (n - w))) / 2; `final` from update n on.
+
+    Parameters
+    ----------
+    learning_rate : float
+        r, above 0.
+    warmup : float, default 0
+        Epochs of the warm-up.
+    final : float, default 0
+        The rate at the end, from 0 to r.
+    epochs : float, optional
+        Where the end is, more than `warmup`; default: the `epochs` of the fit.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of its range.
+
+    Notes
+    -----
+    I. Loshchilov and F. Hutter, "SGDR: stochastic gradient descent with warm restarts", 2017.  Without the
+    warm-up it is ``torch.optim.lr_scheduler.CosineAnnealingLR``.
+
+    Examples
+    --------
+    >>> import bptt_fast as bf
+    >>> bf.Cosine(0.1).rates(epochs=4, updates=1).round(3).tolist()
+    [0.1, 0.085, 0.05, 0.015]
+    """
+
+    warmup: float = field(default=0.0, kw_only=True)
+    final: float = field(default=0.0, kw_only=True)
+    epochs: float | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        number(self.warmup, self._name("warmup"), 0)
+        number(self.final, self._name("final"), 0, self.learning_rate)
+        if self.epochs is not None:
+            number(self.epochs, self._name("epochs"), self.warmup, open_low=True)
+
+    def _at(self, k: Array, updates: int, epochs: int) -> Array:
+        w, n = round(self.warmup * updates), round((self.epochs or epochs) * updates)
+        part = np.clip((k - w) / max(n - w, 1), 0, 1)
+        fall = self.final + (self.learning_rate - self.final) * (1 + np.cos(math.pi * part)) / 2
+        return np.where(k < w, self.learning_rate * (k + 1) / (w + 1), fall)
+
+
+@dataclass(frozen=True)
+class OneCycle(Schedule):
+    """One rise and one longer fall, each half a cosine: r / div_factor, r, r / (div_factor final_div_factor).
+
+    The rise ends at update pct_start n - 1, the fall at update n - 1, with n = epochs u updates.
+
+    Parameters
+    ----------
+    learning_rate : float
+        r, the rate at the top, above 0.
+    pct_start : float, default 0.3
+        Share of the rise, in [0, 1].
+    div_factor : float, default 25
+        At least 1.
+    final_div_factor : float, default 1e4
+        At least 1.
+    epochs : float, optional
+        Where the end is, above 0; default: the `epochs` of the fit.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of its range.
+
+    Notes
+    -----
+    L. N. Smith and N. Topin, "Super-convergence: very fast training of neural networks using large learning
+    rates", 2017.  The numbers are those of ``torch.optim.lr_scheduler.OneCycleLR`` with
+    ``cycle_momentum=False``.
+
+    Examples
+    --------
+    >>> import bptt_fast as bf
+    >>> bf.OneCycle(0.1).rates(epochs=10, updates=1).round(3).tolist()
+    [0.004, 0.052, 0.1, 0.095, 0.081, 0.061, 0.039, 0.019, 0.005, 0.0]
+    """
+
+    pct_start: float = field(default=0.3, kw_only=True)
+    div_factor: float = field(default=25.0, kw_only=True)
+    final_div_factor: float = field(default=1e4, kw_only=True)
+    epochs: float | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        number(self.pct_start, self._name("pct_start"), 0, 1)
+        number(self.div_factor, self._name("div_factor"), 1)
+        number(self.final_div_factor, self._name("final_div_factor"), 1)
+        if self.epochs is not None:
+            number(self.epochs, self._name("epochs"), 0, open_low=True)
+
+    def _at(self, k: Array, updates: int, epochs: int) -> Array:
+        end = max(round((self.epochs or epochs) * updates) - 1.0, 0.0)
+        top = self.pct_start * (end + 1) - 1
+        low = self.learning_rate / self.div_factor
+
+        def between(begin: float, begin_k: float, finish: float, finish_k: float) -> Array:
+            part = np.clip((k - begin_k) / (finish_k - begin_k) if finish_k > begin_k else k * 0 + 1, 0, 1)
+            return finish + (begin - finish) / 2 * (1 + np.cos(math.pi * part))
+
+        rise = between(low, 0.0, self.learning_rate, top)
+        fall = between(self.learning_rate, max(top, 0.0), low / self.final_div_factor, end)
+        return np.where(k <= top, rise, fall)
+
+
+@dataclass(frozen=True)
+class ReduceOnPlateau(Schedule):
+    """The rate falls by `factor` when the loss has not got better for a while; decided after each epoch.
+
+    Better means a loss below (1 - threshold) times the best one.  What counts is the validation loss if there
+    is any, else the training loss.
+
+    Parameters
+    ----------
+    learning_rate : float
+        The rate at the beginning, above 0.
+    factor : float, default 0.1
+        In (0, 1).
+    patience : int, default 10
+        This many epochs in a row may pass without a better loss; the next one reduces the rate.
+    threshold : float, default 1e-4
+        In [0, 1).
+    cooldown : int, default 0
+        Epochs after a reduction that do not count.
+    final : float, default 0
+        The rate does not fall below this.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of its range.
+
+    Notes
+    -----
+    As ``torch.optim.lr_scheduler.ReduceLROnPlateau`` with its defaults.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> net = bf.Network(1, 4, 1, seed=0)
+    >>> slow = bf.SGD(bf.ReduceOnPlateau(0.1, patience=1, threshold=0.9))
+    >>> x, y = np.ones((2, 5, 1)), np.array([[0.0], [1.0]])  # the same input, two answers
+    >>> history = net.fit(x, y, epochs=4, optimizer=slow, verbose=0)
+    >>> [round(rate, 3) for rate in history["learning_rate"]]
+    [0.1, 0.1, 0.1, 0.01]
+    """
+
+    factor: float = field(default=0.1, kw_only=True)
+    patience: int = field(default=10, kw_only=True)
+    threshold: float = field(default=1e-4, kw_only=True)
+    cooldown: int = field(default=0, kw_only=True)
+    final: float = field(default=0.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        number(self.factor, self._name("factor"), 0, 1, open_low=True, open_high=True)
+        integer(self.patience, self._name("patience"), 0)
+        number(self.threshold, self._name("threshold"), 0, 1, open_high=True)
+        integer(self.cooldown, self._name("cooldown"), 0)
+        number(self.final, self._name("final"), 0, self.learning_rate)
+
+
+class Rates:
+    """A schedule at work in one fit: the rates of an epoch, and what the losses do to them."""
+
+    def __init__(self, schedule: Schedule, epochs: int, updates: int) -> None:
+        self.schedule, self.epochs, self.updates = schedule, epochs, updates
+        self.share, self.best, self.waited, self.cooling = 1.0, math.inf, 0, 0
+
+    def of(self, epoch: int) -> Array:
+        """The rates of the updates of an epoch, counted from 0."""
+        k = np.arange(self.updates, dtype=np.float64) + epoch * self.updates
+        return self.share * self.schedule._at(k, self.updates, self.epochs)
+
+    def after(self, loss: float) -> None:
+        """An epoch is over with this loss."""
+        s = self.schedule
+        if not isinstance(s, ReduceOnPlateau):
+            return
+        if loss < self.best * (1 - s.threshold):
+            self.best, self.waited = loss, 0
+        else:
+            self.waited += 1
+        if self.cooling:
+            self.cooling, self.waited = self.cooling - 1, 0
+        if self.waited > s.patience:
+            self.share = max(self.share * s.factor, s.final / s.learning_rate)
+            self.cooling, self.waited = s.cooldown, 0

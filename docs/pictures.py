@@ -1,0 +1,173 @@
+"""Draws the pictures of unfolding.md: `python docs/pictures.py [folder]`, needs matplotlib.
+
+The same words in all of them.  A box is a time step, filled if what its way back needs is in memory at the
+moment of the pass drawn strong; a bar left of a box is the state before that step, stored alone; an arrow
+down is an error that enters; an arrow left is a pass back, from its newest step to its oldest, with a dot
+where an error joins it; a diamond is an update of the weights.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+
+plt.rcParams.update({"svg.hashsalt": "bptt_fast", "font.size": 8})  # the same bytes each time
+STEPS = 12
+BLUE, RED, GREY, BLACK = "#4c78a8", "#c8372d", "#8a8a8a", "#1a1a1a"
+STORED = {"facecolor": BLUE, "edgecolor": BLACK}
+PASSED = {"facecolor": "white", "edgecolor": GREY}
+LEFT, RIGHT, TOP = -2.1, STEPS + 0.9, 1.85  # edges of a picture, in steps
+WIDTH, LEGEND = 6.2, 0.3  # inches
+ROOM = 0.32  # between two passes, in steps
+
+
+class Picture:
+    """A row of boxes for the steps 1 to STEPS; box t spans [t - 1, t], passes lie below one another."""
+
+    def __init__(self, lowest: float) -> None:
+        height = LEGEND + (TOP - lowest) * WIDTH / (RIGHT - LEFT)
+        self.figure = plt.figure(figsize=(WIDTH, height))
+        self.ax = self.figure.add_axes((0, LEGEND / height, 1, 1 - LEGEND / height))
+        self.ax.set(xlim=(LEFT, RIGHT), ylim=(lowest, TOP))
+        self.ax.axis("off")
+        self.legend: dict[str, object] = {}
+        self.note(0.4, "steps")
+        self.note(1.35, "errors")
+
+    def note(self, y: float, text: str, x: float = LEFT + 0.1, **options: object) -> None:
+        self.ax.text(x, y, text, **{"va": "center", "color": BLACK, **options})
+
+    def steps(self, first: int, last: int, label: str, kind: dict[str, object]) -> None:
+        """Boxes `first` to `last` of a kind."""
+        for t in range(first, last + 1):
+            self.ax.add_patch(Rectangle((t - 0.92, 0), 0.84, 0.8, linewidth=0.8, **kind))
+            self.ax.text(
+                t - 0.5, 0.4, str(t), ha="center", va="center", color="white" if kind is STORED else GREY
+            )
+        self.legend[label] = Patch(linewidth=0.8, **kind)
+
+    def state(self, t: int) -> None:
+        """A bar left of box `t`: the state before it is stored, and no more."""
+        self.ax.add_patch(Rectangle((t - 1.07, -0.12), 0.14, 1.04, facecolor=BLUE, linewidth=0))
+        self.legend["state stored"] = Line2D([], [], color=BLUE, linewidth=3, linestyle="", marker="|")
+        self.legend["state stored"].set(markersize=9, markeredgewidth=3)
+
+    def errors(self, *steps: int) -> None:
+        for t in steps:
+            self._arrow((t - 0.5, 1.75), (t - 0.5, 0.86))
+        self.legend["error enters"] = Line2D(
+            [], [], color=RED, linestyle="", marker=r"$\downarrow$", markersize=9
+        )
+
+    def back(self, y: float, newest: int, oldest: int, joined: range, *, faint: bool = False) -> None:
+        """A pass back at height `y`; the errors of the steps `joined` join it."""
+        alpha = 0.4 if faint else 1
+        self._arrow((newest - 0.5, y), (oldest - 0.95, y), alpha)
+        self.ax.plot(
+            [t - 0.5 for t in joined], [y] * len(joined), "o", color=RED, markersize=3.2, alpha=alpha
+        )
+        self.legend["travels back"] = Line2D(
+            [], [], color=RED, linestyle="", marker=r"$\leftarrow$", markersize=11
+        )
+
+    def update(self, t: int, y: float) -> None:
+        """An update of the weights after step `t`."""
+        self.ax.plot([t + 0.05], [y], "D", color=BLACK, markersize=4, clip_on=False)
+        self.legend["update"] = Line2D([], [], color=BLACK, linestyle="", marker="D", markersize=4)
+
+    def _arrow(self, start: tuple[float, float], end: tuple[float, float], alpha: float = 1) -> None:
+        style = {"arrowstyle": "-|>", "color": RED, "linewidth": 1.1, "mutation_scale": 7, "alpha": alpha}
+        self.ax.annotate("", end, start, arrowprops={**style, "shrinkA": 0, "shrinkB": 0})
+
+    def save(self, path: Path) -> None:
+        self.figure.legend(
+            self.legend.values(),
+            self.legend.keys(),
+            loc="lower center",
+            ncols=len(self.legend),
+            frameon=False,
+            handletextpad=0.4,
+            columnspacing=1.4,
+            handlelength=1.4,
+        )
+        self.figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
+        plt.close(self.figure)
+
+
+def full() -> Picture:
+    """Everything is stored, every error enters, one pass goes back to the first step."""
+    picture = Picture(-0.9)
+    picture.steps(1, STEPS, "stored", STORED)
+    picture.errors(*range(1, STEPS + 1))
+    picture.note(-0.6, "pass back")
+    picture.back(-0.6, STEPS, 1, range(1, STEPS + 1))
+    picture.update(STEPS, -0.6)
+    return picture
+
+
+def sliding(k: int = 4) -> Picture:
+    """Each window has one error and its own update; the last window is the one in memory."""
+    picture = Picture(-0.8 - ROOM * (STEPS - k))
+    picture.steps(1, STEPS - k, "not stored", PASSED)
+    picture.steps(STEPS - k + 1, STEPS, "stored", STORED)
+    picture.state(STEPS - k + 1)
+    picture.errors(*range(k, STEPS + 1))
+    _passes(picture, k, 1, k)
+    return picture
+
+
+def truncated(k1: int = 2, k2: int = 5) -> Picture:
+    """A pass every k1 steps carries the k1 newest errors, all of them to the same edge k2 steps back."""
+    picture = Picture(-0.8 - ROOM * (STEPS // k1 - 1))
+    picture.steps(1, STEPS - k2, "not stored", PASSED)
+    picture.steps(STEPS - k2 + 1, STEPS, "stored", STORED)
+    picture.errors(*range(1, STEPS + 1))
+    _passes(picture, k1, k1, k2)
+    return picture
+
+
+def _passes(picture: Picture, first: int, k1: int, k2: int) -> None:
+    """The passes whose newest steps are first, first + k1, ..., below one another."""
+    for n, newest in enumerate(range(first, STEPS + 1, k1)):
+        y = -0.5 - ROOM * n
+        picture.back(
+            y,
+            newest,
+            max(1, newest - k2 + 1),
+            range(newest - k1 + 1, newest + 1),
+            faint=newest < STEPS,
+        )
+        picture.update(newest, y)
+    picture.note(-0.5, "passes back")
+
+
+def checkpointed(segment: int = 4) -> Picture:
+    """States only, and a segment at a time forward again and back: here the second of three is at work."""
+    picture = Picture(-1.35)
+    picture.steps(1, segment, "not stored", PASSED)
+    picture.steps(segment + 1, 2 * segment, "stored", STORED)
+    picture.steps(2 * segment + 1, STEPS, "not stored", PASSED)
+    for n in range(3):
+        picture.state(n * segment + 1)
+    picture.errors(*range(1, STEPS + 1))
+    for n, what in enumerate(("to come", "run again, now going back", "done")):
+        first, last = n * segment + 1, (n + 1) * segment
+        picture.back(-0.6, last, first, range(first, last + 1), faint=n != 1)
+        picture.note(-1.05, what, x=(first + last - 1) / 2, ha="center", color=GREY)
+    picture.note(-0.6, "pass back")
+    picture.update(STEPS, -0.6)
+    return picture
+
+
+def main() -> None:
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
+    for draw in (full, sliding, truncated, checkpointed):
+        draw().save(folder / f"{draw.__name__}.svg")
+
+
+if __name__ == "__main__":
+    main()

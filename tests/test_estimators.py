@@ -1,0 +1,442 @@
+"""The estimators as users of scikit-learn drive them."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", "1.6")
+
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.model_selection import GridSearchCV, KFold, TimeSeriesSplit, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import get_tags
+from sklearn.utils.estimator_checks import check_estimator
+
+import bptt_fast as bf
+from bptt_fast.estimators import RNNClassifier, RNNForecaster, RNNRegressor
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(120, 10, 2))
+Y = X[:, -3:, 0].sum(axis=1)
+LABELS = np.where(Y > 0, "up", "down")
+LENGTHS = RNG.integers(4, 11, size=120)
+RAGGED = [x[-n:] for x, n in zip(X, LENGTHS, strict=True)]
+SERIES = np.sin(np.arange(200) / 4)
+ALL = (RNNRegressor, RNNClassifier, RNNForecaster)
+SUPERVISED = ((RNNRegressor, Y), (RNNClassifier, LABELS))
+
+
+def made(kind, **options):
+    return kind(**(dict(hidden_size=8, learning_rate_init=0.02, max_iter=60, random_state=0) | options))
+
+
+def targets(kind, labels=LABELS):
+    return {RNNRegressor: Y, RNNClassifier: labels, RNNForecaster: None}[kind]
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_common_checks(kind):
+    """Nothing fails and nothing is declared to fail."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        results = check_estimator(kind(), on_fail=None, on_skip=None)
+    failed = {r["check_name"]: r["exception"] for r in results if r["status"] not in ("passed", "skipped")}
+    assert not failed and len(results) >= 40
+    assert {r["check_name"] for r in results if r["status"] == "skipped"} <= {"check_array_api_input"}
+    tags = get_tags(kind()).input_tags
+    assert tags.two_d_array and tags.three_d_array
+
+
+# ---- the forms of X and y
+
+
+@pytest.mark.parametrize("x, n, columns", ((X, 120, 2), (RAGGED, 120, 2), (X[..., 0], 120, 10)), ids=str)
+@pytest.mark.parametrize("kind, y", SUPERVISED)
+def test_one_target_a_sequence(kind, y, x, n, columns):
+    model = made(kind).fit(x[:80], y[:80])
+    assert model.n_features_in_ == columns
+    assert model.score(x[80:], y[80:]) > 0.75
+    found = model.predict(x)
+    assert found.shape == (n,) and found.dtype == (np.float64 if kind is RNNRegressor else y.dtype)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_other_forms_are_the_same(kind):
+    """Nested lists, lists of equal length, lists of 1-D arrays and of tables."""
+    pandas = pytest.importorskip("pandas")
+    y, x = targets(kind), X[..., 0]
+    for given in (
+        (X, X.tolist(), list(X), [pandas.DataFrame(part, columns=["a", "b"]) for part in X]),
+        (x, x.tolist(), list(x), list(x[:, :, None]), [pandas.Series(part) for part in x], x[:, :, None]),
+    ):
+        found = [np.ravel(made(kind, max_iter=3).fit(form, y).predict(form)) for form in given]
+        for other in found[1:]:
+            np.testing.assert_array_equal(other, found[0])
+
+
+def test_several_outputs():
+    y = np.stack((Y, -Y), axis=1)
+    for targets in (y, y[:, :1]):
+        model = made(RNNRegressor).fit(X, targets)
+        assert model.predict(X).shape == targets.shape and model.score(X, targets) > 0.8
+
+
+@pytest.mark.parametrize("form", ("array", "list"))
+@pytest.mark.parametrize("kind", (RNNRegressor, RNNClassifier))
+def test_one_target_a_step(kind, form):
+    y = X[..., 0].cumsum(axis=1)
+    y = y if kind is RNNRegressor else np.where(y > 0, "up", "down")
+    x = X
+    if form == "list":
+        x, y = ([part[:n] for part, n in zip(a, LENGTHS, strict=True)] for a in (X, y))
+    model = made(kind, readout="every", early_stopping=True).fit(x, y)
+    found = model.predict(x)
+    assert [len(part) for part in found] == [len(part) for part in y]
+    assert model.score(x, y) > 0.8
+    weight = np.ones(120)
+    weight[0] = 0
+    by_step = [np.full(len(part), w) for part, w in zip(y, weight, strict=True)]
+    by_step = by_step if form == "list" else np.stack(by_step)
+    assert model.score(x, y, weight) == pytest.approx(model.score(x, y, by_step))
+    one, other = (made(kind, readout="every", max_iter=3).fit(x, y, w) for w in (weight, by_step))
+    np.testing.assert_array_equal(one.network_.params, other.network_.params)
+    if kind is RNNClassifier:
+        p = model.predict_proba(x)
+        assert type(p) is type(found) and p[0].shape == (len(y[0]), 2)
+        for part, log in zip(p, model.predict_log_proba(x), strict=True):
+            np.testing.assert_allclose(part.sum(axis=-1), 1)
+            np.testing.assert_allclose(np.log(part), log, rtol=1e-9)
+    else:
+        wide = made(kind, readout="every", max_iter=3).fit(
+            x, [np.stack((a, a), 1) for a in y] if form == "list" else np.stack((y, y), 2)
+        )
+        assert wide.predict(x)[0].shape == (len(y[0]), 2)
+
+
+def test_it_is_the_network_that_the_words_describe():
+    """A translation: the same weights as those of the network and the fit that it stands for."""
+    model = made(
+        RNNRegressor, cell="elman", activation="logistic", head=(5,), num_layers=2, bidirectional=True,
+        loss="huber", solver=bf.SGD(0.5, momentum=0.9), clip_norm=1.0, batch_size=16, max_iter=4,
+    ).fit(X, Y)  # fmt: skip
+    net = bf.Network(
+        2, 8, 1, cell="elman", nonlinearity="sigmoid", head=(5,), num_layers=2, bidirectional=True,
+        dtype="float64", seed=model.network_.seed,
+    )  # fmt: skip
+    solver = bf.SGD(0.02, momentum=0.9)
+    net.fit(X, Y, loss="huber", optimizer=solver, clip_norm=1.0, batch_size=16, epochs=4, verbose=0)
+    np.testing.assert_array_equal(model.network_.params, net.params)
+    np.testing.assert_array_equal(model.predict(X), net.predict(X)[:, 0])
+
+
+def test_dtype_is_that_of_x():
+    for dtype, expected in (("float32", "float32"), ("float64", "float64"), ("int64", "float64")):
+        model = made(RNNRegressor, max_iter=2).fit(X.astype(dtype), Y)
+        assert model.network_.dtype == expected and model.predict(X.astype(dtype)).dtype == expected
+
+
+# ---- training
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_warm_start(kind):
+    """Two short fits go on where one stopped; without it each begins anew."""
+    model = made(kind, max_iter=5, n_iter_no_change=99, warm_start=True)
+    first = model.fit(X, targets(kind)).loss_
+    net = model.network_
+    assert model.n_iter_ == 5
+    assert model.fit(X, targets(kind)).loss_ < first
+    assert model.n_iter_ == 10 and model.network_ is net and len(model.loss_curve_) == 5
+    model.set_params(warm_start=False).fit(X, targets(kind))
+    assert model.n_iter_ == 5 and model.network_ is not net and model.loss_ == first
+    model.set_params(warm_start=True, hidden_size=9)
+    with pytest.raises(ValueError, match=r"hidden_size 9 \(was 8\)"):
+        model.fit(X, targets(kind))
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_partial_fit(kind):
+    model, y = made(kind), targets(kind)
+    options = {"classes": ["down", "up"]} if kind is RNNClassifier else {}
+    losses = [model.partial_fit(X, y, **options).loss_]
+    losses += [model.partial_fit(X, y).loss_ for _ in range(30)]
+    assert losses[-1] < losses[0] and model.n_iter_ == 31
+
+
+def test_classes_of_partial_fit():
+    with pytest.raises(ValueError, match="first call"):
+        made(RNNClassifier).partial_fit(X, LABELS)
+    model = made(RNNClassifier).partial_fit(X, LABELS, classes=["up", "down", "level"])
+    assert model.classes_.tolist() == ["down", "level", "up"] and model.predict_proba(X).shape == (120, 3)
+    with pytest.raises(ValueError, match="classes: expected those of the first call, 'down', 'level', 'up'"):
+        model.partial_fit(X, LABELS, classes=["up", "down"])
+    with pytest.raises(ValueError, match="got 'sideways'"):
+        model.partial_fit(X, np.full(120, "sideways"))
+
+
+@pytest.mark.parametrize("kind, y", SUPERVISED)
+def test_sample_weight(kind, y):
+    """A weight of two is the same as having the sequence twice, one of zero as not having it."""
+    weight = np.arange(60) % 3
+    options = dict(max_iter=20, n_iter_no_change=99)
+    one = made(kind, **options).fit(X[:60], y[:60], sample_weight=weight)
+    other = made(kind, **options).fit(np.repeat(X[:60], weight, axis=0), np.repeat(y[:60], weight))
+    np.testing.assert_allclose(one.network_.params, other.network_.params, rtol=1e-6, atol=1e-9)
+    assert one.score(X, y, np.r_[1, np.zeros(119)]) in (0, 1) or kind is RNNRegressor
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("x", (X, RAGGED), ids=("array", "list"))
+def test_early_stopping(kind, x):
+    """The weights are those of the best epoch, judged by what was held out."""
+    options = dict(validation_fraction=0.25, n_iter_no_change=3, learning_rate_init=0.1)
+    model = made(kind, early_stopping=True, **options)
+    weight = {} if kind is RNNForecaster else {"sample_weight": np.ones(120)}
+    model.fit(x, targets(kind), **weight)
+    curve = model.validation_loss_curve_
+    assert len(curve) == len(model.loss_curve_) == model.n_iter_ <= 60
+    if model.n_iter_ < 60:
+        assert min(curve) < min(curve[-3:])
+    assert made(kind, max_iter=2).fit(x, targets(kind)).validation_loss_curve_ == []
+
+
+def test_weights_of_series():
+    """As many times the series, also for what `standardize` finds; none is as if it were not there."""
+    weight = np.arange(30) % 3
+    options = dict(max_iter=20, n_iter_no_change=99, window=5)
+    one = made(RNNForecaster, **options).fit(X[:30], sample_weight=weight)
+    other = made(RNNForecaster, **options).fit(np.repeat(X[:30], weight, axis=0))
+    np.testing.assert_allclose((one.mean_, one.scale_), (other.mean_, other.scale_))
+    np.testing.assert_allclose(one.network_.params, other.network_.params, rtol=1e-6, atol=1e-9)
+    held = made(RNNForecaster, max_iter=2, early_stopping=True)
+    assert (
+        held.fit(X, sample_weight=np.ones(120)).validation_loss_curve_ == held.fit(X).validation_loss_curve_
+    )
+    only = np.where(np.arange(120) < 60, 1.0, 0.0)
+    np.testing.assert_allclose(
+        held.fit(X, sample_weight=only).validation_loss_curve_, held.fit(X[:60]).validation_loss_curve_
+    )
+    pandas = pytest.importorskip("pandas")
+    changed = np.r_[SERIES[:150], np.full(50, 99.0)]
+    rows = np.r_[np.ones(150), np.zeros(50)]
+    one, other = (
+        made(RNNForecaster, max_iter=3, batch_size=9999).fit(pandas.Series(a), sample_weight=rows)
+        for a in (SERIES, changed)
+    )
+    assert one.mean_ == pytest.approx(SERIES[:150].mean()) and one.loss_ == pytest.approx(other.loss_)
+    for wrong in (np.ones(3), -np.ones(120), np.zeros(120), np.full(120, np.nan), np.ones((120, 1))):
+        with pytest.raises(ValueError, match="sample_weight"):
+            held.fit(X, sample_weight=wrong)
+
+
+def test_a_constant_series():
+    """Rounding is not a deviation."""
+    model = made(RNNForecaster, max_iter=2, horizon=2).fit(np.full((3, 33), 0.1))
+    assert model.scale_ == 1 and abs(model.predict(np.full((1, 33), 0.1)) - 0.1).max() < 1
+
+
+def test_held_out_classes_are_balanced(monkeypatch):
+    seen = {}
+    real = bf.Network.fit
+    monkeypatch.setattr(
+        bf.Network, "fit", lambda net, x, y, **options: seen.update(options) or real(net, x, y, **options)
+    )
+    rare = np.where(np.arange(120) < 12, "rare", "common")  # sorted: the last tenth would have none
+    made(RNNClassifier, early_stopping=True, max_iter=2).fit(X, rare)
+    held = seen["validation_data"][1]
+    assert len(held) == 12 and held.sum() in (1, 2, 10, 11)
+
+
+def test_warning_without_convergence():
+    with pytest.warns(ConvergenceWarning, match="max_iter=2"):
+        made(RNNRegressor, max_iter=2).fit(X, Y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = made(RNNRegressor, tol=1e3, n_iter_no_change=2).fit(X, Y)
+        made(RNNRegressor).partial_fit(X, Y)
+    assert model.n_iter_ <= 3
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_repeatable(kind):
+    one, other, third = (
+        made(kind, max_iter=3, random_state=seed, n_jobs=jobs).fit(X, targets(kind))
+        for seed, jobs in ((1, 1), (1, 2), (2, -1))
+    )
+    np.testing.assert_array_equal(one.network_.params, other.network_.params)
+    assert (one.network_.params != third.network_.params).any()
+
+
+# ---- among scikit-learn's tools
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_clone_and_pickle(kind):
+    """A pickle has the weights and at most 10 kB more, also after the default number of epochs."""
+    model = made(kind, hidden_size=40, max_iter=200, n_iter_no_change=999, early_stopping=True)
+    model.fit(X[:30], None if kind is RNNForecaster else targets(kind)[:30])
+    text = pickle.dumps(model)
+    assert len(text) <= model.network_.params.nbytes + 10_000
+    np.testing.assert_array_equal(pickle.loads(text).predict(X), model.predict(X))
+    fresh = clone(model)
+    assert fresh.get_params() == model.get_params() and not hasattr(fresh, "network_")
+
+
+@pytest.mark.parametrize("x", (X, RAGGED), ids=("array", "list"))
+@pytest.mark.parametrize("kind, y", SUPERVISED)
+def test_grid_search(kind, y, x):
+    grid = {"hidden_size": [2, 6], "solver": ["adam", bf.SGD(0.1, momentum=0.5)]}
+    search = GridSearchCV(made(kind, max_iter=15), grid, cv=KFold(2)).fit(x, y)
+    assert len(search.cv_results_["params"]) == 4 and search.best_score_ > 0
+    assert search.predict(x).shape == (120,)
+
+
+def test_pipeline():
+    x = 1000 + 50 * X[..., 0]
+    y = (x[:, -1] > 1000).astype(int)
+    pipe = make_pipeline(StandardScaler(), made(RNNClassifier))
+    assert cross_val_score(pipe, x, y, cv=3).min() > 0.8
+    pipe.fit(x, y, rnnclassifier__sample_weight=np.ones(120))
+    assert pipe.predict_proba(x).shape == (120, 2)
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(x, columns=[f"t{i}" for i in range(10)])
+    model = made(RNNClassifier, max_iter=3).fit(frame, y)
+    assert model.feature_names_in_.tolist() == list(frame.columns)
+    with pytest.raises(ValueError, match="feature names"):
+        model.predict(frame[frame.columns[::-1]])
+
+
+# ---- forecasts
+
+
+def test_a_forecast_goes_on_with_the_series():
+    model = made(RNNForecaster, hidden_size=16, horizon=12, max_iter=100).fit([SERIES[:180]])
+    future = model.predict([SERIES[:180]])
+    assert future.shape == (1, 12) and abs(future[0] - SERIES[180:192]).max() < 0.2
+    np.testing.assert_allclose(model.predict([SERIES[:180]], horizon=3)[0], future[0, :3], rtol=1e-12)
+    assert model.score([SERIES]) > 0.9
+
+
+def test_a_forecast_is_the_network_fed_by_itself():
+    x = X[:4]
+    model = made(RNNForecaster, horizon=3, window=6, max_iter=3).fit(x)
+    known = ((x - model.mean_) / model.scale_)[:, -6:]
+    for step in range(3):
+        y = model.network_.predict(known, readout="last")
+        np.testing.assert_allclose(model.predict(x)[:, step], y * model.scale_ + model.mean_, rtol=1e-9)
+        known = np.concatenate((known, y[:, None]), axis=1)
+
+
+def test_forecasts_have_the_form_of_the_series():
+    for x, shape in (
+        (X, (120, 4, 2)), (RAGGED, (120, 4, 2)), (X[..., 0], (120, 4)), ([SERIES, SERIES[:50]], (2, 4)),
+        (X[..., 0].tolist(), (120, 4)), (X.tolist(), (120, 4, 2)),
+    ):  # fmt: skip
+        assert made(RNNForecaster, horizon=4, max_iter=1).fit(x).predict(x).shape == shape
+
+
+def test_forecasts_of_tables():
+    """One DataFrame or Series is one series, and its index goes on."""
+    pandas = pytest.importorskip("pandas")
+    values = np.stack((SERIES, 50 + SERIES), axis=1)
+    model = made(RNNForecaster, horizon=3, max_iter=2)
+    days = pandas.date_range("2020-01-01", periods=200, freq="D")  # a list of them has no frequency
+    for index, ahead in (
+        (pandas.date_range("2020-01-31", periods=200, freq="ME"), ["2036-09-30", "2036-10-31", "2036-11-30"]),
+        (pandas.DatetimeIndex(list(days)), ["2020-07-19", "2020-07-20", "2020-07-21"]),
+        (pandas.period_range("1900", periods=200, freq="Y"), ["2100", "2101", "2102"]),
+        (pandas.RangeIndex(1700, 1900), [1900, 1901, 1902]),
+        (pandas.Index(range(10, 410, 2)), [410, 412, 414]),
+        (pandas.Index([f"r{i}" for i in range(200)]), [200, 201, 202]),
+    ):
+        frame = pandas.DataFrame(values, columns=["a", "b"], index=index)
+        future = model.fit(frame).predict(frame)
+        assert list(future.columns) == ["a", "b"] and future.shape == (3, 2)
+        assert [str(label).removesuffix(" 00:00:00") for label in future.index] == [str(a) for a in ahead]
+        one = model.fit(frame["b"]).predict(frame["b"])
+        assert one.name == "b" and one.shape == (3,) and 40 < one.min() < one.max() < 60
+        np.testing.assert_array_equal(one.index, future.index)
+    with pytest.raises(ValueError, match="feature names"):
+        model.predict(frame["a"])
+
+
+def test_cross_validation_over_time():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": SERIES}, index=pandas.period_range("2000-01", periods=200, freq="M"))
+    search = GridSearchCV(made(RNNForecaster, horizon=5), {"window": [4, 16]}, cv=TimeSeriesSplit(3))
+    assert search.fit(frame).best_score_ > 0.5
+    assert str(search.predict(frame).index[-1]) == "2017-01"
+
+
+def test_early_stopping_of_one_series():
+    """The last steps are held out; neither the scale nor a window for training sees them."""
+    series = np.r_[SERIES, np.full(50, 9.0)]
+    model = made(RNNForecaster, early_stopping=True, validation_fraction=0.2, max_iter=3).fit([series])
+    assert model.mean_ == pytest.approx(SERIES.mean()) and model.validation_loss_curve_[0] > 1
+
+
+# ---- errors in words
+
+
+@pytest.mark.parametrize("options, words", (
+    (dict(hidden_size=0), "hidden_size: expected an integer of at least 1, got 0"),
+    (dict(cell="gruu"), "Did you mean 'gru'"),
+    (dict(activation="sigmoid"), "activation: expected one of 'tanh', 'relu', 'logistic', 'identity'"),
+    (dict(solver="adm"), "Did you mean 'adam'"),
+    (dict(learning_rate_init=-1.0), "learning_rate_init: expected a finite number above 0, got -1"),
+    (dict(loss="mse"), "loss: expected one of 'squared_error'"),
+    (dict(max_iter=0), "max_iter: expected an integer of at least 1, got 0"),
+    (dict(tol=-1), "tol: expected a finite number of at least 0"),
+    (dict(n_iter_no_change=0.5), "n_iter_no_change: expected an integer"),
+    (dict(early_stopping="yes"), "early_stopping: expected True or False"),
+    (dict(early_stopping=True, validation_fraction=1.5), "validation_fraction: expected"),
+    (dict(warm_start=1), "warm_start: expected True or False"),
+    (dict(n_jobs=-3), "n_jobs: expected an integer of at least 1"),
+    (dict(batch_size="all"), "batch_size: expected an integer"),
+), ids=str)  # fmt: skip
+@pytest.mark.parametrize("kind", (RNNRegressor, RNNForecaster))
+def test_parameters_are_checked_in_fit(kind, options, words):
+    model = made(kind).set_params(**options)
+    with pytest.raises(bf.ConfigError) as caught:
+        model.fit(X, targets(kind))
+    assert words in str(caught.value)
+    assert not hasattr(model, "network_")
+
+
+def test_data_are_checked():
+    model = made(RNNRegressor, max_iter=2).fit(X, Y)
+    for call, words in (
+        (lambda: model.predict(X[..., :1]), "X has 1 features, but RNNRegressor is expecting 2 features"),
+        (lambda: model.fit(X, Y[:5]), "inconsistent numbers of samples"),
+        (lambda: model.fit([*RAGGED[:3], np.ones((4, 3))], Y[:4]), r"X\[3\]: X has 3 features"),
+        (lambda: model.fit([*RAGGED[:3], np.full((4, 2), np.nan)], Y[:4]), "Input X contains NaN"),
+        (lambda: model.fit([*RAGGED[:3], np.ones((0, 2))], Y[:4]), "got a sequence of length 0"),
+        (lambda: model.fit(X, Y, sample_weight=Y), "sample_weight: expected finite numbers of at least 0"),
+        (lambda: made(RNNRegressor, readout="every").fit(X, Y), "y: expected"),
+        (lambda: made(RNNRegressor, readout="first").fit(X, Y), "readout: expected one of 'last', 'every'"),
+        (lambda: made(RNNForecaster).fit([[1.0]]), "at least 2 steps"),
+        (lambda: made(RNNForecaster, horizon=0).fit(X).predict(X), "horizon: expected an integer"),
+        (lambda: made(RNNForecaster, window=0).fit(X), "window: expected an integer"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
+    with pytest.raises(NotFittedError):
+        made(RNNForecaster).predict(X)
+
+
+def test_divergence_reaches_the_caller():
+    model = made(RNNRegressor, cell="elman", activation="identity", solver="sgd", learning_rate_init=1e9)
+    with pytest.raises(bf.DivergedError, match="learning_rate"):
+        model.fit(X, Y)
+
+
+def test_without_scikit_learn_the_error_says_what_to_install(python):
+    code = "import sys; sys.modules['sklearn'] = None; import bptt_fast; import bptt_fast.estimators"
+    done = python("-c", code)
+    assert done.returncode == 1 and 'pip install "bptt-fast[sklearn]"' in done.stderr
