@@ -5,7 +5,18 @@ from .callbacks import Callback, History
 from .data import Sequences
 from .errors import ConfigError, CorruptFileError, DivergedError, ShapeError
 from .network import Network, show_config
-from .optimizers import SGD, Adagrad, Adam, AdamW, NAdam, RMSprop, Rprop
+from .optimizers import (
+    LBFGS,
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    HessianFree,
+    LevenbergMarquardt,
+    NAdam,
+    RMSprop,
+    Rprop,
+)
 from .persistence import load
 from .restarts import Restarts, restarts
 from .schedules import Constant, Cosine, Exponential, OneCycle, ReduceOnPlateau, Schedule, Step
@@ -14,6 +25,7 @@ from .unfolding import CheckpointedBPTT, FullBPTT, SlidingBPTT, TruncatedBPTT
 __version__ = "0.1.0"
 
 __all__ = [
+    "LBFGS",
     "SGD",
     "Adagrad",
     "Adam",
@@ -27,7 +39,9 @@ __all__ = [
     "DivergedError",
     "Exponential",
     "FullBPTT",
+    "HessianFree",
     "History",
+    "LevenbergMarquardt",
     "NAdam",
     "Network",
     "OneCycle",

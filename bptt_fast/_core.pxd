@@ -41,7 +41,7 @@ cdef extern from "bptt.h":
         int every
         int input_gradient
         int trained_state
-        int64_t batch, steps
+        int64_t batch, steps, residuals
         int64_t update_every, look_back
         int64_t segment, slots
         double own_inputs
@@ -107,6 +107,9 @@ cdef extern from "bptt.h":
     bptt_status bptt_loss_grad(
         bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
         double *loss, void *grad, void *dx, void *dstate, bptt_poll poll, void *context) nogil
+    bptt_status bptt_gauss_newton(
+        bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
+        void *gram, void *jacobian, bptt_poll poll, void *context) nogil
     bptt_status bptt_epoch(
         bptt_plan *plan, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,
         const int64_t *order, int64_t n, double *loss, double *weight, void *state, int64_t *done,

@@ -133,7 +133,7 @@ cdef class Desc:
 
     def __init__(self, desc, *, loss=None, bint every=False, batch=1, steps=1, int threads=1, isa=None,
                  bint input_gradient=False, update_every=0, look_back=0, segment=0, slots=0, double own_inputs=0.0,
-                 window_stride=0):
+                 window_stride=0, residuals=0):
         cdef bptt_desc *c = &self.c
         self.names = []
         memset(c, 0, sizeof(bptt_desc))
@@ -156,6 +156,7 @@ cdef class Desc:
         c.dropout, c.recurrent_dropout = desc.get("dropout", 0.0), desc.get("recurrent_dropout", 0.0)
         c.trained_state = desc.get("initial_state", "zeros") == "trained"
         c.every, c.input_gradient, c.batch, c.steps, c.threads = every, input_gradient, batch, steps, threads
+        c.residuals = residuals
         c.update_every, c.look_back, c.segment, c.slots = update_every, look_back, segment, slots
         c.own_inputs, c.window_stride = own_inputs, window_stride
 
@@ -378,6 +379,20 @@ cdef class Plan:
         with nogil:
             status = bptt_loss_grad(self.c, w, &data.c, rows, n, &loss, g, dx_, ds_, on_poll, <void *>self)
         return self.leave(status, 0), loss
+
+    def gauss_newton(self, params, Data data not None, order, gram, jacobian=None, poll=None):
+        """The status; the upper triangle of [J r]'[J r] into gram (P+1, P+1); see bptt_gauss_newton."""
+        cdef Buffers b = Buffers()
+        cdef const void *w = take_reals(b, params, self.dtype, self.size, False)
+        cdef const int64_t *rows = take_order(b, order, data.sequences)
+        cdef void *g = take_reals(b, gram, self.dtype, (self.size + 1) ** 2, True)
+        cdef void *j = take_reals(b, jacobian, self.dtype, -1, True)
+        cdef int64_t n = len(order)
+        cdef bptt_status status
+        self.enter(data, poll)
+        with nogil:
+            status = bptt_gauss_newton(self.c, w, &data.c, rows, n, g, j, on_poll, <void *>self)
+        return self.leave(status, 0)
 
     def updates(self, Data data not None, order):
         """How many updates an epoch over these sequences makes."""

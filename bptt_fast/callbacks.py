@@ -28,7 +28,8 @@ class History(dict[str, list[Any]]):
     Attributes
     ----------
     stopped : str
-        Why the fit ended: "epochs", "target_loss", "patience", "max_seconds" or "callback"; "" while it runs.
+        Why the fit ended: "epochs", "target_loss", "patience", "max_seconds", "callback" or, with an
+        optimiser of second order, "converged"; "" while it runs.
     best_epoch : int or None
         The epoch whose weights the network has, if `patience` restored them.
 
@@ -474,6 +475,11 @@ class ReduceLROnPlateau(_Monitor):
                 "ReduceLROnPlateau: expected an optimizer whose learning_rate is a number, got one with a "
                 "schedule.  Use one of the two."
             )
+        if "learning_rate" not in self.hyper:
+            raise ConfigError(
+                "ReduceLROnPlateau: expected an optimizer with a learning_rate, got one of second order.  "
+                "Leave the callback out."
+            )
         self.better(self.value(logs))
         if self.cooling:
             self.cooling, self.wait = self.cooling - 1, 0
@@ -488,7 +494,8 @@ class _Logger(Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Logs) -> None:
         """See `Callback`."""
-        self.rate = self.hyper["learning_rate"]  # before another callback lowers it for the next epoch
+        # before another callback lowers it for the next epoch; second order has none
+        self.rate = self.hyper.get("learning_rate", math.nan)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """See `Callback`."""

@@ -164,7 +164,13 @@ class _Estimator(BaseEstimator):
         if self.learning_rate_init is None:
             return solver
         rate = number(self.learning_rate_init, "learning_rate_init", 0, open_low=True)
-        return replace(optimizers.get(solver), learning_rate=rate)
+        chosen = optimizers.get(solver)
+        if isinstance(chosen, optimizers.SecondOrder):
+            raise ConfigError(
+                f"learning_rate_init: expected None with {type(chosen).__name__}, which has no "
+                f"learning rate, got {rate:g}."
+            )
+        return replace(chosen, learning_rate=rate)
 
     def _loss(self) -> str:
         if self.loss is None:
@@ -186,6 +192,9 @@ class _Estimator(BaseEstimator):
             stopping, more = {}, epochs
         seen = self.n_iter_ if net is getattr(self, "network_", None) else 0
         auto = isinstance(self.batch_size, str) and self.batch_size == "auto"
+        solver = self._solver()
+        whole = auto and isinstance(solver, optimizers.SecondOrder)
+        size = None if whole else min(AUTO_BATCH, len(x)) if auto else self.batch_size
         jobs = None if self.n_jobs in (None, -1) else integer(self.n_jobs, "n_jobs")
         try:
             history = net.fit(
@@ -193,8 +202,8 @@ class _Estimator(BaseEstimator):
                 y,
                 epochs=seen + more,
                 initial_epoch=seen,
-                batch_size=min(AUTO_BATCH, len(x)) if auto else self.batch_size,
-                optimizer=self._solver(),
+                batch_size=size,
+                optimizer=solver,
                 loss=self._loss(),
                 sample_weight=weight,
                 validation_data=validation,

@@ -589,7 +589,7 @@ class Network:
         y: Any,
         *,
         epochs: int = 1,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         optimizer: Optimizer | str | None = None,
         loss: str = "mse",
         bptt: Unfolding | None = None,
@@ -630,11 +630,13 @@ class Network:
             axis may be left out.
         epochs : int, default 1
             Passes over the data; counted from `initial_epoch`, as in Keras.
-        batch_size : int, default 32
-            Sequences at once.  `FullBPTT` and `CheckpointedBPTT` update after each batch, `TruncatedBPTT`
-            every k1 steps of a batch, `SlidingBPTT` after every pattern of one sequence after the other.
+        batch_size : int, optional
+            Sequences at once; default 32, and all of them for the optimisers of second order.  `FullBPTT` and
+            `CheckpointedBPTT` update after each batch, `TruncatedBPTT` every k1 steps of a batch,
+            `SlidingBPTT` after every pattern of one sequence after the other.
         optimizer : SGD, Adam, AdamW, NAdam, RMSprop, Adagrad or Rprop, or a name, optional
-            Default Adam(1e-3); SGD(0.01) for `SlidingBPTT`.  What it keeps starts anew in each fit.
+            Or of second order: LBFGS, LevenbergMarquardt or HessianFree.  Default Adam(1e-3); SGD(0.01) for
+            `SlidingBPTT`.  What it keeps starts anew in each fit.
         loss : {"mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"}, default "mse"
             Mean over the outputs of a target row, weighted mean over the rows of a batch.  Both cross-
             entropies take logits; the targets of "binary_cross_entropy" are numbers from 0 to 1.

@@ -201,7 +201,13 @@ class Learner:
             raise ConfigError(f"learn_online: expected SlidingBPTT(k), got {bptt!r}.")
         check_sliding(net)
         self.network, self.bptt = net, bptt
-        self.optimizer = optimizers.get("sgd" if optimizer is None else optimizer)
+        chosen_optimizer = optimizers.get("sgd" if optimizer is None else optimizer)
+        if isinstance(chosen_optimizer, optimizers.SecondOrder):
+            raise ConfigError(
+                f"learn_online: expected an optimizer of first order, got {chosen_optimizer!r}, which needs "
+                f"all sequences at once.  Use SGD() or Adam()."
+            )
+        self.optimizer = chosen_optimizer
         self.loss = losses.get(loss).name
         self.clip_norm = None if clip_norm is None else number(clip_norm, "clip_norm", 0, open_low=True)
         self._careful = losses.get(loss).targets == "probability"

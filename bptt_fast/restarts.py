@@ -50,8 +50,8 @@ class Restarts(dict[str, list[Any]]):
 
     Keys are "seed", the names of what was varied, "loss", "val_loss" (if there was validation), "epochs" (how
     many the copy had), "seconds" (what they took) and "stopped": why the copy ended, "epochs", "target_loss",
-    "patience" and "max_seconds" as in `History`, or "halving" (it was dropped), "diverged", "interrupted", or
-    "not needed" (another one reached `target_loss`).
+    "patience", "max_seconds" and "converged" as in `History`, or "halving" (it was dropped), "diverged",
+    "interrupted", or "not needed" (another one reached `target_loss`).
 
     Attributes
     ----------
@@ -201,6 +201,7 @@ def restarts(
     Copies are compared at the rungs only, with what each has done by then.  So the result does not depend on
     `threads`, and each copy equals, to the bit, ``Network(..., seed=seed).fit(...)`` stopped after as many
     epochs.  If at a rung a copy has reached `target_loss`, the others end there.
+    `LBFGS` cannot pause: its copies train to their end before the first rung.
 
     With the default rungs n copies cost about (1 + log2(n) / 2) trainings.  All copies are in memory at a
     time, each with its plan.
@@ -397,6 +398,7 @@ def _prepare(
             arguments |= {name: value for name, value in setting.items() if name in defaults}
             of_optimizer = {k: v for k, v in setting.items() if k not in config and k not in defaults}
             if of_optimizer:
+                _check_fields(_optimizer(arguments), of_optimizer)
                 arguments["optimizer"] = dataclasses.replace(_optimizer(arguments), **of_optimizer)
             steps = training.in_steps(copy, shared, y, **arguments, halt=halt.is_set)
             copies.append(_Copy(index, copy, steps, setting))
@@ -411,6 +413,15 @@ def _prepare(
 def _fit_parameters() -> dict[str, inspect.Parameter]:
     names = dict(inspect.signature(Network.fit).parameters)
     return {name: names[name] for name in names if name not in ("self", "x", "y")}
+
+
+def _check_fields(optimizer: optimizers.Optimizer, names: Mapping[str, Any]) -> None:
+    """Second order has no learning rate."""
+    for name in names:
+        if name not in {field.name for field in dataclasses.fields(optimizer)}:
+            raise ConfigError(
+                f"{name}: {type(optimizer).__name__} has none.  Leave it out, or use SGD() or Adam()."
+            )
 
 
 def _optimizer(arguments: Mapping[str, Any]) -> optimizers.Optimizer:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from . import _core, data, losses, optimizers, unfolding  # type: ignore[attr-defined]
+from . import _core, data, losses, optimizers, second_order, unfolding  # type: ignore[attr-defined]
 from .callbacks import History, check_callbacks, check_verbose, progress
 from .errors import ConfigError, DivergedError, ShapeError, choice, flag, integer, number
 from .network import READOUTS, Gradients, core_data, machine_for, make_plan, plan_bytes
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .unfolding import Unfolding
 
 Poll = Callable[[int], bool]
+Epochs = Generator[Any, Any, None]
 
 
 def evaluate(
@@ -194,20 +196,26 @@ def in_steps(
     if optimizer is None:
         optimizer = "sgd" if slides else "adam"
     chosen = optimizers.get(optimizer)
+    size = None if batch_size is None else integer(batch_size, "batch_size", 1, None)
+    changes = {
+        "clip_norm": _limit(clip_norm, "clip_norm"),
+        "clip_value": _limit(clip_value, "clip_value"),
+        "clip_state": _limit(clip_state, "clip_state"),
+        "gradient_noise": number(gradient_noise, "gradient_noise", 0),
+    }
+    if isinstance(chosen, optimizers.SecondOrder):
+        _check_second_order(net, chosen, losses.get(loss), unfold, changes, stateful, teacher_forcing)
+        hyper: dict[str, Any] = {}
+    else:
+        noise = changes.pop("gradient_noise")
+        hyper = optimizers.hyper(chosen, **changes, noise=noise, noise_seed=net.seed)
     setting = _Setting(
         net,
         losses.get(loss),
         unfold,
-        optimizers.hyper(
-            chosen,
-            clip_norm=_limit(clip_norm, "clip_norm"),
-            clip_value=_limit(clip_value, "clip_value"),
-            clip_state=_limit(clip_state, "clip_state"),
-            noise=number(gradient_noise, "gradient_noise", 0),
-            noise_seed=net.seed,
-        ),
+        hyper,
         first,
-        integer(batch_size, "batch_size", 1, None),
+        size or (second_order.BATCH if isinstance(chosen, optimizers.SecondOrder) else 32),
         *_order(net, unfold, shuffle, stateful),
         _own_inputs(net, unfold, losses.get(loss), teacher_forcing),
         *machine_for(threads, isa),
@@ -228,14 +236,17 @@ def in_steps(
     other = (
         None if validation_data is None else _validation_data(net, validation_data, setting.loss, every, x0)
     )
+    job: _Job | _WholeJob
     if isinstance(unfold, SlidingBPTT):
         job = _sliding_job(setting, unfold, train, split, other)
+    elif isinstance(chosen, optimizers.SecondOrder):
+        job = _whole_job(setting, chosen, size, train, split, other)
     else:
         job = _batch_job(setting, train, split, other, x0 is not None)
 
     setting.hyper["noise_from"] = first * job.updates
     rates = None
-    if isinstance(chosen.learning_rate, Schedule):
+    if not isinstance(chosen, optimizers.SecondOrder) and isinstance(chosen.learning_rate, Schedule):
         rates = Rates(chosen.learning_rate, max(first, last), job.updates)
     columns = ["val_loss"] * (job.validate is not None) + ["learning_rate"] * (rates is not None)
     history = History("epoch", "loss", *columns, "seconds")
@@ -244,7 +255,7 @@ def in_steps(
     net._part()
     try:
         yield history
-        yield from _loop(
+        loop = _loop(
             net,
             job,
             range(first, last),
@@ -257,13 +268,15 @@ def in_steps(
             halt,
             history,
         )
+        for _ in job.drive(loop):
+            yield history
     finally:
         display.close()
 
 
 def _loop(
     net: Network,
-    job: _Job,
+    job: _Job | _WholeJob,
     epochs: range,
     rates: Rates | None,
     hyper: dict[str, Any],
@@ -273,7 +286,9 @@ def _loop(
     deadline: float,
     halt: Callable[[], bool],
     history: History,
-) -> Iterator[History]:
+) -> Epochs:
+    """Asks for epochs (number, poll), is sent how each ended (status, finished updates), and pauses."""
+
     def poll(done: int) -> bool:
         display.within(done, job.record.updates)
         return time.perf_counter() >= deadline or halt()
@@ -292,12 +307,12 @@ def _loop(
             hook.on_epoch_begin(epoch, {})
         if rates is not None:
             hyper["rates"] = rates.of(epoch)
-        status, done = job.epoch(epoch, poll)
+        status, done = yield epoch, poll
         if status == "DIVERGED":
             raise _diverged("the loss, the gradient or the update", epoch + 1, job.unit, done + 1)
         loss = job.record.mean(done)
         if math.isnan(loss):  # stopped before the first update
-            reason = "max_seconds"
+            reason = "converged" if status == "CONVERGED" else "max_seconds"
             break
         logs = {"loss": loss}
         if job.validate is not None:
@@ -315,7 +330,7 @@ def _loop(
         reason = reason or ("callback" if any(asked) else "max_seconds" if status == "INTERRUPTED" else "")
         if reason:
             break
-        yield history
+        yield None
     history.stopped = reason or "epochs"
     history.best_epoch = stopping.restore(net.params)
     for hook in hooks:
@@ -325,8 +340,12 @@ def _loop(
 def _diverged(what: str, epoch: int, unit: str, batch: int | None) -> DivergedError:
     where = f"epoch {epoch}, {unit}" + ("" if batch is None else f" {batch}")
     error = DivergedError(
-        f"fit: {what} is not finite in {where}; the network has its last finite weights.  Try a smaller "
-        f"learning_rate, or clip_norm=1.0."
+        f"fit: {what} is not finite in {where}; the network has its last finite weights.  "
+        + (
+            "Are the parameters, and the data of reasonable size?"
+            if unit == "iteration"
+            else "Try a smaller learning_rate, or clip_norm=1.0."
+        )
     )
     error.epoch, error.batch = epoch, batch
     return error
@@ -397,6 +416,14 @@ class _Job:
     unit: str
     steps: int
     validate: Callable[[], float] | None
+
+    def drive(self, loop: Epochs) -> Iterator[None]:
+        """Run the epochs that the loop asks for, and pause where it does."""
+        for asked in loop:
+            result = self.epoch(*asked)
+            with suppress(StopIteration):
+                loop.send(result)
+                yield
 
 
 @dataclass
@@ -535,6 +562,65 @@ def _sliding_job(
         return result
 
     return _Job(epoch, record, record.updates, "pattern", record.updates, validate)
+
+
+class _WholeRecord(_Record):
+    """One entry, the loss after an iteration over all sequences."""
+
+    def __init__(self, method: Any) -> None:
+        super().__init__()
+        self.method = method
+        self.begin(1)
+
+    def mean(self, done: int) -> float:
+        return float(self.method.loss) if done else math.nan
+
+
+@dataclass
+class _WholeJob:
+    """Iterations over all sequences, in the place of a `_Job`: the method itself answers the loop."""
+
+    method: Any
+    record: _WholeRecord
+    steps: int
+    validate: Callable[[], float] | None
+    updates: ClassVar[int] = 1
+    unit: ClassVar[str] = "iteration"
+
+    def drive(self, loop: Epochs) -> Iterator[None]:
+        """Run the iterations that the loop asks for, and pause where the method can."""
+        found: Iterator[None] = self.method.drive(loop)
+        return found
+
+
+def _whole_job(
+    s: _Setting,
+    method: optimizers.SecondOrder,
+    size: int | None,
+    train: Sequences,
+    split: float,
+    other: Sequences | None,
+) -> _WholeJob:
+    every, name = s.net.readout == "every", type(method).__name__
+    n = _kept(len(train), split, "sequences")
+    if train.form == "windows":
+        raise ConfigError(
+            f"x: expected sequences, a series or a list with {name}, got windows.  Use an array."
+        )
+    if size is not None and size < n:
+        raise ConfigError(
+            f"batch_size: expected None, or at least all {n} sequences, with {name}, whose steps need the "
+            f"loss of all of them, got {size}.  Use Adam() for minibatches."
+        )
+    _check_weights(train, range(n), every, "training")
+    validate = None
+    if other is not None:
+        validate = s.validation(other, data.counting(len(other)), every)
+    elif split:
+        _check_weights(train, range(n, len(train)), every, "validation")
+        validate = s.validation(train, np.arange(n, len(train), dtype=np.int64), every)
+    found = second_order.method(method, second_order.Problem(s.net, s.loss.name, train, n, s.threads, s.isa))
+    return _WholeJob(found, _WholeRecord(found), int(train.length[:n].sum()), validate)
 
 
 def _run_over(sequences: Sequences, k: int, lead: int, begin: int = 0) -> Sequences:
@@ -708,6 +794,68 @@ def check_sliding(net: Network, sample_weight: Any = None) -> None:
             "sample_weight: expected None with SlidingBPTT, which updates after every single pattern, got "
             f"{type(sample_weight).__name__}.  Use FullBPTT()."
         )
+
+
+def _check_second_order(
+    net: Network,
+    method: optimizers.SecondOrder,
+    loss: losses.Loss,
+    unfold: Unfolding,
+    changes: dict[str, float],
+    stateful: Any,
+    teacher_forcing: Any,
+) -> None:
+    """`changes`: of the gradient, by the names of their arguments; 0 is none."""
+    name, d = type(method).__name__, net.description
+    if not isinstance(unfold, FullBPTT):
+        raise ConfigError(
+            f"bptt: {name} needs the exact gradient of all sequences and expects FullBPTT(), got "
+            f"{unfold!r}.  Use SGD() or Adam()."
+        )
+    if isinstance(method, optimizers.LevenbergMarquardt):
+        if loss.name != "mse":
+            raise ConfigError(
+                f'loss: LevenbergMarquardt needs a sum of squares and expects "mse", got "{loss.name}".  Use '
+                f"{'LBFGS()' if loss.name in ('mae', 'huber') else 'HessianFree() or LBFGS()'}."
+            )
+        if net.num_parameters > second_order.MOST_PARAMETERS:
+            raise ConfigError(
+                f"optimizer: LevenbergMarquardt solves for all parameters at once and expects at most "
+                f"{second_order.MOST_PARAMETERS}, got {net.num_parameters}.  Use HessianFree() or LBFGS()."
+            )
+    if isinstance(method, optimizers.HessianFree) and loss.name in ("mae", "huber"):
+        raise ConfigError(
+            f'loss: HessianFree needs curvature everywhere and expects "mse" or a cross-entropy, got '
+            f'"{loss.name}".  Use LBFGS().'
+        )
+    if d.dropout or d.recurrent_dropout:
+        raise ConfigError(
+            f"optimizer: {name} expects a network without dropout, got dropout={d.dropout:g}, "
+            f"recurrent_dropout={d.recurrent_dropout:g}.  Use SGD() or Adam()."
+        )
+    if d.initial_state == "trained":
+        raise ConfigError(
+            f'optimizer: {name} expects a network with initial_state="zeros", got "trained".  Use SGD() or '
+            f"Adam()."
+        )
+    if flag(stateful, "stateful"):
+        raise ConfigError(
+            f"stateful: expected False with {name}, whose steps need the same loss each time, got True.  Use "
+            f"SGD() or Adam()."
+        )
+    if number(teacher_forcing, "teacher_forcing", 0, 1) < 1:
+        raise ConfigError(
+            f"teacher_forcing: expected 1 with {name}, whose steps need the same loss each time, got "
+            f"{teacher_forcing:g}.  Use SGD() or Adam()."
+        )
+    for argument, value in changes.items():
+        if value:
+            none, why = (
+                (0, "needs the exact gradient")
+                if argument == "gradient_noise"
+                else (None, "chooses the length of its steps")
+            )
+            raise ConfigError(f"{argument}: expected {none} with {name}, which {why}, got {value:g}.")
 
 
 def _check_no_windows(sequences: Sequences, name: str) -> None:

@@ -54,6 +54,7 @@ typedef struct {
     int input_gradient;                     /* 1: bptt_loss_grad can also return dLoss/dx */
     int trained_state;                      /* 1: the initial states are parameters too */
     int64_t batch, steps;                   /* capacity: sequences at once, steps at once */
+    int64_t residuals;                      /* rows of the Jacobian that bptt_gauss_newton makes at once; 0: it is not called */
     /* How training unfolds time; at most one of the three.  Zeros: over all steps at once. */
     int64_t update_every, look_back;        /* truncated: an update every k1 steps, errors travel back k2 steps (k1 <= k2) */
     int64_t segment, slots;                 /* checkpointed: states are stored at the start of segments of so many steps, the
@@ -142,6 +143,15 @@ bptt_status bptt_evaluate(bptt_plan *plan, const void *params, const bptt_data *
    A truncated plan: the sum over all updates that bptt_epoch would make, with constant weights; no dx, no dstate. */
 bptt_status bptt_loss_grad(bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
                            double *loss, void *grad, void *dx, void *dstate, bptt_poll poll, void *context);
+
+/* The Gauss-Newton matrix of the squared error of the sequences order[0..n-1], `batch` of them at a time.  Each output of each
+   target row is a residual r = sqrt(weight) (y - target); rows of weight 0 have none.  J = dr/dparams.
+   gram: NULL, or (P+1, P+1) reals, its upper triangle written: [J r]'[J r], that is J'J, in the last column J'r, at its end the
+   sum of r^2.
+   jacobian: NULL, or (target rows, O, P+1) reals, of which the rows [J r] of these residuals are written.
+   Needs `residuals` in the description, loss mse and no dropout. */
+bptt_status bptt_gauss_newton(bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
+                              void *gram, void *jacobian, bptt_poll poll, void *context);
 
 /* Minibatch training: for each run of `batch` sequences of order[0..n-1], loss, exact gradient, update.
    A truncated plan makes an update every k1 steps: from the errors of these steps alone, which travel back at most k2 steps,

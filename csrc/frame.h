@@ -58,7 +58,7 @@ typedef struct {
     const dense *inner;
     field zx, kept, dzx;                   /* (T, B, G*H) input projections; what the way back needs of the gates; gradients of zx:
                                               one memory, each in the place of the one before, unless the batch's windows
-                                              share zx (phases > 0), or a step goes back more than once (truncation) */
+                                              share zx (phases > 0), or what is kept is needed after the way back (truncation, second order) */
     int64_t phases;                        /* > 0: zx of step t is in chunk t % phases, t / phases rows further */
     matrix initial[2];                     /* trained states before the first step: h, c; size 0: none */
     field dzr;                             /* (T, B, G*H) gradient of zr; the same as dzx unless `split` */
@@ -112,12 +112,13 @@ typedef struct {
 
 /* A cell's counts, and its loops over time. */
 typedef struct {
-    int gates, states, saved, split, peeps;   /* saved: vectors beside the gates; split: dzr differs from dzx; peeps: weights a
+    int gates, states, kept, saved, split, peeps;   /* kept: where zx was; saved: vectors beside the gates; split: dzr differs from dzx; peeps: weights a
                                                  unit of its own */
     void (*forward)(const frame *, const span *);
     void (*backward)(const frame *, const span *);
     void (*finish)(const frame *, const span *);
     void (*collect)(const frame *, void *grad, int add, const span *, int64_t part, int64_t parts);   /* weights inside the loop */
+    void (*tangent)(const frame *, int64_t t, int64_t b, const field *zx, const field *zr, const field *s, int64_t rows);
 } cell_kernels;
 
 /* One instance: all kernels of one dtype on one instruction set. */
@@ -158,5 +159,13 @@ typedef struct {
     void (*optimise)(const update *, int decays, void *work, const void *grad, void *slots, int64_t stride, int64_t from,
                      int64_t to);
     void (*apply)(int function, const void *in, void *out, int64_t n);
+    void (*repeat)(const field *from, const int64_t *row, const field *to, const span *);
+    void (*unit)(const field *to, int64_t r, int64_t column, double value);
+    double (*entry)(const field *from, int64_t t, int64_t r, int64_t column);
+    void (*fill)(void *row, int64_t column, int64_t width, double value);
+    void (*inject)(const matrix *, const field *x, int64_t t, int64_t b, const field *z, int add);
+    void (*bend)(int act, const field *v, int64_t t, int64_t b, const field *dv, int64_t rows);
+    void (*column)(const field *from, int64_t c, int64_t rows, double factor, void *to);
+    void (*gram)(const void *a, int64_t rows, int64_t width, void *out);
 } kernels;
 #endif

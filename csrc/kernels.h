@@ -6,6 +6,7 @@
 #include "batch.h"
 #include "losses.h"
 #include "optimizers.h"
+#include "curvature.h"
 #include "cells/elman.h"
 #include "cells/gru.h"
 #include "cells/lstm.h"
@@ -13,12 +14,15 @@
 
 #define CELL elman
 #include "scan.h"
+#include "tangent.h"
 #undef CELL
 #define CELL gru
 #include "scan.h"
+#include "tangent.h"
 #undef CELL
 #define CELL lstm
 #include "scan.h"
+#include "tangent.h"
 #undef CELL
 #define CELL peephole
 #include "scan.h"
@@ -34,8 +38,14 @@ static void NAME(apply)(int function, const void *in, void *out, int64_t n) {
         v_store_part((real *)out + i, function == 0 ? v_tanh(x) : function == 1 ? v_sigmoid(x) : v_exp(x), part);
     }
 }
-#define CELL_ROW(c) { c##_GATES, c##_STATES, c##_SAVED, c##_SPLIT, c##_PEEPS, NAME(c##_scan_forward), NAME(c##_scan_backward), \
-                      NAME(c##_scan_finish), NAME(c##_collect) },
+#define elman_TANGENT NAME(elman_tangent)
+#define gru_TANGENT NAME(gru_tangent)
+#define lstm_TANGENT NAME(lstm_tangent)
+#define peephole_TANGENT NULL
+#define mlp_TANGENT NULL
+#define reset_before_TANGENT NULL
+#define CELL_ROW(c) { c##_GATES, c##_STATES, c##_KEPT, c##_SAVED, c##_SPLIT, c##_PEEPS, NAME(c##_scan_forward), NAME(c##_scan_backward), \
+                      NAME(c##_scan_finish), NAME(c##_collect), c##_TANGENT },
 extern const kernels NAME(kernels);
 const kernels NAME(kernels) = {
     .lanes = VL, .bytes = sizeof(real),
@@ -50,4 +60,6 @@ const kernels NAME(kernels) = {
     .loss = NAME(loss), .weight = NAME(weight), .multiply = NAME(multiply), .drop = NAME(drop),
     .fold = NAME(fold), .feed = NAME(feed),
     .norm2 = NAME(norm2), .temper = NAME(temper), .optimise = NAME(optimise), .apply = NAME(apply),
+    .repeat = NAME(repeat), .unit = NAME(unit), .entry = NAME(entry), .fill = NAME(fill), .gram = NAME(gram),
+    .inject = NAME(inject), .bend = NAME(bend), .column = NAME(column),
 };

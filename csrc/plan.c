@@ -133,6 +133,15 @@ static int64_t declare(bptt_plan *p, const bptt_desc *desc, bptt_piece *out, int
 
 static int size_ok(int64_t n) { return n >= 1 && n <= (int64_t)1 << 40; }
 
+/* The plan of the residuals' way back: it begins in dLoss/dh of the top layer, for both directions at any step. */
+static bptt_desc rows_desc(const bptt_desc *d) {
+    bptt_desc rows = *d;
+    rows.batch = d->residuals, rows.residuals = 0, rows.every = d->every && d->bidirectional, rows.input_gradient = 0;
+    return rows;
+}
+static int unfolds_in_parts(const bptt_plan *p) {
+    return p->k1 || p->k2 || p->segment || p->checkpoints || p->own_inputs != 0 || p->stride;
+}
 /* How training unfolds time.  Only over all steps at once can a layer also run backwards. */
 static int unfolding_ok(const bptt_plan *p) {
     const int truncated = p->k1 || p->k2, checkpointed = p->segment || p->checkpoints, closed = p->own_inputs != 0;
@@ -174,6 +183,14 @@ static bptt_status resolve(bptt_plan *p, const bptt_desc *d, bptt_piece *out, in
     for (int64_t i = 0; i < d->head_depth; i++) if (!size_ok(d->head_width[i])) return BPTT_BAD_DESC;
     for (int64_t i = 0; i <= p->depth; i++) if (find(d->activation[i], act_names) < 0) return BPTT_BAD_DESC;
     *count = declare(p, d, out, max);
+    if (d->residuals < 0 || (d->residuals && !size_ok(d->residuals)) || (d->residuals && (unfolds_in_parts(p) || p->trained_state)))
+        return BPTT_BAD_DESC;
+    if (d->residuals) {
+        const bptt_desc rows = rows_desc(d);
+        p->residuals = d->residuals, p->gram_width = padded(p, plus(p->flat_size, 1));
+        if (!(p->rows_bytes = bptt_bytes(&rows))) return BPTT_TOO_LARGE;
+        p->tangents = p->cell->tangent && p->layers * p->directions == 1 && !d->proj_size && p->every;
+    }
     p->state_size = p->layers * p->directions * (p->R + (p->cell->states - 1) * p->H);
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         frame *f = &p->layer[n];
@@ -254,6 +271,20 @@ static void walk_fixed(bptt_plan *p, cursor *c) {
         p->layer[n].work = p->work;
     }
     for (int64_t i = 0; i < p->head_layers; i++) take_turned(c, p, &p->head[i].w, "head_turned", i);
+    if (p->residuals) {
+        p->jacobian = take(c, times(times(p->residuals, p->gram_width), real), "jacobian", -1);
+        p->gram = take(c, times(times(p->gram_width, p->gram_width), real), "gram", -1);
+        p->residual = take(c, times(p->residuals, sizeof *p->residual), "residual", -1);
+        p->rows = take(c, (int64_t)p->rows_bytes, "rows", -1);
+    }
+    if (p->tangents) {
+        const int64_t P = p->flat_size, Hb = blocks_of(p, p->H);
+        p->ds = take_field(c, p, 1, P, p->cell->states * Hb, "tangent_s", -1);
+        p->dz = p->dzx = take_field(c, p, 1, P, p->cell->gates * Hb, "tangent_z", -1);
+        if (p->cell->split) p->dzx = take_field(c, p, 1, P, p->cell->gates * Hb, "tangent_zx", -1);
+        for (int64_t i = 0; i < p->head_layers; i++)
+            p->dvalue[i] = take_field(c, p, 1, P, blocks_of(p, width_of(&p->head[i])), "tangent_head", i);
+    }
 }
 static void walk_batch(bptt_plan *p, cursor *c, int64_t B, int64_t T) {
     const int64_t Hb = blocks_of(p, p->H), Rb = blocks_of(p, p->R), count = p->layers * p->directions;
@@ -265,7 +296,7 @@ static void walk_batch(bptt_plan *p, cursor *c, int64_t B, int64_t T) {
         frame *f = &p->layer[n];
         const int64_t zb = f->gates * blocks_of(p, f->hh.units);
         f->zx = f->kept = f->dzx = take_field(c, p, T, B, zb, "z", n);
-        if (p->k1 < p->k2) f->dzx = take_field(c, p, T, B, zb, "dz", n);
+        if (p->k1 < p->k2 || p->residuals) f->dzx = take_field(c, p, T, B, zb, "dz", n);
         f->phases = p->shared && n < p->directions ? p->stride : 0;
         if (p->stride && n < p->directions) {
             p->folded[n] = take_field(c, p, 1, least(times(p->stride, rows), times(T, B)), zb, "folded", n);
@@ -370,7 +401,9 @@ bptt_status bptt_make_plan(const bptt_desc *desc, void *arena, size_t bytes, bpt
     p->fixed = (size_t)c.at;
     walk_batch(p, &c, p->batch, tape_steps(p, p->steps));
     *plan = p;
-    return BPTT_OK;
+    if (!p->residuals) return BPTT_OK;
+    const bptt_desc rows = rows_desc(desc);
+    return bptt_make_plan(&rows, p->rows, p->rows_bytes, &p->rows);
 }
 int64_t bptt_views(const bptt_plan *plan, bptt_piece *out, int64_t max) {
     bptt_plan p = *plan;

@@ -14,6 +14,13 @@ union all_slots {
 };
 enum { MAX_SLOTS = sizeof(union all_slots) };  /* vectors of the optimiser that keeps most */
 
+/* Second order: one output of one target row, and its row in a batch of ways back. */
+typedef struct {
+    int64_t steps, step, output;               /* of the way back; where the target is; which output */
+    int64_t target;                            /* row of the caller's targets */
+    double weight;
+} residual;
+
 struct bptt_plan {
     const kernels *k;
     const cell_kernels *cell;
@@ -47,6 +54,13 @@ struct bptt_plan {
     double *norms, *row_loss;                  /* (slices), (B) */
     int64_t *row, *living;                     /* (B), (T+1) */
     int64_t *series_row, *series_offset, *series_living;   /* shared: (rows) 0, 1, ..., and where phase 0 of each lies; (stride) */
+    int64_t residuals, gram_width;             /* second order: rows of the Jacobian at once; P+1 padded */
+    bptt_plan *rows;                           /* a plan inside the arena: each row of its batches is the way back of a residual */
+    size_t rows_bytes;
+    void *jacobian, *gram;                     /* (residuals, gram_width), (gram_width, gram_width) reals */
+    residual *residual;                        /* (residuals) */
+    int tangents;                              /* J may also be made forwards, from the tangents of all parameters: */
+    field ds, dz, dzx, dvalue[BPTT_MAX_DEPTH + 1];     /* (1, P, .) of s, z (zr), zx and g's layers */
 };
 
 int64_t norm_slices(const bptt_plan *);

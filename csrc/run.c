@@ -204,7 +204,7 @@ static void clear_carried(const bptt_plan *p, span at) {
 }
 
 /* Weight gradients of one block of steps of one layer direction.  Where windows share, the input weights' come last. */
-static void collect_layer(const bptt_plan *p, int64_t n, int add, const span *at, int64_t part, int64_t parts) {
+void collect_layer(const bptt_plan *p, int64_t n, int add, const span *at, int64_t part, int64_t parts) {
     const frame *f = &p->layer[n];
     const int shared = p->shared && n < p->directions;
     field in[2];
@@ -387,8 +387,8 @@ static void update_block(const matrix *m, const void *of_run, void *unused, int6
 }
 
 /* Between the flat vectors of the caller and the packed ones of the arena, each thread its share. */
-static void each_block(const bptt_plan *p, void (*move)(const matrix *, const void *, void *, int64_t, int64_t), const void *from,
-                       void *to, int rank, int size) {
+void each_block(const bptt_plan *p, void (*move)(const matrix *, const void *, void *, int64_t, int64_t), const void *from,
+                void *to, int rank, int size) {
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         const frame *f = &p->layer[n];
         const matrix *const own[] = { &f->ih, &f->hh, &f->b_ih, &f->b_hh, &f->hr, &f->peep, &f->initial[0], &f->initial[1] };

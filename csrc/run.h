@@ -51,6 +51,9 @@ void layer_forward(run *, int64_t n, const span *);         /* one layer directi
 void head_forward(const bptt_plan *, int every, span);
 void take_in(const run *, team *, int rank, int size);      /* weights and slots into the arena, */
 void give_back(const run *, team *, int rank, int size);    /* and back */
+void collect_layer(const bptt_plan *, int64_t n, int add, const span *, int64_t part, int64_t parts);   /* weight gradients */
+void each_block(const bptt_plan *, void (*move)(const matrix *, const void *, void *, int64_t, int64_t), const void *from,
+                void *to, int rank, int size); /* between flat vectors and packed ones */
 void turn_all(const bptt_plan *, int rank, int size);       /* the packed copies for the way back */
 bptt_status prepare_training(run *);
 void set_clip(bptt_plan *, double clip);       /* of dLoss/dh at every step; 0: none */

@@ -29,7 +29,18 @@ MAY_KNOW = {
     "network": PLAIN
     | {"_core", "data", "initialisation", "training", "online", "persistence", "__init__"},
     "training": PLAIN
-    | {"network", "data", "unfolding", "optimizers", "schedules", "losses", "callbacks", "_core"},
+    | {
+        "network",
+        "data",
+        "unfolding",
+        "optimizers",
+        "schedules",
+        "losses",
+        "callbacks",
+        "second_order",
+        "_core",
+    },
+    "second_order": PLAIN | {"network", "data", "optimizers", "_core"},
     "online": PLAIN
     | {
         "network",
@@ -189,6 +200,8 @@ C_RULES = {
         r"\bV\b|_mm\d*_|immintrin|\bexpf?\s*\(",
     ),
     "online.c": ("bptt.h frame.h threads.h plan.h run.h", r"\bV\b|_mm\d*_|immintrin|\bexpf?\s*\("),
+    "curvature.c": ("bptt.h frame.h threads.h plan.h run.h", r"\bV\b|_mm\d*_|immintrin|\bexpf?\s*\("),
+    "curvature.h": ("real.h frame.h gemm.h", r"bptt_|pthread|malloc"),
 }
 
 

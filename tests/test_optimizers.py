@@ -422,7 +422,7 @@ def test_by_name_and_learns(name):
 
 WRONG = {
     "optimizer": [
-        ("lbfgs", "expected one of 'sgd', 'adam'"),
+        ("newton", "expected one of 'sgd', 'adam'"),
         ("nadm", "Did you mean 'nadam'?"),
         (3, r"SGD\(...\)"),
     ],

@@ -2,7 +2,8 @@
    [r z] = s(zx_rz + U_rz h_prev + b_rz),  v = r * h_prev,  n = tanh(zx_n + U_n v + b_n),  h = n + z * (h_prev - n)
    A cell with its own loop over time, since U_n waits for r.  inner[0].w: U_rz, inner[1].w: U_n (rows of weight_hh).
    a[0]: r z (T, B, 2H);  a[1]: v;  saved: n;  da[0]: gradients of z_r z_z;  da[1]: of z_n;  dh: scratch (B, H) */
-enum { reset_before_GATES = 3, reset_before_STATES = 1, reset_before_SAVED = 1, reset_before_SPLIT = 0, reset_before_PEEPS = 0 };
+enum { reset_before_GATES = 3, reset_before_STATES = 1, reset_before_KEPT = 0, reset_before_SAVED = 1, reset_before_SPLIT = 0,
+       reset_before_PEEPS = 0 };
 
 static void NAME(reset_before_scan_forward)(const frame *f, const span *at) {
     const field h_prev = later(f->mask.p ? &f->masked : &f->s, f->reverse), state = later(&f->s, f->reverse),

@@ -1,0 +1,257 @@
+/* curvature.c: the Gauss-Newton matrix J'J of the squared error, for second-order training of small networks.
+
+   Backwards: a residual, sqrt(weight) (y - target) of one output of one target row, is a row of a batch: the tape of its sequence
+   is repeated there, sqrt(weight) enters g at that output, and the kernels of training run it back.  What they collect from a row
+   is a row of the Jacobian J.  Forwards, for long sequences with many targets: a parameter is a row of a batch of tangents, and
+   the tangents of an output are a row of J.  [J r]'[J r] is summed over blocks of rows, so that J is never whole.  No arithmetic
+   on data. */
+#include "run.h"
+#include <math.h>
+#include <string.h>
+
+static const double FORWARDS = 0.9;            /* where both ways take equally long, in the units of add_batch: measured */
+
+typedef struct {
+    bptt_plan *p;
+    const bptt_data *data;
+    void *product, *jacobian;                  /* the caller's, or NULL */
+    double weight;                             /* sum of the batch's weights */
+    int64_t count;                             /* residuals in the present block */
+    bptt_poll poll;
+    void *context;
+    int stopped;
+} blocks;
+
+/* A field whose row r is the given one's row b, or whose chunk t is the given one's chunk t + steps. */
+static field row_as(const bptt_plan *p, const field *f, int64_t b, int64_t r) {
+    return (field){ (char *)f->p + (b - r) * f->row * p->k->bytes, f->step, f->block, f->row };
+}
+static field later(const bptt_plan *p, const field *f, int64_t steps) {
+    return (field){ (char *)f->p + steps * f->step * p->k->bytes, f->step, f->block, f->row };
+}
+
+/* What the way back reads of a layer direction. */
+static void repeat_tape(const bptt_plan *p, const bptt_plan *q, int64_t n, const span *at) {
+    const frame *from = &p->layer[n], *to = &q->layer[n];
+    const span first = { .t1 = 1, .r0 = at->r0, .r1 = at->r1 };
+    const field s_from = later(p, &from->s, 1), s_to = later(p, &to->s, 1);
+    p->k->repeat(&from->s, q->row, &to->s, &first);
+    p->k->repeat(&s_from, q->row, &s_to, at);
+    p->k->repeat(&from->saved, q->row, &to->saved, at);
+    if (p->cell->kept) p->k->repeat(&from->kept, q->row, &to->kept, at);
+    if (from->hr.size) p->k->repeat(&from->m, q->row, &to->m, at);
+    for (int64_t i = 0; i < from->depth; i++) p->k->repeat(&from->a[i], q->row, &to->a[i], at);
+}
+/* What g read and computed at the residual's step, into chunk 0. */
+static void repeat_head(const bptt_plan *p, const bptt_plan *q, int64_t r) {
+    const int64_t t = p->every ? p->residual[r].step : 0;
+    for (int d = 0; d < p->directions; d++) {
+        const frame *f = &p->layer[(p->layers - 1) * p->directions + d];
+        const field h = row_as(p, p->every ? &f->s : &p->last[d], q->row[r], r);
+        p->k->copy_rows(&h, p->every ? t + !f->reverse : 0, &q->last[d], 0, r, r + 1);
+    }
+    for (int64_t l = 0; l + 1 < p->head_layers; l++) {
+        const field value = row_as(p, &p->value[l], q->row[r], r);
+        p->k->copy_rows(&value, t, &q->value[l], 0, r, r + 1);
+    }
+}
+static const field *head_slope(const bptt_plan *q, int64_t l) { return l + 1 < q->head_layers ? &q->slope[l] : &q->value[l]; }
+
+/* From the seeds in the last layer of g to the gradients of all pre-activations. */
+static void run_back(const bptt_plan *p, const bptt_plan *q, const span *at) {
+    const kernels *k = q->k;
+    const span one = { .t1 = 1, .r0 = at->r0, .r1 = at->r1 };
+    const int64_t count = q->layers * q->directions, top = count - q->directions;
+    for (int64_t n = 0; n < count; n++) k->zero_rows(&q->layer[n].ds, 0, at->r0, at->r1);
+    for (int64_t l = q->head_layers - 1; l > 0; l--)
+        k->backward(&q->head[l].w, 0, head_slope(q, l), &q->slope[l - 1], 0, q->head[l - 1].act, &q->value[l - 1], &one);
+    for (int64_t n = top; n < count; n++) {
+        const frame *f = &q->layer[n];
+        k->backward(&q->head[0].w, n - top, head_slope(q, 0), &f->ds, 0, ACT_LINEAR, NULL, &one);
+        if (!q->every) continue;               /* the row ends (in its direction) where its residual is */
+        for (int64_t t = at->t0; t < at->t1; t++) k->zero_rows(&f->dy, t, at->r0, at->r1);
+        for (int64_t r = at->r0; r < at->r1; r++) k->copy_rows(&f->ds, 0, &f->dy, p->residual[r].step, r, r + 1);
+        k->zero_rows(&f->ds, 0, at->r0, at->r1);
+    }
+    for (int64_t n = count - 1; n >= 0; n--) {
+        q->cell->backward(&q->layer[n], at);
+        for (int64_t d = 0; n >= q->directions && d < q->directions; d++) {
+            const int64_t below = n / q->directions * q->directions - q->directions + d;
+            k->backward(&q->layer[n].ih, d, &q->layer[n].dzx, &q->layer[below].dy, (n + 1) % q->directions != 0, ACT_LINEAR, NULL,
+                        at);
+        }
+    }
+}
+static void *row_of(const bptt_plan *p, int64_t r) { return (char *)p->jacobian + r * p->gram_width * p->k->bytes; }
+
+/* One row's weight gradients: a row of J. */
+static void collect_row(const bptt_plan *p, bptt_plan *q, int64_t r, void *row) {
+    const span steps = { 0, p->residual[r].steps, r, r + 1, q->living, BATCH }, one = { .t1 = 1, .r0 = r, .r1 = r + 1 };
+    q->x = row_as(p, &p->x, q->row[r], r);
+    for (int64_t n = 0; n < q->layers * q->directions; n++) collect_layer(q, n, 0, &steps, 0, 1);
+    for (int64_t l = 0; l < q->head_layers; l++) {
+        const dense *g = &q->head[l];
+        for (int s = 0; s < (l ? 1 : q->directions); s++)
+            q->k->collect(&g->w, s, l ? &q->value[l - 1] : &q->last[s], head_slope(q, l), q->grad, 0, &one, 0, 1);
+        q->k->collect_bias(&g->b, NULL, head_slope(q, l), q->grad, 0, &one, 0, 1);
+    }
+    each_block(q, q->k->unpack, q->grad, row, 0, 1);
+}
+
+/* The residual itself behind its row of J: the loss left 2 weight (y - target) / (O sum of weights) in place of y. */
+static void fill_residual(const blocks *b, int64_t row, int64_t r) {
+    const bptt_plan *p = b->p;
+    const residual *e = &p->residual[r];
+    const double dy = p->k->entry(&p->value[p->head_layers - 1], p->every ? e->step : 0, row, e->output);
+    p->k->fill(row_of(p, r), p->flat_size, p->gram_width, dy * (double)p->O * b->weight / (2 * sqrt(e->weight)));
+}
+/* What is done with a block of rows of [J r]. */
+static void sum_rows(blocks *b) {
+    const bptt_plan *p = b->p;
+    const size_t size = (size_t)((p->flat_size + 1) * p->k->bytes);
+    for (int64_t r = 0; b->jacobian && r < b->count; r++)
+        memcpy((char *)b->jacobian + (size_t)(p->residual[r].target * p->O + p->residual[r].output) * size, row_of(p, r), size);
+    if (b->product) p->k->gram(p->jacobian, b->count, p->gram_width, p->gram);
+    b->stopped |= b->poll && b->poll(b->context, 0);
+    b->count = 0;
+}
+
+/* -- backwards -- */
+
+/* A block of residuals, sorted by decreasing steps. */
+static void finish_block(blocks *b) {
+    bptt_plan *p = b->p, *q = p->rows;
+    const int64_t rows = b->count, T = rows ? p->residual[0].steps : 0;
+    if (!rows) return;
+    lay_out(q, rows, T, TRAIN, 0);
+    for (int64_t t = 0, r = rows; t <= T; t++) {
+        while (r > 0 && p->residual[r - 1].steps <= t) r--;
+        q->living[t] = r;
+    }
+    const span all = { 0, T, 0, rows, q->living, BATCH };
+    for (int64_t n = 0; n < p->layers * p->directions; n++) repeat_tape(p, q, n, &all);
+    for (int64_t r = 0; r < rows; r++) {
+        repeat_head(p, q, r);
+        fill_residual(b, q->row[r], r);
+        p->k->unit(&q->value[q->head_layers - 1], r, p->residual[r].output, sqrt(p->residual[r].weight));
+    }
+    run_back(p, q, &all);
+    for (int64_t r = 0; r < rows; r++) collect_row(p, q, r, row_of(p, r));
+    sum_rows(b);
+}
+static double weight_of(const blocks *b, int64_t target) {
+    return b->data->weight ? b->p->k->weight(b->data->weight, target) : 1;
+}
+static void add_target(blocks *b, int64_t row, int64_t t) {
+    bptt_plan *p = b->p;
+    const int64_t i = p->row[row], target = b->data->target_offset[i] + (p->every ? t : 0);
+    const double weight = weight_of(b, target);
+    for (int64_t o = 0; o < p->O && weight > 0 && !b->stopped; o++) {
+        const int64_t steps = p->directions == 1 ? t + 1 : b->data->length[i];
+        p->rows->row[b->count] = row;
+        p->residual[b->count++] = (residual){ steps, t, o, target, weight };
+        if (b->count == p->residuals) finish_block(b);
+    }
+}
+/* All residuals of the batch, by decreasing steps of their way back. */
+static void add_backwards(blocks *b) {
+    const bptt_plan *p = b->p;
+    if (p->every && p->directions == 1)
+        for (int64_t t = p->T - 1; t >= 0; t--)
+            for (int64_t row = 0; row < p->living[t]; row++) add_target(b, row, t);
+    else
+        for (int64_t row = 0; row < p->B; row++) {
+            const int64_t steps = b->data->length[p->row[row]];
+            for (int64_t t = p->every ? 0 : steps - 1; t < steps; t++) add_target(b, row, t);
+        }
+    if (!b->stopped) finish_block(b);
+}
+
+/* -- forwards -- */
+
+/* Tangents of the states from before to after step t of one row of the tape; along g's parameters, the last, they stay zero. */
+static void push_states(const bptt_plan *p, int64_t row, int64_t t) {
+    const kernels *k = p->k;
+    const frame *f = &p->layer[0];
+    const span one = { .t1 = 1, .r1 = p->head[0].w.flat };
+    k->forward(&f->hh, p->work, NULL, 0, ACT_LINEAR, &p->ds, NULL, &p->dz, &one);
+    k->inject(&f->hh, &f->s, t, row, &p->dz, 1);
+    k->inject(&f->b_hh, NULL, 0, 0, &p->dz, 1);
+    k->inject(&f->ih, &p->x, t, row, &p->dzx, !p->cell->split);      /* split: always the same entries, the others are zero */
+    k->inject(&f->b_ih, NULL, 0, 0, &p->dzx, !p->cell->split);
+    p->cell->tangent(f, t, row, &p->dzx, &p->dz, &p->ds, one.r1);
+}
+/* Tangents of g's layers. */
+static void push_head(const bptt_plan *p, int64_t row, int64_t t) {
+    const kernels *k = p->k;
+    const span one = { .t1 = 1, .r1 = p->flat_size };
+    for (int64_t l = 0; l < p->head_layers; l++) {
+        const dense *g = &p->head[l];
+        k->forward(&g->w, p->work, NULL, 0, ACT_LINEAR, l ? &p->dvalue[l - 1] : &p->ds, NULL, &p->dvalue[l], &one);
+        k->inject(&g->w, l ? &p->value[l - 1] : &p->layer[0].s, l ? t : t + 1, row, &p->dvalue[l], 1);
+        k->inject(&g->b, NULL, 0, 0, &p->dvalue[l], 1);
+        if (l + 1 < p->head_layers) k->bend(g->act, &p->value[l], t, row, &p->dvalue[l], p->flat_size);
+    }
+}
+static void add_forwards(blocks *b) {
+    const bptt_plan *p = b->p;
+    for (int64_t row = 0; row < p->B; row++) {
+        const int64_t i = p->row[row];
+        p->k->zero_rows(&p->ds, 0, 0, p->flat_size);
+        if (p->cell->split) p->k->zero_rows(&p->dzx, 0, 0, p->flat_size);
+        for (int64_t t = 0; t < b->data->length[i] && !b->stopped; t++) {
+            const int64_t target = b->data->target_offset[i] + t;
+            const double weight = weight_of(b, target);
+            push_states(p, row, t);
+            if (weight == 0) continue;
+            push_head(p, row, t);
+            for (int64_t o = 0; o < p->O && !b->stopped; o++) {
+                p->residual[b->count] = (residual){ t + 1, t, o, target, weight };
+                p->k->column(&p->dvalue[p->head_layers - 1], o, p->flat_size, sqrt(weight), row_of(p, b->count));
+                fill_residual(b, row, b->count);
+                if (++b->count == p->residuals) sum_rows(b);
+            }
+        }
+    }
+    if (b->count && !b->stopped) sum_rows(b);
+}
+/* Of a batch whose tape lies in the arena.  For each parameter and step, forwards H (G H + O) multiply-adds, backwards one for
+   each residual, T O. */
+static void add_batch(void *context, team *team, int rank, int size) {
+    (void)team, (void)rank, (void)size;
+    blocks *b = context;
+    const bptt_plan *p = b->p;
+    const double H = (double)p->H, O = (double)p->O, forwards = H * (p->cell->gates * H + O), backwards = (double)p->T * O;
+    if (p->tangents && forwards < FORWARDS * backwards) add_forwards(b);
+    else add_backwards(b);
+}
+static double sum_of_weights(const bptt_plan *p, const bptt_data *data, const int64_t *order, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t t = 0; t < (p->every ? data->length[order[i]] : 1); t++)
+            sum += data->weight ? p->k->weight(data->weight, data->target_offset[order[i]] + t) : 1;
+    return sum;
+}
+
+bptt_status bptt_gauss_newton(bptt_plan *p, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
+                              void *gram, void *jacobian, bptt_poll poll, void *context) {
+    blocks b = { .p = p, .data = data, .product = gram, .jacobian = jacobian, .poll = poll, .context = context };
+    const size_t row = (size_t)((p->flat_size + 1) * p->k->bytes), wide = (size_t)(p->gram_width * p->k->bytes);
+    if (!p->residuals) return BPTT_CAPACITY;
+    if (p->loss || p->dropout > 0 || p->recurrent_dropout > 0) return BPTT_BAD_DESC;      /* loss 0: mse */
+    each_block(p->rows, p->k->pack, params, p->rows->work, 0, 1);
+    turn_all(p->rows, 0, 1);
+    if (gram) memset(p->gram, 0, wide * (size_t)p->gram_width);
+    for (int64_t from = 0; from < n; from += p->batch) {
+        const int64_t B = n - from < p->batch ? n - from : p->batch;
+        double loss;
+        const bptt_status status = bptt_loss_grad(p, params, data, order + from, B, &loss, p->jacobian, NULL, NULL, poll, context);
+        if (status) return status;
+        b.weight = sum_of_weights(p, data, order + from, B);
+        team_run(1, add_batch, &b);
+        if (b.stopped) return BPTT_INTERRUPTED;
+    }
+    for (int64_t i = 0; gram && i <= p->flat_size; i++)
+        memcpy((char *)gram + (size_t)i * row, (char *)p->gram + (size_t)i * wide, row);
+    return BPTT_OK;
+}
