@@ -58,7 +58,8 @@ typedef struct {
     const dense *inner;
     field zx, kept, dzx;                   /* (T, B, G*H) input projections; what the way back needs of the gates; gradients of zx:
                                               one memory, each in the place of the one before, unless the batch's windows
-                                              share zx (phases > 0), or what is kept is needed after the way back (truncation, second order) */
+                                              share zx (phases > 0), or what is kept is needed after the way back (truncation,
+                                              second order) */
     int64_t phases;                        /* > 0: zx of step t is in chunk t % phases, t / phases rows further */
     matrix initial[2];                     /* trained states before the first step: h, c; size 0: none */
     field dzr;                             /* (T, B, G*H) gradient of zr; the same as dzx unless `split` */
@@ -112,8 +113,8 @@ typedef struct {
 
 /* A cell's counts, and its loops over time. */
 typedef struct {
-    int gates, states, kept, saved, split, peeps;   /* kept: where zx was; saved: vectors beside the gates; split: dzr differs from dzx; peeps: weights a
-                                                 unit of its own */
+    int gates, states, kept, saved, split, peeps;   /* kept: vectors where zx was; saved: vectors beside them; split:
+                                                 dzr differs from dzx; peeps: weights a unit of its own */
     void (*forward)(const frame *, const span *);
     void (*backward)(const frame *, const span *);
     void (*finish)(const frame *, const span *);

@@ -44,8 +44,8 @@ static void NAME(apply)(int function, const void *in, void *out, int64_t n) {
 #define peephole_TANGENT NULL
 #define mlp_TANGENT NULL
 #define reset_before_TANGENT NULL
-#define CELL_ROW(c) { c##_GATES, c##_STATES, c##_KEPT, c##_SAVED, c##_SPLIT, c##_PEEPS, NAME(c##_scan_forward), NAME(c##_scan_backward), \
-                      NAME(c##_scan_finish), NAME(c##_collect), c##_TANGENT },
+#define CELL_ROW(c) { c##_GATES, c##_STATES, c##_KEPT, c##_SAVED, c##_SPLIT, c##_PEEPS, NAME(c##_scan_forward), \
+                      NAME(c##_scan_backward), NAME(c##_scan_finish), NAME(c##_collect), c##_TANGENT },
 extern const kernels NAME(kernels);
 const kernels NAME(kernels) = {
     .lanes = VL, .bytes = sizeof(real),
