@@ -74,6 +74,7 @@ cdef extern from "bptt.h":
         const int64_t *classes
         const void *weight
         const void *state
+        const int64_t *start
 
     ctypedef int (*bptt_poll)(void *context, int64_t done) noexcept nogil
 
@@ -107,6 +108,12 @@ cdef extern from "bptt.h":
     bptt_status bptt_loss_grad(
         bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
         double *loss, void *grad, void *dx, void *dstate, bptt_poll poll, void *context) nogil
+    bptt_status bptt_forward(
+        bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
+        uint64_t draw, void *y, void *state, bptt_poll poll, void *context) nogil
+    bptt_status bptt_backward(
+        bptt_plan *plan, const bptt_data *data, const void *dy, const void *dfinal, void *grad, void *dx, void *dstate,
+        bptt_poll poll, void *context) nogil
     bptt_status bptt_gauss_newton(
         bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
         void *gram, void *jacobian, bptt_poll poll, void *context) nogil

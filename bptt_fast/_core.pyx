@@ -3,7 +3,7 @@
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport isfinite
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -94,11 +94,14 @@ cdef class Data:
     classes : (target rows,) int64, or None
     weight : (target rows,), like `values`, or None
     state : (n, state size), like `values`, or None
+    start : (longest,) int64, not decreasing, or None: how many rows after its first a sequence's step lies
     """
 
-    def __init__(self, values, offset, length, target_offset, targets=None, classes=None, weight=None, state=None):
+    def __init__(self, values, offset, length, target_offset, targets=None, classes=None, weight=None, state=None,
+                 start=None):
         cdef Buffers b = Buffers()
-        cdef Py_ssize_t i
+        cdef Py_ssize_t i, steps = 0 if start is None else len(start)
+        cdef int64_t last
         cdef str dtype = str(values.dtype)
         if dtype not in ("float32", "float64"):
             raise TypeError(f"expected values of float32 or float64, got {dtype}")
@@ -111,11 +114,18 @@ cdef class Data:
         self.c.classes = take_integers(b, classes, -1)
         self.c.weight = take_reals(b, weight, dtype, -1, False)
         self.c.state = take_reals(b, state, dtype, -1, False)
+        self.c.start = take_integers(b, start, steps)
+        for i in range(steps):
+            if self.c.start[i] < (self.c.start[i - 1] if i else 0):
+                raise ValueError(f"start[{i}]: expected no negative and no decreasing number, got {self.c.start[i]}")
         self.items, self.rows = values.size, 0
         for i in range(self.sequences):
             if self.c.offset[i] < 0 or self.c.length[i] < 1 or self.c.target_offset[i] < 0:
                 raise ValueError(f"sequence {i}: expected a length above 0 and no negative offset, got length {self.c.length[i]}")
-            self.rows = max(self.rows, self.c.offset[i] + self.c.length[i])
+            if steps and self.c.length[i] > steps:
+                raise ValueError(f"sequence {i}: expected at most {steps} steps, as many as `start` has, got {self.c.length[i]}")
+            last = self.c.start[self.c.length[i] - 1] if steps else self.c.length[i] - 1
+            self.rows = max(self.rows, self.c.offset[i] + last + 1)
 
 
 cdef class Desc:
@@ -379,6 +389,35 @@ cdef class Plan:
         with nogil:
             status = bptt_loss_grad(self.c, w, &data.c, rows, n, &loss, g, dx_, ds_, on_poll, <void *>self)
         return self.leave(status, 0), loss
+
+    def forward(self, params, Data data not None, order, y, state=None, draw=0, poll=None):
+        """Outputs as in training, and final states; see bptt_forward."""
+        cdef Buffers b = Buffers()
+        cdef const void *w = take_reals(b, params, self.dtype, self.size, False)
+        cdef const int64_t *rows = take_order(b, order, data.sequences)
+        cdef void *out = take_reals(b, y, self.dtype, -1, True)
+        cdef void *states = take_reals(b, state, self.dtype, data.sequences * self.state_size, True)
+        cdef int64_t n = len(order)
+        cdef uint64_t masks = draw
+        cdef bptt_status status
+        self.enter(data, poll)
+        with nogil:
+            status = bptt_forward(self.c, w, &data.c, rows, n, masks, out, states, on_poll, <void *>self)
+        return self.leave(status, 0)
+
+    def backward(self, Data data not None, dy, dfinal, grad, dx=None, dstate=None, poll=None):
+        """The gradient of what `forward` gave into grad; see bptt_backward."""
+        cdef Buffers b = Buffers()
+        cdef const void *slopes = take_reals(b, dy, self.dtype, -1, False)
+        cdef const void *final = take_reals(b, dfinal, self.dtype, data.sequences * self.state_size, False)
+        cdef void *g = take_reals(b, grad, self.dtype, self.size, True)
+        cdef void *dx_ = take_reals(b, dx, self.dtype, data.items, True)
+        cdef void *ds_ = take_reals(b, dstate, self.dtype, data.sequences * self.state_size, True)
+        cdef bptt_status status
+        self.enter(data, poll)
+        with nogil:
+            status = bptt_backward(self.c, &data.c, slopes, final, g, dx_, ds_, on_poll, <void *>self)
+        return self.leave(status, 0)
 
     def gauss_newton(self, params, Data data not None, order, gram, jacobian=None, poll=None):
         """The status; the upper triangle of [J r]'[J r] into gram (P+1, P+1); see bptt_gauss_newton."""

@@ -9,25 +9,29 @@ INLINE void row_out(const real *from, int64_t block, int64_t n, real *to) {
     for (; n >= VL; n -= VL, from += block, to += VL) v_store(to, v_load(from));
     if (n) v_store_part(to, v_load(from), n);
 }
-static void NAME(gather)(const source *s, int64_t columns, const field *x, const span *at) {
+/* The caller's rows: step t of a sequence lies so many after its first. */
+INLINE int64_t rows_after(const source *s, int64_t t) { return s->start ? s->start[s->first + t] : s->first + t; }
+/* `columns` reals of each of the caller's rows, which are `width` reals apart. */
+static void NAME(gather)(const source *s, int64_t width, int64_t columns, const field *x, const span *at) {
     const int64_t whole = columns / VL * VL;
     for (int64_t t = at->t0; t < at->t1; t++)
         for (int64_t r = at->r0; r < last_row(at, t); r++) {
-            const real *from = (const real *)s->values + (s->offset[s->row[r]] + s->first + t) * columns;
+            const real *from = (const real *)s->values + (s->offset[s->row[r]] + rows_after(s, t)) * width;
             real *to = chunk(x, t, r, 0);
             int64_t c = 0;
-            for (int64_t ahead = 0; ahead < columns; ahead += 64 / sizeof(real)) __builtin_prefetch(from + 8 * columns + ahead);
+            for (int64_t ahead = 0; ahead < columns; ahead += 64 / sizeof(real)) __builtin_prefetch(from + 8 * width + ahead);
             for (; c < whole; c += VL, to += x->block) v_store(to, v_load(from + c));
             if (c < columns) v_store(to, v_load_part(from + c, columns - c));
         }
 }
 /* Rows of a field into the caller's array: to the rows of the targets (every or last step), or of the inputs (-1). */
-static void NAME(scatter)(const source *s, int64_t columns, const field *x, const span *at, int every, void *out) {
+static void NAME(scatter)(const source *s, int64_t width, int64_t columns, const field *x, const span *at, int every,
+                          void *out) {
     for (int64_t r = at->r0; r < at->r1; r++) {
         const int64_t i = s->row[r], n = every ? least(at->t1, s->length[i] - s->first) : at->t1;
-        const int64_t row = every < 0 ? s->offset[i] + s->first : every ? s->target_offset[i] + s->first : s->target_offset[i];
+        const int64_t row = every < 0 ? s->offset[i] : s->target_offset[i];
         for (int64_t t = at->t0; t < n; t++)
-            row_out(chunk(x, t, r, 0), x->block, columns, (real *)out + (row + (every ? t : 0)) * columns);
+            row_out(chunk(x, t, r, 0), x->block, columns, (real *)out + (row + (every ? rows_after(s, t) : 0)) * width);
     }
 }
 /* `columns` reals at position `at_state` of each sequence's state, into chunk t of s (zeros without states), and back. */

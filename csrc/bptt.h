@@ -40,7 +40,8 @@ typedef struct {
     int64_t depth, width[BPTT_MAX_DEPTH];   /* cell "mlp": hidden layers of f */
     int64_t head_depth, head_width[BPTT_MAX_DEPTH];  /* hidden layers of g; the last layer of g is linear */
     const char *head_activation;            /* of g's hidden layers; default tanh */
-    int64_t input_size, hidden_size, output_size;
+    int64_t input_size, hidden_size, output_size;   /* output_size 0: no g, the outputs are h of the top layer after every step,
+                                               for bptt_forward, bptt_backward and bptt_predict */
     int64_t layers;                         /* recurrent layers; default 1 */
     int bidirectional;                      /* each layer also runs from the last step to the first; outputs concatenated */
     int reset_before;                       /* cell "gru": n = tanh(W_n x + U_n (r.h)) */
@@ -99,6 +100,8 @@ typedef struct {
     const int64_t *classes;                 /* (rows) integers in [0, O) instead */
     const void    *weight;                  /* (target rows) reals >= 0, or NULL: all one */
     const void    *state;                   /* (n, state size) reals, or NULL: zeros */
+    const int64_t *start;                   /* NULL, or how many rows after a sequence's first row (of inputs, of outputs) its
+                                               step t lies: time-major arrays.  For forward, backward and predict only */
 } bptt_data;
 
 /* Called from the calling thread every few milliseconds of work; `done` batches (or patterns) are finished.
@@ -143,6 +146,15 @@ bptt_status bptt_evaluate(bptt_plan *plan, const void *params, const bptt_data *
    A truncated plan: the sum over all updates that bptt_epoch would make, with constant weights; no dx, no dstate. */
 bptt_status bptt_loss_grad(bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
                            double *loss, void *grad, void *dx, void *dstate, bptt_poll poll, void *context);
+
+/* For a loss of the caller's own.  forward: outputs of one batch, order[0..n-1], as in training; y and state as for bptt_predict
+   with the plan's `every`.  draw: which of dropout's masks.  backward, once after it, with the same data and nothing else run on the plan in between:
+   from dy, dLoss/dy laid out like y, and dfinal, dLoss/dstate (n, state size) or NULL: zeros, the gradient; dx, dstate
+   (dLoss by the initial states) as for bptt_loss_grad.  What is not finite is passed on.  The plan unfolds over all steps at once. */
+bptt_status bptt_forward(bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
+                         uint64_t draw, void *y, void *state, bptt_poll poll, void *context);
+bptt_status bptt_backward(bptt_plan *plan, const bptt_data *data, const void *dy, const void *dfinal, void *grad, void *dx,
+                          void *dstate, bptt_poll poll, void *context);
 
 /* The Gauss-Newton matrix of the squared error of the sequences order[0..n-1], `batch` of them at a time.  Each output of each
    target row is a residual r = sqrt(weight) (y - target); rows of weight 0 have none.  J = dr/dparams.

@@ -84,6 +84,7 @@ typedef struct {
 typedef struct {
     const void *values, *targets, *weight, *state;
     const int64_t *classes, *offset, *length, *target_offset;
+    const int64_t *start;                  /* NULL, or how many rows after a sequence's first its step t lies */
     const int64_t *row;                    /* (B) which sequence row b is; rows sorted by decreasing length */
     int64_t first;                         /* the step of the sequences that chunk 0 holds */
 } source;
@@ -129,8 +130,8 @@ typedef struct {
     void (*pack)(const matrix *, const void *flat, void *work, int64_t part, int64_t parts);
     void (*unpack)(const matrix *, const void *work, void *flat, int64_t part, int64_t parts);
     void (*turn)(const matrix *, const void *work, int64_t part, int64_t parts);
-    void (*gather)(const source *, int64_t columns, const field *x, const span *);
-    void (*scatter)(const source *, int64_t columns, const field *x, const span *, int every, void *out);
+    void (*gather)(const source *, int64_t width, int64_t columns, const field *x, const span *);   /* width: reals a row */
+    void (*scatter)(const source *, int64_t width, int64_t columns, const field *x, const span *, int every, void *out);
     void (*load_state)(const source *, int64_t size, int64_t at_state, int64_t columns, const field *to, int64_t t, const span *);
     void (*store_state)(const source *, int64_t size, int64_t at_state, int64_t columns, const field *from, int64_t t,
                         const span *, void *out);

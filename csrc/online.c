@@ -85,7 +85,7 @@ static void slide_patterns(run *r) {
                 const int64_t left = patterns - t < WINDOW ? patterns - t : WINDOW;
                 const span window = { 0, left - 1 + r->k, 0, 1, NULL, BATCH };
                 r->source.first = t;
-                p->k->gather(&r->source, p->I, &p->x, &window);
+                p->k->gather(&r->source, p->I, p->I, &p->x, &window);
             }
             r->loss_desc = (loss_desc){ p->loss, 0, t + r->k - 1 + r->lead, 1 };
             r->loss[r->done] = 0;
@@ -121,7 +121,7 @@ bptt_status bptt_slide(bptt_plan *p, void *params, void *opt_state, bptt_hyper *
                        bptt_poll poll, void *context) {
     run r = { .p = p, .data = data, .order = order, .n = n, .hyper = hyper, .loss = loss, .poll = poll, .context = context,
               .params = params, .trained = params, .opt_state = opt_state, .k = k, .lead = lead };
-    if (p->directions > 1 || p->every || k < 1 || k > tape_steps(p, p->steps) || lead < 0) return BPTT_CAPACITY;
+    if (!has_targets(p, data) || p->directions > 1 || p->every || k < 1 || k > tape_steps(p, p->steps) || lead < 0) return BPTT_CAPACITY;
     const bptt_status status = prepare_training(&r);
     if (status) return status;
     set_clip(p, hyper->clip_state);
@@ -166,7 +166,7 @@ bptt_status bptt_learn_start(bptt_plan *p, const void *params, const void *opt_s
     const int64_t offset = 0, row = 0;
     const source rows = { .values = window, .offset = &offset, .row = &row };
     const span at = { 0, l->rows, 0, 1, NULL, BATCH };
-    p->k->gather(&rows, p->I, &p->x, &at);
+    p->k->gather(&rows, p->I, p->I, &p->x, &at);
     l->first = 0;
     return BPTT_OK;
 }
@@ -183,7 +183,7 @@ static void observe(void *context, team *team, int rank, int size) {
     const int64_t offset = -(l->first + l->rows);           /* row 0 of x into that chunk */
     const source one = { .values = o->x, .offset = &offset, .row = p->row };
     const span at = { -offset, 1 - offset, 0, 1, NULL, BATCH };
-    p->k->gather(&one, p->I, &p->x, &at);
+    p->k->gather(&one, p->I, p->I, &p->x, &at);
     if (++l->rows < l->k + l->lead) return;
     one_pattern(r, at_step(p, &p->x, l->first), o->weight, o->loss);
     l->first++, l->rows--;
@@ -213,7 +213,7 @@ void bptt_learn_window(const bptt_plan *p, const bptt_learner *l, void *window, 
     const int64_t offset = -l->first, length = l->rows + l->first, row = 0;
     r.source = (source){ .offset = &offset, .length = &length, .row = &row };
     const span at = { l->first, l->first + l->rows, 0, 1, NULL, BATCH };
-    p->k->scatter(&r.source, p->I, &p->x, &at, -1, window);
+    p->k->scatter(&r.source, p->I, p->I, &p->x, &at, -1, window);
     for (int64_t n = 0; n < p->layers; n++) give_states(&r, n, &p->layer[n].s, 0, all_rows(&r), state);
 }
 
@@ -230,7 +230,7 @@ static void start_stream(void *context, team *team, int rank, int size) {
     set_states(r, all_rows(r));
 }
 bptt_status bptt_stream_start(bptt_plan *p, const void *params) {
-    if (p->directions > 1) return BPTT_CAPACITY;
+    if (p->directions > 1 || !p->head_layers) return BPTT_CAPACITY;
     lay_out(p, p->batch, 1, INFER, 0);
     for (int64_t b = 0; b < p->batch; b++) p->row[b] = b;
     p->living[0] = p->batch, p->living[1] = 0;

@@ -139,7 +139,7 @@ static bptt_desc rows_desc(const bptt_desc *d) {
     rows.batch = d->residuals, rows.residuals = 0, rows.every = d->every && d->bidirectional, rows.input_gradient = 0;
     return rows;
 }
-static int unfolds_in_parts(const bptt_plan *p) {
+int unfolds_in_parts(const bptt_plan *p) {
     return p->k1 || p->k2 || p->segment || p->checkpoints || p->own_inputs != 0 || p->stride;
 }
 /* How training unfolds time.  Only over all steps at once can a layer also run backwards. */
@@ -163,13 +163,14 @@ static bptt_status resolve(bptt_plan *p, const bptt_desc *d, bptt_piece *out, in
     p->cell = &p->k->cell[cell];
     p->layers = d->layers ? d->layers : 1;
     p->directions = d->bidirectional ? 2 : 1;
-    p->depth = d->depth, p->head_layers = d->head_depth + 1;
+    p->depth = d->depth, p->head_layers = d->output_size || d->head_depth ? d->head_depth + 1 : 0;
     p->I = d->input_size, p->H = d->hidden_size, p->O = d->output_size;
     p->batch = d->batch ? d->batch : 1, p->steps = d->steps ? d->steps : 1;
     p->every = d->every != 0, p->input_gradient = d->input_gradient || d->own_inputs > 0, p->trained_state = d->trained_state != 0;
     p->k1 = d->update_every, p->k2 = d->look_back, p->segment = d->segment, p->checkpoints = d->slots;
     p->own_inputs = d->own_inputs, p->stride = d->window_stride;
     p->R = d->proj_size ? d->proj_size : p->H;
+    if (!p->head_layers) p->O = p->R * p->directions;
     p->two_products = cell == find("reset_before", cell_names);
     p->dropout = d->dropout, p->recurrent_dropout = d->recurrent_dropout, p->seed = d->seed;
     const int is_mlp = cell == find("mlp", cell_names);
@@ -177,13 +178,13 @@ static bptt_status resolve(bptt_plan *p, const bptt_desc *d, bptt_piece *out, in
         d->head_depth < 0 || d->head_depth >= BPTT_MAX_DEPTH || !size_ok(p->I) || !size_ok(p->H) || !size_ok(p->O) ||
         !size_ok(p->batch) || !size_ok(p->steps) || (d->reset_before && named != gru) || (d->peephole && named != lstm) ||
         (d->proj_size && named != lstm) || d->proj_size < 0 || d->proj_size > p->H || !(d->dropout >= 0 && d->dropout < 1) ||
-        !(d->recurrent_dropout >= 0 && d->recurrent_dropout < 1) || !unfolding_ok(p))
+        !(d->recurrent_dropout >= 0 && d->recurrent_dropout < 1) || !unfolding_ok(p) || (!p->head_layers && !p->every))
         return BPTT_BAD_DESC;
     for (int64_t i = 0; i < p->depth; i++) if (!size_ok(d->width[i])) return BPTT_BAD_DESC;
     for (int64_t i = 0; i < d->head_depth; i++) if (!size_ok(d->head_width[i])) return BPTT_BAD_DESC;
     for (int64_t i = 0; i <= p->depth; i++) if (find(d->activation[i], act_names) < 0) return BPTT_BAD_DESC;
     *count = declare(p, d, out, max);
-    if (d->residuals < 0 || (d->residuals && !size_ok(d->residuals)) || (d->residuals && (unfolds_in_parts(p) || p->trained_state)))
+    if (d->residuals < 0 || (d->residuals && !size_ok(d->residuals)) || (d->residuals && (unfolds_in_parts(p) || p->trained_state || !p->head_layers)))
         return BPTT_BAD_DESC;
     if (d->residuals) {
         const bptt_desc rows = rows_desc(d);
@@ -337,6 +338,7 @@ static void walk_batch(bptt_plan *p, cursor *c, int64_t B, int64_t T) {
     p->B = B, p->T = p->laid = T;
 }
 void lay_out(bptt_plan *p, int64_t B, int64_t T, int purpose, int shared) {
+    p->taped = 0;
     if (B == p->B && T == p->laid && purpose == p->purpose && shared == p->shared) {
         p->T = T;
         return;

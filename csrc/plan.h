@@ -29,6 +29,8 @@ struct bptt_plan {
     int two_products;                          /* the recurrent weights are two matrices: cell reset_before */
     int purpose;                               /* of this run: INFER, SLIDE or TRAIN */
     int trained_state, shared;                 /* shared: this batch's windows share their input projection */
+    int taped;                                 /* forward has been here, and backward has not */
+    uint64_t draw;                             /* which masks it drew */
     double dropout, recurrent_dropout;
     uint64_t seed;
     int64_t layers, head_layers, I, H, R, O, depth, batch, steps;   /* R: width of h; batch, steps: capacity */
@@ -63,6 +65,7 @@ struct bptt_plan {
     field ds, dz, dzx, dvalue[BPTT_MAX_DEPTH + 1];     /* (1, P, .) of s, z (zr), zx and g's layers */
 };
 
+int unfolds_in_parts(const bptt_plan *);                        /* not over all steps of a batch at once */
 int64_t norm_slices(const bptt_plan *);
 int64_t tape_steps(const bptt_plan *, int64_t T);               /* steps kept at once in training sequences of T steps */
 int64_t series_rows(const bptt_plan *, int64_t B, int64_t T);   /* of each phase of the series under B consecutive windows */

@@ -85,6 +85,16 @@ void give_states(const run *r, int64_t n, const field *s, int64_t t, span rows, 
         p->k->store_state(&r->source, p->state_size, kind_at(f, n, q), kind_width(f, q), &kind, t, &rows, out);
     }
 }
+static void load_slopes(const run *r, int64_t n, span rows) {     /* the caller's dLoss/ds behind the last steps */
+    const bptt_plan *p = r->p;
+    const frame *f = &p->layer[n];
+    source slopes = r->source;
+    slopes.state = r->dfinal;
+    for (int q = 0; q < f->states; q++) {
+        const field kind = state_kind(p, f, &f->ds, q);
+        p->k->load_state(&slopes, p->state_size, kind_at(f, n, q), kind_width(f, q), &kind, 0, &rows);
+    }
+}
 /* A dropout mask of this batch: between layers (kind 0) or in the recurrence (1), of one layer direction. */
 static dropout mask_of(const run *r, int64_t n, int kind) {
     return (dropout){ r->p->seed * 0x9e3779b97f4a7c15u + r->first_update * 0xd1342543de82ef95u + (uint64_t)(2 * n + kind),
@@ -130,7 +140,7 @@ static void project_series(run *r, int rank, int size) {
     const span at = series_rows_of(p, rows * rank / size, rows * (rank + 1) / size);
     source series = r->source;
     series.offset = p->series_offset, series.row = p->series_row;
-    p->k->gather(&series, p->I, &p->x, &at);
+    p->k->gather(&series, p->I, p->I, &p->x, &at);
     for (int64_t n = 0; n < p->directions; n++) {
         const frame *f = &p->layer[n];
         p->k->forward(&f->ih, p->work, &f->b_ih, 0, ACT_LINEAR, &p->x, NULL, &p->folded[n], &at);
@@ -156,7 +166,7 @@ static void layers_forward(run *r, span at) {  /* the new steps of the chunk */
     const int main_thread = at.r0 == 0;
     for (int64_t n = 0; n < p->layers * p->directions; n++)
         for (int64_t i = 0; next_block(p, &p->layer[n], 0, i, r->fresh, p->T, &at) && !stopped(r); i++) {
-            if (n == 0 && !p->shared) p->k->gather(&r->source, p->I, &p->x, &at);
+            if (n == 0 && !p->shared) p->k->gather(&r->source, p->I, p->I, &p->x, &at);
             layer_forward(r, n, &at);
             if (main_thread) ask(r, step_work(p) * (double)(at.t1 - at.t0));
         }
@@ -187,7 +197,32 @@ void head_forward(const bptt_plan *p, int every, span at) {
                           l ? &p->value[l - 1] : &in[s], s ? &p->value[l] : NULL, &p->value[l], &to);
     }
 }
-/* From dy, which the loss left in place of y, to dLoss/dh: into dy of the top layers, or (last) their carried ds. */
+/* The outputs, of g or (without one) of the top layer, to the caller, and his dLoss/dy to where the way back begins. */
+static void give_outputs(const run *r, int every, span at) {
+    const bptt_plan *p = r->p;
+    const span from = readout_span(every, at);
+    field h[2];
+    if (p->head_layers) {
+        p->k->scatter(&r->source, p->O, p->O, &p->value[p->head_layers - 1], &from, every, r->y);
+        return;
+    }
+    readout_of(p, every, h);
+    for (int d = 0; d < p->directions; d++)
+        p->k->scatter(&r->source, p->O, p->R, &h[d], &from, every, (char *)r->y + d * p->R * p->k->bytes);
+}
+static void take_slopes(const run *r, span at) {
+    const bptt_plan *p = r->p;
+    const span to = readout_span(p->every, at);
+    source dy = r->source;
+    dy.values = r->dy, dy.offset = dy.target_offset;
+    if (!p->every) dy.start = NULL;
+    if (p->head_layers) p->k->gather(&dy, p->O, p->O, &p->value[p->head_layers - 1], &to);
+    for (int d = 0; !p->head_layers && d < p->directions; d++) {
+        dy.values = (const char *)r->dy + d * p->R * p->k->bytes;
+        p->k->gather(&dy, p->O, p->R, &p->layer[(p->layers - 1) * p->directions + d].dy, &to);
+    }
+}
+/* From dLoss/dy, in place of y, to dLoss/dh: into dy of the top layers, or (last) added to their carried ds. */
 static void head_backward(const bptt_plan *p, span at) {
     const span to = readout_span(p->every, at);
     for (int64_t l = p->head_layers - 1; l >= 0; l--) {
@@ -195,7 +230,7 @@ static void head_backward(const bptt_plan *p, span at) {
         if (l) p->k->backward(&p->head[l].w, 0, dz, &p->slope[l - 1], 0, p->head[l - 1].act, &p->value[l - 1], &to);
         else for (int d = 0; d < p->directions; d++) {
             const frame *f = &p->layer[(p->layers - 1) * p->directions + d];
-            p->k->backward(&p->head[0].w, d, dz, p->every ? &f->dy : &f->ds, 0, ACT_LINEAR, NULL, &to);
+            p->k->backward(&p->head[0].w, d, dz, p->every ? &f->dy : &f->ds, !p->every, ACT_LINEAR, NULL, &to);
         }
     }
 }
@@ -456,14 +491,15 @@ static int64_t count_living(bptt_plan *p, const source *s, int64_t T) {
     return b;
 }
 source source_of(const bptt_plan *p, const bptt_data *d) {
-    return (source){ d->values, d->targets, d->weight, d->state, d->classes, d->offset, d->length, d->target_offset, p->row, 0 };
+    return (source){ d->values, d->targets, d->weight, d->state, d->classes, d->offset, d->length, d->target_offset,
+                     d->start, p->row, 0 };
 }
 /* The batch that begins at order[from]: its rows by length.  Gives their number. */
 static int64_t begin_batch(run *r, int64_t from) {
     bptt_plan *p = r->p;
     const int64_t B = least(r->n - from, p->batch);
     r->source = source_of(p, r->data);
-    r->first_update = r->hyper ? (uint64_t)r->hyper->step : 0;
+    r->first_update = r->hyper ? (uint64_t)r->hyper->step : r->draw;
     for (int64_t b = 0; b < B; b++) p->row[b] = r->order[from + b];
     sort_rows(r->data->length, p->row, B);
     return B;
@@ -486,6 +522,7 @@ static int all_fit(const bptt_plan *p, const bptt_data *data, const int64_t *ord
         if (data->length[order[i]] < 1 || (!blocks && data->length[order[i]] > p->steps)) return 0;
     return 1;
 }
+int has_targets(const bptt_plan *p, const bptt_data *data) { return p->head_layers > 0 && !data->start; }
 /* Sum of the weights of the targets that the steps [from, to) of the chunk have. */
 static double chunk_weight(const run *r, int64_t from, int64_t to) {
     const bptt_plan *p = r->p;
@@ -557,7 +594,7 @@ static void closed_loop(run *r, span at) {
     span now = at;
     for (int64_t t = 0; t < p->T && !stopped(r); t++) {
         now.t0 = t, now.t1 = t + 1;
-        p->k->gather(&r->source, p->I, &p->x, &now);
+        p->k->gather(&r->source, p->I, p->I, &p->x, &now);
         p->k->feed(&draws, &r->source, y, &p->x, &now, 0);
         for (int64_t n = 0; n < p->layers; n++) layer_forward(r, n, &now);
         head_forward(p, 1, now);
@@ -637,7 +674,7 @@ static void by_rows(run *r, team *team, int rank, int size, int add) {
         }
     }
     if (targets && p->own_inputs == 0) layers_backward(r, team, at, add, rank, size);
-    if (any && r->dx) p->k->scatter(&r->source, p->I, &p->dx, &at, -1, r->dx);
+    if (any && r->dx) p->k->scatter(&r->source, p->I, p->I, &p->dx, &at, -1, r->dx);
 }
 /* The states after the chunk, of the rows that take part in it. */
 static void keep_final(run *r, span at) {
@@ -739,7 +776,7 @@ static void reverse_segment(segments *s, int64_t number) {
     if (!p->every && last) take_last(r, at);
     if (p->every || last) readout(r, at, number >= s->seen ? p->row_loss : NULL);
     layers_backward(r, s->team, at, add, s->rank, s->size);
-    if (r->dx) p->k->scatter(&r->source, p->I, &p->dx, &at, -1, r->dx);
+    if (r->dx) p->k->scatter(&r->source, p->I, p->I, &p->dx, &at, -1, r->dx);
     if (last && r->state) keep_final(r, at);
     s->seen = most(s->seen, number + 1), s->done++;
     team_barrier(s->team);
@@ -912,7 +949,7 @@ bptt_status bptt_epoch(bptt_plan *p, void *params, void *opt_state, bptt_hyper *
                        bptt_poll poll, void *context) {
     run r = { .p = p, .data = data, .order = order, .n = n, .hyper = hyper, .loss = loss, .weight = weight, .state = state,
               .poll = poll, .context = context, .params = params, .trained = params, .opt_state = opt_state };
-    if (!all_fit(p, data, order, n, 0)) return BPTT_CAPACITY;
+    if (!has_targets(p, data) || !all_fit(p, data, order, n, 0)) return BPTT_CAPACITY;
     const bptt_status status = prepare_training(&r);
     if (status) return status;
     set_clip(p, hyper->clip_state);
@@ -926,12 +963,77 @@ bptt_status bptt_loss_grad(bptt_plan *p, const void *params, const bptt_data *da
     run r = { .p = p, .data = data, .order = order, .n = n, .loss = loss, .poll = poll, .context = context,
               .params = params, .grad = grad, .dx = dx, .dstate = dstate };
     if (n > p->batch || (dx && !p->input_gradient) || (p->k1 && (dx || dstate)) || (p->stride && dx) ||
-        !all_fit(p, data, order, n, 0))
+        !has_targets(p, data) || !all_fit(p, data, order, n, 0))
         return BPTT_CAPACITY;
     *loss = 0;
     team_run(p->threads, train, &r);
     if (r.status && r.status != BPTT_DIVERGED) return r.status;
     for (int64_t l = 0; dstate && l < p->layers * p->directions; l++) give_states(&r, l, &p->layer[l].ds, 0, all_rows(&r), dstate);
+    return r.status;
+}
+
+/* -- for a loss of the caller's own: forwards, and with its slope backwards, the tape in the arena meanwhile -- */
+
+static void forward_taped(void *context, team *team, int rank, int size) {
+    run *r = context;
+    bptt_plan *p = r->p;
+    take_in(r, team, rank, size);
+    if (rank == 0) {
+        r->rows = begin_batch(r, 0), r->longest = r->data->length[p->row[0]];
+        lay_out(p, r->rows, r->longest, TRAIN, 0);
+        set_chunk(r, 0, r->longest);
+    }
+    team_barrier(team);
+    const span at = rows_of(r, rank, size);
+    if (at.r1 <= at.r0) return;
+    set_states(r, at);
+    layers_forward(r, at);
+    if (!p->every) take_last(r, at);
+    head_forward(p, p->every, at);
+    give_outputs(r, p->every, at);
+    if (r->state) keep_final(r, at);
+}
+static void backward_taped(void *context, team *team, int rank, int size) {
+    run *r = context;
+    bptt_plan *p = r->p;
+    const span at = rows_of(r, rank, size);
+    const int any = at.r1 > at.r0;
+    turn_all(p, rank, size);
+    team_barrier(team);
+    if (any) {
+        if (r->dfinal) for (int64_t n = 0; n < p->layers * p->directions; n++) load_slopes(r, n, at);
+        else clear_carried(p, at);
+        take_slopes(r, at);
+        head_backward(p, at);
+    }
+    layers_backward(r, team, at, 0, rank, size);
+    if (any && r->dx) p->k->scatter(&r->source, p->I, p->I, &p->dx, &at, -1, r->dx);
+    team_barrier(team);
+    collect_rest(r, 0, rank, size);
+    collect_readout(r, 0, rank, size);
+    team_barrier(team);
+    each_block(p, p->k->unpack, p->grad, r->grad, rank, size);
+}
+bptt_status bptt_forward(bptt_plan *p, const void *params, const bptt_data *data, const int64_t *order, int64_t n, uint64_t draw,
+                         void *y, void *state, bptt_poll poll, void *context) {
+    run r = { .p = p, .data = data, .order = order, .n = n, .y = y, .state = state, .poll = poll, .context = context,
+              .params = params, .draw = draw };
+    if (n < 1 || n > p->batch || unfolds_in_parts(p) || !all_fit(p, data, order, n, 0)) return BPTT_CAPACITY;
+    p->draw = draw;
+    team_run(p->threads, forward_taped, &r);
+    p->taped = !r.status;
+    return r.status;
+}
+bptt_status bptt_backward(bptt_plan *p, const bptt_data *data, const void *dy, const void *dfinal, void *grad, void *dx,
+                          void *dstate, bptt_poll poll, void *context) {
+    run r = { .p = p, .data = data, .poll = poll, .context = context, .dy = dy, .dfinal = dfinal, .grad = grad, .dx = dx,
+              .dstate = dstate, .rows = p->B, .longest = p->T, .first_update = p->draw };
+    if (!p->taped || (dx && !p->input_gradient)) return BPTT_CAPACITY;
+    p->taped = 0;
+    r.source = source_of(p, data);
+    team_run(p->threads, backward_taped, &r);
+    for (int64_t l = 0; dstate && !r.status && l < p->layers * p->directions; l++)
+        give_states(&r, l, &p->layer[l].ds, 0, all_rows(&r), dstate);
     return r.status;
 }
 
@@ -962,14 +1064,14 @@ static void forward_block(run *r, int rank, int size, int every) {
     layers_forward(r, at);
     if (every) {
         head_forward(p, 1, at);
-        if (r->y) p->k->scatter(&r->source, p->O, y, &at, 1, r->y);
+        if (r->y) give_outputs(r, 1, at);
         else p->k->loss(&r->loss_desc, &r->source, p->O, y, &at, p->row_loss, 0);
     } else take_last(r, at);
     keep_states(r, at);
     if (!every && r->source.first + p->T >= r->source.length[r->source.row[0]]) {
         const span one = readout_span(0, at);
         head_forward(p, 0, at);
-        if (r->y) p->k->scatter(&r->source, p->O, y, &one, 0, r->y);
+        if (r->y) give_outputs(r, 0, at);
         else p->k->loss(&r->loss_desc, &r->source, p->O, y, &one, p->row_loss, 0);
     }
 }
@@ -1013,7 +1115,7 @@ bptt_status bptt_predict(bptt_plan *p, const void *params, const bptt_data *data
 bptt_status bptt_evaluate(bptt_plan *p, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
                           double *loss, bptt_poll poll, void *context) {
     run r = { .p = p, .data = data, .order = order, .n = n, .every = p->every, .poll = poll, .context = context, .params = params };
-    if (!all_fit(p, data, order, n, p->directions == 1)) return BPTT_CAPACITY;
+    if (!has_targets(p, data) || !all_fit(p, data, order, n, p->directions == 1)) return BPTT_CAPACITY;
     team_run(p->threads, forward_only, &r);
     *loss = r.weight_sum > 0 ? r.loss_sum / r.weight_sum : 0;
     return r.status;

@@ -24,7 +24,8 @@ typedef struct {
     int by_block;                              /* blocks of parameters need calls of their own in an update */
     const void *params;
     void *trained, *opt_state;                 /* training: params, to be written, and the optimiser's slots */
-    void *grad, *dx, *dstate;                  /* loss_grad: wanted, or NULL */
+    void *grad, *dx, *dstate;                  /* loss_grad, backward: wanted, or NULL */
+    const void *dy, *dfinal;                   /* backward: dLoss by the outputs, and by the final states or NULL */
     int every;                                 /* predict: what g reads */
     void *y, *state;                           /* predict: outputs; final states, of training too */
     double loss_sum, weight_sum;               /* evaluate */
@@ -35,6 +36,7 @@ typedef struct {
     int64_t fresh, back;                       /* new are the steps from `fresh` on; the way back ends at step `back` */
     int64_t longest;                           /* steps of the whole batch */
     int64_t rows, ended;                       /* rows [0, rows) take part; g reads the last states of rows [ended, rows) */
+    uint64_t draw;                             /* forward: which masks */
     uint64_t first_update;                     /* the update at which the batch began: masks stay the same within it */
 } run;
 
@@ -55,6 +57,7 @@ void collect_layer(const bptt_plan *, int64_t n, int add, const span *, int64_t 
 void each_block(const bptt_plan *, void (*move)(const matrix *, const void *, void *, int64_t, int64_t), const void *from,
                 void *to, int rank, int size); /* between flat vectors and packed ones */
 void turn_all(const bptt_plan *, int rank, int size);       /* the packed copies for the way back */
+int has_targets(const bptt_plan *, const bptt_data *);      /* there is a g, and a loss of ours can be taken */
 bptt_status prepare_training(run *);
 void set_clip(bptt_plan *, double clip);       /* of dLoss/dh at every step; 0: none */
 int update_alone(run *, double loss);          /* norm, update, packed copies, on one thread; 0: refused, diverged */
