@@ -108,12 +108,23 @@ cdef extern from "bptt.h":
     bptt_status bptt_loss_grad(
         bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
         double *loss, void *grad, void *dx, void *dstate, bptt_poll poll, void *context) nogil
+    ctypedef struct bptt_forth:
+        const void *const *params
+        const void *const *initial
+        void *y
+        void *const *final
+        int keep
+        uint64_t draw
+    ctypedef struct bptt_back:
+        const void *dy
+        const void *const *dfinal
+        void *const *grad
+        void *dx
+        void *const *dinitial
     bptt_status bptt_forward(
-        bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
-        uint64_t draw, void *y, void *state, bptt_poll poll, void *context) nogil
+        bptt_plan *plan, const bptt_data *data, int64_t n, const bptt_forth *arrays, bptt_poll poll, void *context) nogil
     bptt_status bptt_backward(
-        bptt_plan *plan, const bptt_data *data, const void *dy, const void *dfinal, void *grad, void *dx, void *dstate,
-        bptt_poll poll, void *context) nogil
+        bptt_plan *plan, const bptt_data *data, int64_t n, const bptt_back *arrays, bptt_poll poll, void *context) nogil
     bptt_status bptt_gauss_newton(
         bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
         void *gram, void *jacobian, bptt_poll poll, void *context) nogil
@@ -168,8 +179,16 @@ cdef class Plan:
     cdef double polled
     cdef bint running
     cdef int ask(self, int64_t done)
+    cdef int begin(self, object callback) except -1
     cdef int enter(self, Data data, object callback) except -1
     cdef str leave(self, bptt_status status, int64_t done)
+
+
+cdef class Tape(Plan):
+    cdef bptt_data data
+    cdef Buffers buffers
+    cdef int64_t sequences
+    cdef Py_ssize_t blocks, kinds
 
 
 cdef class Rows:

@@ -94,14 +94,11 @@ cdef class Data:
     classes : (target rows,) int64, or None
     weight : (target rows,), like `values`, or None
     state : (n, state size), like `values`, or None
-    start : (longest,) int64, not decreasing, or None: how many rows after its first a sequence's step lies
     """
 
-    def __init__(self, values, offset, length, target_offset, targets=None, classes=None, weight=None, state=None,
-                 start=None):
+    def __init__(self, values, offset, length, target_offset, targets=None, classes=None, weight=None, state=None):
         cdef Buffers b = Buffers()
-        cdef Py_ssize_t i, steps = 0 if start is None else len(start)
-        cdef int64_t last
+        cdef Py_ssize_t i
         cdef str dtype = str(values.dtype)
         if dtype not in ("float32", "float64"):
             raise TypeError(f"expected values of float32 or float64, got {dtype}")
@@ -114,18 +111,11 @@ cdef class Data:
         self.c.classes = take_integers(b, classes, -1)
         self.c.weight = take_reals(b, weight, dtype, -1, False)
         self.c.state = take_reals(b, state, dtype, -1, False)
-        self.c.start = take_integers(b, start, steps)
-        for i in range(steps):
-            if self.c.start[i] < (self.c.start[i - 1] if i else 0):
-                raise ValueError(f"start[{i}]: expected no negative and no decreasing number, got {self.c.start[i]}")
         self.items, self.rows = values.size, 0
         for i in range(self.sequences):
             if self.c.offset[i] < 0 or self.c.length[i] < 1 or self.c.target_offset[i] < 0:
                 raise ValueError(f"sequence {i}: expected a length above 0 and no negative offset, got length {self.c.length[i]}")
-            if steps and self.c.length[i] > steps:
-                raise ValueError(f"sequence {i}: expected at most {steps} steps, as many as `start` has, got {self.c.length[i]}")
-            last = self.c.start[self.c.length[i] - 1] if steps else self.c.length[i] - 1
-            self.rows = max(self.rows, self.c.offset[i] + last + 1)
+            self.rows = max(self.rows, self.c.offset[i] + self.c.length[i])
 
 
 cdef class Desc:
@@ -327,14 +317,18 @@ cdef class Plan:
             self.pending = error
             return 1
 
-    cdef int enter(self, Data data, object callback) except -1:
+    cdef int begin(self, object callback) except -1:
         if self.running:
             raise RuntimeError("this plan is in use by another thread; make one plan a thread")
+        self.running, self.callback, self.pending, self.polled = True, callback, None, now()
+        return 0
+
+    cdef int enter(self, Data data, object callback) except -1:
         if data.dtype != self.dtype:
             raise TypeError(f"the plan computes in {self.dtype}, the data are {data.dtype}")
         if data.rows * self.desc["input_size"] > data.items:
             raise ValueError(f"the sequences take {data.rows} rows of {self.desc['input_size']}, values hold {data.items} items")
-        self.running, self.callback, self.pending, self.polled = True, callback, None, now()
+        self.begin(callback)
         return 0
 
     cdef str leave(self, bptt_status status, int64_t done):
@@ -389,35 +383,6 @@ cdef class Plan:
         with nogil:
             status = bptt_loss_grad(self.c, w, &data.c, rows, n, &loss, g, dx_, ds_, on_poll, <void *>self)
         return self.leave(status, 0), loss
-
-    def forward(self, params, Data data not None, order, y, state=None, draw=0, poll=None):
-        """Outputs as in training, and final states; see bptt_forward."""
-        cdef Buffers b = Buffers()
-        cdef const void *w = take_reals(b, params, self.dtype, self.size, False)
-        cdef const int64_t *rows = take_order(b, order, data.sequences)
-        cdef void *out = take_reals(b, y, self.dtype, -1, True)
-        cdef void *states = take_reals(b, state, self.dtype, data.sequences * self.state_size, True)
-        cdef int64_t n = len(order)
-        cdef uint64_t masks = draw
-        cdef bptt_status status
-        self.enter(data, poll)
-        with nogil:
-            status = bptt_forward(self.c, w, &data.c, rows, n, masks, out, states, on_poll, <void *>self)
-        return self.leave(status, 0)
-
-    def backward(self, Data data not None, dy, dfinal, grad, dx=None, dstate=None, poll=None):
-        """The gradient of what `forward` gave into grad; see bptt_backward."""
-        cdef Buffers b = Buffers()
-        cdef const void *slopes = take_reals(b, dy, self.dtype, -1, False)
-        cdef const void *final = take_reals(b, dfinal, self.dtype, data.sequences * self.state_size, False)
-        cdef void *g = take_reals(b, grad, self.dtype, self.size, True)
-        cdef void *dx_ = take_reals(b, dx, self.dtype, data.items, True)
-        cdef void *ds_ = take_reals(b, dstate, self.dtype, data.sequences * self.state_size, True)
-        cdef bptt_status status
-        self.enter(data, poll)
-        with nogil:
-            status = bptt_backward(self.c, &data.c, slopes, final, g, dx_, ds_, on_poll, <void *>self)
-        return self.leave(status, 0)
 
     def gauss_newton(self, params, Data data not None, order, gram, jacobian=None, poll=None):
         """The status; the upper triangle of [J r]'[J r] into gram (P+1, P+1); see bptt_gauss_newton."""
@@ -475,6 +440,70 @@ cdef class Plan:
             status = bptt_slide(self.c, w, kept, &h, &data.c, rows, n, k, lead, loss, &done, on_poll, <void *>self)
         write_hyper(hyper, &h)
         return self.leave(status, done), done
+
+
+cdef class Tape(Plan):
+    """A plan for programs that take derivatives of their own; see bptt_forward and bptt_backward.
+
+    Arrays come as addresses, 0 for none: of contiguous memory of the plan's dtype that the caller keeps alive, and whose
+    sizes he has looked at.  The plan's readout is "every".
+    """
+
+    def __init__(self, desc, **how):
+        Plan.__init__(self, desc, every=True, **how)
+        self.blocks, self.kinds = len(blocks(desc)), 2 if desc["cell"] == "lstm" else 1
+
+    def lay(self, offset, length, start):
+        """Where the steps of the batches to come lie, as in Data."""
+        cdef Buffers b = Buffers()
+        self.sequences = len(offset)
+        self.data.offset = self.data.target_offset = take_integers(b, offset, self.sequences)
+        self.data.length = take_integers(b, length, self.sequences)
+        self.data.start = take_integers(b, start, -1)
+        self.buffers = b
+
+    def forward(self, size_t x, tuple params, tuple initial, size_t y, tuple final, bint keep, uint64_t draw):
+        """Outputs and final states; keep: `backward` will follow."""
+        cdef void *blocks[MANY_PIECES]
+        cdef void *before[2]
+        cdef void *after[2]
+        cdef bptt_forth arrays
+        cdef bptt_status status
+        arrays.params = <const void *const *>addresses(params, blocks, self.blocks)
+        arrays.initial = <const void *const *>addresses(initial, before, self.kinds)
+        arrays.y, arrays.final, arrays.keep, arrays.draw = <void *>y, addresses(final, after, self.kinds), keep, draw
+        self.begin(None)
+        self.data.values = <void *>x
+        with nogil:
+            status = bptt_forward(self.c, &self.data, self.sequences, &arrays, on_poll, <void *>self)
+        return self.leave(status, 0)
+
+    def backward(self, size_t dy, tuple dfinal, tuple grad, size_t dx, tuple dinitial):
+        """The gradients of what `forward` gave."""
+        cdef void *blocks[MANY_PIECES]
+        cdef void *after[2]
+        cdef void *before[2]
+        cdef bptt_back arrays
+        cdef bptt_status status
+        arrays.dy, arrays.dfinal = <void *>dy, <const void *const *>addresses(dfinal, after, self.kinds)
+        arrays.grad, arrays.dx = addresses(grad, blocks, self.blocks), <void *>dx
+        arrays.dinitial = addresses(dinitial, before, self.kinds)
+        self.begin(None)
+        with nogil:
+            status = bptt_backward(self.c, &self.data, self.sequences, &arrays, on_poll, <void *>self)
+        return self.leave(status, 0)
+
+
+cdef void **addresses(tuple numbers, void **out, Py_ssize_t count) except? NULL:
+    """A table of them; NULL for None."""
+    cdef Py_ssize_t i
+    if numbers is None:
+        return NULL
+    if len(numbers) != count:
+        raise ValueError(f"expected {count} addresses, got {len(numbers)}")
+    for i in range(count):
+        out[i] = <void *><size_t>numbers[i]
+    return out
 
 
 cdef bytes read_hyper(dict hyper, bptt_hyper *h, Buffers buffers, int64_t updates):

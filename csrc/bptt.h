@@ -147,14 +147,27 @@ bptt_status bptt_evaluate(bptt_plan *plan, const void *params, const bptt_data *
 bptt_status bptt_loss_grad(bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
                            double *loss, void *grad, void *dx, void *dstate, bptt_poll poll, void *context);
 
-/* For a loss of the caller's own.  forward: outputs of one batch, order[0..n-1], as in training; y and state as for bptt_predict
-   with the plan's `every`.  draw: which of dropout's masks.  backward, once after it, with the same data and nothing else run on the plan in between:
-   from dy, dLoss/dy laid out like y, and dfinal, dLoss/dstate (n, state size) or NULL: zeros, the gradient; dx, dstate
-   (dLoss by the initial states) as for bptt_loss_grad.  What is not finite is passed on.  The plan unfolds over all steps at once. */
-bptt_status bptt_forward(bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
-                         uint64_t draw, void *y, void *state, bptt_poll poll, void *context);
-bptt_status bptt_backward(bptt_plan *plan, const bptt_data *data, const void *dy, const void *dfinal, void *grad, void *dx,
-                          void *dstate, bptt_poll poll, void *context);
+/* For a program that takes derivatives of its own: n sequences, forwards and, from the slopes of its loss, backwards.  Its arrays:
+   y     (rows, O) outputs as for bptt_predict with the plan's `every`, dy dLoss/dy in the same places
+   x     the inputs of `data`, dx dLoss/dx in the same places
+   params, grad  the address of each parameter block, in the order of bptt_blocks; NULL: zeros, not wanted
+   initial, final, dinitial, dfinal  NULL, or the addresses of h (layers*directions, n, width) and, in an LSTM, of c
+   keep: 1: training, the arena holds the tape for one way back, which must follow before any other run of the plan;
+   0: prediction.  draw: which of dropout's masks.  Numbers that are not finite are passed on.  The plan unfolds over all steps. */
+typedef struct {
+    const void *const *params, *const *initial;
+    void *y, *const *final;
+    int keep;
+    uint64_t draw;
+} bptt_forth;
+typedef struct {
+    const void *dy, *const *dfinal;
+    void *const *grad, *dx, *const *dinitial;
+} bptt_back;
+bptt_status bptt_forward(bptt_plan *plan, const bptt_data *data, int64_t n, const bptt_forth *arrays, bptt_poll poll,
+                         void *context);
+bptt_status bptt_backward(bptt_plan *plan, const bptt_data *data, int64_t n, const bptt_back *arrays, bptt_poll poll,
+                          void *context);
 
 /* The Gauss-Newton matrix of the squared error of the sequences order[0..n-1], `batch` of them at a time.  Each output of each
    target row is a residual r = sqrt(weight) (y - target); rows of weight 0 have none.  J = dr/dparams.

@@ -36,6 +36,7 @@ typedef struct {
     int64_t gates, units, cols, segments;
     int64_t K, vectors, width;             /* columns of a segment; packed vectors a row; vectors of a panel */
     int64_t flat, work, size;              /* size: reals in the working vector */
+    int64_t block, first;                  /* which parameter block it is (of), and where that begins in the flat vector */
     int bias;
     void *turned;                          /* NULL: not needed */
 } matrix;

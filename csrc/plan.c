@@ -74,7 +74,7 @@ static void block(declaration *d, matrix *m, const char *name, int64_t gates, in
     bptt_plan *p = d->p;
     const int64_t columns = cols ? cols : 1;
     *m = (matrix){ .gates = gates, .units = units, .cols = columns, .segments = segments, .flat = p->flat_size,
-        .work = p->work_size, .bias = !cols };
+        .work = p->work_size, .bias = !cols, .block = d->count, .first = p->flat_size };
     m->K = columns / segments, m->vectors = times(gates, blocks_of(p, units)), m->width = gates == 1 ? 2 : gates;
     m->size = times(times(m->vectors, p->k->lanes), columns);
     if (d->count < d->max) {
@@ -170,7 +170,7 @@ static bptt_status resolve(bptt_plan *p, const bptt_desc *d, bptt_piece *out, in
     p->k1 = d->update_every, p->k2 = d->look_back, p->segment = d->segment, p->checkpoints = d->slots;
     p->own_inputs = d->own_inputs, p->stride = d->window_stride;
     p->R = d->proj_size ? d->proj_size : p->H;
-    if (!p->head_layers) p->O = p->R * p->directions;
+    if (!p->head_layers) p->O = p->R * p->directions, p->every = 1;
     p->two_products = cell == find("reset_before", cell_names);
     p->dropout = d->dropout, p->recurrent_dropout = d->recurrent_dropout, p->seed = d->seed;
     const int is_mlp = cell == find("mlp", cell_names);
@@ -178,7 +178,7 @@ static bptt_status resolve(bptt_plan *p, const bptt_desc *d, bptt_piece *out, in
         d->head_depth < 0 || d->head_depth >= BPTT_MAX_DEPTH || !size_ok(p->I) || !size_ok(p->H) || !size_ok(p->O) ||
         !size_ok(p->batch) || !size_ok(p->steps) || (d->reset_before && named != gru) || (d->peephole && named != lstm) ||
         (d->proj_size && named != lstm) || d->proj_size < 0 || d->proj_size > p->H || !(d->dropout >= 0 && d->dropout < 1) ||
-        !(d->recurrent_dropout >= 0 && d->recurrent_dropout < 1) || !unfolding_ok(p) || (!p->head_layers && !p->every))
+        !(d->recurrent_dropout >= 0 && d->recurrent_dropout < 1) || !unfolding_ok(p))
         return BPTT_BAD_DESC;
     for (int64_t i = 0; i < p->depth; i++) if (!size_ok(d->width[i])) return BPTT_BAD_DESC;
     for (int64_t i = 0; i < d->head_depth; i++) if (!size_ok(d->head_width[i])) return BPTT_BAD_DESC;

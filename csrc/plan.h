@@ -30,7 +30,8 @@ struct bptt_plan {
     int purpose;                               /* of this run: INFER, SLIDE or TRAIN */
     int trained_state, shared;                 /* shared: this batch's windows share their input projection */
     int taped;                                 /* forward has been here, and backward has not */
-    uint64_t draw;                             /* which masks it drew */
+    int given;                                 /* with initial states of the caller's, */
+    uint64_t draw;                             /* and which masks of dropout */
     double dropout, recurrent_dropout;
     uint64_t seed;
     int64_t layers, head_layers, I, H, R, O, depth, batch, steps;   /* R: width of h; batch, steps: capacity */

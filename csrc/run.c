@@ -85,15 +85,21 @@ void give_states(const run *r, int64_t n, const field *s, int64_t t, span rows, 
         p->k->store_state(&r->source, p->state_size, kind_at(f, n, q), kind_width(f, q), &kind, t, &rows, out);
     }
 }
-static void load_slopes(const run *r, int64_t n, span rows) {     /* the caller's dLoss/ds behind the last steps */
+/* The same where the caller has an array for each kind, (layers*directions, n, width). */
+static void give_kinds(const run *r, int64_t n, const field *s, int64_t t, span rows, void *const *out) {
     const bptt_plan *p = r->p;
     const frame *f = &p->layer[n];
-    source slopes = r->source;
-    slopes.state = r->dfinal;
     for (int q = 0; q < f->states; q++) {
-        const field kind = state_kind(p, f, &f->ds, q);
-        p->k->load_state(&slopes, p->state_size, kind_at(f, n, q), kind_width(f, q), &kind, 0, &rows);
+        const int64_t width = kind_width(f, q);
+        const field kind = state_kind(p, f, s, q);
+        p->k->store_state(&r->source, width, n * r->n * width, width, &kind, t, &rows, out[q]);
     }
+}
+static void load_kind(const run *r, int64_t n, int q, const void *const *in, const field *to, int64_t t, span rows) {
+    const int64_t width = kind_width(&r->p->layer[n], q);
+    source from = r->source;
+    from.state = in[q];
+    r->p->k->load_state(&from, width, n * r->n * width, width, to, t, &rows);
 }
 /* A dropout mask of this batch: between layers (kind 0) or in the recurrence (1), of one layer direction. */
 static dropout mask_of(const run *r, int64_t n, int kind) {
@@ -105,6 +111,10 @@ static void set_kind(const run *r, int64_t n, int q, int64_t t, span rows) {
     const bptt_plan *p = r->p;
     const frame *f = &p->layer[n];
     field to = state_kind(p, f, &f->s, q);
+    if (r->forth && r->forth->initial) {
+        load_kind(r, n, q, r->forth->initial, &to, t, rows);
+        return;
+    }
     if (r->source.state || !p->trained_state) {
         p->k->load_state(&r->source, p->state_size, kind_at(f, n, q), kind_width(f, q), &to, t, &rows);
         return;
@@ -214,11 +224,11 @@ static void take_slopes(const run *r, span at) {
     const bptt_plan *p = r->p;
     const span to = readout_span(p->every, at);
     source dy = r->source;
-    dy.values = r->dy, dy.offset = dy.target_offset;
+    dy.values = r->slopes->dy, dy.offset = dy.target_offset;
     if (!p->every) dy.start = NULL;
     if (p->head_layers) p->k->gather(&dy, p->O, p->O, &p->value[p->head_layers - 1], &to);
     for (int d = 0; !p->head_layers && d < p->directions; d++) {
-        dy.values = (const char *)r->dy + d * p->R * p->k->bytes;
+        dy.values = (const char *)r->slopes->dy + d * p->R * p->k->bytes;
         p->k->gather(&dy, p->O, p->R, &p->layer[(p->layers - 1) * p->directions + d].dy, &to);
     }
 }
@@ -264,7 +274,7 @@ static void collect_head(const bptt_plan *p, int add, span all, int64_t part, in
 /* Gradients of the trained initial states: sums over the rows, where the way back came to the first step. */
 static void collect_initial(const run *r, int add, int part, int parts) {
     const bptt_plan *p = r->p;
-    const int reached = r->source.first == 0 && r->back == 0 && !r->source.state;
+    const int reached = r->source.first == 0 && r->back == 0 && !r->given;
     const span once = { .t1 = 1, .r1 = r->rows, .single = p->B == 1 ? SINGLE : BATCH };
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         const frame *f = &p->layer[n];
@@ -294,7 +304,7 @@ static void layer_backward(run *r, int64_t n, const span *at) {
 }
 /* What reaches the states before the chunk is wanted: by the caller, by the weights, or by the segment before. */
 static int wants_start(const run *r) {
-    return r->back == 0 && (r->dstate || r->p->trained_state || (r->p->segment && r->source.first > 0));
+    return r->back == 0 && (r->dstate || (r->slopes && r->slopes->dinitial) || r->p->trained_state || (r->p->segment && r->source.first > 0));
 }
 /* A block of steps goes back by rows, then all threads collect its weight gradients by tiles while it is in the cache; added to
    what grad holds, if `add`.  Who is done goes on with the next block, which nobody collects yet. */
@@ -498,9 +508,9 @@ source source_of(const bptt_plan *p, const bptt_data *d) {
 static int64_t begin_batch(run *r, int64_t from) {
     bptt_plan *p = r->p;
     const int64_t B = least(r->n - from, p->batch);
-    r->source = source_of(p, r->data);
-    r->first_update = r->hyper ? (uint64_t)r->hyper->step : r->draw;
-    for (int64_t b = 0; b < B; b++) p->row[b] = r->order[from + b];
+    r->source = source_of(p, r->data), r->given = r->data->state != NULL;
+    r->first_update = r->hyper ? (uint64_t)r->hyper->step : r->forth ? r->forth->draw : 0;
+    for (int64_t b = 0; b < B; b++) p->row[b] = r->order ? r->order[from + b] : from + b;
     sort_rows(r->data->length, p->row, B);
     return B;
 }
@@ -518,8 +528,10 @@ static int windows(run *r, int64_t B) {
 }
 /* Before a run: every sequence has a step, and (unless long ones run in blocks) no more than the plan's. */
 static int all_fit(const bptt_plan *p, const bptt_data *data, const int64_t *order, int64_t n, int blocks) {
-    for (int64_t i = 0; i < n; i++)
-        if (data->length[order[i]] < 1 || (!blocks && data->length[order[i]] > p->steps)) return 0;
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t length = data->length[order ? order[i] : i];
+        if (length < 1 || (!blocks && length > p->steps)) return 0;
+    }
     return 1;
 }
 int has_targets(const bptt_plan *p, const bptt_data *data) { return p->head_layers > 0 && !data->start; }
@@ -683,7 +695,10 @@ static void keep_final(run *r, span at) {
         const frame *f = &p->layer[n];
         for (int64_t b = at.r0; b < at.r1; b++) {
             const int64_t steps = r->source.length[r->source.row[b]] - r->source.first;
-            if (steps > 0) give_states(r, n, &f->s, f->reverse ? 0 : least(steps, p->T), (span){ .r0 = b, .r1 = b + 1 }, r->state);
+            const span one = { .r0 = b, .r1 = b + 1 };
+            if (steps <= 0) continue;
+            if (r->forth) give_kinds(r, n, &f->s, f->reverse ? 0 : least(steps, p->T), one, r->forth->final);
+            else give_states(r, n, &f->s, f->reverse ? 0 : least(steps, p->T), one, r->state);
         }
     }
 }
@@ -972,15 +987,29 @@ bptt_status bptt_loss_grad(bptt_plan *p, const void *params, const bptt_data *da
     return r.status;
 }
 
-/* -- for a loss of the caller's own: forwards, and with its slope backwards, the tape in the arena meanwhile -- */
+/* -- for a program that takes derivatives of its own -- */
 
-static void forward_taped(void *context, team *team, int rank, int size) {
+/* Between the caller's blocks and the packed vectors. */
+static void pack_block(const matrix *m, const void *of_run, void *work, int64_t rank, int64_t size) {
+    const run *r = of_run;
+    const char *own = r->forth->params[m->block];
+    const int64_t bytes = r->p->k->bytes;
+    if (own) r->p->k->pack(m, own - m->first * bytes, work, rank, size);
+    else if (rank == 0) memset((char *)work + m->work * bytes, 0, (size_t)(m->size * bytes));
+}
+static void unpack_block(const matrix *m, const void *of_run, void *unused, int64_t rank, int64_t size) {
+    const run *r = of_run;
+    char *own = r->slopes->grad[m->block];
+    (void)unused;
+    if (own) r->p->k->unpack(m, r->p->grad, own - m->first * r->p->k->bytes, rank, size);
+}
+static void forth(void *context, team *team, int rank, int size) {
     run *r = context;
     bptt_plan *p = r->p;
-    take_in(r, team, rank, size);
+    each_block(p, pack_block, r, p->work, rank, size);
     if (rank == 0) {
         r->rows = begin_batch(r, 0), r->longest = r->data->length[p->row[0]];
-        lay_out(p, r->rows, r->longest, TRAIN, 0);
+        lay_out(p, r->rows, r->longest, r->forth->keep || p->dropout > 0 || p->recurrent_dropout > 0 ? TRAIN : INFER, 0);
         set_chunk(r, 0, r->longest);
     }
     team_barrier(team);
@@ -991,49 +1020,50 @@ static void forward_taped(void *context, team *team, int rank, int size) {
     if (!p->every) take_last(r, at);
     head_forward(p, p->every, at);
     give_outputs(r, p->every, at);
-    if (r->state) keep_final(r, at);
+    if (r->forth->final) keep_final(r, at);
 }
-static void backward_taped(void *context, team *team, int rank, int size) {
+static void back(void *context, team *team, int rank, int size) {
     run *r = context;
     bptt_plan *p = r->p;
+    const bptt_back *b = r->slopes;
     const span at = rows_of(r, rank, size);
     const int any = at.r1 > at.r0;
     turn_all(p, rank, size);
     team_barrier(team);
     if (any) {
-        if (r->dfinal) for (int64_t n = 0; n < p->layers * p->directions; n++) load_slopes(r, n, at);
-        else clear_carried(p, at);
+        clear_carried(p, at);
+        for (int64_t n = 0; b->dfinal && n < p->layers * p->directions; n++)
+            for (int q = 0; q < p->cell->states; q++) {
+                const field kind = state_kind(p, &p->layer[n], &p->layer[n].ds, q);
+                if (b->dfinal[q]) load_kind(r, n, q, b->dfinal, &kind, 0, at);
+            }
         take_slopes(r, at);
         head_backward(p, at);
     }
     layers_backward(r, team, at, 0, rank, size);
-    if (any && r->dx) p->k->scatter(&r->source, p->I, p->I, &p->dx, &at, -1, r->dx);
+    if (any && b->dx) p->k->scatter(&r->source, p->I, p->I, &p->dx, &at, -1, b->dx);
+    for (int64_t n = 0; any && b->dinitial && n < p->layers * p->directions; n++)
+        give_kinds(r, n, &p->layer[n].ds, 0, at, b->dinitial);
     team_barrier(team);
     collect_rest(r, 0, rank, size);
     collect_readout(r, 0, rank, size);
     team_barrier(team);
-    each_block(p, p->k->unpack, p->grad, r->grad, rank, size);
+    each_block(p, unpack_block, r, NULL, rank, size);
 }
-bptt_status bptt_forward(bptt_plan *p, const void *params, const bptt_data *data, const int64_t *order, int64_t n, uint64_t draw,
-                         void *y, void *state, bptt_poll poll, void *context) {
-    run r = { .p = p, .data = data, .order = order, .n = n, .y = y, .state = state, .poll = poll, .context = context,
-              .params = params, .draw = draw };
-    if (n < 1 || n > p->batch || unfolds_in_parts(p) || !all_fit(p, data, order, n, 0)) return BPTT_CAPACITY;
-    p->draw = draw;
-    team_run(p->threads, forward_taped, &r);
-    p->taped = !r.status;
+bptt_status bptt_forward(bptt_plan *p, const bptt_data *data, int64_t n, const bptt_forth *arrays, bptt_poll poll, void *context) {
+    run r = { .p = p, .data = data, .n = n, .forth = arrays, .y = arrays->y, .poll = poll, .context = context };
+    if (n < 1 || n > p->batch || unfolds_in_parts(p) || !all_fit(p, data, NULL, n, 0)) return BPTT_CAPACITY;
+    team_run(p->threads, forth, &r);
+    p->draw = arrays->draw, p->given = data->state || arrays->initial, p->taped = !r.status && arrays->keep;
     return r.status;
 }
-bptt_status bptt_backward(bptt_plan *p, const bptt_data *data, const void *dy, const void *dfinal, void *grad, void *dx,
-                          void *dstate, bptt_poll poll, void *context) {
-    run r = { .p = p, .data = data, .poll = poll, .context = context, .dy = dy, .dfinal = dfinal, .grad = grad, .dx = dx,
-              .dstate = dstate, .rows = p->B, .longest = p->T, .first_update = p->draw };
-    if (!p->taped || (dx && !p->input_gradient)) return BPTT_CAPACITY;
+bptt_status bptt_backward(bptt_plan *p, const bptt_data *data, int64_t n, const bptt_back *arrays, bptt_poll poll, void *context) {
+    run r = { .p = p, .data = data, .n = n, .slopes = arrays, .poll = poll, .context = context, .rows = p->B, .longest = p->T,
+              .given = p->given, .first_update = p->draw };
+    if (!p->taped || n != p->B || (arrays->dx && !p->input_gradient)) return BPTT_CAPACITY;
     p->taped = 0;
     r.source = source_of(p, data);
-    team_run(p->threads, backward_taped, &r);
-    for (int64_t l = 0; dstate && !r.status && l < p->layers * p->directions; l++)
-        give_states(&r, l, &p->layer[l].ds, 0, all_rows(&r), dstate);
+    team_run(p->threads, back, &r);
     return r.status;
 }
 

@@ -25,7 +25,9 @@ typedef struct {
     const void *params;
     void *trained, *opt_state;                 /* training: params, to be written, and the optimiser's slots */
     void *grad, *dx, *dstate;                  /* loss_grad, backward: wanted, or NULL */
-    const void *dy, *dfinal;                   /* backward: dLoss by the outputs, and by the final states or NULL */
+    const bptt_forth *forth;                   /* forward, */
+    const bptt_back *slopes;                   /* backward: the caller's arrays */
+    int given;                                 /* the states before the first step are the caller's */
     int every;                                 /* predict: what g reads */
     void *y, *state;                           /* predict: outputs; final states, of training too */
     double loss_sum, weight_sum;               /* evaluate */
@@ -36,7 +38,6 @@ typedef struct {
     int64_t fresh, back;                       /* new are the steps from `fresh` on; the way back ends at step `back` */
     int64_t longest;                           /* steps of the whole batch */
     int64_t rows, ended;                       /* rows [0, rows) take part; g reads the last states of rows [ended, rows) */
-    uint64_t draw;                             /* forward: which masks */
     uint64_t first_update;                     /* the update at which the batch began: masks stay the same within it */
 } run;
 
