@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .callbacks import Callback, History
     from .online import Learner, Stream
     from .optimizers import Optimizer
+    from .torch import Model as TorchModel
     from .unfolding import SlidingBPTT, Unfolding
 
 Array = np.ndarray[Any, Any]
@@ -1135,6 +1136,33 @@ class Network:
 
         persistence.save(self, path)
 
+    def to_torch(self) -> TorchModel:
+        """The network as a module of PyTorch's, with a copy of its parameters (extra "torch").
+
+        Returns
+        -------
+        model : bptt_fast.torch.Model
+            A ``torch.nn.Module`` with the parts `rnn`, one of ``bptt_fast.torch.RNN``, `GRU` and `LSTM`, and
+            `head`; called with x (n, T, I) it gives what `predict` gives.
+
+        Raises
+        ------
+        ConfigError
+            If PyTorch has no such cell: "mlp", reset "before", peepholes, recurrent dropout, and the
+            nonlinearities "sigmoid" and "linear" of "elman".
+        ImportError
+            Without PyTorch.
+
+        Examples
+        --------
+        >>> import torch, bptt_fast as bf
+        >>> bf.Network(3, 8, 2, cell="gru", seed=0).to_torch()(torch.zeros(4, 10, 3)).shape
+        torch.Size([4, 2])
+        """
+        from . import torch
+
+        return torch.to_torch(self)
+
     # ---- plans: the last small one is kept, since making one costs more than a step of a small network.  A
     # list and its pop make sure that a plan serves one caller at a time.
 
@@ -1150,6 +1178,43 @@ class Network:
     def _give_back(self, key: tuple[Any, ...], plan: Any) -> None:
         if not self._spare and plan.nbytes <= SMALL_PLAN:
             self._spare.append((key, plan))
+
+
+def from_torch(module: Any, head: Any = None, *, readout: str = "every") -> Network:
+    """A network with a copy of the parameters of a recurrent module of PyTorch's (extra "torch").
+
+    Parameters
+    ----------
+    module : torch.nn.RNN, torch.nn.GRU, torch.nn.LSTM, or bptt_fast.torch.Model
+        f.  Of a larger module pass its parts: ``from_torch(model.rnn, model.fc)``.
+    head : torch.nn.Linear or torch.nn.Sequential, optional
+        g: linear layers with nonlinearities of one kind between them.  Without it the outputs are the states.
+    readout : {"last", "every"}, default "every"
+        What g reads.  "last" is the state after the last step, in a reversed direction that after the first:
+        in PyTorch's words ``h_n[-1]``, not ``output[:, -1]``.  A Model has its own.
+
+    Returns
+    -------
+    net : Network
+        Of the module's dtype.  Whatever is done to it leaves the module as it is.
+
+    Raises
+    ------
+    ConfigError
+        If the module or the head is none of these, or not of float32 or float64.
+    ImportError
+        Without PyTorch.
+
+    Examples
+    --------
+    >>> import torch, bptt_fast as bf
+    >>> net = bf.from_torch(torch.nn.GRU(3, 8), torch.nn.Linear(8, 2), readout="last")
+    >>> net.cell, net.output_size
+    ('gru', 2)
+    """
+    from . import torch
+
+    return torch.from_torch(module, head, readout=readout)
 
 
 class Gradients(dict[str, Array]):

@@ -2,8 +2,8 @@
 
     from bptt_fast.torch import GRU, LSTM, RNN      # in place of: from torch.nn import GRU, LSTM, RNN
 
-One `torch.autograd.Function` calls the core forwards and backwards.  The core reads inputs where they lie, time-major,
-batch-major or packed, and writes outputs and gradients into tensors of PyTorch's.
+One `torch.autograd.Function` calls the core forwards and backwards.  The core reads inputs where they lie,
+time-major, batch-major or packed, and writes outputs and gradients into tensors of PyTorch's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .network import READOUTS, Network
 try:
     import torch
     from torch import Tensor, nn
-    from torch.nn.utils.rnn import PackedSequence
+    from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 except ImportError as error:
     raise ImportError(
         f'bptt_fast.torch needs PyTorch ({error}).  Install it: pip install "bptt-fast[torch]".'
@@ -34,6 +34,7 @@ Array = np.ndarray[Any, Any]
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 PLANS = 4  # that a module keeps for its next calls
 MAX_LAYERS = 16
+ONEDNN = 4096  # rows times units from which oneDNN, inside PyTorch, predicts with an LSTM as fast or faster
 
 
 class Rows(NamedTuple):
@@ -102,17 +103,15 @@ class Run:
 
     def forward(self, x: Tensor, states: Any, weights: Any, keep: bool, input_gradient: bool) -> Any:
         """Outputs (rows, O) and final states; keep: what the way back needs stays in the tape."""
-        module = self.module
-        y = x.new_empty((*x.shape[:-1], _output_size(module)))
-        count = module.num_layers * (1 + module.bidirectional)
-        final = tuple(x.new_empty((count, self.batch, width)) for width in _widths(module))
+        y = x.new_empty((*x.shape[:-1], _output_size(self.module)))
+        final = tuple(x.new_empty(shape) for shape in self.state_shapes())
         kept = self.borrow(x, input_gradient)
         kept[3].forward(
             x.data_ptr(),
             self.blocks(weights),
-            tuple(h.data_ptr() for h in states) if states else None,
+            _addresses(states) if states else None,
             y.data_ptr(),
-            tuple(h.data_ptr() for h in final),
+            _addresses(final),
             keep,
             self.draw,
         )
@@ -131,29 +130,43 @@ class Run:
             self.forward(x, states, weights, True, wanted[0])
         kept, self.tape = self.tape, None
         dx = torch.empty_like(x) if wanted[0] else None
-        dstates = [torch.empty_like(h) for h in states] if any(wanted[1 : 1 + len(states)]) else [None] * len(states)
+        back_to_start = any(wanted[1 : 1 + len(states)])
+        dstates = [torch.empty_like(h) if back_to_start else None for h in states]
         grad = [
             torch.empty_like(w) if want else None
             for w, want in zip(weights, wanted[1 + len(states) :], strict=True)
         ]
         kept[3].backward(
             dy.data_ptr(),
-            tuple(0 if h is None else h.data_ptr() for h in dfinal),
+            _addresses(dfinal),
             self.blocks(grad),
-            0 if dx is None else dx.data_ptr(),
-            tuple(h.data_ptr() for h in dstates) if states and dstates[0] is not None else None,
+            _address(dx),
+            _addresses(dstates) if back_to_start else None,
         )
         self.give_back(kept)
         return dx, *dstates, *grad
 
+    def state_shapes(self) -> list[tuple[int, int, int]]:
+        """Of h, and in an LSTM of c."""
+        count = self.module.num_layers * (1 + self.module.bidirectional)
+        return [(count, self.batch, width) for width in _widths(self.module)]
+
     def blocks(self, tensors: Any) -> tuple[int, ...]:
         """Addresses in the core's order, which is PyTorch's; 0 for biases that the module does not have."""
-        found = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
-        if not self.module.bias:
-            each = 3 if self.module.proj_size else 2
-            for at in range(len(found) - each + 2, 0, -each):
-                found[at:at] = (0, 0)
-        return tuple(found)
+        found = _addresses(tensors)
+        if self.module.bias:
+            return found
+        each = 3 if self.module.proj_size else 2
+        layers = (found[at : at + each] for at in range(0, len(found), each))
+        return tuple(address for a in layers for address in (*a[:2], 0, 0, *a[2:]))
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def _addresses(tensors: Any) -> tuple[int, ...]:
+    return tuple(map(_address, tensors))
 
 
 class Unfold(torch.autograd.Function):
@@ -174,34 +187,35 @@ class Unfold(torch.autograd.Function):
         return None, None, *way(ctx.run, x, states, weights, slopes, wanted)
 
 
-def _differentiable(run: Run, x: Tensor, states: Any, weights: Any, slopes: Any, wanted: Any) -> list[Tensor | None]:
+def _differentiable(
+    run: Run, x: Tensor, states: Any, weights: Any, slopes: Any, wanted: Any
+) -> list[Tensor | None]:
     """The gradients as a graph of their own, for derivatives of the second order: by PyTorch's kernels."""
     module, name = run.module, type(run.module).__name__
     if run.dropout:
         raise RuntimeError(
-            f"{name}: no second derivative with dropout={run.dropout:g} in training, since PyTorch cannot draw "
-            f"its mask again.  Call eval(), or use torch.nn.{name}."
+            f"{name}: no second derivative with dropout={run.dropout:g} in training, since PyTorch cannot "
+            f"draw its mask again.  Call eval(), or use torch.nn.{name}."
         )
-    if not states:
-        count = module.num_layers * (1 + module.bidirectional)
-        hx = tuple(x.new_zeros((count, run.batch, width)) for width in _widths(module))
+    hx = tuple(states) or tuple(x.new_zeros(shape) for shape in run.state_shapes())
+    hx = hx if len(hx) > 1 else hx[0]
+    function, weights = getattr(torch, module.mode.lower()), list(weights)
+    numbers = (weights, module.bias, module.num_layers, 0.0, False, module.bidirectional)
+    if x.dim() == 2:
+        sizes = torch.from_numpy(np.searchsorted(-run.rows.length, -np.arange(run.steps)))
+        outputs = function(x, sizes, hx, *numbers)
     else:
-        hx = tuple(states)
-    packed = x.dim() == 2
-    sizes = [torch.from_numpy(np.searchsorted(-run.rows.length, -np.arange(run.steps)))] if packed else []
-    function, numbers = getattr(torch, module.mode.lower()), (module.bias, module.num_layers, 0.0, False)
-    outputs = function(
-        x,
-        *sizes,
-        hx if len(hx) > 1 else hx[0],
-        list(weights),
-        *numbers,
-        module.bidirectional,
-        *([] if packed else [run.rows.start is None]),
+        outputs = function(x, hx, *numbers, run.rows.start is None)
+    chosen = [(y, slope) for y, slope in zip(outputs, slopes, strict=True) if slope is not None]
+    found = iter(
+        torch.autograd.grad(
+            [y for y, _ in chosen],
+            [tensor for tensor, want in zip((x, *states, *weights), wanted, strict=True) if want],
+            [slope for _, slope in chosen],
+            create_graph=True,
+            allow_unused=True,
+        )
     )
-    outputs, slopes = zip(*((y, s) for y, s in zip(outputs, slopes, strict=True) if s is not None), strict=True)
-    inputs = [tensor for tensor, want in zip((x, *states, *weights), wanted, strict=True) if want]
-    found = iter(torch.autograd.grad(outputs, inputs, slopes, create_graph=True, allow_unused=True))
     return [next(found) if want else None for want in wanted]
 
 
@@ -218,7 +232,6 @@ def _describe(module: Any, dtype: torch.dtype, dropout: float) -> dict[str, Any]
 
 
 def _widths(module: Any) -> tuple[int, ...]:
-    """Of h, and in an LSTM of c."""
     h = module.proj_size or module.hidden_size
     return (h, module.hidden_size) if module.cell == "lstm" else (h,)
 
@@ -228,7 +241,7 @@ def _output_size(module: Any) -> int:
 
 
 def _as_it_lies(x: Tensor) -> tuple[Tensor, bool]:
-    """(T, B, I) as it is, or as the (B, T, I) that it is in memory; and whether it is the first.  A copy if neither."""
+    """(T, B, I), or the (B, T, I) that it is in memory, or a copy; and whether it is (T, B, I)."""
     if x.is_contiguous():
         return x, True
     turned = x.transpose(0, 1)
@@ -236,8 +249,8 @@ def _as_it_lies(x: Tensor) -> tuple[Tensor, bool]:
 
 
 class _Fast:
-    """What the three modules share: `forward`.  It hands to PyTorch's whatever the core has no kernels for, and
-    all that does not fit, for PyTorch's own error."""
+    """What the three modules share: `forward`.  It leaves to PyTorch's whatever the core has no kernels for,
+    and all that does not fit, for PyTorch's own error."""
 
     cell: str
 
@@ -246,22 +259,22 @@ class _Fast:
         self._plans: list[Any] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_plans": []}  # type: ignore[operator]
+        return {**super().__getstate__(), "_plans": []}  # type: ignore[dict-item]
 
     def __prepare_scriptable__(self) -> nn.Module:
         """For torch.jit.script: PyTorch's module with the same parameters."""
-        plain = next(base for base in type(self).__mro__ if base.__module__ == nn.RNN.__module__)
+        plain: Any = next(base for base in type(self).__mro__ if base.__module__ == nn.RNN.__module__)
         module = plain.__new__(plain)
         module.__dict__.update((name, value) for name, value in self.__dict__.items() if name != "_plans")
         return module
 
     def forward(self: Any, input: Any, hx: Any = None) -> Any:
-        self._update_flat_weights()
-        weights, packed = self._flat_weights, isinstance(input, PackedSequence)
+        packed = isinstance(input, PackedSequence)
         x = input.data if packed else input
         states = () if hx is None else hx if isinstance(hx, tuple) else (hx,)
+        weights = [weight for layer in self.all_weights for weight in layer]
         if not self._fits(x, states, weights, input.batch_sizes if packed else None):
-            return super().forward(input, hx)
+            return super().forward(input, hx)  # type: ignore[misc]
         lone = not packed and x.dim() == 2
         if packed:
             if input.sorted_indices is not None:
@@ -276,9 +289,12 @@ class _Fast:
             steps, batch, _ = x.shape
             x, time_major = _as_it_lies(x)
             rows = _rows(batch, steps, time_major)
+        differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *weights))
+        if not differentiated and not packed and self.mode == "LSTM" and batch * self.hidden_size >= ONEDNN:
+            return super().forward(input, hx)  # type: ignore[misc]
         run, states = Run(self, rows, batch, steps), tuple(h.contiguous() for h in states)
         weights = [w.contiguous() for w in weights]
-        if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *weights)):
+        if differentiated:
             y, *ends = Unfold.apply(run, len(states), x, *states, *weights)
         else:
             y, *ends = run.forward(x, states, weights, False, False)
@@ -314,18 +330,251 @@ class _Fast:
 
 
 class RNN(_Fast, nn.RNN):
-    """torch.nn.RNN with this package's kernels; see `torch.nn.RNN`."""
+    """`torch.nn.RNN` with this package's kernels: the same constructor, parameters, call and results.
+
+    The kernels serve float32 and float64 on the CPU, with as many threads as ``torch.get_num_threads()``
+    says; whatever else is asked (another device or dtype, autocast, tracing, torch.compile) is done by
+    PyTorch's own code, and so is prediction with large LSTMs, at which oneDNN is as fast.  A call that needs gradients keeps its tape until the way back, or until its outputs
+    are forgotten; the module keeps the memory of its last few calls for the next ones.  Derivatives of the
+    second order are PyTorch's.  The masks of dropout follow ``torch.manual_seed``, but are not those of
+    ``torch.nn.RNN``.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        See ``torch.nn.RNN``.
+
+    Raises
+    ------
+    MemoryError
+        If the tape does not fit into memory.
+    RuntimeError
+        From the way back of the second order, with dropout in training.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from bptt_fast.torch import RNN
+    >>> rnn = RNN(3, 8, batch_first=True)
+    >>> y, h = rnn(torch.zeros(2, 5, 3))
+    >>> y.shape, h.shape
+    (torch.Size([2, 5, 8]), torch.Size([1, 2, 8]))
+    """
 
     cell = "elman"
 
 
 class GRU(_Fast, nn.GRU):
-    """torch.nn.GRU with this package's kernels; see `torch.nn.GRU`."""
+    """`torch.nn.GRU` with this package's kernels; see `RNN`.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        See ``torch.nn.GRU``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from bptt_fast.torch import GRU
+    >>> y, h = GRU(3, 8, bidirectional=True)(torch.zeros(5, 2, 3))
+    >>> y.shape, h.shape
+    (torch.Size([5, 2, 16]), torch.Size([2, 2, 8]))
+    """
 
     cell = "gru"
 
 
 class LSTM(_Fast, nn.LSTM):
-    """torch.nn.LSTM with this package's kernels; see `torch.nn.LSTM`."""
+    """`torch.nn.LSTM` with this package's kernels; see `RNN`.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        See ``torch.nn.LSTM``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from bptt_fast.torch import LSTM
+    >>> y, (h, c) = LSTM(3, 8, proj_size=4)(torch.zeros(5, 2, 3))
+    >>> y.shape, h.shape, c.shape
+    (torch.Size([5, 2, 4]), torch.Size([1, 2, 4]), torch.Size([1, 2, 8]))
+    """
 
     cell = "lstm"
+
+
+MODULES = {"elman": RNN, "gru": GRU, "lstm": LSTM}
+LAYERS = {"tanh": nn.Tanh, "relu": nn.ReLU, "sigmoid": nn.Sigmoid}
+
+
+class Model(nn.Module):
+    """A network as a module of PyTorch's: `rnn`, one of the three above, then `head`, linear layers.
+
+    ``Network.to_torch`` makes it, `from_torch` turns it into a network again.
+
+    Parameters
+    ----------
+    rnn : RNN, GRU or LSTM
+        With batch_first=True.
+    head : nn.Sequential
+        Linear layers with nonlinearities between them.
+    readout : {"last", "every"}
+        What `head` reads: the state after the last step (in a reversed direction that after the first), or
+        that after every step.
+    initial : tuple of Tensor, optional
+        Trained states before the first step, h and for an LSTM c, each (layers * directions, width).
+
+    Examples
+    --------
+    >>> import torch, bptt_fast as bf
+    >>> model = bf.Network(3, 8, 2, cell="gru", seed=0).to_torch()
+    >>> model(torch.zeros(4, 10, 3)).shape
+    torch.Size([4, 2])
+    """
+
+    def __init__(
+        self, rnn: Any, head: nn.Sequential, readout: str, initial: tuple[Tensor, ...] | None = None
+    ) -> None:
+        super().__init__()
+        self.rnn, self.head, self.readout = rnn, head, choice(readout, "readout", READOUTS)
+        self.initial = None if initial is None else nn.ParameterList(initial)
+
+    def forward(self, x: Any, hx: Any = None) -> Tensor:
+        """Outputs (B, O), or with the readout "every" (B, T, O), of x (B, T, I) or a PackedSequence.
+
+        hx: the state before the first step, as for `rnn`; default: zeros, or the trained one.  Of a
+        PackedSequence the readout "every" gives padded outputs.
+        """
+        if hx is None and self.initial is not None:
+            batch = int(x.batch_sizes[0]) if isinstance(x, PackedSequence) else len(x)
+            states = tuple(h.unsqueeze(1).expand(-1, batch, -1) for h in self.initial)
+            hx = states if len(states) > 1 else states[0]
+        y, ends = self.rnn(x, hx)
+        if self.readout == "last":
+            h = ends[0] if isinstance(ends, tuple) else ends
+            return self.head(torch.cat(tuple(h[-1 - self.rnn.bidirectional :]), 1))
+        if isinstance(y, PackedSequence):
+            y = pad_packed_sequence(y, batch_first=True)[0]
+        return self.head(y)
+
+
+def to_torch(net: Network) -> Model:
+    """What ``Network.to_torch`` gives."""
+    d = net.description
+    if d.cell not in MODULES or d.reset == "before" or d.peephole or d.recurrent_dropout:
+        kind = next(
+            text
+            for found, text in (
+                (d.cell not in MODULES, f'cell="{d.cell}"'),
+                (d.reset == "before", 'reset="before"'),
+                (d.peephole, "peephole=True"),
+                (True, f"recurrent_dropout={d.recurrent_dropout:g}"),
+            )
+            if found
+        )
+        raise ConfigError(
+            f"to_torch: expected a network that torch.nn.RNN, GRU or LSTM can be, got {kind}.  "
+            f"Network.to_onnx writes every cell."
+        )
+    if d.cell == "elman" and d.nonlinearity[0] not in ("tanh", "relu"):
+        raise ConfigError(
+            f'to_torch: expected nonlinearity "tanh" or "relu", which torch.nn.RNN has, got '
+            f'"{d.nonlinearity[0]}".  Network.to_onnx writes all of them.'
+        )
+    words: dict[str, Any] = {"batch_first": True, "bidirectional": d.bidirectional, "dropout": d.dropout}
+    words["dtype"] = next(dtype for dtype, name in DTYPES.items() if name == d.dtype)
+    if d.cell == "elman":
+        words["nonlinearity"] = d.nonlinearity[0]
+    if d.proj_size:
+        words["proj_size"] = d.proj_size
+    rnn: Any = MODULES[d.cell](d.input_size, d.hidden_size, d.num_layers, **words)
+    inner = [] if d.head_nonlinearity == "linear" else [LAYERS[d.head_nonlinearity]]
+    sizes = (_output_size(rnn), *d.head, d.output_size)
+    layers: list[nn.Module] = []
+    for size, width in pairwise(sizes):
+        layers += [*(make() for make in inner if layers), nn.Linear(size, width, dtype=words["dtype"])]
+    initial = None
+    if d.initial_state == "trained":
+        initial = tuple(
+            torch.stack([torch.tensor(net[name]) for name in net.state_dict() if name.startswith(kind)])
+            for kind in ("initial_h", "initial_c")[: len(_widths(rnn))]
+        )
+    model = Model(rnn, nn.Sequential(*layers), d.readout, initial)
+    with torch.no_grad():
+        for name, tensor in rnn.named_parameters():
+            tensor.copy_(torch.tensor(net[name]))
+        for i, layer in enumerate(part for part in model.head if isinstance(part, nn.Linear)):
+            layer.weight.copy_(torch.tensor(net[f"head.{i}.weight"]))
+            layer.bias.copy_(torch.tensor(net[f"head.{i}.bias"]))
+    return model
+
+
+def from_torch(module: nn.Module, head: nn.Module | None = None, *, readout: str = "every") -> Network:
+    """What ``bptt_fast.from_torch`` gives."""
+    initial = None
+    if isinstance(module, Model):
+        if head is not None:
+            raise ConfigError("from_torch: expected no head for a Model, which has its own.  Leave it out.")
+        module, head, readout, initial = module.rnn, module.head, module.readout, module.initial
+    if not isinstance(module, (nn.RNN, nn.GRU, nn.LSTM)):
+        raise ConfigError(
+            f"from_torch: expected a torch.nn.RNN, GRU or LSTM, got a {type(module).__name__}.  "
+            f"Of a larger module pass its parts: from_torch(model.rnn, model.head)."
+        )
+    first = module.all_weights[0][0]
+    if first.dtype not in DTYPES:
+        raise ConfigError(
+            f"from_torch: expected parameters of float32 or float64, got {first.dtype}.  Try module.float()."
+        )
+    width = (module.proj_size or module.hidden_size) * (1 + module.bidirectional)
+    linear, nonlinearity = _head_layers(head)
+    sizes = [layer.out_features for layer in linear] or [width]
+    cell = module.mode.lower() if module.mode in ("GRU", "LSTM") else "elman"
+    net = Network(
+        module.input_size,
+        module.hidden_size,
+        sizes[-1],
+        cell=cell,
+        nonlinearity=module.nonlinearity if cell == "elman" else None,
+        head=tuple(sizes[:-1]),
+        head_nonlinearity=nonlinearity,
+        readout=readout,
+        num_layers=module.num_layers,
+        bidirectional=module.bidirectional,
+        proj_size=module.proj_size,
+        dropout=module.dropout if module.num_layers > 1 else 0.0,
+        initial_state="zeros" if initial is None else "trained",
+        dtype=DTYPES[first.dtype],
+        seed=0,
+    )
+    parameters = {name: tensor.numpy(force=True) for name, tensor in module.named_parameters()}
+    if not module.bias:
+        parameters |= {name: 0 * net[name] for name in net.state_dict() if name.startswith("bias_")}
+    for i, layer in enumerate(linear):
+        bias = np.zeros(layer.out_features) if layer.bias is None else layer.bias.numpy(force=True)
+        parameters |= {f"head.{i}.weight": layer.weight.numpy(force=True), f"head.{i}.bias": bias}
+    if not linear:
+        parameters |= {"head.0.weight": np.eye(width), "head.0.bias": np.zeros(width)}
+    for kind, tensor in zip(("initial_h", "initial_c"), initial or (), strict=False):
+        names = (name for name in net.state_dict() if name.startswith(kind))
+        parameters |= dict(zip(names, tensor.numpy(force=True), strict=True))
+    net.load_state_dict(parameters)
+    return net
+
+
+def _head_layers(head: nn.Module | None) -> tuple[list[nn.Linear], str]:
+    """The linear layers of a readout, and the nonlinearity between them."""
+    parts = [] if head is None else list(head) if isinstance(head, nn.Sequential) else [head]
+    parts = [part for part in parts if not isinstance(part, (nn.Dropout, nn.Identity))]
+    names = {kind: name for name, kind in LAYERS.items()}
+    kinds = {names.get(type(part), "") for part in parts if not isinstance(part, nn.Linear)}
+    linear = [part for part in parts if isinstance(part, nn.Linear)]
+    between = [isinstance(part, nn.Linear) for part in parts[::2]]
+    if "" in kinds or len(kinds) > 1 or (kinds and (not all(between) or len(parts) != 2 * len(linear) - 1)):
+        raise ConfigError(
+            f"from_torch: expected a head of linear layers with one kind of nonlinearity (tanh, relu or "
+            f"sigmoid) between them, got {', '.join(type(part).__name__ for part in parts)}.  Keep what "
+            f"follows in PyTorch."
+        )
+    return linear, kinds.pop() if kinds else "linear"

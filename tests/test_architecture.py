@@ -11,7 +11,7 @@ PACKAGE, C = ROOT / "bptt_fast", ROOT / "csrc"
 PYTHON = sorted(path.stem for path in PACKAGE.glob("*.py"))
 OUTSIDE = {"sklearn", "pandas", "matplotlib", "torch", "scipy", "jax", "safetensors", "tqdm", "tensorboardX"}
 # a face of another library, which nothing else imports: what comes with it
-FACES = {"estimators": {"sklearn", "scipy"}}
+FACES = {"estimators": {"sklearn", "scipy"}, "torch": {"torch"}}
 PLAIN = {"errors"}  # exceptions and checks of plain values: known to all
 # where the public names live
 PUBLIC = PLAIN | {"__init__", "network", "persistence", "unfolding", "optimizers", "schedules"}
@@ -27,7 +27,7 @@ MAY_KNOW = {
     "callbacks": PLAIN | {"plots"},
     "initialisation": PLAIN,
     "network": PLAIN
-    | {"_core", "data", "initialisation", "training", "online", "persistence", "__init__"},
+    | {"_core", "data", "initialisation", "training", "online", "persistence", "torch", "__init__"},
     "training": PLAIN
     | {
         "network",
@@ -60,12 +60,14 @@ MAY_KNOW = {
     "demo": PUBLIC,
     "cli": PUBLIC | {"demo"},
     "estimators": PUBLIC,
+    "torch": PLAIN | {"network", "_core"},
     "__main__": {"cli"},
 }  # fmt: skip
 INSIDE_FUNCTIONS_ONLY = {
     ("network", "training"),
     ("network", "persistence"),
     ("network", "online"),
+    ("network", "torch"),
     ("online", "persistence"),
     ("persistence", "online"),
     ("callbacks", "plots"),

@@ -1,0 +1,401 @@
+"""PyTorch's face, driven as its users do; skipped where PyTorch is not installed."""
+
+import copy
+import itertools
+import pickle
+import threading
+
+import numpy as np
+import pytest
+
+import bptt_fast as bf
+
+torch = pytest.importorskip("torch")
+from torch.nn.utils.rnn import PackedSequence, pack_sequence  # noqa: E402
+
+import bptt_fast.torch as fast  # noqa: E402
+
+torch.set_num_threads(1)
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+
+KINDS = {
+    "rnn": ("RNN", {}),
+    "rnn-relu": ("RNN", dict(nonlinearity="relu")),
+    "gru": ("GRU", {}),
+    "lstm": ("LSTM", {}),
+    "lstm-projection": ("LSTM", dict(proj_size=3)),
+}
+TOLERANCE = {torch.float64: dict(rtol=1e-9, atol=1e-11), torch.float32: dict(rtol=1e-4, atol=1e-5)}
+INPUTS, STATES = 3, 5
+
+
+def pair(kind, layers=1, dtype=torch.float64, **words):
+    """PyTorch's module and ours with its parameters."""
+    name, more = KINDS[kind]
+    torch.manual_seed(0)
+    theirs = getattr(torch.nn, name)(INPUTS, STATES, layers, dtype=dtype, **more | words)
+    ours = getattr(fast, name)(INPUTS, STATES, layers, dtype=dtype, **more | words)
+    ours.load_state_dict(theirs.state_dict())
+    return theirs, ours
+
+
+def states_for(module, *batch):
+    """Random initial states, h and for an LSTM c."""
+    count = module.num_layers * (1 + module.bidirectional)
+    h = module.proj_size or module.hidden_size
+    widths = (h, module.hidden_size) if module.mode == "LSTM" else (h,)
+    dtype = module.weight_ih_l0.dtype
+    return [torch.randn(count, *batch, width, dtype=dtype) for width in widths]
+
+
+def results(module, x, states=None):
+    """Outputs, final states, and the gradients of x, of the states and of the parameters."""
+    module.zero_grad()
+    packed = isinstance(x, PackedSequence)
+    data = (x.data if packed else x).detach().clone().requires_grad_()
+    given = [h.clone().requires_grad_() for h in states or ()]
+    hx = None if states is None else tuple(given) if len(given) > 1 else given[0]
+    y, ends = module(x._replace(data=data) if packed else data, hx)
+    ends = ends if isinstance(ends, tuple) else (ends,)
+    y = y.data if packed else y
+    slope = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view(y.shape)
+    (y.square().mul(slope).sum() + sum(h.pow(3).sum() for h in ends)).backward()
+    grads = [data.grad, *(h.grad for h in given), *(p.grad for p in module.parameters())]
+    return [y.detach(), *(h.detach() for h in ends), *grads]
+
+
+def same(theirs, ours, *call):
+    tolerance = TOLERANCE[theirs.weight_ih_l0.dtype]
+    for expected, got in zip(results(theirs, *call), results(ours, *call), strict=True):
+        torch.testing.assert_close(got, expected, **tolerance)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_results_and_gradients_are_pytorchs(kind, dtype):
+    flags = itertools.product((1, 3), (False, True), (False, True), (False, True), (False, True))
+    for layers, bidirectional, bias, batch_first, given in flags:
+        words = dict(bidirectional=bidirectional, bias=bias, batch_first=batch_first)
+        theirs, ours = pair(kind, layers, dtype, **words)
+        x = torch.randn(4, 6, INPUTS, dtype=dtype)
+        same(theirs, ours, x, states_for(theirs, 4 if batch_first else 6) if given else None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_sequences(kind):
+    for enforce_sorted, bidirectional, given in itertools.product((False, True), repeat=3):
+        theirs, ours = pair(kind, 2, bidirectional=bidirectional)
+        lengths = (6, 6, 3, 1) if enforce_sorted else (3, 6, 1, 6)
+        x = pack_sequence([torch.randn(n, INPUTS, dtype=torch.float64) for n in lengths], enforce_sorted)
+        same(theirs, ours, x, states_for(theirs, 4) if given else None)
+        (a, _), (b, _) = theirs(x), ours(x)
+        assert type(b) is PackedSequence
+        assert all(p is q or torch.equal(p, q) for p, q in zip(a[1:], b[1:], strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sequence_without_a_batch(kind):
+    for batch_first, given in itertools.product((False, True), repeat=2):
+        theirs, ours = pair(kind, 2, bidirectional=True, batch_first=batch_first)
+        x = torch.randn(7, INPUTS, dtype=torch.float64)
+        same(theirs, ours, x, states_for(theirs) if given else None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_layout(kind):
+    theirs, ours = pair(kind, 2)
+    x = torch.randn(6, 4, 2 * INPUTS, dtype=torch.float64)
+    for view in (x[..., ::2], x[:, :, :INPUTS].transpose(0, 1), x[..., :INPUTS].contiguous().transpose(0, 1)):
+        same(theirs, ours, view)
+    turned = states_for(theirs, STATES)
+    turned = [h.new_empty(h.shape[0], h.shape[2], h.shape[1]).transpose(1, 2).copy_(h) for h in turned]
+    same(theirs, ours, torch.randn(6, STATES, INPUTS, dtype=torch.float64), turned)
+
+
+def gradcheck_call(ours, sizes):
+    """A module as a function of x, of its states and of its parameters; sizes: x is packed."""
+    names, kinds = [name for name, _ in ours.named_parameters()], len(states_for(ours, 2))
+
+    def call(x, *tensors):
+        hx = tensors[:kinds] if kinds > 1 else tensors[0]
+        weights = dict(zip(names, tensors[kinds:], strict=True))
+        data = x if sizes is None else PackedSequence(x, sizes)
+        y, ends = torch.func.functional_call(ours, weights, (data, hx))
+        return y if sizes is None else y.data, *(ends if isinstance(ends, tuple) else (ends,))
+
+    return call
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("packed", (False, True))
+def test_gradcheck_of_both_orders(kind, packed):
+    name, more = KINDS[kind]
+    torch.manual_seed(0)
+    hidden = 2 if "proj_size" not in more else 4
+    ours = getattr(fast, name)(1, hidden, bidirectional=packed, dtype=torch.float64, **more)
+    x = torch.randn(*((3,) if packed else (2, 2)), 1, dtype=torch.float64, requires_grad=True)
+    states = [h.requires_grad_() for h in states_for(ours, 2)]
+    inputs = (x, *states, *(p.detach().clone().requires_grad_() for p in ours.parameters()))
+    call = gradcheck_call(ours, torch.tensor([2, 1]) if packed else None)
+    assert torch.autograd.gradcheck(call, inputs)
+    assert torch.autograd.gradgradcheck(call, inputs)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_what_is_wanted(kind):
+    """Frozen parameters, outputs that nobody uses, inputs without a gradient."""
+    theirs, ours = pair(kind, 2)
+    x, states = torch.randn(4, 2, INPUTS, dtype=torch.float64), states_for(theirs, 2)
+    hx = tuple(states) if len(states) > 1 else states[0]
+    grads = []
+    for module in (theirs, ours):
+        module.weight_hh_l0.requires_grad_(False)
+        ends = module(x, hx)[1]
+        (ends[-1] if isinstance(ends, tuple) else ends).sum().backward()
+        assert module.weight_hh_l0.grad is None
+        grads.append([p.grad for p in module.parameters() if p.requires_grad])
+    for a, b in zip(*grads, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-9, atol=1e-11)
+    for p in ours.parameters():
+        p.requires_grad_(False)
+    assert not ours(x, hx)[0].requires_grad
+    data = x.clone().requires_grad_()
+    ours(data, hx)[0].sum().backward()
+    assert data.grad.abs().max() > 0
+
+
+def test_the_same_graph_twice_and_several_graphs_at_once():
+    theirs, ours = pair("gru", 2)
+    x = torch.randn(5, 3, INPUTS, dtype=torch.float64)
+    grads = []
+    for module in (theirs, ours):
+        losses = [module(x * factor)[0].square().sum() for factor in (1, 2, 3)]
+        losses[1].backward(retain_graph=True)
+        losses[1].backward()
+        losses[0].backward()
+        losses[2].backward()
+        grads.append([p.grad for p in module.parameters()])
+    for a, b in zip(*grads, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-9, atol=1e-11)
+
+
+def test_weights_changed_before_the_way_back_are_an_error_as_in_pytorch():
+    for module in pair("lstm"):
+        y, _ = module(torch.randn(4, 2, INPUTS, dtype=torch.float64))
+        with torch.no_grad():
+            module.weight_hh_l0.add_(1)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            y.sum().backward()
+
+
+def test_dropout():
+    _, ours = pair("gru", 2, dropout=0.5)
+    x = torch.randn(6, 200, INPUTS, dtype=torch.float64)
+    torch.manual_seed(1)
+    first = ours(x)[0]
+    second = ours(x)[0]
+    torch.manual_seed(1)
+    assert torch.equal(first, ours(x)[0]) and not torch.equal(first, second)
+    with torch.no_grad():
+        torch.manual_seed(1)
+        assert torch.equal(first, ours(x)[0])
+    with pytest.raises(RuntimeError, match=r"dropout=0\.5.*eval"):
+        torch.autograd.grad(first.sum(), ours.weight_ih_l0, create_graph=True)
+    ours.eval()
+    theirs = pair("gru", 2)[0]
+    torch.testing.assert_close(ours(x)[0], theirs(x)[0], rtol=1e-9, atol=1e-11)
+
+
+def test_dropout_is_of_pytorchs_strength():
+    """A linear map: the mean of what passes is what would pass without, its deviation that of the masks."""
+    module = fast.RNN(8, 8, 2, nonlinearity="relu", dropout=0.25, bias=False)
+    with torch.no_grad():
+        for name, p in module.named_parameters():
+            p.copy_(torch.zeros(8, 8) if "hh" in name else torch.eye(8))
+    y = module(torch.ones(50, 200, 8))[0]
+    kept = (y > 0).double().mean().item()
+    assert abs(kept - 0.75) < 0.01 and torch.allclose(y[y > 0], torch.tensor(1 / 0.75))
+
+
+def test_training_is_pytorchs():
+    theirs, ours = pair("lstm", 2)
+    x, target = torch.randn(7, 4, INPUTS, dtype=torch.float64), torch.randn(7, 4, STATES, dtype=torch.float64)
+    for module in (theirs, ours):
+        optimizer = torch.optim.Adam(module.parameters(), 1e-2)
+        for _ in range(20):
+            optimizer.zero_grad()
+            torch.nn.functional.mse_loss(module(x)[0], target).backward()
+            torch.nn.utils.clip_grad_norm_(module.parameters(), 0.1)
+            optimizer.step()
+    for a, b in zip(theirs.parameters(), ours.parameters(), strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-8, atol=1e-10)
+
+
+class Outputs(torch.nn.Module):
+    def __init__(self, recurrent):
+        super().__init__()
+        self.recurrent = recurrent
+
+    def forward(self, x: torch.Tensor):
+        return self.recurrent(x)[0]
+
+
+def test_it_is_pytorchs_module_in_every_other_way():
+    theirs, ours = pair("lstm", 2, bidirectional=True)
+    x = torch.randn(4, 2, INPUTS, dtype=torch.float64)
+    assert isinstance(ours, torch.nn.LSTM) and repr(ours) == repr(theirs)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    expected = ours(x)[0]
+    for twin in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
+        assert torch.equal(twin(x)[0], expected)
+    assert len(pickle.dumps(ours)) < 2 * sum(8 * p.numel() for p in ours.parameters()) + 5000
+    for other in (torch.jit.trace(ours, x), torch.compile(ours, backend="eager")):
+        torch.testing.assert_close(other(x)[0], expected)
+    torch.testing.assert_close(torch.jit.script(Outputs(ours))(x), expected)
+    half = copy.deepcopy(ours).float()
+    torch.testing.assert_close(half(x.float())[0].double(), expected, rtol=1e-4, atol=1e-5)
+    assert half.to(torch.bfloat16)(x.bfloat16())[0].dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        assert copy.deepcopy(ours).float()(x.float())[0].dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_errors_are_pytorchs(kind):
+    theirs, ours = pair(kind)
+    x = torch.randn(4, 2, INPUTS, dtype=torch.float64)
+    short = tuple(h[:, :1] for h in states_for(theirs, 2))
+    bad = [
+        (x[..., :2],),
+        (x.float(),),
+        (x[None],),
+        (x[0, 0],),
+        (x, short if len(short) > 1 else short[0]),
+        (x[:, 0], states_for(theirs, 1)[0]),
+        (x[:0],),
+        (x.numpy(),),
+    ]
+    for call in bad:
+        with pytest.raises(Exception) as expected:
+            theirs(*call)
+        with pytest.raises(expected.type) as got:
+            ours(*call)
+        assert str(got.value) == str(expected.value)
+    same(theirs, ours, x)
+
+
+def test_shapes_may_change_from_call_to_call():
+    theirs, ours = pair("gru", 2)
+    for steps, batch in ((4, 7), (9, 1), (1, 1), (3, 7), (20, 2), (4, 7), (5, 16)):
+        same(theirs, ours, torch.randn(steps, batch, INPUTS, dtype=torch.float64))
+    assert len(ours._plans) <= fast.PLANS
+
+
+def test_threads_of_the_caller_and_threads_of_the_core():
+    _, ours = pair("lstm", 2)
+    x = torch.randn(8, 32, INPUTS, dtype=torch.float64)
+    expected = [g.clone() for g in results(ours, x)]
+    failures = []
+
+    def work():
+        twin = copy.deepcopy(ours)
+        for _ in range(10):
+            with torch.no_grad():  # the module itself is shared for reading
+                if not torch.equal(ours(x)[0], expected[0]):
+                    failures.append("outputs")
+            if not all(map(torch.equal, results(twin, x), expected)):
+                failures.append("gradients")
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    torch.set_num_threads(2)
+    try:
+        assert all(map(torch.equal, results(ours, x), expected))
+    finally:
+        torch.set_num_threads(1)
+
+
+# ---- networks to PyTorch and back
+
+NETWORKS = {
+    "elman": dict(),
+    "relu": dict(nonlinearity="relu", head=(4,)),
+    "gru": dict(cell="gru", num_layers=2, head=(4, 3), head_nonlinearity="sigmoid", dropout=0.2),
+    "lstm": dict(cell="lstm", bidirectional=True, initial_state="trained"),
+    "lstm-projection": dict(cell="lstm", proj_size=2, num_layers=2, initial_state="trained", head=(3,)),
+    "linear head": dict(head=(4,), head_nonlinearity="linear", dtype="float64"),
+}
+
+
+@pytest.mark.parametrize("readout", ("last", "every"))
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_network_goes_to_pytorch_and_back(kind, readout):
+    net = bf.Network(INPUTS, STATES, 2, readout=readout, seed=3, **NETWORKS[kind])
+    for name in net.state_dict():
+        if name.startswith("initial"):
+            net[name] = np.random.default_rng(0).normal(size=net[name].shape)
+    model = net.to_torch().eval()
+    x = np.random.default_rng(1).normal(size=(4, 6, INPUTS)).astype(net.dtype)
+    y = model(torch.tensor(x)).detach().numpy()
+    np.testing.assert_allclose(y, net.predict(x), rtol=1e-4, atol=1e-6)
+    ragged = [x[0], x[1, :2], x[2, :5]]
+    padded = model(pack_sequence([torch.tensor(r) for r in ragged], enforce_sorted=False)).detach().numpy()
+    for row, expected in zip(padded, net.predict(ragged), strict=True):
+        np.testing.assert_allclose(row[: len(expected)] if readout == "every" else row, expected, rtol=1e-4,
+                                   atol=1e-6)  # fmt: skip
+    again = bf.from_torch(model)
+    assert np.array_equal(again.params, net.params)
+    assert np.array_equal(again.predict(x), net.predict(x))
+    with torch.no_grad():
+        model.rnn.weight_hh_l0.zero_()
+    assert np.abs(again["weight_hh_l0"]).max() > 0 and np.abs(net["weight_hh_l0"]).max() > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("bias", (False, True))
+def test_a_module_becomes_a_network(kind, bias):
+    theirs, _ = pair(kind, 2, bidirectional=True, bias=bias)
+    x = torch.randn(5, 4, INPUTS, dtype=torch.float64)
+    y = theirs(x)[0]
+    net = bf.from_torch(theirs)
+    np.testing.assert_allclose(net.predict(x.transpose(0, 1).numpy()), y.detach().transpose(0, 1), rtol=1e-9)
+    width = y.shape[-1]
+    head = torch.nn.Sequential(torch.nn.Linear(width, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2, bias=False))
+    head = head.double()
+    net = bf.from_torch(theirs, head)
+    np.testing.assert_allclose(
+        net.predict(x.transpose(0, 1).numpy()), head(y).detach().transpose(0, 1), rtol=1e-8, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    (
+        (dict(cell="mlp", f=(4,)), 'cell="mlp"'),
+        (dict(cell="gru", reset="before"), 'reset="before"'),
+        (dict(cell="lstm", peephole=True), "peephole=True"),
+        (dict(recurrent_dropout=0.5), "recurrent_dropout=0.5"),
+        (dict(nonlinearity="sigmoid"), '"sigmoid"'),
+    ),
+)
+def test_networks_that_pytorch_has_no_module_for(words, text):
+    with pytest.raises(bf.ConfigError, match=text):
+        bf.Network(INPUTS, STATES, 2, **words).to_torch()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    (
+        ((torch.nn.Linear(2, 2),), "got a Linear"),
+        ((torch.nn.GRU(2, 2).half(),), "float16"),
+        ((torch.nn.GRU(2, 2), torch.nn.Conv1d(2, 2, 1)), "Conv1d"),
+        ((torch.nn.GRU(2, 2), torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Tanh())), "Linear, Tanh"),
+        ((torch.nn.GRU(2, 2), torch.nn.Tanh()), "Tanh"),
+    ),
+)
+def test_modules_that_are_no_network(arguments, text):
+    with pytest.raises(bf.ConfigError, match=text):
+        bf.from_torch(*arguments)
