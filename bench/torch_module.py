@@ -1,8 +1,8 @@
 """PyTorch's modules with one import changed: bptt_fast.torch.RNN, GRU and LSTM beside torch.nn's.
 
-Sequences of T = 50 steps, I = H, float32.  "train": outputs, and with their slope given the way back, gradients
-forgotten before (as zero_grad does); "infer": outputs under no_grad.  Both modules have the same parameters, and
-their outputs and gradients are compared before anything is timed.
+Sequences of T = 50 steps, I = H, float32.  "train": outputs, and with their slope given the way back,
+gradients forgotten before (as zero_grad does); "infer": outputs under no_grad.  Both modules have the same
+parameters, and their outputs and gradients are compared before anything is timed.
 """
 
 from __future__ import annotations

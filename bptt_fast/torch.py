@@ -290,7 +290,8 @@ class _Fast:
             x, time_major = _as_it_lies(x)
             rows = _rows(batch, steps, time_major)
         differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *weights))
-        if not differentiated and not packed and self.mode == "LSTM" and batch * self.hidden_size >= ONEDNN:
+        large = self.mode == "LSTM" and x.dtype == torch.float32 and batch * self.hidden_size >= ONEDNN
+        if large and not packed and not differentiated and torch.backends.mkldnn.is_available():
             return super().forward(input, hx)  # type: ignore[misc]
         run, states = Run(self, rows, batch, steps), tuple(h.contiguous() for h in states)
         weights = [w.contiguous() for w in weights]
@@ -334,10 +335,10 @@ class RNN(_Fast, nn.RNN):
 
     The kernels serve float32 and float64 on the CPU, with as many threads as ``torch.get_num_threads()``
     says; whatever else is asked (another device or dtype, autocast, tracing, torch.compile) is done by
-    PyTorch's own code, and so is prediction with large LSTMs, at which oneDNN is as fast.  A call that needs gradients keeps its tape until the way back, or until its outputs
-    are forgotten; the module keeps the memory of its last few calls for the next ones.  Derivatives of the
-    second order are PyTorch's.  The masks of dropout follow ``torch.manual_seed``, but are not those of
-    ``torch.nn.RNN``.
+    PyTorch's own code, and so is prediction with large LSTMs, at which oneDNN is as fast.  A call that needs
+    gradients keeps its tape until the way back, or until its outputs are forgotten; the module keeps the
+    memory of its last few calls for the next ones.  Derivatives of the second order are PyTorch's.  The masks
+    of dropout follow ``torch.manual_seed``, but are not those of ``torch.nn.RNN``.
 
     Parameters
     ----------
