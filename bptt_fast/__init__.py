@@ -4,7 +4,7 @@ from . import diagnostics
 from .callbacks import Callback, History
 from .data import Sequences
 from .errors import ConfigError, CorruptFileError, DivergedError, ShapeError
-from .network import Network, show_config
+from .network import Network, get_include, show_config
 from .optimizers import (
     LBFGS,
     SGD,
@@ -57,6 +57,7 @@ __all__ = [
     "TruncatedBPTT",
     "__version__",
     "diagnostics",
+    "get_include",
     "load",
     "restarts",
     "show_config",

@@ -1,0 +1,5 @@
+import bptt_fast
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+setup(ext_modules=cythonize(Extension("watch", ["watch.pyx"], include_dirs=[bptt_fast.get_include()])))
