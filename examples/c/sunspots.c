@@ -1,12 +1,11 @@
 /* sunspots.c: an Elman network learns the yearly sunspot numbers with the classical online algorithm, as the demo of the
    Python package does, but without Python.
 
-     gcc -c @csrc/flags csrc/x.c && ar rcs libbptt.a *.o
      gcc -std=c11 -O2 -I csrc examples/c/sunspots.c libbptt.a -lm -pthread -o sunspots
      ./sunspots bptt_fast/datasets/sunspots.csv [WEIGHTS]
 
-   It learns the years up to 1920 and predicts each later year from all those before.  WEIGHTS takes the parameters of all
-   networks, (SEEDS, P) floats in the order of bptt_blocks. */
+   docs/c.md tells how libbptt.a is made.  Five networks learn the years up to 1920, and each predicts every later year from all
+   those before it.  The file WEIGHTS takes their parameters: (SEEDS, P) floats, each row in the order of bptt_blocks. */
 #include "bptt.h"
 #include <math.h>
 #include <stdio.h>
@@ -37,16 +36,19 @@ static void *reserve(size_t count, size_t size) {
     return p;
 }
 
-/* Lines "year,number"; others are comments. */
+/* Lines "year,number", one a year; others are comments. */
 static void read_series(const char *path, series *s) {
     char line[256];
     FILE *file = fopen(path, "r");
     if (!file) fail(path, "cannot be read");
     s->n = 0;
     while (s->n < MAX_YEARS && fgets(line, sizeof line, file))
-        if (sscanf(line, "%d,%lf", &s->year[s->n], &s->number[s->n]) == 2) s->n++;
+        if (sscanf(line, "%d,%lf", &s->year[s->n], &s->number[s->n]) == 2) {
+            if (s->year[s->n] != RECORD.first + s->n) fail(path, "expected the year 1700 first, then each year once");
+            s->n++;
+        }
     fclose(file);
-    if (s->n < DELAYS + K + 1) fail(path, "expected lines of a year, a comma and a number");
+    if (s->n < RECORD.last - RECORD.first + 1) fail(path, "expected lines of a year, a comma and a number, up to 1979 or later");
     for (int t = 0; t + 1 < s->n; t++) {
         s->input[t][0] = s->target[t] = (float)(s->number[t + 1] / SCALE);
         s->input[t][1] = (float)(s->number[t] / SCALE);
@@ -94,15 +96,17 @@ static void train(bptt_plan *plan, float *params, int64_t P, const series *s, ui
     int64_t length = 0;
     while (length + 1 < s->n && s->year[length + 1] <= LAST_TRAINING_YEAR) length++;
     const int64_t order = 0, offset = 0;
-    const bptt_data data = { .values = s->input, .targets = s->target, .offset = &offset, .target_offset = &offset, .length = &length };
+    const bptt_data data = { .values = s->input, .offset = &offset, .length = &length,
+                             .targets = s->target, .target_offset = &offset };
     bptt_hyper sgd = { .optimizer = "sgd", .learning_rate = 0.01, .weight_decay = 1e-3 };
+    float *opt_state = reserve((size_t)(bptt_slots("sgd") * P), sizeof *opt_state);
     double *loss = reserve((size_t)length, sizeof *loss);
     for (int64_t i = 0; i < P; i++) params[i] = (float)((2 * uniform(&seed) - 1) / sqrt(HIDDEN));
     for (int epoch = 0; epoch < EPOCHS; epoch++) {
         int64_t done;
-        check(bptt_slide(plan, params, NULL, &sgd, &data, &order, 1, K, 1, loss, &done, NULL, NULL), "training");
+        check(bptt_slide(plan, params, opt_state, &sgd, &data, &order, 1, K, 1, loss, &done, NULL, NULL), "training");
     }
-    free(loss);
+    free(loss), free(opt_state);
 }
 
 /* One step a year: each year from DELAYS on is predicted before the network sees it. */

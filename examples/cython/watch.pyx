@@ -23,19 +23,20 @@ def surprise(net, const float[:, :, ::1] series):
     errors : ndarray (B,) of float64
         The mean squared error of the predictions of rows 1 to T-1.
     """
-    cdef Py_ssize_t T = series.shape[0], B = series.shape[1], I = series.shape[2], t, b, i
-    if (net.dtype, net.input_size, net.output_size) != (np.float32, I, I) or T < 2 or B < 1:
-        raise ValueError(f"expected a float32 network {I} -> {I} and two steps of a series, got {net!r} and {T} steps of {B}")
-    cdef Stream stream = Stream(net.description.core(), net.params, B)
-    cdef float[:, ::1] predicted = np.empty((B, I), np.float32)
-    cdef double[::1] errors = np.zeros(B)
+    cdef Py_ssize_t steps = series.shape[0], many = series.shape[1], width = series.shape[2], t, b, i
+    if (net.dtype, net.input_size, net.output_size) != (np.float32, width, width) or steps < 2 or many < 1:
+        raise ValueError(f"expected a float32 network {width} -> {width} and series (T > 1, B > 0, {width}), "
+                         f"got a {net.dtype} network {net.input_size} -> {net.output_size} and {(steps, many, width)}")
+    cdef Stream stream = Stream(net.description.core(), net.params, many)
+    cdef float[:, ::1] predicted = np.empty((many, width), np.float32)
+    cdef double[::1] errors = np.zeros(many)
     with nogil:
-        for t in range(T - 1):
+        for t in range(steps - 1):
             step(stream, &series[t, 0, 0], &predicted[0, 0])
-            for b in range(B):
-                for i in range(I):
+            for b in range(many):
+                for i in range(width):
                     errors[b] += (predicted[b, i] - series[t + 1, b, i]) ** 2
-    return np.asarray(errors) / ((T - 1) * I)
+    return np.asarray(errors) / ((steps - 1) * width)
 
 
 def census(net, const float[:, :, ::1] x, Py_ssize_t batch=256):
@@ -52,22 +53,23 @@ def census(net, const float[:, :, ::1] x, Py_ssize_t batch=256):
     -------
     counts : ndarray (O,) of int64
     """
-    cdef Py_ssize_t n = x.shape[0], T = x.shape[1], I = x.shape[2], O = net.output_size, first = 0, size, b
-    if (net.dtype, net.input_size) != (np.float32, I) or min(n, T, batch) < 1:
-        raise ValueError(f"expected a float32 network of {I} inputs and some sequences, got {net!r} and {n} of {T} steps")
+    cdef Py_ssize_t n = x.shape[0], steps = x.shape[1], width = x.shape[2], classes = net.output_size, first = 0, size, b
+    if (net.dtype, net.input_size) != (np.float32, width) or min(n, steps, batch) < 1:
+        raise ValueError(f"expected a float32 network of {width} inputs, x (n > 0, T > 0, {width}) and batch > 0, "
+                         f"got a {net.dtype} network of {net.input_size}, {(n, steps, width)} and {batch}")
     order_ = np.arange(n)
-    cdef Plan plan = Plan(net.description.core(), batch=batch, steps=T)
-    cdef Data data = Data(np.asarray(x), order_ * T, np.full(n, T), order_ % batch)  # sequence i writes row i % batch of y
+    cdef Plan plan = Plan(net.description.core(), batch=batch, steps=steps)
+    cdef Data data = Data(np.asarray(x), order_ * steps, np.full(n, steps), order_ % batch)  # sequence i writes row i % batch of y
     cdef const int64_t[::1] order = order_
     cdef const float[::1] params = net.params
-    cdef float[:, ::1] y = np.empty((batch, O), np.float32)
-    cdef int64_t[::1] counts = np.zeros(O, np.int64)
+    cdef float[:, ::1] y = np.empty((batch, classes), np.float32)
+    cdef int64_t[::1] counts = np.zeros(classes, np.int64)
     with nogil:
         while first < n:
             size = min(batch, n - first)
             predict(plan, &params[0], &data.c, &order[first], size, False, &y[0, 0], NULL)
             for b in range(size):
-                counts[largest(&y[b, 0], O)] += 1
+                counts[largest(&y[b, 0], classes)] += 1
             first += size
     return np.asarray(counts)
 
