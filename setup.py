@@ -1,4 +1,4 @@
-"""The one extension: every C file with one list of flags, Cython for the bindings."""
+"""The one extension: every C file with the flags of csrc/flags, Cython for the bindings."""
 
 from pathlib import Path
 
@@ -10,18 +10,16 @@ LIMITED_API = 0x030B0000  # Python 3.11: one wheel for it and all later ones
 
 SOURCES = sorted(str(p) for p in (*Path("csrc").glob("*.c"), *Path("csrc/instances").glob("*.c")))
 HEADERS = sorted(str(p) for p in (*Path("csrc").rglob("*.h"), *Path("csrc").glob("*.def")))
+FLAGS = Path("csrc/flags")  # gcc reads the same file as @csrc/flags
 
 core = Extension(
     "bptt_fast._core",
     ["bptt_fast/_core.pyx", *SOURCES],
     include_dirs=["csrc"],
-    depends=HEADERS,
+    depends=[*HEADERS, str(FLAGS)],
     libraries=["m"],
     define_macros=[("Py_LIMITED_API", hex(LIMITED_API)), ("CYTHON_LIMITED_API", "1")],
-    extra_compile_args=[
-        "-std=c11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
-        "-Wno-psabi", "-pthread", "-fvisibility=hidden", "-g0",
-    ],
+    extra_compile_args=[*FLAGS.read_text(encoding="ascii").split(), "-fvisibility=hidden", "-g0"],
     extra_link_args=["-pthread"],
     py_limited_api=True,
 )

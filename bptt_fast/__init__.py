@@ -4,7 +4,7 @@ from . import diagnostics
 from .callbacks import Callback, History
 from .data import Sequences
 from .errors import ConfigError, CorruptFileError, DivergedError, ShapeError
-from .network import Network, from_torch, show_config
+from .network import Network, from_torch, get_include, show_config
 from .optimizers import (
     LBFGS,
     SGD,
@@ -58,6 +58,7 @@ __all__ = [
     "__version__",
     "diagnostics",
     "from_torch",
+    "get_include",
     "load",
     "restarts",
     "show_config",

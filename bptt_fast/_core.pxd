@@ -1,4 +1,4 @@
-"""csrc/bptt.h as Cython sees it."""
+"""csrc/bptt.h as Cython sees it, and what other packages may cimport; see docs/c.md."""
 
 from libc.stdint cimport int64_t, uint64_t
 
@@ -199,6 +199,14 @@ cdef class Rows:
 
 cdef class Stream(Rows):
     cdef object shape, state_shape
+
+
+# For other packages: inference without the GIL, by pointers that nobody checks.  They are to as many reals of the plan's dtype as
+# bptt_predict and bptt_stream_step of csrc/bptt.h say.  A plan, and a stream, serves one caller at a time.
+cdef int predict(
+    Plan plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
+    bint every, void *y, void *state) except -1 nogil
+cdef void step(Stream stream, const void *x, void *y) noexcept nogil
 
 
 cdef class Learner(Rows):

@@ -506,6 +506,16 @@ cdef void **addresses(tuple numbers, void **out, Py_ssize_t count) except? NULL:
     return out
 
 
+cdef int predict(
+        Plan plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
+        bint every, void *y, void *state) except -1 nogil:
+    cdef bptt_status status = bptt_predict(plan.c, params, data, order, n, every, y, state, NULL, NULL)
+    if status != BPTT_OK:
+        with gil:
+            raise ValueError(message(STATUS[status]))
+    return 0
+
+
 cdef bytes read_hyper(dict hyper, bptt_hyper *h, Buffers buffers, int64_t updates):
     """The optimiser's numbers; the name that is returned must outlive them."""
     cdef bytes name = hyper["optimizer"].encode()
@@ -614,6 +624,10 @@ cdef class Stream(Rows):
         cdef Buffers b = Buffers()
         cdef Py_ssize_t items = self.plan.state_size * self.inputs // self.plan.desc["input_size"]
         bptt_stream_set(self.plan.c, take_reals(b, value, self.plan.dtype, items, False))
+
+
+cdef void step(Stream stream, const void *x, void *y) noexcept nogil:
+    bptt_stream_run(stream.plan.c, x, 1, y)
 
 
 cdef class Learner(Rows):

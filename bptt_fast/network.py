@@ -1393,6 +1393,26 @@ def show_config() -> None:
     print("\n".join(f"{name:<10}  {text}" for name, text in rows.items()))
 
 
+def get_include() -> str:
+    """The folder of the C library: its header bptt.h and all its sources.
+
+    Returns
+    -------
+    folder : str
+        For the compiler's ``-I``, and for ``include_dirs`` of an extension that cimports ``bptt_fast._core``.
+        ``gcc -c @FOLDER/flags FOLDER/*.c FOLDER/instances/*.c`` compiles the library; docs/c.md tells more.
+
+    Examples
+    --------
+    >>> import os, bptt_fast as bf
+    >>> os.path.exists(os.path.join(bf.get_include(), "bptt.h"))
+    True
+    """
+    package = os.path.dirname(os.path.abspath(__file__))
+    installed = os.path.join(package, "csrc")
+    return installed if os.path.isdir(installed) else os.path.join(os.path.dirname(package), "csrc")
+
+
 # ---- the description
 
 

@@ -1,4 +1,5 @@
-/* bptt.h: backpropagation through time, the whole public C interface.  Usable without Python.
+/* bptt.h: backpropagation through time, the whole public C interface.  Usable without Python, also from C++; docs/c.md tells
+   how to compile the library and shows a whole program.
 
    A network is two feed-forward networks:  h[t] = f(h[t-1], x[t])  and  y = g(h).  f is one or more recurrent layers
    (a cell each), g is a multi-layer perceptron.  Training unfolds f over time, runs forward, runs the error back through
@@ -78,7 +79,8 @@ int64_t bptt_blocks(const bptt_desc *desc, bptt_piece *out, int64_t max);   /* h
 int64_t bptt_size(const bptt_desc *desc);                                   /* P, the sum over the blocks; -1: bad description */
 int64_t bptt_state_size(const bptt_desc *desc);                             /* reals in the state of one sequence: the sum over
                                                                                layers, directions and kinds (h, then c) of widths */
-size_t  bptt_bytes(const bptt_desc *desc);                                  /* arena size; 0: bad description or too large */
+size_t  bptt_bytes(const bptt_desc *desc);                                  /* arena size, a multiple of 64; 0: bad description
+                                                                               or too large */
 
 typedef struct bptt_plan bptt_plan;
 bptt_status bptt_make_plan(const bptt_desc *desc, void *arena, size_t bytes, bptt_plan **plan);  /* arena 64-byte aligned */
@@ -108,7 +110,8 @@ typedef struct {
    Anything but 0 stops the run with BPTT_INTERRUPTED, the weights as the last finished batch left them. */
 typedef int (*bptt_poll)(void *context, int64_t done);
 
-/* The numbers of an update.  Those that are not the optimiser's own are ignored.  opt_state is zeros before the first. */
+/* The numbers of an update.  Those that are not the optimiser's own are ignored.  opt_state: (bptt_slots, P) reals, zeros before
+   the first. */
 typedef struct {
     const char *optimizer;                  /* a name of optimizers.def; default "sgd" */
     double learning_rate;                   /* rprop: the first step */
@@ -127,7 +130,7 @@ typedef struct {
     int64_t noise_from;                     /*     noise / (1 + noise_from + t)^0.55 */
     uint64_t noise_seed;
     int64_t step;                           /* updates so far: this one and the next two are advanced by the run */
-    double product, previous;               /* nadam: of its momenta; rprop: the loss before the last update */
+    double product, previous;               /* nadam: of its momenta, 1 at first; rprop: the loss before the last update */
 } bptt_hyper;
 int bptt_slots(const char *optimizer);      /* vectors of P reals that the optimiser keeps in opt_state; -1: unknown name */
 
@@ -215,9 +218,9 @@ typedef struct {
 } bptt_learner;
 bptt_status bptt_learn_start(bptt_plan *plan, const void *params, const void *opt_state, const bptt_hyper *hyper,
                              bptt_learner *learner, const void *window, const void *state);
-/* One observation: x (I), and its target y (O) or class.  weight 0: no target, the context moves on.  *loss: of the pattern that
-   this observation completes, NaN if it completes none. */
-bptt_status bptt_learn(bptt_plan *plan, bptt_hyper *hyper, bptt_learner *learner, const void *x, const void *y, int64_t class,
+/* One observation: x (I), and its target y (O) or class label.  weight 0: no target, the context moves on.  *loss: of the pattern
+   that this observation completes, NaN if it completes none. */
+bptt_status bptt_learn(bptt_plan *plan, bptt_hyper *hyper, bptt_learner *learner, const void *x, const void *y, int64_t label,
                        double weight, double *loss);
 void        bptt_learn_store(const bptt_plan *plan, const bptt_hyper *hyper, void *params, void *opt_state);
 void        bptt_learn_window(const bptt_plan *plan, const bptt_learner *learner, void *window, void *state);
