@@ -330,26 +330,32 @@ def read(path: persistence.Path) -> Network:
     try:
         model = onnx.load(name, format="protobuf")
         checker.check_model(model)
+        tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
         notes = {entry.key: entry.value for entry in model.metadata_props}
         known = notes.get("format") == persistence.FORMAT
         config, extra = (dict(json.loads(notes[key])) if known else {} for key in ("network", "extra"))
     except (DecodeError, checker.ValidationError, ValueError, KeyError, TypeError) as error:
         raise CorruptFileError(
-            f"{name}: expected an ONNX file, got one that is truncated or damaged ({error}).  Restore it "
-            f"from a copy."
+            f"{name}: expected an ONNX file, got one that is damaged or not valid ({error}).  Restore it "
+            f"from a copy, or write it again."
         ) from error
     if any(node.op_type == "Scan" for node in model.graph.node):
-        return _scanned(name, model, config, extra)
-    found, parameters = _Reader(name, model).network(config.get("initial_state") == "trained")
-    return Network.rebuilt(config | found, parameters, extra)
+        return _scanned(name, model, tensors, config, extra)
+    for size in (5, 9):  # refuses what is true of one number of steps only, such as "the last is number 4"
+        found, parameters = _Reader(name, model, tensors, size).network(
+            config.get("initial_state") == "trained"
+        )
+    noted = {key: value for key, value in config.items() if key in Description.__dataclass_fields__}
+    return Network.rebuilt(noted | found, parameters, extra)
 
 
-def _scanned(name: str, model: Any, config: dict[str, Any], extra: dict[str, str]) -> Network:
+def _scanned(
+    name: str, model: Any, tensors: dict[str, Array], config: dict[str, Any], extra: dict[str, str]
+) -> Network:
     """A network in a graph with a Scan, one that was written here: written again it must be the same."""
-    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     weights = ("weight_", "bias_", "f.", "head.")
-    parameters = {key: array.T for key, array in tensors.items() if key.startswith(weights)}
     try:
+        parameters = {key: array.T for key, array in tensors.items() if key.startswith(weights)}
         if config["initial_state"] == "trained":
             for i, suffix in enumerate(_suffixes(config["num_layers"], _ways(config["bidirectional"]))):
                 states = {k: tensors[f"{k}0"] for k in "hc" if f"{k}0" in tensors}
@@ -363,6 +369,14 @@ def _scanned(name: str, model: Any, config: dict[str, Any], extra: dict[str, str
         f"{name}: expected layers RNN, GRU or LSTM, got a Scan.  A Scan is read only as Network.to_onnx of "
         f"this version writes it."
     )
+
+
+def _attributes(node: Any) -> dict[str, Any]:
+    def text(value: Any) -> Any:
+        return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+    values = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    return {name: list(map(text, v)) if isinstance(v, list) else text(v) for name, v in values.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -389,15 +403,16 @@ class _Reader:
     tag = source * SPACE + row * width + place in the row.
     """
 
-    def __init__(self, path: str, model: Any) -> None:
+    def __init__(self, path: str, model: Any, tensors: dict[str, Array], size: int) -> None:
+        """Axes that are free get the sizes `size`, `size` + 1, ..."""
         self.path, self.graph, self.opsets = path, model.graph, list(model.opset_import)
         self.sources = self.source = self.width = self.T = self.N = 0
         self.layers: list[dict[str, Any]] = []  # what each is, the same for all
         self.parameters: dict[str, Array] = {}
         self.initial: dict[str, Array] = {}
         self.head: list[Affine] = []
-        self.known: dict[str, Any] = {t.name: numpy_helper.to_array(t) for t in self.graph.initializer}
-        sizes: dict[str, int] = defaultdict(count(2).__next__)  # of free axes
+        self.known: dict[str, Any] = dict(tensors)
+        sizes: dict[str, int] = defaultdict(count(size).__next__)
         self.inputs: list[Array] = []
         for value in self.graph.input:
             if value.name not in self.known:
@@ -509,7 +524,7 @@ class _Reader:
         b, _, h, c, p = [*more, *[None] * 5][:5]
         cell = CELLS[node.op_type]
         order = OPERATORS[cell][1]
-        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        attributes = _attributes(node)
         options = self._options(node, attributes)
         ways = _ways(options["direction"] == "bidirectional")
         w, r, b, p = self._weights(node, len(ways), len(order), w, r, b, p)
@@ -562,7 +577,7 @@ class _Reader:
         options = {}
         for name, (allowed, hint) in ATTRIBUTES.items():
             value = attributes.get(name, allowed[0])
-            options[name] = value = value.decode() if isinstance(value, bytes) else value
+            options[name] = value
             if value not in allowed:
                 words = " or ".join("none" if option is None else repr(option) for option in allowed)
                 raise self._error(node, f"attribute {name}: expected {words}, got {value!r}", hint)
@@ -592,20 +607,19 @@ class _Reader:
         """Of an Elman cell; None for the others, which must have theirs."""
         fixed = OPERATORS[cell][2]
         default = (fixed or ["Tanh"]) * ways
-        names = [name.decode() for name in attributes.get("activations", [])] or default
+        names = attributes.get("activations", default)
         lines = [list(attributes.get(f"activation_{k}", [])) for k in ("alpha", "beta")]
         if fixed:
             wanted = str(default)
-            if [name.lower() for name in names] == [name.lower() for name in default]:
+            if names == default:
                 return None
         else:
             wanted = "Tanh, Relu, Sigmoid or Affine with alpha 1 and beta 0, the same in both directions"
-            known = {op.lower(): name for name, op in ACTIVATIONS.items()}
+            known = {op: name for name, op in ACTIVATIONS.items()}
             if lines == [[1.0] * ways, [0.0] * ways]:
-                known["affine"] = "linear"
-            found = {known.get(name.lower()) for name in names}
-            if len(names) == ways and len(found) == 1 and None not in found:
-                return found.pop()
+                known["Affine"] = "linear"
+            if names == names[:1] * ways and names[0] in known:
+                return known[names[0]]
         raise self._error(
             node, f"attribute activations: expected {wanted}, got {names} with alpha, beta {lines}"
         )
@@ -646,7 +660,7 @@ class _Reader:
     # ---- g
 
     def _affine(self, node: Any, x: Flow, w: Any, b: Any = None) -> Flow:
-        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        attributes = _attributes(node)
         scaled = attributes.get("alpha", 1) != 1 or attributes.get("beta", 1) != 1
         if scaled or attributes.get("transA", 0):
             raise self._error(node, f"expected alpha=1, beta=1 and transA=0, got {attributes}")
@@ -687,7 +701,7 @@ class _Reader:
         """The rows, along the last axis, that x consists of; those of last states, if it can be so."""
         tags, size = x.tags - self.source * SPACE, self.N * self.width
         for counted, first in ((self._as_last(tags), self.T * size), (tags, 0)):
-            rows = counted[..., :: self.width] // self.width  # (..., 1)
+            rows = counted[..., :1] // self.width
             whole = rows * self.width + np.arange(self.width)
             if (
                 np.array_equal(counted, whole)
