@@ -330,11 +330,12 @@ def read(path: persistence.Path) -> Network:
     try:
         model = onnx.load(name, format="protobuf")
         checker.check_model(model)
+        output = model.graph.output[0]
         tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
         notes = {entry.key: entry.value for entry in model.metadata_props}
         known = notes.get("format") == persistence.FORMAT
         config, extra = (dict(json.loads(notes[key])) if known else {} for key in ("network", "extra"))
-    except (DecodeError, checker.ValidationError, ValueError, KeyError, TypeError) as error:
+    except (DecodeError, checker.ValidationError, ValueError, LookupError, TypeError) as error:
         raise CorruptFileError(
             f"{name}: expected an ONNX file, got one that is damaged or not valid ({error}).  Restore it "
             f"from a copy, or write it again."
@@ -342,9 +343,8 @@ def read(path: persistence.Path) -> Network:
     if any(node.op_type == "Scan" for node in model.graph.node):
         return _scanned(name, model, tensors, config, extra)
     for size in (5, 9):  # refuses what is true of one number of steps only, such as "the last is number 4"
-        found, parameters = _Reader(name, model, tensors, size).network(
-            config.get("initial_state") == "trained"
-        )
+        reader = _Reader(name, model, tensors, size)
+        found, parameters = reader.network(output, trained=config.get("initial_state") == "trained")
     noted = {key: value for key, value in config.items() if key in Description.__dataclass_fields__}
     return Network.rebuilt(noted | found, parameters, extra)
 
@@ -421,9 +421,8 @@ class _Reader:
                 self.known[value.name] = flow = self._flow(*shape)
                 self.inputs.append(flow.tags)
 
-    def network(self, trained: bool) -> tuple[dict[str, Any], dict[str, Array]]:
+    def network(self, output: Any, trained: bool) -> tuple[dict[str, Any], dict[str, Array]]:
         """What the network is, and its parameters; `trained`: its initial states too, even if zero."""
-        output = self.graph.output[0]
         for node in self._needed(output.name):
             self.known |= zip(node.output, self._results(node), strict=False)
         flow = self.known.get(output.name)
@@ -676,7 +675,7 @@ class _Reader:
     def _bias(self, node: Any, x: Flow, b: Array) -> Flow:
         rows, layer = self._rows(node, x), self.head[-1]
         new = layer.bias is None and layer.nonlinearity is None
-        if not new or b.size != self.width or b.shape[-1] != self.width:
+        if not new or b.size != self.width or b.shape[-1:] not in ((self.width,), ()):
             raise self._error(
                 node,
                 f"expected one vector ({self.width},) to be added to a product, got {b.shape} or a second",
@@ -699,15 +698,11 @@ class _Reader:
 
     def _rows(self, where: Any, x: Flow) -> Array:
         """The rows, along the last axis, that x consists of; those of last states, if it can be so."""
-        tags, size = x.tags - self.source * SPACE, self.N * self.width
-        for counted, first in ((self._as_last(tags), self.T * size), (tags, 0)):
-            rows = counted[..., :1] // self.width
-            whole = rows * self.width + np.arange(self.width)
-            if (
-                np.array_equal(counted, whole)
-                and counted.min() >= first
-                and counted.max() < (self.T + 1) * size
-            ):
+        tags, steps = x.tags - self.source * SPACE, np.arange(self.T + 1)
+        for counted, some in ((self._as_last(tags), steps[-1:]), (tags, steps)):
+            rows, place = np.divmod(counted, self.width)
+            whole = counted.shape[-1:] == (self.width,) and (place == np.arange(self.width)).all()
+            if whole and (rows == rows[..., :1]).all() and np.isin(rows // self.N, some).all():
                 return np.asarray(rows[..., 0])
         raise self._error(where, f"expected whole rows ({self.width},) of what the layer before gives")
 

@@ -563,6 +563,16 @@ REFUSED = {
         ),
         "whole rows",
     ),
+    "empty": (lambda: on_top(node("Slice", ["h", "b2", "b2"], ["y"]), b2=[2]), "whole rows|another choice"),
+    "scalar": (
+        lambda: on_top(
+            node("Gather", ["h", "b0"], ["a"]),
+            node("Gather", ["a", "b0"], ["c"]),
+            node("Tanh", ["c"], ["y"]),
+            b0=0,
+        ),
+        "whole rows",
+    ),
     "twice": (lambda: on_top(node("Concat", ["h", "h"], ["y"], axis=1)), "whole rows"),
     "foreign": (lambda: on_top(node("FusedGemm", ["h", "w"], ["y"], domain="com.microsoft")), "FusedGemm"),
     "damaged-node": (lambda: on_top(node("Reshape", ["h", "b7"], ["y"]), b7=[7, 7]), "Reshape.*work on"),
