@@ -363,7 +363,7 @@ def _scanned(
         net = Network.rebuilt(config, parameters, extra)
         if _graph(net) == model.graph:
             return net
-    except (ValueError, KeyError, IndexError, TypeError):
+    except (ValueError, LookupError, TypeError):
         pass
     raise ConfigError(
         f"{name}: expected layers RNN, GRU or LSTM, got a Scan.  A Scan is read only as Network.to_onnx of "
@@ -480,7 +480,7 @@ class _Reader:
 
     def _results(self, node: Any) -> list[Any]:
         op = node.op_type
-        values: list[Any] = [self.known.get(name) for name in node.input]
+        values: list[Any] = [self.known.get(name) if name else None for name in node.input]
         flows = [isinstance(value, Flow) for value in values]
         only_first = flows[:1] == [True] and sum(flows) == 1
         if node.domain in ("", "ai.onnx"):
@@ -575,8 +575,7 @@ class _Reader:
     def _options(self, node: Any, attributes: dict[str, Any]) -> dict[str, Any]:
         options = {}
         for name, (allowed, hint) in ATTRIBUTES.items():
-            value = attributes.get(name, allowed[0])
-            options[name] = value
+            options[name] = value = attributes.get(name, allowed[0])
             if value not in allowed:
                 words = " or ".join("none" if option is None else repr(option) for option in allowed)
                 raise self._error(node, f"attribute {name}: expected {words}, got {value!r}", hint)
@@ -594,7 +593,7 @@ class _Reader:
             if a is None:
                 continue
             got = (a.shape, a.dtype) if isinstance(a, np.ndarray) else ("what is", "no constant")
-            if got not in ((shape, w.dtype),) or w.dtype not in (np.float32, np.float64):
+            if got != (shape, w.dtype) or w.dtype not in (np.float32, np.float64):
                 raise self._error(
                     node,
                     f"{name}: expected a constant {shape}, float32 or float64 for all weights, got {got[0]} "
@@ -617,7 +616,7 @@ class _Reader:
             known = {op: name for name, op in ACTIVATIONS.items()}
             if lines == [[1.0] * ways, [0.0] * ways]:
                 known["Affine"] = "linear"
-            if names == names[:1] * ways and names[0] in known:
+            if names and names == names[:1] * ways and names[0] in known:
                 return known[names[0]]
         raise self._error(
             node, f"attribute activations: expected {wanted}, got {names} with alpha, beta {lines}"

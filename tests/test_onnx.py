@@ -8,6 +8,8 @@ import bptt_fast as bf
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
+node = helper.make_node
+
 FORMS = {
     "elman-tanh": dict(cell="elman"),
     "elman-relu": dict(cell="elman", nonlinearity="relu"),
@@ -181,10 +183,9 @@ MODULES = {
 KINDS = {"RNN": {}, "RNN-relu": dict(nonlinearity="relu"), "GRU": {}, "LSTM": {}}
 
 
-def module(kind, name, head=True):
+def module(kind, structure, choose, head=True):
     """A recurrent layer, a choice of its outputs, and layers on top of it."""
     torch = pytest.importorskip("torch")
-    structure, choose, _ = MODULES[name]
     torch.manual_seed(0)
 
     class Module(torch.nn.Module):
@@ -228,7 +229,8 @@ def agrees(ours, theirs, batch_first=True):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", MODULES)
 def test_torch(kind, name, tmp_path):
-    theirs, batch_first = module(kind, name), MODULES[name][0].get("batch_first", True)
+    structure, choose, readout = MODULES[name]
+    theirs, batch_first = module(kind, structure, choose), structure.get("batch_first", True)
     ours = exported(
         theirs,
         tmp_path / "model.onnx",
@@ -236,15 +238,24 @@ def test_torch(kind, name, tmp_path):
         dynamo=False,
         dynamic_axes={"x": {0: "n", 1: "t"}} if batch_first else None,
     )
-    assert ours.readout == MODULES[name][2] and ours.description.head == (4,)
+    assert ours.readout == readout and ours.description.head == (4,)
     agrees(ours, theirs, batch_first)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torch_in_float64(tmp_path):
+    theirs = module("LSTM", *MODULES["both-states"][:2]).double()
+    ours = exported(theirs, tmp_path / "model.onnx", numbers(2, 6, 3, dtype="float64"), dynamo=False)
+    assert ours.dtype == np.float64
+    for name, block in theirs.rnn.state_dict().items():
+        np.testing.assert_array_equal(ours[name], block.numpy())
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", KINDS)
 def test_torch_without_a_head(kind, tmp_path):
     """g is the identity, and the graph may have the final states as outputs too."""
-    theirs = module(kind, "both-every", head=False)
+    theirs = module(kind, *MODULES["both-every"][:2], head=False)
     ours = exported(theirs.rnn, tmp_path / "model.onnx", numbers(2, 6, 3), dynamo=False)
     assert ours.output_size == 10 and ours.readout == "every" and not ours.description.head
     agrees(ours, theirs)
@@ -253,7 +264,7 @@ def test_torch_without_a_head(kind, tmp_path):
 @pytest.mark.filterwarnings("ignore")
 def test_torch_in_its_new_exporter(tmp_path):
     pytest.importorskip("onnxscript")
-    theirs = module("GRU", "both-every")
+    theirs = module("GRU", *MODULES["both-every"][:2])
     import torch
 
     free = ({0: torch.export.Dim("n"), 1: torch.export.Dim("t")},)
@@ -264,13 +275,9 @@ def test_torch_in_its_new_exporter(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_torch_reads_only_the_forward_half_of_the_last_step(tmp_path):
+def test_the_last_step_of_both_directions_is_no_readout(tmp_path):
     """out[:, -1] of both directions: the backward one has seen a single step there."""
-    MODULES["wrong"] = (dict(bidirectional=True), lambda torch, out, h: out[:, -1], "last")
-    try:
-        theirs = module("GRU", "wrong")
-    finally:
-        del MODULES["wrong"]
+    theirs = module("GRU", dict(bidirectional=True), lambda torch, out, h: out[:, -1])
     with pytest.raises(bf.ConfigError, match="the last step of each direction"):
         exported(theirs, tmp_path / "model.onnx", numbers(2, 6, 3), dynamo=False)
 
@@ -300,8 +307,8 @@ def layer(op="GRU", name="", x="x", inputs=3, ways=1, fill=numbers, without=(), 
     ]
     outputs = [name + k for k in ("Y", "Y_h", "Y_c")][: 3 if op == "LSTM" else 2]
     direction = {"direction": "bidirectional"} if ways == 2 else {}
-    node = helper.make_node(op, names, outputs, name=f"{name}layer", hidden_size=5, **direction | attributes)
-    return node, constants
+    made = node(op, names, outputs, name=f"{name}layer", hidden_size=5, **direction | attributes)
+    return made, constants
 
 
 def model(parts, output, x=("t", "n", 3), constants=(), inputs=(), opset=14):
@@ -345,8 +352,9 @@ def test_a_layer_alone(options, tmp_path):
     """Y_h with the axis of directions first, as a readout; steps first; onnxruntime's numbers."""
     options = options | dict(without=(*options.get("without", ()), *NONE), fill=small)
     ways = options.get("ways", 1)
-    parts = [layer(**options), helper.make_node("Transpose", ["Y_h"], ["states"], perm=[1, 0, 2])]
-    parts.append(helper.make_node("Flatten", ["states"], ["y"]))
+    parts = [layer(**options), node("Transpose", ["Y_h"], ["states"], perm=[1, 0, 2])]
+    parts.append(node("Flatten", ["states"], ["y"]))
+    parts[0][0].output[0] = ""  # Y: not asked for
     net = read(model(parts, "y"), tmp_path)
     x = numbers(6, 4, 3)
     y = session(tmp_path / "other.onnx").run(None, {"x": x})[0]
@@ -362,11 +370,11 @@ def test_layout_one(op, tmp_path):
         perms = ([0, 2, 1, 3], [0, 1, 2]) if layout == 0 else ([0, 1, 2, 3], [0, 1, 2])
         parts = [
             layer(op, "a", ways=2, without=NONE, layout=layout),
-            helper.make_node("Transpose", ["aY"], ["moved"], perm=perms[0]),
-            helper.make_node("Reshape", ["moved", "shape"], ["between"]),
+            node("Transpose", ["aY"], ["moved"], perm=perms[0]),
+            node("Reshape", ["moved", "shape"], ["between"]),
             layer(op, "b", x="between", inputs=10, ways=2, without=NONE, layout=layout),
-            helper.make_node("Transpose", ["bY_h"], ["states"], perm=[1, 0, 2] if layout == 0 else [0, 1, 2]),
-            helper.make_node("Reshape", ["states", "row"], ["y"]),
+            node("Transpose", ["bY_h"], ["states"], perm=[1, 0, 2] if layout == 0 else [0, 1, 2]),
+            node("Reshape", ["states", "row"], ["y"]),
         ]
         constants = {"shape": np.array([0, 0, 10]), "row": np.array([0, 10])}
         nets.append(read(model(parts, "y", x=("a", "b", 3), constants=constants), tmp_path))
@@ -380,22 +388,23 @@ def test_layout_one(op, tmp_path):
 def test_lengths(op, ways, tmp_path):
     """sequence_lens: a list of sequences of different length here."""
     parts = [
+        node("Cast", ["long"], ["lengths"], to=TensorProto.INT32),
         layer(op, ways=ways, without=NONE[1:], fill=small),
-        helper.make_node("Transpose", ["Y_h"], ["states"], perm=[1, 0, 2]),
-        helper.make_node("Reshape", ["states", "row"], ["y"]),
+        node("Transpose", ["Y_h"], ["states"], perm=[1, 0, 2]),
+        node("Reshape", ["states", "row"], ["y"]),
     ]
-    lengths = {"lengths": (TensorProto.INT32, ["n"])}
+    lengths = {"long": (TensorProto.INT64, ["n"])}
     m = model(parts, "y", constants={"row": np.array([0, 5 * ways])}, inputs=lengths)
-    net, x, n = read(m, tmp_path), numbers(6, 4, 3), np.array([6, 3, 1, 5], np.int32)
-    y = session(tmp_path / "other.onnx").run(None, {"x": x, "lengths": n})[0]
+    net, x, n = read(m, tmp_path), numbers(6, 4, 3), np.array([6, 3, 1, 5])
+    y = session(tmp_path / "other.onnx").run(None, {"x": x, "long": n})[0]
     np.testing.assert_allclose(
         net.predict([x[:length, i] for i, length in enumerate(n)]), y, rtol=1e-5, atol=1e-6
     )
     np.testing.assert_allclose(net.predict(x.swapaxes(0, 1), lengths=n), y, rtol=1e-5, atol=1e-6)
     # the last row of Y is not the state after the last step then
-    parts[1:] = [helper.make_node("Gather", ["Y", "end"], ["step"], axis=0)]
-    parts.append(helper.make_node("Transpose", ["step"], ["states"], perm=[1, 0, 2]))
-    parts.append(helper.make_node("Reshape", ["states", "row"], ["y"]))
+    parts[2:] = [node("Gather", ["Y", "end"], ["step"], axis=0)]
+    parts.append(node("Transpose", ["step"], ["states"], perm=[1, 0, 2]))
+    parts.append(node("Reshape", ["states", "row"], ["y"]))
     constants = {"row": np.array([0, 5 * ways]), "end": np.array(-1)}
     with pytest.raises(bf.ConfigError, match="another choice"):
         read(model(parts, "y", constants=constants, inputs=lengths), tmp_path)
@@ -403,7 +412,7 @@ def test_lengths(op, ways, tmp_path):
 
 def test_a_constant_initial_state_becomes_a_parameter(tmp_path):
     state = np.repeat(numbers(1, 1, 5), 2, axis=1)
-    parts = [layer("GRU", without=("lengths",)), helper.make_node("Squeeze", ["Y_h", "axis"], ["y"])]
+    parts = [layer("GRU", without=("lengths",)), node("Squeeze", ["Y_h", "axis"], ["y"])]
     constants = {"axis": np.array([0]), "h": state}
     net = read(model(parts, "y", x=("t", 2, 3), constants=constants), tmp_path)
     np.testing.assert_array_equal(net["initial_h_l0"], state[0, 0])
@@ -417,12 +426,11 @@ def test_a_constant_initial_state_becomes_a_parameter(tmp_path):
 
 def on_top(*nodes, **constants):
     """A model with nodes on top of the states h (n, 5) of one layer."""
-    parts = [layer("GRU", without=NONE), helper.make_node("Squeeze", ["Y_h", "axis"], ["h"]), *nodes]
+    parts = [layer("GRU", without=NONE), node("Squeeze", ["Y_h", "axis"], ["h"]), *nodes]
     constants = {"axis": np.array([0]), "w": numbers(5, 5), "b": numbers(5)} | constants
     return model(parts, nodes[-1].output[0], constants=constants)
 
 
-node = helper.make_node
 HEADS = {
     "activation-first": ([node("Relu", ["h"], ["a"]), node("MatMul", ["a", "w"], ["y"])], (5,), "relu"),
     "activation-last": (
@@ -497,6 +505,7 @@ REFUSED = {
         "activations: expected .*Sigmoid.*HardSigmoid",
     ),
     "two-kinds": (lambda: alone("RNN", ways=2, activations=["Tanh", "Relu"]), "activations: .* same in both"),
+    "no-name": (lambda: alone("RNN", activations=[""]), "activations: expected Tanh"),
     "steep": (
         lambda: alone("RNN", activations=["Affine"], activation_alpha=[2.0], activation_beta=[0.0]),
         "alpha 1 and beta 0",
@@ -529,6 +538,20 @@ REFUSED = {
             ],
             "y",
             constants={"four": np.array(4), "axis": np.array([0])},
+        ),
+        "another choice",
+    ),
+    "first-step": (
+        lambda: model(
+            [
+                layer(ways=2, without=NONE),
+                node("Transpose", ["Y"], ["a"], perm=[0, 2, 1, 3]),
+                node("Reshape", ["a", "shape"], ["b"]),
+                node("MatMul", ["b", "w"], ["c"]),
+                node("Gather", ["c", "zero"], ["y"]),
+            ],
+            "y",
+            constants={"shape": np.array([0, 0, 10]), "w": numbers(10, 1), "zero": np.array(0)},
         ),
         "another choice",
     ),
