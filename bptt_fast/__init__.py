@@ -17,7 +17,7 @@ from .optimizers import (
     RMSprop,
     Rprop,
 )
-from .persistence import load
+from .persistence import from_onnx, load
 from .restarts import Restarts, restarts
 from .schedules import Constant, Cosine, Exponential, OneCycle, ReduceOnPlateau, Schedule, Step
 from .unfolding import CheckpointedBPTT, FullBPTT, SlidingBPTT, TruncatedBPTT
@@ -57,6 +57,7 @@ __all__ = [
     "TruncatedBPTT",
     "__version__",
     "diagnostics",
+    "from_onnx",
     "from_torch",
     "get_include",
     "load",

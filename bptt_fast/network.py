@@ -1136,6 +1136,49 @@ class Network:
 
         persistence.save(self, path)
 
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write the network as an ONNX graph, for onnxruntime and others; ``bptt_fast.from_onnx`` reads it.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file, replaced if it exists.
+
+        Raises
+        ------
+        ConfigError
+            If `path` is not a path, or `extra` not a dict of str to str.
+        ImportError
+            If onnx is not installed.
+        OSError
+            If the file cannot be written; the old one is still there.
+
+        Notes
+        -----
+        Inputs: "x" (batch, steps, I); "h0", for an LSTM also "c0" (layers * directions, batch, width), the
+        initial states in PyTorch's order.  These may be left out: then they are the network's, zeros or
+        trained, and (layers * directions, 1, width) stands for all sequences.  Outputs: "y" (batch, O) or
+        (batch, steps, O) by the network's readout, and the final states "hn", "cn", of the form of "h0".
+        Number of sequences and of steps are free.
+
+        The layers are nodes RNN, GRU or LSTM of operator set 14.  What these or their kernels in onnxruntime
+        lack, the cell "mlp", projections and float64, is a node Scan.  Dropout is not in the graph.
+        onnxruntime warns when it loads a graph with inputs that may be left out; it means no harm.
+
+        Examples
+        --------
+        >>> import numpy as np, bptt_fast as bf
+        >>> net = bf.Network(3, 8, 2, cell="gru", seed=0)
+        >>> net.to_onnx("model.onnx")  # doctest: +SKIP
+        >>> import onnxruntime  # doctest: +SKIP
+        >>> session = onnxruntime.InferenceSession("model.onnx")  # doctest: +SKIP
+        >>> session.run(["y"], {"x": np.ones((4, 10, 3), "float32")})[0].shape  # doctest: +SKIP
+        (4, 2)
+        """
+        from . import onnx
+
+        onnx.write(self, path)
+
     def to_torch(self) -> TorchModel:
         """The network as a module of PyTorch's, with a copy of its parameters (extra "torch").
 

@@ -46,24 +46,14 @@ def save(model: Network | Learner, path: Path) -> None:
     import safetensors.numpy
 
     net = model if isinstance(model, Network) else model.network
-    if not isinstance(net.extra, dict) or not all(
-        isinstance(t, str) for pair in net.extra.items() for t in pair
-    ):
-        raise ConfigError(f"extra: expected a dict of str to str, got {net.extra!r}.")
-    config = net.config()
-    if callable(config["init"]):
-        config["init"] = None
-    description, extra = json.dumps(config), json.dumps(net.extra)
-    tensors = net.state_dict()
-    metadata = {"format": FORMAT, "network": description, "extra": extra}
-    learner = ""
+    metadata, tensors, learner = described(net), net.state_dict(), ""
     if not isinstance(model, Network):
         values, arrays = model.snapshot()
         learner = json.dumps(values)
         tensors |= {PREFIX + name: array for name, array in arrays.items()}
         metadata |= {"format": LEARNER, "learner": learner}
-    metadata["sha256"] = _checksum(description + extra + learner, tensors)
-    _write(_path(path), safetensors.numpy.save(tensors, metadata))
+    metadata["sha256"] = _checksum(metadata["network"] + metadata["extra"] + learner, tensors)
+    replace(named(path), safetensors.numpy.save(tensors, metadata))
 
 
 def load(path: Path) -> Any:
@@ -103,7 +93,7 @@ def load(path: Path) -> Any:
     import safetensors
     import safetensors.numpy
 
-    name = _path(path)
+    name = named(path)
     with open(name, "rb") as file:
         content = file.read()
     try:
@@ -141,6 +131,67 @@ def load(path: Path) -> Any:
         raise CorruptFileError(f"{name}: expected a model that this version knows, but {error}") from error
 
 
+def from_onnx(path: Path) -> Network:
+    """Read a network from an ONNX file, of ``Network.to_onnx``, PyTorch or another writer.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    net : Network
+        Its output is the first output of the graph, its input the graph's (batch, steps, I) or (steps, batch,
+        I).  What `Network.to_onnx` wrote comes back equal to the bit.
+
+    Raises
+    ------
+    ConfigError
+        If the graph has anything that a Network has not; the text names the node.  Or if `path` is not a
+        path.
+    CorruptFileError
+        If the file is truncated, damaged or not an ONNX file.
+    ImportError
+        If onnx is not installed.
+    OSError
+        If there is no such file or it may not be read.
+
+    Notes
+    -----
+    The graph: nodes RNN, GRU or LSTM, all alike and each reading the one before, then MatMul, Gemm, Add,
+    Tanh, Relu and Sigmoid; between them nodes that only move numbers, such as Transpose or Gather.
+
+    - Without a product after the recurrent layers g is the identity: the outputs are the states h.
+    - Initial states that are inputs of the graph are `x0` of `Network.predict`, and zeros where it is not
+      given; constants that are not zero become ``initial_state="trained"``.
+    - Lengths of the sequences (`sequence_lens`) need no input of their own here: hand `predict` a list of
+      sequences, or `lengths`.
+
+    ONNX operator schemas, https://onnx.ai/onnx/operators.
+
+    Examples
+    --------
+    >>> import bptt_fast as bf
+    >>> net = bf.from_onnx("model.onnx")  # doctest: +SKIP
+    """
+    from . import onnx
+
+    return onnx.read(path)
+
+
+def described(net: Network) -> dict[str, str]:
+    """What a file says of a network beside its parameters."""
+    if not isinstance(net.extra, dict) or not all(
+        isinstance(t, str) for pair in net.extra.items() for t in pair
+    ):
+        raise ConfigError(f"extra: expected a dict of str to str, got {net.extra!r}.")
+    config = net.config()
+    if callable(config["init"]):
+        config["init"] = None
+    return {"format": FORMAT, "network": json.dumps(config), "extra": json.dumps(net.extra)}
+
+
 def _checksum(description: str, tensors: dict[str, Any]) -> str:
     """Of the description and the extra notes, and of the names, types, shapes and bytes of the tensors."""
     found = sha256(description.encode())
@@ -151,7 +202,8 @@ def _checksum(description: str, tensors: dict[str, Any]) -> str:
     return found.hexdigest()
 
 
-def _path(path: Any) -> str:
+def named(path: Any) -> str:
+    """A path as a str."""
     try:
         return os.fsdecode(os.fspath(path))
     except TypeError:
@@ -160,7 +212,7 @@ def _path(path: Any) -> str:
         ) from None
 
 
-def _write(path: str, content: bytes) -> None:
+def replace(path: str, content: bytes) -> None:
     """Replace a file by `content`, all or nothing."""
     path = os.path.realpath(path)
     folder, name = os.path.split(path)

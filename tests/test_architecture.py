@@ -10,8 +10,9 @@ from cases import ROOT
 PACKAGE, C = ROOT / "bptt_fast", ROOT / "csrc"
 PYTHON = sorted(path.stem for path in PACKAGE.glob("*.py"))
 OUTSIDE = {"sklearn", "pandas", "matplotlib", "torch", "scipy", "jax", "safetensors", "tqdm", "tensorboardX"}
+OUTSIDE |= {"onnx", "onnxruntime"}
 # a face of another library, which nothing else imports: what comes with it
-FACES = {"estimators": {"sklearn", "scipy"}, "torch": {"torch"}}
+FACES = {"estimators": {"sklearn", "scipy"}, "onnx": {"onnx"}, "torch": {"torch"}}
 PLAIN = {"errors"}  # exceptions and checks of plain values: known to all
 # where the public names live
 PUBLIC = PLAIN | {"__init__", "network", "persistence", "unfolding", "optimizers", "schedules"}
@@ -27,7 +28,7 @@ MAY_KNOW = {
     "callbacks": PLAIN | {"plots"},
     "initialisation": PLAIN,
     "network": PLAIN
-    | {"_core", "data", "initialisation", "training", "online", "persistence", "torch", "__init__"},
+    | {"_core", "data", "initialisation", "training", "online", "persistence", "onnx", "torch", "__init__"},
     "training": PLAIN
     | {
         "network",
@@ -53,7 +54,8 @@ MAY_KNOW = {
         "persistence",
         "_core",
     },
-    "persistence": PLAIN | {"network", "online"},
+    "persistence": PLAIN | {"network", "online", "onnx"},
+    "onnx": PLAIN | {"network", "persistence", "__init__"},
     "restarts": PLAIN | {"network", "training", "data", "optimizers", "unfolding", "callbacks", "plots"},
     "diagnostics": PLAIN | {"network", "data"},
     "plots": PUBLIC,
@@ -70,6 +72,9 @@ INSIDE_FUNCTIONS_ONLY = {
     ("network", "torch"),
     ("online", "persistence"),
     ("persistence", "online"),
+    ("persistence", "onnx"),
+    ("network", "onnx"),
+    ("onnx", "__init__"),
     ("callbacks", "plots"),
     ("restarts", "plots"),
     ("restarts", "training"),

@@ -15,7 +15,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES if page.exists()}
 README = TEXTS.get("README.md", "")
 BLOCKS = {name: re.findall(r"```python\n(.*?)```", text, flags=re.S) for name, text in TEXTS.items()}
-NEEDS = {"estimators": "sklearn"}  # modules that need an extra
+NEEDS = {"estimators": "sklearn", "onnx": "onnx"}  # modules that need an extra
 MODULES = [m.name for m in pkgutil.iter_modules(bptt_fast.__path__) if m.name not in ("_core", "__main__")]
 
 

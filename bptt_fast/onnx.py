@@ -1,0 +1,727 @@
+"""Networks as ONNX graphs, for other runtimes, and ONNX graphs of other libraries as networks.
+
+Gates are stacked as i o f c (LSTM) and z r h (GRU) there, as i f g o and r z n here; ONNX's weights have an
+axis of directions before PyTorch's shapes, and its bias is one vector, b_ih then b_hh.  Axes: N sequences, T
+steps, D directions, W the width of h, L layers.
+
+Operators: ONNX operator schemas, https://onnx.ai/onnx/operators, "RNN", "GRU", "LSTM" and "Scan".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from . import persistence
+from .errors import ConfigError, CorruptFileError
+from .network import Description, Network
+
+try:
+    import onnx
+    from google.protobuf.message import DecodeError
+    from onnx import checker, helper, numpy_helper
+    from onnx.reference import ReferenceEvaluator
+except ImportError as error:
+    raise ImportError(
+        f'ONNX files need the package onnx ({error}).  Install it: pip install "bptt-fast[onnx]".'
+    ) from error
+
+Array = np.ndarray[Any, Any]
+
+OPSET, IR_VERSION = 14, 7  # of the same release of ONNX, 1.9
+# cell: operator, its gates as places among ours, its activations; None: any of ACTIVATIONS
+OPERATORS: dict[str, tuple[str, tuple[int, ...], list[str] | None]] = {
+    "elman": ("RNN", (0,), None),
+    "gru": ("GRU", (1, 0, 2), ["Sigmoid", "Tanh"]),
+    "lstm": ("LSTM", (0, 3, 1, 2), ["Sigmoid", "Tanh", "Tanh"]),
+}
+PEEPHOLES = (0, 2, 1)  # i o f there, i f o here
+ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu", "sigmoid": "Sigmoid"}
+
+
+# ---- writing
+
+
+def write(net: Network, path: persistence.Path) -> None:
+    """``Network.to_onnx``."""
+    persistence.replace(persistence.named(path), _model(net).SerializeToString())
+
+
+def _model(net: Network) -> Any:
+    """The network as an onnx.ModelProto."""
+    from . import __version__
+
+    model = helper.make_model(
+        _graph(net),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="bptt_fast",
+        producer_version=__version__,
+    )
+    helper.set_model_props(model, persistence.described(net))
+    return model
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor of a graph in the making.  An operator makes a node in the graph of its left operand."""
+
+    graph: Graph
+    name: str
+
+    def __add__(self, other: Value) -> Value:
+        return self.graph.node("Add", self, other)
+
+    def __sub__(self, other: Value) -> Value:
+        return self.graph.node("Sub", self, other)
+
+    def __mul__(self, other: Value) -> Value:
+        return self.graph.node("Mul", self, other)
+
+    def __matmul__(self, other: Value) -> Value:
+        return self.graph.node("MatMul", self, other)
+
+    def apply(self, nonlinearity: str) -> Value:
+        if nonlinearity == "linear":
+            return self
+        return self.graph.node(ACTIVATIONS[nonlinearity], self)
+
+    def split(self, parts: int, axis: int = -1) -> list[Value]:
+        return self.graph.nodes("Split", self, outputs=parts, axis=axis)
+
+
+class Graph:
+    """Nodes and constants, in the order in which they are made; names begin with `prefix`."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
+        self.made: list[Any] = []
+        self.constants: list[Any] = []
+
+    def nodes(self, op: str, *inputs: Value | None, outputs: int = 1, **attributes: Any) -> list[Value]:
+        name = f"{self.prefix}{op}_{len(self.made)}"
+        results = [Value(self, f"{name}.{i}" if outputs > 1 else name) for i in range(outputs)]
+        names = [value.name if value else "" for value in inputs]
+        self.made.append(helper.make_node(op, names, [r.name for r in results], name=name, **attributes))
+        return results
+
+    def node(self, op: str, *inputs: Value | None, **attributes: Any) -> Value:
+        return self.nodes(op, *inputs, **attributes)[0]
+
+    def named(self, name: str, value: Value) -> None:
+        self.made.append(helper.make_node("Identity", [value.name], [name], name=name))
+
+    def constant(self, name: str, array: Any) -> Value:
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return Value(self, name)
+
+
+def _graph(net: Network) -> Any:
+    d, g, number = net.description, Graph(), helper.np_dtype_to_tensor_dtype(net.dtype)
+    ways, weights = _ways(d.bidirectional), net.state_dict()
+    widths = {"h": d.proj_size or d.hidden_size} | ({"c": d.hidden_size} if d.cell == "lstm" else {})
+    pieces = d.num_layers * len(ways)
+
+    x = Value(g, "x")
+    one, first = g.constant("one", np.array([1])), g.constant("first", np.array([0]))
+    sequences = g.node("Gather", g.node("Shape", x), first)
+    each = g.node("Concat", one, sequences, one, axis=0)  # what (pieces, 1, W) is repeated by
+    states: list[list[Value]] = []  # for each kind, that of each layer, (D, N, W)
+    for kind, width in widths.items():
+        rows = [weights.get(f"initial_{kind}{s}", np.zeros(width)) for s in _suffixes(d.num_layers, ways)]
+        initial = g.constant(f"{kind}0", np.stack(rows)[:, None].astype(net.dtype))
+        states.append(g.node("Expand", initial, each).split(d.num_layers, axis=0))
+
+    operator = d.cell in OPERATORS and not d.proj_size and d.dtype == "float32"
+    run = _operator_layer if operator else _scan_layer
+    out, last = g.node("Transpose", x, perm=(1, 0, 2)), []  # (T, N, I)
+    for layer, before in enumerate(zip(*states, strict=True)):
+        out, *after = run(g, d, weights, layer, out, before)
+        last.append(after)
+
+    if d.readout == "last":  # (D, N, W) -> (N, D W)
+        shape = g.constant("width", np.array([0, len(ways) * widths["h"]]))
+        out = g.node("Reshape", g.node("Transpose", last[-1][0], perm=(1, 0, 2)), shape)
+    else:
+        out = g.node("Transpose", out, perm=(1, 0, 2))
+    for i in range(len(d.head) + 1):
+        w, b = (g.constant(name, weights[name].T) for name in (f"head.{i}.weight", f"head.{i}.bias"))
+        out = (out @ w + b).apply(d.head_nonlinearity if i < len(d.head) else "linear")
+    g.named("y", out)
+    for kind, final in zip(widths, zip(*last, strict=True), strict=True):
+        g.named(f"{kind}n", g.node("Concat", *final, axis=0))
+
+    def tensor(name: str, *shape: str | int) -> Any:
+        return helper.make_tensor_value_info(name, number, shape)
+
+    inputs = [tensor("x", "batch", "steps", d.input_size)]
+    inputs += [tensor(f"{kind}0", pieces, "states", width) for kind, width in widths.items()]
+    steps = ["steps"] if d.readout == "every" else []
+    outputs = [tensor("y", "batch", *steps, d.output_size)]
+    outputs += [tensor(f"{kind}n", pieces, "batch", width) for kind, width in widths.items()]
+    return helper.make_graph(g.made, "bptt_fast", inputs, outputs, g.constants)
+
+
+def _ways(bidirectional: bool) -> tuple[str, ...]:
+    return ("", "_reverse")[: 1 + bidirectional]
+
+
+def _suffixes(layers: int, ways: tuple[str, ...]) -> list[str]:
+    return [f"_l{layer}{way}" for layer in range(layers) for way in ways]
+
+
+def _gates(stacked: Array, order: Iterable[int]) -> Array:
+    """Blocks of rows in another order."""
+    order = list(order)
+    blocks = np.split(stacked, len(order))
+    return np.concatenate([blocks[k] for k in order])
+
+
+def _operator_layer(
+    g: Graph, d: Description, weights: Mapping[str, Array], layer: int, x: Value, states: Sequence[Value]
+) -> list[Value]:
+    """A layer as a node RNN, GRU or LSTM: x (T, N, F), states (D, N, W) -> (T, N, D W), states."""
+    op, order, _ = OPERATORS[d.cell]
+    ways = _ways(d.bidirectional)
+
+    def stacked(name: str, order: Iterable[int]) -> Array:
+        return np.stack([_gates(weights[f"{name}_l{layer}{way}"], order) for way in ways])
+
+    biases = np.concatenate([stacked("bias_ih", order), stacked("bias_hh", order)], axis=1)
+    inputs: list[Value | None] = [
+        x,
+        g.constant(f"W_l{layer}", stacked("weight_ih", order)),
+        g.constant(f"R_l{layer}", stacked("weight_hh", order)),
+        g.constant(f"B_l{layer}", biases),
+        None,
+        *states,
+    ]
+    if d.peephole:
+        inputs.append(g.constant(f"P_l{layer}", stacked("weight_peephole", PEEPHOLES)))
+    attributes: dict[str, Any] = {
+        "hidden_size": d.hidden_size,
+        "direction": "bidirectional" if d.bidirectional else "forward",
+    }
+    if d.cell == "gru":
+        attributes["linear_before_reset"] = int(d.reset == "after")
+    if d.cell == "elman":
+        attributes["activations"] = [ACTIVATIONS.get(d.nonlinearity[0], "Affine")] * len(ways)
+        if d.nonlinearity[0] == "linear":
+            attributes |= {"activation_alpha": [1.0] * len(ways), "activation_beta": [0.0] * len(ways)}
+    y, *after = g.nodes(op, *inputs, outputs=1 + len(states), **attributes)
+    shape = g.constant(f"width_l{layer}", np.array([0, 0, len(ways) * d.hidden_size]))
+    return [g.node("Reshape", g.node("Transpose", y, perm=(0, 2, 1, 3)), shape), *after]
+
+
+def _scan_layer(
+    g: Graph, d: Description, weights: Mapping[str, Array], layer: int, x: Value, states: Sequence[Value]
+) -> list[Value]:
+    """A layer as a node Scan for each direction, for what the operators or their runtimes do not have."""
+    number = helper.np_dtype_to_tensor_dtype(np.dtype(d.dtype))
+    kinds, done = ["h", "c"][: len(states)], []
+    first, ways = Value(g, "first"), _ways(d.bidirectional)
+    pieces = [[g.node("Squeeze", s, first) for s in state.split(len(ways), axis=0)] for state in states]
+    for way, *before in zip(ways, *pieces, strict=True):
+        suffix = f"_l{layer}{way}"
+        w = {
+            name.removesuffix(suffix): g.constant(name, array.T)
+            for name, array in weights.items()
+            if name.endswith(suffix) and not name.startswith("initial_")
+        }
+        step = Graph("step.")
+        after = SCANNED[d.cell](d, w, *(Value(step, name) for name in ("z", *kinds)))
+        results = [value.name for value in (*after, step.node("Identity", after[0]))]
+        body = helper.make_graph(
+            step.made,
+            f"step{suffix}",
+            [helper.make_tensor_value_info(name, number, None) for name in (*kinds, "z")],
+            [helper.make_tensor_value_info(name, number, None) for name in results],
+        )
+        back = [int(bool(way))]
+        done.append(
+            g.nodes(
+                "Scan",
+                *before,
+                x @ w["weight_ih"] + w["bias_ih"],
+                outputs=len(results),
+                body=body,
+                num_scan_inputs=1,
+                scan_input_directions=back,
+                scan_output_directions=back,
+            )
+        )
+    *finals, outputs = zip(*done, strict=True)
+    joined = [g.node("Concat", *(g.node("Unsqueeze", s, first) for s in final), axis=0) for final in finals]
+    return [g.node("Concat", *outputs, axis=2), *joined]
+
+
+# One step: z = W_ih x + b_ih (N, G H), h (N, W), c (N, H) -> the new states.
+
+
+def _mlp(d: Description, w: Mapping[str, Value], z: Value, h: Value) -> list[Value]:
+    a = (z + (h @ w["weight_hh"] + w["bias_hh"])).apply(d.nonlinearity[0])
+    for i, nonlinearity in enumerate(d.nonlinearity[1:], 1):
+        a = (a @ w[f"f.{i}.weight"] + w[f"f.{i}.bias"]).apply(nonlinearity)
+    return [a]
+
+
+def _gru(d: Description, w: Mapping[str, Value], z: Value, h: Value) -> list[Value]:
+    (zr, zz, zn), (ur, uz, un), (br, bz, bn) = z.split(3), w["weight_hh"].split(3), w["bias_hh"].split(3)
+    r, u = (zr + (h @ ur + br)).apply("sigmoid"), (zz + (h @ uz + bz)).apply("sigmoid")
+    q = (h * r) @ un + bn if d.reset == "before" else r * (h @ un + bn)
+    n = (zn + q).apply("tanh")
+    return [n + u * (h - n)]
+
+
+def _lstm(d: Description, w: Mapping[str, Value], z: Value, h: Value, c: Value) -> list[Value]:
+    i, f, g, o = (z + (h @ w["weight_hh"] + w["bias_hh"])).split(4)
+    if d.peephole:
+        pi, pf, po = w["weight_peephole"].split(3)
+        i, f = i + c * pi, f + c * pf
+    c = f.apply("sigmoid") * c + i.apply("sigmoid") * g.apply("tanh")
+    if d.peephole:
+        o = o + c * po
+    h = o.apply("sigmoid") * c.apply("tanh")
+    return [h @ w["weight_hr"] if d.proj_size else h, c]
+
+
+SCANNED: dict[str, Any] = {"elman": _mlp, "mlp": _mlp, "gru": _gru, "lstm": _lstm}
+
+
+# ---- reading
+#
+# What stands between two layers is judged by what it does, not by its nodes: every number that depends on
+# the data is given a tag, an integer that says where it comes from, and nodes that only move numbers are run
+# on the tags of a few short sequences.  What reaches a layer must be the tags of all that the layer below
+# gives, in their order.
+
+CELLS = {op: cell for cell, (op, _, _) in OPERATORS.items()}
+SPACE = 1 << 40  # tags of one source
+MOVES = {
+    *("Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape"),
+    *("Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"),
+}
+OF_CONSTANTS = MOVES | {
+    *("Add", "Cast", "Constant", "ConstantOfShape", "Div", "Equal"),
+    *("Mul", "Range", "Shape", "Sub", "Where"),
+}
+# attribute of RNN, GRU or LSTM: what it may be, the default first, and what to do
+ATTRIBUTES: dict[str, tuple[tuple[Any, ...], str]] = {
+    "clip": ((None,), "A Network does not clip pre-activations."),
+    "direction": (("forward", "bidirectional"), "Turn the sequences round, and let it run forward."),
+    "input_forget": ((0,), "The input and forget gates of a Network are two."),
+    "layout": ((0, 1), ""),
+    "linear_before_reset": ((0, 1), ""),
+}
+LOGITS = "Cut it off: the outputs of a Network are logits."
+UNROLLED = "Is it an nn.RNN in single steps?  torch.onnx.export(..., dynamo=False) writes it as one node."
+
+
+def read(path: persistence.Path) -> Network:
+    """``bptt_fast.from_onnx``."""
+    name = persistence.named(path)
+    try:
+        model = onnx.load(name, format="protobuf")
+        checker.check_model(model)
+        output = model.graph.output[0]
+        tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        notes = {entry.key: entry.value for entry in model.metadata_props}
+        known = notes.get("format") == persistence.FORMAT
+        config, extra = (dict(json.loads(notes[key])) if known else {} for key in ("network", "extra"))
+    except (DecodeError, checker.ValidationError, ValueError, LookupError, TypeError) as error:
+        raise CorruptFileError(
+            f"{name}: expected an ONNX file, got one that is damaged or not valid ({error}).  Restore it "
+            f"from a copy, or write it again."
+        ) from error
+    if any(node.op_type == "Scan" for node in model.graph.node):
+        return _scanned(name, model, tensors, config, extra)
+    for size in (5, 9):  # refuses what is true of one number of steps only, such as "the last is number 4"
+        reader = _Reader(name, model, tensors, size)
+        found, parameters = reader.network(output, trained=config.get("initial_state") == "trained")
+    noted = {key: value for key, value in config.items() if key in Description.__dataclass_fields__}
+    return Network.rebuilt(noted | found, parameters, extra)
+
+
+def _scanned(
+    name: str, model: Any, tensors: dict[str, Array], config: dict[str, Any], extra: dict[str, str]
+) -> Network:
+    """A network in a graph with a Scan, one that was written here: written again it must be the same."""
+    weights = ("weight_", "bias_", "f.", "head.")
+    try:
+        parameters = {key: array.T for key, array in tensors.items() if key.startswith(weights)}
+        if config["initial_state"] == "trained":
+            for i, suffix in enumerate(_suffixes(config["num_layers"], _ways(config["bidirectional"]))):
+                states = {k: tensors[f"{k}0"] for k in "hc" if f"{k}0" in tensors}
+                parameters |= {f"initial_{k}{suffix}": state[i, 0] for k, state in states.items()}
+        net = Network.rebuilt(config, parameters, extra)
+        if _graph(net) == model.graph:
+            return net
+    except (ValueError, LookupError, TypeError):
+        pass
+    raise ConfigError(
+        f"{name}: expected layers RNN, GRU or LSTM, got a Scan.  A Scan is read only as Network.to_onnx of "
+        f"this version writes it."
+    )
+
+
+def _attributes(node: Any) -> dict[str, Any]:
+    def text(value: Any) -> Any:
+        return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+    values = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    return {name: list(map(text, v)) if isinstance(v, list) else text(v) for name, v in values.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Flow:
+    """Numbers that depend on the data, known by their tags."""
+
+    tags: Array
+
+
+@dataclass
+class Affine:
+    """A layer of g."""
+
+    weight: Array  # (out, in)
+    bias: Array | None = None
+    nonlinearity: str | None = None
+
+
+class _Reader:
+    """Goes through the nodes that the first output depends on, with constants and Flows by name.
+
+    `source` is that of the outputs of the last layer met so far, `width` their number in a row.  Row n + N t
+    belongs to step t of sequence n, row n + N T to the state after its last step.
+    tag = source * SPACE + row * width + place in the row.
+    """
+
+    def __init__(self, path: str, model: Any, tensors: dict[str, Array], size: int) -> None:
+        """Axes that are free get the sizes `size`, `size` + 1, ..."""
+        self.path, self.graph, self.opsets = path, model.graph, list(model.opset_import)
+        self.sources = self.source = self.width = self.T = self.N = 0
+        self.layers: list[dict[str, Any]] = []  # what each is, the same for all
+        self.parameters: dict[str, Array] = {}
+        self.initial: dict[str, Array] = {}
+        self.head: list[Affine] = []
+        self.known: dict[str, Any] = dict(tensors)
+        sizes: dict[str, int] = defaultdict(count(size).__next__)
+        self.inputs: list[Array] = []
+        for value in self.graph.input:
+            if value.name not in self.known:
+                axes = enumerate(value.type.tensor_type.shape.dim)
+                shape = [d.dim_value or sizes[d.dim_param or f"{value.name} {axis}"] for axis, d in axes]
+                self.known[value.name] = flow = self._flow(*shape)
+                self.inputs.append(flow.tags)
+
+    def network(self, output: Any, trained: bool) -> tuple[dict[str, Any], dict[str, Array]]:
+        """What the network is, and its parameters; `trained`: its initial states too, even if zero."""
+        for node in self._needed(output.name):
+            self.known |= zip(node.output, self._results(node), strict=False)
+        flow = self.known.get(output.name)
+        if not self.layers or not isinstance(flow, Flow):
+            raise self._error(output, "expected it to depend on a node RNN, GRU or LSTM, got none")
+        readout = self._readout(output, self._rows(output, flow))
+        if not self.head or self.head[-1].nonlinearity:
+            self.head.append(Affine(np.eye(self.width)))
+        between = sorted({layer.nonlinearity or "linear" for layer in self.head[:-1]})
+        if len(between) > 1:
+            raise self._error(output, f"expected one nonlinearity between the layers of g, got {between}")
+        for i, layer in enumerate(self.head):
+            bias = np.zeros(len(layer.weight)) if layer.bias is None else layer.bias
+            self.parameters |= {f"head.{i}.weight": layer.weight, f"head.{i}.bias": bias}
+        trained = trained or any(state.any() for state in self.initial.values())
+        found = self.layers[0] | {
+            "input_size": self.parameters["weight_ih_l0"].shape[1],
+            "output_size": self.width,
+            "f": (),
+            "proj_size": 0,
+            "head": [len(layer.weight) for layer in self.head[:-1]],
+            "readout": readout,
+            "num_layers": len(self.layers),
+            "initial_state": "trained" if trained else "zeros",
+        }
+        if between:
+            found["head_nonlinearity"] = between[0]
+        del found["lengths"]
+        return found, self.parameters | (self.initial if trained else {})
+
+    def _needed(self, output: str) -> list[Any]:
+        """The nodes that an output depends on, but for those that make the lengths of the sequences."""
+        needed, kept = {output}, []
+        for node in reversed(self.graph.node):
+            if needed & set(node.output):
+                kept.append(node)
+                inputs = list(node.input)
+                if node.op_type in CELLS:
+                    del inputs[4:5]
+                needed |= set(inputs) - {""}
+        return kept[::-1]
+
+    def _error(self, where: Any, text: str, hint: str = "") -> ConfigError:
+        """`where`: a node or an output."""
+        if isinstance(where, onnx.NodeProto):
+            label = f"node {where.name or where.output[0]!r} ({where.op_type})"
+        else:
+            label = f"output {where.name!r}"
+        return ConfigError(f"{self.path}, {label}: {text}.{'  ' * bool(hint)}{hint}")
+
+    def _flow(self, *shape: int) -> Flow:
+        """Numbers from a new source."""
+        self.sources += 1
+        return Flow(self.sources * SPACE + np.arange(math.prod(shape)).reshape(shape))
+
+    def _results(self, node: Any) -> list[Any]:
+        op = node.op_type
+        values: list[Any] = [self.known.get(name) if name else None for name in node.input]
+        flows = [isinstance(value, Flow) for value in values]
+        only_first = flows[:1] == [True] and sum(flows) == 1
+        if node.domain in ("", "ai.onnx"):
+            if op in CELLS:
+                return self._recurrent(node, *values)
+            if op == "Shape" or (op in OF_CONSTANTS and not any(flows)):
+                return self._evaluated(node, values)
+            if op in MOVES and (only_first or (op == "Concat" and all(flows))):
+                return [Flow(tags) for tags in self._evaluated(node, values)]
+            if op in ("MatMul", "Gemm") and only_first and self.layers:
+                return [self._affine(node, *values)]
+            if op == "Add" and sum(flows) == 1 and self.head:
+                return [self._bias(node, *(values if only_first else values[::-1]))]
+            if op in ACTIVATIONS.values() and only_first and self.layers:
+                return [self._activation(node, *values)]
+        raise self._error(
+            node,
+            "expected layers RNN, GRU or LSTM on top of each other, then at most MatMul, Gemm, Add, Tanh, "
+            "Relu and Sigmoid",
+            LOGITS if "Softmax" in op else "" if self.layers else UNROLLED,
+        )
+
+    def _evaluated(self, node: Any, values: list[Any]) -> list[Array]:
+        """The outputs of a node, for constants and tags."""
+        given = {
+            name: value.tags if isinstance(value, Flow) else value
+            for name, value in zip(node.input, values, strict=True)
+            if name
+        }
+        function = helper.make_function("", "node", list(given), list(node.output), [node], self.opsets)
+        try:
+            return list(ReferenceEvaluator(function).run(None, given, attributes={}))
+        except Exception as error:
+            raise self._error(node, f"expected inputs that it can work on, got {error}") from error
+
+    # ---- recurrent layers
+
+    def _recurrent(self, node: Any, x: Any, w: Any, r: Any, *more: Any) -> list[Flow]:
+        """w (D, G H, I), r (D, G H, H), b (D, 2 G H), h, c (D, N, H), p (D, 3 H)."""
+        b, _, h, c, p = [*more, *[None] * 5][:5]
+        cell = CELLS[node.op_type]
+        order = OPERATORS[cell][1]
+        attributes = _attributes(node)
+        options = self._options(node, attributes)
+        ways = _ways(options["direction"] == "bidirectional")
+        w, r, b, p = self._weights(node, len(ways), len(order), w, r, b, p)
+        hidden = r.shape[2]
+        self.layers.append(
+            {
+                "cell": cell,
+                "nonlinearity": self._nonlinearity(node, attributes, cell, len(ways)),
+                "hidden_size": hidden,
+                "bidirectional": len(ways) == 2,
+                "reset": "before" if cell == "gru" and not options["linear_before_reset"] else "after",
+                "peephole": p is not None,
+                "dtype": w.dtype.name,
+                "lengths": len(node.input) > 4 and node.input[4] != "",
+            }
+        )
+        if self.layers[-1] != self.layers[0]:
+            raise self._error(
+                node, f"expected a layer like the first, {self.layers[0]}, got {self.layers[-1]}"
+            )
+        batch_first = options["layout"] == 1
+        self._connect(node, x.tags if isinstance(x, Flow) else np.zeros(0), batch_first, w.shape[2])
+
+        back = np.argsort(order)
+        states = {"initial_h": h} | ({"initial_c": c} if cell == "lstm" else {})
+        initial = {
+            name: self._initial(node, s, batch_first, (len(ways), self.N, hidden))
+            for name, s in states.items()
+        }
+        for i, way in enumerate(ways):
+            b_ih, b_hh = np.split(b[i], 2)
+            blocks = {"weight_ih": w[i], "weight_hh": r[i], "bias_ih": b_ih, "bias_hh": b_hh}
+            blocks = {name: _gates(block, back) for name, block in blocks.items()}
+            if p is not None:
+                blocks["weight_peephole"] = _gates(p[i], PEEPHOLES)
+            suffix = f"_l{len(self.layers) - 1}{way}"
+            self.parameters |= {name + suffix: block for name, block in blocks.items()}
+            self.initial |= {name + suffix: state[i] for name, state in initial.items()}
+
+        self.width = len(ways) * hidden
+        every = self._flow(self.T + 1, self.N, len(ways), hidden).tags
+        self.source = self.sources
+        y, y_h = every[:-1].transpose(0, 2, 1, 3), every[-1].swapaxes(0, 1)  # (T, D, N, H), (D, N, H)
+        y_c = self._flow(*y_h.shape).tags
+        if batch_first:
+            y, y_h, y_c = every[:-1].swapaxes(0, 1), every[-1], y_c.swapaxes(0, 1)
+        return [Flow(y), Flow(y_h), Flow(y_c)]
+
+    def _options(self, node: Any, attributes: dict[str, Any]) -> dict[str, Any]:
+        options = {}
+        for name, (allowed, hint) in ATTRIBUTES.items():
+            options[name] = value = attributes.get(name, allowed[0])
+            if value not in allowed:
+                words = " or ".join("none" if option is None else repr(option) for option in allowed)
+                raise self._error(node, f"attribute {name}: expected {words}, got {value!r}", hint)
+        return options
+
+    def _weights(self, node: Any, ways: int, gates: int, w: Any, r: Any, b: Any, p: Any) -> list[Any]:
+        """W, R, B and P, checked; the bias is zero if there is none."""
+        if not all(isinstance(a, np.ndarray) and a.ndim == 3 for a in (w, r)):
+            raise self._error(node, "expected weights W and R that are constants of three axes")
+        rows, hidden = gates * r.shape[2], r.shape[2]
+        if b is None:
+            b = np.zeros((ways, 2 * rows), w.dtype)
+        shapes = ((ways, rows, w.shape[2]), (ways, rows, hidden), (ways, 2 * rows), (ways, 3 * hidden))
+        for name, a, shape in zip("WRBP", (w, r, b, p), shapes, strict=True):
+            if a is None:
+                continue
+            got = (a.shape, a.dtype) if isinstance(a, np.ndarray) else ("what is", "no constant")
+            if got != (shape, w.dtype) or w.dtype not in (np.float32, np.float64):
+                raise self._error(
+                    node,
+                    f"{name}: expected a constant {shape}, float32 or float64 for all weights, got {got[0]} "
+                    f"{got[1]}",
+                )
+        return [w, r, b, p]
+
+    def _nonlinearity(self, node: Any, attributes: dict[str, Any], cell: str, ways: int) -> str | None:
+        """Of an Elman cell; None for the others, which must have theirs."""
+        fixed = OPERATORS[cell][2]
+        default = (fixed or ["Tanh"]) * ways
+        names = attributes.get("activations", default)
+        lines = [list(attributes.get(f"activation_{k}", [])) for k in ("alpha", "beta")]
+        if fixed:
+            wanted = str(default)
+            if names == default:
+                return None
+        else:
+            wanted = "Tanh, Relu, Sigmoid or Affine with alpha 1 and beta 0, the same in both directions"
+            known = {op: name for name, op in ACTIVATIONS.items()}
+            if lines == [[1.0] * ways, [0.0] * ways]:
+                known["Affine"] = "linear"
+            if names and names == names[:1] * ways and names[0] in known:
+                return known[names[0]]
+        raise self._error(
+            node, f"attribute activations: expected {wanted}, got {names} with alpha, beta {lines}"
+        )
+
+    def _connect(self, node: Any, x: Any, batch_first: bool, inputs: int) -> None:
+        """Make sure that x is an input of the graph, or all that the layer before gives."""
+        first = len(self.layers) == 1
+        x = x.swapaxes(0, 1) if batch_first and x.ndim == 3 else x  # (T, N, F)
+        if x.ndim == 3 and x.shape[2] == inputs and not self.head:
+            if first:
+                self.T, self.N = x.shape[:2]
+                below = [a for a in self.inputs if a.ndim == 3]
+                below += [a.swapaxes(0, 1) for a in below] + [a[:, None] for a in self.inputs if a.ndim == 2]
+            else:
+                rows = np.arange(self.T * self.N * self.width)
+                below = [self.source * SPACE + rows.reshape(self.T, self.N, self.width)]
+            if any(np.array_equal(x, a) for a in below):
+                return
+        what = f"an input of the graph, (batch, steps, {inputs}) or (steps, batch, {inputs})"
+        raise self._error(
+            node,
+            f"expected to read {what if first else 'all outputs of the recurrent layer before'}, as it is",
+        )
+
+    def _initial(self, node: Any, state: Any, batch_first: bool, shape: tuple[int, ...]) -> Array:
+        """The state before the first step if none is given, the same for all sequences: (D, H)."""
+        if state is None or (isinstance(state, Flow) and (state.tags // SPACE <= len(self.inputs)).all()):
+            return np.zeros((shape[0], shape[2]))
+        if isinstance(state, np.ndarray) and state.ndim == 3:
+            state = state.swapaxes(0, 1) if batch_first else state
+            if state.shape == shape and (state == state[:, :1]).all():
+                return np.asarray(state[:, 0])
+        raise self._error(
+            node,
+            "expected initial states that are an input of the graph, or constant and equal for all sequences",
+        )
+
+    # ---- g
+
+    def _affine(self, node: Any, x: Flow, w: Any, b: Any = None) -> Flow:
+        attributes = _attributes(node)
+        scaled = attributes.get("alpha", 1) != 1 or attributes.get("beta", 1) != 1
+        if scaled or attributes.get("transA", 0):
+            raise self._error(node, f"expected alpha=1, beta=1 and transA=0, got {attributes}")
+        rows = self._rows(node, x)
+        weight = w if attributes.get("transB", 0) else np.transpose(w)
+        if weight.ndim != 2 or weight.shape[1] != self.width:
+            raise self._error(node, f"expected a matrix for {self.width} numbers, got {weight.shape}")
+        self.head.append(Affine(weight))
+        self.width = len(weight)
+        out = self._next(rows)
+        return out if b is None else self._bias(node, out, b)
+
+    def _bias(self, node: Any, x: Flow, b: Array) -> Flow:
+        rows, layer = self._rows(node, x), self.head[-1]
+        new = layer.bias is None and layer.nonlinearity is None
+        if not new or b.size != self.width or b.shape[-1:] not in ((self.width,), ()):
+            raise self._error(
+                node,
+                f"expected one vector ({self.width},) to be added to a product, got {b.shape} or a second",
+            )
+        layer.bias = b.reshape(self.width)
+        return self._next(rows)
+
+    def _activation(self, node: Any, x: Flow) -> Flow:
+        rows = self._rows(node, x)
+        if not self.head or self.head[-1].nonlinearity:
+            self.head.append(Affine(np.eye(self.width)))
+        self.head[-1].nonlinearity = node.op_type.lower()
+        return self._next(rows)
+
+    def _next(self, rows: Array) -> Flow:
+        """The outputs of another layer of g, in the rows that it read."""
+        tags = self._flow((self.T + 1) * self.N, self.width).tags
+        self.source = self.sources
+        return Flow(tags[rows])
+
+    def _rows(self, where: Any, x: Flow) -> Array:
+        """The rows, along the last axis, that x consists of; those of last states, if it can be so."""
+        tags, steps = x.tags - self.source * SPACE, np.arange(self.T + 1)
+        for counted, some in ((self._as_last(tags), steps[-1:]), (tags, steps)):
+            rows, place = np.divmod(counted, self.width)
+            whole = counted.shape[-1:] == (self.width,) and (place == np.arange(self.width)).all()
+            if whole and (rows == rows[..., :1]).all() and np.isin(rows // self.N, some).all():
+                return np.asarray(rows[..., 0])
+        raise self._error(where, f"expected whole rows ({self.width},) of what the layer before gives")
+
+    def _as_last(self, tags: Array) -> Array:
+        """Tags of what a direction gives after its last step as those of its last state, which it is."""
+        layer = self.layers[0]
+        if layer["lengths"] or (layer["bidirectional"] and self.head):
+            return tags
+        step, place = np.divmod(tags, self.N * self.width)
+        forward = place % self.width < self.width // (1 + layer["bidirectional"])
+        last = np.where(forward, self.T - 1, 0)
+        return np.where(step == last, self.T * self.N * self.width + place, tags)
+
+    def _readout(self, output: Any, rows: Array) -> str:
+        row = np.arange((self.T + 1) * self.N).reshape(-1, self.N)
+        if np.array_equal(rows.ravel(), row[-1]):
+            return "last"
+        if any(np.array_equal(rows.ravel(), order.ravel()) for order in (row[:-1], row[:-1].T)):
+            return "every"
+        raise self._error(
+            output,
+            "expected what g makes of every step, or of the last step of each direction, got another choice",
+        )
