@@ -298,7 +298,7 @@ def characters(args):
         torch.set_num_threads(args.threads)
     else:
         print("\ncharacters: PyTorch is not installed")
-    sizes, epochs = (SIZES[:1], 1) if args.quick else (SIZES, 3)
+    sizes, epochs = (SIZES[:1], 1) if args.quick else (SIZES, 2)
     rows = [learn_text(*size, epochs, peer) for size in sizes]
     show(f"\ncharacters: {STREAMS} streams, passes of {STEPS} steps; bits a character of the test", rows)
     results = {"learnt": rows}
@@ -320,21 +320,10 @@ def characters(args):
 # ---- laser
 
 KNOWN, BLOCKS, WARMUP = 2000, 4, 100  # numbers that are learnt, blocks of the cross-validation, steps
-LASER = {
-    "LevenbergMarquardt": {"cell": "lstm", "hidden_size": 10, "steps": 20, "epochs": 23},
-    "LBFGS": {"cell": "lstm", "hidden_size": 10, "steps": 20, "epochs": 600},
-    "Adam": {"cell": "lstm", "hidden_size": 32, "steps": 20, "epochs": 400},
-}
-LASER_CHOICES = {  # and every number of epochs up to the one given
-    "LevenbergMarquardt": {
-        "cell": ("elman", "gru", "lstm"),
-        "hidden_size": (6, 10),
-        "steps": (10, 20, 40),
-        "epochs": (50,),
-    },
-    "LBFGS": {"cell": ("gru", "lstm"), "hidden_size": (10, 16), "steps": (20,), "epochs": (600,)},
-    "Adam": {"cell": ("gru", "lstm"), "hidden_size": (10, 32), "steps": (20,), "epochs": (400,)},
-}
+NET = {"cell": "lstm", "hidden_size": 10, "steps": 20}  # what did best with LevenbergMarquardt
+NET_CHOICES = {"cell": ("elman", "gru", "lstm"), "hidden_size": (6, 10), "steps": (10, 20, 40)}
+EPOCHS = {"LevenbergMarquardt": 23, "LBFGS": 600, "Adam": 400}
+MOST_EPOCHS = {"LevenbergMarquardt": 50, "LBFGS": 600, "Adam": 400}
 ECHO = {"units": 1000, "sr": 0.7, "lr": 1.0, "input_scaling": 0.1, "bias": 0.3, "ridge": 1e-6}
 ECHO_CHOICES = {
     "units": (300, 1000),
@@ -355,12 +344,11 @@ def method(name):
     """The optimiser; its schedule does not depend on where the fit ends."""
     import bptt_fast as bf
 
-    longest = LASER_CHOICES[name]["epochs"][0]
-    return bf.Adam(bf.Cosine(0.01, epochs=longest)) if name == "Adam" else getattr(bf, name)()
+    return bf.Adam(bf.Cosine(0.01, epochs=MOST_EPOCHS[name])) if name == "Adam" else getattr(bf, name)()
 
 
-def learn_laser(x, y, seed, name, cell, hidden_size, epochs, steps=0, **more):
-    """A network that tells the next number from a window, its history, and the seconds of the fit."""
+def learn_laser(x, y, seed, name, epochs, cell, hidden_size, steps, **more):
+    """A network that tells the next number from `steps` before, its history, and the seconds of the fit."""
     import bptt_fast as bf
 
     net = bf.Network(1, hidden_size, 1, cell=cell, dtype="float64", seed=seed)
@@ -369,25 +357,24 @@ def learn_laser(x, y, seed, name, cell, hidden_size, epochs, steps=0, **more):
     return net, history, time.process_time() - begin
 
 
-def tune_laser(z, name, seeds):
-    """Settings of a method by their cross-validated error, the median of the seeds, the best first."""
+def tune_laser(z, name, nets, seeds):
+    """The epochs of each net with the least cross-validated error, the median of the seeds; the best first."""
     import numpy as np
 
-    rows = []
-    for values in itertools.product(*LASER_CHOICES[name].values()):
-        setting = dict(zip(LASER_CHOICES[name], values, strict=True))
-        x, y = windows(z, setting["steps"], 1)
-        block = (np.arange(len(y)) + setting["steps"]) * BLOCKS // len(z)
-        errors = np.zeros((len(seeds), setting["epochs"]))
+    rows, most = [], MOST_EPOCHS[name]
+    for net in nets:
+        x, y = windows(z, net["steps"], 1)
+        block = (np.arange(len(y)) + net["steps"]) * BLOCKS // len(z)
+        errors = np.zeros((len(seeds), most))
         for (i, seed), fold in itertools.product(enumerate(seeds), range(BLOCKS)):
             inside, outside = block != fold, block == fold
             kept = {"validation_data": (x[outside], y[outside])}
-            _, history, _ = learn_laser(x[inside], y[inside], seed, name, **setting, **kept)
+            _, history, _ = learn_laser(x[inside], y[inside], seed, name, epochs=most, **net, **kept)
             curve = np.array(history["val_loss"])  # shorter where training has converged
-            errors[i] += np.pad(curve, (0, errors.shape[1] - len(curve)), mode="edge") / BLOCKS
+            errors[i] += np.pad(curve, (0, most - len(curve)), mode="edge") / BLOCKS
         error = np.median(errors, axis=0)
         best = int(error.argmin())
-        rows.append({"method": name, **setting, "epochs": best + 1, "error": float(error[best])})
+        rows.append({**net, "epochs": best + 1, "error": float(error[best])})
         print(len(rows), rows[-1], file=sys.stderr, flush=True)
     return sorted(rows, key=lambda row: row["error"])
 
@@ -457,20 +444,24 @@ def laser(args):
     if args.tune:
         seeds = SEEDS[:1] if args.quick else SEEDS[:2]
         tables = {"reservoirpy": tune_echo(z[:KNOWN], seeds)}
-        tables |= {name: tune_laser(z[:KNOWN], name, seeds) for name in LASER}
+        nets = [dict(zip(NET_CHOICES, v, strict=True)) for v in itertools.product(*NET_CHOICES.values())]
+        tables |= {
+            name: tune_laser(z[:KNOWN], name, nets if name == "LevenbergMarquardt" else [NET], seeds)
+            for name in EPOCHS
+        }
         for name, rows in tables.items():
             show(f"\nlaser, cross-validated: {name}", rows[:10])
         return tables
     rows = []
-    for name, setting in {**LASER, "reservoirpy": ECHO}.items():
+    for name in (*EPOCHS, "reservoirpy"):
         errors, times = [], []
         for seed in SEEDS:
             if name == "reservoirpy":
-                predicted, seconds = echo(z, seed, **setting)
+                predicted, seconds = echo(z, seed, **ECHO)
             else:
-                steps = setting["steps"]
-                net, _, seconds = learn_laser(*windows(z[:KNOWN], steps, 1), seed, name, **setting)
-                predicted = net.predict(windows(z[KNOWN - steps :], steps, 1)[0])
+                data = windows(z[:KNOWN], NET["steps"], 1)
+                net, _, seconds = learn_laser(*data, seed, name, epochs=EPOCHS[name], **NET)
+                predicted = net.predict(windows(z[KNOWN - NET["steps"] :], NET["steps"], 1)[0])
             errors.append(normalised(predicted, z[KNOWN:, None]))
             times.append(seconds)
         rows.append(

@@ -120,7 +120,7 @@ def test_learn_laser(quality, name):
     z = np.sin(np.arange(120) / 3)
     x, y = quality.windows(z, 8, 1)
     net, history, seconds = quality.learn_laser(
-        x, y, 0, name, cell="gru", hidden_size=3, epochs=8, validation_data=(x, y)
+        x, y, 0, name, 8, cell="gru", hidden_size=3, steps=8, validation_data=(x, y)
     )
     assert net.predict(x).shape == y.shape and 1 <= len(history["val_loss"]) <= 8 and seconds >= 0
     assert history["loss"][-1] < history["loss"][0]
