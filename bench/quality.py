@@ -358,7 +358,7 @@ def learn_laser(x, y, seed, name, epochs, cell, hidden_size, steps, **more):
 
 
 def tune_laser(z, name, nets, seeds):
-    """The epochs of each net with the least cross-validated error, the median of the seeds; the best first."""
+    """The epochs of each net with the least cross-validated error, median of the seeds; the best first."""
     import numpy as np
 
     rows, most = [], MOST_EPOCHS[name]
