@@ -42,7 +42,7 @@ def bundled(package, path):
 
 # ---- speakers
 
-SPEAKER = {"cell": "gru", "hidden_size": 64, "readout": "last", "recurrent_dropout": 0.5}
+SPEAKER = {"cell": "lstm", "hidden_size": 64, "readout": "last", "recurrent_dropout": 0.7}
 SPEAKER_CHOICES = {
     "cell": ("gru", "lstm"),
     "hidden_size": (32, 64),
@@ -324,7 +324,7 @@ NET = {"cell": "lstm", "hidden_size": 10, "steps": 20}  # what did best with Lev
 NET_CHOICES = {"cell": ("elman", "gru", "lstm"), "hidden_size": (6, 10), "steps": (10, 20, 40)}
 EPOCHS = {"LevenbergMarquardt": 23, "LBFGS": 599, "Adam": 282}
 MOST_EPOCHS = {"LevenbergMarquardt": 50, "LBFGS": 600, "Adam": 400}
-ECHO = {"units": 1000, "sr": 0.7, "lr": 1.0, "input_scaling": 0.1, "bias": 0.3, "ridge": 1e-6}
+ECHO = {"units": 1000, "sr": 0.7, "lr": 1.0, "input_scaling": 0.3, "bias": 0.5, "ridge": 1e-4}
 ECHO_CHOICES = {
     "units": (300, 1000),
     "sr": (0.5, 0.7, 0.9, 1.1),
