@@ -33,7 +33,7 @@ net = bf.Network(len(alphabet), 128, len(alphabet), cell="gru", readout="every",
 history = net.fit(
     one_hot[x],
     y,
-    epochs=5,
+    epochs=4,
     batch_size=STREAMS,
     optimizer=bf.Adam(bf.Cosine(4e-3)),
     loss="cross_entropy",
@@ -58,7 +58,7 @@ print(f"from the two characters before: {counted:.2f} bits")
 # A stream makes single steps in microseconds.  Logits are divided by a temperature; below 1 it favours what
 # is probable anyway.
 random, stream = np.random.default_rng(0), net.stream()
-temperature, written = 0.6, "The"
+temperature, written = 0.6, "The class"
 for character in written:
     logits = stream.step(one_hot[alphabet.searchsorted(character)])
 while len(written) < 500:
