@@ -393,7 +393,7 @@ def _prepare(
             own = {"nonlinearity": None} | own
         try:
             copy = Network(**(config | own | {"seed": seed}))
-            copy.extra = dict(net.extra)
+            copy.extra, copy.columns = dict(net.extra), net.columns
             arguments = defaults | options | {"epochs": epochs, "threads": 1, "verbose": 0}
             arguments |= {name: value for name, value in setting.items() if name in defaults}
             of_optimizer = {k: v for k, v in setting.items() if k not in config and k not in defaults}

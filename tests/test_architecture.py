@@ -12,13 +12,14 @@ PYTHON = sorted(path.stem for path in PACKAGE.glob("*.py"))
 OUTSIDE = {"sklearn", "pandas", "matplotlib", "torch", "scipy", "jax", "safetensors", "tqdm", "tensorboardX"}
 # a face of another library, which nothing else imports: what comes with it
 FACES = {"estimators": {"sklearn", "scipy"}}
-PLAIN = {"errors"}  # exceptions and checks of plain values: known to all
+PLAIN = {"errors", "columns"}  # exceptions and checks of plain values, names and scaling: known to all
 # where the public names live
 PUBLIC = PLAIN | {"__init__", "network", "persistence", "unfolding", "optimizers", "schedules"}
 PUBLIC |= {"callbacks", "online", "plots", "restarts", "diagnostics"}
 # module: what it may know of the package
 MAY_KNOW = {
     "errors": set(),
+    "columns": {"errors"},
     "data": PLAIN,
     "unfolding": PLAIN,
     "optimizers": PLAIN | {"schedules"},
