@@ -5,6 +5,7 @@ A table is a pandas or polars DataFrame or Series; neither library is imported h
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -227,7 +228,7 @@ def ordered(table: Any, wanted: Names | None, what: str) -> Any:
     return table if order(names_of(table), wanted, what) is None else table[list(wanted or ())]
 
 
-def like(table: Any, rows: Array, names: Names | None, index: Any = None) -> Any:
+def like(table: Any, rows: Array, names: Sequence[Any] | None, index: Any = None) -> Any:
     """Rows (T, N) as a table of the same kind, a Series if it was one and N is 1; else as they are."""
     single = not hasattr(table, "columns") and rows.shape[1] == 1
     if hasattr(table, "iloc"):
@@ -257,7 +258,11 @@ def continued(table: Any, steps: int, what: str) -> Any:
         return None
     last = index[-1:]
     if hasattr(index, "tz"):  # points in time, not always as many hours apart
-        rate = index.freq or (index.inferred_freq if len(index) > 2 else None)
+        rate = index.freq
+        if rate is None and len(index) > 2:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # pandas 3 tells that the type of what it infers will change
+                rate = index.inferred_freq
         if rate is not None:
             end = last.shift(steps, freq=rate)
             return last.append(end).to_series().asfreq(rate).index[1:].rename(index.name)

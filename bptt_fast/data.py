@@ -564,10 +564,8 @@ def finite(a: Array) -> bool:
 
 def covered(rows: int, start: Array, length: Array | int) -> Array:
     """Which of `rows` rows are among ``start[i] : start[i] + length[i]`` for some i."""
-    change = np.zeros(rows + 1, dtype=np.int64)
-    np.add.at(change, start, 1)
-    np.subtract.at(change, start + length, 1)
-    return np.cumsum(change[:-1]) > 0
+    begun, ended = (np.bincount(a, minlength=rows + 1) for a in (start, start + length))
+    return np.cumsum(begun - ended)[:rows] > 0
 
 
 def _counted(data: Sequences, rows: int, every: bool, weight: Array | None) -> Array:

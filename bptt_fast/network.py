@@ -1383,23 +1383,38 @@ def show_config() -> None:
     >>> bf.show_config()  # doctest: +SKIP
     bptt_fast   0.1.0
     """
+    found = configuration()
+    chosen = f"{found['isa']} ({'BPTT_FAST_ISA' if machine().isa else 'the best here'})"
+    limits = ", ".join(f"{name} {limit}" for name, limit in found["limits"].items())
+    rows = {
+        "bptt_fast": found["bptt_fast"],
+        "instances": f"{chosen}; supported: {', '.join(found['supported'])}",
+        "threads": f"{found['threads']} (the smallest of: {limits})",
+        "numpy": found["numpy"],
+        "python": f"{found['python']} ({found['executable']})",
+        "platform": found["platform"],
+    }
+    print("\n".join(f"{name:<10}  {text}" for name, text in rows.items()))
+
+
+def configuration() -> dict[str, Any]:
+    """What `show_config` prints, as plain values."""
     import platform
 
     from . import __version__
 
-    found = machine()
     supported = _core.isas()
-    chosen = f"{found.isa} (BPTT_FAST_ISA)" if found.isa else f"{supported[-1]} (the best here)"
-    limits = ", ".join(f"{name} {limit}" for name, limit in found.limits.items())
-    rows = {
+    return {
         "bptt_fast": __version__,
-        "instances": f"{chosen}; supported: {', '.join(supported)}",
-        "threads": f"{found.threads} (the smallest of: {limits})",
+        "isa": machine().isa or supported[-1],
+        "supported": list(supported),
+        "threads": machine().threads,
+        "limits": machine().limits,
         "numpy": np.__version__,
-        "python": f"{platform.python_version()} ({sys.executable})",
+        "python": platform.python_version(),
+        "executable": sys.executable,
         "platform": platform.platform(),
     }
-    print("\n".join(f"{name:<10}  {text}" for name, text in rows.items()))
 
 
 # ---- the description

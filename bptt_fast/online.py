@@ -71,7 +71,7 @@ class Stream:
 
     def _take_scaling(self) -> None:
         self._scaling = self.network.scaling
-        self._step = self._core.step if self._scaling is None else None  # which `step` cannot call
+        self._step: Any = self._core.step if self._scaling is None else None  # which `step` cannot call
 
     def step(self, x: ArrayLike) -> Array:
         """One step of all sequences.

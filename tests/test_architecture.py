@@ -10,6 +10,7 @@ from cases import ROOT
 PACKAGE, C = ROOT / "bptt_fast", ROOT / "csrc"
 PYTHON = sorted(path.stem for path in PACKAGE.glob("*.py"))
 OUTSIDE = {"sklearn", "pandas", "matplotlib", "torch", "scipy", "jax", "safetensors", "tqdm", "tensorboardX"}
+OUTSIDE |= {"polars", "pyarrow"}
 # a face of another library, which nothing else imports: what comes with it
 FACES = {"estimators": {"sklearn", "scipy"}}
 PLAIN = {"errors", "columns"}  # exceptions and checks of plain values, names and scaling: known to all
@@ -59,7 +60,8 @@ MAY_KNOW = {
     "diagnostics": PLAIN | {"network", "data"},
     "plots": PUBLIC,
     "demo": PUBLIC,
-    "cli": PUBLIC | {"demo"},
+    "cli": PUBLIC | {"demo", "files"},
+    "files": set(),
     "estimators": PUBLIC,
     "__main__": {"cli"},
 }  # fmt: skip
