@@ -158,7 +158,7 @@ def _train(args: argparse.Namespace) -> int:
             patience=args.patience,
             target_loss=args.target_loss,
             max_seconds=args.max_seconds,
-            scaling="standard" if args.scale else None,
+            scaling="standard" if args.scaling else None,
             threads=args.threads,
             verbose=0 if args.quiet or args.json else "auto",
         )
@@ -342,7 +342,7 @@ def _config(parser: argparse.ArgumentParser, path: str) -> dict[str, Any]:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: expected a TOML file, got something else ({error}).") from None
     known = {
-        action.option_strings[-1].lstrip("-") if action.option_strings else action.dest: action
+        action.option_strings[0].lstrip("-") if action.option_strings else action.dest: action
         for action in parser._actions
         if action.dest not in ("help", "config")
     }
@@ -368,7 +368,8 @@ def _typed(known: dict[str, argparse.Action], name: str, value: Any) -> list[str
             raise ConfigError(f"{name}: expected the name of a file, got {value!r}.")
         return []
     if isinstance(value, bool) and action.nargs in (0, "?"):
-        return [f"--{name}"] if value else []
+        on, *off = action.option_strings
+        return [on] if value else off
     if isinstance(value, bool | dict) or action.nargs == 0:
         wanted = "true or false" if action.nargs == 0 else "a value or a list"
         raise ConfigError(f"{name}: expected {wanted}, got {value!r}.")
@@ -467,10 +468,10 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--clip-norm", type=_real(above=0), help="largest norm of a gradient")
     how.add_argument("--loss", choices=("mse", "mae", "huber"), default="mse")
     how.add_argument(
-        "--no-scaling",
-        dest="scale",
-        action="store_false",
-        help="take the columns as they are (default: to mean 0, deviation 1; losses are of scaled targets)",
+        "--scaling",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="bring the columns to mean 0 and deviation 1; losses are of scaled targets (default: yes)",
     )
     how.add_argument(
         "--validation-split",
