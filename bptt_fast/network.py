@@ -687,7 +687,8 @@ class Network:
         x : array (n, T, I) or (T, I), list of n arrays (T_i, I), or ``Sequences.windows(...)``
             Sequences, one series, sequences of different length, or windows of a series; real numbers, any
             dtype.  Never modified.  Arrays (T, I) may be DataFrames, as in `predict`; the network keeps the
-            names of their columns, `input_names`, and those of targets, `output_names`.
+            names of their columns, `input_names`, and those of targets, `output_names`.  Rows of x and y
+            belong together by their place, not by their index.
         y : array or list
             Targets.  readout "last": (n, O); "every": (n, T, O), for one series (T, O), for a list a list of
             (T_i, O). With `SlidingBPTT` one row a step, as for "every"; for windows one for each row of their

@@ -293,7 +293,7 @@ def test_diagnostics():
 
 
 def test_copies_and_files(tmp_path):
-    """Pickled, copied, saved: the same to the bit.  Without names and scaling a file does not speak of them."""
+    """Pickled, copied, saved: the same to the bit.  A file does not speak of what there is not."""
     net = CASES["batches"].network()
     net.save(tmp_path / "plain")
     assert bf.load(tmp_path / "plain").scaling is None
