@@ -152,6 +152,14 @@ class Columns:
                 what = f"{name.removeprefix('scaling.').partition('_')[0]}_size={size}"
                 raise ShapeError(f"{name}: expected {size} of them ({what}), got {len(found)}.")
 
+    def check_targets(self, kind: str, what: str) -> None:
+        """Raise if outputs are scaled but the targets, of the kind that a loss takes, are no real numbers."""
+        if kind != "real" and self.scaling is not None and self.scaling.output_mean is not None:
+            raise ConfigError(
+                f"{what}: expected a network whose outputs are not scaled, with a loss that takes classes or "
+                f"probabilities, got one with scaling.output_mean.  Set net.scaling to one without, or None."
+            )
+
     def check_feedback(self, what: str) -> None:
         """Raise unless each output can be the input that stands in the same place."""
         a, b = self.inputs, self.outputs
@@ -170,6 +178,9 @@ class Columns:
         """From what `plain` gave, also by way of JSON."""
         scaling = values.get("scaling")
         return cls(**values | {"scaling": None if scaling is None else Scaling(**scaling)})
+
+
+UNKNOWN = Columns()
 
 
 def _checked_names(names: Any, what: str) -> Names:

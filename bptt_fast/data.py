@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .columns import Columns, is_table, like, names_of, order, ordered
+from .columns import UNKNOWN, Columns, is_table, like, names_of, order, ordered
 from .errors import ConfigError, ShapeError, integer
 
 Array = np.ndarray[Any, Any]
@@ -97,7 +97,7 @@ class Sequences:
         self.classes: Array | None = None
         self.weight: Array | None = None
         self.state: Array | None = None
-        self.columns = Columns()
+        self.columns = UNKNOWN
         self.tables: list[Any] = []
 
     def __len__(self) -> int:
@@ -265,7 +265,7 @@ def sequences(
     dtype: DTypeLike,
     lengths: Any = None,
     name: str = "x",
-    columns: Columns = Columns(),  # noqa: B008
+    columns: Columns = UNKNOWN,
 ) -> Sequences:
     """The inputs `x`, checked, as Sequences without targets.
 
@@ -383,11 +383,7 @@ def set_targets(
         As in `sequences`; also class indices out of range, probabilities outside [0, 1].
     """
     dtype, scaling = data.values.dtype, data.columns.scaling
-    if kind != "real" and scaling is not None and scaling.output_mean is not None:
-        raise ConfigError(
-            f"{name}: expected a network whose outputs are not scaled, with a loss that takes classes or "
-            f"probabilities, got one with scaling.output_mean.  Set net.scaling to one without, or None."
-        )
+    data.columns.check_targets(kind, name)
     y = _named_targets(data, y, outputs, kind, name)
     if data.form == "windows":
         _drop_windows(data, every, name)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, data  # type: ignore[attr-defined]
-from .columns import Columns, Scaling
+from .columns import UNKNOWN, Columns, Scaling
 from .errors import ConfigError, DivergedError, ShapeError, choice, flag, integer, number
 from .initialisation import GATES, RULES, initialise
 
@@ -338,7 +338,7 @@ class Network:
     def _describe(self, description: Description) -> None:
         self.description = description
         self.extra = {}
-        self._columns = Columns()
+        self._columns = UNKNOWN
         self._desc = description.core()
         self._dtype = np.dtype(description.dtype)
         try:
@@ -366,7 +366,7 @@ class Network:
         config: Mapping[str, Any],
         parameters: Mapping[str, ArrayLike],
         extra: Mapping[str, str],
-        columns: Columns = Columns(),  # noqa: B008
+        columns: Columns = UNKNOWN,
     ) -> Network:
         """A network from what `config`, `state_dict` and `columns` gave, equal to the bit."""
         net = cls.__new__(cls)
@@ -637,11 +637,12 @@ class Network:
             raise DivergedError(
                 "predict: an output is not finite.  Are the parameters, and the inputs of reasonable size?"
             )
-        if self.scaling is not None and self.scaling.output_mean is not None:
-            y = self.scaling.outputs(y)
+        scaling = self._columns.scaling
+        if scaling is not None and scaling.output_mean is not None:
+            y = scaling.outputs(y)
             if every and lengths is not None:
                 y[~data.covered(rows, sequences.target_offset, sequences.length)] = 0
-        result = sequences.arrange(y, every, self.output_names)
+        result = sequences.arrange(y, every, self._columns.outputs)
         if state is None:
             return result
         return result, state[0] if sequences.form == "series" else state
@@ -1065,7 +1066,8 @@ class Network:
         Returns
         -------
         stream : Stream
-            In the network's initial state, with a copy of its weights of the moment.
+            In the network's initial state, with a copy of its weights of the moment.  Its rows are in the
+            units of the data, if the network has a `scaling`, and in the order of `input_names`.
 
         Raises
         ------

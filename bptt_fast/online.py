@@ -222,11 +222,7 @@ class Learner:
         self.clip_norm = None if clip_norm is None else number(clip_norm, "clip_norm", 0, open_low=True)
         kind = losses.get(loss).targets
         self._scaling = net.scaling
-        if kind != "real" and net.scaling is not None and net.scaling.output_mean is not None:
-            raise ConfigError(
-                f'learn_online: expected a network whose outputs are not scaled with loss="{self.loss}", got '
-                f"one with scaling.output_mean.  Set net.scaling to one without, or None."
-            )
+        net.columns.check_targets(kind, "learn_online")
         self._careful = kind == "probability" or net.scaling is not None
         if isinstance(self.optimizer.learning_rate, Schedule):
             raise ConfigError(
@@ -480,6 +476,7 @@ def forecast(
     outputs[0] = first
     stream = Stream(net, n)
     stream.state = state
+    wide = net.dtype if net.scaling is None else np.dtype(np.float64)
     if next_input is None and net.scaling is None:
         if steps > 1:
             stream._core.run(outputs[0], steps - 1, outputs[1:])
@@ -488,7 +485,7 @@ def forecast(
             x = outputs[step, 0] if one else outputs[step]
             if next_input is not None:
                 x = next_input(x.copy(), step)
-                x = _rows(x, n, net.input_size, outputs.dtype, f"next_input(output, {step})")
+                x = _rows(x, n, net.input_size, wide, f"next_input(output, {step})")
             elif not data.finite(x):
                 break
             outputs[step + 1] = stream.step(x)

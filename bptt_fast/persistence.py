@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .columns import Columns
+from .columns import UNKNOWN, Columns
 from .errors import ConfigError, CorruptFileError
 from .network import Network
 
@@ -64,7 +64,7 @@ def save(model: Network | Learner, path: Path) -> None:
         tensors |= {PREFIX + name: array for name, array in arrays.items()}
         metadata |= {"format": LEARNER, "learner": learner}
     columns = ""
-    if net.columns != Columns():
+    if net.columns != UNKNOWN:
         metadata["columns"] = columns = json.dumps(net.columns.plain())
     metadata["sha256"] = _checksum(description + extra + learner + columns, tensors)
     _write(_path(path), safetensors.numpy.save(tensors, metadata))

@@ -40,9 +40,10 @@ COMMON = {
     "sample_weight": "give it to restarts, it is the same for all copies",
     "lengths": "give it to restarts, it is the same for all copies",
     "validation_data": "give it to restarts, it is the same for all copies",
+    "scaling": "the losses of different scalings cannot be compared; give it to restarts",
     "seed": "give seeds=[...]",
 }
-OF_ALL = ("x0", "sample_weight", "lengths", "validation_data")
+OF_ALL = ("x0", "sample_weight", "lengths", "validation_data", "scaling")
 
 
 class Restarts(dict[str, list[Any]]):

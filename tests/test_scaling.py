@@ -201,6 +201,18 @@ def test_forecasts(closed):
         np.testing.assert_allclose(one, got[0], rtol=1e-6)
 
 
+def test_inputs_alone_are_scaled():
+    """What is large stays exact in float64 on its way in, also where it comes from next_input."""
+    rows = 1e8 + np.sin(T)[:, None]
+    net = bf.Network(1, 4, 1, seed=0)
+    plain = copy.copy(net)
+    net.scaling = bf.Scaling([1e8], [1.0])
+    got = net.forecast(rows[:60], 20, next_input=lambda y, step: rows[60 + step])
+    expected = plain.forecast(rows[:60] - 1e8, 20, next_input=lambda y, step: rows[60 + step] - 1e8)
+    assert got.dtype == "float32"
+    same(got, expected, 1e-6)
+
+
 def test_forecasts_that_run_away():
     net = bf.Network(1, 1, 1, nonlinearity="linear", seed=0)
     net.params[:] = 9
@@ -260,6 +272,8 @@ def test_restarts():
     assert best.params.tobytes() == alone.params.tobytes() and best.scaling == alone.scaling
     assert table["val_loss"][0] == history["val_loss"][-1] and net.scaling is None
     net.scaling = best.scaling
+    with pytest.raises(bf.ConfigError, match="'scaling' cannot be varied"):
+        bf.restarts(net, SERIES, TARGETS, 3, epochs=2, grid={"scaling": [None, "standard"]}, **options)
     again, _ = bf.restarts(net, SERIES, TARGETS, 3, epochs=2, keep="all", **options)
     assert again.params.tobytes() == best.params.tobytes() and again.scaling == best.scaling
 
