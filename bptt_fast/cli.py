@@ -471,7 +471,7 @@ def _parser() -> argparse.ArgumentParser:
         "--scaling",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="bring the columns to mean 0 and deviation 1; losses are of scaled targets (default: yes)",
+        help="bring the columns to mean 0 and deviation 1 (unless told not to); losses are of scaled targets",
     )
     how.add_argument(
         "--validation-split",

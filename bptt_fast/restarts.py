@@ -348,7 +348,8 @@ def _advance(copies: list[_Copy], until: float, workers: int, halt: threading.Ev
             for worker in team:
                 worker.start()
             for end in ends:  # not join, which an interrupt makes believe that the thread has ended
-                end.wait()
+                while not end.wait(0.1):  # in pieces: where polars is loaded, Ctrl-C does not end a wait
+                    pass
         except BaseException as error:
             errors.append(error)
             halt.set()
