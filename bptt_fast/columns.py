@@ -111,7 +111,8 @@ def _standard(rows: Array) -> tuple[list[float], list[float]]:
     if len(rows) == 0:
         return [0.0] * rows.shape[1], [1.0] * rows.shape[1]
     rows = rows.astype(np.float64, copy=False)
-    mean, deviation = rows.mean(axis=0), rows.std(axis=0)
+    with np.errstate(over="ignore"):  # infinite ones are told by name
+        mean, deviation = rows.mean(axis=0), rows.std(axis=0)
     rounding = 10 * np.finfo(np.float64).eps * np.abs(mean)
     constant = (np.ptp(rows, axis=0) <= rounding) | (deviation == 0)
     return mean.tolist(), np.where(constant, 1.0, deviation).tolist()

@@ -109,8 +109,8 @@ class Sequences:
 
         Parameters
         ----------
-        series : array (S, I)
-            Real numbers; not copied if it is contiguous and of the network's dtype.
+        series : array (S, I), DataFrame, or Series for I = 1
+            Real numbers; not copied if it is contiguous and of the network's dtype, which has no scaling.
         length : int
             Steps of a window, at most S.
         stride : int, default 1
