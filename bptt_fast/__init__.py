@@ -2,6 +2,7 @@
 
 from . import diagnostics
 from .callbacks import Callback, History
+from .columns import Scaling
 from .data import Sequences
 from .errors import ConfigError, CorruptFileError, DivergedError, ShapeError
 from .network import Network, from_torch, get_include, show_config
@@ -49,6 +50,7 @@ __all__ = [
     "ReduceOnPlateau",
     "Restarts",
     "Rprop",
+    "Scaling",
     "Schedule",
     "Sequences",
     "ShapeError",

@@ -6,12 +6,12 @@ Exit codes: 0; 1 failure, with one line on standard error; 2 wrong usage; 130 in
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
 import os
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,15 +31,15 @@ from . import (
     load,
     show_config,
 )
+from .errors import choice
+from .files import InputError, check_kind, read_table, write_table
+from .network import configuration
 from .optimizers import OPTIMIZERS, Optimizer
 
 Array = np.ndarray[Any, Any]
 
-COLUMNS = "columns"  # the key of what `train` adds to the model file for `predict`
-
-
-class InputError(Exception):
-    """A file given on the command line cannot be used."""
+TRAINED = "train"  # the key of what `train` adds to the notes in the model file
+UNFOLDINGS = ("unfold", "truncate", "checkpoint")  # one of them at a time
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,9 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> from bptt_fast.cli import main
     >>> main(["info"])  # doctest: +SKIP
     """
-    parser, args = _parser(), None
     try:
-        args = parser.parse_args(argv)
+        args = _arguments(argv)
         code = args.command(args)
         sys.stdout.flush()
         return int(code)
@@ -90,15 +89,18 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _info(args: argparse.Namespace) -> int:
+    net = None if args.model is None else _network(args.model)
+    if args.json:
+        words = None if net is None else {"path": args.model, **_words(net)}
+        return _print_json({"command": "info", "machine": configuration(), "model": words})
     show_config()
-    if args.model is not None:
-        net = _network(args.model)
+    if net is not None:
         print(f"\n{args.model}\n{net!r}")
-        if COLUMNS in net.extra:
-            columns = _columns(net, args.model)
+        if net.input_names and net.output_names:
+            scaled = ", scaled" if net.scaling is not None else ""
             print(
-                f"inputs {', '.join(columns['inputs'])}; targets {', '.join(columns['targets'])}, "
-                f"{columns['lead']} row(s) ahead"
+                f"inputs {', '.join(net.input_names)}; targets {', '.join(net.output_names)}, {_lead(net)} "
+                f"row(s) ahead{scaled}"
             )
     return 0
 
@@ -122,12 +124,14 @@ def _train(args: argparse.Namespace) -> int:
             dtype=args.dtype,
             seed=args.seed,
         )
+        net.input_names, net.output_names = names, targets
     except ConfigError as error:
         args.parser.error(str(error))
+    net.extra[TRAINED] = json.dumps({"lead": args.lead, "bptt": str(unfold)})
     if args.out is not None:
         _check_writable(args.out)
-    table = read_csv(args.file, [*names, *targets])
-    least = args.unfold if slides else 1
+    table = read_table(args.file, [*names, *targets])
+    least = unfold.k if isinstance(unfold, SlidingBPTT) else 1
     needed = least + args.lead
     if len(table) < needed:
         why = f"--unfold {least}" if slides else "one"
@@ -136,18 +140,6 @@ def _train(args: argparse.Namespace) -> int:
             f"{len(table)}."
         )
     rows = math.floor(len(table) * (1 - args.validation_split))
-    shift, scale = _standard(table[:rows], args.scale)
-    table = (table - shift) / scale
-    net.extra[COLUMNS] = json.dumps(
-        {
-            "inputs": names,
-            "targets": targets,
-            "unfold": args.unfold if slides else str(unfold),
-            "lead": args.lead,
-            "shift": shift.tolist(),
-            "scale": scale.tolist(),
-        }
-    )
     x, y = table[:, : len(names)], table[:, len(names) :]
     validation: dict[str, Any] = {"validation_split": args.validation_split}
     if not slides:
@@ -166,8 +158,9 @@ def _train(args: argparse.Namespace) -> int:
             patience=args.patience,
             target_loss=args.target_loss,
             max_seconds=args.max_seconds,
+            scaling="standard" if args.scaling else None,
             threads=args.threads,
-            verbose=0 if args.quiet else "auto",
+            verbose=0 if args.quiet or args.json else "auto",
         )
     except KeyboardInterrupt:
         if args.out is not None:
@@ -178,45 +171,89 @@ def _train(args: argparse.Namespace) -> int:
     seconds = time.perf_counter() - begin
     if args.out is not None:
         net.save(args.out)
+    patterns = (rows - needed + 1) * len(history["epoch"])
+    if args.json:
+        return _print_json(
+            {
+                "command": "train",
+                "file": args.file,
+                "out": args.out,
+                "rows": len(table),
+                "model": _words(net),
+                "history": dict(history),
+                "stopped": history.stopped,
+                "best_epoch": history.best_epoch,
+                **_losses(history),
+                "patterns": patterns,
+                "seconds": seconds,
+            }
+        )
     if not args.quiet:
-        print(_summary(history, seconds, rows - needed + 1, args.out))
+        print(_summary(history, seconds, patterns, args.out))
     return 0
 
 
 def _predict(args: argparse.Namespace) -> int:
     net = _network(args.model)
-    columns = _columns(net, args.model)
-    inputs, targets = columns["inputs"], columns["targets"]
-    table = read_csv(args.file, inputs)
+    if net.input_names is None or net.output_names is None:
+        raise InputError(
+            f"{args.model}: expected a model written by `bptt-fast train`, got one without names of columns."
+        )
+    if args.out is not None:
+        _check_writable(args.out)
+        check_kind(args.out)
+    table = read_table(args.file, net.input_names)
     if len(table) == 0:
         raise InputError(f"{args.file}: expected at least one row of numbers, got none.")
-    shift, scale = np.array(columns["shift"]), np.array(columns["scale"])
-    split = len(inputs)
-    outputs = net.predict((table - shift[:split]) / scale[:split], readout="every")
-    outputs = outputs * scale[split:] + shift[split:]
-    numbered = enumerate(outputs.tolist(), start=1 + columns["lead"])
-    if args.out is None:
-        _write_predictions(sys.stdout, targets, numbered)
-    else:
-        with open(args.out, "w", newline="", encoding="utf-8") as file:
-            _write_predictions(file, targets, numbered)
+    begin = time.perf_counter()
+    outputs = net.predict(table, readout="every")
+    seconds = time.perf_counter() - begin
+    first = 1 + _lead(net)
+    numbers, columns = list(range(first, first + len(table))), outputs.T.tolist()
+    if args.out is not None or not args.json:
+        write_table(args.out, ["row", *net.output_names], [numbers, *columns])
+    if args.json:
+        return _print_json(
+            {
+                "command": "predict",
+                "model": args.model,
+                "file": args.file,
+                "out": args.out,
+                "rows": len(table),
+                "first_row": first,
+                "predictions": None if args.out else dict(zip(net.output_names, columns, strict=True)),
+                "seconds": seconds,
+            }
+        )
     return 0
 
 
-def _write_predictions(file: Any, targets: list[str], numbered: Any) -> None:
-    table = csv.writer(file, lineterminator="\n")
-    table.writerow(["row", *targets])
-    table.writerows([row, *(f"{value:.9g}" for value in values)] for row, values in numbered)
+def _print_json(document: dict[str, Any]) -> int:
+    print(json.dumps(document))
+    return 0
+
+
+def _words(net: Network) -> dict[str, Any]:
+    """What there is to say of a network, in plain values."""
+    notes = json.loads(net.extra.get(TRAINED, "{}"))
+    return {"network": net.config(), "parameters": net.num_parameters, **net.columns.plain(), **notes}
+
+
+def _lead(net: Network) -> int:
+    """How many rows ahead of its input an output is."""
+    return int(json.loads(net.extra.get(TRAINED, "{}")).get("lead", 0))
+
+
+def _losses(history: History) -> dict[str, float]:
+    """Those of the epoch whose weights the network has."""
+    at = history.best_epoch - 1 if history.best_epoch is not None else -1
+    return {name: history[name][at] for name in ("loss", "val_loss") if history.get(name)}
 
 
 def _summary(history: History, seconds: float, patterns: int, out: str | None) -> str:
     """One line on a finished training."""
     epochs = len(history["epoch"])
-    patterns *= epochs
-    at = history.best_epoch - 1 if history.best_epoch is not None else -1
-    losses = ", ".join(
-        f"{name} {history[name][at]:.6g}" for name in ("loss", "val_loss") if history.get(name)
-    )
+    losses = ", ".join(f"{name} {value:.6g}" for name, value in _losses(history).items())
     saved = "" if out is None else f"; saved as {out}"
     return (
         f"{epochs} epochs ({history.stopped}), {losses}; {patterns} patterns in {seconds:.2f} s, "
@@ -231,7 +268,7 @@ def _unfolding(args: argparse.Namespace) -> SlidingBPTT | TruncatedBPTT | Checkp
         return TruncatedBPTT(*args.truncate)
     if args.checkpoint is not None:
         return CheckpointedBPTT(args.checkpoint or None)
-    return SlidingBPTT(args.unfold, lead=args.lead)
+    return SlidingBPTT(args.unfold or 10, lead=args.lead)
 
 
 def _shifted(x: Array, y: Array, lead: int, rows: int) -> tuple[Array, Array, dict[str, Any]]:
@@ -269,16 +306,6 @@ def _optimizer(args: argparse.Namespace) -> Optimizer:
     return kind(**given)
 
 
-def _columns(net: Network, path: str) -> dict[str, Any]:
-    """What `train` noted about the columns of its file."""
-    if COLUMNS not in net.extra:
-        raise InputError(
-            f"{path}: expected a model written by `bptt-fast train`, got one without names of columns."
-        )
-    found: dict[str, Any] = json.loads(net.extra[COLUMNS])
-    return found
-
-
 def _check_writable(path: str) -> None:
     """Complain about --out before the training rather than after it."""
     folder = os.path.dirname(os.path.abspath(path))
@@ -288,95 +315,65 @@ def _check_writable(path: str) -> None:
         raise InputError(f"--out: no permission to write into {folder}.")
 
 
-def _standard(table: Array, scale: bool) -> tuple[Array, Array]:
-    """Mean and standard deviation of each column; 1 for a constant column; 0 and 1 without scaling."""
-    if not scale or len(table) == 0:
-        return np.zeros(table.shape[1]), np.ones(table.shape[1])
-    deviation = table.std(axis=0)
-    return table.mean(axis=0), np.where(deviation > 0, deviation, 1.0)
-
-
-# ---- files
-
-
-def read_csv(path: str, columns: Sequence[str]) -> Array:
-    """The named columns of a CSV file with a header line.
-
-    Parameters
-    ----------
-    path : str
-        The file, UTF-8, comma-separated.  Empty lines, and # lines before the header, are skipped.
-    columns : sequence of str
-        Names from the header; one may be asked for twice.
-
-    Returns
-    -------
-    table : ndarray (rows, len(columns)) of float64
-
-    Raises
-    ------
-    InputError
-        If the file is empty or no CSV, or a column is missing, or a cell is no finite number: the text names
-        the file, the line and the column.
-    OSError
-        If the file cannot be read.
-
-    Examples
-    --------
-    >>> from bptt_fast.cli import read_csv
-    >>> read_csv("measured.csv", ["a", "b"])  # doctest: +SKIP
-    """
-    table: list[list[float]] = []
-    places: list[int] = []
-    header: list[str] | None = None
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        try:
-            for cells in reader:
-                if not any(cell.strip() for cell in cells) or (header is None and cells[0].startswith("#")):
-                    continue
-                if header is None:
-                    header = [cell.strip() for cell in cells]
-                    places = [_place(header, name, path) for name in columns]
-                else:
-                    table.append(
-                        [
-                            _number(cells, place, header[place], f"{path}, line {reader.line_num}")
-                            for place in places
-                        ]
-                    )
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise InputError(
-                f"{path}, line {reader.line_num + 1}: expected comma-separated text in UTF-8, got something "
-                f"else ({error})."
-            ) from None
-    if header is None:
-        raise InputError(f"{path}: expected a header line and rows of numbers, got an empty file.")
-    return np.array(table, dtype=np.float64).reshape(-1, len(columns))
-
-
-def _place(header: list[str], name: str, path: str) -> int:
-    if header.count(name) != 1:
-        what = "no such column" if name not in header else f"{header.count(name)} columns of that name"
-        raise InputError(f"{path}: column {name!r}: expected one of {', '.join(header)}, got {what}.")
-    return header.index(name)
-
-
-def _number(cells: list[str], place: int, name: str, where: str) -> float:
-    if place >= len(cells):
-        raise InputError(
-            f"{where}, column {name!r}: expected a number, got a line of only {len(cells)} cells."
-        )
-    try:
-        value = float(cells[place])
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise InputError(f"{where}, column {name!r}: expected a finite number, got {cells[place]!r}.")
-    return value
-
-
 # ---- the arguments
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Those of the command line, over those of the file that `--config` names, over the defaults."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if getattr(args, "config", None) is not None:
+        found = _config(args.parser, args.config)
+        if any(getattr(args, name, None) is not None for name in UNFOLDINGS):
+            found = {name: value for name, value in found.items() if name not in UNFOLDINGS}
+        args.parser.set_defaults(**found)
+        args = parser.parse_args(argv)
+    missing = [text for name, text in getattr(args, "needed", {}).items() if getattr(args, name) is None]
+    if missing:
+        args.parser.error(f"the following arguments are required: {', '.join(missing)}")
+    return args
+
+
+def _config(parser: argparse.ArgumentParser, path: str) -> dict[str, Any]:
+    """The arguments in a TOML file, by their names in the namespace."""
+    with open(path, "rb") as file:
+        try:
+            values = tomllib.load(file)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: expected a TOML file, got something else ({error}).") from None
+    known = {
+        action.option_strings[0].lstrip("-") if action.option_strings else action.dest: action
+        for action in parser._actions
+        if action.dest not in ("help", "config")
+    }
+    parser.exit_on_error = False
+    try:
+        words = [word for name, value in values.items() for word in _typed(known, name, value)]
+        found = vars(parser.parse_args(words))
+    except (argparse.ArgumentError, ConfigError) as error:
+        parser.error(f"{path}: {error}")
+    finally:
+        parser.exit_on_error = True
+    return {
+        known[name].dest: found[known[name].dest] if known[name].option_strings else value
+        for name, value in values.items()
+    }
+
+
+def _typed(known: dict[str, argparse.Action], name: str, value: Any) -> list[str]:
+    """An option in a TOML file as it would be typed."""
+    action = known[choice(name, "key", list(known))]
+    if not action.option_strings:
+        if not isinstance(value, str):
+            raise ConfigError(f"{name}: expected the name of a file, got {value!r}.")
+        return []
+    if isinstance(value, bool) and action.nargs in (0, "?"):
+        on, *off = action.option_strings
+        return [on] if value else off
+    if isinstance(value, bool | dict) or action.nargs == 0:
+        wanted = "true or false" if action.nargs == 0 else "a value or a list"
+        raise ConfigError(f"{name}: expected {wanted}, got {value!r}.")
+    return [f"--{name}={','.join(map(str, value)) if isinstance(value, list) else value}"]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -397,16 +394,17 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser(
         "train",
-        help="train a network on the rows of a CSV file",
-        usage="%(prog)s FILE.csv --inputs A,B --targets Y [--unfold K] [--out MODEL] [options]",
+        help="train a network on the rows of a CSV or Parquet file",
+        usage="%(prog)s FILE --inputs A,B --targets Y [--unfold K] [--out MODEL] [options]",
         description="Train with the classical online algorithm: the rows are one series in "
         "order of time; from K rows of inputs the targets LEAD rows later are learnt.  Or run over the whole "
         "series, with --truncate or --checkpoint.",
     )
-    train.add_argument("file", metavar="FILE.csv")
-    train.add_argument("--inputs", required=True, type=_names, metavar="A,B", help="columns that go in")
-    train.add_argument("--targets", required=True, type=_names, metavar="Y", help="columns to predict")
+    train.add_argument("file", nargs="?", metavar="FILE", help="CSV with a header line, or *.parquet")
+    train.add_argument("--inputs", type=_names, metavar="A,B", help="columns that go in")
+    train.add_argument("--targets", type=_names, metavar="Y", help="columns to predict")
     train.add_argument("--out", metavar="MODEL", help="write the network there, e.g. model.safetensors")
+    _common(train)
     model = train.add_argument_group("network")
     model.add_argument("--cell", choices=("elman", "mlp", "gru", "lstm"), default="elman")
     model.add_argument(
@@ -428,9 +426,7 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--seed", type=_at_least(0), help="makes a run repeatable")
     how = train.add_argument_group("training")
     unfold = how.add_mutually_exclusive_group()
-    unfold.add_argument(
-        "--unfold", type=_at_least(1), default=10, metavar="K", help="steps to unfold (default 10)"
-    )
+    unfold.add_argument("--unfold", type=_at_least(1), metavar="K", help="steps to unfold (default 10)")
     unfold.add_argument(
         "--truncate",
         type=_widths,
@@ -472,10 +468,10 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--clip-norm", type=_real(above=0), help="largest norm of a gradient")
     how.add_argument("--loss", choices=("mse", "mae", "huber"), default="mse")
     how.add_argument(
-        "--no-scaling",
-        dest="scale",
-        action="store_false",
-        help="take the columns as they are (default: to mean 0, deviation 1)",
+        "--scaling",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="bring the columns to mean 0 and deviation 1 (unless told not to); losses are of scaled targets",
     )
     how.add_argument(
         "--validation-split",
@@ -494,23 +490,36 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--max-seconds", type=_real(above=0), help="stop after this time")
     how.add_argument("--threads", type=_at_least(1))
     how.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    train.set_defaults(command=_train, parser=train)
+    needed = {"file": "FILE", "inputs": "--inputs", "targets": "--targets"}
+    train.set_defaults(command=_train, parser=train, needed=needed)
 
     predict = commands.add_parser(
         "predict",
         help="predict with a network that `train` wrote",
-        description="Run the network over the rows and write a CSV: the number of a row (from 1; "
+        usage="%(prog)s MODEL FILE [options]",
+        description="Run the network over the rows and write a table: the number of a row (from 1; "
         "the last ones may lie behind the end of the file) and what is predicted for it.",
     )
-    predict.add_argument("model", metavar="MODEL")
-    predict.add_argument("file", metavar="FILE.csv")
-    predict.add_argument("--out", metavar="FILE", help="default: standard output")
-    predict.set_defaults(command=_predict)
+    predict.add_argument("model", nargs="?", metavar="MODEL")
+    predict.add_argument("file", nargs="?", metavar="FILE", help="CSV with a header line, or *.parquet")
+    predict.add_argument("--out", metavar="FILE", help="CSV, or *.parquet; default: CSV to standard output")
+    _common(predict)
+    predict.set_defaults(command=_predict, parser=predict, needed={"model": "MODEL", "file": "FILE"})
 
     info = commands.add_parser("info", help="versions, instruction set, threads; and what is in a model file")
     info.add_argument("model", nargs="?", metavar="MODEL")
+    info.add_argument("--json", action="store_true", help="print one JSON document")
     info.set_defaults(command=_info)
     return parser
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        metavar="FILE.toml",
+        help='arguments by name, such as learning-rate = 0.01 or inputs = ["a", "b"]; those typed here win',
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
 
 
 def _names(text: str) -> list[str]:

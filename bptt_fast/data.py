@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .columns import UNKNOWN, Columns, is_table, like, names_of, order, ordered
 from .errors import ConfigError, ShapeError, integer
 
 Array = np.ndarray[Any, Any]
@@ -44,6 +46,10 @@ class Sequences:
         window.
     stride, horizon : int
         Of windows, see there; else 0.
+    columns : Columns
+        Names of the inputs and targets, as far as they are known, and the scaling that was applied.
+    tables : list
+        The DataFrames or Series that the sequences came from, one a sequence; else empty.
 
     Examples
     --------
@@ -54,6 +60,7 @@ class Sequences:
 
     __slots__ = (
         "classes",
+        "columns",
         "form",
         "horizon",
         "length",
@@ -61,6 +68,7 @@ class Sequences:
         "state",
         "steps",
         "stride",
+        "tables",
         "target_offset",
         "targets",
         "values",
@@ -89,6 +97,8 @@ class Sequences:
         self.classes: Array | None = None
         self.weight: Array | None = None
         self.state: Array | None = None
+        self.columns = UNKNOWN
+        self.tables: list[Any] = []
 
     def __len__(self) -> int:
         return len(self.offset)
@@ -99,8 +109,8 @@ class Sequences:
 
         Parameters
         ----------
-        series : array (S, I)
-            Real numbers; not copied if it is contiguous and of the network's dtype.
+        series : array (S, I), DataFrame, or Series for I = 1
+            Real numbers; not copied if it is contiguous and of the network's dtype, which has no scaling.
         length : int
             Steps of a window, at most S.
         stride : int, default 1
@@ -140,6 +150,7 @@ class Sequences:
         >>> net.predict(windows).shape
         (381, 1)
         """
+        series = _frame(series)
         a = numbers(series, "series")
         if a.ndim != 2:
             hint = "  A single input per step: series[:, None]." if a.ndim == 1 else ""
@@ -153,7 +164,10 @@ class Sequences:
             )
         n = (len(a) - length) // stride + 1
         offset = np.arange(n, dtype=np.int64) * stride
-        return cls(a, offset, np.full(n, length, np.int64), "windows", length, stride, horizon)
+        found = cls(a, offset, np.full(n, length, np.int64), "windows", length, stride, horizon)
+        if is_table(series):
+            found.columns = Columns(names_of(series))
+        return found
 
     def place_outputs(self, every: bool) -> int:
         """Rows of outputs, one a step if `every`, else one a sequence; `target_offset` says where they go."""
@@ -165,19 +179,20 @@ class Sequences:
         self.target_offset = _regular(n, steps)[0]
         return n * steps
 
-    def arrange(self, rows: Array, every: bool) -> Any:
+    def arrange(self, rows: Array, every: bool, names: tuple[str, ...] | None = None) -> Any:
         """`rows` in the form the user gave x in: one row a step of `values` if `every`, else one a sequence.
 
         One series gives (T, .) or (.), an array or windows (n, T, .) or (n, .), a list a list of (T_i, .) or
-        (n, .).
+        (n, .).  Where x was tables, (T, .) are tables with these `names` of columns.
         """
-        if self.form == "series":
-            return rows if every else rows[0]
         if not every:
-            return rows
+            return rows[0] if self.form == "series" else rows
         if self.form in ("array", "windows"):
             return rows.reshape(len(self), self.steps, -1)
-        return [rows[start : start + length] for start, length in zip(self.offset, self.length, strict=True)]
+        parts = [rows[start : start + length] for start, length in zip(self.offset, self.length, strict=True)]
+        if self.tables:
+            parts = [like(table, part, names) for table, part in zip(self.tables, parts, strict=True)]
+        return parts[0] if self.form == "series" else parts
 
 
 class Shared:
@@ -239,13 +254,26 @@ def cast(a: Array, dtype: DTypeLike) -> Array:
         return np.ascontiguousarray(a, dtype=dtype)
 
 
-def sequences(x: Any, features: int, dtype: DTypeLike, lengths: Any = None, name: str = "x") -> Sequences:
+def _frame(x: Any) -> Any:
+    """A Series as a DataFrame of one column; all else as it is."""
+    return x.to_frame() if hasattr(x, "to_frame") and not hasattr(x, "columns") else x
+
+
+def sequences(
+    x: Any,
+    features: int,
+    dtype: DTypeLike,
+    lengths: Any = None,
+    name: str = "x",
+    columns: Columns = UNKNOWN,
+) -> Sequences:
     """The inputs `x`, checked, as Sequences without targets.
 
     Parameters
     ----------
     x : array (n, T, I) or (T, I), list of n arrays (T_i, I), or Sequences.windows(...)
-        Real numbers of any dtype; not copied if it is already contiguous and of `dtype` (but for a list).
+        Real numbers of any dtype; not copied if it is already contiguous and of `dtype` (but for a list, and
+        for scaling).  Arrays (T, I) may be tables.
     features : int
         I, what the network expects.
     dtype : dtype
@@ -254,24 +282,39 @@ def sequences(x: Any, features: int, dtype: DTypeLike, lengths: Any = None, name
         The steps that count in each sequence of an array (n, T, I).  What stands after them is never read.
     name : str
         What the user calls `x`.
+    columns : Columns
+        Tables are brought into the order of its names; its scaling is applied.
 
     Raises
     ------
     ShapeError, ConfigError
         Wrong shape, feature count or dtype, no or empty sequences, NaN or infinity (where and which).
     """
+    scaling = columns.scaling
+    wide: DTypeLike = dtype if scaling is None else np.float64
+    tables: list[Any] = []
+    labels: Any = None
     if isinstance(x, Sequences):
-        found = _windows(x, features, dtype, lengths, name)
+        found = _windows(x, features, wide, lengths, name, columns.inputs)
+        labels = found.columns.inputs
     elif is_list(x):
         if lengths is not None:
             raise ConfigError(
                 f"lengths: expected None for a list ({name} already says the length of each sequence), "
                 f"got {type(lengths).__name__}."
             )
-        parts = [_series(part, features, f"{name}[{i}]") for i, part in enumerate(x)]
-        values, offset, length = _joined(parts, features, dtype)
+        names = columns.inputs
+        if is_table(x[0]):
+            tables, names = list(x), names or names_of(x[0])
+            labels = names
+        given = [ordered(part, names, f"{name}[{i}]") for i, part in enumerate(x)]
+        parts = [_series(part, features, f"{name}[{i}]") for i, part in enumerate(given)]
+        values, offset, length = _joined(parts, features, wide)
         found = Sequences(values, offset, length, "list", int(length.max()))
     else:
+        if type(x) is not np.ndarray and is_table(x):
+            tables, x = [x], ordered(_frame(x), columns.inputs, name)
+            labels = x.columns
         a = numbers(x, name)
         if a.ndim == 2:
             a = _series(a, features, name)[None]
@@ -292,11 +335,14 @@ def sequences(x: Any, features: int, dtype: DTypeLike, lengths: Any = None, name
         offset, length = _regular(n, steps)
         if lengths is not None:
             length = _lengths(lengths, n, steps, name)
-        found = Sequences(cast(a, dtype).reshape(n * steps, features), offset, length, form, steps)
+        found = Sequences(cast(a, wide).reshape(n * steps, features), offset, length, form, steps)
+    known = found.columns.inputs or (names_of(_frame(tables[0])) if tables else None)
+    found.columns = replace(columns, inputs=columns.inputs or known) if known else columns
+    found.tables = tables
+    if scaling is not None:
+        found.values = scaling.inputs(found.values, dtype)
     if not finite(found.values):
-        _check_rows(
-            found.values, found, True, None, name, "feature", "Fill or drop the gaps first.", _labels(x)
-        )
+        _check_rows(found.values, found, True, None, name, "feature", "Fill or drop the gaps first.", labels)
     return found
 
 
@@ -310,7 +356,7 @@ def set_targets(
     name: str = "y",
     weight_name: str = "sample_weight",
 ) -> None:
-    """Check the targets and weights and put them into `data`.
+    """Check the targets and weights and put them into `data`, scaled as its columns say.
 
     Parameters
     ----------
@@ -336,7 +382,9 @@ def set_targets(
     ShapeError, ConfigError
         As in `sequences`; also class indices out of range, probabilities outside [0, 1].
     """
-    dtype = data.values.dtype
+    dtype, scaling = data.values.dtype, data.columns.scaling
+    data.columns.check_targets(kind, name)
+    y = _named_targets(data, y, outputs, kind, name)
     if data.form == "windows":
         _drop_windows(data, every, name)
     else:
@@ -353,7 +401,7 @@ def set_targets(
         _check_range(data, rows, 0, outputs - 1, every, name, f"class indices from 0 to {outputs - 1}")
         data.classes = cast(rows, np.int64)
         return
-    data.targets = cast(rows, dtype)
+    data.targets = cast(rows if scaling is None else scaling.targets(rows, dtype), dtype)
     if not finite(data.targets):
         _check_rows(
             data.targets,
@@ -363,9 +411,24 @@ def set_targets(
             name,
             "output",
             "A sample_weight of 0 marks what has no target.",
+            data.columns.outputs,
         )
     if kind == "probability":
         _check_range(data, data.targets, 0, 1, every, name, "numbers from 0 to 1")
+
+
+def _named_targets(data: Sequences, y: Any, outputs: int, kind: str, name: str) -> Any:
+    """`y`, tables in the order of the names of the outputs, which are those of the first table if unknown."""
+    listed = is_list(y)
+    first = y[0] if listed else y
+    if kind == "class" or type(y) is np.ndarray or not is_table(first):
+        return y
+    known = data.columns.outputs or names_of(first)
+    if known is not None and len(known) == outputs:
+        data.columns = replace(data.columns, outputs=known)
+    if listed:
+        return [ordered(part, known, f"{name}[{i}]") for i, part in enumerate(y)]
+    return ordered(y, known, name)
 
 
 def states(x0: Any, n: int, size: int, dtype: DTypeLike, name: str = "x0") -> Array | None:
@@ -385,7 +448,11 @@ def states(x0: Any, n: int, size: int, dtype: DTypeLike, name: str = "x0") -> Ar
 
 def is_list(x: Any) -> bool:
     """Whether `x` is a list of sequences: 2-D arrays or tables, not nested lists of numbers."""
-    return isinstance(x, (list, tuple)) and all(getattr(part, "ndim", 0) == 2 for part in x) and len(x) > 0
+    return (
+        isinstance(x, (list, tuple))
+        and all(len(getattr(part, "shape", ())) == 2 for part in x)
+        and len(x) > 0
+    )
 
 
 def counting(n: int) -> Array:
@@ -393,15 +460,26 @@ def counting(n: int) -> Array:
     return _regular(n, 1)[0]
 
 
-def _windows(x: Sequences, features: int, dtype: DTypeLike, lengths: Any, name: str) -> Sequences:
-    """The windows in `dtype`, as Sequences of their own."""
+def _windows(
+    x: Sequences,
+    features: int,
+    dtype: DTypeLike,
+    lengths: Any,
+    name: str,
+    names: tuple[str, ...] | None,
+) -> Sequences:
+    """The windows in `dtype`, their columns in the order of `names`, as Sequences of their own."""
     if x.form != "windows":
         raise ConfigError(f"{name}: expected Sequences made by Sequences.windows(...), got some others.")
     if lengths is not None:
         raise ConfigError(f"lengths: expected None for windows, got {type(lengths).__name__}.")
+    places = order(x.columns.inputs, names, name)
     if x.values.shape[1] != features:
         raise ShapeError(_wrong_width(name, x.values.shape, x.values.shape[1], features))
-    return Sequences(cast(x.values, dtype), x.offset, x.length, x.form, x.steps, x.stride, x.horizon)
+    values = cast(x.values if places is None else x.values[:, places], dtype)
+    found = Sequences(values, x.offset, x.length, x.form, x.steps, x.stride, x.horizon)
+    found.columns = x.columns
+    return found
 
 
 def _drop_windows(data: Sequences, every: bool, name: str) -> None:
@@ -480,14 +558,17 @@ def finite(a: Array) -> bool:
         return math.isfinite(np.add.reduce(a, axis=None)) or bool(np.isfinite(a).all())
 
 
+def covered(rows: int, start: Array, length: Array | int) -> Array:
+    """Which of `rows` rows are among ``start[i] : start[i] + length[i]`` for some i."""
+    begun, ended = (np.bincount(a, minlength=rows + 1) for a in (start, start + length))
+    return np.cumsum(begun - ended)[:rows] > 0
+
+
 def _counted(data: Sequences, rows: int, every: bool, weight: Array | None) -> Array:
     """Which of `rows` rows belong to a sequence (are not padding) and have a weight above 0."""
     counted = np.ones(rows, dtype=bool)
     if every or data.form == "windows":
-        change = np.zeros(rows + 1, dtype=np.int64)
-        change[data.target_offset] += 1
-        change[data.target_offset + (data.length if every else 1)] -= 1
-        counted = np.cumsum(change[:-1]) > 0
+        counted = covered(rows, data.target_offset, data.length if every else 1)
     return counted if weight is None else counted & (weight > 0)
 
 
@@ -499,10 +580,6 @@ def _place(data: Sequences, row: int, every: bool) -> str:
         return f"sequence {row}"
     i = int(np.searchsorted(data.offset, row, side="right")) - 1
     return f"sequence {i}, step {row - int(data.offset[i])}"
-
-
-def _labels(x: Any) -> Any:
-    return getattr(x, "columns", None)
 
 
 def _check_rows(

@@ -9,13 +9,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import data
+from .columns import Scaling, ordered
 from .errors import ConfigError, DivergedError, ShapeError, choice, integer, number
 from .network import Network
 
@@ -200,7 +201,7 @@ def gradient_flow(
     twin = _twin(net)
     net.evaluate(x, y, loss=loss, x0=x0, lengths=lengths)  # what does not fit is told here
     parts, start = _parts(net, x, x0, lengths)
-    targets = _last_targets(net, y, parts, x, lengths)
+    targets = _last_targets(net, ordered(y, net.output_names, "y"), parts, x, lengths)
     longest = max(map(len, parts))
     if lags is None:
         lags = np.unique(np.linspace(1, longest, min(longest, 200)).round().astype(int))
@@ -401,6 +402,8 @@ def saturation(
     before = np.concatenate([run[:-1] for run in runs])
     after = np.concatenate([run[1:] for run in runs])
     below = np.concatenate(parts)
+    if net.scaling is not None:
+        below = net.scaling.inputs(below, np.float64)
     weights = {name: view for name, view in twin.state_dict().items()}
     d, shares, at = net.description, dict[str, Array](), 0
     width = d.proj_size or d.hidden_size
@@ -488,8 +491,9 @@ def conditioning(
 
     Notes
     -----
-    J'J is the curvature of the mean squared error near a good fit.  Here J comes from central differences,
-    two runs a parameter; what lies below 1e-9 of the largest singular value is noise.
+    J'J is the curvature of the mean squared error near a good fit; with `scaling`, of scaled outputs.  Here J
+    comes from central differences, two runs a parameter; what lies below 1e-9 of the largest singular value
+    is noise.
 
     Examples
     --------
@@ -505,6 +509,8 @@ def conditioning(
             f"{net.num_parameters}."
         )
     twin = _twin(net, readout=net.readout, both=True)
+    if net.scaling is not None:
+        twin.scaling = Scaling(net.scaling.input_mean, net.scaling.input_scale)
     columns, center = [], twin.params.copy()
 
     def outputs() -> Array:
@@ -691,19 +697,20 @@ def _twin(net: Network, readout: str = "last", both: bool = False) -> Network:
     if net.description.bidirectional and not both:
         raise ConfigError("net: expected a network that runs forward in time, got bidirectional=True.")
     words = {"dtype": "float64", "readout": readout, "dropout": 0.0, "recurrent_dropout": 0.0}
-    return Network.rebuilt(net.config() | words, net.state_dict(), {})
+    return Network.rebuilt(net.config() | words, net.state_dict(), {}, net.columns)
 
 
-def _one_series(x: Any) -> Array:
-    a = data.numbers(x, "x")
-    if a.ndim != 2:
-        raise ShapeError(f"x: expected one series (T, I), got {a.shape}.  Of a batch: x[0].")
-    return a
+def _one_series(x: Any) -> Any:
+    shape = data.numbers(x, "x").shape
+    if len(shape) != 2:
+        raise ShapeError(f"x: expected one series (T, I), got {shape}.  Of a batch: x[0].")
+    return x
 
 
 def _parts(net: Network, x: Any, x0: Any, lengths: Any) -> tuple[Sequence[Array], Array]:
-    """The sequences one by one (T_i, I), and their initial states (n, state size)."""
-    found = data.sequences(x, net.input_size, np.float64, lengths)
+    """The sequences one by one (T_i, I), not scaled, and their initial states (n, state size)."""
+    columns = replace(net.columns, scaling=None)
+    found = data.sequences(x, net.input_size, np.float64, lengths, columns=columns)
     if found.form == "windows":
         raise ConfigError("x: expected sequences, got windows.  Give them as an array (n, T, I).")
     parts = [found.values[o : o + n] for o, n in zip(found.offset, found.length, strict=True)]

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import optimizers
+from .columns import Columns, Scaling, continued, like, names_of
 from .errors import ConfigError, ShapeError, choice, flag, integer, number
 from .network import Description, Network
 
@@ -625,13 +626,14 @@ class RNNForecaster(_Estimator):
     ----------
     {FITTED_WORDS}
     mean_, scale_ : ndarray (I,)
-        What `standardize` found.
+        What `standardize` found; `network_` has it as its `scaling`, and takes series as they are.
 
     Notes
     -----
     X is an array (n, T) of n series of T single numbers, an array (n, T, I), or a list of series of different
     length, arrays or DataFrames (T_i,) or (T_i, I).  A single pandas DataFrame (T, I) or Series (T,) is one
-    series, its rows are the steps; its forecast is a DataFrame or Series too, and goes on with its index.
+    series, its rows are the steps; its forecast is a DataFrame or Series too.  Its index goes on at its
+    frequency, or by its constant step; an index without one is an error in `predict`.
 
     The network has the dtype of X if that is float32, which is the faster one, else float64.
 
@@ -750,7 +752,10 @@ class RNNForecaster(_Estimator):
             _check_weight(counted)
         if net is not getattr(self, "network_", None):
             self._measure(np.concatenate(known), np.concatenate(counted))
-        x, y = _steps_ahead([part for one in known for part in self._windows(self._scaled(one))])
+            names = names_of(X) if _is_table(X) else None
+            standard = flag(self.standardize, "standardize")
+            net.columns = Columns(names, names, Scaling(*[self.mean_, self.scale_] * 2) if standard else None)
+        x, y = _steps_ahead([part for one in known for part in self._windows(one)])
         _, each = _steps_ahead([part for one in counted for part in self._windows(one)])
         held = None if new is None else self._validation(series, weights, new)
         self._train(net, x, y, None if weight is None else each, held, epochs)
@@ -773,7 +778,12 @@ class RNNForecaster(_Estimator):
         """
         check_is_fitted(self, "network_")
         steps = integer(self.horizon if horizon is None else horizon, "horizon")
-        return _like(X, self._forecast(self._series(X, False, 1), steps))
+        future = self._forecast(self._series(X, False, 1), steps)
+        if _is_table(X):
+            names = list(X.columns) if X.ndim == 2 else [X.name]
+            return like(X, future[0], names, continued(X, steps, "predict"))
+        flat = any(np.ndim(part) == 1 for part in X) if _is_ragged(X) else not _is_3d(X)
+        return future[:, :, 0] if flat else future
 
     def score(self, X: Any, y: Any = None) -> float:
         """R^2 of the last `horizon` steps of each series, forecast from those before.
@@ -821,7 +831,7 @@ class RNNForecaster(_Estimator):
     def _validation(self, series: list[Array], weights: list[Array], new: list[int]) -> tuple[Any, ...]:
         """Inputs, targets and weights of the `new` last steps of each series, with a window before them."""
         starts = [max(len(one) - n - self.window, 0) for one, n in zip(series, new, strict=True)]
-        x, y = _steps_ahead([self._scaled(a[start:]) for a, start in zip(series, starts, strict=True)])
+        x, y = _steps_ahead([a[start:] for a, start in zip(series, starts, strict=True)])
         _, each = _steps_ahead([w[start:].copy() for w, start in zip(weights, starts, strict=True)])
         for w, n in zip(each, new, strict=True):
             w[:-n] = 0
@@ -835,9 +845,6 @@ class RNNForecaster(_Estimator):
             constant = deviation <= 10 * np.finfo(rows.dtype).eps * np.abs(self.mean_)
             self.scale_ = np.where(constant, 1.0, deviation)
 
-    def _scaled(self, series: Array) -> Array:
-        return ((series - self.mean_) / self.scale_).astype(series.dtype)
-
     def _windows(self, series: Array) -> list[Array]:
         """Views of `window` steps and the one to predict; the last steps are always among them."""
         rows, stride = integer(self.window, "window") + 1, integer(self.stride, "stride")
@@ -847,13 +854,7 @@ class RNNForecaster(_Estimator):
     def _forecast(self, series: list[Array], steps: int) -> Array:
         """(n, steps, I) after the series, from their last windows."""
         net, window = self.network_, integer(self.window, "window")
-        known = [self._scaled(one[-window:]) for one in series]
-        y, state = net.predict(known, readout="last", return_state=True)
-        future = [y]
-        while len(future) < steps:
-            y, state = net.predict(y[:, None], readout="last", x0=state, return_state=True)
-            future.append(y)
-        return (np.stack(future, axis=1) * self.scale_ + self.mean_).astype(net.dtype)
+        return net.forecast([one[-window:] for one in series], steps).astype(net.dtype)
 
 
 # ---- the forms of X and y
@@ -924,31 +925,3 @@ def _step_weights(weight: Any, series: list[Array], table: bool) -> list[Array]:
 def _steps_ahead(series: list[Array]) -> tuple[list[Array], list[Array]]:
     """All steps but the last, and for each of them the next."""
     return [one[:-1] for one in series], [one[1:] for one in series]
-
-
-def _like(X: Any, future: Array) -> Any:
-    """Forecasts (n, steps, I) in the form of the series X."""
-    if _is_table(X):
-        labels = {"columns": X.columns} if X.ndim == 2 else {"name": X.name}
-        values = future[0] if X.ndim == 2 else future[0, :, 0]
-        return type(X)(values, index=_continued(X.index, future.shape[1]), **labels)
-    flat = any(np.ndim(part) == 1 for part in X) if _is_ragged(X) else not _is_3d(X)
-    return future[:, :, 0] if flat else future
-
-
-def _continued(index: Any, steps: int) -> Any:
-    """The labels after those of a pandas index; numbers after the last row where it has no constant step."""
-    import pandas
-
-    if isinstance(index, pandas.PeriodIndex):
-        return pandas.period_range(index[-1] + 1, periods=steps, name=index.name)
-    if isinstance(index, pandas.DatetimeIndex):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pandas 3 tells that the type of what it infers will change
-            rate = index.freq or index.inferred_freq
-        if rate is not None:
-            return pandas.date_range(index[-1], periods=steps + 1, freq=rate, name=index.name)[1:]
-    elif index.dtype.kind in "iu" and len(index) > 1 and len(set(np.diff(index))) == 1:
-        step = int(index[1] - index[0])
-        return pandas.RangeIndex(index[-1] + step, index[-1] + step * (steps + 1), step, name=index.name)
-    return pandas.RangeIndex(len(index), len(index) + steps)

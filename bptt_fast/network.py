@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, data  # type: ignore[attr-defined]
+from .columns import UNKNOWN, Columns, Scaling
 from .errors import ConfigError, DivergedError, ShapeError, choice, flag, integer, number
 from .initialisation import GATES, RULES, initialise
 
@@ -203,6 +204,13 @@ class Network:
         Numbers in the state of one sequence: layers, directions in a layer, and h before c in a direction.
     description : Description
         The arguments, checked.
+    scaling : Scaling or None
+        How inputs and targets are scaled on the way in, and outputs brought back; see `fit`.  Whatever takes
+        or gives data does so in the units of the data; losses and their gradients are those of the scaled
+        numbers.  It can be assigned.
+    input_names, output_names : tuple of str or None
+        Names of the columns, from the tables that `fit` saw first.  Tables are then brought into their order;
+        a column that is missing, or one more, is an error.  They can be assigned.
     extra : dict of str to str
         Notes of your own, empty at first; they are saved and loaded with the network.
 
@@ -247,6 +255,7 @@ class Network:
     __slots__ = (
         "__weakref__",
         "_blocks",
+        "_columns",
         "_desc",
         "_dtype",
         "_learner",
@@ -330,6 +339,7 @@ class Network:
     def _describe(self, description: Description) -> None:
         self.description = description
         self.extra = {}
+        self._columns = UNKNOWN
         self._desc = description.core()
         self._dtype = np.dtype(description.dtype)
         try:
@@ -353,9 +363,13 @@ class Network:
 
     @classmethod
     def rebuilt(
-        cls, config: Mapping[str, Any], parameters: Mapping[str, ArrayLike], extra: Mapping[str, str]
+        cls,
+        config: Mapping[str, Any],
+        parameters: Mapping[str, ArrayLike],
+        extra: Mapping[str, str],
+        columns: Columns = UNKNOWN,
     ) -> Network:
-        """A network from what `config` and `state_dict` gave, equal to the bit."""
+        """A network from what `config`, `state_dict` and `columns` gave, equal to the bit."""
         net = cls.__new__(cls)
         net._describe(Description(**config))
         if set(parameters) != set(net._views):
@@ -363,10 +377,11 @@ class Network:
         for name, view in net._views.items():
             view[...] = net._checked(parameters[name], view, name, finite=False)
         net.extra = dict(extra)
+        net.columns = columns
         return net
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).rebuilt, (self.config(), self.state_dict(), self.extra)
+        return type(self).rebuilt, (self.config(), self.state_dict(), self.extra, self.columns)
 
     def config(self) -> dict[str, Any]:
         """The arguments that make such a network, as plain values (numbers, strings, tuples)."""
@@ -375,6 +390,46 @@ class Network:
     def desc(self) -> dict[str, Any]:
         """The description in the words of the C core."""
         return dict(self._desc)
+
+    # ---- what it knows of its data
+
+    @property
+    def columns(self) -> Columns:
+        """`input_names`, `output_names` and `scaling` together."""
+        return self._columns
+
+    @columns.setter
+    def columns(self, value: Columns) -> None:
+        value.check(self.input_size, self.output_size)
+        self._part()
+        self._columns = value
+
+    @property
+    def scaling(self) -> Scaling | None:
+        """How inputs and targets are scaled on the way in, and outputs brought back; None: they are not."""
+        return self._columns.scaling
+
+    @scaling.setter
+    def scaling(self, value: Scaling | None) -> None:
+        self.columns = replace(self._columns, scaling=value)
+
+    @property
+    def input_names(self) -> tuple[str, ...] | None:
+        """Names of the I inputs, or None."""
+        return self._columns.inputs
+
+    @input_names.setter
+    def input_names(self, names: Sequence[str] | None) -> None:
+        self.columns = replace(self._columns, inputs=names)
+
+    @property
+    def output_names(self) -> tuple[str, ...] | None:
+        """Names of the O outputs, or None."""
+        return self._columns.outputs
+
+    @output_names.setter
+    def output_names(self, names: Sequence[str] | None) -> None:
+        self.columns = replace(self._columns, outputs=names)
 
     # ---- parameters
 
@@ -519,7 +574,9 @@ class Network:
         Parameters
         ----------
         x : array (n, T, I) or (T, I), list of n arrays (T_i, I), or ``Sequences.windows(...)``
-            Sequences, one series, sequences of different length, or windows of a series.
+            Sequences, one series, sequences of different length, or windows of a series.  Arrays (T, I) may
+            be DataFrames, and Series if I is 1: their columns are taken by name, in any order, if the network
+            has `input_names`.
         readout : {"last", "every"}, optional
             Outputs after the last step, or after every step; default: the network's.
         x0 : array (n, state_size) or (state_size,), optional
@@ -541,7 +598,9 @@ class Network:
         y : array or list
             What g gives, without a softmax or logistic function.  "last": (n, O), for one series (O,).
             "every": (n, T, O), with zeros after a sequence's length; (T, O) for one series; for a list a list
-            of (T_i, O); for windows (n, length, O).
+            of (T_i, O); for windows (n, length, O).  If x was tables, then (T, O) are tables of the same
+            kind, with its index and the network's `output_names`.  Of the network's dtype; float64 if
+            outputs are scaled, see `scaling`.
         state : array (n, state_size) or (state_size,)
             Only with `return_state`.
 
@@ -561,7 +620,7 @@ class Network:
         """
         d = self.description
         every = (d.readout if readout is None else choice(readout, "readout", READOUTS)) == "every"
-        sequences = data.sequences(x, d.input_size, self._dtype, lengths)
+        sequences = data.sequences(x, d.input_size, self._dtype, lengths, columns=self._columns)
         n = len(sequences)
         order = data.counting(n)
         rows = sequences.place_outputs(every)
@@ -579,7 +638,12 @@ class Network:
             raise DivergedError(
                 "predict: an output is not finite.  Are the parameters, and the inputs of reasonable size?"
             )
-        result = sequences.arrange(y, every)
+        scaling = self._columns.scaling
+        if scaling is not None and scaling.output_mean is not None:
+            y = scaling.outputs(y)
+            if every and lengths is not None:
+                y[~data.covered(rows, sequences.target_offset, sequences.length)] = 0
+        result = sequences.arrange(y, every, self._columns.outputs)
         if state is None:
             return result
         return result, state[0] if sequences.form == "series" else state
@@ -614,6 +678,7 @@ class Network:
         min_delta: float = 0.0,
         restore_best: bool = True,
         max_seconds: float | None = None,
+        scaling: Scaling | str | None = None,
         threads: int | None = None,
         isa: str | None = None,
     ) -> History:
@@ -623,7 +688,9 @@ class Network:
         ----------
         x : array (n, T, I) or (T, I), list of n arrays (T_i, I), or ``Sequences.windows(...)``
             Sequences, one series, sequences of different length, or windows of a series; real numbers, any
-            dtype.  Never modified.
+            dtype.  Never modified.  Arrays (T, I) may be DataFrames, as in `predict`; the network keeps the
+            names of their columns, `input_names`, and those of targets, `output_names`.  Rows of x and y
+            belong together by their place, not by their index.
         y : array or list
             Targets.  readout "last": (n, O); "every": (n, T, O), for one series (T, O), for a list a list of
             (T_i, O). With `SlidingBPTT` one row a step, as for "every"; for windows one for each row of their
@@ -698,6 +765,12 @@ class Network:
             With `patience`, end with the weights of the best epoch.
         max_seconds : float, optional
             Stop after this time, also within an epoch.
+        scaling : "standard" or Scaling, optional
+            "standard": bring each input, and each target that is a real number, to mean 0 and deviation 1, as
+            measured on the training part: not on validation data, padding, or targets of weight 0.  A
+            constant column is only shifted.  With `teacher_forcing` below 1 targets are scaled as the inputs
+            are.  None: the network keeps the `scaling` it has, none at first.  Losses, and `target_loss`, are
+            those of scaled targets; targets of both cross-entropies are never scaled.
         threads, isa : optional
             As in `predict`.  The results do not depend on `threads`.
 
@@ -773,6 +846,7 @@ class Network:
             min_delta=min_delta,
             restore_best=restore_best,
             max_seconds=max_seconds,
+            scaling=scaling,
             threads=threads,
             isa=isa,
         )
@@ -791,7 +865,7 @@ class Network:
         threads: int | None = None,
         isa: str | None = None,
     ) -> float:
-        """The weighted mean loss over all target rows, without dropout.
+        """The weighted mean loss over all target rows, without dropout; of scaled targets, as in `fit`.
 
         Parameters
         ----------
@@ -869,7 +943,8 @@ class Network:
         loss : float
         grads : Gradients
             A dict of arrays under the names of the parameters, views into ``grads.flat`` (P,).  `with_inputs`
-            adds "x", in the form of x, and "x0", (n, state_size) or for one series (state_size,).
+            adds "x", in the form of x, and "x0", (n, state_size) or for one series (state_size,).  With
+            `scaling` the loss is that of scaled targets; "x" is its derivative by x as it was given.
 
         Raises
         ------
@@ -992,7 +1067,8 @@ class Network:
         Returns
         -------
         stream : Stream
-            In the network's initial state, with a copy of its weights of the moment.
+            In the network's initial state, with a copy of its weights of the moment.  Its rows are in the
+            units of the data, if the network has a `scaling`, and in the order of `input_names`.
 
         Raises
         ------
@@ -1071,13 +1147,13 @@ class Network:
         *,
         next_input: Callable[[Array, int], ArrayLike] | None = None,
         x0: ArrayLike | None = None,
-    ) -> Array:
+    ) -> Any:
         """Run freely: over the series, and then on by itself, the outputs fed back as inputs.
 
         Parameters
         ----------
         series : array (T, I) or (n, T, I), list of n arrays (T_i, I), or ``Sequences.windows(...)``
-            What is known.
+            What is known.  Arrays (T, I) may be DataFrames, as in `predict`.
         steps : int
             How many outputs, at least 1.
         next_input : callable, optional
@@ -1092,12 +1168,13 @@ class Network:
         y : ndarray (steps, O) or (n, steps, O)
             The first output is the one after the last step of the series, ``predict(series,
             readout="last")``, each further one that of a step whose input was made from the output before it.
+            For a table, or a list of them, tables of the same kind, whose index goes on at its frequency.
 
         Raises
         ------
         ConfigError
-            If output_size is not input_size and there is no `next_input`, the network is bidirectional, or an
-            argument does not fit.
+            If output_size is not input_size and there is no `next_input`, the network is bidirectional, the
+            index of a table has no frequency or constant step, or an argument does not fit.
         ShapeError
             If an array does not fit, what `next_input` gives included.
         DivergedError
@@ -1417,23 +1494,38 @@ def show_config() -> None:
     >>> bf.show_config()  # doctest: +SKIP
     bptt_fast   0.1.0
     """
+    found = configuration()
+    chosen = f"{found['isa']} ({'BPTT_FAST_ISA' if machine().isa else 'the best here'})"
+    limits = ", ".join(f"{name} {limit}" for name, limit in found["limits"].items())
+    rows = {
+        "bptt_fast": found["bptt_fast"],
+        "instances": f"{chosen}; supported: {', '.join(found['supported'])}",
+        "threads": f"{found['threads']} (the smallest of: {limits})",
+        "numpy": found["numpy"],
+        "python": f"{found['python']} ({found['executable']})",
+        "platform": found["platform"],
+    }
+    print("\n".join(f"{name:<10}  {text}" for name, text in rows.items()))
+
+
+def configuration() -> dict[str, Any]:
+    """What `show_config` prints, as plain values."""
     import platform
 
     from . import __version__
 
-    found = machine()
     supported = _core.isas()
-    chosen = f"{found.isa} (BPTT_FAST_ISA)" if found.isa else f"{supported[-1]} (the best here)"
-    limits = ", ".join(f"{name} {limit}" for name, limit in found.limits.items())
-    rows = {
+    return {
         "bptt_fast": __version__,
-        "instances": f"{chosen}; supported: {', '.join(supported)}",
-        "threads": f"{found.threads} (the smallest of: {limits})",
+        "isa": machine().isa or supported[-1],
+        "supported": list(supported),
+        "threads": machine().threads,
+        "limits": machine().limits,
         "numpy": np.__version__,
-        "python": f"{platform.python_version()} ({sys.executable})",
+        "python": platform.python_version(),
+        "executable": sys.executable,
         "platform": platform.platform(),
     }
-    print("\n".join(f"{name:<10}  {text}" for name, text in rows.items()))
 
 
 def get_include() -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _core, data, losses, optimizers, unfolding  # type: ignore[attr-defined]
+from .columns import continued, is_table, like
 from .data import Array
 from .errors import ConfigError, DivergedError, ShapeError, integer, number
 from .network import Network, machine_for
@@ -51,7 +52,7 @@ class Stream:
     True
     """
 
-    __slots__ = ("_core", "_step", "batch", "network")
+    __slots__ = ("_core", "_scaling", "_step", "batch", "network")
 
     def __init__(self, net: Network, batch: int = 1, isa: str | None = None) -> None:
         _check_forward(net, "stream")
@@ -66,7 +67,11 @@ class Stream:
             ) from None
         except (ValueError, OverflowError) as error:
             raise ConfigError(f"stream: {batch} sequences at once cannot be planned: {error}.") from None
-        self._step = self._core.step
+        self._take_scaling()
+
+    def _take_scaling(self) -> None:
+        self._scaling = self.network.scaling
+        self._step: Any = self._core.step if self._scaling is None else None  # which `step` cannot call
 
     def step(self, x: ArrayLike) -> Array:
         """One step of all sequences.
@@ -79,7 +84,7 @@ class Stream:
         Returns
         -------
         y : ndarray (O,), or (batch, O)
-            What g reads from the new state.
+            What g reads from the new state; in float64 if outputs are scaled.
 
         Raises
         ------
@@ -89,7 +94,10 @@ class Stream:
         try:
             return self._step(x)
         except (TypeError, ValueError, BufferError):
-            return self._step(_rows(x, self.batch, self.network.input_size, self.network.dtype, "x"))
+            net, scaling = self.network, self._scaling
+            scaled = getattr(scaling, "inputs", None)
+            y = self._core.step(_rows(x, self.batch, net.input_size, net.dtype, "x", scaled))
+            return y if scaling is None else scaling.outputs(y)
 
     @property
     def state(self) -> Array:
@@ -104,8 +112,9 @@ class Stream:
         self._core.state = states[0] if self.batch == 1 else states
 
     def reset(self) -> None:
-        """Back to the network's initial state, with the weights it has now."""
+        """Back to the network's initial state, with the weights and the scaling it has now."""
         self._core.reset(self.network.params)
+        self._take_scaling()
 
     def __repr__(self) -> str:
         return f"Stream(batch={self.batch}, {_short(self.network)})"
@@ -160,6 +169,7 @@ class Learner:
         "_hyper",
         "_me",
         "_observe",
+        "_scaling",
         "_slots",
         "_status",
         "_stored",
@@ -210,7 +220,10 @@ class Learner:
         self.optimizer = chosen_optimizer
         self.loss = losses.get(loss).name
         self.clip_norm = None if clip_norm is None else number(clip_norm, "clip_norm", 0, open_low=True)
-        self._careful = losses.get(loss).targets == "probability"
+        kind = losses.get(loss).targets
+        self._scaling = net.scaling
+        net.columns.check_targets(kind, "learn_online")
+        self._careful = kind == "probability" or net.scaling is not None
         if isinstance(self.optimizer.learning_rate, Schedule):
             raise ConfigError(
                 f"learn_online: expected a number for a learning_rate, got "
@@ -264,8 +277,8 @@ class Learner:
         Returns
         -------
         loss : float
-            Of the pattern, before its update.  nan without a target, and as long as the window fills: the
-            first pattern comes with observation k + lead.
+            Of the pattern, before its update; of scaled targets, as in `fit`.  nan without a target, and as
+            long as the window fills: the first pattern comes with observation k + lead.
 
         Raises
         ------
@@ -278,15 +291,18 @@ class Learner:
         """
         if self.network._learner is not self._me:
             raise ConfigError(
-                "observe: expected a network that only this learner trains, but its weights were changed by "
-                "fit, by an assignment or by another learner.  Make a new learner with learn_online."
+                "observe: expected a network that only this learner trains, but its weights or its scaling "
+                "were changed by fit, by an assignment or by another learner.  Make a new learner with "
+                "learn_online."
             )
+        loss: float
         if self._careful or weight != 1.0:
-            x, y, weight = self._checked(x, y, weight)
-        try:
-            loss: float = self._observe(x, y, weight)
-        except (TypeError, ValueError, BufferError):
             loss = self._observe(*self._checked(x, y, weight))
+        else:
+            try:
+                loss = self._observe(x, y, weight)
+            except (TypeError, ValueError, BufferError):
+                loss = self._observe(*self._checked(x, y, weight))
         if self._status() != "OK":
             error = DivergedError(
                 f"observe: the loss, the gradient or the update is not finite at observation {self.seen}; "
@@ -298,8 +314,8 @@ class Learner:
 
     def _checked(self, x: Any, y: Any, weight: Any) -> tuple[Array, Any, float]:
         """The arguments of `observe` as the core wants them, or an error in words."""
-        net, kind = self.network, losses.get(self.loss).targets
-        row = _rows(x, 1, net.input_size, net.dtype, "x")
+        net, kind, scaling = self.network, losses.get(self.loss).targets, self._scaling
+        row = _rows(x, 1, net.input_size, net.dtype, "x", getattr(scaling, "inputs", None))
         weight = number(weight, "weight", 0)
         if y is None:
             return row, None, weight
@@ -314,7 +330,7 @@ class Learner:
                     f"({type(y).__name__})."
                 )
             return row, target, weight
-        target = _rows(y, 1, net.output_size, net.dtype, "y")
+        target = _rows(y, 1, net.output_size, net.dtype, "y", getattr(scaling, "targets", None))
         if kind == "probability" and not (target.min() >= 0 and target.max() <= 1):
             raise ConfigError(f"y: expected numbers from 0 to 1, got {target}.")
         return row, target, weight
@@ -436,7 +452,7 @@ def forecast(
     *,
     next_input: Callable[[Array, int], ArrayLike] | None,
     x0: Any,
-) -> Array:
+) -> Any:
     """See `Network.forecast`."""
     _check_forward(net, "forecast")
     steps = integer(steps, "steps")
@@ -446,37 +462,62 @@ def forecast(
             f"output_size={net.output_size} and input_size={net.input_size}.  Pass next_input, a function of "
             "(output, step) that gives the next input."
         )
-    if next_input is not None and not callable(next_input):
+    if next_input is None:
+        net.columns.check_feedback("forecast")
+    elif not callable(next_input):
         raise ConfigError(f"next_input: expected a function of (output, step), got {next_input!r}.")
+    listed = data.is_list(series)
+    tables = [table for table in (series if listed else [series]) if is_table(table)]
+    ahead = [continued(table, steps, "forecast") for table in tables]
     first, state = net.predict(series, readout="last", x0=x0, return_state=True)
     one = first.ndim == 1
     n = 1 if one else len(first)
-    outputs = np.empty((steps, n, net.output_size), net.dtype)
+    outputs = np.full((steps, n, net.output_size), np.nan, first.dtype)
     outputs[0] = first
     stream = Stream(net, n)
     stream.state = state
-    if next_input is None:
+    wide = net.dtype if net.scaling is None else np.dtype(np.float64)
+    if next_input is None and net.scaling is None:
         if steps > 1:
             stream._core.run(outputs[0], steps - 1, outputs[1:])
     else:
         for step in range(steps - 1):
-            made = next_input((outputs[step, 0] if one else outputs[step]).copy(), step)
-            x = _rows(made, n, net.input_size, net.dtype, f"next_input(output, {step})")
+            x = outputs[step, 0] if one else outputs[step]
+            if next_input is not None:
+                x = next_input(x.copy(), step)
+                x = _rows(x, n, net.input_size, wide, f"next_input(output, {step})")
+            elif not data.finite(x):
+                break
             outputs[step + 1] = stream.step(x)
     if not data.finite(outputs):
         raise DivergedError(
             "forecast: an output is not finite: fed back, the outputs grow without bound.  Try fewer steps, "
             "or train with a lower teacher_forcing."
         )
-    return outputs[:, 0] if one else np.ascontiguousarray(outputs.swapaxes(0, 1))
+    found = np.ascontiguousarray(outputs.swapaxes(0, 1))
+    if len(tables) == n:
+        several = [
+            like(table, rows, net.output_names, index)
+            for table, rows, index in zip(tables, found, ahead, strict=True)
+        ]
+        return several if listed else several[0]
+    return found[0] if one else found
 
 
-def _rows(a: Any, batch: int, width: int, dtype: Any, name: str) -> Array:
-    """`a` as finite rows (batch, width), or for one sequence as (width,)."""
-    rows = data.cast(data.numbers(a, name), dtype)
+def _rows(
+    a: Any,
+    batch: int,
+    width: int,
+    dtype: Any,
+    name: str,
+    scaled: Callable[[Array, Any], Array] | None = None,
+) -> Array:
+    """`a` as finite rows (batch, width), or for one sequence as (width,), scaled."""
+    rows = data.numbers(a, name)
     wanted = (width,) if batch == 1 else (batch, width)
     if rows.shape not in (wanted, (batch, width)) and not (rows.shape == () and wanted == (1,)):
         raise ShapeError(f"{name}: expected {wanted}, got {rows.shape}.")
+    rows = data.cast(rows if scaled is None else scaled(rows, dtype), dtype)
     if not np.isfinite(rows).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(rows))[0])
         raise ConfigError(f"{name}: expected finite numbers in {dtype}, got {rows[where]} at index {where}.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .columns import UNKNOWN, Columns
 from .errors import ConfigError, CorruptFileError
 from .network import Network
 
@@ -23,7 +24,7 @@ PREFIX = "learner."
 
 
 def save(model: Network | Learner, path: Path) -> None:
-    """Write a network to a file, its description and its parameters, each under its name; or a learner.
+    """Write a network to a file: description, names and scaling of columns, parameters; or a learner.
 
     The file is a safetensors file that any reader of that format can open.  It is written under another name
     in the same folder, flushed to the disk and then renamed, so that an interrupted save leaves what was
@@ -52,7 +53,8 @@ def save(model: Network | Learner, path: Path) -> None:
         learner = json.dumps(values)
         tensors |= {PREFIX + name: array for name, array in arrays.items()}
         metadata |= {"format": LEARNER, "learner": learner}
-    metadata["sha256"] = _checksum(metadata["network"] + metadata["extra"] + learner, tensors)
+    columns = metadata.get("columns", "")
+    metadata["sha256"] = _checksum(metadata["network"] + metadata["extra"] + learner + columns, tensors)
     replace(named(path), safetensors.numpy.save(tensors, metadata))
 
 
@@ -100,8 +102,9 @@ def load(path: Path) -> Any:
         tensors = safetensors.numpy.load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         metadata = header.get("__metadata__", {})
-        kind, description, extra, learner, checksum = (
-            str(metadata.get(key, "")) for key in ("format", "network", "extra", "learner", "sha256")
+        kind, description, extra, learner, columns, checksum = (
+            str(metadata.get(key, ""))
+            for key in ("format", "network", "extra", "learner", "columns", "sha256")
         )
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise CorruptFileError(
@@ -113,14 +116,15 @@ def load(path: Path) -> Any:
             f"{name}: expected a model file of the format {FORMAT!r}, got {kind or 'none'!r}.  Was it "
             f"written by the save of this or an older version of bptt_fast?"
         )
-    if checksum != _checksum(description + extra + learner, tensors):
+    if checksum != _checksum(description + extra + learner + columns, tensors):
         raise CorruptFileError(
             f"{name}: expected the checksum {checksum[:16]}..., got another: the file is damaged.  Restore "
             f"it from a copy."
         )
     parts = {key: tensors.pop(key) for key in list(tensors) if key.startswith(PREFIX)}
     try:
-        net = Network.rebuilt(json.loads(description), tensors, json.loads(extra))
+        known = Columns.restored(json.loads(columns or "{}"))
+        net = Network.rebuilt(json.loads(description), tensors, json.loads(extra), known)
         if kind == FORMAT:
             return net
         from .online import Learner
@@ -189,11 +193,12 @@ def described(net: Network) -> dict[str, str]:
     config = net.config()
     if callable(config["init"]):
         config["init"] = None
-    return {"format": FORMAT, "network": json.dumps(config), "extra": json.dumps(net.extra)}
+    found = {"format": FORMAT, "network": json.dumps(config), "extra": json.dumps(net.extra)}
+    return found if net.columns == UNKNOWN else found | {"columns": json.dumps(net.columns.plain())}
 
 
 def _checksum(description: str, tensors: dict[str, Any]) -> str:
-    """Of the description and the extra notes, and of the names, types, shapes and bytes of the tensors."""
+    """Of the description and all other text, and of the names, types, shapes and bytes of the tensors."""
     found = sha256(description.encode())
     for name in sorted(tensors):
         tensor = np.ascontiguousarray(tensors[name])

@@ -40,9 +40,10 @@ COMMON = {
     "sample_weight": "give it to restarts, it is the same for all copies",
     "lengths": "give it to restarts, it is the same for all copies",
     "validation_data": "give it to restarts, it is the same for all copies",
+    "scaling": "the losses of different scalings cannot be compared; give it to restarts",
     "seed": "give seeds=[...]",
 }
-OF_ALL = ("x0", "sample_weight", "lengths", "validation_data")
+OF_ALL = ("x0", "sample_weight", "lengths", "validation_data", "scaling")
 
 
 class Restarts(dict[str, list[Any]]):
@@ -347,7 +348,8 @@ def _advance(copies: list[_Copy], until: float, workers: int, halt: threading.Ev
             for worker in team:
                 worker.start()
             for end in ends:  # not join, which an interrupt makes believe that the thread has ended
-                end.wait()
+                while not end.wait(0.1):  # in pieces: where polars is loaded, Ctrl-C does not end a wait
+                    pass
         except BaseException as error:
             errors.append(error)
             halt.set()
@@ -393,7 +395,7 @@ def _prepare(
             own = {"nonlinearity": None} | own
         try:
             copy = Network(**(config | own | {"seed": seed}))
-            copy.extra = dict(net.extra)
+            copy.extra, copy.columns = dict(net.extra), net.columns
             arguments = defaults | options | {"epochs": epochs, "threads": 1, "verbose": 0}
             arguments |= {name: value for name, value in setting.items() if name in defaults}
             of_optimizer = {k: v for k, v in setting.items() if k not in config and k not in defaults}

@@ -7,13 +7,15 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from . import _core, data, losses, optimizers, second_order, unfolding  # type: ignore[attr-defined]
 from .callbacks import History, check_callbacks, check_verbose, progress
+from .columns import Columns, Scaling
 from .errors import ConfigError, DivergedError, ShapeError, choice, flag, integer, number
 from .network import READOUTS, Gradients, core_data, machine_for, make_plan, plan_bytes
 from .schedules import Rates, Schedule
@@ -92,6 +94,7 @@ def loss_and_grad(
         )
     n, steps = len(sequences), int(sequences.length.max())
     own_inputs = _own_inputs(net, unfold, found, teacher_forcing)
+    _check_own_inputs(own_inputs, sequences.columns)
     more = _plan_words(net, unfold, sequences, n, own_inputs, True)
     key = (loss, every, n, steps, *machine_for(threads, isa), with_inputs, more)
     plan = net._borrow(key)
@@ -109,7 +112,9 @@ def loss_and_grad(
             "reasonable size?"
         )
     if dx is not None and dstate is not None:
-        grads["x"] = sequences.arrange(dx, True)
+        if net.scaling is not None:
+            dx /= np.array(net.scaling.input_scale)
+        grads["x"] = sequences.arrange(dx, True, sequences.columns.inputs)
         grads["x0"] = dstate[0] if sequences.form == "series" else dstate
     return value, grads
 
@@ -177,6 +182,7 @@ def in_steps(
     min_delta: Any,
     restore_best: Any,
     max_seconds: Any,
+    scaling: Any,
     threads: Any,
     isa: Any,
     halt: Callable[[], bool] = bool,
@@ -230,12 +236,17 @@ def in_steps(
     every = slides or net.readout == "every"
     if slides:
         check_sliding(net, sample_weight)
-    train = _sequences(net, x, y, setting.loss, every, sample_weight, x0, lengths)
+    made = partial(_sequences, net, x, y, setting.loss, every, sample_weight, x0, lengths)
+    known = net.columns
+    if scaling is not None:
+        known = replace(known, scaling=_scaling(setting, scaling, split, every, made))
+    train = made(columns=known)
+    _check_own_inputs(setting.own_inputs, train.columns)
     if slides:
         _check_no_windows(train, "x")
-    other = (
-        None if validation_data is None else _validation_data(net, validation_data, setting.loss, every, x0)
-    )
+    other = None
+    if validation_data is not None:
+        other = _validation_data(net, validation_data, setting.loss, every, x0, train.columns)
     job: _Job | _WholeJob
     if isinstance(unfold, SlidingBPTT):
         job = _sliding_job(setting, unfold, train, split, other)
@@ -252,7 +263,7 @@ def in_steps(
     history = History("epoch", "loss", *columns, "seconds")
     _note_long_k2(unfold, train, 3)
     display = progress(shown, first, max(first, last), job.steps)
-    net._part()
+    net.columns = train.columns  # which ends a learner
     try:
         yield history
         loop = _loop(
@@ -655,20 +666,52 @@ def _sequences(
     x0: Any,
     lengths: Any,
     names: Sequence[str] = ("x", "y", "sample_weight"),
+    columns: Columns | None = None,
+    dtype: Any = None,
 ) -> Sequences:
+    """Inputs, targets and states, scaled; `columns` and `dtype` in place of the network's."""
+    columns, dtype = columns or net.columns, dtype or net.dtype
     if isinstance(x, data.Shared):
         state_size = 0 if x0 is None else net.state_size
-        key = (net.input_size, net.output_size, net.dtype, state_size, loss.targets, every, *names)
+        key = (net.input_size, net.output_size, dtype, state_size, loss.targets, every, *names, columns)
         return x.made_once(
-            key, lambda: _sequences(net, x.x, y, loss, every, sample_weight, x0, lengths, names)
+            key,
+            lambda: _sequences(net, x.x, y, loss, every, sample_weight, x0, lengths, names, columns, dtype),
         )
-    found = data.sequences(x, net.input_size, net.dtype, lengths, names[0])
+    found = data.sequences(x, net.input_size, dtype, lengths, names[0], columns)
     data.set_targets(found, y, net.output_size, loss.targets, every, sample_weight, names[1], names[2])
-    found.state = data.states(x0, len(found), net.state_size, net.dtype)
+    found.state = data.states(x0, len(found), net.state_size, dtype)
     return found
 
 
-def _validation_data(net: Network, given: Any, loss: losses.Loss, every: bool, x0: Any) -> Sequences:
+def _scaling(s: _Setting, scaling: Any, split: float, every: bool, made: Callable[..., Sequences]) -> Scaling:
+    """The scaling that a fit asks for; `made`: `_sequences` with the data of the fit."""
+    net = s.net
+    if isinstance(scaling, Scaling):
+        Columns(scaling=scaling).check(net.input_size, net.output_size)
+        return scaling
+    choice(scaling, "scaling", ("standard",))
+    raw = made(columns=replace(net.columns, scaling=None), dtype=np.dtype(np.float64))
+    if isinstance(s.unfold, SlidingBPTT) and len(raw) == 1:  # which keeps its last steps for validation
+        n, length = 1, np.array([_kept(int(raw.length[0]), split, "steps")])
+    else:
+        n = _kept(len(raw), split, "sequences")
+        length = raw.length[:n]
+    inputs = raw.values[data.covered(len(raw.values), raw.offset[:n], length)]
+    if raw.targets is None or s.loss.targets != "real":
+        return Scaling.standard(inputs)
+    if s.own_inputs:
+        found = Scaling.standard(inputs)
+        return replace(found, output_mean=found.input_mean, output_scale=found.input_scale)
+    counted = data.covered(len(raw.targets), raw.target_offset[:n], length if every else 1)
+    if raw.weight is not None:
+        counted &= raw.weight > 0
+    return Scaling.standard(inputs, raw.targets[counted])
+
+
+def _validation_data(
+    net: Network, given: Any, loss: losses.Loss, every: bool, x0: Any, columns: Columns
+) -> Sequences:
     if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
         got = f"{len(given)} entries" if isinstance(given, (tuple, list)) else type(given).__name__
         raise ConfigError(f"validation_data: expected (x, y) or (x, y, sample_weight), got {got}.")
@@ -683,6 +726,7 @@ def _validation_data(net: Network, given: Any, loss: losses.Loss, every: bool, x
         x0 if np.ndim(x0) == 1 else None,
         None,
         [f"validation_data[{i}]" for i in range(3)],
+        columns,
     )
 
 
@@ -726,6 +770,19 @@ def _own_inputs(net: Network, unfold: Unfolding, loss: losses.Loss, teacher_forc
             f"with {got}.  Use teacher_forcing=1."
         )
     return 1 - ratio
+
+
+def _check_own_inputs(own_inputs: float, columns: Columns) -> None:
+    """Raise unless outputs can go in again as they are, where they do."""
+    if not own_inputs:
+        return
+    columns.check_feedback("teacher_forcing")
+    if columns.scaling is not None and not columns.scaling.closed:
+        raise ConfigError(
+            "teacher_forcing: below 1 scaled outputs are fed back as they are, which needs a scaling of the "
+            'outputs that is that of the inputs, got another.  Use fit(scaling="standard") with this '
+            "teacher_forcing, or teacher_forcing=1."
+        )
 
 
 def _plan_words(

@@ -10,16 +10,17 @@ from cases import ROOT
 PACKAGE, C = ROOT / "bptt_fast", ROOT / "csrc"
 PYTHON = sorted(path.stem for path in PACKAGE.glob("*.py"))
 OUTSIDE = {"sklearn", "pandas", "matplotlib", "torch", "scipy", "jax", "safetensors", "tqdm", "tensorboardX"}
-OUTSIDE |= {"onnx", "onnxruntime"}
+OUTSIDE |= {"onnx", "onnxruntime", "polars", "pyarrow"}
 # a face of another library, which nothing else imports: what comes with it
 FACES = {"estimators": {"sklearn", "scipy"}, "onnx": {"onnx"}, "torch": {"torch"}}
-PLAIN = {"errors"}  # exceptions and checks of plain values: known to all
+PLAIN = {"errors", "columns"}  # exceptions and checks of plain values, names and scaling: known to all
 # where the public names live
 PUBLIC = PLAIN | {"__init__", "network", "persistence", "unfolding", "optimizers", "schedules"}
 PUBLIC |= {"callbacks", "online", "plots", "restarts", "diagnostics"}
 # module: what it may know of the package
 MAY_KNOW = {
     "errors": set(),
+    "columns": {"errors"},
     "data": PLAIN,
     "unfolding": PLAIN,
     "optimizers": PLAIN | {"schedules"},
@@ -60,7 +61,8 @@ MAY_KNOW = {
     "diagnostics": PLAIN | {"network", "data"},
     "plots": PUBLIC,
     "demo": PUBLIC,
-    "cli": PUBLIC | {"demo"},
+    "cli": PUBLIC | {"demo", "files"},
+    "files": set(),
     "estimators": PUBLIC,
     "torch": PLAIN | {"network", "_core"},
     "__main__": {"cli"},

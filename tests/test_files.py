@@ -1,0 +1,307 @@
+"""The command line and its files: CSV and Parquet, a TOML file of arguments, JSON, scaling."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bptt_fast as bf
+from bptt_fast.cli import main
+
+T = np.arange(80)
+COLUMNS = {"t": T, "a": 1e6 + np.sin(T / 3), "b": np.cos(T / 5), "y": 300 + 20 * np.sin((T + 1) / 3)}
+TABLE = np.column_stack(list(COLUMNS.values()))
+NAMED = ("--inputs", "a,b", "--targets", "y")
+TRAIN = (*NAMED, "--unfold", "3", "--hidden", "6", "--seed", "0", "--epochs", "3")
+X, Y = TABLE[:, 1:3], TABLE[:, 3:]
+
+
+def write_csv(path, columns=COLUMNS):
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*(np.asarray(column).tolist() for column in columns.values()), strict=True))
+
+
+def write_parquet(path, columns=COLUMNS):
+    pyarrow = pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table(columns), path)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Everything happens in an empty folder with a table."""
+    monkeypatch.chdir(tmp_path)
+    write_csv("s.csv")
+    return tmp_path
+
+
+def run(capsys, *arguments):
+    """(exit code, standard output, standard error) of a call."""
+    try:
+        code = main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        code = end.code
+    return code, *capsys.readouterr()
+
+
+def failed(found, code, *fragments):
+    assert found[0] == code and "Traceback" not in found[2], found
+    for fragment in fragments:
+        assert fragment in found[2].splitlines()[-1], f"{fragment!r} missing in: {found[2]}"
+
+
+def rows(text):
+    return [line.split(",") for line in text.splitlines()]
+
+
+# ---- scaling, names
+
+
+@pytest.mark.parametrize(
+    "how", (("--unfold", "3"), ("--truncate", "4,8"), ("--checkpoint",)), ids=lambda how: how[0]
+)
+def test_it_is_fit_with_scaling(how, capsys):
+    """The network in the file is one that Python trains on the raw columns; validation data do not count."""
+    more = ("--epochs", "3", "--hidden", "6", "--seed", "0", "--validation-split", "0.25", "--quiet")
+    assert run(capsys, "train", "s.csv", *NAMED, *how, *more, "--out", "m") == (0, "", "")
+    net = bf.Network(2, 6, 1, readout="last" if how[0] == "--unfold" else "every", seed=0)
+    if how[0] == "--unfold":
+        net.fit(X, Y, bptt=bf.SlidingBPTT(3), epochs=3, validation_split=0.25, scaling="standard", verbose=0)
+        seen = X[:60], Y[:60]
+    else:
+        bptt = bf.TruncatedBPTT(4, 8) if how[0] == "--truncate" else bf.CheckpointedBPTT()
+        net.fit(X[:59], Y[1:60], bptt=bptt, epochs=3, scaling="standard", verbose=0)
+        seen = X[:59], Y[1:60]
+    made = bf.load("m")
+    np.testing.assert_array_equal(made.params, net.params)
+    assert made.scaling == net.scaling and made.input_names == ("a", "b") and made.output_names == ("y",)
+    for found, part in zip((net.scaling.input_mean, net.scaling.output_mean), seen, strict=True):
+        np.testing.assert_allclose(found, part.mean(axis=0), rtol=1e-12)
+    code, out, _ = run(capsys, "predict", "m", "s.csv")
+    table = rows(out)
+    assert code == 0 and table[0] == ["row", "y"] and [row[0] for row in table[1:]] == [str(i + 2) for i in T]
+    got = np.array([float(row[1]) for row in table[1:]])
+    np.testing.assert_array_equal(got, made.predict(X, readout="every")[:, 0])
+    assert abs(got - 300).max() < 60
+
+
+def test_without_scaling(capsys):
+    assert (
+        run(capsys, "train", "s.csv", *TRAIN, "--no-scaling", "--learning-rate", "1e-9", "--out", "m")[0] == 0
+    )
+    assert bf.load("m").scaling is None
+
+
+def test_a_model_from_python(capsys):
+    """One that knows the names of its columns is enough; rows are numbered as they are."""
+    net = bf.Network(2, 4, 1, seed=0)
+    net.save("m")
+    failed(run(capsys, "predict", "m", "s.csv"), 1, "m: expected a model", "names of columns")
+    net.input_names, net.output_names = ("b", "a"), ("row",)
+    net.save("m")
+    code, out, _ = run(capsys, "predict", "m", "s.csv")
+    table = rows(out)
+    assert (
+        code == 0 and table[0] == ["row", "row"] and [row[0] for row in table[1:]] == [str(i + 1) for i in T]
+    )
+    expected = net.predict(X[:, ::-1], readout="every")[:, 0]
+    np.testing.assert_array_equal([float(row[1]) for row in table[1:]], expected)
+    code, out, _ = run(capsys, "info", "m")
+    assert code == 0 and "inputs b, a; targets row, 0 row(s) ahead\n" in out
+    failed(run(capsys, "train", "s.csv", "--inputs", "a,a", "--targets", "y"), 2, "'a' more than once")
+
+
+# ---- Parquet
+
+
+def test_parquet_is_csv(python):
+    """The same model, the same predictions; columns of integers and of single precision too."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    write_parquet("s.parquet")
+    for kind in ("csv", "parquet"):
+        found = python("-m", "bptt_fast", "train", f"s.{kind}", *TRAIN, "--out", f"{kind}.model")
+        assert found.returncode == 0, found.stderr
+        found = python("-m", "bptt_fast", "predict", f"{kind}.model", f"s.{kind}", "--out", f"p.{kind}")
+        assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+    assert bf.load("csv.model").params.tobytes() == bf.load("parquet.model").params.tobytes()
+    table = parquet.read_table("p.parquet")
+    assert table.column_names == ["row", "y"] and table["row"].to_pylist() == list(range(2, 82))
+    assert [float(row[1]) for row in rows(Path("p.csv").read_text())[1:]] == table["y"].to_pylist()
+    write_parquet("other.parquet", COLUMNS | {"a": T, "b": T.astype(np.float32)})
+    found = python("-m", "bptt_fast", "predict", "csv.model", "other.parquet")
+    given = np.column_stack((T, T))
+    expected = bf.load("csv.model").predict(given, readout="every")[:, 0]
+    np.testing.assert_array_equal([float(row[1]) for row in rows(found.stdout)[1:]], expected)
+
+
+WRONG_TABLES = {
+    "missing": ({"a": T, "c": T}, "column 'b': expected one of a, c"),
+    "words": ({"a": T, "b": [str(i) for i in T]}, "column 'b': expected numbers, got string"),
+    "a gap": ({"a": T, "b": [None if i == 6 else 0.5 for i in T]}, "row 7, column 'b': expected a finite"),
+    "a gap of integers": ({"a": [None if i == 6 else 5 for i in T], "b": T}, "row 7, column 'a'"),
+    "infinite": ({"a": T, "b": np.where(T == 3, np.inf, 1)}, "row 4, column 'b'"),
+    "no rows": ({"a": T[:0], "b": T[:0]}, "expected at least one row"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("columns, words", WRONG_TABLES.values(), ids=WRONG_TABLES)
+def test_wrong_parquet(columns, words, capsys):
+    write_parquet("w.parquet", columns)
+    net = bf.Network(2, 4, 1, seed=0)
+    net.input_names, net.output_names = ("a", "b"), ("y",)
+    net.save("m")
+    failed(run(capsys, "predict", "m", "w.parquet"), 1, "w.parquet", words)
+
+
+def test_files_that_are_no_parquet(capsys, monkeypatch):
+    pytest.importorskip("pyarrow")
+    failed(run(capsys, "train", "none.parquet", *TRAIN), 1, "none.parquet: No such file")
+    with open("w.parquet", "w") as file:
+        file.write("a,b,y\n1,2,3\n")
+    failed(run(capsys, "train", "w.parquet", *TRAIN), 1, "w.parquet: expected a Parquet file")
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    failed(run(capsys, "train", "w.parquet", *TRAIN), 1, 'pip install "bptt-fast[arrow]"')
+    assert run(capsys, "train", "s.csv", *TRAIN, "--out", "m")[0] == 0
+    failed(run(capsys, "predict", "m", "s.csv", "--out", "p.parquet"), 1, 'pip install "bptt-fast[arrow]"')
+
+
+# ---- a file of arguments
+
+
+def config(text):
+    with open("run.toml", "w") as file:
+        file.write(text)
+    return "--config", "run.toml"
+
+
+FULL = """
+file = "s.csv"            # all of TRAIN
+inputs = ["a", "b"]
+targets = "y"
+unfold = 3
+hidden = 6
+seed = 0
+epochs = 3
+learning-rate = 2e-2
+quiet = true
+scaling = false
+"""
+
+
+def test_a_run_from_a_file(python, capsys):
+    """It is the run that is typed."""
+    found = python("-m", "bptt_fast", "train", *config(FULL), "--out", "m")
+    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+    typed = ("--learning-rate", "0.02", "--no-scaling")
+    assert run(capsys, "train", "s.csv", *TRAIN, *typed, "--out", "typed")[0] == 0
+    assert bf.load("m").params.tobytes() == bf.load("typed").params.tobytes() and bf.load("m").scaling is None
+    code, out, _ = run(capsys, "predict", *config('file = "s.csv"\nmodel = "m"\njson = true'))
+    assert code == 0 and json.loads(out)["rows"] == 80
+
+
+@pytest.mark.parametrize("typed, attribute, value", (
+    (("--hidden", "4"), "hidden_size", 4),
+    (("--targets", "a"), "output_names", ("a",)),
+    (("--truncate", "5"), "readout", "every"),
+    (("--checkpoint",), "readout", "every"),
+    (("--epochs=1", "--scaling"), "readout", "last"),
+), ids=lambda value: value[0] if isinstance(value, tuple) else "")  # fmt: skip
+def test_what_is_typed_wins(typed, attribute, value, capsys):
+    assert run(capsys, "train", *config(FULL), *typed, "--out", "m") == (0, "", "")
+    net = bf.load("m")
+    assert getattr(net, attribute) == value
+    assert (net.scaling is not None) == ("--scaling" in typed)
+
+
+@pytest.mark.parametrize("text, readout", (
+    ("truncate = [5, 10]", "every"), ("truncate = 5", "every"), ("checkpoint = true", "every"),
+    ("checkpoint = 7", "every"), ("checkpoint = false", "last"), ('head = [4]\ncell = "gru"', "last"),
+), ids=str)  # fmt: skip
+def test_values_in_a_file(text, readout, capsys):
+    text = FULL.replace("unfold = 3\n", "") + text
+    assert run(capsys, "train", *config(text), "--out", "m") == (0, "", "")
+    assert bf.load("m").readout == readout
+    assert run(capsys, "train", *config(text), "--unfold", "3", "--out", "m") == (0, "", "")
+    assert bf.load("m").readout == "last"
+
+
+WRONG_CONFIGS = {
+    "unknown": ("learning_rate = 0.1", "run.toml: key: expected one of", "Did you mean 'learning-rate'"),
+    "of predict": ('model = "m"', "run.toml: key: expected one of 'file'"),
+    "itself": ('config = "other.toml"', "run.toml: key"),
+    "a word": ('epochs = "many"', "argument --epochs: expected an integer of at least 1, got 'many'"),
+    "a fraction": ("epochs = 2.5", "run.toml: argument --epochs"),
+    "a choice": ('cell = "gruu"', "run.toml: argument --cell"),
+    "a switch": ("epochs = true", "run.toml: epochs: expected a value or a list, got True"),
+    "no switch": ("quiet = 1", "run.toml: quiet: expected true or false, got 1"),
+    "a section": ("[epochs]\nn = 3", "run.toml: epochs: expected a value"),
+    "a file": ("file = 3", "run.toml: file: expected the name of a file, got 3"),
+    "two ways": ("unfold = 3\ntruncate = 5", "run.toml: argument", "not allowed with"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text, words", [(a, b) for a, *b in WRONG_CONFIGS.values()], ids=WRONG_CONFIGS)
+def test_wrong_configs(text, words, capsys):
+    """Wrong usage, whatever is typed beside it."""
+    failed(run(capsys, "train", "s.csv", *NAMED, *config(text)), 2, *words)
+
+
+def test_config_files_that_are_none(capsys):
+    failed(run(capsys, "train", "--config", "none.toml"), 1, "none.toml: No such file")
+    failed(run(capsys, "train", *config("epochs = ")), 1, "run.toml: expected a TOML file")
+    failed(run(capsys, "train", *config("epochs = 3")), 2, "required: FILE, --inputs, --targets")
+    failed(run(capsys, "predict", "m"), 2, "required: FILE")
+
+
+# ---- JSON
+
+
+def test_json(python):
+    """One document and nothing else, for each command."""
+    found = python(
+        "-m", "bptt_fast", "train", "s.csv", *TRAIN, "--validation-split", "0.2", "--out", "m", "--json"
+    )
+    assert found.returncode == 0 and found.stderr == ""
+    train = json.loads(found.stdout)
+    net = bf.load("m")
+    assert (
+        train["command"] == "train"
+        and train["file"] == "s.csv"
+        and train["out"] == "m"
+        and train["rows"] == 80
+    )
+    assert train["history"]["epoch"] == [1, 2, 3] and train["stopped"] == "epochs"
+    assert (
+        train["loss"] == train["history"]["loss"][-1]
+        and train["val_loss"] == train["history"]["val_loss"][-1]
+    )
+    assert train["patterns"] == 3 * (64 - 3) and train["seconds"] > 0
+    model = train["model"]
+    assert model["network"]["hidden_size"] == 6 and model["parameters"] == net.num_parameters
+    assert model["inputs"] == ["a", "b"] and model["outputs"] == ["y"] and model["lead"] == 1
+    assert bf.Scaling(**model["scaling"]) == net.scaling
+    found = python("-m", "bptt_fast", "info", "m", "--json")
+    info = json.loads(found.stdout)
+    assert info["model"] == model | {"path": "m"} and info["machine"]["bptt_fast"] == bf.__version__
+    assert info["machine"]["isa"] in info["machine"]["supported"] and info["machine"]["threads"] >= 1
+
+
+def test_json_of_predictions(capsys):
+    assert run(capsys, "train", "s.csv", *TRAIN, "--quiet", "--out", "m")[0] == 0
+    code, out, err = run(capsys, "predict", "m", "s.csv", "--json")
+    found = json.loads(out)
+    assert (
+        code == 0 and err == "" and found["first_row"] == 2 and found["rows"] == 80 and found["out"] is None
+    )
+    expected = bf.load("m").predict(X, readout="every")[:, 0].tolist()
+    assert found["predictions"] == {"y": expected}
+    code, out, _ = run(capsys, "predict", "m", "s.csv", "--json", "--out", "p.csv")
+    found = json.loads(out)
+    assert code == 0 and found["predictions"] is None and found["out"] == "p.csv"
+    assert [float(row[1]) for row in rows(Path("p.csv").read_text())[1:]] == expected
+    code, out, _ = run(capsys, "info", "--json")
+    assert code == 0 and json.loads(out)["model"] is None
+    failed(run(capsys, "predict", "none", "s.csv", "--json"), 1, "none: No such file")
