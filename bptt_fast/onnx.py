@@ -13,13 +13,14 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from typing import Any
 
 import numpy as np
 
 from . import persistence
+from .columns import Columns, Scaling
 from .errors import ConfigError, CorruptFileError
 from .network import Description, Network
 
@@ -82,6 +83,9 @@ class Value:
     def __sub__(self, other: Value) -> Value:
         return self.graph.node("Sub", self, other)
 
+    def __truediv__(self, other: Value) -> Value:
+        return self.graph.node("Div", self, other)
+
     def __mul__(self, other: Value) -> Value:
         return self.graph.node("Mul", self, other)
 
@@ -129,7 +133,7 @@ def _graph(net: Network) -> Any:
     widths = {"h": d.proj_size or d.hidden_size} | ({"c": d.hidden_size} if d.cell == "lstm" else {})
     pieces = d.num_layers * len(ways)
 
-    x = Value(g, "x")
+    x, scaling = Value(g, "x"), _constants(g, net)
     one, first = g.constant("one", np.array([1])), g.constant("first", np.array([0]))
     sequences = g.node("Gather", g.node("Shape", x), first)
     each = g.node("Concat", one, sequences, one, axis=0)  # what (pieces, 1, W) is repeated by
@@ -141,7 +145,8 @@ def _graph(net: Network) -> Any:
 
     operator = d.cell in OPERATORS and not d.proj_size and d.dtype == "float32"
     run = _operator_layer if operator else _scan_layer
-    out, last = g.node("Transpose", x, perm=(1, 0, 2)), []  # (T, N, I)
+    out = (x - scaling["input_mean"]) / scaling["input_scale"] if "input_mean" in scaling else x
+    out, last = g.node("Transpose", out, perm=(1, 0, 2)), []  # (T, N, I)
     for layer, before in enumerate(zip(*states, strict=True)):
         out, *after = run(g, d, weights, layer, out, before)
         last.append(after)
@@ -154,6 +159,8 @@ def _graph(net: Network) -> Any:
     for i in range(len(d.head) + 1):
         w, b = (g.constant(name, weights[name].T) for name in (f"head.{i}.weight", f"head.{i}.bias"))
         out = (out @ w + b).apply(d.head_nonlinearity if i < len(d.head) else "linear")
+    if "output_mean" in scaling:
+        out = out * scaling["output_scale"] + scaling["output_mean"]
     g.named("y", out)
     for kind, final in zip(widths, zip(*last, strict=True), strict=True):
         g.named(f"{kind}n", g.node("Concat", *final, axis=0))
@@ -167,6 +174,12 @@ def _graph(net: Network) -> Any:
     outputs = [tensor("y", "batch", *steps, d.output_size)]
     outputs += [tensor(f"{kind}n", pieces, "batch", width) for kind, width in widths.items()]
     return helper.make_graph(g.made, "bptt_fast", inputs, outputs, g.constants)
+
+
+def _constants(g: Graph, net: Network) -> dict[str, Value]:
+    """The network's scaling in a graph."""
+    found = {} if net.scaling is None else asdict(net.scaling)
+    return {name: g.constant(name, np.array(a, net.dtype)) for name, a in found.items() if a is not None}
 
 
 def _ways(bidirectional: bool) -> tuple[str, ...]:
@@ -335,22 +348,28 @@ def read(path: persistence.Path) -> Network:
         notes = {entry.key: entry.value for entry in model.metadata_props}
         known = notes.get("format") == persistence.FORMAT
         config, extra = (dict(json.loads(notes[key])) if known else {} for key in ("network", "extra"))
-    except (DecodeError, checker.ValidationError, ValueError, LookupError, TypeError) as error:
+        columns = Columns.restored(json.loads(notes.get("columns", "{}") if known else "{}"))
+    except (DecodeError, checker.ValidationError, ValueError, LookupError, TypeError, ConfigError) as error:
         raise CorruptFileError(
             f"{name}: expected an ONNX file, got one that is damaged or not valid ({error}).  Restore it "
             f"from a copy, or write it again."
         ) from error
     if any(node.op_type == "Scan" for node in model.graph.node):
-        return _scanned(name, model, tensors, config, extra)
+        return _scanned(name, model, tensors, config, extra, columns)
     for size in (5, 9):  # refuses what is true of one number of steps only, such as "the last is number 4"
         reader = _Reader(name, model, tensors, size)
         found, parameters = reader.network(output, trained=config.get("initial_state") == "trained")
     noted = {key: value for key, value in config.items() if key in Description.__dataclass_fields__}
-    return Network.rebuilt(noted | found, parameters, extra)
+    return Network.rebuilt(noted | found, parameters, extra, reader.columns(columns))
 
 
 def _scanned(
-    name: str, model: Any, tensors: dict[str, Array], config: dict[str, Any], extra: dict[str, str]
+    name: str,
+    model: Any,
+    tensors: dict[str, Array],
+    config: dict[str, Any],
+    extra: dict[str, str],
+    columns: Columns,
 ) -> Network:
     """A network in a graph with a Scan, one that was written here: written again it must be the same."""
     weights = ("weight_", "bias_", "f.", "head.")
@@ -360,7 +379,7 @@ def _scanned(
             for i, suffix in enumerate(_suffixes(config["num_layers"], _ways(config["bidirectional"]))):
                 states = {k: tensors[f"{k}0"] for k in "hc" if f"{k}0" in tensors}
                 parameters |= {f"initial_{k}{suffix}": state[i, 0] for k, state in states.items()}
-        net = Network.rebuilt(config, parameters, extra)
+        net = Network.rebuilt(config, parameters, extra, columns)
         if _graph(net) == model.graph:
             return net
     except (ValueError, LookupError, TypeError):
@@ -411,6 +430,7 @@ class _Reader:
         self.parameters: dict[str, Array] = {}
         self.initial: dict[str, Array] = {}
         self.head: list[Affine] = []
+        self.scaling: dict[str, Array] = {}  # of the fields of a Scaling those met so far
         self.known: dict[str, Any] = dict(tensors)
         sizes: dict[str, int] = defaultdict(count(size).__next__)
         self.inputs: list[Array] = []
@@ -486,10 +506,15 @@ class _Reader:
         if node.domain in ("", "ai.onnx"):
             if op in CELLS:
                 return self._recurrent(node, *values)
+            scaling = self._part_of_scaling(op, values) if sum(flows) == 1 else ""
+            if scaling:
+                return [self._scaled(node, scaling, *(values if only_first else values[::-1]))]
             if op == "Shape" or (op in OF_CONSTANTS and not any(flows)):
                 return self._evaluated(node, values)
             if op in MOVES and (only_first or (op == "Concat" and all(flows))):
                 return [Flow(tags) for tags in self._evaluated(node, values)]
+            if "output_scale" in self.scaling:
+                raise self._error(node, "expected nothing but a constant to be added after the last product")
             if op in ("MatMul", "Gemm") and only_first and self.layers:
                 return [self._affine(node, *values)]
             if op == "Add" and sum(flows) == 1 and self.head:
@@ -502,6 +527,47 @@ class _Reader:
             "Relu and Sigmoid",
             LOGITS if "Softmax" in op else "" if self.layers else UNROLLED,
         )
+
+    def _part_of_scaling(self, op: str, values: list[Any]) -> str:
+        """Which field of a Scaling an operator with a constant brings: (x - mean) / scale, y scale + mean."""
+        if not self.layers:
+            fields = {"Sub": "input_mean", "Div": "input_scale"}
+            late = op == "Sub" and "input_scale" in self.scaling
+            return "" if late or not isinstance(values[0], Flow) else fields.get(op, "")
+        fields = {"Mul": "output_scale"} | ({"Add": "output_mean"} if "output_scale" in self.scaling else {})
+        return fields.get(op, "") if self.head else ""
+
+    def _scaled(self, node: Any, field: str, x: Flow, a: Array) -> Flow:
+        width = x.tags.shape[-1]
+        if (
+            field in self.scaling
+            or a.shape[-1:] not in ((width,), (1,), ())
+            or a.size != max(a.shape[-1:], default=1)
+        ):
+            raise self._error(node, f"expected one constant of {width} numbers, got {a.shape} or a second")
+        self.scaling[field] = np.broadcast_to(a.ravel(), (width,)).astype(float)
+        return x
+
+    def columns(self, noted: Columns) -> Columns:
+        """The names of the columns that are noted, and the graph's scaling, exact where it rounds what is noted."""
+        if not self.scaling:
+            return replace(noted, scaling=None)
+        dtype = self.parameters["weight_ih_l0"].dtype
+        widths = {
+            "input": self.parameters["weight_ih_l0"].shape[1],
+            "output": len(self.head[-1].weight) if "output_scale" in self.scaling else 0,
+        }
+        found: dict[str, Any] = {}
+        for side, width in widths.items():
+            if width:
+                found |= {f"{side}_mean": np.zeros(width), f"{side}_scale": np.ones(width)}
+        found |= self.scaling
+        exact = {} if noted.scaling is None else asdict(noted.scaling)
+        exact = {name: np.array(a, dtype) for name, a in exact.items() if a is not None}
+        same = exact.keys() == found.keys() and all(
+            np.array_equal(exact[name], found[name]) for name in found
+        )
+        return noted if same else replace(noted, scaling=Scaling(**found))
 
     def _evaluated(self, node: Any, values: list[Any]) -> list[Array]:
         """The outputs of a node, for constants and tags."""

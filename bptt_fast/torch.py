@@ -8,6 +8,7 @@ time-major, batch-major or packed, and writes outputs and gradients into tensors
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _core  # type: ignore[attr-defined]
+from .columns import Scaling
 from .errors import ConfigError, choice
 from .network import READOUTS, Network
 
@@ -425,6 +427,8 @@ class Model(nn.Module):
         that after every step.
     initial : tuple of Tensor, optional
         Trained states before the first step, h and for an LSTM c, each (layers * directions, width).
+    scaling : Scaling, optional
+        Of inputs and outputs, see `Network.fit`; its means and scales are buffers.
 
     Examples
     --------
@@ -435,11 +439,19 @@ class Model(nn.Module):
     """
 
     def __init__(
-        self, rnn: Any, head: nn.Sequential, readout: str, initial: tuple[Tensor, ...] | None = None
+        self,
+        rnn: Any,
+        head: nn.Sequential,
+        readout: str,
+        initial: tuple[Tensor, ...] | None = None,
+        scaling: Scaling | None = None,
     ) -> None:
         super().__init__()
         self.rnn, self.head, self.readout = rnn, head, choice(readout, "readout", READOUTS)
         self.initial = None if initial is None else nn.ParameterList(initial)
+        for field in fields(Scaling):
+            numbers = getattr(scaling, field.name, None)
+            self.register_buffer(field.name, None if numbers is None else torch.tensor(numbers).double())
 
     def forward(self, x: Any, hx: Any = None) -> Tensor:
         """Outputs (B, O), or with the readout "every" (B, T, O), of x (B, T, I) or a PackedSequence.
@@ -447,6 +459,8 @@ class Model(nn.Module):
         hx: the state before the first step, as for `rnn`; default: zeros, or the trained one.  Of a
         PackedSequence the readout "every" gives padded outputs.
         """
+        if self.input_mean is not None:
+            x = x._replace(data=self._scaled(x.data)) if isinstance(x, PackedSequence) else self._scaled(x)
         if hx is None and self.initial is not None:
             batch = int(x.batch_sizes[0]) if isinstance(x, PackedSequence) else len(x)
             states = tuple(h.unsqueeze(1).expand(-1, batch, -1) for h in self.initial)
@@ -454,10 +468,14 @@ class Model(nn.Module):
         y, ends = self.rnn(x, hx)
         if self.readout == "last":
             h = ends[0] if isinstance(ends, tuple) else ends
-            return self.head(torch.cat(tuple(h[-1 - self.rnn.bidirectional :]), 1))
-        if isinstance(y, PackedSequence):
+            y = torch.cat(tuple(h[-1 - self.rnn.bidirectional :]), 1)
+        elif isinstance(y, PackedSequence):
             y = pad_packed_sequence(y, batch_first=True)[0]
-        return self.head(y)
+        y = self.head(y)
+        return y if self.output_mean is None else (y * self.output_scale + self.output_mean).to(y.dtype)
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        return ((x - self.input_mean) / self.input_scale).to(self.rnn.weight_ih_l0.dtype)
 
 
 def to_torch(net: Network) -> Model:
@@ -501,7 +519,7 @@ def to_torch(net: Network) -> Model:
             torch.stack([torch.tensor(net[name]) for name in net.state_dict() if name.startswith(kind)])
             for kind in ("initial_h", "initial_c")[: len(_widths(rnn))]
         )
-    model = Model(rnn, nn.Sequential(*layers), d.readout, initial)
+    model = Model(rnn, nn.Sequential(*layers), d.readout, initial, net.scaling)
     with torch.no_grad():
         for name, tensor in rnn.named_parameters():
             tensor.copy_(torch.tensor(net[name]))
@@ -513,8 +531,11 @@ def to_torch(net: Network) -> Model:
 
 def from_torch(module: nn.Module, head: nn.Module | None = None, *, readout: str = "every") -> Network:
     """What ``bptt_fast.from_torch`` gives."""
-    initial = None
+    initial = scaling = None
     if isinstance(module, Model):
+        numbers = {field.name: getattr(module, field.name) for field in fields(Scaling)}
+        if module.input_mean is not None:
+            scaling = Scaling(**{name: a if a is None else a.tolist() for name, a in numbers.items()})
         if head is not None:
             raise ConfigError("from_torch: expected no head for a Model, which has its own.  Leave it out.")
         module, head, readout, initial = module.rnn, module.head, module.readout, module.initial
@@ -561,6 +582,7 @@ def from_torch(module: nn.Module, head: nn.Module | None = None, *, readout: str
         names = (name for name in net.state_dict() if name.startswith(kind))
         parameters |= dict(zip(names, tensor.numpy(force=True), strict=True))
     net.load_state_dict(parameters)
+    net.scaling = scaling
     return net
 
 

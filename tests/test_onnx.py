@@ -81,6 +81,30 @@ def test_onnxruntime_agrees(form, structure, dtype, tmp_path):
                 np.testing.assert_allclose(theirs, ours, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("form", ("elman-tanh", "mlp"))
+@pytest.mark.parametrize("outputs", (False, True))
+def test_the_scaling_is_part_of_the_graph(form, dtype, outputs, tmp_path):
+    net = network(form, "both-ways-every", dtype)
+    net.input_names = ("a", "b", "c")
+    means = ([20.1, -3, 0], [4, 0.3, 1]) + (([50.7, -3], [7, 0.1]) if outputs else ())
+    net.scaling = bf.Scaling(*means)
+    path = tmp_path / "model.onnx"
+    net.to_onnx(path)
+    x = numbers(4, 7, 3, dtype=dtype) * np.array([4, 0.3, 1], dtype) + np.array([20.1, -3, 0], dtype)
+    y = session(path).run(["y"], {"x": x})[0]
+    np.testing.assert_allclose(y, net.predict(x), rtol=1e-5, atol=1e-4)
+    again = bf.from_onnx(path)
+    assert again.columns == net.columns and np.array_equal(again.params, net.params)
+    if form == "elman-tanh" and dtype == "float32":  # the graph alone is enough, to the digits that it has
+        graph = onnx.load(path)
+        del graph.metadata_props[:]
+        onnx.save(graph, path)
+        scaling = bf.from_onnx(path).scaling
+        np.testing.assert_allclose(scaling.input_mean, net.scaling.input_mean, rtol=1e-6)
+        assert (scaling.output_scale is None) == (not outputs)
+
+
 def test_one_initial_state_for_all_sequences(tmp_path):
     net = network("lstm", "both-ways")
     net.to_onnx(tmp_path / "model.onnx")

@@ -354,6 +354,20 @@ def test_a_network_goes_to_pytorch_and_back(kind, readout):
     assert np.abs(again["weight_hh_l0"]).max() > 0 and np.abs(net["weight_hh_l0"]).max() > 0
 
 
+@pytest.mark.parametrize("outputs", (False, True))
+def test_the_scaling_of_a_network_goes_with_it(outputs):
+    net = bf.Network(INPUTS, STATES, 2, cell="gru", seed=3)
+    means = ([1e6, 0, -5], [10, 1, 2]) + (([50, -3], [7, 0.1]) if outputs else ())
+    net.scaling = bf.Scaling(*means)
+    model = net.to_torch()
+    x = np.random.default_rng(1).normal(size=(4, 6, INPUTS)) * [10, 1, 2] + [1e6, 0, -5]
+    expected = net.predict(x)
+    np.testing.assert_allclose(model(torch.tensor(x)).detach(), expected, rtol=1e-5, atol=1e-5)
+    packed = pack_sequence([torch.tensor(row) for row in x])
+    np.testing.assert_allclose(model(packed).detach(), expected, rtol=1e-5, atol=1e-5)
+    assert bf.from_torch(model).scaling == net.scaling
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bias", (False, True))
 def test_a_module_becomes_a_network(kind, bias):
