@@ -549,7 +549,7 @@ class _Reader:
         return x
 
     def columns(self, noted: Columns) -> Columns:
-        """The names of the columns that are noted, and the graph's scaling, exact where it rounds what is noted."""
+        """The names of the columns that are noted, and the scaling of the graph, or that which it rounds."""
         if not self.scaling:
             return replace(noted, scaling=None)
         dtype = self.parameters["weight_ih_l0"].dtype

@@ -451,7 +451,8 @@ class Model(nn.Module):
         self.initial = None if initial is None else nn.ParameterList(initial)
         for field in fields(Scaling):
             numbers = getattr(scaling, field.name, None)
-            self.register_buffer(field.name, None if numbers is None else torch.tensor(numbers).double())
+            buffer = None if numbers is None else torch.tensor(numbers, dtype=torch.float64)
+            self.register_buffer(field.name, buffer)
 
     def forward(self, x: Any, hx: Any = None) -> Tensor:
         """Outputs (B, O), or with the readout "every" (B, T, O), of x (B, T, I) or a PackedSequence.
