@@ -278,12 +278,9 @@ static void walk_fixed(bptt_plan *p, cursor *c) {
         p->rows = take(c, (int64_t)p->rows_bytes, "rows", -1);
     }
     if (p->tangents) {
-        const int64_t P = p->flat_size, Hb = blocks_of(p, p->H);
-        p->ds = take_field(c, p, 1, P, p->cell->states * Hb, "tangent_s", -1);
-        p->dz = p->dzx = take_field(c, p, 1, P, p->cell->gates * Hb, "tangent_z", -1);
-        if (p->cell->split) p->dzx = take_field(c, p, 1, P, p->cell->gates * Hb, "tangent_zx", -1);
-        for (int64_t i = 0; i < p->head_layers; i++)
-            p->dvalue[i] = take_field(c, p, 1, P, blocks_of(p, width_of(&p->head[i])), "tangent_head", i);
+        const int64_t states = times(p->cell->states, padded(p, p->H)), width = padded(p, p->head[0].w.flat);
+        for (int i = 0; i < 2; i++) p->tangent[i] = take(c, times(times(states, width), real), "tangent", i);
+        p->transition = take(c, times(times(p->H, states), real), "transition", -1);
     }
 }
 static void walk_batch(bptt_plan *p, cursor *c, int64_t B, int64_t T) {

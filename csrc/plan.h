@@ -59,8 +59,8 @@ struct bptt_plan {
     size_t rows_bytes;
     void *jacobian, *gram;                     /* (residuals, gram_width), (gram_width, gram_width) reals */
     residual *residual;                        /* (residuals) */
-    int tangents;                              /* J may also be made forwards, from the tangents of all parameters: */
-    field ds, dz, dzx, dvalue[BPTT_MAX_DEPTH + 1];     /* (1, P, .) of s, z (zr), zx and g's layers */
+    int tangents;                              /* J may also be made forwards, from the tangents of f's parameters: */
+    void *tangent[2], *transition;             /* (S*Hp, f's parameters padded) of s before and after a step; (H, S*Hp) */
 };
 
 int64_t norm_slices(const bptt_plan *);
