@@ -47,9 +47,11 @@ static void C(NAME(tangent))(const frame *f, const field *x, int64_t t, int64_t 
                 }
             }
     }
-    for (int64_t c = 0; c < width; c += 2 * VL)
+    for (int64_t c = 0, wide; c < width; c += wide * VL) {
+        wide = least(3, (width - c) / VL);
         UNROLL for (int q = 0; q < S; q++)
-            add_panel((const real *)transition + q * Hp, S * Hp, f->H, (const real *)before + c, width, width - c > VL ? 2 : 1, f->H,
+            add_panel((const real *)transition + q * Hp, S * Hp, f->H, (const real *)before + c, width, wide, f->H,
                       (real *)after + q * Hp * width + c);
+    }
 }
 #undef C
