@@ -102,8 +102,12 @@ static void sum_rows(blocks *b) {
 static void run_back(const bptt_plan *p, bptt_plan *q, const span *at) {
     const kernels *k = q->k;
     const int64_t count = q->layers * q->directions;
+    for (int64_t t = 0, r = at->r1; t <= at->t1; t++) {
+        while (r > 0 && p->residual[r - 1].steps <= t) r--;
+        q->living[t] = r;
+    }
     for (int64_t n = 0; n < count; n++) repeat_tape(p, q, n, at);
-    for (int64_t n = count - q->directions; n < count && q->every; n++) {     /* else a row ends (in its direction) where its residual is */
+    for (int64_t n = count - q->directions; n < count && q->every; n++) {     /* else a row ends where its residual is */
         const frame *f = &q->layer[n];
         for (int64_t t = at->t0; t < at->t1; t++) k->zero_rows(&f->dy, t, at->r0, at->r1);
         for (int64_t r = at->r0; r < at->r1; r++) k->copy_rows(&f->ds, 0, &f->dy, p->residual[r].step, r, r + 1);
@@ -128,12 +132,12 @@ static void run_back(const bptt_plan *p, bptt_plan *q, const span *at) {
 static void push_tangents(blocks *b) {
     bptt_plan *p = b->p;
     const frame *f = &p->layer[0];
-    const int64_t width = (p->head[0].w.flat - 1) / p->k->lanes * p->k->lanes + p->k->lanes;
     for (int64_t r = 0; r < b->count; r++) {
         for (; b->pushed <= p->residual[r].step; b->pushed++)
             p->cell->tangent(f, &p->x, b->pushed, p->rows->row[r], p->transition, p->tangent[b->pushed & 1],
-                             p->tangent[~b->pushed & 1], width);
-        p->k->through(&p->rows->layer[0].ds, r, p->H, p->tangent[b->pushed & 1], width, row_of(p, r));
+                             p->tangent[~b->pushed & 1], p->tangent_width);
+        p->k->through(&p->rows->layer[0].ds, r, p->H, p->tangent[b->pushed & 1], p->tangent_width,
+                      row_of(p, r));
     }
 }
 /* A block of residuals, sorted by decreasing steps; forwards, of one sequence by increasing steps. */
@@ -148,10 +152,6 @@ static void finish_block(blocks *b) {
         p->k->unit(&q->value[q->head_layers - 1], r, p->residual[r].output, sqrt(p->residual[r].weight));
     }
     head_back(q, &one);
-    for (int64_t t = 0, r = rows; t <= T && !b->forwards; t++) {
-        while (r > 0 && p->residual[r - 1].steps <= t) r--;
-        q->living[t] = r;
-    }
     if (b->forwards) push_tangents(b);
     else run_back(p, q, &all);
     for (int64_t r = 0; r < rows; r++) {

@@ -187,7 +187,8 @@ static bptt_status resolve(bptt_plan *p, const bptt_desc *d, bptt_piece *out, in
         return BPTT_BAD_DESC;
     if (d->residuals) {
         const bptt_desc rows = rows_desc(d);
-        p->residuals = d->residuals, p->gram_width = padded(p, plus(p->flat_size, 1));
+        p->residuals = d->residuals;
+        p->gram_width = padded(p, plus(p->flat_size, 1)), p->tangent_width = padded(p, p->head[0].w.flat);
         if (!(p->rows_bytes = bptt_bytes(&rows))) return BPTT_TOO_LARGE;
         p->tangents = p->cell->tangent && p->layers * p->directions == 1 && !d->proj_size && p->every;
     }
@@ -278,8 +279,8 @@ static void walk_fixed(bptt_plan *p, cursor *c) {
         p->rows = take(c, (int64_t)p->rows_bytes, "rows", -1);
     }
     if (p->tangents) {
-        const int64_t states = times(p->cell->states, padded(p, p->H)), width = padded(p, p->head[0].w.flat);
-        for (int i = 0; i < 2; i++) p->tangent[i] = take(c, times(times(states, width), real), "tangent", i);
+        const int64_t states = times(p->cell->states, padded(p, p->H));
+        for (int i = 0; i < 2; i++) p->tangent[i] = take(c, times(times(states, p->tangent_width), real), "tangent", i);
         p->transition = take(c, times(times(p->H, states), real), "transition", -1);
     }
 }

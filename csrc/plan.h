@@ -54,13 +54,13 @@ struct bptt_plan {
     double *norms, *row_loss;                  /* (slices), (B) */
     int64_t *row, *living;                     /* (B), (T+1) */
     int64_t *series_row, *series_offset, *series_living;   /* shared: (rows) 0, 1, ..., and where phase 0 of each lies; (stride) */
-    int64_t residuals, gram_width;             /* second order: rows of the Jacobian at once; P+1 padded */
+    int64_t residuals, gram_width, tangent_width;      /* second order: rows of J at once; P+1, and f's part of P, padded */
     bptt_plan *rows;                           /* a plan inside the arena: each row of its batches is the way back of a residual */
     size_t rows_bytes;
     void *jacobian, *gram;                     /* (residuals, gram_width), (gram_width, gram_width) reals */
     residual *residual;                        /* (residuals) */
     int tangents;                              /* J may also be made forwards, from the tangents of f's parameters: */
-    void *tangent[2], *transition;             /* (S*Hp, f's parameters padded) of s before and after a step; (H, S*Hp) */
+    void *tangent[2], *transition;             /* (S*Hp, tangent_width) of s before and after a step; (H, S*Hp) */
 };
 
 int64_t norm_slices(const bptt_plan *);
