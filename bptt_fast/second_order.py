@@ -25,7 +25,7 @@ Poll = Callable[[int], bool]
 Epochs = Generator[Any, Any, None]  # see training._loop
 
 BATCH = 256  # sequences at once where no single batch is asked for
-ROWS = 16  # of the Jacobian at once: their tapes should stay in the cache
+ROWS = 32  # of the Jacobian at once: their tapes should stay in the cache
 MOST_PARAMETERS = 5000  # whose J'J still fits into memory
 SMALLEST = 1e-20  # of dampings
 

@@ -1,15 +1,15 @@
 /* curvature.c: the Gauss-Newton matrix J'J of the squared error, for second-order training of small networks.
 
-   Backwards: a residual, sqrt(weight) (y - target) of one output of one target row, is a row of a batch: the tape of its sequence
-   is repeated there, sqrt(weight) enters g at that output, and the kernels of training run it back.  What they collect from a row
-   is a row of the Jacobian J.  Forwards, for long sequences with many targets: a parameter is a row of a batch of tangents, and
-   the tangents of an output are a row of J.  [J r]'[J r] is summed over blocks of rows, so that J is never whole.  No arithmetic
-   on data. */
+   A residual, sqrt(weight) (y - target) of one output of one target row, is a row of a batch.  sqrt(weight) enters g at that
+   output and the kernels of training take it back to the states.  Backwards: the tape of its sequence is repeated in the row and
+   run back from there; what the row collects is a row of the Jacobian J.  Forwards, for long sequences with many targets: the
+   states' tangents along all parameters of f go with time, and the chain rule gives the row of J.  [J r]'[J r] is summed over
+   blocks of rows, so that J is never whole.  No arithmetic on data. */
 #include "run.h"
 #include <math.h>
 #include <string.h>
 
-static const double FORWARDS = 0.9;            /* where both ways take equally long, in the units of add_batch: measured */
+static const double FORWARDS = 2;              /* where both ways take equally long, in the units of add_batch: measured */
 
 typedef struct {
     bptt_plan *p;
@@ -17,6 +17,8 @@ typedef struct {
     void *product, *jacobian;                  /* the caller's, or NULL */
     double weight;                             /* sum of the batch's weights */
     int64_t count;                             /* residuals in the present block */
+    int forwards;                              /* J is made so, of one sequence at a time: */
+    int64_t pushed;                            /* its steps that the tangents have made */
     bptt_poll poll;
     void *context;
     int stopped;
@@ -57,47 +59,27 @@ static void repeat_head(const bptt_plan *p, const bptt_plan *q, int64_t r) {
 }
 static const field *head_slope(const bptt_plan *q, int64_t l) { return l + 1 < q->head_layers ? &q->slope[l] : &q->value[l]; }
 
-/* From the seeds in the last layer of g to the gradients of all pre-activations. */
-static void run_back(const bptt_plan *p, const bptt_plan *q, const span *at) {
+/* From the seeds in the last layer of g to dLoss/dh of the top layer, in ds. */
+static void head_back(const bptt_plan *q, const span *one) {
     const kernels *k = q->k;
-    const span one = { .t1 = 1, .r0 = at->r0, .r1 = at->r1 };
     const int64_t count = q->layers * q->directions, top = count - q->directions;
-    for (int64_t n = 0; n < count; n++) k->zero_rows(&q->layer[n].ds, 0, at->r0, at->r1);
+    for (int64_t n = 0; n < count; n++) k->zero_rows(&q->layer[n].ds, 0, one->r0, one->r1);
     for (int64_t l = q->head_layers - 1; l > 0; l--)
-        k->backward(&q->head[l].w, 0, head_slope(q, l), &q->slope[l - 1], 0, q->head[l - 1].act, &q->value[l - 1], &one);
-    for (int64_t n = top; n < count; n++) {
-        const frame *f = &q->layer[n];
-        k->backward(&q->head[0].w, n - top, head_slope(q, 0), &f->ds, 0, ACT_LINEAR, NULL, &one);
-        if (!q->every) continue;               /* the row ends (in its direction) where its residual is */
-        for (int64_t t = at->t0; t < at->t1; t++) k->zero_rows(&f->dy, t, at->r0, at->r1);
-        for (int64_t r = at->r0; r < at->r1; r++) k->copy_rows(&f->ds, 0, &f->dy, p->residual[r].step, r, r + 1);
-        k->zero_rows(&f->ds, 0, at->r0, at->r1);
-    }
-    for (int64_t n = count - 1; n >= 0; n--) {
-        q->cell->backward(&q->layer[n], at);
-        for (int64_t d = 0; n >= q->directions && d < q->directions; d++) {
-            const int64_t below = n / q->directions * q->directions - q->directions + d;
-            k->backward(&q->layer[n].ih, d, &q->layer[n].dzx, &q->layer[below].dy, (n + 1) % q->directions != 0, ACT_LINEAR, NULL,
-                        at);
-        }
-    }
+        k->backward(&q->head[l].w, 0, head_slope(q, l), &q->slope[l - 1], 0, q->head[l - 1].act, &q->value[l - 1], one);
+    for (int64_t n = top; n < count; n++)
+        k->backward(&q->head[0].w, n - top, head_slope(q, 0), &q->layer[n].ds, 0, ACT_LINEAR, NULL, one);
 }
 static void *row_of(const bptt_plan *p, int64_t r) { return (char *)p->jacobian + r * p->gram_width * p->k->bytes; }
 
-/* One row's weight gradients: a row of J. */
-static void collect_row(const bptt_plan *p, bptt_plan *q, int64_t r, void *row) {
-    const span steps = { 0, p->residual[r].steps, r, r + 1, q->living, BATCH }, one = { .t1 = 1, .r0 = r, .r1 = r + 1 };
-    q->x = row_as(p, &p->x, q->row[r], r);
-    for (int64_t n = 0; n < q->layers * q->directions; n++) collect_layer(q, n, 0, &steps, 0, 1);
+/* g's part of a row of J. */
+static void fill_head(const bptt_plan *p, const bptt_plan *q, int64_t r) {
     for (int64_t l = 0; l < q->head_layers; l++) {
         const dense *g = &q->head[l];
         for (int s = 0; s < (l ? 1 : q->directions); s++)
-            q->k->collect(&g->w, s, l ? &q->value[l - 1] : &q->last[s], head_slope(q, l), q->grad, 0, &one, 0, 1);
-        q->k->collect_bias(&g->b, NULL, head_slope(q, l), q->grad, 0, &one, 0, 1);
+            q->k->outer(&g->w, s, head_slope(q, l), l ? &q->value[l - 1] : &q->last[s], r, row_of(p, r));
+        q->k->outer(&g->b, 0, head_slope(q, l), NULL, r, row_of(p, r));
     }
-    each_block(q, q->k->unpack, q->grad, row, 0, 1);
 }
-
 /* The residual itself behind its row of J: the loss left 2 weight (y - target) / (O sum of weights) in place of y. */
 static void fill_residual(const blocks *b, int64_t row, int64_t r) {
     const bptt_plan *p = b->p;
@@ -116,27 +98,66 @@ static void sum_rows(blocks *b) {
     b->count = 0;
 }
 
-/* -- backwards -- */
-
-/* A block of residuals, sorted by decreasing steps. */
-static void finish_block(blocks *b) {
-    bptt_plan *p = b->p, *q = p->rows;
-    const int64_t rows = b->count, T = rows ? p->residual[0].steps : 0;
-    if (!rows) return;
-    lay_out(q, rows, T, TRAIN, 0);
-    for (int64_t t = 0, r = rows; t <= T; t++) {
+/* From ds to the gradients of all pre-activations, and from them to f's part of J. */
+static void run_back(const bptt_plan *p, bptt_plan *q, const span *at) {
+    const kernels *k = q->k;
+    const int64_t count = q->layers * q->directions;
+    for (int64_t t = 0, r = at->r1; t <= at->t1; t++) {
         while (r > 0 && p->residual[r - 1].steps <= t) r--;
         q->living[t] = r;
     }
-    const span all = { 0, T, 0, rows, q->living, BATCH };
-    for (int64_t n = 0; n < p->layers * p->directions; n++) repeat_tape(p, q, n, &all);
+    for (int64_t n = 0; n < count; n++) repeat_tape(p, q, n, at);
+    for (int64_t n = count - q->directions; n < count && q->every; n++) {     /* else a row ends where its residual is */
+        const frame *f = &q->layer[n];
+        for (int64_t t = at->t0; t < at->t1; t++) k->zero_rows(&f->dy, t, at->r0, at->r1);
+        for (int64_t r = at->r0; r < at->r1; r++) k->copy_rows(&f->ds, 0, &f->dy, p->residual[r].step, r, r + 1);
+        k->zero_rows(&f->ds, 0, at->r0, at->r1);
+    }
+    for (int64_t n = count - 1; n >= 0; n--) {
+        q->cell->backward(&q->layer[n], at);
+        for (int64_t d = 0; n >= q->directions && d < q->directions; d++) {
+            const int64_t below = n / q->directions * q->directions - q->directions + d;
+            k->backward(&q->layer[n].ih, d, &q->layer[n].dzx, &q->layer[below].dy, (n + 1) % q->directions != 0, ACT_LINEAR, NULL,
+                        at);
+        }
+    }
+    for (int64_t r = at->r0; r < at->r1; r++) {
+        const span steps = { 0, p->residual[r].steps, r, r + 1, q->living, BATCH };
+        q->x = row_as(p, &p->x, q->row[r], r);
+        for (int64_t n = 0; n < count; n++) collect_layer(q, n, 0, &steps, 0, 1);
+        each_block(q, k->unpack, q->grad, row_of(p, r), 0, 1);
+    }
+}
+/* f's part of J from the tangents, which make the steps up to each residual's. */
+static void push_tangents(blocks *b) {
+    bptt_plan *p = b->p;
+    const frame *f = &p->layer[0];
+    for (int64_t r = 0; r < b->count; r++) {
+        for (; b->pushed <= p->residual[r].step; b->pushed++)
+            p->cell->tangent(f, &p->x, b->pushed, p->rows->row[r], p->transition, p->tangent[b->pushed & 1],
+                             p->tangent[~b->pushed & 1], p->tangent_width);
+        p->k->through(&p->rows->layer[0].ds, r, p->H, p->tangent[b->pushed & 1], p->tangent_width,
+                      row_of(p, r));
+    }
+}
+/* A block of residuals, sorted by decreasing steps; forwards, of one sequence by increasing steps. */
+static void finish_block(blocks *b) {
+    bptt_plan *p = b->p, *q = p->rows;
+    const int64_t rows = b->count, T = rows && !b->forwards ? p->residual[0].steps : 1;
+    const span all = { 0, T, 0, rows, q->living, BATCH }, one = { .t1 = 1, .r1 = rows };
+    if (!rows) return;
+    lay_out(q, rows, T, TRAIN, 0);
     for (int64_t r = 0; r < rows; r++) {
         repeat_head(p, q, r);
-        fill_residual(b, q->row[r], r);
         p->k->unit(&q->value[q->head_layers - 1], r, p->residual[r].output, sqrt(p->residual[r].weight));
     }
-    run_back(p, q, &all);
-    for (int64_t r = 0; r < rows; r++) collect_row(p, q, r, row_of(p, r));
+    head_back(q, &one);
+    if (b->forwards) push_tangents(b);
+    else run_back(p, q, &all);
+    for (int64_t r = 0; r < rows; r++) {
+        fill_head(p, q, r);
+        fill_residual(b, q->row[r], r);
+    }
     sum_rows(b);
 }
 static double weight_of(const blocks *b, int64_t target) {
@@ -167,62 +188,26 @@ static void add_backwards(blocks *b) {
     if (!b->stopped) finish_block(b);
 }
 
-/* -- forwards -- */
-
-/* Tangents of the states from before to after step t of one row of the tape; along g's parameters, the last, they stay zero. */
-static void push_states(const bptt_plan *p, int64_t row, int64_t t) {
-    const kernels *k = p->k;
-    const frame *f = &p->layer[0];
-    const span one = { .t1 = 1, .r1 = p->head[0].w.flat };
-    k->forward(&f->hh, p->work, NULL, 0, ACT_LINEAR, &p->ds, NULL, &p->dz, &one);
-    k->inject(&f->hh, &f->s, t, row, &p->dz, 1);
-    k->inject(&f->b_hh, NULL, 0, 0, &p->dz, 1);
-    k->inject(&f->ih, &p->x, t, row, &p->dzx, !p->cell->split);      /* split: always the same entries, the others are zero */
-    k->inject(&f->b_ih, NULL, 0, 0, &p->dzx, !p->cell->split);
-    p->cell->tangent(f, t, row, &p->dzx, &p->dz, &p->ds, one.r1);
-}
-/* Tangents of g's layers. */
-static void push_head(const bptt_plan *p, int64_t row, int64_t t) {
-    const kernels *k = p->k;
-    const span one = { .t1 = 1, .r1 = p->flat_size };
-    for (int64_t l = 0; l < p->head_layers; l++) {
-        const dense *g = &p->head[l];
-        k->forward(&g->w, p->work, NULL, 0, ACT_LINEAR, l ? &p->dvalue[l - 1] : &p->ds, NULL, &p->dvalue[l], &one);
-        k->inject(&g->w, l ? &p->value[l - 1] : &p->layer[0].s, l ? t : t + 1, row, &p->dvalue[l], 1);
-        k->inject(&g->b, NULL, 0, 0, &p->dvalue[l], 1);
-        if (l + 1 < p->head_layers) k->bend(g->act, &p->value[l], t, row, &p->dvalue[l], p->flat_size);
-    }
-}
+/* All residuals of the batch, sequence by sequence. */
 static void add_forwards(blocks *b) {
     const bptt_plan *p = b->p;
-    for (int64_t row = 0; row < p->B; row++) {
-        const int64_t i = p->row[row];
-        p->k->zero_rows(&p->ds, 0, 0, p->flat_size);
-        if (p->cell->split) p->k->zero_rows(&p->dzx, 0, 0, p->flat_size);
-        for (int64_t t = 0; t < b->data->length[i] && !b->stopped; t++) {
-            const int64_t target = b->data->target_offset[i] + t;
-            const double weight = weight_of(b, target);
-            push_states(p, row, t);
-            if (weight == 0) continue;
-            push_head(p, row, t);
-            for (int64_t o = 0; o < p->O && !b->stopped; o++) {
-                p->residual[b->count] = (residual){ t + 1, t, o, target, weight };
-                p->k->column(&p->dvalue[p->head_layers - 1], o, p->flat_size, sqrt(weight), row_of(p, b->count));
-                fill_residual(b, row, b->count);
-                if (++b->count == p->residuals) sum_rows(b);
-            }
-        }
+    const size_t bytes = (size_t)((char *)p->tangent[1] - (char *)p->tangent[0]);
+    for (int64_t row = 0; row < p->B && !b->stopped; row++) {
+        memset(p->tangent[0], 0, bytes);
+        b->pushed = 0;
+        for (int64_t t = 0; t < b->data->length[p->row[row]]; t++) add_target(b, row, t);
+        if (!b->stopped) finish_block(b);
     }
-    if (b->count && !b->stopped) sum_rows(b);
 }
-/* Of a batch whose tape lies in the arena.  For each parameter and step, forwards H (G H + O) multiply-adds, backwards one for
+/* Of a batch whose tape lies in the arena.  For each parameter and step, forwards H (S H + O) multiply-adds, backwards one for
    each residual, T O. */
 static void add_batch(void *context, team *team, int rank, int size) {
     (void)team, (void)rank, (void)size;
     blocks *b = context;
     const bptt_plan *p = b->p;
-    const double H = (double)p->H, O = (double)p->O, forwards = H * (p->cell->gates * H + O), backwards = (double)p->T * O;
-    if (p->tangents && forwards < FORWARDS * backwards) add_forwards(b);
+    const double H = (double)p->H, O = (double)p->O, forwards = H * (p->cell->states * H + O), backwards = (double)p->T * O;
+    b->forwards = p->tangents && forwards < FORWARDS * backwards;
+    if (b->forwards) add_forwards(b);
     else add_backwards(b);
 }
 static double sum_of_weights(const bptt_plan *p, const bptt_data *data, const int64_t *order, int64_t n) {

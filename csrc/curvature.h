@@ -1,5 +1,5 @@
-/* curvature.h: the tape of a few sequences repeated in the rows of a batch, seeds of its way back; tangents of all parameters in
-   the rows of a batch; and the product A'A. */
+/* curvature.h: the tape of a few sequences repeated in the rows of a batch, seeds of its way back, and what its rows become in J;
+   what tangents of the states are made of; and the product A'A. */
 
 /* Row r of `to` becomes row row[r] of `from`, in the steps of the span. */
 static void NAME(repeat)(const field *from, const int64_t *row, const field *to, const span *at) {
@@ -19,41 +19,46 @@ static double NAME(entry)(const field *from, int64_t t, int64_t r, int64_t colum
 static void NAME(fill)(void *row, int64_t column, int64_t width, double value) {
     for (int64_t c = column; c < width; c++) ((real *)row)[c] = c == column ? (real)value : 0;
 }
-/* Each parameter of a block is a direction, whose row of z (1, P, G*units) gets what the parameter meets: dz = x, or 1 for a bias
-   (x NULL); x at step t, row b.  add: to what z holds. */
-static void NAME(inject)(const matrix *m, const field *x, int64_t t, int64_t b, const field *z, int add) {
-    for (int64_t g = 0; g < m->gates; g++)
-        for (int64_t j = 0; j < m->units; j++) {
-            const int64_t first = m->flat + (g * m->units + j) * m->cols;
-            real *to = chunk(z, 0, first, j / VL * m->gates + g) + j % VL;
-            for (int64_t c = 0; c < m->cols; c++, to += z->row) {
-                const real value = x ? chunk(x, t, b, c / VL)[c % VL] : 1;
-                *to = add ? *to + value : value;
-            }
-        }
-}
-/* dv = dv . act'(v), the values v at step t, row b, the same for all rows of dv */
-static void NAME(bend)(int act, const field *v, int64_t t, int64_t b, const field *dv, int64_t rows) {
-    for (int64_t n = 0; n < dv->step / dv->block; n++) {
-        const V slope = v_dact(act, v_load(chunk(v, t, b, n)));
-        for (int64_t r = 0; r < rows; r++) v_store(chunk(dv, 0, r, n), v_load(chunk(dv, 0, r, n)) * slope);
+/* row[parameters of a segment of W] = dz x', of row r */
+static void NAME(outer)(const matrix *m, int64_t segment, const field *dz, const field *x, int64_t r, void *row) {
+    for (int64_t j = 0; j < m->units; j++) {
+        const real slope = chunk(dz, 0, r, j / VL)[j % VL];
+        real *to = (real *)row + m->flat + j * m->cols + segment * m->K;
+        for (int64_t c = 0; c < m->K; c++) to[c] = m->bias ? slope : slope * chunk(x, 0, r, c / VL)[c % VL];
     }
 }
-/* to[r] = factor times column c of row r */
-static void NAME(column)(const field *from, int64_t c, int64_t rows, double factor, void *to) {
-    const real *p = chunk(from, 0, 0, c / VL) + c % VL, scale = (real)factor;
-    for (int64_t r = 0; r < rows; r++) ((real *)to)[r] = scale * p[r * from->row];
+/* to[c] += factor x[c], the columns of x in blocks */
+INLINE void add_row(real *to, const real *x, int64_t block, int64_t columns, real factor) {
+    int64_t c = 0;
+    for (; c + VL <= columns; c += VL, x += block) v_store(to + c, v_load(to + c) + factor * v_load(x));
+    for (int64_t i = 0; c + i < columns; i++) to[c + i] += factor * x[i];
+}
+/* out (columns, wide vectors) += A'B, of `rows` rows of A and B; those of out are as far apart as those of B */
+INLINE void add_panel(const real *a, int64_t a_row, int64_t columns, const real *b, int64_t b_row, int64_t wide, int64_t rows,
+                      real *out) {
+    const field af = { (void *)a, 0, VL, a_row }, bf = { (void *)b, 0, VL, b_row };
+    const span at = { 0, 1, 0, rows, NULL, BATCH };
+    for (int64_t i = 0, height; i < columns; i += height) {
+        height = tile_height(COLLECT_HIGH, least(COLLECT_HIGH, columns - i));
+        collectors[wide][height](&af, a + i, &bf, b, &at, out + i * b_row, b_row, 1);
+    }
+}
+/* The chain rule: row (width) = sum over the units k of ds[k] tangent[k], ds of row r and tangents (units, width) of h */
+static void NAME(through)(const field *ds, int64_t r, int64_t units, const void *tangent, int64_t width, void *row) {
+    const field one = { ds->p, 0, VL, 1 }, by_unit = { (void *)tangent, 0, VL, width };
+    for (int64_t k = 0; k < units; k += VL) {
+        const span at = { 0, 1, 0, least(VL, units - k), NULL, BATCH };
+        for (int64_t c = 0, wide; c < width; c += wide * VL) {
+            wide = least(PANEL_MAX, (width - c) / VL);
+            collectors[wide][1](&one, chunk(ds, 0, r, k / VL), &by_unit, (const real *)tangent + k * width + c, &at,
+                                (real *)row + c, 0, k > 0);
+        }
+    }
 }
 /* out (width, width) += A'A of A (rows, width), from the first column on to the end of the diagonal's tile: the upper triangle */
 static void NAME(gram)(const void *a, int64_t rows, int64_t width, void *out) {
-    const field f = { (void *)a, 0, VL, width };
-    const span at = { 0, 1, 0, rows, NULL, BATCH };
     for (int64_t n = 0; n < width; n += 2 * VL) {
-        const real *dz = (const real *)a + n;
-        const int64_t wide = width - n >= 2 * VL ? 2 : 1, columns = n + wide * VL;
-        for (int64_t i = 0, height; i < columns; i += height) {
-            height = tile_height(COLLECT_HIGH, least(COLLECT_HIGH, columns - i));
-            collectors[wide][height](&f, (const real *)a + i, &f, dz, &at, (real *)out + i * width + n, width, 1);
-        }
+        const int64_t wide = width - n >= 2 * VL ? 2 : 1;
+        add_panel(a, width, n + wide * VL, (const real *)a + n, width, wide, rows, (real *)out + n);
     }
 }

@@ -121,7 +121,8 @@ typedef struct {
     void (*backward)(const frame *, const span *);
     void (*finish)(const frame *, const span *);
     void (*collect)(const frame *, void *grad, int add, const span *, int64_t part, int64_t parts);   /* weights inside the loop */
-    void (*tangent)(const frame *, int64_t t, int64_t b, const field *zx, const field *zr, const field *s, int64_t rows);
+    void (*tangent)(const frame *, const field *x, int64_t t, int64_t b, void *transition, const void *before, void *after,
+                    int64_t width);
 } cell_kernels;
 
 /* One instance: all kernels of one dtype on one instruction set. */
@@ -166,9 +167,8 @@ typedef struct {
     void (*unit)(const field *to, int64_t r, int64_t column, double value);
     double (*entry)(const field *from, int64_t t, int64_t r, int64_t column);
     void (*fill)(void *row, int64_t column, int64_t width, double value);
-    void (*inject)(const matrix *, const field *x, int64_t t, int64_t b, const field *z, int add);
-    void (*bend)(int act, const field *v, int64_t t, int64_t b, const field *dv, int64_t rows);
-    void (*column)(const field *from, int64_t c, int64_t rows, double factor, void *to);
+    void (*outer)(const matrix *, int64_t segment, const field *dz, const field *x, int64_t r, void *row);
+    void (*through)(const field *ds, int64_t r, int64_t units, const void *tangent, int64_t width, void *row);
     void (*gram)(const void *a, int64_t rows, int64_t width, void *out);
 } kernels;
 #endif

@@ -61,5 +61,5 @@ const kernels NAME(kernels) = {
     .fold = NAME(fold), .feed = NAME(feed),
     .norm2 = NAME(norm2), .temper = NAME(temper), .optimise = NAME(optimise), .apply = NAME(apply),
     .repeat = NAME(repeat), .unit = NAME(unit), .entry = NAME(entry), .fill = NAME(fill), .gram = NAME(gram),
-    .inject = NAME(inject), .bend = NAME(bend), .column = NAME(column),
+    .outer = NAME(outer), .through = NAME(through),
 };

@@ -188,7 +188,8 @@ static bptt_status resolve(bptt_plan *p, const bptt_desc *d, bptt_piece *out, in
         return BPTT_BAD_DESC;
     if (d->residuals) {
         const bptt_desc rows = rows_desc(d);
-        p->residuals = d->residuals, p->gram_width = padded(p, plus(p->flat_size, 1));
+        p->residuals = d->residuals;
+        p->gram_width = padded(p, plus(p->flat_size, 1)), p->tangent_width = padded(p, p->head[0].w.flat);
         if (!(p->rows_bytes = bptt_bytes(&rows))) return BPTT_TOO_LARGE;
         p->tangents = p->cell->tangent && p->layers * p->directions == 1 && !d->proj_size && p->every;
     }
@@ -279,12 +280,9 @@ static void walk_fixed(bptt_plan *p, cursor *c) {
         p->rows = take(c, (int64_t)p->rows_bytes, "rows", -1);
     }
     if (p->tangents) {
-        const int64_t P = p->flat_size, Hb = blocks_of(p, p->H);
-        p->ds = take_field(c, p, 1, P, p->cell->states * Hb, "tangent_s", -1);
-        p->dz = p->dzx = take_field(c, p, 1, P, p->cell->gates * Hb, "tangent_z", -1);
-        if (p->cell->split) p->dzx = take_field(c, p, 1, P, p->cell->gates * Hb, "tangent_zx", -1);
-        for (int64_t i = 0; i < p->head_layers; i++)
-            p->dvalue[i] = take_field(c, p, 1, P, blocks_of(p, width_of(&p->head[i])), "tangent_head", i);
+        const int64_t states = times(p->cell->states, padded(p, p->H));
+        for (int i = 0; i < 2; i++) p->tangent[i] = take(c, times(times(states, p->tangent_width), real), "tangent", i);
+        p->transition = take(c, times(times(p->H, states), real), "transition", -1);
     }
 }
 static void walk_batch(bptt_plan *p, cursor *c, int64_t B, int64_t T) {

@@ -57,13 +57,13 @@ struct bptt_plan {
     double *norms, *row_loss;                  /* (slices), (B) */
     int64_t *row, *living;                     /* (B), (T+1) */
     int64_t *series_row, *series_offset, *series_living;   /* shared: (rows) 0, 1, ..., and where phase 0 of each lies; (stride) */
-    int64_t residuals, gram_width;             /* second order: rows of the Jacobian at once; P+1 padded */
+    int64_t residuals, gram_width, tangent_width;      /* second order: rows of J at once; P+1, and f's part of P, padded */
     bptt_plan *rows;                           /* a plan inside the arena: each row of its batches is the way back of a residual */
     size_t rows_bytes;
     void *jacobian, *gram;                     /* (residuals, gram_width), (gram_width, gram_width) reals */
     residual *residual;                        /* (residuals) */
-    int tangents;                              /* J may also be made forwards, from the tangents of all parameters: */
-    field ds, dz, dzx, dvalue[BPTT_MAX_DEPTH + 1];     /* (1, P, .) of s, z (zr), zx and g's layers */
+    int tangents;                              /* J may also be made forwards, from the tangents of f's parameters: */
+    void *tangent[2], *transition;             /* (S*Hp, tangent_width) of s before and after a step; (H, S*Hp) */
 };
 
 int unfolds_in_parts(const bptt_plan *);                        /* not over all steps of a batch at once */

@@ -1,15 +1,18 @@
-/* tangent.h: one step of a gated cell for tangents, the other way through the same derivatives.  Included once a cell, CELL set.
-   With the cell linear around its tape:  ds'[q] = sum of ds[q]/dzx dzx' + ds[q]/dzr dzr' + ds[q]/ds_prev ds_prev'
-   and ds[q]/d... is what the cell's backward gives for a unit gradient of s[q]: no cell states its derivatives twice. */
+/* tangent.h: one step of real-time recurrent learning (Williams and Zipser 1989), once a gated cell, CELL set:
+   ds'[q] = sum over i of ds'[q]/ds[i] ds[i]  +  the parameters' own part,   and h = s[0] also comes by way of zr = W_hh h + b_hh.
+   ds'[q]/dzx, /dzr and /ds are what the cell's backward gives for a unit gradient of s'[q]: no cell has them twice. */
 #define C(x) CAT(CAT(CELL, _), x)
-/* Tangents of `rows` directions, around row b of the tape at step t: of zx and zr (one field unless the cell splits them), and of
-   the states s (1, rows, R + (S-1)*H), from before to after the step, in place. */
-static void C(NAME(tangent))(const frame *f, int64_t t, int64_t b, const field *zx, const field *zr, const field *s, int64_t rows) {
+/* Tangents (S*Hp, width) of the states, a row each, along f's parameters, around row b of the tape, before and after step t;
+   transition (H, S*Hp): ds'/dh transposed.  Hp: H padded. */
+static void C(NAME(tangent))(const frame *f, const field *x, int64_t t, int64_t b, void *transition, const void *before,
+                             void *after, int64_t width) {
     enum { G = C(G), S = C(S), K = C(K), KEPT = C(KEPT) };
     const C(step) at = C(at)(f, t, b);
-    const int64_t kind = blocks_of(f->R) * f->s.block, kind_s = blocks_of(f->R) * s->block;
+    const int64_t kind = blocks_of(f->R) * f->s.block, Hp = blocks_of(f->H) * VL;
     for (int64_t u = 0; u < blocks_of(f->H); u++) {
         V s_prev[S], s_new[S], saved[K + 1], peep[1], by_zx[S][G], by_zr[S][G], by_s[S][S];
+        const real *w[G];
+        int64_t stride = 0;
         s_prev[0] = v_load(at.s_prev + u * f->s.block), s_new[0] = v_load(at.h + u * f->s.block);
         UNROLL for (int q = 1; q < S; q++) s_prev[q] = v_load(at.s_prev + q * kind + u * f->s.block);
         UNROLL for (int q = 1; q < S; q++) s_new[q] = v_load(at.s + q * kind + u * f->s.block);
@@ -18,22 +21,37 @@ static void C(NAME(tangent))(const frame *f, int64_t t, int64_t b, const field *
         UNROLL for (int q = 0; q < S; q++) {
             UNROLL for (int i = 0; i < S; i++) by_s[q][i] = v_set(i == q);
             C(backward)(f->act, peep, saved, s_prev, s_new, by_s[q], by_zx[q], by_zr[q]);
-            if (!C(HELD)) by_s[q][0] = v_set(0);
         }
-        for (int64_t r = 0; r < rows; r++) {
-            V before[S], dzx[G], dzr[G];
-            real *to = chunk(s, 0, r, u);
-            UNROLL for (int q = 0; q < S; q++) before[q] = v_load(to + q * kind_s);
-            UNROLL for (int g = 0; g < G; g++) dzr[g] = v_load(chunk(zr, 0, r, u * G + g));
-            UNROLL for (int g = 0; g < G; g++) dzx[g] = C(SPLIT) ? v_load(chunk(zx, 0, r, u * G + g)) : v_set(0);
+        UNROLL for (int g = 0; g < G; g++) w[g] = packed_row(&f->hh, (void *)f->work, u, g, &stride);
+        for (int64_t k = 0; k < f->H; k++)
             UNROLL for (int q = 0; q < S; q++) {
                 V sum = v_set(0);
-                UNROLL for (int g = 0; g < G; g++) sum += by_zr[q][g] * dzr[g];
-                if (C(SPLIT)) UNROLL for (int g = 0; g < G; g++) sum += by_zx[q][g] * dzx[g];
-                UNROLL for (int i = 0; i < S; i++) if (i > 0 || C(HELD)) sum += by_s[q][i] * before[i];
-                v_store(to + q * kind_s, sum);
+                UNROLL for (int g = 0; g < G; g++) sum += by_zr[q][g] * v_load(w[g] + k * stride);
+                v_store((real *)transition + (k * S + q) * Hp + u * VL, sum);
             }
-        }
+        for (int64_t j = 0, unit = u * VL; j < least(VL, f->H - u * VL); j++, unit++)
+            UNROLL for (int q = 0; q < S; q++) {
+                real *to = (real *)after + (q * Hp + unit) * width;
+                if (C(HELD)) ((real *)transition)[(unit * S + q) * Hp + unit] += by_s[q][0][j];
+                for (int64_t c = 0; c < width; c += VL) {
+                    V sum = v_set(0);
+                    UNROLL for (int i = 1; i < S; i++)
+                        sum += by_s[q][i][j] * v_load((const real *)before + (i * Hp + unit) * width + c);
+                    v_store(to + c, sum);
+                }
+                UNROLL for (int g = 0; g < G; g++) {
+                    const int64_t row = g * f->H + unit;
+                    add_row(to + f->ih.flat + row * f->ih.cols, chunk(x, t, b, 0), x->block, f->ih.cols, by_zx[q][g][j]);
+                    add_row(to + f->hh.flat + row * f->H, at.h_prev, f->s.block, f->H, by_zr[q][g][j]);
+                    to[f->b_ih.flat + row] += by_zx[q][g][j], to[f->b_hh.flat + row] += by_zr[q][g][j];
+                }
+            }
+    }
+    for (int64_t c = 0, wide; c < width; c += wide * VL) {
+        wide = least(3, (width - c) / VL);
+        UNROLL for (int q = 0; q < S; q++)
+            add_panel((const real *)transition + q * Hp, S * Hp, f->H, (const real *)before + c, width, wide, f->H,
+                      (real *)after + q * Hp * width + c);
     }
 }
 #undef C

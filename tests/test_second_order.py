@@ -87,7 +87,7 @@ def test_long_sequences(form):
     for more in (
         dict(weighted=True),
         dict(head=(3,), head_activation="sigmoid"),
-        dict(hidden_size=5, output_size=3),
+        dict(hidden_size=9, output_size=4, lengths=(30, 2)),
     ):
         problem = cases.Problem(
             **({"hidden_size": 4, "lengths": (45, 2)} | cases.FORMS[form] | more), every=True
