@@ -1,0 +1,87 @@
+"""Settings of Sphinx: `pip install ".[docs]"`, then `sphinx-build -W docs docs/_build`.
+
+The examples run while the pages are built; `-D plot_gallery=0` builds the pages without running them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import bptt_fast
+
+HERE = Path(__file__).parent
+EXAMPLES = HERE.parent / "examples"
+
+project = "bptt_fast"
+author = "The bptt_fast developers"
+copyright = author
+version = release = bptt_fast.__version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "README.md", "templates", "examples/*.ipynb", "examples/*.py", "examples/*.md5"]
+templates_path = ["templates"]
+html_theme = "furo"
+html_title = f"bptt_fast {release}"
+html_static_path: list[str] = []
+html_show_sourcelink = False
+
+myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_heading_anchors = 3
+
+# Reference: the shapes and defaults are in the numpydoc text, so annotations are left out of the signatures.
+# A name in single backticks is linked where it is something public, and set in italics where it is not.
+nitpicky = True
+default_role = "autolink"
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+autodoc_class_signature = "mixed"
+autosummary_generate = True
+numpydoc_show_class_members = False
+INTERNAL = {  # methods without an underscore that the package calls itself
+    "core",
+    "desc",
+    "rebuilt",
+    "restored",
+    "snapshot",
+    "store",
+    "place_outputs",
+    "arrange",
+}
+
+
+def lacking(example: Path) -> bool:
+    """Does this example import a package that is not installed here?"""
+    wanted = re.findall(r"^\s*(?:import|from) (\w+)", example.read_text(encoding="utf-8"), flags=re.M)
+    return any(name not in sys.modules and importlib.util.find_spec(name) is None for name in wanted)
+
+
+left_out = "|".join(re.escape(path.name) for path in sorted(EXAMPLES.glob("*.py")) if lacking(path))
+sphinx_gallery_conf = {
+    "examples_dirs": str(EXAMPLES),
+    "gallery_dirs": "examples",
+    "filename_pattern": r"\.py$",  # all of them run
+    "ignore_pattern": rf"(__init__|{left_out})\.py$" if left_out else r"__init__\.py$",
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_signature": False,
+    "min_reported_time": 1,
+}
+
+
+def skip(app, what, name, thing, leave_out, options):
+    return True if name in INTERNAL else None
+
+
+def setup(app):
+    app.connect("autodoc-skip-member", skip)
