@@ -384,7 +384,13 @@ class Network:
         return type(self).rebuilt, (self.config(), self.state_dict(), self.extra, self.columns)
 
     def config(self) -> dict[str, Any]:
-        """The arguments that make such a network, as plain values (numbers, strings, tuples)."""
+        """The arguments that make such a network.
+
+        Returns
+        -------
+        config : dict of str
+            Plain values: numbers, strings, tuples; ``Network(**config)`` is a new network of the same kind.
+        """
         return asdict(self.description)
 
     def desc(self) -> dict[str, Any]:
@@ -462,7 +468,13 @@ class Network:
         return self._params.size
 
     def keys(self) -> list[str]:
-        """The names of the parameters, in the order in which they lie in `params`."""
+        """The names of the parameters.
+
+        Returns
+        -------
+        names : list of str
+            In the order in which they lie in `params`.
+        """
         return list(self._views)
 
     def __iter__(self) -> Iterator[str]:
@@ -486,7 +498,20 @@ class Network:
         view[...] = checked
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of all parameters by name, in PyTorch's shapes."""
+        """Copies of all parameters, as `load_state_dict` takes them.
+
+        Returns
+        -------
+        parameters : dict of str to ndarray
+            In PyTorch's names, shapes and order of the gates.
+
+        Examples
+        --------
+        >>> import bptt_fast as bf
+        >>> net = bf.Network(3, 8, 2, cell="gru", seed=0)
+        >>> net.state_dict()["weight_ih_l0"].shape
+        (24, 3)
+        """
         self._follow()
         return {name: view.copy() for name, view in self._views.items()}
 

@@ -40,7 +40,9 @@ myst_heading_anchors = 3
 
 # Reference: the shapes and defaults are in the numpydoc text, so annotations are left out of the signatures.
 # A name in single backticks is linked where it is something public, and set in italics where it is not.
+suppress_warnings = ["toc.empty_glob"]  # the page on C may be missing
 nitpicky = True
+nitpick_ignore_regex = [("py:obj", "[a-z_0-9]+")]  # arguments stand in single backticks as well
 default_role = "autolink"
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
@@ -49,6 +51,7 @@ autosummary_generate = True
 numpydoc_show_class_members = False
 INTERNAL = {  # methods without an underscore that the package calls itself
     "core",
+    "get_metadata_routing",
     "desc",
     "rebuilt",
     "restored",
@@ -56,6 +59,9 @@ INTERNAL = {  # methods without an underscore that the package calls itself
     "store",
     "place_outputs",
     "arrange",
+    "write",
+    "value",
+    "better",
 }
 
 
@@ -80,7 +86,9 @@ sphinx_gallery_conf = {
 
 
 def skip(app, what, name, thing, leave_out, options):
-    return True if name in INTERNAL else None
+    """Leave out what users do not call: INTERNAL, what scikit-learn adds, the hooks of ready callbacks."""
+    hook = name.startswith("on_") and not thing.__qualname__.startswith("Callback.")
+    return True if name in INTERNAL or hook or re.fullmatch(r"set_\w+_request", name) else None
 
 
 def setup(app):

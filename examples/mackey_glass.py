@@ -78,17 +78,22 @@ for name, e in error.items():
     print(f"{name:<18} {e[0]:9.5f}  {e[16]:9.4f}  {e[83]:9.3f}  {e[299]:10.2f}")
 
 # %%
-# One step ahead the linear model is as good as the networks; running free it is lost within a period, and the
-# networks are not.  Seeds differ several times in how long they hold on, though all have learnt one step
-# almost perfectly: what counts in a free run is how errors grow, which the loss does not see.  In chaos every
-# model loses the trajectory in the end.  The thousand units of a good reservoir come much further: an NRMSE of
-# 10^-4.2 after 84 steps in H. Jaeger and H. Haas, "Harnessing nonlinearity", Science 304 (2004).
+# One step ahead the linear model is as good as the networks; running free it is lost within a period, and
+# the networks are not.  Seeds differ several times in how long they hold on, though all have learnt one
+# step almost perfectly: what counts in a free run is how errors grow, which the loss does not see.  In
+# chaos every model loses the trajectory in the end.  The thousand units of a good reservoir come much
+# further: an NRMSE of 10^-4.2 after 84 steps in H. Jaeger and H. Haas, "Harnessing nonlinearity", Science
+# 304 (2004).
 best = min(range(len(nets)), key=lambda seed: error[f"network, seed {seed}"][83])
 figure, (above, below) = plt.subplots(2, 1, figsize=(6.5, 5.5), layout="constrained")
 run = runs[f"network, seed {best}"]
 above.plot(actual[0], color="0.3", label="series")
 above.plot(run[0], color="tab:red", label="free run")
-above.set(ylabel="x (in deviations)", title="Mackey-Glass series: one free run, and the errors of all", ylim=(-3.4, 2.6))
+above.set(
+    ylabel="x (in deviations)",
+    title="Mackey-Glass series: one free run, and the errors of all",
+    ylim=(-3.4, 2.6),
+)
 above.legend(frameon=False, ncols=2, loc="lower right")
 for name, e in error.items():
     below.semilogy(np.arange(1, AHEAD + 1), e, label=name, color="0.5" if "linear" in name else None)

@@ -72,9 +72,10 @@ print(f"GRU, {net.num_parameters} parameters: {np.mean(found == y_test):.1%} rig
 print(f"{len(history['epoch'])} epochs in {sum(history['seconds']):.1f} s")
 
 # %%
-# Standing and running are easy.  Walking and climbing overlap in frequency and strength and differ in the form
-# of the step only; that is what the network has to find, and where its errors are.  Data made up are easier
-# than those of real pockets: the figures say how the tool works, not how well activities can be told apart.
+# Standing and running are easy.  Walking and climbing overlap in frequency and strength and differ in the
+# form of the step only; that is what the network has to find, and where its errors are.  Data made up are
+# easier than those of real pockets: the figures say how the tool works, not how well activities can be told
+# apart.
 table = np.zeros((4, 4), int)
 np.add.at(table, (y_test, found), 1)
 figure, (left, right) = plt.subplots(

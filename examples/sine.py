@@ -32,9 +32,10 @@ error = np.mean((predicted[1499:] - series[1500:]) ** 2) / series.var()
 print(f"mean squared error one step ahead, over the variance: {error:.6f}")
 
 # %%
-# Fed by its own outputs from step 1500 on, it has to live with its own mistakes.  The rhythm stays, but levels
-# are soon off by as much as the series itself varies: a small error one step ahead is no proof of a good model
-# of the series.  The example on the Mackey-Glass series does better, with exact gradients of long stretches.
+# Fed by its own outputs from step 1500 on, it has to live with its own mistakes.  The rhythm stays, but
+# levels are soon off by as much as the series itself varies: a small error one step ahead is no proof of a
+# good model of the series.  The example on the Mackey-Glass series does better, with exact gradients of
+# long stretches.
 free = net.forecast(x[:1500], 200)[:, 0]
 relative = (free - series[1500:1700]) ** 2 / series.var()
 print(f"the same 1 to 5 steps ahead {relative[:5].mean():.3f}, 1 to 25 ahead {relative[:25].mean():.2f}")

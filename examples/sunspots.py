@@ -81,7 +81,9 @@ ahead = np.arange(1, AHEAD + 1)
 for ax, ((first, last), (linear, networks)) in zip(axes, spans.items(), strict=True):
     ax.plot(ahead, linear, color="0.3", marker="o", markersize=4, label="AR(12)")
     ax.plot(ahead, np.median(networks, axis=0), color="tab:red", marker="o", markersize=4, label="network")
-    ax.fill_between(ahead, networks.min(axis=0), networks.max(axis=0), color="tab:red", alpha=0.2, linewidth=0)
+    ax.fill_between(
+        ahead, networks.min(axis=0), networks.max(axis=0), color="tab:red", alpha=0.2, linewidth=0
+    )
     ax.set(title=f"Forecasts within {first}-{last}", xlabel="years ahead", xticks=ahead)
 axes[0].set_ylabel("squared error / variance")
 axes[0].legend(frameon=False, title="band: five seeds")

@@ -2,9 +2,9 @@
 Temporal XOR, after Elman (1990)
 ================================
 
-A stream of bits in groups of three: two at random, then their exclusive or.  The network reads bit after bit
-and predicts the next one.  Two of three cannot be foreseen; the third can, by a network that remembers the bit
-before.  Elman's "Finding structure in time" begins with this task.
+A stream of bits in groups of three: two at random, then their exclusive or.  The network reads bit after
+bit and predicts the next one.  Two of three cannot be foreseen; the third can, by a network that remembers
+the bit before.  Elman's "Finding structure in time" begins with this task.
 """
 
 import matplotlib.pyplot as plt
@@ -24,10 +24,10 @@ def stream(groups):
 bits, fresh = stream(1000), stream(1000)
 
 # %%
-# ``SlidingBPTT(k=1)`` with the context carried along is Elman's own training: the error does not travel back
-# through time at all, and what the state remembers of the past is luck.  With k = 2 it travels one step back,
-# to where the first of the two bits came in.  (Elman's network had two units and sigmoids, and 600 passes over
-# 3000 bits; here are eight units and 40 passes.)  Five seeds each.
+# ``SlidingBPTT(k=1)`` with the context carried along is Elman's own training: the error does not travel
+# back through time at all, and what the state remembers of the past is luck.  With k = 2 it travels one
+# step back, to where the first of the two bits came in.  (Elman's network had two units and sigmoids, and
+# 600 passes over 3000 bits; here are eight units and 40 passes.)  Five seeds each.
 SEEDS = 5
 errors = {}
 for k in (1, 2):
