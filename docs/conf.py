@@ -28,7 +28,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "README.md", "templates", "static", "examples/*.ipynb", "examples/*.py", "examples/*.md5"]
+exclude_patterns = ["_build", "README.md", "templates", "examples/*.ipynb", "examples/*.py", "examples/*.md5"]
 templates_path = ["templates"]
 html_theme = "furo"
 html_title = f"bptt_fast {release}"
