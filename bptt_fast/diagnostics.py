@@ -97,7 +97,7 @@ class Conditioning:
     singular_values : ndarray (min(N, P),)
         Of J, the derivatives of all N outputs with respect to the P parameters, the largest first.
     parameters : int
-        P.
+        The number of parameters, P.
     """
 
     singular_values: Array

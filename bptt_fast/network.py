@@ -149,7 +149,8 @@ class Network:
     input_size, hidden_size, output_size : int
         I, H and O: numbers in one step of the input, in the state h, and in one output.
     cell : {"elman", "gru", "lstm", "mlp"}, default "elman"
-        f.  "elman": h' = phi(W_ih x + b_ih + W_hh h + b_hh).  "mlp": the same with further layers after it.
+        The state function f.  "elman": h' = phi(W_ih x + b_ih + W_hh h + b_hh).  "mlp": the same with further
+        layers after it.
     nonlinearity : {"tanh", "relu", "sigmoid", "linear"} or tuple of them, default "tanh"
         phi of "elman" and "mlp"; for "mlp" also a tuple of len(f) + 1, one for each layer of f, the last
         included.
@@ -199,7 +200,7 @@ class Network:
     params : ndarray (P,)
         All parameters.  Write into it as you like: ``net.params[:] = ...``.
     num_parameters : int
-        P.
+        The number of parameters, P.
     state_size : int
         Numbers in the state of one sequence: layers, directions in a layer, and h before c in a direction.
     description : Description
@@ -464,7 +465,7 @@ class Network:
 
     @property
     def num_parameters(self) -> int:
-        """P."""
+        """The number of parameters, P."""
         return self._params.size
 
     def keys(self) -> list[str]:

@@ -86,7 +86,11 @@ for activity, name in enumerate(ACTIVITIES):
     length = np.linalg.norm(x[y == activity][0], axis=1)
     left.plot(t, length + 25 * activity, color="0.3", linewidth=1)
     left.text(2.6, 9.81 + 25 * activity, name, va="center")
-left.set(xlabel="time (s)", ylabel="acceleration (m/s², shifted by 25)", title="A window each: the length")
+left.set(
+    xlabel="time (s)",
+    ylabel="acceleration (m/s², shifted by 25)",
+    title="A window each: length of the vector",
+)
 left.set(xlim=(0, 3.3))
 right.imshow(table, cmap="Blues", vmax=1.6 * table.max())
 for i in range(4):
