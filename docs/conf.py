@@ -5,9 +5,9 @@ The examples run while the pages are built; `-D plot_gallery=0` builds the pages
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
-import sys
 from pathlib import Path
 
 import bptt_fast
@@ -66,10 +66,12 @@ INTERNAL = {  # methods without an underscore that the package calls itself
 }
 
 
-def lacking(example: Path) -> bool:
-    """Does this example import a package that is not installed here?"""
-    wanted = re.findall(r"^\s*(?:import|from) (\w+)", example.read_text(encoding="utf-8"), flags=re.M)
-    return any(name not in sys.modules and importlib.util.find_spec(name) is None for name in wanted)
+def lacking(example: Path) -> set[str]:
+    """The packages that an example imports and that are not installed here."""
+    nodes = list(ast.walk(ast.parse(example.read_text(encoding="utf-8"))))
+    wanted = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    wanted |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return {name for name in wanted if importlib.util.find_spec(name.split(".")[0]) is None}
 
 
 left_out = "|".join(re.escape(path.name) for path in sorted(EXAMPLES.glob("*.py")) if lacking(path))
