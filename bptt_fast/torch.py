@@ -331,7 +331,7 @@ class _Fast:
 
 
 class RNN(_Fast, nn.RNN):
-    """`torch.nn.RNN` with this package's kernels: the same constructor, parameters, call and results.
+    """``torch.nn.RNN`` with this package's kernels: the same constructor, parameters, call and results.
 
     The kernels serve float32 and float64 on the CPU, with as many threads as ``torch.get_num_threads()``
     says; whatever else is asked (another device or dtype, autocast, tracing, torch.compile) is done by
@@ -366,7 +366,7 @@ class RNN(_Fast, nn.RNN):
 
 
 class GRU(_Fast, nn.GRU):
-    """`torch.nn.GRU` with this package's kernels; see `RNN`.
+    """``torch.nn.GRU`` with this package's kernels; see `RNN`.
 
     Parameters
     ----------
@@ -386,7 +386,7 @@ class GRU(_Fast, nn.GRU):
 
 
 class LSTM(_Fast, nn.LSTM):
-    """`torch.nn.LSTM` with this package's kernels; see `RNN`.
+    """``torch.nn.LSTM`` with this package's kernels; see `RNN`.
 
     Parameters
     ----------
@@ -442,10 +442,19 @@ class Model(nn.Module):
         self.initial = None if initial is None else nn.ParameterList(initial)
 
     def forward(self, x: Any, hx: Any = None) -> Tensor:
-        """Outputs (B, O), or with the readout "every" (B, T, O), of x (B, T, I) or a PackedSequence.
+        """The outputs of a batch.
 
-        hx: the state before the first step, as for `rnn`; default: zeros, or the trained one.  Of a
-        PackedSequence the readout "every" gives padded outputs.
+        Parameters
+        ----------
+        x : Tensor (B, T, I) or PackedSequence
+            Inputs.
+        hx : Tensor, or tuple of two, optional
+            The state before the first step, as for `rnn`; default: zeros, or the trained one.
+
+        Returns
+        -------
+        y : Tensor (B, O), or with the readout "every" (B, T, O)
+            Of a PackedSequence the readout "every" gives padded outputs.
         """
         if hx is None and self.initial is not None:
             batch = int(x.batch_sizes[0]) if isinstance(x, PackedSequence) else len(x)

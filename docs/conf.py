@@ -12,8 +12,7 @@ from pathlib import Path
 
 import bptt_fast
 
-HERE = Path(__file__).parent
-EXAMPLES = HERE.parent / "examples"
+EXAMPLES = Path(__file__).parents[1] / "examples"
 
 project = "bptt_fast"
 author = "The bptt_fast developers"
@@ -41,7 +40,6 @@ myst_heading_anchors = 3
 
 # Reference: the shapes and defaults are in the numpydoc text, so annotations are left out of the signatures.
 # A name in single backticks is linked where it is something public, and set in italics where it is not.
-suppress_warnings = [] if (HERE / "c.md").exists() else ["toc.not_readable"]
 nitpicky = True
 nitpick_ignore_regex = [("py:obj", "[a-z_0-9]+")]  # arguments stand in single backticks as well
 default_role = "autolink"

@@ -125,7 +125,9 @@ def test_links_lead_somewhere(page):
     links = re.findall(r"\]\(([^)#\s]+)", text)
     lost = [a for a in links if "://" not in a and not (ROOT / page).parent.joinpath(a).exists()]
     pages = [f"docs/{a}.md" for a in re.findall(r"\{doc\}`(?:[^`<]*<)?([^`>]+)>?`", text)]
-    assert not lost + [a for a in pages if a not in TEXTS and a != "docs/examples/index.md"]
+    pages = [a for a in pages if a not in TEXTS and a != "docs/examples/index.md"]
+    examples = {f"docs/examples/{example.stem}.md" for example in (ROOT / "examples").glob("*.py")}
+    assert not lost + [a for a in pages if a not in examples]
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -159,19 +161,19 @@ def reference():
     return found
 
 
+def public(module):
+    """The names that a module says are public, or else defines without an underscore."""
+    defined = (n for n, thing in vars(module).items() if getattr(thing, "__module__", "") == module.__name__)
+    names = getattr(module, "__all__", None) or [n for n in defined if n[0] != "_"]
+    return {f"{module.__name__}.{name}" for name in names}
+
+
 def test_the_reference_names_everything_public():
-    wanted = {f"bptt_fast.{name}" for name in bptt_fast.__all__} - {"bptt_fast.__version__"}
-    for module in ("diagnostics", "plots", "estimators"):
-        if module == "estimators" and not there("sklearn"):
-            continue
-        package = importlib.import_module(f"bptt_fast.{module}")
-        wanted |= {
-            f"bptt_fast.{module}.{name}"
-            for name, thing in vars(package).items()
-            if name[0] != "_" and callable(thing) and getattr(thing, "__module__", "") == package.__name__
-        }
-    wanted -= {"bptt_fast.diagnostics"}
-    assert wanted <= set(reference())
+    wanted = public(bptt_fast) - {"bptt_fast.__version__", "bptt_fast.diagnostics"}
+    for module in ("diagnostics", "plots", "estimators", "torch"):
+        if there(NEEDS.get(f"bptt_fast.{module}", "bptt_fast")):
+            wanted |= public(importlib.import_module(f"bptt_fast.{module}"))
+    assert wanted - {"bptt_fast.torch.from_torch"} <= set(reference())  # that is bptt_fast.from_torch
 
 
 MADE_BY_US = {"History", "Restarts", "Sequences", "GradientFlow", "Dynamics", "Conditioning", "Surface"}
@@ -195,10 +197,10 @@ def documented(name):
 def test_docstrings_say_what_goes_in_and_comes_out(name):
     """numpydoc: a docstring for each, every argument and result in it, no argument that there is not."""
     validate = pytest.importorskip("numpydoc.validate").validate
-    if name.startswith("bptt_fast.estimators") and not there("sklearn"):
-        pytest.skip("needs sklearn")
-    if name.startswith("bptt_fast.estimators"):
-        importlib.import_module("bptt_fast.estimators")
+    module = name.rpartition(".")[0]
+    if not there(package := NEEDS.get(module, "bptt_fast")):
+        pytest.skip(f"needs {package}")
+    importlib.import_module(module)
     wrong = []
     for one in documented(name):
         made = name.split(".")[-1] in MADE_BY_US and one == name
