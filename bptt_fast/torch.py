@@ -63,7 +63,7 @@ def _packed_rows(sizes: Array) -> Rows:
 class Run:
     """One call of a module: where its rows lie, which masks of dropout it draws, its tape."""
 
-    __slots__ = ("batch", "draw", "dropout", "key", "module", "rows", "steps", "tape", "widths")
+    __slots__ = ("batch", "draw", "dropout", "key", "module", "rows", "steps", "tape")
 
     def __init__(self, module: Any, rows: Rows, batch: int, steps: int) -> None:
         self.module, self.rows, self.batch, self.steps = module, rows, batch, steps
