@@ -48,7 +48,13 @@ class History(dict[str, list[Any]]):
         self.best_epoch: int | None = None
 
     def add(self, row: dict[str, Any]) -> None:
-        """Append one epoch."""
+        """Append one epoch.
+
+        Parameters
+        ----------
+        row : dict of str to number
+            An entry for every key of the record.
+        """
         for column, entries in self.items():
             entries.append(row[column])
 
@@ -73,7 +79,22 @@ class History(dict[str, list[Any]]):
             table.writerows(zip(*self.values(), strict=True))
 
     def plot(self, **options: Any) -> Any:
-        """Draw the losses over the epochs (needs matplotlib); options are those of ``plots.history``."""
+        """Draw the losses over the epochs (needs matplotlib).
+
+        Parameters
+        ----------
+        **options
+            Those of ``bptt_fast.plots.history``.
+
+        Returns
+        -------
+        ax : matplotlib Axes
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
         from .plots import history
 
         return history(self, **options)
@@ -108,16 +129,49 @@ class Callback:
     hyper: dict[str, Any]
 
     def on_train_begin(self, logs: Logs) -> None:
-        """Before the first epoch; `logs` is empty."""
+        """Before the first epoch.
+
+        Parameters
+        ----------
+        logs : dict
+            Empty.
+        """
 
     def on_epoch_begin(self, epoch: int, logs: Logs) -> None:
-        """Before epoch `epoch`, counted from 0 as in Keras; `logs` is empty."""
+        """Before an epoch.
+
+        Parameters
+        ----------
+        epoch : int
+            Its number, counted from 0 as in Keras.
+        logs : dict
+            Empty.
+        """
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> bool | None:
-        """After epoch `epoch`; `logs` has "loss", "val_loss" (if any), "seconds".  Return True to stop."""
+        """After an epoch.
+
+        Parameters
+        ----------
+        epoch : int
+            Its number, counted from 0 as in Keras.
+        logs : dict of str to float
+            "loss", "val_loss" (if there was validation) and "seconds".
+
+        Returns
+        -------
+        stop : bool or None
+            True ends the training.
+        """
 
     def on_train_end(self, logs: Logs) -> None:
-        """After the last epoch, best weights restored; `logs` of that epoch.  Not called after an error."""
+        """After the last epoch, with the best weights restored.  Not called after an error.
+
+        Parameters
+        ----------
+        logs : dict of str to float
+            Those of the last epoch.
+        """
 
 
 class LambdaCallback(Callback):

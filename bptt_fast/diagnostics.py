@@ -97,7 +97,7 @@ class Conditioning:
     singular_values : ndarray (min(N, P),)
         Of J, the derivatives of all N outputs with respect to the P parameters, the largest first.
     parameters : int
-        P.
+        The number of parameters, P.
     """
 
     singular_values: Array
@@ -553,7 +553,7 @@ def error_surface(
         As in ``Network.evaluate``.
     along : "random", Network or pair, default "random"
         The slice.  "random": two random directions, in each block of parameters as long as the block itself.
-        A `Network` of the same kind, another solution: from `net` at 0 to it at 1, and a random direction
+        A ``Network`` of the same kind, another solution: from `net` at 0 to it at 1, and a random direction
         at right angles.  Two networks: the plane through all three.  Two weights: ``("weight_hh_l0", 0, 0)``
         and ``("bias_hh_l0", 1)``, a name and indices each.
     span : float, optional

@@ -13,15 +13,36 @@ MAX_SIZE = 2**31 - 1
 
 
 class ShapeError(ValueError):
-    """An array does not have the shape that the network or another array asks for."""
+    """An array does not have the shape that the network or another array asks for.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> try:
+    ...     bf.Network(2, 4, 1, seed=0).predict(np.zeros((3, 5, 1)))
+    ... except bf.ShapeError as error:
+    ...     print(str(error)[:2])
+    x:
+    """
 
 
 class ConfigError(ValueError):
-    """An argument, an option or a number in the data has a value that cannot be used."""
+    """An argument, an option or a number in the data has a value that cannot be used.
+
+    Examples
+    --------
+    >>> import bptt_fast as bf
+    >>> bf.Network(2, 4, 1, cell="lstmm")
+    Traceback (most recent call last):
+    bptt_fast.errors.ConfigError: cell: expected one of 'elman', ..., got 'lstmm'. Did you mean 'lstm'?
+    """
 
 
 class CorruptFileError(ValueError):
-    """A model file is truncated, damaged, or not a model file of this package."""
+    """A model file is truncated, damaged, or not a model file of this package.
+
+    `bptt_fast.load` raises it; nothing has been loaded then.
+    """
 
 
 class DivergedError(ArithmeticError):
@@ -34,6 +55,17 @@ class DivergedError(ArithmeticError):
         ``TruncatedBPTT`` passes.
     history : History or None
         The epochs finished before.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> net = bf.Network(1, 4, 1, nonlinearity="relu", seed=0)
+    >>> x = np.ones((8, 50, 1))
+    >>> try:
+    ...     history = net.fit(x, x[:, 0], epochs=100, optimizer=bf.SGD(1e6), verbose=0)
+    ... except bf.DivergedError as error:
+    ...     print(error.epoch is not None, np.isfinite(net.params).all())
+    True True
     """
 
     epoch: int | None = None

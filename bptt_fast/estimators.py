@@ -428,7 +428,22 @@ class RNNRegressor(RegressorMixin, _Supervised):
         return found, 1 if self._plain else found[0].shape[-1]
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
-        """One epoch with these data, in the network there is or a new one.  Arguments as in `fit`."""
+        """One epoch with these data, in the network there is or a new one.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If X or y does not fit to those of the first call.
+        """
         return self._learn(X, y, sample_weight, not hasattr(self, "network_"), True, 1)
 
     def predict(self, X: Any) -> Any:
@@ -581,7 +596,16 @@ class RNNClassifier(ClassifierMixin, _Supervised):
         return self._each(X, lambda logits: softmax(logits, axis=-1))
 
     def predict_log_proba(self, X: Any) -> Any:
-        """The logarithms of `predict_proba`, exact also where the probabilities are tiny."""
+        """The logarithms of `predict_proba`, exact also where the probabilities are tiny.
+
+        Parameters
+        ----------
+        X : as in `fit`
+
+        Returns
+        -------
+        p : array (n, C); with readout "every" (n, T, C), or a list of (T_i, C)
+        """
         return self._each(X, lambda logits: log_softmax(logits, axis=-1))
 
     def _each(self, X: Any, function: Any) -> Any:
@@ -735,9 +759,18 @@ class RNNForecaster(_Estimator):
         return self._learn(X, sample_weight, True, flag(self.warm_start, "warm_start"), None)
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """One epoch with these series, in the network there is or a new one.  Arguments as in `fit`.
+        """One epoch with these series, in the network there is or a new one.
 
         The first call finds what `standardize` asks for; what the solver keeps starts anew in each call.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+
+        Returns
+        -------
+        self
         """
         return self._learn(X, sample_weight, not hasattr(self, "network_"), True, 1)
 

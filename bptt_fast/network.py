@@ -149,7 +149,8 @@ class Network:
     input_size, hidden_size, output_size : int
         I, H and O: numbers in one step of the input, in the state h, and in one output.
     cell : {"elman", "gru", "lstm", "mlp"}, default "elman"
-        f.  "elman": h' = phi(W_ih x + b_ih + W_hh h + b_hh).  "mlp": the same with further layers after it.
+        The state function f.  "elman": h' = phi(W_ih x + b_ih + W_hh h + b_hh).  "mlp": the same with further
+        layers after it.
     nonlinearity : {"tanh", "relu", "sigmoid", "linear"} or tuple of them, default "tanh"
         phi of "elman" and "mlp"; for "mlp" also a tuple of len(f) + 1, one for each layer of f, the last
         included.
@@ -199,7 +200,7 @@ class Network:
     params : ndarray (P,)
         All parameters.  Write into it as you like: ``net.params[:] = ...``.
     num_parameters : int
-        P.
+        The number of parameters, P.
     state_size : int
         Numbers in the state of one sequence: layers, directions in a layer, and h before c in a direction.
     description : Description
@@ -385,7 +386,13 @@ class Network:
         return type(self).rebuilt, (self.config(), self.state_dict(), self.extra, self.columns)
 
     def config(self) -> dict[str, Any]:
-        """The arguments that make such a network, as plain values (numbers, strings, tuples)."""
+        """The arguments that make such a network.
+
+        Returns
+        -------
+        config : dict of str
+            Plain values: numbers, strings, tuples; ``Network(**config)`` is a new network of the same kind.
+        """
         return asdict(self.description)
 
     def desc(self) -> dict[str, Any]:
@@ -459,11 +466,17 @@ class Network:
 
     @property
     def num_parameters(self) -> int:
-        """P."""
+        """The number of parameters, P."""
         return self._params.size
 
     def keys(self) -> list[str]:
-        """The names of the parameters, in the order in which they lie in `params`."""
+        """The names of the parameters.
+
+        Returns
+        -------
+        names : list of str
+            In the order in which they lie in `params`.
+        """
         return list(self._views)
 
     def __iter__(self) -> Iterator[str]:
@@ -487,7 +500,20 @@ class Network:
         view[...] = checked
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of all parameters by name, in PyTorch's shapes."""
+        """Copies of all parameters, as `load_state_dict` takes them.
+
+        Returns
+        -------
+        parameters : dict of str to ndarray
+            In PyTorch's names, shapes and order of the gates.
+
+        Examples
+        --------
+        >>> import bptt_fast as bf
+        >>> net = bf.Network(3, 8, 2, cell="gru", seed=0)
+        >>> net.state_dict()["weight_ih_l0"].shape
+        (24, 3)
+        """
         self._follow()
         return {name: view.copy() for name, view in self._views.items()}
 

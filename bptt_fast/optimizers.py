@@ -109,7 +109,7 @@ class Adam:
 
     Notes
     -----
-    D. P. Kingma and J. Ba, "Adam: a method for stochastic optimization", 2015.
+    Diederik P. Kingma and J. Ba, "Adam: a method for stochastic optimization", 2015.
 
     Examples
     --------
@@ -155,7 +155,7 @@ class AdamW(Adam):
 
     Notes
     -----
-    I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", 2019.
+    Ilya Loshchilov and F. Hutter, "Decoupled weight decay regularization", 2019.
 
     Examples
     --------
@@ -195,7 +195,7 @@ class NAdam:
 
     Notes
     -----
-    T. Dozat, "Incorporating Nesterov momentum into Adam", 2016.
+    Timothy Dozat, "Incorporating Nesterov momentum into Adam", 2016.
 
     Examples
     --------

@@ -70,7 +70,7 @@ def load(path: Path) -> Any:
     -------
     model : Network or Learner
         With the description and the parameters of the network that was saved, equal to the bit.  A learner
-        goes on where the one that was saved stood; its attribute `network` is the network.
+        goes on where the one that was saved stood; its attribute ``network`` is the network.
 
     Raises
     ------

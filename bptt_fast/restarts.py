@@ -86,7 +86,13 @@ class Restarts(dict[str, list[Any]]):
         self.seconds = 0.0
 
     def rows(self) -> list[dict[str, Any]]:
-        """The table as a list of dicts, one a copy."""
+        """The table by rows.
+
+        Returns
+        -------
+        rows : list of dict
+            One a copy, the best first, with the keys of the table.
+        """
         return [dict(zip(self, row, strict=True)) for row in zip(*self.values(), strict=True)]
 
     def to_csv(self, path: str | PathLike[str]) -> None:
@@ -110,7 +116,22 @@ class Restarts(dict[str, list[Any]]):
             table.writerows(zip(*self.values(), strict=True))
 
     def plot(self, **options: Any) -> Any:
-        """Draw the losses of all copies (needs matplotlib); options are those of ``plots.restarts``."""
+        """Draw the losses of all copies (needs matplotlib).
+
+        Parameters
+        ----------
+        **options
+            Those of ``bptt_fast.plots.restarts``.
+
+        Returns
+        -------
+        ax : matplotlib Axes
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
         from .plots import restarts
 
         return restarts(self, **options)
@@ -176,7 +197,7 @@ def restarts(
     verbose : {"auto", 0, 1, 2}, default "auto"
         0: silence; else a line at each rung and at the end.
     **options
-        All other arguments of ``Network.fit``, for every copy, but for `callbacks` and `initial_epoch`.
+        All other arguments of ``Network.fit``, for every copy, but for ``callbacks`` and ``initial_epoch``.
         `max_seconds` is the time for all copies together.
 
     Returns

@@ -65,7 +65,7 @@ def _packed_rows(sizes: Array) -> Rows:
 class Run:
     """One call of a module: where its rows lie, which masks of dropout it draws, its tape."""
 
-    __slots__ = ("batch", "draw", "dropout", "key", "module", "rows", "steps", "tape", "widths")
+    __slots__ = ("batch", "draw", "dropout", "key", "module", "rows", "steps", "tape")
 
     def __init__(self, module: Any, rows: Rows, batch: int, steps: int) -> None:
         self.module, self.rows, self.batch, self.steps = module, rows, batch, steps
@@ -333,7 +333,7 @@ class _Fast:
 
 
 class RNN(_Fast, nn.RNN):
-    """`torch.nn.RNN` with this package's kernels: the same constructor, parameters, call and results.
+    """``torch.nn.RNN`` with this package's kernels: the same constructor, parameters, call and results.
 
     The kernels serve float32 and float64 on the CPU, with as many threads as ``torch.get_num_threads()``
     says; whatever else is asked (another device or dtype, autocast, tracing, torch.compile) is done by
@@ -368,7 +368,7 @@ class RNN(_Fast, nn.RNN):
 
 
 class GRU(_Fast, nn.GRU):
-    """`torch.nn.GRU` with this package's kernels; see `RNN`.
+    """``torch.nn.GRU`` with this package's kernels; see `RNN`.
 
     Parameters
     ----------
@@ -388,7 +388,7 @@ class GRU(_Fast, nn.GRU):
 
 
 class LSTM(_Fast, nn.LSTM):
-    """`torch.nn.LSTM` with this package's kernels; see `RNN`.
+    """``torch.nn.LSTM`` with this package's kernels; see `RNN`.
 
     Parameters
     ----------
@@ -455,10 +455,19 @@ class Model(nn.Module):
             self.register_buffer(field.name, buffer)
 
     def forward(self, x: Any, hx: Any = None) -> Tensor:
-        """Outputs (B, O), or with the readout "every" (B, T, O), of x (B, T, I) or a PackedSequence.
+        """The outputs of a batch.
 
-        hx: the state before the first step, as for `rnn`; default: zeros, or the trained one.  Of a
-        PackedSequence the readout "every" gives padded outputs.
+        Parameters
+        ----------
+        x : Tensor (B, T, I) or PackedSequence
+            Inputs.
+        hx : Tensor, or tuple of two, optional
+            The state before the first step, as for `rnn`; default: zeros, or the trained one.
+
+        Returns
+        -------
+        y : Tensor (B, O), or with the readout "every" (B, T, O)
+            Of a PackedSequence the readout "every" gives padded outputs.
         """
         if self.input_mean is not None:
             x = x._replace(data=self._scaled(x.data)) if isinstance(x, PackedSequence) else self._scaled(x)

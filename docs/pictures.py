@@ -1,9 +1,9 @@
-"""Draws the pictures of unfolding.md: `python docs/pictures.py [folder]`, needs matplotlib.
+"""Draws the pictures of unfolding.md and inside.md: `python docs/pictures.py [folder]`, needs matplotlib.
 
-The same words in all of them.  A box is a time step, filled if what its way back needs is in memory at the
-moment of the pass drawn strong; a bar left of a box is the state before that step, stored alone; an arrow
-down is an error that enters; an arrow left is a pass back, from its newest step to its oldest, with a dot
-where an error joins it; a diamond is an update of the weights.
+Those of unfolding.md speak one language.  A box is a time step, filled if what its way back needs is in
+memory at the moment of the pass drawn strong; a bar left of a box is the state before that step, stored
+alone; an arrow down is an error that enters; an arrow left is a pass back, from its newest step to its
+oldest, with a dot where an error joins it; a diamond is an update of the weights.
 """
 
 from __future__ import annotations
@@ -163,9 +163,79 @@ def checkpointed(segment: int = 4) -> Picture:
     return picture
 
 
+class Flow:
+    """Boxes on a grid, arrows between them; for the data flow of one epoch."""
+
+    def __init__(self) -> None:
+        self.figure = plt.figure(figsize=(7.6, 3.7))
+        self.ax = self.figure.add_axes((0, 0, 1, 1))
+        self.ax.set(xlim=(-0.53, 4.53), ylim=(-3.2, 0.55))
+        self.ax.axis("off")
+
+    def box(self, column: float, y: float, title: str, what: str, color: str) -> None:
+        self.ax.add_patch(
+            Rectangle(
+                (column - 0.42, y - 0.31), 0.84, 0.62, facecolor="white", edgecolor=color, linewidth=1.1
+            )
+        )
+        self.ax.text(column, y + 0.12, title, ha="center", va="center", weight="bold", color=color)
+        self.ax.text(column, y - 0.14, what, ha="center", va="center", size=7, color=BLACK)
+
+    def arrow(self, start: tuple[float, float], end: tuple[float, float], label: str = "") -> None:
+        style = {"arrowstyle": "-|>", "color": GREY, "linewidth": 1, "mutation_scale": 8}
+        self.ax.annotate("", end, start, arrowprops={**style, "shrinkA": 0, "shrinkB": 0})
+        x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
+        self.ax.text(x + 0.1, y, label, va="center", size=7, color=GREY)
+
+    def band(self, top: float, bottom: float, label: str) -> None:
+        left, right = self.ax.get_xlim()
+        self.ax.add_patch(
+            Rectangle((left, bottom), right - left, top - bottom, facecolor="0.955", linewidth=0)
+        )
+        self.ax.text(2.5, bottom + 0.14, label, ha="center", va="center", size=7, color=GREY)
+
+    def save(self, path: Path) -> None:
+        self.figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
+        plt.close(self.figure)
+
+
+def flow() -> Flow:
+    """From arrays in Python through one batch in C and back, with the shapes that pass."""
+    picture = Flow()
+    picture.band(0.5, -0.62, "Python, once a fit: network.py, data.py, training.py")
+    picture.band(-0.67, -3.1, "C, for each batch of an epoch: run.c")
+    for column, title, what in (
+        (0, "sequences", "rows, offsets"),
+        (1, "params", "(P,)"),
+        (4, "history", "losses of the epochs"),
+    ):
+        picture.box(column, 0, title, what, BLACK)
+    forward = ("gather", "x (T, B, I)"), ("project", "zx (T, B, GH)"), ("scan forward", "states (T+1, B, SH)")
+    for column, (title, what) in enumerate(
+        (*forward, ("readout g", "y (T, B, O)"), ("loss", "dy (T, B, O)"))
+    ):
+        picture.box(column, -1.2, title, what, BLUE)
+        if column:
+            picture.arrow((column - 0.58, -1.2), (column - 0.43, -1.2))
+    back = ("update", "(P,)"), ("norm, clip", "one number"), ("collect", "gradient (P,)")
+    for column, (title, what) in enumerate(
+        (*back, ("scan backward", "dzx, dzr (T, B, GH)"), ("back through g", "dh (T, B, H)"))
+    ):
+        picture.box(column, -2.4, title, what, RED)
+        if column:
+            picture.arrow((column - 0.43, -2.4), (column - 0.58, -2.4))
+    picture.arrow((0, -0.31), (0, -0.87))
+    picture.arrow((1, -0.31), (1, -0.87))
+    picture.arrow((4, -0.87), (4, -0.33))
+    picture.arrow((4, -1.51), (4, -2.07))
+    picture.arrow((2.25, -1.51), (2.75, -2.07), "tape: states, gates")
+    picture.arrow((0.2, -2.09), (0.8, -1.53), "new weights")
+    return picture
+
+
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
-    for draw in (full, sliding, truncated, checkpointed):
+    for draw in (full, sliding, truncated, checkpointed, flow):
         draw().save(folder / f"{draw.__name__}.svg")
 
 

@@ -1,0 +1,96 @@
+"""Settings of Sphinx: `pip install ".[docs]"`, then `sphinx-build -W docs docs/_build`.
+
+The examples run while the pages are built; `-D plot_gallery=0` builds the pages without running them.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+from pathlib import Path
+
+import bptt_fast
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+project = "bptt_fast"
+author = "The bptt_fast developers"
+copyright = author
+version = release = bptt_fast.__version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "README.md", "templates", "examples/*.ipynb", "examples/*.py", "examples/*.md5"]
+templates_path = ["templates"]
+html_theme = "furo"
+html_title = f"bptt_fast {release}"
+html_static_path = ["static"]
+html_css_files = ["pages.css"]
+html_show_sourcelink = False
+
+myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_heading_anchors = 3
+
+# Reference: the shapes and defaults are in the numpydoc text, so annotations are left out of the signatures.
+# A name in single backticks is linked where it is something public, and set in italics where it is not.
+nitpicky = True
+nitpick_ignore_regex = [("py:obj", "[a-z_0-9]+")]  # arguments stand in single backticks as well
+default_role = "autolink"
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+autodoc_class_signature = "mixed"
+autosummary_generate = True
+numpydoc_show_class_members = False
+INTERNAL = {  # methods without an underscore that the package calls itself
+    "core",
+    "get_metadata_routing",
+    "desc",
+    "rebuilt",
+    "restored",
+    "snapshot",
+    "store",
+    "place_outputs",
+    "arrange",
+    "write",
+    "value",
+    "better",
+}
+
+
+def lacking(example: Path) -> set[str]:
+    """The packages that an example imports and that are not installed here."""
+    nodes = list(ast.walk(ast.parse(example.read_text(encoding="utf-8"))))
+    wanted = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    wanted |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return {name for name in wanted if importlib.util.find_spec(name.split(".")[0]) is None}
+
+
+left_out = "|".join(re.escape(path.name) for path in sorted(EXAMPLES.glob("*.py")) if lacking(path))
+sphinx_gallery_conf = {
+    "examples_dirs": str(EXAMPLES),
+    "gallery_dirs": "examples",
+    "filename_pattern": r"\.py$",  # all of them run
+    "ignore_pattern": rf"(__init__|{left_out})\.py$" if left_out else r"__init__\.py$",
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_signature": False,
+    "min_reported_time": 1,
+}
+
+
+def skip(app, what, name, thing, leave_out, options):
+    """Leave out what users do not call: INTERNAL, what scikit-learn adds, the hooks of ready callbacks."""
+    hook = name.startswith("on_") and not thing.__qualname__.startswith("Callback.")
+    return True if name in INTERNAL or hook or re.fullmatch(r"set_\w+_request", name) else None
+
+
+def setup(app):
+    app.connect("autodoc-skip-member", skip)

@@ -1,0 +1,86 @@
+"""Types: the annotations agree with the running package, and a user who checks strictly sees them."""
+
+from pathlib import Path
+
+import pytest
+from cases import ROOT
+
+import bptt_fast
+
+pytest.importorskip("mypy")
+FOLDER = Path(bptt_fast.__file__).parents[1]
+SEARCH = (
+    {} if FOLDER.name == "site-packages" else {"MYPYPATH": str(FOLDER)}
+)  # mypy finds the former by itself
+
+USER = """
+from typing import Any, assert_type
+
+import numpy as np
+
+import bptt_fast as bf
+
+Array = np.ndarray[Any, Any]
+
+x = np.zeros((8, 10, 1))
+net = bf.Network(1, 16, 1, cell="gru", readout="every", seed=0)
+history = net.fit(x, x, epochs=2, optimizer=bf.Adam(bf.Cosine(0.01)), bptt=bf.TruncatedBPTT(5), verbose=0)
+assert_type(history, bf.History)
+assert_type(net.params, Array)
+assert_type(net["weight_hh_l0"], Array)
+assert_type(net.evaluate(x, x), float)
+assert_type(net.forecast(x, 5), Array)
+assert_type(net.stream().step(x[0, 0]), Array)
+loss, grads = net.loss_and_grad(x, x)
+assert_type(loss, float)
+assert_type(grads["weight_hh_l0"], Array)
+best, table = bf.restarts(net, x, x, epochs=4, verbose=0)
+assert_type(best, bf.Network)
+assert_type(table, bf.Restarts)
+assert_type(bf.diagnostics.gradient_flow(net, x, x).factor, float)
+
+
+class Stop(bf.Callback):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> bool:
+        return self.model.num_parameters > epoch and logs["loss"] < 0.1
+
+
+net.fit(x, x, callbacks=[Stop()], verbose=0)
+try:
+    net.predict(x)
+except bf.DivergedError as error:
+    assert_type(error.epoch, int | None)
+
+bf.Network("one", 16, 1)  # type: ignore[arg-type]
+net.fit(x, x, epoch=3)  # type: ignore[call-arg]
+bf.SlidingBPTT()  # type: ignore[call-arg]
+"""
+INSTALLED = """[mypy]
+[mypy-bptt_fast.*]
+follow_imports = silent
+"""
+
+
+def test_the_annotations_are_those_of_the_running_package(python):
+    for package in ("matplotlib", "onnx", "sklearn", "torch"):  # else names from them are missing
+        pytest.importorskip(package)
+    config, allowed = ROOT / "pyproject.toml", ROOT / "tests" / "stubtest.txt"
+    done = python(
+        "-m",
+        "mypy.stubtest",
+        "bptt_fast",
+        "--concise",
+        "--mypy-config-file",
+        config,
+        "--allowlist",
+        allowed,
+        env=SEARCH,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_user_who_checks_strictly_sees_types(python, tmp_path):
+    (tmp_path / "user.py").write_text(USER)
+    (tmp_path / "mypy.ini").write_text(INSTALLED)
+    done = python("-m", "mypy", "--strict", "--config-file", "mypy.ini", "user.py", env=SEARCH)
+    assert done.returncode == 0, done.stdout + done.stderr
