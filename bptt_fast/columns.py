@@ -75,9 +75,18 @@ class Scaling:
 
     @classmethod
     def standard(cls, inputs: Array, targets: Array | None = None) -> Scaling:
-        """Means and standard deviations of the columns of `inputs` (rows, I) and `targets` (rows, O).
+        """Means and standard deviations of columns; the scale of a constant column is 1.
 
-        The scale of a constant column is 1.
+        Parameters
+        ----------
+        inputs : ndarray (rows, I)
+            Of the inputs.
+        targets : ndarray (rows, O), optional
+            Of the targets; without them targets and outputs stay as they are.
+
+        Returns
+        -------
+        scaling : Scaling
         """
         found = [*_standard(inputs)] + ([] if targets is None else [*_standard(targets)])
         return cls(*found)
@@ -88,15 +97,50 @@ class Scaling:
         return (self.input_mean, self.input_scale) == (self.output_mean, self.output_scale)
 
     def inputs(self, x: Array, dtype: DTypeLike) -> Array:
-        """`x` (..., I) as the network sees it."""
+        """Inputs as the network sees them.
+
+        Parameters
+        ----------
+        x : ndarray (..., I)
+            In their own units.
+        dtype : dtype
+            Of the result.
+
+        Returns
+        -------
+        x : ndarray (..., I)
+        """
         return _scaled(x, self.input_mean, self.input_scale, dtype)
 
     def targets(self, y: Array, dtype: DTypeLike) -> Array:
-        """`y` (..., O) as the loss sees it."""
+        """Targets as the loss sees them.
+
+        Parameters
+        ----------
+        y : ndarray (..., O)
+            In their own units.
+        dtype : dtype
+            Of the result.
+
+        Returns
+        -------
+        y : ndarray (..., O)
+        """
         return y if self.output_mean is None else _scaled(y, self.output_mean, self.output_scale, dtype)
 
     def outputs(self, y: Array) -> Array:
-        """Outputs (..., O) of the network in the units of the targets, in float64."""
+        """Outputs in the units of the targets.
+
+        Parameters
+        ----------
+        y : ndarray (..., O)
+            Of the network.
+
+        Returns
+        -------
+        y : ndarray (..., O)
+            In float64, if there is a scaling of the targets.
+        """
         if self.output_mean is None:
             return y
         return np.asarray(y * np.array(self.output_scale) + np.array(self.output_mean))
