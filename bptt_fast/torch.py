@@ -62,42 +62,50 @@ def _packed_rows(sizes: Array) -> Rows:
     return Rows(order, np.searchsorted(-sizes, -order), start)  # as many steps as have more than b sequences
 
 
+class Kept(NamedTuple):
+    """A plan that a module keeps: what it is for, and how large a batch it takes."""
+
+    key: tuple[Any, ...]
+    batch: int
+    steps: int
+    plan: Any
+
+
 class Run:
     """One call of a module: where its rows lie, which masks of dropout it draws, its tape."""
 
-    __slots__ = ("batch", "draw", "dropout", "key", "module", "rows", "steps", "tape")
+    __slots__ = ("batch", "draw", "dropout", "module", "rows", "steps", "tape")
 
     def __init__(self, module: Any, rows: Rows, batch: int, steps: int) -> None:
         self.module, self.rows, self.batch, self.steps = module, rows, batch, steps
         self.dropout = module.dropout if module.training and module.num_layers > 1 else 0.0
         self.draw = int(torch.randint(1 << 62, ())) if self.dropout else 0
-        self.tape: Any = None
+        self.tape: Any = None  # Kept, from the way forwards to the way back
 
-    def borrow(self, x: Tensor, input_gradient: bool) -> Any:
+    def borrow(self, x: Tensor, input_gradient: bool) -> Kept:
         """A plan of the module's that is large enough, or a new one."""
-        module, threads = self.module, torch.get_num_threads()
-        self.key = (x.dtype, self.dropout, input_gradient, threads)
-        for kept in tuple(module._plans):
-            key, batch, steps, plan = kept
-            if key == self.key and self.batch <= batch and self.steps <= steps:
+        plans, threads = self.module._plans, torch.get_num_threads()
+        key = (x.dtype, self.dropout, input_gradient, threads)
+        for kept in tuple(plans):
+            if kept.key == key and self.batch <= kept.batch and self.steps <= kept.steps:
                 try:
-                    module._plans.remove(kept)
+                    plans.remove(kept)
                     break
                 except ValueError:  # another thread was first
                     continue
         else:
             plan = _core.Tape(
-                _describe(module, x.dtype, self.dropout),
+                _describe(self.module, x.dtype, self.dropout),
                 batch=self.batch,
                 steps=self.steps,
                 threads=threads,
                 input_gradient=input_gradient,
             )
-            kept = (self.key, self.batch, self.steps, plan)
-        plan.lay(*self.rows)
+            kept = Kept(key, self.batch, self.steps, plan)
+        kept.plan.lay(*self.rows)
         return kept
 
-    def give_back(self, kept: Any) -> None:
+    def give_back(self, kept: Kept) -> None:
         plans = self.module._plans
         plans.append(kept)
         if len(plans) > PLANS:
@@ -108,7 +116,7 @@ class Run:
         y = x.new_empty((*x.shape[:-1], _output_size(self.module)))
         final = tuple(x.new_empty(shape) for shape in self.state_shapes())
         kept = self.borrow(x, input_gradient)
-        kept[3].forward(
+        kept.plan.forward(
             x.data_ptr(),
             self.blocks(weights),
             _addresses(states) if states else None,
@@ -138,7 +146,7 @@ class Run:
             torch.empty_like(w) if want else None
             for w, want in zip(weights, wanted[1 + len(states) :], strict=True)
         ]
-        kept[3].backward(
+        kept.plan.backward(
             dy.data_ptr(),
             _addresses(dfinal),
             self.blocks(grad),
