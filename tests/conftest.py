@@ -1,6 +1,7 @@
 """Where the package under test comes from, and the command line of child processes that use it."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ if not any(
     (ROOT / "bptt_fast").glob("_core*.so")
 ):  # the checkout has no built core: test the installed package
     sys.path[:] = [folder for folder in sys.path if Path(folder or ".").resolve() != ROOT]
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
 
 
 @pytest.fixture

@@ -1,11 +1,8 @@
 """bench.quality: its data and its measures, on little made-up input; with the real files where they are."""
 
-import importlib
-import sys
-
+import cases
 import numpy as np
 import pytest
-from cases import ROOT
 
 import bptt_fast as bf
 
@@ -14,13 +11,7 @@ HEADER = "# a comment with : and @\n@problemName Made\n@classLabel true 1 2\n@da
 
 @pytest.fixture(scope="module")
 def quality():
-    """The benchmark, which lies beside the package and not in it."""
-    before = sys.path[:]
-    sys.path.append(str(ROOT))  # last, so that the package under test stays what it is
-    try:
-        return importlib.import_module("bench.quality")
-    finally:
-        sys.path[:] = before
+    return cases.bench("quality")
 
 
 def made(classes, each, seed=0):
