@@ -436,7 +436,7 @@ class Model(nn.Module):
     initial : tuple of Tensor, optional
         Trained states before the first step, h and for an LSTM c, each (layers * directions, width).
     scaling : Scaling, optional
-        Of inputs and outputs, see `Network.fit`; its means and scales are buffers.
+        Of inputs and outputs, see ``Network.fit``; its means and scales are buffers.
 
     Examples
     --------
