@@ -24,7 +24,7 @@ from cases import ROOT
 
 import bptt_fast
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "bench" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES if page.exists()}
 README = TEXTS.get("README.md", "")
 NEEDS = {"bptt_fast.estimators": "sklearn", "bptt_fast.onnx": "onnx", "bptt_fast.torch": "torch"}  # an extra
