@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -274,16 +273,6 @@ class Network:
     extra: dict[str, str]
     state_size: int
 
-    input_size = property(attrgetter("description.input_size"), doc="I, numbers in one step of the input.")
-    hidden_size = property(
-        attrgetter("description.hidden_size"), doc="H, numbers in the state h of one layer."
-    )
-    output_size = property(attrgetter("description.output_size"), doc="O, numbers in one output.")
-    cell = property(attrgetter("description.cell"), doc="The cell, by name.")
-    readout = property(attrgetter("description.readout"), doc='What g reads: "last" or "every".')
-    dtype = property(attrgetter("_dtype"), doc="The NumPy dtype of parameters and results.")
-    seed = property(attrgetter("description.seed"), doc="The seed, given or drawn.")
-
     def __init__(
         self,
         input_size: int,
@@ -398,6 +387,41 @@ class Network:
     def desc(self) -> dict[str, Any]:
         """The description in the words of the C core."""
         return dict(self._desc)
+
+    @property
+    def input_size(self) -> int:
+        """I, numbers in one step of the input."""
+        return self.description.input_size
+
+    @property
+    def hidden_size(self) -> int:
+        """H, numbers in the state h of one layer."""
+        return self.description.hidden_size
+
+    @property
+    def output_size(self) -> int:
+        """O, numbers in one output."""
+        return self.description.output_size
+
+    @property
+    def cell(self) -> str:
+        """The cell, by name."""
+        return self.description.cell
+
+    @property
+    def readout(self) -> str:
+        """What g reads: "last" or "every"."""
+        return self.description.readout
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The NumPy dtype of parameters and results."""
+        return self._dtype
+
+    @property
+    def seed(self) -> int:
+        """The seed, given or drawn."""
+        return int(self.description.seed)
 
     # ---- what it knows of its data
 
