@@ -23,6 +23,7 @@ from .network import READOUTS, Network
 try:
     import torch
     from torch import Tensor, nn
+    from torch.autograd import forward_ad
     from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 except ImportError as error:
     raise ImportError(
@@ -33,6 +34,7 @@ __all__ = ["GRU", "LSTM", "RNN", "Model", "from_torch"]
 
 Array = np.ndarray[Any, Any]
 
+PLAIN = (Tensor, nn.Parameter)  # a subclass may not have its numbers in memory
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 PLANS = 4  # that a module keeps for its next calls
 MAX_LAYERS = 16
@@ -193,15 +195,17 @@ class Unfold(torch.autograd.Function):
     def backward(ctx: Any, *slopes: Tensor | None) -> Any:
         x, *tensors = ctx.saved_tensors
         states, weights, wanted = tensors[: ctx.kinds], tensors[ctx.kinds :], ctx.needs_input_grad[2:]
-        way = _differentiable if torch.is_grad_enabled() else Run.backward
+        ours = not torch.is_grad_enabled() and all(map(_in_memory, slopes))
+        way = Run.backward if ours else _differentiable
         return None, None, *way(ctx.run, x, states, weights, slopes, wanted)
 
 
 def _differentiable(
     run: Run, x: Tensor, states: Any, weights: Any, slopes: Any, wanted: Any
 ) -> list[Tensor | None]:
-    """The gradients as a graph of their own, for derivatives of the second order: by PyTorch's kernels."""
-    module, name = run.module, type(run.module).__name__
+    """The gradients by PyTorch's kernels: as a graph of their own, for derivatives of the second order, or
+    of slopes that are not in memory."""
+    module, name, second = run.module, type(run.module).__name__, torch.is_grad_enabled()
     if run.dropout:
         raise RuntimeError(
             f"{name}: no second derivative with dropout={run.dropout:g} in training, since PyTorch cannot "
@@ -211,18 +215,19 @@ def _differentiable(
     hx = hx if len(hx) > 1 else hx[0]
     function, weights = getattr(torch, module.mode.lower()), list(weights)
     numbers = (weights, module.bias, module.num_layers, 0.0, False, module.bidirectional)
-    if x.dim() == 2:
-        sizes = torch.from_numpy(np.searchsorted(-run.rows.length, -np.arange(run.steps)))
-        outputs = function(x, sizes, hx, *numbers)
-    else:
-        outputs = function(x, hx, *numbers, run.rows.start is None)
+    with torch.enable_grad():
+        if x.dim() == 2:
+            sizes = torch.from_numpy(np.searchsorted(-run.rows.length, -np.arange(run.steps)))
+            outputs = function(x, sizes, hx, *numbers)
+        else:
+            outputs = function(x, hx, *numbers, run.rows.start is None)
     chosen = [(y, slope) for y, slope in zip(outputs, slopes, strict=True) if slope is not None]
     found = iter(
         torch.autograd.grad(
             [y for y, _ in chosen],
             [tensor for tensor, want in zip((x, *states, *weights), wanted, strict=True) if want],
             [slope for _, slope in chosen],
-            create_graph=True,
+            create_graph=second,
             allow_unused=True,
         )
     )
@@ -239,6 +244,15 @@ def _describe(module: Any, dtype: torch.dtype, dropout: float) -> dict[str, Any]
         "output_size": 0,
         "dropout": dropout,
     }
+
+
+def _in_memory(tensor: Tensor | None) -> bool:
+    """Not so of those that stand for others, in torch.func's transforms and elsewhere."""
+    try:
+        _address(tensor)
+        return True
+    except RuntimeError:
+        return False
 
 
 def _widths(module: Any) -> tuple[int, ...]:
@@ -324,8 +338,12 @@ class _Fast:
             return False
         dtype = x.dtype if isinstance(x, Tensor) else None
         for tensor in (x, *states, *weights):
-            if not isinstance(tensor, Tensor) or not tensor.is_cpu or tensor.dtype != dtype:
+            if type(tensor) not in PLAIN or not tensor.is_cpu or tensor.dtype != dtype:
                 return False
+            if tensor.is_neg() or not _in_memory(tensor):
+                return False
+        if forward_ad._current_level >= 0:  # derivatives forwards
+            return False
         if dtype not in DTYPES or x.dim() not in ((2, 3) if sizes is None else (2,)) or not x.numel():
             return False
         if x.shape[-1] != self.input_size or self.num_layers > MAX_LAYERS or self.dropout == 1:

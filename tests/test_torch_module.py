@@ -164,6 +164,49 @@ def test_only_what_is_wanted(kind):
     assert data.grad.abs().max() > 0
 
 
+def forward_mode(module, x):
+    with torch.autograd.forward_ad.dual_level():
+        y = module(torch.autograd.forward_ad.make_dual(x, x.cos()))[0]
+        return torch.autograd.forward_ad.unpack_dual(y).tangent
+
+
+def many_at_once(module, x):
+    x = x.clone().requires_grad_()
+    y = module(x)[0].sum((0, 1))
+    return torch.autograd.grad(y, x, torch.eye(len(y), dtype=y.dtype), is_grads_batched=True)[0]
+
+
+TRANSFORMS = {
+    "grad": lambda m, x: torch.func.grad(lambda w: torch.func.functional_call(m, w, (x,))[0].square().sum())(
+        {name: p.detach() for name, p in m.named_parameters()}
+    )["weight_hh_l0"],
+    "jvp": lambda m, x: torch.func.jvp(lambda a: m(a)[0], (x,), (x.cos(),))[1],
+    "jacrev": lambda m, x: torch.func.jacrev(lambda a: m(a)[0].sum(0))(x),
+    "hessian": lambda m, x: torch.autograd.functional.hessian(lambda a: m(a)[0].pow(2).sum(), x),
+    "dual numbers": forward_mode,
+    "many at once": many_at_once,
+    "conjugate": lambda m, x: m(torch.conj(torch.complex(x, x)).imag)[0],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_transforms_of_pytorch(kind, name):
+    theirs, ours = pair(kind)
+    x = torch.randn(4, 2, INPUTS, dtype=torch.float64)
+    torch.testing.assert_close(TRANSFORMS[name](ours, x), TRANSFORMS[name](theirs, x))
+
+
+def test_tensors_without_numbers():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    _, ours = pair("gru")
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert ours(torch.randn(5, 2, INPUTS, dtype=torch.float64))[0].shape == (5, 2, STATES)
+    meta = fast.GRU(INPUTS, STATES, device="meta")
+    assert meta(torch.randn(5, 2, INPUTS, device="meta"))[0].shape == (5, 2, STATES)
+
+
 def test_the_same_graph_twice_and_several_graphs_at_once():
     theirs, ours = pair("gru", 2)
     x = torch.randn(5, 3, INPUTS, dtype=torch.float64)
