@@ -448,7 +448,7 @@ class _Reader:
         flow = self.known.get(output.name)
         if not self.layers or not isinstance(flow, Flow):
             raise self._error(output, "expected it to depend on a node RNN, GRU or LSTM, got none")
-        readout = self._readout(output, self._rows(output, flow))
+        readout = self._readout(output, self._rows(output, self._joined(flow)))
         if not self.head or self.head[-1].nonlinearity:
             self.head.append(Affine(np.eye(self.width)))
         between = sorted({layer.nonlinearity or "linear" for layer in self.head[:-1]})
@@ -760,6 +760,15 @@ class _Reader:
         tags = self._flow((self.T + 1) * self.N, self.width).tags
         self.source = self.sources
         return Flow(tags[rows])
+
+    def _joined(self, x: Flow) -> Flow:
+        """A bidirectional layer at the end, its directions side by side: their axis goes into the last."""
+        for axis in np.flatnonzero(np.array(x.tags.shape[:-1]) == 2):
+            tags = np.moveaxis(x.tags, axis, -2)
+            tags = tags.reshape(*tags.shape[:-2], -1)
+            if tags.shape[-1] == self.width and (np.diff(tags) == 1).all():
+                return Flow(tags)
+        return x
 
     def _rows(self, where: Any, x: Flow) -> Array:
         """The rows, along the last axis, that x consists of; those of last states, if it can be so."""

@@ -669,3 +669,43 @@ def test_without_onnx(python):
         run = python("-c", code + call)
         assert run.returncode and "ImportError: ONNX files need" in run.stderr
         assert 'pip install "bptt-fast[onnx]"' in run.stderr
+
+
+# ---- ONNX's own cases
+
+
+def own_cases():
+    """The node tests of RNN, GRU and LSTM, their weights as constants: (name, graph, x, output)."""
+    from onnx.backend.test.case.node import collect_testcases
+
+    for case in collect_testcases(None):
+        graph, (given, expected) = case.model.graph, case.data_sets[0]
+        if not {"RNN", "GRU", "LSTM"} & {n.op_type for n in graph.node}:
+            continue
+        arrays = dict(zip((i.name for i in graph.input), map(np.asarray, given), strict=True))
+        x = arrays.pop("X")
+        for name, array in arrays.items():
+            graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        batch_first = any(a.name == "layout" and a.i for a in graph.node[-1].attribute)
+        yield case.name, case.model, x if batch_first else x.swapaxes(0, 1), np.asarray(expected[0])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_own_cases_of_onnx(tmp_path):
+    path, read_ones = tmp_path / "case.onnx", set()
+    for name, graph, x, expected in own_cases():
+        onnx.save(graph, path)
+        if "reverse" in name:
+            with pytest.raises(bf.ConfigError, match=r"direction.*reverse"):
+                bf.from_onnx(path)
+            continue
+        net = bf.from_onnx(path)
+        y = np.asarray(net.predict(x))
+        axes = np.flatnonzero(np.array(expected.shape) == 2) if net.description.bidirectional else ()
+        for axis in axes[:1]:  # the directions, which here are side by side
+            expected = np.moveaxis(expected, axis, -2)
+        if net.readout == "every" and len(expected) != len(x):
+            expected = expected.swapaxes(0, 1)
+        np.testing.assert_allclose(y.ravel(), expected.ravel(), rtol=1e-5, atol=1e-6, err_msg=name)
+        read_ones.add(name)
+    assert len(read_ones) >= 15
