@@ -108,23 +108,23 @@ cdef extern from "bptt.h":
     bptt_status bptt_loss_grad(
         bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
         double *loss, void *grad, void *dx, void *dstate, bptt_poll poll, void *context) nogil
-    ctypedef struct bptt_forth:
+    ctypedef struct bptt_forward_arrays:
         const void *const *params
         const void *const *initial
         void *y
         void *const *final
         int keep
         uint64_t draw
-    ctypedef struct bptt_back:
+    ctypedef struct bptt_backward_arrays:
         const void *dy
         const void *const *dfinal
         void *const *grad
         void *dx
         void *const *dinitial
     bptt_status bptt_forward(
-        bptt_plan *plan, const bptt_data *data, int64_t n, const bptt_forth *arrays, bptt_poll poll, void *context) nogil
+        bptt_plan *plan, const bptt_data *data, int64_t n, const bptt_forward_arrays *arrays, bptt_poll poll, void *context) nogil
     bptt_status bptt_backward(
-        bptt_plan *plan, const bptt_data *data, int64_t n, const bptt_back *arrays, bptt_poll poll, void *context) nogil
+        bptt_plan *plan, const bptt_data *data, int64_t n, const bptt_backward_arrays *arrays, bptt_poll poll, void *context) nogil
     bptt_status bptt_gauss_newton(
         bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
         void *gram, void *jacobian, bptt_poll poll, void *context) nogil

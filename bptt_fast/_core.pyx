@@ -467,7 +467,7 @@ cdef class Tape(Plan):
         cdef void *blocks[MANY_PIECES]
         cdef void *before[2]
         cdef void *after[2]
-        cdef bptt_forth arrays
+        cdef bptt_forward_arrays arrays
         cdef bptt_status status
         arrays.params = <const void *const *>addresses(params, blocks, self.blocks)
         arrays.initial = <const void *const *>addresses(initial, before, self.kinds)
@@ -483,7 +483,7 @@ cdef class Tape(Plan):
         cdef void *blocks[MANY_PIECES]
         cdef void *after[2]
         cdef void *before[2]
-        cdef bptt_back arrays
+        cdef bptt_backward_arrays arrays
         cdef bptt_status status
         arrays.dy, arrays.dfinal = <void *>dy, <const void *const *>addresses(dfinal, after, self.kinds)
         arrays.grad, arrays.dx = addresses(grad, blocks, self.blocks), <void *>dx

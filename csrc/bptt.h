@@ -150,26 +150,28 @@ bptt_status bptt_evaluate(bptt_plan *plan, const void *params, const bptt_data *
 bptt_status bptt_loss_grad(bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
                            double *loss, void *grad, void *dx, void *dstate, bptt_poll poll, void *context);
 
-/* For a program that takes derivatives of its own: n sequences, forwards and, from the slopes of its loss, backwards.  Its arrays:
-   y     (rows, O) outputs as for bptt_predict with the plan's `every`, dy dLoss/dy in the same places
-   x     the inputs of `data`, dx dLoss/dx in the same places
-   params, grad  the address of each parameter block, in the order of bptt_blocks; NULL: zeros, not wanted
-   initial, final, dinitial, dfinal  NULL, or the addresses of h (layers*directions, n, width) and, in an LSTM, of c
-   keep: 1: training, the arena holds the tape for one way back, which must follow before any other run of the plan;
-   0: prediction.  draw: which of dropout's masks.  Numbers that are not finite are passed on.  The plan unfolds over all steps. */
+/* For a program that takes derivatives of its own: the n sequences of `data` forwards and then, from the slopes of its loss,
+   backwards.  Parameters and their gradients are tables of addresses, one a block, in the order of bptt_blocks; states and
+   their gradients one a kind, of h and in an LSTM of c, each (layers*directions, n, width).  What is not finite is passed on.
+   The plan unfolds over all steps at once; between forward with `keep` and backward it serves no other run. */
 typedef struct {
-    const void *const *params, *const *initial;
-    void *y, *const *final;
-    int keep;
-    uint64_t draw;
-} bptt_forth;
+    const void *const *params;              /* a block that is NULL: zeros */
+    const void *const *initial;             /* NULL: those of `data`, trained ones, or zeros */
+    void *y;                                /* (rows, O) outputs, as for bptt_predict with the plan's `every` */
+    void *const *final;                     /* NULL, or the states after the last step of each sequence */
+    int keep;                               /* 1: as in training, the arena holds what one way back needs; 0: prediction */
+    uint64_t draw;                          /* which of dropout's masks */
+} bptt_forward_arrays;
 typedef struct {
-    const void *dy, *const *dfinal;
-    void *const *grad, *dx, *const *dinitial;
-} bptt_back;
-bptt_status bptt_forward(bptt_plan *plan, const bptt_data *data, int64_t n, const bptt_forth *arrays, bptt_poll poll,
+    const void *dy;                         /* dLoss/dy, laid out like y */
+    const void *const *dfinal;              /* NULL, or dLoss/dfinal; a kind that is NULL: zeros */
+    void *const *grad;                      /* a block that is NULL: not wanted */
+    void *dx;                               /* NULL, or dLoss/dx, laid out like the inputs; needs `input_gradient` */
+    void *const *dinitial;                  /* NULL, or dLoss/dinitial */
+} bptt_backward_arrays;
+bptt_status bptt_forward(bptt_plan *plan, const bptt_data *data, int64_t n, const bptt_forward_arrays *arrays, bptt_poll poll,
                          void *context);
-bptt_status bptt_backward(bptt_plan *plan, const bptt_data *data, int64_t n, const bptt_back *arrays, bptt_poll poll,
+bptt_status bptt_backward(bptt_plan *plan, const bptt_data *data, int64_t n, const bptt_backward_arrays *arrays, bptt_poll poll,
                           void *context);
 
 /* The Gauss-Newton matrix of the squared error of the sequences order[0..n-1], `batch` of them at a time.  Each output of each

@@ -121,7 +121,8 @@ bptt_status bptt_slide(bptt_plan *p, void *params, void *opt_state, bptt_hyper *
                        bptt_poll poll, void *context) {
     run r = { .p = p, .data = data, .order = order, .n = n, .hyper = hyper, .loss = loss, .poll = poll, .context = context,
               .params = params, .trained = params, .opt_state = opt_state, .k = k, .lead = lead };
-    if (!has_targets(p, data) || p->directions > 1 || p->every || k < 1 || k > tape_steps(p, p->steps) || lead < 0) return BPTT_CAPACITY;
+    if (!has_targets(p, data) || p->directions > 1 || p->every || k < 1 || k > tape_steps(p, p->steps) || lead < 0)
+        return BPTT_CAPACITY;
     const bptt_status status = prepare_training(&r);
     if (status) return status;
     set_clip(p, hyper->clip_state);

@@ -184,9 +184,8 @@ static bptt_status resolve(bptt_plan *p, const bptt_desc *d, bptt_piece *out, in
     for (int64_t i = 0; i < d->head_depth; i++) if (!size_ok(d->head_width[i])) return BPTT_BAD_DESC;
     for (int64_t i = 0; i <= p->depth; i++) if (find(d->activation[i], act_names) < 0) return BPTT_BAD_DESC;
     *count = declare(p, d, out, max);
-    if (d->residuals < 0 || (d->residuals && !size_ok(d->residuals)) || (d->residuals && (unfolds_in_parts(p) || p->trained_state || !p->head_layers)))
-        return BPTT_BAD_DESC;
     if (d->residuals) {
+        if (!size_ok(d->residuals) || unfolds_in_parts(p) || p->trained_state || !p->head_layers) return BPTT_BAD_DESC;
         const bptt_desc rows = rows_desc(d);
         p->residuals = d->residuals;
         p->gram_width = padded(p, plus(p->flat_size, 1)), p->tangent_width = padded(p, p->head[0].w.flat);

@@ -111,8 +111,8 @@ static void set_kind(const run *r, int64_t n, int q, int64_t t, span rows) {
     const bptt_plan *p = r->p;
     const frame *f = &p->layer[n];
     field to = state_kind(p, f, &f->s, q);
-    if (r->forth && r->forth->initial) {
-        load_kind(r, n, q, r->forth->initial, &to, t, rows);
+    if (r->forward && r->forward->initial) {
+        load_kind(r, n, q, r->forward->initial, &to, t, rows);
         return;
     }
     if (r->source.state || !p->trained_state) {
@@ -304,7 +304,8 @@ static void layer_backward(run *r, int64_t n, const span *at) {
 }
 /* What reaches the states before the chunk is wanted: by the caller, by the weights, or by the segment before. */
 static int wants_start(const run *r) {
-    return r->back == 0 && (r->dstate || (r->slopes && r->slopes->dinitial) || r->p->trained_state || (r->p->segment && r->source.first > 0));
+    const int asked = r->dstate || (r->slopes && r->slopes->dinitial);
+    return r->back == 0 && (asked || r->p->trained_state || (r->p->segment && r->source.first > 0));
 }
 /* A block of steps goes back by rows, then all threads collect its weight gradients by tiles while it is in the cache; added to
    what grad holds, if `add`.  Who is done goes on with the next block, which nobody collects yet. */
@@ -509,7 +510,7 @@ static int64_t begin_batch(run *r, int64_t from) {
     bptt_plan *p = r->p;
     const int64_t B = least(r->n - from, p->batch);
     r->source = source_of(p, r->data), r->given = r->data->state != NULL;
-    r->first_update = r->hyper ? (uint64_t)r->hyper->step : r->forth ? r->forth->draw : 0;
+    r->first_update = r->hyper ? (uint64_t)r->hyper->step : r->forward ? r->forward->draw : 0;
     for (int64_t b = 0; b < B; b++) p->row[b] = r->order ? r->order[from + b] : from + b;
     sort_rows(r->data->length, p->row, B);
     return B;
@@ -697,7 +698,7 @@ static void keep_final(run *r, span at) {
             const int64_t steps = r->source.length[r->source.row[b]] - r->source.first;
             const span one = { .r0 = b, .r1 = b + 1 };
             if (steps <= 0) continue;
-            if (r->forth) give_kinds(r, n, &f->s, f->reverse ? 0 : least(steps, p->T), one, r->forth->final);
+            if (r->forward) give_kinds(r, n, &f->s, f->reverse ? 0 : least(steps, p->T), one, r->forward->final);
             else give_states(r, n, &f->s, f->reverse ? 0 : least(steps, p->T), one, r->state);
         }
     }
@@ -992,7 +993,7 @@ bptt_status bptt_loss_grad(bptt_plan *p, const void *params, const bptt_data *da
 /* Between the caller's blocks and the packed vectors. */
 static void pack_block(const matrix *m, const void *of_run, void *work, int64_t rank, int64_t size) {
     const run *r = of_run;
-    const char *own = r->forth->params[m->block];
+    const char *own = r->forward->params[m->block];
     const int64_t bytes = r->p->k->bytes;
     if (own) r->p->k->pack(m, own - m->first * bytes, work, rank, size);
     else if (rank == 0) memset((char *)work + m->work * bytes, 0, (size_t)(m->size * bytes));
@@ -1003,13 +1004,13 @@ static void unpack_block(const matrix *m, const void *of_run, void *unused, int6
     (void)unused;
     if (own) r->p->k->unpack(m, r->p->grad, own - m->first * r->p->k->bytes, rank, size);
 }
-static void forth(void *context, team *team, int rank, int size) {
+static void forward_taped(void *context, team *team, int rank, int size) {
     run *r = context;
     bptt_plan *p = r->p;
     each_block(p, pack_block, r, p->work, rank, size);
     if (rank == 0) {
         r->rows = begin_batch(r, 0), r->longest = r->data->length[p->row[0]];
-        lay_out(p, r->rows, r->longest, r->forth->keep || p->dropout > 0 || p->recurrent_dropout > 0 ? TRAIN : INFER, 0);
+        lay_out(p, r->rows, r->longest, r->forward->keep || p->dropout > 0 || p->recurrent_dropout > 0 ? TRAIN : INFER, 0);
         set_chunk(r, 0, r->longest);
     }
     team_barrier(team);
@@ -1020,12 +1021,12 @@ static void forth(void *context, team *team, int rank, int size) {
     if (!p->every) take_last(r, at);
     head_forward(p, p->every, at);
     give_outputs(r, p->every, at);
-    if (r->forth->final) keep_final(r, at);
+    if (r->forward->final) keep_final(r, at);
 }
-static void back(void *context, team *team, int rank, int size) {
+static void backward_taped(void *context, team *team, int rank, int size) {
     run *r = context;
     bptt_plan *p = r->p;
-    const bptt_back *b = r->slopes;
+    const bptt_backward_arrays *b = r->slopes;
     const span at = rows_of(r, rank, size);
     const int any = at.r1 > at.r0;
     turn_all(p, rank, size);
@@ -1050,20 +1051,22 @@ static void back(void *context, team *team, int rank, int size) {
     team_barrier(team);
     each_block(p, unpack_block, r, NULL, rank, size);
 }
-bptt_status bptt_forward(bptt_plan *p, const bptt_data *data, int64_t n, const bptt_forth *arrays, bptt_poll poll, void *context) {
-    run r = { .p = p, .data = data, .n = n, .forth = arrays, .y = arrays->y, .poll = poll, .context = context };
+bptt_status bptt_forward(bptt_plan *p, const bptt_data *data, int64_t n, const bptt_forward_arrays *arrays, bptt_poll poll,
+                         void *context) {
+    run r = { .p = p, .data = data, .n = n, .forward = arrays, .y = arrays->y, .poll = poll, .context = context };
     if (n < 1 || n > p->batch || unfolds_in_parts(p) || !all_fit(p, data, NULL, n, 0)) return BPTT_CAPACITY;
-    team_run(p->threads, forth, &r);
+    team_run(p->threads, forward_taped, &r);
     p->draw = arrays->draw, p->given = data->state || arrays->initial, p->taped = !r.status && arrays->keep;
     return r.status;
 }
-bptt_status bptt_backward(bptt_plan *p, const bptt_data *data, int64_t n, const bptt_back *arrays, bptt_poll poll, void *context) {
+bptt_status bptt_backward(bptt_plan *p, const bptt_data *data, int64_t n, const bptt_backward_arrays *arrays, bptt_poll poll,
+                          void *context) {
     run r = { .p = p, .data = data, .n = n, .slopes = arrays, .poll = poll, .context = context, .rows = p->B, .longest = p->T,
               .given = p->given, .first_update = p->draw };
     if (!p->taped || n != p->B || (arrays->dx && !p->input_gradient)) return BPTT_CAPACITY;
     p->taped = 0;
     r.source = source_of(p, data);
-    team_run(p->threads, back, &r);
+    team_run(p->threads, backward_taped, &r);
     return r.status;
 }
 

@@ -25,8 +25,8 @@ typedef struct {
     const void *params;
     void *trained, *opt_state;                 /* training: params, to be written, and the optimiser's slots */
     void *grad, *dx, *dstate;                  /* loss_grad, backward: wanted, or NULL */
-    const bptt_forth *forth;                   /* forward, */
-    const bptt_back *slopes;                   /* backward: the caller's arrays */
+    const bptt_forward_arrays *forward;        /* forward, */
+    const bptt_backward_arrays *slopes;        /* backward: the caller's arrays */
     int given;                                 /* the states before the first step are the caller's */
     int every;                                 /* predict: what g reads */
     void *y, *state;                           /* predict: outputs; final states, of training too */
