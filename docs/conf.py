@@ -73,12 +73,12 @@ def lacking(example: Path) -> set[str]:
     return {name for name in wanted if importlib.util.find_spec(name.split(".")[0]) is None}
 
 
-left_out = "|".join(re.escape(path.name) for path in sorted(EXAMPLES.glob("*.py")) if lacking(path))
+left_out = ["__init__", *(path.stem for path in sorted(EXAMPLES.glob("*.py")) if lacking(path))]
 sphinx_gallery_conf = {
     "examples_dirs": str(EXAMPLES),
     "gallery_dirs": "examples",
     "filename_pattern": r"\.py$",  # all of them run
-    "ignore_pattern": rf"(__init__|{left_out})\.py$" if left_out else r"__init__\.py$",
+    "ignore_pattern": rf"({'|'.join(map(re.escape, left_out))})\.py$",
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
     "download_all_examples": False,
