@@ -352,7 +352,8 @@ static int choose_threads(const bptt_plan *p, int wanted) {
     const double work = 3.0 * (double)p->work_size * (double)p->batch * (double)p->steps, each = 4e5;
     int64_t n = wanted > 1 ? wanted : 1;
     if (n > THREADS_MAX - 1) n = THREADS_MAX - 1;
-    if (n > p->batch / 4) n = p->batch / 4;
+    const int64_t few = p->batch >= 4 && p->work_size >= 1 << 17 ? 2 : 1;   /* two rows a thread pay if a step has many weights */
+    if (n > p->batch / 4) n = p->batch / 4 > few ? p->batch / 4 : few;
     if (n > work / each) n = (int64_t)(work / each);
     return n < 1 ? 1 : (int)n;
 }

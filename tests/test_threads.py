@@ -69,6 +69,16 @@ def test_equal_bits_of_an_epoch(optimizer):
     assert all(end == ends[0] for end in ends)
 
 
+@pytest.mark.parametrize("lengths", ((9,) * 4, (12, 3, 9, 9, 12)))
+def test_few_rows_of_many_weights_run_on_two_threads(lengths):
+    problem = cases.Problem(cell="lstm", activation=(), hidden_size=190, lengths=lengths, every=True)
+    one, two = (problem.run("float32", threads=threads) for threads in (1, 8))
+    assert (one.plan.threads, two.plan.threads) == (1, 2)
+    for run in (one, two):
+        run.results = bits([*run.loss_and_grad()[1].values(), *run.predict(every=True)[0]])
+    assert one.results == two.results
+
+
 def test_small_work_runs_on_one_thread():
     assert cases.Problem().run(threads=8).plan.threads == 1
 
