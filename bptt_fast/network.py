@@ -1287,7 +1287,7 @@ class Network:
         initial states in PyTorch's order.  These may be left out: then they are the network's, zeros or
         trained, and (layers * directions, 1, width) stands for all sequences.  Outputs: "y" (batch, O) or
         (batch, steps, O) by the network's readout, and the final states "hn", "cn", of the form of "h0".
-        Number of sequences and of steps are free.
+        Number of sequences and of steps are free.  `scaling` is part of the graph, in the network's dtype.
 
         The layers are nodes RNN, GRU or LSTM of operator set 14.  What these or their kernels in onnxruntime
         lack, the cell "mlp", projections and float64, is a node Scan.  Dropout is not in the graph.

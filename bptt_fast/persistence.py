@@ -166,7 +166,9 @@ def from_onnx(path: Path) -> Network:
     The graph: nodes RNN, GRU or LSTM, all alike and each reading the one before, then MatMul, Gemm, Add,
     Tanh, Relu and Sigmoid; between them nodes that only move numbers, such as Transpose or Gather.
 
-    - Without a product after the recurrent layers g is the identity: the outputs are the states h.
+    - Without a product after the recurrent layers g is the identity: the outputs are the states h, those of
+      both directions side by side.
+    - Sub and Div of the inputs, Mul and Add after the last product, by constants, become the `scaling`.
     - Initial states that are inputs of the graph are `x0` of `Network.predict`, and zeros where it is not
       given; constants that are not zero become ``initial_state="trained"``.
     - Lengths of the sequences (`sequence_lens`) need no input of their own here: hand `predict` a list of

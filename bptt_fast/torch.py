@@ -18,7 +18,7 @@ import numpy as np
 from . import _core  # type: ignore[attr-defined]
 from .columns import Scaling
 from .errors import ConfigError, choice
-from .network import READOUTS, Network
+from .network import MAX_LAYERS, READOUTS, Network
 
 try:
     import torch
@@ -37,7 +37,6 @@ Array = np.ndarray[Any, Any]
 PLAIN = (Tensor, nn.Parameter)  # a subclass may not have its numbers in memory
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 PLANS = 4  # that a module keeps for its next calls
-MAX_LAYERS = 16
 ONEDNN = 4096  # rows times units from which oneDNN, inside PyTorch, predicts with an LSTM as fast or faster
 
 

@@ -222,7 +222,7 @@ bptt_status bptt_gauss_newton(bptt_plan *p, const void *params, const bptt_data 
                               void *gram, void *jacobian, bptt_poll poll, void *context) {
     blocks b = { .p = p, .data = data, .product = gram, .jacobian = jacobian, .poll = poll, .context = context };
     const size_t row = (size_t)((p->flat_size + 1) * p->k->bytes), wide = (size_t)(p->gram_width * p->k->bytes);
-    if (!p->residuals) return BPTT_CAPACITY;
+    if (!p->residuals || !has_targets(p, data)) return BPTT_CAPACITY;
     if (p->loss || p->dropout > 0 || p->recurrent_dropout > 0) return BPTT_BAD_DESC;      /* loss 0: mse */
     each_block(p->rows, p->k->pack, params, p->rows->work, 0, 1);
     turn_all(p->rows, 0, 1);

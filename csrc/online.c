@@ -215,7 +215,7 @@ void bptt_learn_window(const bptt_plan *p, const bptt_learner *l, void *window, 
     r.source = (source){ .offset = &offset, .length = &length, .row = &row };
     const span at = { l->first, l->first + l->rows, 0, 1, NULL, BATCH };
     p->k->scatter(&r.source, p->I, p->I, &p->x, &at, -1, window);
-    for (int64_t n = 0; n < p->layers; n++) give_states(&r, n, &p->layer[n].s, 0, all_rows(&r), state);
+    for (int64_t n = 0; n < p->layers; n++) give_states(&r, n, &p->layer[n].s, 0, all_rows(&r), state, NULL);
 }
 
 /* -- streams: a step at a time, forward only -- */
@@ -277,5 +277,5 @@ void bptt_stream_set(bptt_plan *p, const void *state) {
 }
 void bptt_stream_get(const bptt_plan *p, void *state) {
     run r = stream_of(p);
-    for (int64_t n = 0; n < p->layers; n++) give_states(&r, n, &p->layer[n].s, 0, all_rows(&r), state);
+    for (int64_t n = 0; n < p->layers; n++) give_states(&r, n, &p->layer[n].s, 0, all_rows(&r), state, NULL);
 }

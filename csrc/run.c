@@ -77,22 +77,15 @@ field state_kind(const bptt_plan *p, const frame *f, const field *s, int q) {
 /* its width; where it begins in the state of a sequence */
 static int64_t kind_width(const frame *f, int q) { return q ? f->H : f->R; }
 static int64_t kind_at(const frame *f, int64_t n, int q) { return n * (f->R + (f->states - 1) * f->H) + (q ? f->R : 0); }
-void give_states(const run *r, int64_t n, const field *s, int64_t t, span rows, void *out) {
-    const bptt_plan *p = r->p;
-    const frame *f = &p->layer[n];
-    for (int q = 0; q < f->states; q++) {
-        const field kind = state_kind(p, f, s, q);
-        p->k->store_state(&r->source, p->state_size, kind_at(f, n, q), kind_width(f, q), &kind, t, &rows, out);
-    }
-}
-/* The same where the caller has an array for each kind, (layers*directions, n, width). */
-static void give_kinds(const run *r, int64_t n, const field *s, int64_t t, span rows, void *const *out) {
+/* To the caller's rows (n, state size), or if `kinds` is not NULL to his arrays of each kind, (layers*directions, n, width). */
+void give_states(const run *r, int64_t n, const field *s, int64_t t, span rows, void *out, void *const *kinds) {
     const bptt_plan *p = r->p;
     const frame *f = &p->layer[n];
     for (int q = 0; q < f->states; q++) {
         const int64_t width = kind_width(f, q);
         const field kind = state_kind(p, f, s, q);
-        p->k->store_state(&r->source, width, n * r->n * width, width, &kind, t, &rows, out[q]);
+        if (kinds) p->k->store_state(&r->source, width, n * r->n * width, width, &kind, t, &rows, kinds[q]);
+        else p->k->store_state(&r->source, p->state_size, kind_at(f, n, q), width, &kind, t, &rows, out);
     }
 }
 static void load_kind(const run *r, int64_t n, int q, const void *const *in, const field *to, int64_t t, span rows) {
@@ -697,9 +690,8 @@ static void keep_final(run *r, span at) {
         for (int64_t b = at.r0; b < at.r1; b++) {
             const int64_t steps = r->source.length[r->source.row[b]] - r->source.first;
             const span one = { .r0 = b, .r1 = b + 1 };
-            if (steps <= 0) continue;
-            if (r->forward) give_kinds(r, n, &f->s, f->reverse ? 0 : least(steps, p->T), one, r->forward->final);
-            else give_states(r, n, &f->s, f->reverse ? 0 : least(steps, p->T), one, r->state);
+            void *const *kinds = r->forward ? r->forward->final : NULL;
+            if (steps > 0) give_states(r, n, &f->s, f->reverse ? 0 : least(steps, p->T), one, r->state, kinds);
         }
     }
 }
@@ -984,7 +976,8 @@ bptt_status bptt_loss_grad(bptt_plan *p, const void *params, const bptt_data *da
     *loss = 0;
     team_run(p->threads, train, &r);
     if (r.status && r.status != BPTT_DIVERGED) return r.status;
-    for (int64_t l = 0; dstate && l < p->layers * p->directions; l++) give_states(&r, l, &p->layer[l].ds, 0, all_rows(&r), dstate);
+    for (int64_t l = 0; dstate && l < p->layers * p->directions; l++)
+        give_states(&r, l, &p->layer[l].ds, 0, all_rows(&r), dstate, NULL);
     return r.status;
 }
 
@@ -1044,7 +1037,7 @@ static void backward_taped(void *context, team *team, int rank, int size) {
     layers_backward(r, team, at, 0, rank, size);
     if (any && b->dx) p->k->scatter(&r->source, p->I, p->I, &p->dx, &at, -1, b->dx);
     for (int64_t n = 0; any && b->dinitial && n < p->layers * p->directions; n++)
-        give_kinds(r, n, &p->layer[n].ds, 0, at, b->dinitial);
+        give_states(r, n, &p->layer[n].ds, 0, at, NULL, b->dinitial);
     team_barrier(team);
     collect_rest(r, 0, rank, size);
     collect_readout(r, 0, rank, size);
@@ -1081,7 +1074,7 @@ static void keep_states(run *r, span at) {
             const int64_t steps = r->source.length[r->source.row[b]] - r->source.first;
             const span one = { .r0 = b, .r1 = b + 1 };
             if (steps > p->T) p->k->copy_rows(&f->s, p->T, &f->s, 0, b, b + 1);
-            else if (steps > 0 && r->state) give_states(r, n, &f->s, f->reverse ? 0 : steps, one, r->state);
+            else if (steps > 0 && r->state) give_states(r, n, &f->s, f->reverse ? 0 : steps, one, r->state, NULL);
         }
     }
 }

@@ -49,7 +49,8 @@ span readout_span(int every, span);            /* where g works: on the steps of
 source source_of(const bptt_plan *, const bptt_data *);
 field state_kind(const bptt_plan *, const frame *, const field *s, int q);   /* h (q = 0) or c in a field of states */
 void set_states(run *, span);                  /* before the first step */
-void give_states(const run *, int64_t n, const field *s, int64_t t, span rows, void *out);   /* of layer direction n */
+void give_states(const run *, int64_t n, const field *s, int64_t t, span rows, void *out, void *const *kinds);   /* of layer
+                                                  direction n */
 void layer_forward(run *, int64_t n, const span *);         /* one layer direction, one block of steps */
 void head_forward(const bptt_plan *, int every, span);
 void take_in(const run *, team *, int rank, int size);      /* weights and slots into the arena, */

@@ -106,7 +106,7 @@ def test_slopes_are_finite_differences(form, shape, headless):
 
 @pytest.mark.parametrize("form", cases.FORMS)
 def test_outputs_and_slopes_are_those_of_the_loss(form):
-    """With the slope of the loss that the core knows, the gradient is the core's, to the bit."""
+    """With the slope of the loss that the core knows, the gradient is the core's."""
     taped = Taped(**cases.FORMS[form], lengths=(5, 5, 5), loss="mse")
     run = taped.problem.run()
     _, expected = run.loss_and_grad()
