@@ -385,7 +385,8 @@ def _typed(known: dict[str, argparse.Action], name: str, value: Any) -> list[str
     if isinstance(value, bool | dict) or action.nargs == 0:
         wanted = "true or false" if action.nargs == 0 else "a value or a list"
         raise ConfigError(f"{name}: expected {wanted}, got {value!r}.")
-    return [f"--{name}={csv_text(map(str, value), [], '') if isinstance(value, list) else value}"]
+    text = csv_text(map(str, value), []).removesuffix("\r\n") if isinstance(value, list) else value
+    return [f"--{name}={text}"]
 
 
 def _parser() -> argparse.ArgumentParser:
