@@ -443,6 +443,12 @@ def test_windows_say_how_far_ahead():
         assert net.lead == horizon
 
 
+def test_a_forecaster_says_how_far_ahead():
+    estimators = pytest.importorskip("bptt_fast.estimators")
+    found = estimators.RNNForecaster(4, window=5, max_iter=1).fit(np.sin(np.arange(40.0))[None])
+    assert found.network_.lead == 1
+
+
 @pytest.mark.parametrize("lead", (0, 1, 3))
 def test_a_learner_says_how_far_ahead(lead, tmp_path):
     net = bf.Network(1, 4, 1, seed=0)
