@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, choice, flag, integer, number
+from .writing import csv_text, named, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,15 +69,12 @@ class History(dict[str, list[Any]]):
 
         Raises
         ------
+        ConfigError
+            If `path` is not a path.
         OSError
-            If the file cannot be written.
+            If the file cannot be written; the old one is still there.
         """
-        import csv
-
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(self)
-            table.writerows(zip(*self.values(), strict=True))
+        replace(named(path), csv_text(self, self.values()).encode())
 
     def plot(self, **options: Any) -> Any:
         """Draw the losses over the epochs (needs matplotlib).
@@ -420,7 +418,7 @@ class ModelCheckpoint(_Monitor):
         keep_last: int | None = None,
     ) -> None:
         super().__init__(monitor, mode, 0.0)
-        self.filepath = _path(filepath, "ModelCheckpoint(filepath)")
+        self.filepath = named(filepath, "ModelCheckpoint(filepath)")
         self.save_best_only = flag(save_best_only, "ModelCheckpoint(save_best_only)")
         self.threshold = (
             None
@@ -593,7 +591,7 @@ class CSVLogger(_Logger):
     """
 
     def __init__(self, filename: str | PathLike, separator: str = ",", append: bool = False) -> None:
-        self.filename = _path(filename, "CSVLogger(filename)")
+        self.filename = named(filename, "CSVLogger(filename)")
         if not isinstance(separator, str) or len(separator) != 1 or separator in '"\r\n':
             raise ConfigError(f"CSVLogger(separator): expected one character, got {separator!r}.")
         self.separator = separator
@@ -658,7 +656,7 @@ class JSONLogger(_Logger):
     """
 
     def __init__(self, filename: str | PathLike, append: bool = False) -> None:
-        self.filename = _path(filename, "JSONLogger(filename)")
+        self.filename = named(filename, "JSONLogger(filename)")
         self.append = flag(append, "JSONLogger(append)")
 
     def on_train_begin(self, logs: Logs) -> None:
@@ -704,7 +702,7 @@ class TensorBoard(_Logger):
     """
 
     def __init__(self, log_dir: str | PathLike = "logs", histogram_freq: int = 0) -> None:
-        self.log_dir = _path(log_dir, "TensorBoard(log_dir)")
+        self.log_dir = named(log_dir, "TensorBoard(log_dir)")
         self.histogram_freq = integer(histogram_freq, "TensorBoard(histogram_freq)", 0, None)
 
     def on_train_begin(self, logs: Logs) -> None:
@@ -742,13 +740,6 @@ class TensorBoard(_Logger):
         if part not in self.writers:
             self.writers[part] = self._open(part)
         return self.writers[part]
-
-
-def _path(path: Any, name: str) -> str:
-    try:
-        return os.fsdecode(os.fspath(path))
-    except TypeError:
-        raise ConfigError(f"{name}: expected a str or path-like, got {path!r}.") from None
 
 
 def check_callbacks(callbacks: Any) -> list[Callback]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .errors import ConfigError, ShapeError, number
+from .errors import ConfigError, ShapeError, integer, number
 
 Array = np.ndarray[Any, Any]
 Names = tuple[str, ...]
@@ -166,15 +166,18 @@ def _standard(rows: Array) -> tuple[list[float], list[float]]:
 class Columns:
     """Names of the inputs and of the outputs, and their scaling; None: unknown, and none.
 
+    `lead` is how many rows ahead of the inputs' last row the outputs are.
+
     Raises
     ------
     ConfigError
-        If a name is no str, or comes twice.
+        If a name is no str, or comes twice, or `lead` is not an integer of at least 0.
     """
 
     inputs: Any = None
     outputs: Any = None
     scaling: Scaling | None = None
+    lead: int = 0
 
     def __post_init__(self) -> None:
         for which, what in (("inputs", "input_names"), ("outputs", "output_names")):
@@ -183,6 +186,7 @@ class Columns:
                 object.__setattr__(self, which, _checked_names(names, what))
         if not isinstance(self.scaling, Scaling | None):
             raise ConfigError(f"scaling: expected a Scaling or None, got {self.scaling!r}.")
+        object.__setattr__(self, "lead", integer(self.lead, "lead", 0))
 
     def check(self, inputs: int, outputs: int) -> None:
         """Raise a ShapeError unless they are those of a network with so many inputs and outputs."""

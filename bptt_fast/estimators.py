@@ -792,6 +792,7 @@ class RNNForecaster(_Estimator):
         _, each = _steps_ahead([part for one in counted for part in self._windows(one)])
         held = None if new is None else self._validation(series, weights, new)
         self._train(net, x, y, None if weight is None else each, held, epochs)
+        net.lead = 1  # y is x a step later
         return self
 
     def predict(self, X: Any, horizon: int | None = None) -> Any:

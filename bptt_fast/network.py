@@ -211,6 +211,9 @@ class Network:
     input_names, output_names : tuple of str or None
         Names of the columns, from the tables that `fit` saw first.  Tables are then brought into their order;
         a column that is missing, or one more, is an error.  They can be assigned.
+    lead : int
+        How many rows after the last row of its inputs an output belongs to, as `fit` and `learn_online`
+        learnt it: the lead of ``SlidingBPTT``, the horizon of windows, else 0.  It can be assigned.
     extra : dict of str to str
         Notes of your own, empty at first; they are saved and loaded with the network.
 
@@ -427,7 +430,7 @@ class Network:
 
     @property
     def columns(self) -> Columns:
-        """`input_names`, `output_names` and `scaling` together."""
+        """`input_names`, `output_names`, `scaling` and `lead` together."""
         return self._columns
 
     @columns.setter
@@ -462,6 +465,15 @@ class Network:
     @output_names.setter
     def output_names(self, names: Sequence[str] | None) -> None:
         self.columns = replace(self._columns, outputs=names)
+
+    @property
+    def lead(self) -> int:
+        """How many rows after the last row of its inputs an output belongs to."""
+        return self._columns.lead
+
+    @lead.setter
+    def lead(self, rows: int) -> None:
+        self.columns = replace(self._columns, lead=rows)
 
     # ---- parameters
 

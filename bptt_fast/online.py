@@ -6,6 +6,7 @@ import operator
 import os
 import weakref
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -258,7 +259,7 @@ class Learner:
         except (ValueError, OverflowError) as error:
             raise ConfigError(f"learn_online: {bptt} cannot be planned: {error}.") from None
         self._observe, self._status, self._stored = self._core.observe, self._core.status, 0
-        net._part()
+        net.columns = replace(net.columns, lead=bptt.lead)  # which ends another learner
         self._me = net._learner = weakref.ref(self)
 
     def observe(self, x: ArrayLike, y: Any = None, weight: float = 1.0) -> float:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from . import persistence
+from . import persistence, writing
 from .columns import Columns, Scaling
 from .errors import ConfigError, CorruptFileError
 from .network import Description, Network
@@ -52,7 +52,7 @@ ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu", "sigmoid": "Sigmoid"}
 
 def write(net: Network, path: persistence.Path) -> None:
     """``Network.to_onnx``."""
-    persistence.replace(persistence.named(path), _model(net).SerializeToString())
+    writing.replace(writing.named(path), _model(net).SerializeToString())
 
 
 def _model(net: Network) -> Any:
@@ -339,7 +339,7 @@ UNROLLED = "Is it an nn.RNN in single steps?  torch.onnx.export(..., dynamo=Fals
 
 def read(path: persistence.Path) -> Network:
     """``bptt_fast.from_onnx``."""
-    name = persistence.named(path)
+    name = writing.named(path)
     try:
         model = onnx.load(name, format="protobuf")
         checker.check_model(model)
@@ -348,7 +348,7 @@ def read(path: persistence.Path) -> Network:
         notes = {entry.key: entry.value for entry in model.metadata_props}
         known = notes.get("format") == persistence.FORMAT
         config, extra = (dict(json.loads(notes[key])) if known else {} for key in ("network", "extra"))
-        columns = Columns.restored(json.loads(notes.get("columns", "{}") if known else "{}"))
+        columns = persistence.restored_columns(notes.get("columns", "") if known else "", extra)
     except (DecodeError, checker.ValidationError, ValueError, LookupError, TypeError, ConfigError) as error:
         raise CorruptFileError(
             f"{name}: expected an ONNX file, got one that is damaged or not valid ({error}).  Restore it "

@@ -22,6 +22,7 @@ from . import data, optimizers, unfolding
 from .callbacks import check_verbose
 from .errors import ConfigError, DivergedError, ShapeError, choice, integer
 from .network import Description, Network, machine_for
+from .writing import csv_text, named, replace
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -105,15 +106,12 @@ class Restarts(dict[str, list[Any]]):
 
         Raises
         ------
+        ConfigError
+            If `path` is not a path.
         OSError
-            If the file cannot be written.
+            If the file cannot be written; the old one is still there.
         """
-        import csv
-
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(self)
-            table.writerows(zip(*self.values(), strict=True))
+        replace(named(path), csv_text(self, self.values()).encode())
 
     def plot(self, **options: Any) -> Any:
         """Draw the losses of all copies (needs matplotlib).

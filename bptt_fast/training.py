@@ -263,7 +263,8 @@ def in_steps(
     history = History("epoch", "loss", *columns, "seconds")
     _note_long_k2(unfold, train, 3)
     display = progress(shown, first, max(first, last), job.steps)
-    net.columns = train.columns  # which ends a learner
+    lead = unfold.lead if isinstance(unfold, SlidingBPTT) else train.horizon
+    net.columns = replace(train.columns, lead=lead)  # which ends a learner
     try:
         yield history
         loop = _loop(
