@@ -237,7 +237,7 @@ class Network:
       with nonlinearity "relu" this is the IRNN.
 
     Peepholes start as for "torch".  Where something has to be remembered over many steps, "orthogonal" learns
-    it more often; on short series it is no better, and its worst seeds are worse (bench/README.md).
+    it more often; on short series it is no better, and its worst seeds are worse (docs/decisions, 0009).
 
     J. L. Elman, "Finding structure in time", Cognitive Science 14 (1990).  X. Glorot and Y. Bengio,
     "Understanding the difficulty of training deep feedforward neural networks", 2010.  A. M. Saxe, J. L.
