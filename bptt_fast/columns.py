@@ -155,11 +155,15 @@ def _standard(rows: Array) -> tuple[list[float], list[float]]:
     if len(rows) == 0:
         return [0.0] * rows.shape[1], [1.0] * rows.shape[1]
     rows = rows.astype(np.float64, copy=False)
-    with np.errstate(over="ignore"):  # infinite ones are told by name
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite ones are told by name
+        # columns times powers of 2 near 1, which rounds nothing: squares of 1e-200 or 1e200 have no room
+        exponent = np.frexp(np.abs(rows).max(axis=0))[1]
+        rows = np.ldexp(rows, -exponent)
         mean, deviation = rows.mean(axis=0), rows.std(axis=0)
     rounding = 10 * np.finfo(np.float64).eps * np.abs(mean)
-    constant = (np.ptp(rows, axis=0) <= rounding) | (deviation == 0)
-    return mean.tolist(), np.where(constant, 1.0, deviation).tolist()
+    constant = np.ptp(rows, axis=0) <= rounding
+    mean, deviation = np.ldexp(mean, exponent), np.ldexp(deviation, exponent)
+    return mean.tolist(), np.where(constant | (deviation == 0), 1.0, deviation).tolist()
 
 
 @dataclass(frozen=True)

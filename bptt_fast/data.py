@@ -110,7 +110,8 @@ class Sequences:
         Parameters
         ----------
         series : array (S, I), DataFrame, or Series for I = 1
-            Real numbers; not copied if it is contiguous and of the network's dtype, which has no scaling.
+            Real numbers; not copied if it is contiguous, in aligned memory and of the network's dtype, which
+            has no scaling.
         length : int
             Steps of a window, at most S.
         stride : int, default 1
@@ -214,6 +215,7 @@ class Shared:
 
 def numbers(a: Any, name: str) -> Array:
     """`a` as a real numeric array, not yet of the final dtype; DataFrames and tensors welcome."""
+    given = a
     if type(a) is not np.ndarray:
         if isinstance(a, np.ma.MaskedArray):
             raise ConfigError(
@@ -229,11 +231,61 @@ def numbers(a: Any, name: str) -> Array:
                 f"({str(error).rstrip('.')}).  Sequences of different length go in a list of 2-D arrays."
             ) from None
     if a.dtype.kind not in "fiub":
-        raise ConfigError(
-            f"{name}: expected real numbers, got an array of dtype {a.dtype}.  Convert it first, for example "
-            f"with np.asarray(..., dtype=float)."
-        )
+        raise ConfigError(f"{name}: expected real numbers, got {_not_numbers(a, given)}")
     return a
+
+
+def _not_numbers(a: Array, given: Any) -> str:
+    """What the array `a`, made from `given`, has in place of numbers, and what to do about it."""
+    columns = list(getattr(given, "columns", ()))
+    if columns and a.ndim == 2:
+        parts = [given.iloc[:, i] if hasattr(given, "iloc") else given[:, i] for i in range(len(columns))]
+        wrong = [i for i, part in enumerate(parts) if _table(part).dtype.kind not in "fiub"]
+        if wrong:
+            names = ", ".join(repr(columns[i]) for i in wrong)
+            what, which = ("columns", "them") if len(wrong) > 1 else ("column", "it")
+            first = parts[wrong[0]]
+            return (
+                f"{what} {names} (dtype {first.dtype}, the first entry {_entry(a[0, wrong[0]])}).  Leave {which} "
+                f"out, or make numbers of {which} first."
+            )
+    if a.dtype.kind == "c":
+        return f"an array of dtype {a.dtype}.  Give real and imaginary parts as columns: x.real, x.imag."
+    if a.dtype.names is not None:
+        return (
+            f"an array with the fields {', '.join(a.dtype.names)}.  Make columns of them first, with "
+            f"numpy.lib.recfunctions.structured_to_unstructured."
+        )
+    try:
+        a.astype(float)
+    except (TypeError, ValueError, OverflowError):
+        index, entry = next(pair for pair in np.ndenumerate(a) if not _is_number(pair[1]))
+        if np.ndim(entry) if isinstance(entry, np.ndarray) else isinstance(entry, (list, tuple)):
+            return f"an array of arrays, {a.shape}.  Sequences of different length go in a list of 2-D arrays."
+        where = f" at index {index}" if index else ""
+        return f"{_entry(entry)}{where} in an array of dtype {a.dtype}.  Leave it out, or make a number of it first."
+    return (
+        f"an array of dtype {a.dtype}.  Convert it first, for example with np.asarray(..., dtype=float)."
+    )
+
+
+def _is_number(entry: Any) -> bool:
+    try:
+        return np.ndim(entry) == 0 and float(entry) is not None
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _entry(value: Any) -> str:
+    """A value for a message, cut short."""
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def unboxed(x: Any) -> Any:
+    """An object array of arrays or tables (n,) as the list that it stands for; all else as it is."""
+    boxed = isinstance(x, np.ndarray) and x.dtype == object and x.ndim == 1
+    return list(x) if boxed and all(np.ndim(part) > 0 for part in x) else x
 
 
 def _table(table: Any) -> Array:
@@ -247,11 +299,11 @@ def _table(table: Any) -> Array:
 
 
 def cast(a: Array, dtype: DTypeLike) -> Array:
-    """`a` as a C-contiguous array of `dtype`, itself if it is one."""
-    if a.dtype == dtype and a.flags.c_contiguous:
+    """`a` as a C-contiguous array of `dtype` in aligned memory, itself if it is one."""
+    if a.dtype == dtype and a.flags.c_contiguous and a.flags.aligned:
         return a
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.ascontiguousarray(a, dtype=dtype)
+        return np.array(a, dtype=dtype, order="C", ndmin=1)
 
 
 def _frame(x: Any) -> Any:
@@ -292,6 +344,7 @@ def sequences(
     """
     scaling = columns.scaling
     wide: DTypeLike = dtype if scaling is None else np.float64
+    x = unboxed(x)
     tables: list[Any] = []
     labels: Any = None
     if isinstance(x, Sequences):
@@ -384,6 +437,7 @@ def set_targets(
     """
     dtype, scaling = data.values.dtype, data.columns.scaling
     data.columns.check_targets(kind, name)
+    y, sample_weight = unboxed(y), unboxed(sample_weight)
     y = _named_targets(data, y, outputs, kind, name)
     if data.form == "windows":
         _drop_windows(data, every, name)
