@@ -449,7 +449,8 @@ class ModelCheckpoint(_Monitor):
                 f"{self.filepath!r}, one file for all epochs."
             )
 
-        self.watched = ""  # what `best` is the best of
+        self.begin(self.threshold)
+        self.watched: str | None = None  # what `best` is the best of, after an epoch
         self.best_path: str | None = None
         self.paths: list[str] = []
 
@@ -459,9 +460,9 @@ class ModelCheckpoint(_Monitor):
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """See `Callback`."""
         watched = self.watches(logs)
-        if watched != self.watched:
+        if self.watched not in (None, watched):
             self.begin(self.threshold)
-            self.watched = watched
+        self.watched = watched
         better = self.better(logs[watched])
         if self.save_best_only and not better:
             return

@@ -226,6 +226,9 @@ def numbers(a: Any, name: str) -> Array:
         try:
             a = _table(a) if hasattr(a, "to_numpy") else np.asarray(a)
         except Exception as error:
+            found = _columns_without_numbers(given)
+            if found:
+                raise ConfigError(f"{name}: expected real numbers, got {found}") from None
             raise ShapeError(
                 f"{name}: expected an array of numbers, got {type(a).__name__} that NumPy cannot read "
                 f"({str(error).rstrip('.')}).  Sequences of different length go in a list of 2-D arrays."
@@ -235,20 +238,28 @@ def numbers(a: Any, name: str) -> Array:
     return a
 
 
+def _columns_without_numbers(table: Any) -> str:
+    """The columns of a table that are no numbers, for a message; "" if there is none, or it is no table."""
+    if not is_table(table):
+        return ""
+    table = _frame(table)
+    parts = [table.iloc[:, i] if hasattr(table, "iloc") else table[:, i] for i in range(table.shape[1])]
+    wrong = [part for part in parts if _table(part).dtype.kind not in "fiub"]
+    if not wrong:
+        return ""
+    columns, which = ("columns", "them") if len(wrong) > 1 else ("column", "it")
+    _, entry = _first_without_number(wrong[0].to_numpy())
+    return (
+        f"{columns} {', '.join(repr(part.name) for part in wrong)} of dtype {wrong[0].dtype} with entries such "
+        f"as {_entry(entry)}.  Leave {which} out, or make numbers of {which} first."
+    )
+
+
 def _not_numbers(a: Array, given: Any) -> str:
     """What the array `a`, made from `given`, has in place of numbers, and what to do about it."""
-    columns = list(getattr(given, "columns", ()))
-    if columns and a.ndim == 2:
-        parts = [given.iloc[:, i] if hasattr(given, "iloc") else given[:, i] for i in range(len(columns))]
-        wrong = [i for i, part in enumerate(parts) if _table(part).dtype.kind not in "fiub"]
-        if wrong:
-            names = ", ".join(repr(columns[i]) for i in wrong)
-            what, which = ("columns", "them") if len(wrong) > 1 else ("column", "it")
-            first = parts[wrong[0]]
-            return (
-                f"{what} {names} (dtype {first.dtype}, the first entry {_entry(a[0, wrong[0]])}).  Leave {which} "
-                f"out, or make numbers of {which} first."
-            )
+    found = _columns_without_numbers(given)
+    if found:
+        return found
     if a.dtype.kind == "c":
         return f"an array of dtype {a.dtype}.  Give real and imaginary parts as columns: x.real, x.imag."
     if a.dtype.names is not None:
@@ -256,24 +267,28 @@ def _not_numbers(a: Array, given: Any) -> str:
             f"an array with the fields {', '.join(a.dtype.names)}.  Make columns of them first, with "
             f"numpy.lib.recfunctions.structured_to_unstructured."
         )
-    try:
-        a.astype(float)
-    except (TypeError, ValueError, OverflowError):
-        index, entry = next(pair for pair in np.ndenumerate(a) if not _is_number(pair[1]))
-        if np.ndim(entry) if isinstance(entry, np.ndarray) else isinstance(entry, (list, tuple)):
-            return f"an array of arrays, {a.shape}.  Sequences of different length go in a list of 2-D arrays."
-        where = f" at index {index}" if index else ""
-        return f"{_entry(entry)}{where} in an array of dtype {a.dtype}.  Leave it out, or make a number of it first."
-    return (
-        f"an array of dtype {a.dtype}.  Convert it first, for example with np.asarray(..., dtype=float)."
-    )
+    index, entry = _first_without_number(a)
+    if index is None:
+        return (
+            f"an array of dtype {a.dtype}.  Convert it first, for example with np.asarray(..., dtype=float)."
+        )
+    if isinstance(entry, (list, tuple)) or (hasattr(entry, "ndim") and entry.ndim):
+        return f"an array of arrays, {a.shape}.  Sequences of different length go in a list of 2-D arrays."
+    where = f" at index {index}" if index else ""
+    return f"{_entry(entry)}{where} in an array of dtype {a.dtype}.  Leave it out, or make a number of it first."
 
 
-def _is_number(entry: Any) -> bool:
-    try:
-        return np.ndim(entry) == 0 and float(entry) is not None
-    except (TypeError, ValueError, OverflowError):
-        return False
+def _first_without_number(a: Array) -> tuple[tuple[int, ...] | None, Any]:
+    """Where in an array of objects or text the first entry is that is no number, and what it is."""
+    for index, entry in np.ndenumerate(a if a.dtype.kind in "OUS" else a[:0]):
+        try:
+            if np.ndim(entry) == 0:
+                float(entry)
+                continue
+        except (TypeError, ValueError, OverflowError):
+            pass
+        return index, entry
+    return None, a.flat[0] if a.size else None
 
 
 def _entry(value: Any) -> str:
