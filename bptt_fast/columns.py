@@ -75,7 +75,9 @@ class Scaling:
 
     @classmethod
     def standard(cls, inputs: Array, targets: Array | None = None) -> Scaling:
-        """Means and standard deviations of columns; the scale of a constant column is 1.
+        """Means and standard deviations of columns; a constant column is only shifted.
+
+        Its scale is 1, or, above 1e14, the rounding error of its mean.
 
         Parameters
         ----------
@@ -162,8 +164,9 @@ def _standard(rows: Array) -> tuple[list[float], list[float]]:
         mean, deviation = rows.mean(axis=0), rows.std(axis=0)
     rounding = 10 * np.finfo(np.float64).eps * np.abs(mean)
     constant = np.ptp(rows, axis=0) <= rounding
-    mean, deviation = np.ldexp(mean, exponent), np.ldexp(deviation, exponent)
-    return mean.tolist(), np.where(constant | (deviation == 0), 1.0, deviation).tolist()
+    mean, deviation, rounding = (np.ldexp(a, exponent) for a in (mean, deviation, rounding))
+    scale = np.where(constant, np.maximum(rounding, 1.0), np.maximum(deviation, np.nextafter(0, 1)))
+    return mean.tolist(), scale.tolist()
 
 
 @dataclass(frozen=True)

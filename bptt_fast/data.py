@@ -141,6 +141,9 @@ class Sequences:
         In training without shuffling, windows that overlap share the product with the input weights: it is
         computed once for each row of the series in a batch.
 
+        The `validation_split` of `fit` splits the rows of the series, and leaves out the windows with inputs
+        or targets on both sides.
+
         Examples
         --------
         >>> import numpy as np, bptt_fast as bf
@@ -250,8 +253,8 @@ def _columns_without_numbers(table: Any) -> str:
     columns, which = ("columns", "them") if len(wrong) > 1 else ("column", "it")
     _, entry = _first_without_number(wrong[0].to_numpy())
     return (
-        f"{columns} {', '.join(repr(part.name) for part in wrong)} of dtype {wrong[0].dtype} with entries such "
-        f"as {_entry(entry)}.  Leave {which} out, or make numbers of {which} first."
+        f"{columns} {', '.join(repr(part.name) for part in wrong)} of dtype {wrong[0].dtype} with entries "
+        f"such as {_entry(entry)}.  Leave {which} out, or make numbers of {which} first."
     )
 
 
@@ -275,7 +278,9 @@ def _not_numbers(a: Array, given: Any) -> str:
     if isinstance(entry, (list, tuple)) or (hasattr(entry, "ndim") and entry.ndim):
         return f"an array of arrays, {a.shape}.  Sequences of different length go in a list of 2-D arrays."
     where = f" at index {index}" if index else ""
-    return f"{_entry(entry)}{where} in an array of dtype {a.dtype}.  Leave it out, or make a number of it first."
+    return (
+        f"{_entry(entry)}{where} in an array of dtype {a.dtype}.  Leave it out, or make a number of it first."
+    )
 
 
 def _first_without_number(a: Array) -> tuple[tuple[int, ...] | None, Any]:
@@ -339,8 +344,8 @@ def sequences(
     Parameters
     ----------
     x : array (n, T, I) or (T, I), list of n arrays (T_i, I), or Sequences.windows(...)
-        Real numbers of any dtype; not copied if it is already contiguous and of `dtype` (but for a list, and
-        for scaling).  Arrays (T, I) may be tables.
+        Real numbers of any dtype, anywhere in memory; not copied if already contiguous, aligned and of
+        `dtype` (but for a list, and for scaling).  Arrays (T, I) may be tables.
     features : int
         I, what the network expects.
     dtype : dtype

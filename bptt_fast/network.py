@@ -866,7 +866,9 @@ class Network:
         Warns
         -----
         UserWarning
-            If the k2 of `TruncatedBPTT` is longer than every sequence, so that nothing is truncated.
+            If the k2 of `TruncatedBPTT` is longer than every sequence, so that nothing is truncated; or if
+            `validation_split` splits an array whose sequences are overlapping views, as those of
+            ``numpy.lib.stride_tricks.sliding_window_view`` are.
 
         Notes
         -----

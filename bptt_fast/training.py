@@ -231,6 +231,8 @@ def in_steps(
         raise ConfigError(
             f"validation_split: expected 0 beside validation_data, got {split:g}.  Give one of the two."
         )
+    if split:
+        _note_shared_rows(x.x if isinstance(x, data.Shared) else x)
     hooks, shown = check_callbacks(callbacks), check_verbose(verbose)
 
     every = slides or net.readout == "every"
@@ -823,6 +825,20 @@ def _note_long_k2(unfold: Unfolding, sequences: Sequences, above: int = 2) -> No
         )
 
 
+def _note_shared_rows(x: Any) -> None:
+    """Warn the user, who called `fit`, that sequences on both sides of `validation_split` share memory."""
+    several = (isinstance(x, np.ndarray) and x.ndim == 3) or data.is_list(x)
+    two = [part for part in x[:2] if isinstance(part, np.ndarray)] if several else []
+    if len(two) == 2 and np.shares_memory(*two):
+        warnings.warn(
+            "validation_split: the sequences of x are views of the same rows, so the last training sequences "
+            "share rows with the first ones of the validation, whose loss comes out too low.  "
+            "Sequences.windows(series, length) leaves a gap between the two parts.",
+            UserWarning,
+            stacklevel=5,
+        )
+
+
 def _check_directions(net: Network, unfold: Unfolding) -> None:
     if net.description.bidirectional and isinstance(unfold, (TruncatedBPTT, CheckpointedBPTT)):
         raise ConfigError(
@@ -964,8 +980,8 @@ def _parts(train: Sequences, split: float) -> tuple[int, Array]:
     if n == 0 or first == len(train):
         raise ConfigError(
             f"validation_split: expected a window of length + horizon = {window} rows on each side, got "
-            f"{split:g}, which leaves {begin} of the {rows} rows for training.  Use shorter windows or a longer "
-            f"series."
+            f"{split:g}, which leaves {begin} of the {rows} rows for training.  Use shorter windows or a "
+            f"longer series."
         )
     return n, np.arange(first, len(train), dtype=np.int64)
 

@@ -143,7 +143,7 @@ def test_the_best_of_several_fits(tmp_path):
 
 
 def test_the_best_of_what_is_watched(tmp_path):
-    """A loss is not compared with a validation loss of an earlier fit, nor with a threshold that was passed."""
+    """A loss is not compared with a validation loss of an earlier fit, but with the threshold."""
     save = cb.ModelCheckpoint(tmp_path / "best", save_best_only=True, initial_value_threshold=9)
     assert save.best == 9
     fit(Fake(save, [5], "val_loss"), epochs=1)

@@ -78,7 +78,11 @@ def test_every_argument_of_a_network(config, tmp_path):
     net.save(tmp_path / "net")
     net.to_onnx(tmp_path / "graph")
     assert net.desc() == plain.desc()
-    for again in (bf.load(tmp_path / "net"), bf.from_onnx(tmp_path / "graph"), pickle.loads(pickle.dumps(net))):
+    for again in (
+        bf.load(tmp_path / "net"),
+        bf.from_onnx(tmp_path / "graph"),
+        pickle.loads(pickle.dumps(net)),
+    ):
         assert again.params.tobytes() == plain.params.tobytes()
     if config is GIVEN:
         assert bf.load(tmp_path / "net").description == plain.description
@@ -91,17 +95,17 @@ def test_no_number(value):
     with pytest.raises(bf.ConfigError, match=r"^SGD\(learning_rate\): expected a finite number above 0, got"):
         bf.SGD(value)
     if value is not None:
-        with pytest.raises(bf.ConfigError, match="^forget_bias: expected a finite number, got"):
+        with pytest.raises(bf.ConfigError, match=r"^forget_bias: expected a finite number, got"):
             bf.Network(1, 2, 1, cell="gru", forget_bias=value)
-        with pytest.raises(bf.ConfigError, match="^hidden_size: expected an integer"):
+        with pytest.raises(bf.ConfigError, match=r"^hidden_size: expected an integer"):
             bf.Network(1, value, 1)
 
 
 FROZEN = [
     bf.SGD(0.25, momentum=0.5, nesterov=True, weight_decay=0.125, decay_biases=False),
-    bf.Adam(0.25, beta1=0.5, beta2=0.75), bf.AdamW(), bf.NAdam(), bf.RMSprop(centered=True), bf.Adagrad(), bf.Rprop(),
-    bf.LBFGS(), bf.LevenbergMarquardt(), bf.HessianFree(), bf.SlidingBPTT(3, 2), bf.TruncatedBPTT(3, 5),
-    bf.CheckpointedBPTT(4, 2), bf.schedules.Constant(0.5), bf.schedules.Step(0.5, every=2.5),
+    bf.Adam(0.25, beta1=0.5, beta2=0.75), bf.AdamW(), bf.NAdam(), bf.RMSprop(centered=True),
+    bf.Adagrad(), bf.Rprop(), bf.LBFGS(), bf.LevenbergMarquardt(), bf.HessianFree(),
+    bf.SlidingBPTT(3, 2), bf.TruncatedBPTT(3, 5), bf.CheckpointedBPTT(4, 2), bf.schedules.Constant(0.5), bf.schedules.Step(0.5, every=2.5),
     bf.schedules.Exponential(0.5, 0.5), bf.schedules.Cosine(0.5, warmup=1.5, final=0.25, epochs=4),
     bf.schedules.OneCycle(0.5, epochs=4), bf.schedules.ReduceOnPlateau(0.5, patience=2),
 ]  # fmt: skip
@@ -139,13 +143,21 @@ def test_a_learner_with_numbers_of_numpy(optimizer, tmp_path):
 
 def test_what_the_loggers_write(tmp_path):
     """A rate of NumPy's type, given or written by a callback."""
+
     def halve(epoch, logs):
         log.hyper["learning_rate"] = np.float32(0.25)
 
     log = bf.callbacks.JSONLogger(tmp_path / "log")
     net = bf.Network(1, 4, 1, seed=0)
     hooks = [log, bf.callbacks.LambdaCallback(on_epoch_end=halve)]
-    net.fit(np.ones((4, 3, 1)), np.ones(4), epochs=2, optimizer=bf.SGD(np.float32(0.5)), callbacks=hooks, verbose=0)
+    net.fit(
+        np.ones((4, 3, 1)),
+        np.ones(4),
+        epochs=2,
+        optimizer=bf.SGD(np.float32(0.5)),
+        callbacks=hooks,
+        verbose=0,
+    )
     rows = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert [row["learning_rate"] for row in rows] == [0.5, 0.25]
 
@@ -260,7 +272,11 @@ def test_arrays_in_any_memory(change, dtype):
 # ---- no numbers
 
 
-LABELLED = {"load": [1.0, 2.0, 3.0], "city": ["Berlin", "Rome", "Oslo"], "day": pd.date_range("2020", periods=3)}
+LABELLED = {
+    "load": [1.0, 2.0, 3.0],
+    "city": ["Berlin", "Rome", "Oslo"],
+    "day": pd.date_range("2020", periods=3),
+}
 
 
 @pytest.mark.parametrize("table", (pd.DataFrame, lambda d: pl.DataFrame(d)), ids=("pandas", "polars"))
@@ -281,7 +297,7 @@ def test_columns_that_are_no_numbers_are_named(table):
     with pytest.raises(bf.ConfigError, match=pattern.format(r"x\[1\]")):
         net.predict([table({name: LABELLED["load"] for name in LABELLED}), frame])
     one = table({"load": LABELLED["load"], "city": LABELLED["city"]})
-    with pytest.raises(bf.ConfigError, match="^x: expected real numbers, got column 'city' .*Leave it out"):
+    with pytest.raises(bf.ConfigError, match=r"^x: expected real numbers, got column 'city' .*Leave it out"):
         bf.Network(2, 4, 1, seed=0).predict(one)
 
 
@@ -320,7 +336,7 @@ def test_object_arrays_of_arrays():
     np.testing.assert_array_equal(*ends)
     deep = np.empty((1, 2), object)
     deep[0, 0], deep[0, 1] = np.ones(3), np.ones(4)
-    with pytest.raises(bf.ConfigError, match="an array of arrays.*in a list of 2-D arrays"):
+    with pytest.raises(bf.ConfigError, match=r"an array of arrays.*in a list of 2-D arrays"):
         bf.Network(2, 4, 1, seed=0).predict(deep)
 
 

@@ -1,6 +1,7 @@
 """Windows over one series: equal to the same windows written out, and nothing is written out."""
 
 import tracemalloc
+import warnings
 
 import cases
 import numpy as np
@@ -104,7 +105,7 @@ def test_validation_shares_no_row(stride, horizon, every):
 
 
 def test_validation_of_noise():
-    """Nothing can be learnt of it: held-out windows have the loss of rows never seen, far above training's."""
+    """Held-out windows have the loss of rows never seen, far above the training loss."""
     noise = np.random.default_rng(0).normal(size=(400, 1))
     net = bf.Network(1, 24, 1, cell="gru", readout="every", seed=0)
     history = net.fit(
@@ -117,7 +118,7 @@ def test_validation_of_noise():
 
 
 def test_validation_weights_and_state():
-    """Weights are those of the windows of each part, and a stateful fit keeps those of the training windows."""
+    """Weights are those of each part's windows; a stateful fit keeps the states of training windows."""
     x, y = windows(4, 1), TARGETS
     kept = len(parts_of_split(4, 1, 0.4, False)[0][0])
     weight = np.ones(STEPS)
@@ -135,11 +136,25 @@ def test_validation_weights_and_state():
 def test_nothing_remains(split):
     net = network()
     before = net.params.copy()
-    with pytest.raises(bf.ConfigError, match="validation_split.*on each side"):
+    with pytest.raises(bf.ConfigError, match=r"validation_split.*on each side"):
         net.fit(windows(1, 1), TARGETS, validation_split=split, verbose=0)
-    with pytest.raises(bf.ConfigError, match="validation_split.*on each side"):
+    with pytest.raises(bf.ConfigError, match=r"validation_split.*on each side"):
         net.fit(windows(1, 1), TARGETS, validation_split=split, scaling="standard", verbose=0)
     np.testing.assert_array_equal(net.params, before)
+
+
+def test_views_that_overlap_are_reported():
+    view = np.lib.stride_tricks.sliding_window_view(SERIES, LENGTH, axis=0).swapaxes(1, 2)
+    net, y = network(), TARGETS[LENGTH - 1 :]
+    for x in (view, [SERIES[o : o + LENGTH] for o in range(len(view))]):
+        with pytest.warns(UserWarning, match=r"validation_split.*Sequences.windows") as caught:
+            net.fit(x, y, validation_split=0.2, verbose=0)
+        assert [one.filename for one in caught] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net.fit(view, y, verbose=0)
+        for x in (view[::LENGTH], np.asfortranarray(view), view.copy(), list(view.copy())):
+            net.fit(x, y[: len(x)], validation_split=0.2, verbose=0)
 
 
 @pytest.mark.parametrize("optimizer", (bf.Adam(0.01), bf.SGD(0.02)), ids=("adam", "sgd"))
