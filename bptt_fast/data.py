@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .columns import UNKNOWN, Columns, is_table, like, names_of, order, ordered
-from .errors import ConfigError, ShapeError, integer
+from .errors import ConfigError, ShapeError, integer, plain
 
 Array = np.ndarray[Any, Any]
 
@@ -236,8 +236,10 @@ def numbers(a: Any, name: str) -> Array:
                 f"{name}: expected an array of numbers, got {type(a).__name__} that NumPy cannot read "
                 f"({str(error).rstrip('.')}).  Sequences of different length go in a list of 2-D arrays."
             ) from None
-    if a.dtype.kind not in "fiub":
-        raise ConfigError(f"{name}: expected real numbers, got {_not_numbers(a, given)}")
+    # polars makes numbers of dates that stand beside numbers
+    dates = hasattr(given, "to_arrow") and _columns_without_numbers(given)
+    if dates or a.dtype.kind not in "fiub":
+        raise ConfigError(f"{name}: expected real numbers, got {dates or _not_numbers(a, given)}")
     return a
 
 
@@ -275,6 +277,8 @@ def _not_numbers(a: Array, given: Any) -> str:
         return (
             f"an array of dtype {a.dtype}.  Convert it first, for example with np.asarray(..., dtype=float)."
         )
+    if hasattr(entry, "toarray"):
+        return "a sparse matrix.  Make an array of it first: x.toarray()."
     if isinstance(entry, (list, tuple)) or (hasattr(entry, "ndim") and entry.ndim):
         return f"an array of arrays, {a.shape}.  Sequences of different length go in a list of 2-D arrays."
     where = f" at index {index}" if index else ""
@@ -298,7 +302,7 @@ def _first_without_number(a: Array) -> tuple[tuple[int, ...] | None, Any]:
 
 def _entry(value: Any) -> str:
     """A value for a message, cut short."""
-    text = repr(value)
+    text = repr(plain(value))
     return text if len(text) <= 40 else text[:37] + "..."
 
 

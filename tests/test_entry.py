@@ -4,6 +4,7 @@ import copy
 import json
 import pickle
 from dataclasses import replace
+from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from scipy import sparse
 
 import bptt_fast as bf
 
@@ -105,7 +107,8 @@ FROZEN = [
     bf.SGD(0.25, momentum=0.5, nesterov=True, weight_decay=0.125, decay_biases=False),
     bf.Adam(0.25, beta1=0.5, beta2=0.75), bf.AdamW(), bf.NAdam(), bf.RMSprop(centered=True),
     bf.Adagrad(), bf.Rprop(), bf.LBFGS(), bf.LevenbergMarquardt(), bf.HessianFree(),
-    bf.SlidingBPTT(3, 2), bf.TruncatedBPTT(3, 5), bf.CheckpointedBPTT(4, 2), bf.schedules.Constant(0.5), bf.schedules.Step(0.5, every=2.5),
+    bf.SlidingBPTT(3, 2), bf.TruncatedBPTT(3, 5), bf.CheckpointedBPTT(4, 2),
+    bf.schedules.Constant(0.5), bf.schedules.Step(0.5, every=2.5),
     bf.schedules.Exponential(0.5, 0.5), bf.schedules.Cosine(0.5, warmup=1.5, final=0.25, epochs=4),
     bf.schedules.OneCycle(0.5, epochs=4), bf.schedules.ReduceOnPlateau(0.5, patience=2),
 ]  # fmt: skip
@@ -310,6 +313,8 @@ def test_columns_that_are_no_numbers_are_named(table):
     (np.array([[1j, 1]]), "dtype complex128.*x.real, x.imag"),
     (np.zeros((2, 2), [("a", float), ("b", float)]), "fields a, b.*structured_to_unstructured"),
     (None, "None in an array of dtype object"),
+    (sparse.eye(2).tocsr(), r"a sparse matrix.*x\.toarray\(\)"),
+    (pl.DataFrame({"a": [1.5], "b": [date(2020, 1, 1)]}), "column 'b' of dtype Date with .*2020"),
     (object, "<class 'object'> in an array"),
 ), ids=str)  # fmt: skip
 def test_arrays_that_are_no_numbers(given, pattern):
