@@ -82,7 +82,7 @@ def plain(value: Any) -> Any:
     try:
         if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
             value = value.item()
-        if isinstance(value, Number) and not isinstance(value, (int, float)):
+        if not isinstance(value, (int, float)) and isinstance(value, Number):
             return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError, RuntimeError):  # which the checks report
         pass
