@@ -75,7 +75,9 @@ class Scaling:
 
     @classmethod
     def standard(cls, inputs: Array, targets: Array | None = None) -> Scaling:
-        """Means and standard deviations of columns; the scale of a constant column is 1.
+        """Means and standard deviations of columns; a constant column is only shifted.
+
+        Its scale is 1, or, above 1e14, the rounding error of its mean.
 
         Parameters
         ----------
@@ -155,11 +157,16 @@ def _standard(rows: Array) -> tuple[list[float], list[float]]:
     if len(rows) == 0:
         return [0.0] * rows.shape[1], [1.0] * rows.shape[1]
     rows = rows.astype(np.float64, copy=False)
-    with np.errstate(over="ignore"):  # infinite ones are told by name
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite ones are told by name
+        # columns times powers of 2 near 1, which rounds nothing: squares of 1e-200 or 1e200 have no room
+        exponent = np.frexp(np.abs(rows).max(axis=0))[1]
+        rows = np.ldexp(rows, -exponent)
         mean, deviation = rows.mean(axis=0), rows.std(axis=0)
     rounding = 10 * np.finfo(np.float64).eps * np.abs(mean)
-    constant = (np.ptp(rows, axis=0) <= rounding) | (deviation == 0)
-    return mean.tolist(), np.where(constant, 1.0, deviation).tolist()
+    constant = np.ptp(rows, axis=0) <= rounding
+    mean, deviation, rounding = (np.ldexp(a, exponent) for a in (mean, deviation, rounding))
+    scale = np.where(constant, np.maximum(rounding, 1.0), np.maximum(deviation, np.nextafter(0, 1)))
+    return mean.tolist(), scale.tolist()
 
 
 @dataclass(frozen=True)

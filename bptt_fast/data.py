@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .columns import UNKNOWN, Columns, is_table, like, names_of, order, ordered
-from .errors import ConfigError, ShapeError, integer
+from .errors import ConfigError, ShapeError, integer, plain
 
 Array = np.ndarray[Any, Any]
 
@@ -110,7 +110,8 @@ class Sequences:
         Parameters
         ----------
         series : array (S, I), DataFrame, or Series for I = 1
-            Real numbers; not copied if it is contiguous and of the network's dtype, which has no scaling.
+            Real numbers; not copied if it is contiguous, in aligned memory and of the network's dtype, which
+            has no scaling.
         length : int
             Steps of a window, at most S.
         stride : int, default 1
@@ -139,6 +140,9 @@ class Sequences:
         -----
         In training without shuffling, windows that overlap share the product with the input weights: it is
         computed once for each row of the series in a batch.
+
+        The `validation_split` of `fit` splits the rows of the series, and leaves out the windows with inputs
+        or targets on both sides.
 
         Examples
         --------
@@ -214,6 +218,7 @@ class Shared:
 
 def numbers(a: Any, name: str) -> Array:
     """`a` as a real numeric array, not yet of the final dtype; DataFrames and tensors welcome."""
+    given = a
     if type(a) is not np.ndarray:
         if isinstance(a, np.ma.MaskedArray):
             raise ConfigError(
@@ -224,16 +229,87 @@ def numbers(a: Any, name: str) -> Array:
         try:
             a = _table(a) if hasattr(a, "to_numpy") else np.asarray(a)
         except Exception as error:
+            found = _columns_without_numbers(given)
+            if found:
+                raise ConfigError(f"{name}: expected real numbers, got {found}") from None
             raise ShapeError(
                 f"{name}: expected an array of numbers, got {type(a).__name__} that NumPy cannot read "
                 f"({str(error).rstrip('.')}).  Sequences of different length go in a list of 2-D arrays."
             ) from None
-    if a.dtype.kind not in "fiub":
-        raise ConfigError(
-            f"{name}: expected real numbers, got an array of dtype {a.dtype}.  Convert it first, for example "
-            f"with np.asarray(..., dtype=float)."
-        )
+    # polars makes numbers of dates that stand beside numbers
+    dates = hasattr(given, "to_arrow") and _columns_without_numbers(given)
+    if dates or a.dtype.kind not in "fiub":
+        raise ConfigError(f"{name}: expected real numbers, got {dates or _not_numbers(a, given)}")
     return a
+
+
+def _columns_without_numbers(table: Any) -> str:
+    """The columns of a table that are no numbers, for a message; "" if there is none, or it is no table."""
+    if not is_table(table):
+        return ""
+    table = _frame(table)
+    parts = [table.iloc[:, i] if hasattr(table, "iloc") else table[:, i] for i in range(table.shape[1])]
+    wrong = [part for part in parts if _table(part).dtype.kind not in "fiub"]
+    if not wrong:
+        return ""
+    columns, which = ("columns", "them") if len(wrong) > 1 else ("column", "it")
+    _, entry = _first_without_number(wrong[0].to_numpy())
+    return (
+        f"{columns} {', '.join(repr(part.name) for part in wrong)} of dtype {wrong[0].dtype} with entries "
+        f"such as {_entry(entry)}.  Leave {which} out, or make numbers of {which} first."
+    )
+
+
+def _not_numbers(a: Array, given: Any) -> str:
+    """What the array `a`, made from `given`, has in place of numbers, and what to do about it."""
+    found = _columns_without_numbers(given)
+    if found:
+        return found
+    if a.dtype.kind == "c":
+        return f"an array of dtype {a.dtype}.  Give real and imaginary parts as columns: x.real, x.imag."
+    if a.dtype.names is not None:
+        return (
+            f"an array with the fields {', '.join(a.dtype.names)}.  Make columns of them first, with "
+            f"numpy.lib.recfunctions.structured_to_unstructured."
+        )
+    index, entry = _first_without_number(a)
+    if index is None:
+        return (
+            f"an array of dtype {a.dtype}.  Convert it first, for example with np.asarray(..., dtype=float)."
+        )
+    if hasattr(entry, "toarray"):
+        return "a sparse matrix.  Make an array of it first: x.toarray()."
+    if isinstance(entry, (list, tuple)) or (hasattr(entry, "ndim") and entry.ndim):
+        return f"an array of arrays, {a.shape}.  Sequences of different length go in a list of 2-D arrays."
+    where = f" at index {index}" if index else ""
+    return (
+        f"{_entry(entry)}{where} in an array of dtype {a.dtype}.  Leave it out, or make a number of it first."
+    )
+
+
+def _first_without_number(a: Array) -> tuple[tuple[int, ...] | None, Any]:
+    """Where in an array of objects or text the first entry is that is no number, and what it is."""
+    for index, entry in np.ndenumerate(a if a.dtype.kind in "OUS" else a[:0]):
+        try:
+            if np.ndim(entry) == 0:
+                float(entry)
+                continue
+        except (TypeError, ValueError, OverflowError):
+            pass
+        return index, entry
+    return None, a.flat[0] if a.size else None
+
+
+def _entry(value: Any) -> str:
+    """A value for a message, cut short."""
+    text = repr(plain(value))
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def unboxed(x: Any) -> Any:
+    """An object array of arrays or tables (n,) as the list that it stands for; all else as it is."""
+    boxed = isinstance(x, np.ndarray) and x.dtype == object and x.ndim == 1
+    return list(x) if boxed and all(np.ndim(part) > 0 for part in x) else x
 
 
 def _table(table: Any) -> Array:
@@ -247,11 +323,11 @@ def _table(table: Any) -> Array:
 
 
 def cast(a: Array, dtype: DTypeLike) -> Array:
-    """`a` as a C-contiguous array of `dtype`, itself if it is one."""
-    if a.dtype == dtype and a.flags.c_contiguous:
+    """`a` as a C-contiguous array of `dtype` in aligned memory, itself if it is one."""
+    if a.dtype == dtype and a.flags.c_contiguous and a.flags.aligned:
         return a
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.ascontiguousarray(a, dtype=dtype)
+        return np.array(a, dtype=dtype, order="C", ndmin=1)
 
 
 def _frame(x: Any) -> Any:
@@ -272,8 +348,8 @@ def sequences(
     Parameters
     ----------
     x : array (n, T, I) or (T, I), list of n arrays (T_i, I), or Sequences.windows(...)
-        Real numbers of any dtype; not copied if it is already contiguous and of `dtype` (but for a list, and
-        for scaling).  Arrays (T, I) may be tables.
+        Real numbers of any dtype, anywhere in memory; not copied if already contiguous, aligned and of
+        `dtype` (but for a list, and for scaling).  Arrays (T, I) may be tables.
     features : int
         I, what the network expects.
     dtype : dtype
@@ -292,6 +368,7 @@ def sequences(
     """
     scaling = columns.scaling
     wide: DTypeLike = dtype if scaling is None else np.float64
+    x = unboxed(x)
     tables: list[Any] = []
     labels: Any = None
     if isinstance(x, Sequences):
@@ -384,6 +461,7 @@ def set_targets(
     """
     dtype, scaling = data.values.dtype, data.columns.scaling
     data.columns.check_targets(kind, name)
+    y, sample_weight = unboxed(y), unboxed(sample_weight)
     y = _named_targets(data, y, outputs, kind, name)
     if data.form == "windows":
         _drop_windows(data, every, name)

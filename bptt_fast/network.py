@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, data  # type: ignore[attr-defined]
 from .columns import UNKNOWN, Columns, Scaling
-from .errors import ConfigError, DivergedError, ShapeError, choice, flag, integer, number
+from .errors import ConfigError, DivergedError, ShapeError, choice, flag, integer, number, plain_fields
 from .initialisation import GATES, RULES, initialise
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Description:
     forget_bias: float | None = None
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         checked: dict[str, Any] = {
             name: integer(getattr(self, name), name) for name in ("input_size", "hidden_size", "output_size")
         }
@@ -79,13 +80,18 @@ class Description:
             "head": _widths(self.head, "head", MAX_HEAD),
             "nonlinearity": _nonlinearities(self, cell, f),
         }
-        choice(self.head_nonlinearity, "head_nonlinearity", NONLINEARITIES)
-        choice(self.readout, "readout", READOUTS)
-        choice(self.initial_state, "initial_state", ("zeros", "trained"))
-        flag(self.bidirectional, "bidirectional")
-        if choice(self.reset, "reset", ("after", "before")) == "before" and cell != "gru":
+        checked |= {
+            "cell": cell,
+            "head_nonlinearity": choice(self.head_nonlinearity, "head_nonlinearity", NONLINEARITIES),
+            "readout": choice(self.readout, "readout", READOUTS),
+            "initial_state": choice(self.initial_state, "initial_state", ("zeros", "trained")),
+            "bidirectional": flag(self.bidirectional, "bidirectional"),
+            "reset": choice(self.reset, "reset", ("after", "before")),
+            "peephole": flag(self.peephole, "peephole"),
+        }
+        if checked["reset"] == "before" and cell != "gru":
             raise ConfigError(f'reset: "before" is for cell="gru", got cell="{cell}".')
-        if flag(self.peephole, "peephole") and cell != "lstm":
+        if checked["peephole"] and cell != "lstm":
             raise ConfigError(f'peephole: True is for cell="lstm", got cell="{cell}".')
         proj_size = integer(self.proj_size, "proj_size", 0)
         if proj_size and cell != "lstm":
@@ -106,29 +112,28 @@ class Description:
             "dtype": _dtype_name(self.dtype),
             "recurrent_dropout": number(self.recurrent_dropout, "recurrent_dropout", 0, 1, open_high=True),
             "seed": _seed(self.seed),
-            "bidirectional": bool(self.bidirectional),
-            "peephole": bool(self.peephole),
-            "init": RULES[0] if self.init is None else self.init,
+            "init": _init(self.init),
+            **self._initial(cell, f),
         }
-        if not callable(checked["init"]):
-            choice(checked["init"], "init", RULES)
-        self._check_initial(cell, f)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
-    def _check_initial(self, cell: str, f: tuple[int, ...]) -> None:
-        if self.spectral_radius is not None:
-            number(self.spectral_radius, "spectral_radius", 0, open_low=True)
+    def _initial(self, cell: str, f: tuple[int, ...]) -> dict[str, float | None]:
+        """What changes the initial parameters after `init`, checked."""
+        radius, bias = self.spectral_radius, self.forget_bias
+        if radius is not None:
+            radius = number(radius, "spectral_radius", 0, open_low=True)
             if self.proj_size or (f and f[0] != self.hidden_size):
                 shape = f"proj_size={self.proj_size}" if self.proj_size else f"f={f}"
                 raise ConfigError(
                     f"spectral_radius: expected square recurrent weights, got hidden_size={self.hidden_size} "
                     f"with {shape}."
                 )
-        if self.forget_bias is not None:
-            number(self.forget_bias, "forget_bias")
+        if bias is not None:
+            bias = number(bias, "forget_bias")
             if cell not in GATES:
                 raise ConfigError(f'forget_bias: is for cell="lstm" or "gru", got cell="{cell}".')
+        return {"spectral_radius": radius, "forget_bias": bias}
 
     def core(self) -> dict[str, Any]:
         """The description in the words of the C core."""
@@ -187,7 +192,7 @@ class Network:
     init : {"torch", "orthogonal", "glorot", "identity"} or callable, default "torch"
         The initial parameters, see Notes.  A function is called as ``init(name, shape, random)`` for each
         block of parameters, `random` being a ``numpy.random.Generator``, and gives an array of that shape.
-        It is not saved with the network.
+        It is neither saved nor pickled with the network.
     spectral_radius : float, optional
         Above 0.  The recurrent weights, each gate's by themselves, are scaled so that the largest modulus of
         their eigenvalues is this.
@@ -375,7 +380,13 @@ class Network:
         return net
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).rebuilt, (self.config(), self.state_dict(), self.extra, self.columns)
+        return type(self).rebuilt, (self.saved_config(), self.state_dict(), self.extra, self.columns)
+
+    def __copy__(self) -> Network:
+        return self.rebuilt(self.config(), self.state_dict(), self.extra, self.columns)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Network:
+        return self.__copy__()
 
     def config(self) -> dict[str, Any]:
         """The arguments that make such a network.
@@ -386,6 +397,15 @@ class Network:
             Plain values: numbers, strings, tuples; ``Network(**config)`` is a new network of the same kind.
         """
         return asdict(self.description)
+
+    def saved_config(self) -> dict[str, Any]:
+        """`config` without a function for `init`, which is neither saved nor pickled.
+
+        Returns
+        -------
+        config : dict of str
+        """
+        return {name: None if callable(value) else value for name, value in self.config().items()}
 
     def desc(self) -> dict[str, Any]:
         """The description in the words of the C core."""
@@ -782,8 +802,11 @@ class Network:
         lengths : array of int (n,), optional
             The steps that count in each sequence of an array (n, T, I); what stands after them is never read.
         validation_split : float, default 0
-            The last part of the sequences, in [0, 1), kept for validation.  With `SlidingBPTT` and one
-            series: its last steps, with a context that has run through the steps before.
+            The last part of the sequences, in [0, 1), kept for validation.  Of windows: the last part of the
+            rows of their series.  Windows with inputs or targets on both sides are left out, see
+            ``history.left_out``, so that no row is in both parts.  Windows that were written out as an array
+            are sequences like any others, and must not share rows across the split.  With `SlidingBPTT` and
+            one series: its last steps, with a context that has run through the steps before.
         validation_data : tuple (x, y) or (x, y, sample_weight), optional
             Data for validation instead.
         callbacks : list of Callback, optional
@@ -855,7 +878,9 @@ class Network:
         Warns
         -----
         UserWarning
-            If the k2 of `TruncatedBPTT` is longer than every sequence, so that nothing is truncated.
+            If the k2 of `TruncatedBPTT` is longer than every sequence, so that nothing is truncated; or if
+            `validation_split` splits an array whose sequences are overlapping views, as those of
+            ``numpy.lib.stride_tricks.sliding_window_view`` are.
 
         Notes
         -----
@@ -1650,6 +1675,10 @@ def _dtype_name(value: Any) -> str:
     if value is None or name not in ("float32", "float64"):
         raise ConfigError(f'dtype: expected "float32" or "float64", got {value!r}.')
     return name
+
+
+def _init(value: Any) -> Any:
+    return value if callable(value) else RULES[0] if value is None else choice(value, "init", RULES)
 
 
 def _seed(value: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 import os
 import weakref
@@ -116,6 +117,12 @@ class Stream:
         """Back to the network's initial state, with the weights and the scaling it has now."""
         self._core.reset(self.network.params)
         self._take_scaling()
+
+    def __reduce__(self) -> Any:
+        raise ConfigError(
+            "Stream: expected an object that can be pickled or copied, got one that cannot.  Take "
+            "stream.network and stream.state: a new net.stream() goes on from a state that is assigned to it."
+        )
 
     def __repr__(self) -> str:
         return f"Stream(batch={self.batch}, {_short(self.network)})"
@@ -380,12 +387,22 @@ class Learner:
         """
         from . import persistence
 
+        self._check_live("save")
+        persistence.save(self, path)
+
+    def _check_live(self, what: str) -> None:
         if self.network._learner is not self._me:
             raise ConfigError(
-                "save: expected a network that only this learner trains, but its weights were changed by "
-                "other means.  Save the network instead."
+                f"{what}: expected a network that only this learner trains, but its weights were changed by "
+                f"other means.  Take the network instead."
             )
-        persistence.save(self, path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self._check_live("pickle, copy")
+        return type(self).restored, (self.network, *self.snapshot())
+
+    def __copy__(self) -> Learner:
+        return copy.deepcopy(self)  # a network has one learner
 
     def snapshot(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """All that is not the network: plain values, and arrays by name; `restored` takes them."""
@@ -467,6 +484,7 @@ def forecast(
         net.columns.check_feedback("forecast")
     elif not callable(next_input):
         raise ConfigError(f"next_input: expected a function of (output, step), got {next_input!r}.")
+    series = data.unboxed(series)
     listed = data.is_list(series)
     tables = [table for table in (series if listed else [series]) if is_table(table)]
     ahead = [continued(table, steps, "forecast") for table in tables]

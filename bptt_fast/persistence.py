@@ -195,10 +195,8 @@ def described(net: Network) -> dict[str, str]:
         isinstance(t, str) for pair in net.extra.items() for t in pair
     ):
         raise ConfigError(f"extra: expected a dict of str to str, got {net.extra!r}.")
-    config = net.config()
-    if callable(config["init"]):
-        config["init"] = None
-    found = {"format": FORMAT, "network": json.dumps(config), "extra": json.dumps(net.extra)}
+    config = json.dumps(net.saved_config())
+    found = {"format": FORMAT, "network": config, "extra": json.dumps(net.extra)}
     return found if net.columns == UNKNOWN else found | {"columns": json.dumps(net.columns.plain())}
 
 

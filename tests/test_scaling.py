@@ -334,6 +334,27 @@ def metadata(path):
     return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
 
 
+@pytest.mark.parametrize("unit", (2.0**-1000, 2.0**-700, 1e-200, 1e-30, 1e30, 1e200, 2.0**1000))
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+def test_any_unit_of_measurement(unit, dtype):
+    """The unit of the data changes nothing but the unit of the outputs."""
+    ends = []
+    for one in (1.0, unit):
+        net = bf.Network(2, 5, 2, dtype=dtype, seed=3, readout="every")
+        history = net.fit(SERIES * one, TARGETS * one, epochs=3, scaling="standard", verbose=0)
+        outputs = net.predict(SERIES * one) / one
+        ends.append([*history["loss"], *np.array(net.scaling.input_scale) / one, *outputs.ravel()])
+    np.testing.assert_allclose(*ends, rtol=1e-9 if dtype == "float64" else 1e-4)
+
+
+@pytest.mark.parametrize("value", (1e-200, 1e200, 1e308))
+def test_constants_of_any_size(value):
+    net = bf.Network(1, 4, 1, seed=0, readout="every")
+    x = np.full((21, 1), value)
+    net.fit(x, x, scaling="standard", epochs=2, verbose=0)
+    np.testing.assert_allclose(net.predict(x), x, rtol=1e-12, atol=10)
+
+
 @pytest.mark.parametrize("value", (0.0, 0.1, 1e8 / 3))
 def test_constant_columns_are_only_shifted(value):
     x = np.column_stack((SERIES, np.full(120, value)))
