@@ -33,6 +33,7 @@ from . import (
     load,
     show_config,
 )
+from .columns import listed
 from .errors import choice
 from .files import InputError, check_kind, read_table, write_table
 from .network import configuration
@@ -104,7 +105,7 @@ def _info(args: argparse.Namespace) -> int:
         if net.input_names and net.output_names:
             scaled = ", scaled" if net.scaling is not None else ""
             print(
-                f"inputs {', '.join(net.input_names)}; targets {', '.join(net.output_names)}, {net.lead} "
+                f"inputs {listed(net.input_names)}; targets {listed(net.output_names)}, {net.lead} "
                 f"row(s) ahead{scaled}"
             )
     return 0
@@ -209,7 +210,8 @@ def _predict(args: argparse.Namespace) -> int:
     if args.out is not None:
         _check_out(args.out, args.model, args.file, args.config)
         check_kind(args.out)
-    table = read_table(args.file, net.input_names)
+    table = read_table(args.file, list(map(str, net.input_names)))
+    targets = list(map(str, net.output_names))
     if len(table) == 0:
         raise InputError(f"{args.file}: expected at least one row of numbers, got none.")
     begin = time.perf_counter()
@@ -218,7 +220,7 @@ def _predict(args: argparse.Namespace) -> int:
     first = 1 + net.lead
     numbers, columns = list(range(first, first + len(table))), outputs.T.tolist()
     if args.out is not None or not args.json:
-        write_table(args.out, ["row", *net.output_names], [numbers, *columns])
+        write_table(args.out, ["row", *targets], [numbers, *columns])
     if args.json:
         return _print_json(
             {
@@ -228,7 +230,7 @@ def _predict(args: argparse.Namespace) -> int:
                 "out": args.out,
                 "rows": len(table),
                 "first_row": first,
-                "predictions": None if args.out else dict(zip(net.output_names, columns, strict=True)),
+                "predictions": None if args.out else dict(zip(targets, columns, strict=True)),
                 "seconds": seconds,
             }
         )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .columns import UNKNOWN, Columns, is_table, like, names_of, order, ordered
+from .columns import UNKNOWN, Columns, Names, is_table, like, names_of, order, ordered
 from .errors import ConfigError, ShapeError, integer, plain
 
 Array = np.ndarray[Any, Any]
@@ -154,8 +154,8 @@ class Sequences:
         >>> net.predict(windows).shape
         (381, 1)
         """
-        series = _frame(series)
-        a = numbers(series, "series")
+        names = names_of(series) if is_table(series) else None
+        a = numbers(_frame(series), "series")
         if a.ndim != 2:
             hint = "  A single input per step: series[:, None]." if a.ndim == 1 else ""
             raise ShapeError(f"series: expected one series (S, I), got {a.shape}.{hint}")
@@ -169,8 +169,7 @@ class Sequences:
         n = (len(a) - length) // stride + 1
         offset = np.arange(n, dtype=np.int64) * stride
         found = cls(a, offset, np.full(n, length, np.int64), "windows", length, stride, horizon)
-        if is_table(series):
-            found.columns = Columns(names_of(series))
+        found.columns = Columns(names)
         return found
 
     def place_outputs(self, every: bool) -> int:
@@ -183,7 +182,7 @@ class Sequences:
         self.target_offset = _regular(n, steps)[0]
         return n * steps
 
-    def arrange(self, rows: Array, every: bool, names: tuple[str, ...] | None = None) -> Any:
+    def arrange(self, rows: Array, every: bool, names: Names | None = None) -> Any:
         """`rows` in the form the user gave x in: one row a step of `values` if `every`, else one a sequence.
 
         One series gives (T, .) or (.), an array or windows (n, T, .) or (n, .), a list a list of (T_i, .) or
@@ -315,10 +314,13 @@ def unboxed(x: Any) -> Any:
 def _table(table: Any) -> Array:
     """The numbers of a DataFrame or its like; columns with gaps (pandas' Int64) get NaN there."""
     a = table.to_numpy()
-    if a.dtype == object:
-        columns = [table.dtype] if a.ndim == 1 else list(table.dtypes)
-        if all(getattr(column, "kind", "O") in "fiub" for column in columns):
-            return table.to_numpy(dtype=float, na_value=np.nan)
+    columns: list[Any] = (
+        [getattr(table, "dtype", None)] if a.ndim == 1 else list(getattr(table, "dtypes", [None]))
+    )
+    if any(hasattr(column, "is_temporal") and column.is_temporal() for column in columns):
+        return a.astype(object)  # polars makes numbers of dates
+    if a.dtype == object and all(getattr(column, "kind", "O") in "fiub" for column in columns):
+        return table.to_numpy(dtype=float, na_value=np.nan)
     return a
 
 
@@ -373,7 +375,7 @@ def sequences(
     labels: Any = None
     if isinstance(x, Sequences):
         found = _windows(x, features, wide, lengths, name, columns.inputs)
-        labels = found.columns.inputs
+        labels = columns.inputs or found.columns.inputs
     elif is_list(x):
         if lengths is not None:
             raise ConfigError(
@@ -381,8 +383,9 @@ def sequences(
                 f"got {type(lengths).__name__}."
             )
         names = columns.inputs
-        if is_table(x[0]):
-            tables, names = list(x), names or names_of(x[0])
+        framed = [part for part in x if is_table(part)]
+        if framed:
+            tables, names = list(x), names or names_of(framed[0])
             labels = names
         given = [ordered(part, names, f"{name}[{i}]") for i, part in enumerate(x)]
         parts = [_series(part, features, f"{name}[{i}]") for i, part in enumerate(given)]
@@ -390,8 +393,8 @@ def sequences(
         found = Sequences(values, offset, length, "list", int(length.max()))
     else:
         if type(x) is not np.ndarray and is_table(x):
-            tables, x = [x], ordered(_frame(x), columns.inputs, name)
-            labels = x.columns
+            tables, x = [x], _frame(ordered(x, columns.inputs, name))
+            labels = names_of(x)
         a = numbers(x, name)
         if a.ndim == 2:
             a = _series(a, features, name)[None]
@@ -413,7 +416,7 @@ def sequences(
         if lengths is not None:
             length = _lengths(lengths, n, steps, name)
         found = Sequences(cast(a, wide).reshape(n * steps, features), offset, length, form, steps)
-    known = found.columns.inputs or (names_of(_frame(tables[0])) if tables else None)
+    known = found.columns.inputs or next((names_of(table) for table in tables if is_table(table)), None)
     found.columns = replace(columns, inputs=columns.inputs or known) if known else columns
     found.tables = tables
     if scaling is not None:
@@ -498,10 +501,10 @@ def set_targets(
 def _named_targets(data: Sequences, y: Any, outputs: int, kind: str, name: str) -> Any:
     """`y`, tables in the order of the names of the outputs, which are those of the first table if unknown."""
     listed = is_list(y)
-    first = y[0] if listed else y
-    if kind == "class" or type(y) is np.ndarray or not is_table(first):
+    tables = [part for part in (y if listed else [y]) if is_table(part)]
+    if kind == "class" or not tables:
         return y
-    known = data.columns.outputs or names_of(first)
+    known = data.columns.outputs or names_of(tables[0])
     if known is not None and len(known) == outputs:
         data.columns = replace(data.columns, outputs=known)
     if listed:
@@ -544,7 +547,7 @@ def _windows(
     dtype: DTypeLike,
     lengths: Any,
     name: str,
-    names: tuple[str, ...] | None,
+    names: Names | None,
 ) -> Sequences:
     """The windows in `dtype`, their columns in the order of `names`, as Sequences of their own."""
     if x.form != "windows":

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import optimizers
-from .columns import Columns, Scaling, continued, like, names_of
+from .columns import Columns, Scaling, continued, like, names_of, order
 from .errors import ConfigError, ShapeError, choice, flag, integer, number
 from .network import Description, Network
 
@@ -814,7 +814,7 @@ class RNNForecaster(_Estimator):
         steps = integer(self.horizon if horizon is None else horizon, "horizon")
         future = self._forecast(self._series(X, False, 1), steps)
         if _is_table(X):
-            names = list(X.columns) if X.ndim == 2 else [X.name]
+            names = self.network_.output_names or names_of(X)
             return like(X, future[0], names, continued(X, steps, "predict"))
         flat = any(np.ndim(part) == 1 for part in X) if _is_ragged(X) else not _is_3d(X)
         return future[:, :, 0] if flat else future
@@ -841,7 +841,11 @@ class RNNForecaster(_Estimator):
     def _series(self, X: Any, reset: bool, least: int = 2) -> list[Array]:
         """X as a list of (T_i, I), each of at least `least` steps."""
         if _is_table(X):
-            found = [self._rows(X if X.ndim == 2 else X.to_frame(), reset)]
+            rows = self._rows(X if X.ndim == 2 else X.to_frame(), reset)
+            # names that are str scikit-learn has compared, and their order
+            known = hasattr(self, "network_") and (self.warm_start or not reset)
+            places = order(names_of(X), self.network_.input_names, "X") if known else None
+            found = [rows if places is None else rows[:, places]]
         else:
             found = list(self._inputs(X, reset))
         shortest = min(map(len, found))

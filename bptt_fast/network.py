@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, data  # type: ignore[attr-defined]
-from .columns import UNKNOWN, Columns, Scaling
+from .columns import UNKNOWN, Columns, Names, Scaling
 from .errors import ConfigError, DivergedError, ShapeError, choice, flag, integer, number, plain_fields
 from .initialisation import GATES, RULES, initialise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
     from weakref import ReferenceType
 
     from .callbacks import Callback, History
@@ -213,9 +213,11 @@ class Network:
         How inputs and targets are scaled on the way in, and outputs brought back; see `fit`.  Whatever takes
         or gives data does so in the units of the data; losses and their gradients are those of the scaled
         numbers.  It can be assigned.
-    input_names, output_names : tuple of str or None
-        Names of the columns, from the tables that `fit` saw first.  Tables are then brought into their order;
-        a column that is missing, or one more, is an error.  They can be assigned.
+    input_names, output_names : tuple or None
+        Names of the columns, from the tables that `fit` saw first: str, numbers and tuples of them as they
+        are, any other label, such as a date, as its str.  Tables are then brought into their order; a column
+        that is missing, or one more, is an error, and so is a Series of another name (one without a name is
+        taken as an array is).  They can be assigned.
     lead : int
         How many rows after the last row of its inputs an output belongs to, as `fit` and `learn_online`
         learnt it: the lead of ``SlidingBPTT``, the horizon of windows, else 0.  It can be assigned.
@@ -469,21 +471,21 @@ class Network:
         self.columns = replace(self._columns, scaling=value)
 
     @property
-    def input_names(self) -> tuple[str, ...] | None:
+    def input_names(self) -> Names | None:
         """Names of the I inputs, or None."""
         return self._columns.inputs
 
     @input_names.setter
-    def input_names(self, names: Sequence[str] | None) -> None:
+    def input_names(self, names: Sequence[Hashable] | None) -> None:
         self.columns = replace(self._columns, inputs=names)
 
     @property
-    def output_names(self) -> tuple[str, ...] | None:
+    def output_names(self) -> Names | None:
         """Names of the O outputs, or None."""
         return self._columns.outputs
 
     @output_names.setter
-    def output_names(self, names: Sequence[str] | None) -> None:
+    def output_names(self, names: Sequence[Hashable] | None) -> None:
         self.columns = replace(self._columns, outputs=names)
 
     @property
@@ -830,7 +832,8 @@ class Network:
             x's, and not the network's own output of the step before.  Each step draws for itself, by the seed
             and the count of updates.  The gradient is exact, through the outputs that are fed back too.
             Below 1 it needs `FullBPTT`, readout "every", output_size equal to input_size, one direction, and
-            targets that are real numbers.
+            targets that are real numbers.  Output j goes to input j: names of inputs and outputs, if known,
+            must be the same ones in one order, or have none in common.
         clip_norm : float, optional
             If the norm of the gradient over all parameters is larger, it is scaled to this.
         clip_value : float, optional
@@ -1247,7 +1250,8 @@ class Network:
         next_input : callable, optional
             ``next_input(output, step)`` makes the input of the next step, (I,) or for several sequences
             (n, I), from an output, (O,) or (n, O), and its number, counted from 0.  Without it the output
-            itself is the next input.
+            itself is the next input: each number goes where its name stands among `input_names`, if the
+            `output_names` are the same ones, and to its own place if they have none in common or are unknown.
         x0 : array (state_size,) or (n, state_size), optional
             The state before the series; default: the network's `initial_state`.
 
@@ -1256,13 +1260,16 @@ class Network:
         y : ndarray (steps, O) or (n, steps, O)
             The first output is the one after the last step of the series, ``predict(series,
             readout="last")``, each further one that of a step whose input was made from the output before it.
-            For a table, or a list of them, tables of the same kind, whose index goes on at its frequency.
+            For a table, or a list of them, tables of the same kind, whose index goes on at its frequency or
+            by its constant step.  A frequency that an index of dates does not have is inferred by pandas,
+            from at least three labels.
 
         Raises
         ------
         ConfigError
-            If output_size is not input_size and there is no `next_input`, the network is bidirectional, the
-            index of a table has no frequency or constant step, or an argument does not fit.
+            If there is no `next_input` and output_size is not input_size, or only some of `output_names` are
+            `input_names`; if the network is bidirectional, the index of a table has no frequency or constant
+            step, or an argument does not fit.
         ShapeError
             If an array does not fit, what `next_input` gives included.
         DivergedError

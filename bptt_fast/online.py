@@ -480,11 +480,10 @@ def forecast(
             f"output_size={net.output_size} and input_size={net.input_size}.  Pass next_input, a function of "
             "(output, step) that gives the next input."
         )
-    if next_input is None:
-        net.columns.check_feedback("forecast")
-    elif not callable(next_input):
+    if next_input is not None and not callable(next_input):
         raise ConfigError(f"next_input: expected a function of (output, step), got {next_input!r}.")
     series = data.unboxed(series)
+    places = net.columns.feedback("forecast") if next_input is None else None
     listed = data.is_list(series)
     tables = [table for table in (series if listed else [series]) if is_table(table)]
     ahead = [continued(table, steps, "forecast") for table in tables]
@@ -496,7 +495,7 @@ def forecast(
     stream = Stream(net, n)
     stream.state = state
     wide = net.dtype if net.scaling is None else np.dtype(np.float64)
-    if next_input is None and net.scaling is None:
+    if next_input is None and net.scaling is None and places is None:
         if steps > 1:
             stream._core.run(outputs[0], steps - 1, outputs[1:])
     else:
@@ -507,6 +506,8 @@ def forecast(
                 x = _rows(x, n, net.input_size, wide, f"next_input(output, {step})")
             elif not data.finite(x):
                 break
+            elif places is not None:
+                x = x[..., places]
             outputs[step + 1] = stream.step(x)
     if not data.finite(outputs):
         raise DivergedError(

@@ -15,7 +15,7 @@ import numpy as np
 
 from . import _core, data, losses, optimizers, second_order, unfolding  # type: ignore[attr-defined]
 from .callbacks import History, check_callbacks, check_verbose, progress
-from .columns import Columns, Scaling
+from .columns import Columns, Scaling, listed
 from .errors import ConfigError, DivergedError, ShapeError, choice, flag, integer, number
 from .network import READOUTS, Gradients, core_data, machine_for, make_plan, plan_bytes
 from .schedules import Rates, Schedule
@@ -786,7 +786,12 @@ def _check_own_inputs(own_inputs: float, columns: Columns) -> None:
     """Raise unless outputs can go in again as they are, where they do."""
     if not own_inputs:
         return
-    columns.check_feedback("teacher_forcing")
+    if columns.feedback("teacher_forcing") is not None:
+        raise ConfigError(
+            f"teacher_forcing: below 1 output j is fed back as input j, which needs names in one order, got "
+            f"inputs {listed(columns.inputs)}, outputs {listed(columns.outputs)}.  Give x and y in one order "
+            f"of columns to a new network, or use teacher_forcing=1."
+        )
     if columns.scaling is not None and not columns.scaling.closed:
         raise ConfigError(
             "teacher_forcing: below 1 scaled outputs are fed back as they are, which needs a scaling of the "
