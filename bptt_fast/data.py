@@ -247,16 +247,23 @@ def _columns_without_numbers(table: Any) -> str:
     if not is_table(table):
         return ""
     table = _frame(table)
-    parts = [table.iloc[:, i] if hasattr(table, "iloc") else table[:, i] for i in range(table.shape[1])]
-    wrong = [part for part in parts if _table(part).dtype.kind not in "fiub"]
+    names = getattr(table, "column_names", table.columns)  # the columns of Arrow are the data
+    parts = [table.iloc[:, i] if hasattr(table, "iloc") else table[names[i]] for i in range(table.shape[1])]
+    wrong = {name: part for name, part in zip(names, parts, strict=True) if _is_no_number(part)}
     if not wrong:
         return ""
     columns, which = ("columns", "them") if len(wrong) > 1 else ("column", "it")
-    _, entry = _first_without_number(wrong[0].to_numpy())
+    first = next(iter(wrong.values()))
+    _, entry = _first_without_number(first.to_numpy())
     return (
-        f"{columns} {', '.join(repr(part.name) for part in wrong)} of dtype {wrong[0].dtype} with entries "
+        f"{columns} {', '.join(map(repr, wrong))} of dtype {getattr(first, 'dtype', None) or first.type} "
+        f"with entries "
         f"such as {_entry(entry)}.  Leave {which} out, or make numbers of {which} first."
     )
+
+
+def _is_no_number(column: Any) -> bool:
+    return _table(column).dtype.kind not in "fiub"
 
 
 def _not_numbers(a: Array, given: Any) -> str:
@@ -317,8 +324,6 @@ def _table(table: Any) -> Array:
     columns: list[Any] = (
         [getattr(table, "dtype", None)] if a.ndim == 1 else list(getattr(table, "dtypes", [None]))
     )
-    if any(hasattr(column, "is_temporal") and column.is_temporal() for column in columns):
-        return a.astype(object)  # polars makes numbers of dates
     if a.dtype == object and all(getattr(column, "kind", "O") in "fiub" for column in columns):
         return table.to_numpy(dtype=float, na_value=np.nan)
     return a
