@@ -163,7 +163,7 @@ class _Estimator(BaseEstimator):
         return self.network_
 
     def _solver(self) -> Any:
-        solver, rate = optimizers.get(self.solver), self.learning_rate_init
+        solver, rate = optimizers.get(self.solver, "solver"), self.learning_rate_init
         if rate is None or isinstance(solver, optimizers.SecondOrder):
             return solver
         return replace(solver, learning_rate=float(rate))
@@ -1069,13 +1069,12 @@ def _weights(weight: Any, parts: Any, each: str, every: bool = False) -> Any:
     """
     if weight is None:
         return None
-    kind = parts[0].dtype if parts[0].dtype.kind == "f" else float
-    options = {"ensure_2d": False, "allow_nd": True, "dtype": kind}
+    dtype = parts[0].dtype if parts[0].dtype.kind == "f" else float
     if every and (_dimensions(weight) == 2 or (_listed(weight) and any(map(np.ndim, weight)))):
         lists = weight if _listed(weight) else np.asarray(weight)
         if len(lists) != len(parts):
             raise ShapeError(f"sample_weight: expected {len(parts)} rows of weights, got {len(lists)}.")
-        found = [check_array(w, input_name=f"sample_weight[{i}]", **options) for i, w in enumerate(lists)]
+        found = [_numbers(w, f"sample_weight[{i}]", dtype) for i, w in enumerate(lists)]
         for i, (w, part) in enumerate(zip(found, parts, strict=True)):
             if w.shape != (len(part),):
                 raise ShapeError(
@@ -1083,7 +1082,7 @@ def _weights(weight: Any, parts: Any, each: str, every: bool = False) -> Any:
                 )
         rows, result = found, found if isinstance(parts, list) else np.stack(found)
     else:
-        result = check_array(_stacked(weight, "sample_weight"), input_name="sample_weight", **options)
+        result = _numbers(_stacked(weight, "sample_weight"), "sample_weight", dtype)
         if result.shape != (len(parts),):
             raise ShapeError(
                 f"sample_weight: expected ({len(parts)},), one for each {each}, got {result.shape}."
@@ -1097,6 +1096,14 @@ def _weights(weight: Any, parts: Any, each: str, every: bool = False) -> Any:
     return result
 
 
+def _numbers(a: Any, name: str, dtype: Any) -> Array:
+    """An array of finite numbers of any shape, or a ShapeError."""
+    try:
+        return check_array(a, ensure_2d=False, allow_nd=True, dtype=dtype, input_name=name)
+    except (TypeError, ValueError) as error:
+        raise ShapeError(f"{name}: {error}") from None
+
+
 def _spread(weight: Any, parts: Any) -> list[Array]:
     """The weight of each step of each part, from one a part or one a step; None: 1."""
     weight = np.ones(len(parts)) if weight is None else weight
@@ -1108,7 +1115,7 @@ def _check_both_sides(weight: Any, held: Any) -> None:
         if not any(map(np.any, part)):
             raise ConfigError(
                 f"sample_weight: expected a weight above 0 on each side of validation_fraction, got only "
-                f"zeros for {what}.  Use another validation_fraction or random_state, or early_stopping=False."
+                f"zeros for {what}.  Use another validation_fraction, or early_stopping=False."
             )
 
 
