@@ -566,8 +566,9 @@ class RNNClassifier(ClassifierMixin, _Supervised):
     LOSSES: ClassVar[dict[str, str]] = {"log_loss": "cross_entropy"}
 
     def _targets(self, y: Any, going_on: bool) -> tuple[Any, int]:
-        y = np.asarray(y) if is_table(y) else y
-        parts = [column(part) for part in y] if self._every else [column(_stacked(y, "y"), warn=True)]
+        if not (self._every and _listed(y)):
+            y = np.asarray(y) if is_table(y) else _stacked(y, "y")
+        parts = [column(part) for part in y] if self._every else [column(y, warn=True)]
         labels = np.concatenate(parts)
         if labels.dtype.kind == "f":
             assert_all_finite(labels, input_name="y")

@@ -636,6 +636,12 @@ def test_data_are_checked():
             r"Pass a list: list\(X\)",
         ),
         (lambda: made(RNNRegressor).fit(RAGGED, [x[:, 0] for x in RAGGED]), 'y: .* readout="every"'),
+        (
+            lambda: made(RNNClassifier, readout="every").fit(
+                RAGGED, np.array([*(x[:, 0] > 0 for x in RAGGED), None], object)[:-1]
+            ),
+            r"y: .* list\(y\)",
+        ),
         (lambda: made(RNNClassifier).fit(RAGGED, [x[:, 0] > 0 for x in RAGGED]), 'y: .* readout="every"'),
     ):
         with pytest.raises(ValueError, match=words):
