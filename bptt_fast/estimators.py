@@ -388,12 +388,13 @@ class _Supervised(_Estimator):
             )
         x = self._inputs(X, not (going_on and hasattr(self, "network_")))
         check_consistent_length(x, y)
-        y, outputs = self._targets(y, going_on)
+        y, outputs = self._targets(y, x[0].dtype, going_on)
         if self._every:
+            y = list(y) if isinstance(x, list) else y
             _check_steps(y, x)
         return x, y, outputs, _weights(weight, x, "sequence", self._every)
 
-    def _targets(self, y: Any, going_on: bool) -> tuple[Any, int]:
+    def _targets(self, y: Any, dtype: Any, going_on: bool) -> tuple[Any, int]:
         raise NotImplementedError
 
     def _all_rows(self, X: Any, y: Any, weight: Any) -> tuple[Any, Any, Any]:
@@ -463,12 +464,11 @@ class RNNRegressor(RegressorMixin, _Supervised):
         tags.target_tags.multi_output = True
         return tags
 
-    def _targets(self, y: Any, going_on: bool) -> tuple[Any, int]:
-        options = {"ensure_2d": False, "allow_nd": True, "dtype": DTYPES, "estimator": self}
+    def _targets(self, y: Any, dtype: Any, going_on: bool) -> tuple[Any, int]:
         if self._every and _is_ragged(y):
-            found = [check_array(part, input_name=f"y[{i}]", **options) for i, part in enumerate(y)]
+            found = [_numbers(part, f"y[{i}]", dtype) for i, part in enumerate(y)]
         else:
-            found = check_array(_stacked(y, "y"), input_name="y", **options)
+            found = _numbers(_stacked(y, "y"), "y", dtype)
         self._plain = found[0].ndim <= self._every  # whether y, and predictions, have no axis of outputs
         return found, 1 if self._plain else found[0].shape[-1]
 
@@ -565,7 +565,7 @@ class RNNClassifier(ClassifierMixin, _Supervised):
 
     LOSSES: ClassVar[dict[str, str]] = {"log_loss": "cross_entropy"}
 
-    def _targets(self, y: Any, going_on: bool) -> tuple[Any, int]:
+    def _targets(self, y: Any, dtype: Any, going_on: bool) -> tuple[Any, int]:
         if not (self._every and _listed(y)):
             y = np.asarray(y) if is_table(y) else _stacked(y, "y")
         parts = [column(part) for part in y] if self._every else [column(y, warn=True)]
@@ -1100,7 +1100,8 @@ def _weights(weight: Any, parts: Any, each: str, every: bool = False) -> Any:
 def _numbers(a: Any, name: str, dtype: Any) -> Array:
     """An array of finite numbers of any shape, or a ShapeError."""
     try:
-        return check_array(a, ensure_2d=False, allow_nd=True, dtype=dtype, input_name=name)
+        with np.errstate(over="ignore"):  # numbers too large for float32 are an error by name
+            return check_array(a, ensure_2d=False, allow_nd=True, dtype=dtype, input_name=name)
     except (TypeError, ValueError) as error:
         raise ShapeError(f"{name}: {error}") from None
 

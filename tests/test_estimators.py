@@ -20,7 +20,10 @@ from sklearn.utils.estimator_checks import check_estimator
 import bptt_fast as bf
 from bptt_fast.estimators import RNNClassifier, RNNForecaster, RNNRegressor
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:X. an array"),
+]
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(120, 10, 2))
@@ -294,8 +297,13 @@ def test_targets_and_weights_of_steps_are_checked_before_they_are_split(early):
         wrong = [part[: len(part) - (j == i)] for j, part in enumerate(y)]
         with pytest.raises(bf.ShapeError, match=rf"^y\[{i}\]: expected \({len(y[i])},\)"):
             model.fit(RAGGED, wrong)
+        huge = [np.full(len(part), 1e300 if j == i else 1.0) for j, part in enumerate(y)]
+        with pytest.raises(ValueError, match=rf"y\[{i}\] contains infinity or a value too large"):
+            model.fit([x.astype(np.float32) for x in RAGGED], huge)
         with pytest.raises(bf.ShapeError, match=rf"^sample_weight\[{i}\]: expected \({len(y[i])},\)"):
             model.fit(RAGGED, y, sample_weight=wrong)
+    one, other = (model.fit(list(X), form).network_.params for form in (X[..., 0], list(X[..., 0])))
+    np.testing.assert_array_equal(one, other)
     with pytest.raises(bf.ShapeError, match=r"y\[3\]: expected"):
         model.fit(RAGGED, y).score(RAGGED, [*y[:3], y[3][1:], *y[4:]])
 
