@@ -465,6 +465,7 @@ class RNNRegressor(RegressorMixin, _Supervised):
         return tags
 
     def _targets(self, y: Any, dtype: Any, going_on: bool) -> tuple[Any, int]:
+        found: Any
         if self._every and _is_ragged(y):
             found = [_numbers(part, f"y[{i}]", dtype) for i, part in enumerate(y)]
         else:
@@ -707,7 +708,7 @@ class RNNForecaster(_Estimator):
       forecast is a DataFrame or Series too.  The index of pandas goes on at its frequency, or by its constant
       step; an index without one is an error in `predict`;
     - an array (n, T, I), or a list of arrays or tables (T_i,) or (T_i, I), is n series.  One series as an
-      array: ``series[None]`` or ``[series]``;
+      array: ``[series]``;
     - an array (n, T) is n series of T single numbers, the rows being scikit-learn's samples.  A column (T, 1)
       is one series, and to a forecaster that was fitted to series of I > 1 features so is every (T, I).  In
       `fit`, an array that looks like one series of T steps is an error (more than 50 times as many rows as
@@ -932,7 +933,7 @@ class RNNForecaster(_Estimator):
 
     def _check_reading(self, n: int, steps: int) -> None:
         """Raise or warn if an array (n, T), which is n series, looks like one series of n steps."""
-        ways = f"For one series of {n} steps pass X[None] or a DataFrame, for {n} series X[:, :, None]."
+        ways = f"For one series of {n} steps pass [X] or a DataFrame, for {n} series list(np.asarray(X))."
         if n > MOST_PER_STEP * steps:
             raise ShapeError(
                 f"X: expected an array (n, T) of n series of T steps, got ({n}, {steps}), which looks like "
@@ -1101,7 +1102,8 @@ def _numbers(a: Any, name: str, dtype: Any) -> Array:
     """An array of finite numbers of any shape, or a ShapeError."""
     try:
         with np.errstate(over="ignore"):  # numbers too large for float32 are an error by name
-            return check_array(a, ensure_2d=False, allow_nd=True, dtype=dtype, input_name=name)
+            found: Array = check_array(a, ensure_2d=False, allow_nd=True, dtype=dtype, input_name=name)
+            return found
     except (TypeError, ValueError) as error:
         raise ShapeError(f"{name}: {error}") from None
 

@@ -523,9 +523,13 @@ def test_an_array_that_is_one_series():
     values = RNG.normal(size=(1500, 3))
     model = made(RNNForecaster, horizon=3, max_iter=1, stride=50)
     for given in (values, values.tolist(), values[:200], values[:, :2]):
-        with pytest.raises(bf.ShapeError, match=r"one series of .* steps .* X\[None\]"):
+        with pytest.raises(bf.ShapeError, match=r"one series of .* steps .* pass \[X\]"):
             model.fit(given)
-    with pytest.warns(UserWarning, match=r"40 series of 2 steps .*X\[None\]"):
+        shape = np.shape(given)
+        assert model.fit([given]).predict([given]).shape == (1, 3, shape[1])  # the advice
+        many = list(np.asarray(given)[:5])
+        assert model.fit(many).predict(many).shape == (5, 3)
+    with pytest.warns(UserWarning, match=r"40 series of 2 steps .* pass \[X\]"):
         assert model.fit(values[:40, :2]).predict(values[:40, :2]).shape == (40, 3)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="X: an array")
