@@ -19,6 +19,7 @@ from .errors import ConfigError, ShapeError, integer, number
 
 Array = np.ndarray[Any, Any]
 Names = tuple[Hashable, ...]
+BLOCK = 2**16  # rows that are in float64 at a time
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,8 @@ class Scaling:
         -------
         scaling : Scaling
         """
-        found = [*_standard(inputs)] + ([] if targets is None else [*_standard(targets)])
-        return cls(*found)
+        columns = [inputs] if targets is None else [inputs, targets]
+        return cls(*(numbers.tolist() for rows in columns for numbers in moments(rows)))
 
     @property
     def closed(self) -> bool:
@@ -155,20 +156,56 @@ def _scaled(a: Array, mean: Any, scale: Any, dtype: DTypeLike) -> Array:
         return ((a - np.array(mean)) / np.array(scale)).astype(dtype)
 
 
-def _standard(rows: Array) -> tuple[list[float], list[float]]:
+def moments(rows: Array, weights: Array | None = None) -> tuple[Array, Array]:
+    """Means and standard deviations of columns; the deviation of a constant column is 1, or what its mean
+    is rounded by if that is more.
+
+    Both are computed in float64, whatever the dtype of the rows, a block of rows at a time.  Each column is
+    scaled by a power of two, which is exact, and shifted by its first row: numbers of any size, and a mean
+    that is large compared with the deviation, cost no precision.
+
+    Parameters
+    ----------
+    rows : ndarray (rows, N)
+        Finite numbers.
+    weights : ndarray (rows,), optional
+        At least 0; rows of weight 0 are as if they were not there.
+
+    Returns
+    -------
+    mean, deviation : ndarray of float64 (N,)
+    """
+    weights = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if not weights.all():
+        rows, weights = rows[weights > 0], weights[weights > 0]
     if len(rows) == 0:
-        return [0.0] * rows.shape[1], [1.0] * rows.shape[1]
-    rows = rows.astype(np.float64, copy=False)
-    with np.errstate(over="ignore", invalid="ignore"):  # infinite ones are told by name
-        # columns times powers of 2 near 1, which rounds nothing: squares of 1e-200 or 1e200 have no room
-        exponent = np.frexp(np.abs(rows).max(axis=0))[1]
-        rows = np.ldexp(rows, -exponent)
-        mean, deviation = rows.mean(axis=0), rows.std(axis=0)
+        return np.zeros(rows.shape[1]), np.ones(rows.shape[1])
+    weights = weights / weights.max()  # whose sum can't overflow
+    parts = [slice(start, start + BLOCK) for start in range(0, len(rows), BLOCK)]
+    low, high = (
+        extreme.reduce([extreme.reduce(rows[part]) for part in parts]).astype(np.float64)
+        for extreme in (np.minimum, np.maximum)
+    )
+    exponent = np.frexp(np.maximum(np.abs(low), np.abs(high)))[1]
+
+    def mean_of(shift: Array, power: int) -> Any:
+        """The weighted mean of (row - shift)^power, of scaled rows."""
+        total = sum(
+            weights[p] @ (np.ldexp(rows[p].astype(np.float64), -exponent) - shift) ** power for p in parts
+        )
+        return total / weights.sum()
+
+    first = np.ldexp(rows[0].astype(np.float64), -exponent)
+    mean = first + mean_of(first, 1)
+    error = mean_of(mean, 1)  # of the rounded mean
+    deviation = np.ldexp(np.sqrt(np.maximum(mean_of(mean, 2) - error**2, 0)), exponent)
+    mean = np.ldexp(mean + error, exponent)
     rounding = 10 * np.finfo(np.float64).eps * np.abs(mean)
-    constant = np.ptp(rows, axis=0) <= rounding
-    mean, deviation, rounding = (np.ldexp(a, exponent) for a in (mean, deviation, rounding))
+    with np.errstate(over="ignore"):
+        constant = (high - low <= rounding) | (high == low)
+    # a constant that is large keeps the rounding error of its mean; a deviation must not underflow to zero
     scale = np.where(constant, np.maximum(rounding, 1.0), np.maximum(deviation, np.nextafter(0, 1)))
-    return mean.tolist(), scale.tolist()
+    return mean, scale
 
 
 @dataclass(frozen=True)

@@ -603,14 +603,14 @@ NAMES: dict[str, type[Optimizer]] = {
 }
 
 
-def get(optimizer: Any) -> Optimizer:
-    """The optimiser itself, or the one of that name with its defaults, or a ConfigError."""
+def get(optimizer: Any, name: str = "optimizer") -> Optimizer:
+    """The optimiser itself, or the one of that name with its defaults, or a ConfigError that names `name`."""
     if isinstance(optimizer, Optimizer):
         return optimizer
     if isinstance(optimizer, str):
-        return NAMES[choice(optimizer, "optimizer", tuple(NAMES))]()
+        return NAMES[choice(optimizer, name, tuple(NAMES))]()
     names = ", ".join(f"{kind.__name__}(...)" for kind in NAMES.values())
-    raise ConfigError(f"optimizer: expected one of {names}, or a name, got {optimizer!r}.")
+    raise ConfigError(f"{name}: expected one of {names}, or a name, got {optimizer!r}.")
 
 
 def hyper(optimizer: FirstOrder, **clipping: Any) -> dict[str, Any]:

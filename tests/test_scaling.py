@@ -2,7 +2,9 @@
 
 import copy
 import json
+import math
 import pickle
+from fractions import Fraction
 
 import cases
 import numpy as np
@@ -353,6 +355,43 @@ def test_constants_of_any_size(value):
     x = np.full((21, 1), value)
     net.fit(x, x, scaling="standard", epochs=2, verbose=0)
     np.testing.assert_allclose(net.predict(x), x, rtol=1e-12, atol=10)
+@pytest.mark.parametrize(
+    "centre, width, dtype",
+    (
+        (1e7, 10, "float32"),
+        (1e12, 1, "float64"),
+        (10**15, 1000, "int64"),
+        (0, 30000, "float16"),
+        (100, 50, "uint8"),
+        (0, 1e-200, "float64"),
+        (0, 1e200, "float64"),
+        (-1e200, 1e190, "float64"),
+        (0, 1.7e308, "float64"),
+    ),
+)
+def test_statistics_are_exact(centre, width, dtype, monkeypatch):
+    """Means and deviations of numbers of any size and type, against rational arithmetic; also in blocks."""
+    monkeypatch.setattr(bf.columns, "BLOCK", 64)
+    rows = (centre + width * np.random.default_rng(0).uniform(-1, 1, size=(200, 1))).astype(dtype)
+    exact = [Fraction(value) for value in rows[:, 0].tolist()]
+    mean = sum(exact) / 200
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in exact) / 200 / Fraction(width) ** 2) * width
+    scaling = bf.Scaling.standard(rows, rows[::-1])
+    assert scaling.input_scale == pytest.approx([deviation], rel=1e-12, abs=0)
+    assert scaling.output_scale == pytest.approx([deviation], rel=1e-12, abs=0)
+    assert abs(Fraction(scaling.input_mean[0]) - mean) <= 1e-14 * max(abs(value) for value in exact)
+
+
+@pytest.mark.parametrize("size", (1e-200, 1e200))
+def test_numbers_of_any_size_are_learned(size):
+    """What a network learns does not depend on the unit."""
+    found = []
+    for unit in (1.0, size):
+        net = bf.Network(2, 4, 2, seed=0)
+        history = net.fit(unit * X, unit * Y[:, -1], scaling="standard", epochs=3, verbose=0)
+        found.append((history["loss"], net.predict(unit * X) / unit))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3)
 
 
 @pytest.mark.parametrize("value", (0.0, 0.1, 1e8 / 3))
