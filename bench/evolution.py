@@ -18,6 +18,7 @@ about three times as long.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import contextlib
 import statistics
 import sys
@@ -169,8 +170,8 @@ def first_order(optimizer, tile=TILE):
             start = time.perf_counter() - run.begin
             history = net.fit(
                 x, y, sample_weight=weight, epochs=-(-run.patience // tile), batch_size=n, shuffle=False,
-                optimizer=optimizer(run), clip_norm=1.0 if tile > 1 else None, target_loss=run.target,
-                max_seconds=max(run.left, 1e-3), threads=1, verbose=0,
+                optimizer=dataclasses.replace(optimizer(run), clip_norm=1.0 if tile > 1 else None),
+                patience=bf.Stopping(target_loss=run.target, max_seconds=max(run.left, 1e-3)), threads=1, verbose=0,
             )  # fmt: skip
             end = time.perf_counter() - run.begin
             spent = np.cumsum(history["seconds"])

@@ -130,15 +130,14 @@ def ours(task, n, recipe, threads):
     import bptt_fast as bf
 
     words: dict[str, Any] = {"cell": task.cell, "readout": task.readout, "seed": 0}
-    options: dict[str, Any] = {"optimizer": bf.Adam(task.rate)}
+    options: dict[str, Any] = {"optimizer": bf.Adam(task.rate, clip_norm=1.0 if recipe == "A" else None)}
     if recipe == "A":
-        options["clip_norm"] = 1.0
         known = inspect.signature(bf.Network).parameters
         words |= {"init": "orthogonal"} if "init" in known else {}
         words |= {"forget_bias": 1.0} if "forget_bias" in known and task.cell in ("gru", "lstm") else {}
     net = bf.Network(task.x[0].shape[1], task.hidden, task.outputs, **words)
     _, table = bf.restarts(
-        net, task.x, task.y, n, epochs=task.epochs, keep="all", loss=task.loss, target_loss=task.target,
+        net, task.x, task.y, n, epochs=task.epochs, keep="all", loss=task.loss, patience=bf.Stopping(target_loss=task.target),
         validation_data=task.validation, threads=threads, verbose=0, **options,
     )  # fmt: skip
     if task.solved:

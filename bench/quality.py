@@ -81,7 +81,7 @@ def recognise(x, y, other, seed, setting):
     x, other = standardised(x, other)
     net = bf.Network(x[0].shape[1], output_size=int(y.max()) + 1, bidirectional=True, seed=seed, **setting)
     every = net.readout == "every"
-    optimizer = bf.AdamW(bf.Cosine(0.01, warmup=2))
+    optimizer = bf.AdamW(bf.Cosine(0.01, warmup=2), clip_norm=1.0)
     begin = time.perf_counter()
     net.fit(
         x,
@@ -90,7 +90,6 @@ def recognise(x, y, other, seed, setting):
         batch_size=16,
         optimizer=optimizer,
         loss="cross_entropy",
-        clip_norm=1.0,
         verbose=0,
     )
     seconds = time.perf_counter() - begin
@@ -243,10 +242,9 @@ def learn_text(cell, hidden, epochs, peer):
         epochs=epochs,
         batch_size=STREAMS,
         shuffle=False,
-        optimizer=bf.Adam(rate),
+        optimizer=bf.Adam(rate, clip_norm=CLIP),
         loss="cross_entropy",
         bptt=bf.TruncatedBPTT(STEPS),
-        clip_norm=CLIP,
         callbacks=turns,
         verbose=0,
     )
@@ -279,8 +277,8 @@ def speed_ratio(cell, hidden, count, passes=20):
     inputs = np.eye(size, dtype=np.float32)[x]
     net = bf.Network(size, hidden, size, cell=cell, readout="every", seed=0)
     torch_epoch, _ = torch_side(net, x, y, itertools.repeat(RATE))
-    options = {"batch_size": count, "shuffle": False, "optimizer": bf.Adam(RATE), "loss": "cross_entropy"}
-    options |= {"bptt": bf.TruncatedBPTT(STEPS), "clip_norm": CLIP, "verbose": 0}
+    options = {"batch_size": count, "shuffle": False, "optimizer": bf.Adam(RATE, clip_norm=CLIP), "loss": "cross_entropy"}
+    options |= {"bptt": bf.TruncatedBPTT(STEPS), "verbose": 0}
     sides = {"ours": lambda: net.fit(inputs, y, **options), "PyTorch": torch_epoch}
     times = common.interleave(sides, rounds=3, seconds=0)
     return times["PyTorch"] / times["ours"]

@@ -3,27 +3,27 @@
 from . import diagnostics
 from .callbacks import Callback, History
 from .columns import Scaling
+from .convert import from_onnx, from_torch
 from .data import Sequences
 from .errors import ConfigError, CorruptFileError, DivergedError, ShapeError
-from .network import Network, from_torch, get_include, show_config
+from .machine import get_include, show_config
+from .network import Network
 from .optimizers import (
-    LBFGS,
     SGD,
     Adagrad,
     Adam,
     AdamW,
-    HessianFree,
-    LevenbergMarquardt,
     NAdam,
     RMSprop,
     Rprop,
 )
-from .persistence import from_onnx, load
+from .persistence import load
 from .restarts import Restarts, restarts
 from .schedules import Constant, Cosine, Exponential, OneCycle, ReduceOnPlateau, Schedule, Step
+from .second_order import LBFGS, HessianFree, LevenbergMarquardt
+from .stopping import Stopping
 from .unfolding import CheckpointedBPTT, FullBPTT, SlidingBPTT, TruncatedBPTT
-
-__version__ = "0.1.0"
+from .version import __version__
 
 __all__ = [
     "LBFGS",
@@ -56,6 +56,7 @@ __all__ = [
     "ShapeError",
     "SlidingBPTT",
     "Step",
+    "Stopping",
     "TruncatedBPTT",
     "__version__",
     "diagnostics",

@@ -13,7 +13,8 @@ from .writing import csv_text, named, replace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .network import Array, Network
+    from .model import Array
+    from .network import Network
 
     PathLike = os.PathLike[str]
 

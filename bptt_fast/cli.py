@@ -28,6 +28,7 @@ from . import (
     Network,
     ShapeError,
     SlidingBPTT,
+    Stopping,
     TruncatedBPTT,
     __version__,
     load,
@@ -36,13 +37,14 @@ from . import (
 from .columns import listed
 from .errors import choice
 from .files import InputError, check_kind, read_table, write_table
-from .network import configuration
+from .machine import configuration
 from .optimizers import OPTIMIZERS, Optimizer
 from .writing import csv_text, is_stream
 
 Array = np.ndarray[Any, Any]
 
 TRAINED = "train"  # the key of what `train` adds to the notes in the model file
+DEPTH = 10  # steps that --unfold unfolds by default
 UNFOLDINGS = ("unfold", "truncate", "checkpoint")  # one of them at a time
 
 
@@ -114,9 +116,9 @@ def _info(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace) -> int:
     names, targets = args.inputs, args.targets
     try:
-        optimizer = _optimizer(args)
         unfold = _unfolding(args)
-        slides = isinstance(unfold, SlidingBPTT)
+        optimizer = _optimizer(args, unfold.default_optimizer)
+        slides = args.truncate is None and args.checkpoint is None
         net = Network(
             len(names),
             args.hidden,
@@ -137,7 +139,7 @@ def _train(args: argparse.Namespace) -> int:
     if args.out is not None:
         _check_out(args.out, args.file, args.config)
     table = read_table(args.file, [*names, *targets])
-    least = unfold.k if isinstance(unfold, SlidingBPTT) else 1
+    least = args.unfold or DEPTH if slides else 1
     needed = least + args.lead
     if len(table) < needed:
         why = f"--unfold {least}" if slides else "one"
@@ -160,10 +162,9 @@ def _train(args: argparse.Namespace) -> int:
             loss=args.loss,
             bptt=unfold,
             **validation,
-            clip_norm=args.clip_norm,
-            patience=args.patience,
-            target_loss=args.target_loss,
-            max_seconds=args.max_seconds,
+            patience=Stopping(
+                patience=args.patience, target_loss=args.target_loss, max_seconds=args.max_seconds
+            ),
             scaling="standard" if args.scaling else None,
             threads=args.threads,
             verbose=0 if args.quiet or args.json else "auto",
@@ -276,7 +277,7 @@ def _unfolding(args: argparse.Namespace) -> SlidingBPTT | TruncatedBPTT | Checkp
         return TruncatedBPTT(*args.truncate)
     if args.checkpoint is not None:
         return CheckpointedBPTT(args.checkpoint or None)
-    return SlidingBPTT(args.unfold or 10, lead=args.lead)
+    return SlidingBPTT(args.unfold or DEPTH, lead=args.lead)
 
 
 def _shifted(x: Array, y: Array, lead: int, rows: int) -> tuple[Array, Array, dict[str, Any]]:
@@ -295,13 +296,12 @@ def _network(path: str) -> Network:
     return found
 
 
-def _optimizer(args: argparse.Namespace) -> Optimizer:
-    online = args.truncate is None and args.checkpoint is None
-    chosen = args.optimizer or ("sgd" if online else "adam")
+def _optimizer(args: argparse.Namespace, default: str) -> Optimizer:
+    chosen = args.optimizer or default
     kind = OPTIMIZERS[chosen]
     given = {
         name: getattr(args, name)
-        for name in ("learning_rate", "momentum", "weight_decay")
+        for name in ("learning_rate", "momentum", "weight_decay", "clip_norm")
         if getattr(args, name) is not None
     }
     for name in given:

@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike
 from . import data
 from .columns import Scaling, ordered
 from .errors import ConfigError, DivergedError, ShapeError, choice, integer, number
-from .network import Network
+from .inference import evaluate, loss_and_grad, predict
+from .model import Model
 
 Array = np.ndarray[Any, Any]
 
@@ -149,7 +150,7 @@ class Surface:
 
 
 def gradient_flow(
-    net: Network,
+    net: Model,
     x: Any,
     y: Any,
     *,
@@ -199,7 +200,7 @@ def gradient_flow(
     ((4, 50), True)
     """
     twin = _twin(net)
-    net.evaluate(x, y, loss=loss, x0=x0, lengths=lengths)  # what does not fit is told here
+    evaluate(net, x, y, loss=loss, x0=x0, lengths=lengths)  # what does not fit is told here
     parts, start = _parts(net, x, x0, lengths)
     targets = _last_targets(net, ordered(y, net.output_names, "y"), parts, x, lengths)
     longest = max(map(len, parts))
@@ -216,7 +217,7 @@ def gradient_flow(
         ends = np.stack([parts[i][len(parts[i]) - lag :] for i in among])
         before = np.stack([states[i][len(parts[i]) - lag] for i in among])
         wanted = np.stack([targets[i] for i in among])
-        _, grads = twin.loss_and_grad(ends, wanted, loss=loss, x0=before, with_inputs=True)
+        _, grads = loss_and_grad(twin, ends, wanted, loss=loss, x0=before, with_inputs=True)
         norm[among, j] = np.linalg.norm(grads["x0"], axis=1) * len(among)
     return GradientFlow(lags, norm)
 
@@ -224,7 +225,7 @@ def gradient_flow(
 # ---- the dynamics of the state
 
 
-def states(net: Network, x: Any, *, x0: ArrayLike | None = None) -> Array:
+def states(net: Model, x: Any, *, x0: ArrayLike | None = None) -> Array:
     """The states along one run.
 
     Parameters
@@ -257,7 +258,7 @@ def states(net: Network, x: Any, *, x0: ArrayLike | None = None) -> Array:
     return _states(twin, parts, start)[0]
 
 
-def state_jacobians(net: Network, x: Any, *, x0: ArrayLike | None = None) -> Array:
+def state_jacobians(net: Model, x: Any, *, x0: ArrayLike | None = None) -> Array:
     """The derivatives of each state with respect to the one before, along one run.
 
     Parameters
@@ -295,14 +296,14 @@ def state_jacobians(net: Network, x: Any, *, x0: ArrayLike | None = None) -> Arr
             moved[:, j, j] += step[:, j]
             moved[:, size + j, j] -= step[:, j]
         inputs = np.repeat(series[first : first + len(before)], 2 * size, axis=0)[:, None]
-        _, after = twin.predict(inputs, x0=moved.reshape(-1, size), return_state=True, batch_size=ROWS)
+        _, after = predict(twin, inputs, x0=moved.reshape(-1, size), return_state=True, batch_size=ROWS)
         after = after.reshape(len(before), 2, size, size)
         difference = (after[:, 0] - after[:, 1]) / (2 * step[:, :, None])
         jacobians[first : first + len(before)] = difference.transpose(0, 2, 1)
     return jacobians
 
 
-def dynamics(net: Network, x: Any, *, x0: ArrayLike | None = None, skip: int | None = None) -> Dynamics:
+def dynamics(net: Model, x: Any, *, x0: ArrayLike | None = None, skip: int | None = None) -> Dynamics:
     """Spectral radius of the state's derivative at each step, and the largest Lyapunov exponent of the run.
 
     Parameters
@@ -356,7 +357,7 @@ def dynamics(net: Network, x: Any, *, x0: ArrayLike | None = None, skip: int | N
 
 
 def saturation(
-    net: Network,
+    net: Model,
     x: Any,
     *,
     threshold: float = 0.95,
@@ -469,7 +470,7 @@ def _flat(kind: str, values: Array, threshold: float) -> Array:
 
 
 def conditioning(
-    net: Network, x: Any, *, x0: ArrayLike | None = None, lengths: ArrayLike | None = None
+    net: Model, x: Any, *, x0: ArrayLike | None = None, lengths: ArrayLike | None = None
 ) -> Conditioning:
     """Singular values of the derivatives of all outputs with respect to all parameters.
 
@@ -514,7 +515,7 @@ def conditioning(
     columns, center = [], twin.params.copy()
 
     def outputs() -> Array:
-        found = twin.predict(x, x0=x0, lengths=lengths)
+        found = predict(twin, x, x0=x0, lengths=lengths)
         return (
             np.concatenate([np.ravel(part) for part in found]) if isinstance(found, list) else found.ravel()
         )
@@ -533,7 +534,7 @@ def conditioning(
 
 
 def error_surface(
-    net: Network,
+    net: Model,
     x: Any,
     y: Any,
     *,
@@ -601,10 +602,10 @@ def error_surface(
         )
         title = "two random directions"
         directions = [_random_direction(net, random) for _ in range(2)]
-    elif isinstance(along, Network) or (
-        isinstance(along, (tuple, list)) and len(along) == 2 and all(isinstance(a, Network) for a in along)
+    elif isinstance(along, Model) or (
+        isinstance(along, (tuple, list)) and len(along) == 2 and all(isinstance(a, Model) for a in along)
     ):
-        others = [along] if isinstance(along, Network) else list(along)
+        others = [along] if isinstance(along, Model) else list(along)
         directions = [_towards(net, other, i) for i, other in enumerate(others)]
         marks["other solution" if len(others) == 1 else "solution 1"] = (1.0, 0.0)
         if len(others) == 1:
@@ -645,13 +646,13 @@ def error_surface(
         for j, u in enumerate(a):
             probe.params[:] = center + u * directions[0] + v * directions[1]
             try:
-                loss[i, j] = probe.evaluate(x, y, **options)
+                loss[i, j] = evaluate(probe, x, y, **options)
             except DivergedError:
                 loss[i, j] = math.inf
     return Surface(a, b, loss, labels, marks, title)
 
 
-def _random_direction(net: Network, random: np.random.Generator) -> Array:
+def _random_direction(net: Model, random: np.random.Generator) -> Array:
     """As long as the parameters in each block."""
     parts = []
     for view in map(net.__getitem__, net.keys()):
@@ -660,7 +661,7 @@ def _random_direction(net: Network, random: np.random.Generator) -> Array:
     return np.concatenate(parts)
 
 
-def _towards(net: Network, other: Network, index: int) -> Array:
+def _towards(net: Model, other: Model, index: int) -> Array:
     if other.num_parameters != net.num_parameters or other.keys() != net.keys():
         raise ShapeError(
             f"along[{index}]: expected a network with the parameters of net ({net.num_parameters}), got "
@@ -672,7 +673,7 @@ def _towards(net: Network, other: Network, index: int) -> Array:
     return difference
 
 
-def _place(net: Network, weight: Any, name: str) -> int:
+def _place(net: Model, weight: Any, name: str) -> int:
     """Where in the flat vector of parameters a weight is."""
     if not isinstance(weight, (tuple, list)) or len(weight) < 2 or weight[0] not in net:
         raise ConfigError(
@@ -690,14 +691,14 @@ def _place(net: Network, weight: Any, name: str) -> int:
 # ---- what they share
 
 
-def _twin(net: Network, readout: str = "last", both: bool = False) -> Network:
+def _twin(net: Model, readout: str = "last", both: bool = False) -> Model:
     """The same network in float64, without dropout."""
-    if not isinstance(net, Network):
+    if not isinstance(net, Model):
         raise ConfigError(f"net: expected a Network, got {type(net).__name__}.")
     if net.description.bidirectional and not both:
         raise ConfigError("net: expected a network that runs forward in time, got bidirectional=True.")
     words = {"dtype": "float64", "readout": readout, "dropout": 0.0, "recurrent_dropout": 0.0}
-    return Network.rebuilt(net.config() | words, net.state_dict(), {}, net.columns)
+    return type(net).rebuilt(net.config() | words, net.state_dict(), {}, net.columns)
 
 
 def _one_series(x: Any) -> Any:
@@ -707,7 +708,7 @@ def _one_series(x: Any) -> Any:
     return x
 
 
-def _parts(net: Network, x: Any, x0: Any, lengths: Any) -> tuple[Sequence[Array], Array]:
+def _parts(net: Model, x: Any, x0: Any, lengths: Any) -> tuple[Sequence[Array], Array]:
     """The sequences one by one (T_i, I), not scaled, and their initial states (n, state size)."""
     columns = replace(net.columns, scaling=None)
     found = data.sequences(x, net.input_size, np.float64, lengths, columns=columns)
@@ -722,7 +723,7 @@ def _parts(net: Network, x: Any, x0: Any, lengths: Any) -> tuple[Sequence[Array]
     return parts, start
 
 
-def _states(twin: Network, parts: Sequence[Array], start: Array) -> list[Array]:
+def _states(twin: Model, parts: Sequence[Array], start: Array) -> list[Array]:
     """All states of each sequence, (T_i + 1, state size), step by step."""
     runs = [np.empty((len(part) + 1, twin.state_size)) for part in parts]
     for run, state in zip(runs, start, strict=True):
@@ -731,13 +732,13 @@ def _states(twin: Network, parts: Sequence[Array], start: Array) -> list[Array]:
         alive = [i for i, part in enumerate(parts) if len(part) > t]
         inputs = np.stack([parts[i][t : t + 1] for i in alive])
         before = np.stack([runs[i][t] for i in alive])
-        _, after = twin.predict(inputs, x0=before, return_state=True)
+        _, after = predict(twin, inputs, x0=before, return_state=True)
         for i, state in zip(alive, after, strict=True):
             runs[i][t + 1] = state
     return runs
 
 
-def _last_targets(net: Network, y: Any, parts: Sequence[Array], x: Any, lengths: Any) -> list[Any]:
+def _last_targets(net: Model, y: Any, parts: Sequence[Array], x: Any, lengths: Any) -> list[Any]:
     """The last target of each sequence."""
     many = data.is_list(x) or getattr(x, "ndim", np.ndim(x)) == 3
     if net.readout == "last":

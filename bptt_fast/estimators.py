@@ -14,8 +14,10 @@ import numpy as np
 
 from . import optimizers
 from .columns import Columns, Scaling, continued, is_table, like, moments, names_of, order
+from .description import Description
 from .errors import ConfigError, ShapeError, choice, flag, integer, number
-from .network import Description, Network
+from .network import Network
+from .stopping import Stopping
 
 try:
     from scipy.special import log_softmax, softmax
@@ -163,10 +165,12 @@ class _Estimator(BaseEstimator):
         return self.network_
 
     def _solver(self) -> Any:
-        solver, rate = optimizers.get(self.solver, "solver"), self.learning_rate_init
-        if rate is None or isinstance(solver, optimizers.SecondOrder):
+        """The optimiser; one of second order has neither a learning rate nor clipping."""
+        solver = optimizers.get(self.solver, "solver")
+        if not isinstance(solver, optimizers.FirstOrder):
             return solver
-        return replace(solver, learning_rate=float(rate))
+        given = {"learning_rate": self.learning_rate_init, "clip_norm": self.clip_norm}
+        return replace(solver, **{name: float(value) for name, value in given.items() if value is not None})
 
     def _loss(self) -> str:
         if self.loss is None:
@@ -210,17 +214,15 @@ class _Estimator(BaseEstimator):
 
     def _train(self, net: Network, x: Any, y: Any, weight: Any, validation: Any, epochs: int | None) -> None:
         """Run `epochs` more, or (None) what `max_iter` and the criteria of stopping say."""
-        stopping: dict[str, Any] = {}
+        stopping = None
         if epochs is None:
-            stopping = {
-                "patience": self.n_iter_no_change,
-                "min_delta": self.tol,
-                "restore_best": self.early_stopping,
-            }
+            stopping = Stopping(
+                patience=self.n_iter_no_change, min_delta=self.tol, restore_best=self.early_stopping
+            )
         more = epochs or self.max_iter
         seen = self.n_iter_ if net is getattr(self, "network_", None) else 0
         solver, loss = self._solver(), self._loss()
-        whole = isinstance(solver, optimizers.SecondOrder)
+        whole = not isinstance(solver, optimizers.FirstOrder)
         size = None if whole else min(AUTO_BATCH, len(x)) if self._auto_batch else self.batch_size
         jobs = None if self.n_jobs == -1 else self.n_jobs
         try:
@@ -235,10 +237,9 @@ class _Estimator(BaseEstimator):
                 sample_weight=weight,
                 validation_data=validation,
                 shuffle=self.shuffle,
-                clip_norm=None if whole else self.clip_norm,
                 verbose=self.verbose,
+                patience=stopping,
                 threads=jobs,
-                **stopping,
             )
         except KeyboardInterrupt:
             self.network_, self.n_iter_ = net, seen

@@ -15,7 +15,7 @@ import numpy as np
 from .errors import ConfigError
 
 if TYPE_CHECKING:
-    from .network import Description
+    from .description import Description
 
 Array = np.ndarray[Any, Any]
 Random = np.random.Generator

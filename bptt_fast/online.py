@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import _core, data, losses, optimizers, unfolding  # type: ignore[attr-defined]
+from . import _core, data, losses, optimizers, storage  # type: ignore[attr-defined]
 from .columns import continued, is_table, like
 from .data import Array
 from .errors import ConfigError, DivergedError, ShapeError, integer, number
-from .network import Network, machine_for
+from .inference import predict
+from .machine import machine_for
+from .model import Model
+from .optimizers import FirstOrder
 from .schedules import Schedule
-from .training import check_sliding
+from .unfolding import SlidingBPTT
 
 
 class Stream:
@@ -56,13 +59,13 @@ class Stream:
 
     __slots__ = ("_core", "_scaling", "_step", "batch", "network")
 
-    def __init__(self, net: Network, batch: int = 1, isa: str | None = None) -> None:
+    def __init__(self, net: Model, batch: int = 1, isa: str | None = None) -> None:
         _check_forward(net, "stream")
         self.network = net
         self.batch = integer(batch, "batch")
         chosen = machine_for(None, isa)[1]
         try:
-            self._core = _core.Stream(net._desc, net.params, self.batch, chosen)
+            self._core = _core.Stream(net.desc(), net.params, self.batch, chosen)
         except MemoryError as error:
             raise MemoryError(
                 f"stream: {batch} sequences at once do not fit into memory ({error}).  Try a smaller batch."
@@ -141,7 +144,7 @@ class Learner:
         The depth of unfolding, and where the target of a window stands.
     optimizer : SGD, Adam or another, optional
         Default SGD(0.01); with a number for a learning_rate.
-    loss, clip_norm, isa
+    loss, isa
         As in ``Network.fit``.
     x0 : array (state_size,), optional
         The state before the first observation; default zeros.
@@ -150,7 +153,7 @@ class Learner:
     ----------
     network : Network
         Whose parameters are learnt.
-    bptt, optimizer, loss, clip_norm
+    bptt, optimizer, loss
         What it was made with.
 
     Raises
@@ -171,18 +174,17 @@ class Learner:
 
     __slots__ = (
         "__weakref__",
-        "_before",
-        "_careful",
         "_core",
         "_hyper",
-        "_me",
+        "_needs_checks",
         "_observe",
+        "_restored_counts",
         "_scaling",
+        "_self_ref",
         "_slots",
         "_status",
         "_stored",
         "bptt",
-        "clip_norm",
         "loss",
         "network",
         "optimizer",
@@ -190,64 +192,61 @@ class Learner:
 
     def __init__(
         self,
-        net: Network,
+        net: Model,
         bptt: Any,
         optimizer: Any = None,
         loss: Any = "mse",
         *,
         x0: ArrayLike | None = None,
-        clip_norm: float | None = None,
         isa: str | None = None,
     ) -> None:
         state = data.states(x0, 1, net.state_size, net.dtype)
-        self._begin(net, bptt, optimizer, loss, clip_norm, isa, None if state is None else state[0], {}, {})
+        self._begin(net, bptt, optimizer, loss, isa, None if state is None else state[0], {}, {})
 
     def _begin(
         self,
-        net: Network,
+        net: Model,
         bptt: Any,
         optimizer: Any,
         loss: Any,
-        clip_norm: float | None,
         isa: str | None,
         state: Array | None,
         counts: Mapping[str, float],
         arrays: Mapping[str, Array],
     ) -> None:
         """Check everything, then take the network over; `counts` and `arrays` are those of a snapshot."""
-        if not isinstance(bptt, unfolding.SlidingBPTT):
+        if not isinstance(bptt, SlidingBPTT):
             raise ConfigError(f"learn_online: expected SlidingBPTT(k), got {bptt!r}.")
-        check_sliding(net)
+        bptt.check(net)
         self.network, self.bptt = net, bptt
         chosen_optimizer = optimizers.get("sgd" if optimizer is None else optimizer)
-        if isinstance(chosen_optimizer, optimizers.SecondOrder):
+        if not isinstance(chosen_optimizer, optimizers.FirstOrder):
             raise ConfigError(
                 f"learn_online: expected an optimizer of first order, got {chosen_optimizer!r}, which needs "
                 f"all sequences at once.  Use SGD() or Adam()."
             )
         self.optimizer = chosen_optimizer
         self.loss = losses.get(loss).name
-        self.clip_norm = None if clip_norm is None else number(clip_norm, "clip_norm", 0, open_low=True)
         kind = losses.get(loss).targets
         self._scaling = net.scaling
         net.columns.check_targets(kind, "learn_online")
-        self._careful = kind == "probability" or net.scaling is not None
+        self._needs_checks = kind == "probability" or net.scaling is not None
         if isinstance(self.optimizer.learning_rate, Schedule):
             raise ConfigError(
                 f"learn_online: expected a number for a learning_rate, got "
                 f"{self.optimizer.learning_rate}: an endless series has no epochs."
             )
-        self._hyper = optimizers.hyper(self.optimizer, clip_norm=self.clip_norm or 0.0)
-        self._before = {name: int(counts.get(name, 0)) for name in ("seen", "updates")}
+        self._hyper = self.optimizer.hyper(net.seed)
+        self._restored_counts = {name: int(counts.get(name, 0)) for name in ("seen", "updates")}
         self._hyper |= {name: value for name, value in counts.items() if name in ("product", "previous")}
-        self._hyper["step"] = self._before["updates"]
+        self._hyper["step"] = self._restored_counts["updates"]
         self._slots = arrays.get(
             "slots", np.zeros(_core.slots(self.optimizer.name) * net.num_parameters, net.dtype)
         )
         chosen = machine_for(None, isa)[1]
         try:
             self._core = _core.Learner(
-                net._desc,
+                net.desc(),
                 net.params,
                 self._slots,
                 self._hyper,
@@ -267,7 +266,7 @@ class Learner:
             raise ConfigError(f"learn_online: {bptt} cannot be planned: {error}.") from None
         self._observe, self._status, self._stored = self._core.observe, self._core.status, 0
         net.columns = replace(net.columns, lead=bptt.lead)  # which ends another learner
-        self._me = net._learner = weakref.ref(self)
+        self._self_ref = net.learner = weakref.ref(self)
 
     def observe(self, x: ArrayLike, y: Any = None, weight: float = 1.0) -> float:
         """Take one row of the series, and with it perform one pattern of the algorithm.
@@ -297,14 +296,14 @@ class Learner:
         DivergedError
             If the loss, the gradient or the update is not finite.  The learner has its last finite weights.
         """
-        if self.network._learner is not self._me:
+        if self.network.learner is not self._self_ref:
             raise ConfigError(
                 "observe: expected a network that only this learner trains, but its weights or its scaling "
                 "were changed by fit, by an assignment or by another learner.  Make a new learner with "
                 "learn_online."
             )
         loss: float
-        if self._careful or weight != 1.0:
+        if self._needs_checks or weight != 1.0:
             loss = self._observe(*self._checked(x, y, weight))
         else:
             try:
@@ -314,7 +313,8 @@ class Learner:
         if self._status() != "OK":
             error = DivergedError(
                 f"observe: the loss, the gradient or the update is not finite at observation {self.seen}; "
-                f"the learner has its last finite weights.  Try a smaller learning_rate, or clip_norm=1.0."
+                f"the learner has its last finite weights.  Try a smaller learning_rate, or "
+                f"clip_norm=1.0 in the optimizer."
             )
             error.batch = self.updates + 1
             raise error
@@ -346,12 +346,12 @@ class Learner:
     @property
     def updates(self) -> int:
         """How many updates were made."""
-        return self._before["updates"] + int(self._core.updates)
+        return self._restored_counts["updates"] + int(self._core.updates)
 
     @property
     def seen(self) -> int:
         """How many observations were taken."""
-        return self._before["seen"] + int(self._core.seen)
+        return self._restored_counts["seen"] + int(self._core.seen)
 
     @property
     def state(self) -> Array:
@@ -360,8 +360,8 @@ class Learner:
 
     def store(self) -> None:
         """Bring the parameters of the network up to date; every access through the network does it."""
-        if self.network._learner is self._me and self._core.updates != self._stored:
-            self._core.store(self.network._params, self._slots)
+        if self.network.learner is self._self_ref and self._core.updates != self._stored:
+            self._core.store(self.network.stored_params, self._slots)
             self._stored = self._core.updates
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -385,13 +385,11 @@ class Learner:
         The window, the context, the optimiser's momenta and counts are saved too: what the learner that is
         loaded learns from then on is equal to the bit.
         """
-        from . import persistence
-
         self._check_live("save")
-        persistence.save(self, path)
+        storage.save(self, path)
 
     def _check_live(self, what: str) -> None:
-        if self.network._learner is not self._me:
+        if self.network.learner is not self._self_ref:
             raise ConfigError(
                 f"{what}: expected a network that only this learner trains, but its weights were changed by "
                 f"other means.  Take the network instead."
@@ -412,11 +410,10 @@ class Learner:
             "lead": self.bptt.lead,
             "optimizer": self.optimizer.name,
             "numbers": {
-                name: value if isinstance(value, bool) else float(value)
+                name: value if value is None or isinstance(value, bool) else float(value)
                 for name, value in vars(self.optimizer).items()
             },
             "loss": self.loss,
-            "clip_norm": self.clip_norm,
             "seen": self.seen,
             "updates": self.updates,
             "product": self._core.carried[0],
@@ -426,13 +423,13 @@ class Learner:
         return values, {name: np.array(array) for name, array in arrays.items()}
 
     @classmethod
-    def restored(cls, net: Network, values: Mapping[str, Any], arrays: Mapping[str, Array]) -> Learner:
+    def restored(cls, net: Model, values: Mapping[str, Any], arrays: Mapping[str, Array]) -> Learner:
         """A learner from what `snapshot` gave, and the network as it was then."""
         optimizer = optimizers.OPTIMIZERS[values["optimizer"]]
         counts: dict[str, Any] = {name: integer(values[name], name, 0, None) for name in ("seen", "updates")}
         counts |= {name: number(values[name], name) for name in ("product", "previous")}
         learner = cls.__new__(cls)
-        bptt = unfolding.SlidingBPTT(values["k"], values["lead"])
+        bptt = SlidingBPTT(values["k"], values["lead"])
         expected = {
             "window": (min(counts["seen"], bptt.k + bptt.lead - 1), net.input_size),
             "state": (net.state_size,),
@@ -446,7 +443,6 @@ class Learner:
             bptt,
             optimizer(**values["numbers"]),
             values["loss"],
-            values["clip_norm"],
             None,
             arrays["state"],
             counts,
@@ -455,7 +451,7 @@ class Learner:
         return learner
 
     def __del__(self) -> None:
-        if hasattr(self, "_me"):  # not if __init__ raised
+        if hasattr(self, "_self_ref"):  # not if __init__ raised
             self.store()
 
     def __repr__(self) -> str:
@@ -463,15 +459,143 @@ class Learner:
         return f"Learner({how}, seen={self.seen}, {_short(self.network)})"
 
 
-def forecast(
-    net: Network,
-    series: Any,
-    steps: Any,
+def stream(net: Model, batch: int = 1, *, isa: str | None = None) -> Stream:
+    """A stream: the network one step at a time, in a few microseconds.
+
+    Parameters
+    ----------
+    batch : int, default 1
+        Sequences that go in step.
+    isa : str, optional
+        As in `predict`.
+
+    Returns
+    -------
+    stream : Stream
+        In the network's initial state, with a copy of its weights of the moment.  Its rows are in the
+        units of the data, if the network has a `scaling`, and in the order of `input_names`.
+
+    Raises
+    ------
+    ConfigError
+        If the network is bidirectional, or `batch` is not an integer of at least 1.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> net = bf.Network(3, 16, 2, cell="gru", seed=0)
+    >>> stream = net.stream()
+    >>> stream.step(np.ones(3, np.float32)).shape
+    (2,)
+    """
+    return Stream(net, batch, isa)
+
+
+def learn_online(
+    net: Model,
+    bptt: SlidingBPTT,
+    optimizer: FirstOrder | str | None = None,
+    loss: str = "mse",
     *,
-    next_input: Callable[[Array, int], ArrayLike] | None,
-    x0: Any,
+    x0: ArrayLike | None = None,
+    isa: str | None = None,
+) -> Learner:
+    """A learner: the classical online algorithm as the data arrive, one observation at a time.
+
+    Parameters
+    ----------
+    bptt : SlidingBPTT
+        The depth of unfolding, and where the target of a window stands.
+    optimizer : SGD or Adam, optional
+        Default SGD(0.01).
+    loss, isa
+        As in `fit`.
+    x0 : array (state_size,), optional
+        The state before the first observation; default zeros.
+
+    Returns
+    -------
+    learner : Learner
+        As long as it lives, the parameters of this network are the learner's: every access through the
+        network sees its latest weights.  What is written into arrays of the network meanwhile is lost
+        with the learner's next update; `fit`, `load_state_dict`, assignments such as
+        ``net["head.0.bias"] = 0``, and another learner end the learner instead.
+
+    Raises
+    ------
+    ConfigError, ShapeError
+        If an argument does not fit, or the network is not one for `SlidingBPTT`; see the text.
+
+    Notes
+    -----
+    A series observed row by row gives the same weights as one epoch of `fit` on the series, to the bit.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> net = bf.Network(1, 8, 1, seed=0)
+    >>> learner = net.learn_online(bf.SlidingBPTT(k=5))
+    >>> losses = [learner.observe(row, row) for row in np.sin(np.arange(300, dtype="f4") / 5)[:, None]]
+    >>> sum(losses[-50:]) < sum(losses[5:55])
+    True
+    """
+    return Learner(net, bptt, optimizer, loss, x0=x0, isa=isa)
+
+
+def forecast(
+    net: Model,
+    series: Any,
+    steps: int,
+    *,
+    next_input: Callable[[Array, int], ArrayLike] | None = None,
+    x0: ArrayLike | None = None,
 ) -> Any:
-    """See `Network.forecast`."""
+    """Run freely: over the series, and then on by itself, the outputs fed back as inputs.
+
+    Parameters
+    ----------
+    series : array (T, I) or (n, T, I), list of n arrays (T_i, I), or ``Sequences.windows(...)``
+        What is known.  Arrays (T, I) may be DataFrames, as in `predict`.
+    steps : int
+        How many outputs, at least 1.
+    next_input : callable, optional
+        ``next_input(output, step)`` makes the input of the next step, (I,) or for several sequences
+        (n, I), from an output, (O,) or (n, O), and its number, counted from 0.  Without it the output
+        itself is the next input: each number goes where its name stands among `input_names`, if the
+        `output_names` are the same ones, and to its own place if they have none in common or are unknown.
+    x0 : array (state_size,) or (n, state_size), optional
+        The state before the series; default: the network's `initial_state`.
+
+    Returns
+    -------
+    y : ndarray (steps, O) or (n, steps, O)
+        The first output is the one after the last step of the series, ``predict(series,
+        readout="last")``, each further one that of a step whose input was made from the output before it.
+        For a table, or a list of them, tables of the same kind, whose index goes on at its frequency or
+        by its constant step.  A frequency that an index of dates does not have is inferred by pandas,
+        from at least three labels.
+
+    Raises
+    ------
+    ConfigError
+        If there is no `next_input` and output_size is not input_size, or only some of `output_names` are
+        `input_names`; if the network is bidirectional, the index of a table has no frequency or constant
+        step, or an argument does not fit.
+    ShapeError
+        If an array does not fit, what `next_input` gives included.
+    DivergedError
+        If an output is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> net = bf.Network(1, 8, 1, seed=0)
+    >>> net.forecast(np.ones((20, 1)), 5).shape
+    (5, 1)
+    >>> with_the_hour = bf.Network(2, 8, 1, seed=0)
+    >>> with_the_hour.forecast(np.ones((20, 2)), 5, next_input=lambda y, step: [y[0], step % 24]).shape
+    (5, 1)
+    """
     _check_forward(net, "forecast")
     steps = integer(steps, "steps")
     if next_input is None and net.input_size != net.output_size:
@@ -487,7 +611,7 @@ def forecast(
     listed = data.is_list(series)
     tables = [table for table in (series if listed else [series]) if is_table(table)]
     ahead = [continued(table, steps, "forecast") for table in tables]
-    first, state = net.predict(series, readout="last", x0=x0, return_state=True)
+    first, state = predict(net, series, readout="last", x0=x0, return_state=True)
     one = first.ndim == 1
     n = 1 if one else len(first)
     outputs = np.full((steps, n, net.output_size), np.nan, first.dtype)
@@ -544,7 +668,7 @@ def _rows(
     return rows.reshape(wanted)
 
 
-def _check_forward(net: Network, what: str) -> None:
+def _check_forward(net: Model, what: str) -> None:
     if net.description.bidirectional:
         raise ConfigError(
             f"{what}: expected a network that runs forward in time, got bidirectional=True.  Use predict on "
@@ -552,5 +676,5 @@ def _check_forward(net: Network, what: str) -> None:
         )
 
 
-def _short(net: Network) -> str:
+def _short(net: Model) -> str:
     return f"Network({net.cell}, {net.input_size} -> {net.hidden_size} -> {net.output_size})"

@@ -19,10 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from . import persistence, writing
+from . import storage, writing
 from .columns import Columns, Scaling
+from .description import Description
 from .errors import ConfigError, CorruptFileError
-from .network import Description, Network
+from .model import Model
+from .version import __version__
 
 try:
     import onnx
@@ -50,15 +52,13 @@ ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu", "sigmoid": "Sigmoid"}
 # ---- writing
 
 
-def write(net: Network, path: persistence.Path) -> None:
+def write(net: Model, path: storage.Path) -> None:
     """``Network.to_onnx``."""
     writing.replace(writing.named(path), _model(net).SerializeToString())
 
 
-def _model(net: Network) -> Any:
+def _model(net: Model) -> Any:
     """The network as an onnx.ModelProto."""
-    from . import __version__
-
     model = helper.make_model(
         _graph(net),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -66,7 +66,7 @@ def _model(net: Network) -> Any:
         producer_name="bptt_fast",
         producer_version=__version__,
     )
-    helper.set_model_props(model, persistence.described(net))
+    helper.set_model_props(model, storage.described(net))
     return model
 
 
@@ -127,7 +127,7 @@ class Graph:
         return Value(self, name)
 
 
-def _graph(net: Network) -> Any:
+def _graph(net: Model) -> Any:
     d, g, number = net.description, Graph(), helper.np_dtype_to_tensor_dtype(net.dtype)
     ways, weights = _ways(d.bidirectional), net.state_dict()
     widths = {"h": d.proj_size or d.hidden_size} | ({"c": d.hidden_size} if d.cell == "lstm" else {})
@@ -176,7 +176,7 @@ def _graph(net: Network) -> Any:
     return helper.make_graph(g.made, "bptt_fast", inputs, outputs, g.constants)
 
 
-def _constants(g: Graph, net: Network) -> dict[str, Value]:
+def _constants(g: Graph, net: Model) -> dict[str, Value]:
     """The network's scaling in a graph."""
     found = {} if net.scaling is None else asdict(net.scaling)
     return {name: g.constant(name, np.array(a, net.dtype)) for name, a in found.items() if a is not None}
@@ -337,7 +337,7 @@ LOGITS = "Cut it off: the outputs of a Network are logits."
 UNROLLED = "Is it an nn.RNN in single steps?  torch.onnx.export(..., dynamo=False) writes it as one node."
 
 
-def read(path: persistence.Path) -> Network:
+def read(path: storage.Path) -> Any:
     """``bptt_fast.from_onnx``."""
     name = writing.named(path)
     try:
@@ -346,9 +346,9 @@ def read(path: persistence.Path) -> Network:
         output = model.graph.output[0]
         tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
         notes = {entry.key: entry.value for entry in model.metadata_props}
-        known = notes.get("format") == persistence.FORMAT
+        known = notes.get("format") == storage.FORMAT
         config, extra = (dict(json.loads(notes[key])) if known else {} for key in ("network", "extra"))
-        columns = persistence.restored_columns(notes.get("columns", "") if known else "", extra)
+        columns = storage.restored_columns(notes.get("columns", "") if known else "", extra)
     except (DecodeError, checker.ValidationError, ValueError, LookupError, TypeError, ConfigError) as error:
         raise CorruptFileError(
             f"{name}: expected an ONNX file, got one that is damaged or not valid ({error}).  Restore it "
@@ -360,7 +360,7 @@ def read(path: persistence.Path) -> Network:
         reader = _Reader(name, model, tensors, size)
         found, parameters = reader.network(output, trained=config.get("initial_state") == "trained")
     noted = {key: value for key, value in config.items() if key in Description.__dataclass_fields__}
-    return Network.rebuilt(noted | found, parameters, extra, reader.columns(columns))
+    return Model.public.rebuilt(noted | found, parameters, extra, reader.columns(columns))
 
 
 def _scanned(
@@ -370,7 +370,7 @@ def _scanned(
     config: dict[str, Any],
     extra: dict[str, str],
     columns: Columns,
-) -> Network:
+) -> Any:
     """A network in a graph with a Scan, one that was written here: written again it must be the same."""
     weights = ("weight_", "bias_", "f.", "head.")
     try:
@@ -379,7 +379,7 @@ def _scanned(
             for i, suffix in enumerate(_suffixes(config["num_layers"], _ways(config["bidirectional"]))):
                 states = {k: tensors[f"{k}0"] for k in "hc" if f"{k}0" in tensors}
                 parameters |= {f"initial_{k}{suffix}": state[i, 0] for k, state in states.items()}
-        net = Network.rebuilt(config, parameters, extra, columns)
+        net = Model.public.rebuilt(config, parameters, extra, columns)
         if _graph(net) == model.graph:
             return net
     except (ValueError, LookupError, TypeError):

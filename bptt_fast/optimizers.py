@@ -1,16 +1,104 @@
-"""The optimisers: plain numbers; first order's arithmetic is in C, and has PyTorch's formulas and defaults.
+"""The optimisers of first order, and all by name.  C computes; formulas and defaults are PyTorch's.
 
-In the formulas w is a weight, g the gradient of the batch or pattern (clipped, if it is clipped), t counts
+In the formulas w is a weight, g the gradient of the batch or pattern (after clipping and noise), t counts
 updates from 1, and r is the learning rate.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from .errors import ConfigError, choice, flag, integer, number, plain_fields
-from .schedules import Schedule
+from .errors import ConfigError, choice, flag, number, plain_fields
+from .schedules import Rates, Schedule
+from .second_order import LBFGS, HessianFree, LevenbergMarquardt, SecondOrder
+
+if TYPE_CHECKING:
+    from .losses import Loss
+    from .model import Model
+    from .runners import Job, Runner
+    from .unfolding import Unfolding
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class FirstOrder:
+    """What the optimisers of first order have in common: what is done to a gradient before a step.
+
+    Parameters
+    ----------
+    clip_norm : float, optional
+        Above 0.  If the norm of the gradient over all parameters is larger, the gradient is scaled to it.
+    clip_value : float, optional
+        Above 0.  Every number of the gradient is then clipped to +-clip_value.
+    clip_state : float, optional
+        Above 0.  In the backward pass dLoss/dh of each state is clipped to +-clip_state at each step.
+    gradient_noise : float, default 0
+        eta, at least 0: normally distributed numbers of variance eta / (1 + t)^0.55 are added to the clipped
+        gradient of update t, counted from 0.  They depend on the network's seed, t and the parameter only.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of its range.
+
+    Notes
+    -----
+    clip_norm, clip_state: R. Pascanu, T. Mikolov and Y. Bengio, "On the difficulty of training recurrent
+    neural networks", 2013; A. Graves, "Generating sequences with recurrent neural networks", 2013.
+    gradient_noise: A. Neelakantan et al., "Adding gradient noise improves learning for very deep networks",
+    2015, with eta from 0.01 to 1.
+
+    Examples
+    --------
+    >>> import bptt_fast as bf
+    >>> bf.Adam(3e-3, clip_norm=1.0)
+    Adam(learning_rate=0.003, clip_norm=1.0)
+    """
+
+    name: ClassVar[str]
+    core_names: ClassVar[dict[str, str]] = {}  # fields that have another name in the core
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    clip_state: float | None = None
+    gradient_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        plain_fields(self)
+        for name in ("clip_norm", "clip_value", "clip_state"):
+            if getattr(self, name) is not None:
+                number(getattr(self, name), _name(self, name), 0, open_low=True)
+        number(self.gradient_noise, _name(self, "gradient_noise"), 0)
+
+    def __repr__(self) -> str:
+        given = [
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in sorted(fields(self), key=lambda f: f.kw_only)
+            if f.name == "learning_rate" or getattr(self, f.name) != f.default
+        ]
+        return f"{type(self).__name__}({', '.join(given)})"
+
+    def hyper(self, noise_seed: int = 0) -> dict[str, Any]:
+        """Hyperparameters as the core reads them, and the counters that it advances."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        hyper = {self.core_names.get(name, name): value for name, value in values.items()}
+        for name in ("clip_norm", "clip_value", "clip_state"):
+            hyper[name] = hyper[name] or 0.0
+        hyper["noise"] = hyper.pop("gradient_noise")
+        if isinstance(hyper["learning_rate"], Schedule):
+            hyper["learning_rate"] = hyper["learning_rate"].learning_rate
+        return hyper | {"optimizer": self.name, "step": 0, "noise_seed": noise_seed}
+
+    def rates(self, epochs: int, updates: int) -> Rates | None:
+        """The learning rate of each update, where it follows a schedule."""
+        schedule = self.learning_rate
+        return Rates(schedule, epochs, updates) if isinstance(schedule, Schedule) else None
+
+    def check(self, net: Model, loss: Loss, unfold: Unfolding, stateful: Any, teacher_forcing: Any) -> None:
+        """First order trains everything."""
+
+    def runner(self, job: Job) -> Runner:
+        """What runs the epochs of a fit."""
+        return job.unfold.runner(job)
 
 
 def _check_rate(optimizer: Any) -> None:
@@ -37,8 +125,8 @@ def _name(optimizer: Any, argument: str) -> str:
     return f"{type(optimizer).__name__}({argument})"
 
 
-@dataclass(frozen=True)
-class SGD:
+@dataclass(frozen=True, repr=False)
+class SGD(FirstOrder):
     """Stochastic gradient descent: w <- w - r g.
 
     Parameters
@@ -53,6 +141,8 @@ class SGD:
         At least 0; weight_decay w is added to g.
     decay_biases : bool, default True
         Whether that goes for the biases too.
+    clip_norm, clip_value, clip_state, gradient_noise : float, optional
+        See `FirstOrder`.
 
     Raises
     ------
@@ -63,7 +153,7 @@ class SGD:
     --------
     >>> import bptt_fast as bf
     >>> bf.SGD(0.1, momentum=0.9)
-    SGD(learning_rate=0.1, momentum=0.9, nesterov=False, weight_decay=0.0, decay_biases=True)
+    SGD(learning_rate=0.1, momentum=0.9)
     """
 
     name: ClassVar[str] = "sgd"
@@ -74,7 +164,7 @@ class SGD:
     decay_biases: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
-        plain_fields(self)
+        super().__post_init__()
         _check_rate(self)
         _check_shares(self, "momentum")
         _check_decay(self)
@@ -84,8 +174,8 @@ class SGD:
             )
 
 
-@dataclass(frozen=True)
-class Adam:
+@dataclass(frozen=True, repr=False)
+class Adam(FirstOrder):
     """Adam with bias correction: w <- w - r (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps).
 
     m <- beta1 m + (1 - beta1) g and v <- beta2 v + (1 - beta2) g^2, both from zero.
@@ -102,6 +192,8 @@ class Adam:
         At least 0; weight_decay w is added to g (an L2 penalty, not AdamW's decay).
     decay_biases : bool, default True
         Whether that goes for the biases too.
+    clip_norm, clip_value, clip_state, gradient_noise : float, optional
+        See `FirstOrder`.
 
     Raises
     ------
@@ -116,7 +208,7 @@ class Adam:
     --------
     >>> import bptt_fast as bf
     >>> bf.Adam(3e-3)
-    Adam(learning_rate=0.003, beta1=0.9, beta2=0.999, eps=1e-08, weight_decay=0.0, decay_biases=True)
+    Adam(learning_rate=0.003)
     """
 
     name: ClassVar[str] = "adam"
@@ -128,14 +220,14 @@ class Adam:
     decay_biases: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
-        plain_fields(self)
+        super().__post_init__()
         _check_rate(self)
         _check_shares(self, "beta1", "beta2")
         _check_eps(self)
         _check_decay(self)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdamW(Adam):
     """Adam with decoupled weight decay: w <- w - r weight_decay w, and then Adam's step without a penalty.
 
@@ -170,8 +262,8 @@ class AdamW(Adam):
     weight_decay: float = field(default=0.01, kw_only=True)
 
 
-@dataclass(frozen=True)
-class NAdam:
+@dataclass(frozen=True, repr=False)
+class NAdam(FirstOrder):
     """Adam with Nesterov's momentum, which is warmed up.
 
     m and v as in `Adam`; with mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2) and P_t = mu_1 ... mu_t:
@@ -189,6 +281,8 @@ class NAdam:
         At least 0; weight_decay w is added to g.
     decay_biases : bool, default True
         Whether that goes for the biases too.
+    clip_norm, clip_value, clip_state, gradient_noise : float, optional
+        See `FirstOrder`.
 
     Raises
     ------
@@ -216,7 +310,7 @@ class NAdam:
     decay_biases: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
-        plain_fields(self)
+        super().__post_init__()
         _check_rate(self)
         _check_shares(self, "beta1", "beta2")
         _check_eps(self)
@@ -224,8 +318,8 @@ class NAdam:
         _check_decay(self)
 
 
-@dataclass(frozen=True)
-class RMSprop:
+@dataclass(frozen=True, repr=False)
+class RMSprop(FirstOrder):
     """The gradient over its root mean square: w <- w - r g / (sqrt(v) + eps), v <- alpha v + (1 - alpha) g^2.
 
     Parameters
@@ -244,6 +338,8 @@ class RMSprop:
         At least 0; weight_decay w is added to g.
     decay_biases : bool, default True
         Whether that goes for the biases too.
+    clip_norm, clip_value, clip_state, gradient_noise : float, optional
+        See `FirstOrder`.
 
     Raises
     ------
@@ -263,6 +359,7 @@ class RMSprop:
     """
 
     name: ClassVar[str] = "rmsprop"
+    core_names: ClassVar[dict[str, str]] = {"alpha": "beta2"}
     learning_rate: float | Schedule = 0.01
     alpha: float = field(default=0.99, kw_only=True)
     eps: float = field(default=1e-8, kw_only=True)
@@ -272,7 +369,7 @@ class RMSprop:
     decay_biases: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
-        plain_fields(self)
+        super().__post_init__()
         _check_rate(self)
         _check_shares(self, "alpha", "momentum")
         _check_eps(self)
@@ -280,8 +377,8 @@ class RMSprop:
         _check_decay(self)
 
 
-@dataclass(frozen=True)
-class Adagrad:
+@dataclass(frozen=True, repr=False)
+class Adagrad(FirstOrder):
     """The gradient over the root of the sum of all its squares: w <- w - r g / (sqrt(v) + eps), v <- v + g^2.
 
     v begins at `initial_accumulator`, and r / (1 + (t - 1) rate_decay) takes the place of r.
@@ -298,6 +395,8 @@ class Adagrad:
         At least 0; weight_decay w is added to g.
     decay_biases : bool, default True
         Whether that goes for the biases too.
+    clip_norm, clip_value, clip_state, gradient_noise : float, optional
+        See `FirstOrder`.
 
     Raises
     ------
@@ -325,7 +424,7 @@ class Adagrad:
     decay_biases: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
-        plain_fields(self)
+        super().__post_init__()
         _check_rate(self)
         number(self.rate_decay, "Adagrad(rate_decay)", 0)
         number(self.initial_accumulator, "Adagrad(initial_accumulator)", 0)
@@ -333,8 +432,8 @@ class Adagrad:
         _check_decay(self)
 
 
-@dataclass(frozen=True)
-class Rprop:
+@dataclass(frozen=True, repr=False)
+class Rprop(FirstOrder):
     """iRprop+: only the sign of the gradient counts, and each weight has a step d of its own.
 
     Where g has the sign it had before, d grows by eta_plus, and w <- w - sign(g) d.  Where the sign has
@@ -353,6 +452,8 @@ class Rprop:
         The limits of d, above 0.
     backtrack : bool, default True
         False: no step is ever taken back, as in ``torch.optim.Rprop``.
+    clip_norm, clip_value, clip_state, gradient_noise : float, optional
+        See `FirstOrder`.
 
     Raises
     ------
@@ -369,7 +470,7 @@ class Rprop:
     --------
     >>> import bptt_fast as bf
     >>> bf.Rprop()
-    Rprop(learning_rate=0.01, eta_minus=0.5, eta_plus=1.2, step_min=1e-06, step_max=50.0, backtrack=True)
+    Rprop(learning_rate=0.01)
     """
 
     name: ClassVar[str] = "rprop"
@@ -381,7 +482,7 @@ class Rprop:
     backtrack: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
-        plain_fields(self)
+        super().__post_init__()
         number(self.eta_minus, "Rprop(eta_minus)", 0, 1, open_low=True, open_high=True)
         number(self.eta_plus, "Rprop(eta_plus)", 1, open_low=True)
         number(self.step_min, "Rprop(step_min)", 0, open_low=True)
@@ -395,211 +496,13 @@ class Rprop:
         number(self.learning_rate, "Rprop(learning_rate)", self.step_min, self.step_max)
 
 
-@dataclass(frozen=True)
-class LBFGS:
-    """Limited-memory BFGS on the loss of all sequences, by ``scipy.optimize.minimize``.
-
-    An iteration goes along -B g, with g the gradient and B the inverse of the curvature that the last
-    `memory` steps s and changes of the gradient y imply:
-    B <- (I - s y'/y's) B (I - y s'/y's) + s s'/y's.  A line search that satisfies the Wolfe conditions gives
-    the length of the step.
-
-    Parameters
-    ----------
-    memory : int, default 10
-        Pairs s, y that are kept.
-    max_evaluations : int, default 20
-        Of loss and gradient in one line search.
-    gradient_tolerance : float, default 1e-10
-        Above 0.  Training has converged where no entry of g is larger.
-
-    Raises
-    ------
-    ConfigError
-        If a number is out of its range.  In `Network.fit`: with a `batch_size` below the number of sequences,
-        since differences of gradients need the same loss each time; with another unfolding than `FullBPTT`,
-        with dropout, or with `clip_norm`.
-
-    Notes
-    -----
-    An epoch of `Network.fit` is an iteration; the arithmetic is in float64 for any dtype of the network.
-    ``history.stopped`` is "converged" if no step lowers the loss any more.  The memory lasts for one fit;
-    what a callback writes into the parameters is overwritten.
-
-    D. C. Liu and J. Nocedal, "On the limited memory BFGS method for large scale optimization", Mathematical
-    Programming 45 (1989).
-
-    Examples
-    --------
-    >>> import numpy as np, bptt_fast as bf
-    >>> x = np.sin(np.arange(200) / 5).reshape(20, 10, 1)
-    >>> net = bf.Network(1, 4, 1, seed=0)
-    >>> history = net.fit(x[:, :-1], x[:, -1], optimizer=bf.LBFGS(), epochs=30, verbose=0)
-    >>> history["loss"][-1] < 0.1 * history["loss"][0]
-    True
-    """
-
-    memory: int = 10
-    max_evaluations: int = field(default=20, kw_only=True)
-    gradient_tolerance: float = field(default=1e-10, kw_only=True)
-
-    def __post_init__(self) -> None:
-        plain_fields(self)
-        integer(self.memory, "LBFGS(memory)", 1, 1000)
-        integer(self.max_evaluations, "LBFGS(max_evaluations)", 2)
-        number(self.gradient_tolerance, "LBFGS(gradient_tolerance)", 0, open_low=True)
-
-
-@dataclass(frozen=True)
-class LevenbergMarquardt:
-    """Levenberg-Marquardt: least squares for small networks, with the exact Jacobian through time.
-
-    With a residual r = sqrt(weight) (y - target) for each output of each target row and J = dr/dw, an
-    iteration solves (J'J + damping I) d = J'r by Cholesky.  If w - d lowers the loss, the step is made and
-    damping <- damping / decrease; if not, damping <- damping * increase, and the same J is tried again.
-
-    Parameters
-    ----------
-    damping : float, default 3
-        Above 0: what to begin with.  Large values make short steps down the gradient, small ones
-        Gauss-Newton steps.
-    increase, decrease : float, default 3 and 5
-        Above 1.  Marquardt's are 10 and 10; finer steps took half as many iterations where it was measured.
-    max_damping : float, default 1e10
-        Where no step below this damping lowers the loss, training has converged.
-
-    Raises
-    ------
-    ConfigError
-        If a number is out of its range.  In `Network.fit`: with a loss other than "mse", which is no sum of
-        squares, with more than 5000 parameters, and where `LBFGS` does.
-
-    Notes
-    -----
-    An epoch of `Network.fit` is an iteration over all sequences, however many dampings it tries; the
-    arithmetic is in float64 for any dtype of the network.  J'J and J'r are summed a few rows of J at a time;
-    only where there are fewer residuals than parameters J is kept, and d = J'(J J' + damping I)^-1 r.  An
-    iteration takes P^2 numbers of memory and, with N residuals T steps deep, of the order of N T P + N P^2 +
-    P^3 operations (where sequences are long and read at every step less: then "elman", "gru" and "lstm" of
-    one layer run tangents forwards): made for some hundred parameters.  ``history.stopped`` is "converged" if
-    no step lowers the loss any more.
-
-    K. Levenberg, "A method for the solution of certain non-linear problems in least squares", Quarterly of
-    Applied Mathematics 2 (1944); D. W. Marquardt, "An algorithm for least-squares estimation of nonlinear
-    parameters", Journal of the Society for Industrial and Applied Mathematics 11 (1963).
-
-    Examples
-    --------
-    >>> import numpy as np, bptt_fast as bf
-    >>> x = np.sin(np.arange(200) / 5).reshape(20, 10, 1)
-    >>> net = bf.Network(1, 4, 1, seed=0)
-    >>> history = net.fit(x[:, :-1], x[:, -1], optimizer=bf.LevenbergMarquardt(), epochs=20, verbose=0)
-    >>> history["loss"][-1] < 1e-4
-    True
-    """
-
-    damping: float = 3.0
-    increase: float = field(default=3.0, kw_only=True)
-    decrease: float = field(default=5.0, kw_only=True)
-    max_damping: float = field(default=1e10, kw_only=True)
-
-    def __post_init__(self) -> None:
-        plain_fields(self)
-        number(self.damping, "LevenbergMarquardt(damping)", 0, open_low=True)
-        number(self.increase, "LevenbergMarquardt(increase)", 1, open_low=True)
-        number(self.decrease, "LevenbergMarquardt(decrease)", 1, open_low=True)
-        number(self.max_damping, "LevenbergMarquardt(max_damping)", 0, open_low=True)
-        if self.max_damping < self.damping:
-            raise ConfigError(
-                f"LevenbergMarquardt(max_damping): expected at least damping={self.damping:g}, got "
-                f"{self.max_damping:g}."
-            )
-
-
-@dataclass(frozen=True)
-class HessianFree:
-    """Hessian-free optimisation: Gauss-Newton steps by conjugate gradients, for networks of any size.
-
-    An iteration looks for the minimum of q(d) = g'd + d'(G + damping I + damping structural_damping S) d / 2
-    by conjugate gradients, with g the gradient, G = J' H J the Gauss-Newton matrix (J: outputs by parameters,
-    H: loss by outputs) and S = J_h' J_h that of the states of the top layer, all of them means over their
-    rows.  Neither is formed: a product costs two runs forward, for the outputs along d, and one gradient.
-    The step is the one of the iterates with the least loss.  With rho = (loss(w + d) - loss(w)) / q(d),
-    damping grows by 3/2 where rho < 1/4 and shrinks by 2/3 where rho > 3/4.
-
-    Parameters
-    ----------
-    damping : float, default 0.01
-        Above 0: what to begin with.
-    structural_damping : float, default 0
-        At least 0; keeps the states from changing much at once.
-    max_products : int, default 100
-        Iterations of the conjugate gradients in one iteration.
-    tolerance : float, default 5e-4
-        Above 0: they end where q gains less than this share in an iteration, averaged over the last ten.
-    warm_start : float, default 0.95
-        In [0, 1].  They begin with this share of the last step.
-    max_damping : float, default 1e10
-        Where no step below this damping lowers the loss, training has converged.
-
-    Raises
-    ------
-    ConfigError
-        If a number is out of its range.  In `Network.fit`: with "mae" and "huber", which have no curvature in
-        part of their range, and where `LBFGS` does.
-
-    Notes
-    -----
-    An epoch of `Network.fit` is an iteration over all sequences; the arithmetic is in float64 for any dtype
-    of the network, which the differences along d need.  ``history.stopped`` is "converged" if no step lowers
-    the loss any more.
-
-    J. Martens and I. Sutskever, "Learning recurrent neural networks with Hessian-free optimization", ICML
-    2011.
-
-    Examples
-    --------
-    >>> import numpy as np, bptt_fast as bf
-    >>> x = np.sin(np.arange(200) / 5).reshape(20, 10, 1)
-    >>> net = bf.Network(1, 4, 1, seed=0)
-    >>> history = net.fit(x[:, :-1], x[:, -1], optimizer=bf.HessianFree(), epochs=20, verbose=0)
-    >>> history["loss"][-1] < 0.01 * history["loss"][0]
-    True
-    """
-
-    damping: float = 0.01
-    structural_damping: float = field(default=0.0, kw_only=True)
-    max_products: int = field(default=100, kw_only=True)
-    tolerance: float = field(default=5e-4, kw_only=True)
-    warm_start: float = field(default=0.95, kw_only=True)
-    max_damping: float = field(default=1e10, kw_only=True)
-
-    def __post_init__(self) -> None:
-        plain_fields(self)
-        number(self.damping, "HessianFree(damping)", 0, open_low=True)
-        number(self.structural_damping, "HessianFree(structural_damping)", 0)
-        integer(self.max_products, "HessianFree(max_products)")
-        number(self.tolerance, "HessianFree(tolerance)", 0, open_low=True)
-        number(self.warm_start, "HessianFree(warm_start)", 0, 1)
-        number(self.max_damping, "HessianFree(max_damping)", 0, open_low=True)
-        if self.max_damping < self.damping:
-            raise ConfigError(
-                f"HessianFree(max_damping): expected at least damping={self.damping:g}, got "
-                f"{self.max_damping:g}."
-            )
-
-
-FirstOrder = SGD | Adam | AdamW | NAdam | RMSprop | Adagrad | Rprop
-SecondOrder = LBFGS | LevenbergMarquardt | HessianFree
 Optimizer = FirstOrder | SecondOrder
 OPTIMIZERS: dict[str, type[FirstOrder]] = {
     kind.name: kind for kind in (SGD, Adam, AdamW, NAdam, RMSprop, Adagrad, Rprop)
 }
 NAMES: dict[str, type[Optimizer]] = {
     **OPTIMIZERS,
-    "lbfgs": LBFGS,
-    "levenberg_marquardt": LevenbergMarquardt,
-    "hessian_free": HessianFree,
+    **{kind.name: kind for kind in (LBFGS, LevenbergMarquardt, HessianFree)},
 }
 
 
@@ -611,13 +514,3 @@ def get(optimizer: Any, name: str = "optimizer") -> Optimizer:
         return NAMES[choice(optimizer, name, tuple(NAMES))]()
     names = ", ".join(f"{kind.__name__}(...)" for kind in NAMES.values())
     raise ConfigError(f"{name}: expected one of {names}, or a name, got {optimizer!r}.")
-
-
-def hyper(optimizer: FirstOrder, **clipping: Any) -> dict[str, Any]:
-    """The numbers the C core wants; it advances "step", the count of updates, and what else it keeps."""
-    numbers = {"optimizer": optimizer.name, "step": 0} | vars(optimizer) | clipping
-    if isinstance(optimizer, RMSprop):
-        numbers["beta2"] = numbers.pop("alpha")
-    if isinstance(optimizer.learning_rate, Schedule):
-        numbers["learning_rate"] = optimizer.learning_rate.learning_rate
-    return numbers

@@ -13,21 +13,25 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import data, optimizers, unfolding
 from .callbacks import check_verbose
+from .description import Description
 from .errors import ConfigError, DivergedError, ShapeError, choice, integer, plain
-from .network import Description, Network, machine_for
+from .fit import Training, fit
+from .machine import machine_for
+from .model import Model
 from .writing import csv_text, named, replace
 
 if TYPE_CHECKING:
     from os import PathLike
 
     from .callbacks import History
+    from .network import Network
 
 TURN_SECONDS = 0.05  # a worker stays with a copy for about this long
 # arguments of fit that belong to all copies together, and why
@@ -36,7 +40,7 @@ COMMON = {
     "threads": "it is an argument of restarts itself",
     "verbose": "it is an argument of restarts itself",
     "callbacks": "a callback watches one fit; read the histories of the table instead",
-    "initial_epoch": "every copy begins anew",
+    "initial_epoch": "every copy begins with its first epoch",
     "x0": "give it to restarts, it is the same for all copies",
     "sample_weight": "give it to restarts, it is the same for all copies",
     "lengths": "give it to restarts, it is the same for all copies",
@@ -182,9 +186,9 @@ def restarts(
     seeds : list of n int, optional
         Default: the network's seed and those that follow it.
     grid : mapping of str to list, optional
-        What to vary: arguments of `Network` ("hidden_size"), of ``Network.fit`` ("batch_size", "clip_norm",
-        "optimizer") and of the optimiser ("learning_rate"), each with the values to take.  The copies go
-        through all combinations, again and again; n is at least their number.
+        What to vary: arguments of `Network` ("hidden_size"), of ``Network.fit`` ("batch_size", "optimizer")
+        and of the optimiser ("learning_rate", "clip_norm"), each with the values to take.  The copies go
+        through all combinations repeatedly; n is at least their number.
     draws : mapping of str to list, distribution or function, optional
         The same, drawn for each copy: one of a list, from a distribution with a method `rvs` such as
         ``scipy.stats.loguniform(1e-4, 1e-1)``, or as a function gives it that is called with a
@@ -196,7 +200,7 @@ def restarts(
         0: silence; else a line at each rung and at the end.
     **options
         All other arguments of ``Network.fit``, for every copy, but for ``callbacks`` and ``initial_epoch``.
-        `max_seconds` is the time for all copies together.
+        The `max_seconds` of a `Stopping` is the time for all copies together.
 
     Returns
     -------
@@ -242,7 +246,7 @@ def restarts(
     True
     """
     start = time.perf_counter()
-    if not isinstance(net, Network):
+    if not isinstance(net, Model):
         raise ConfigError(f"net: expected a Network, got {type(net).__name__}.")
     n, epochs = integer(n, "n"), integer(epochs, "epochs")
     halts_at = _rungs(n, epochs, choice(keep, "keep", ("halving", "all")), rungs, survivors)
@@ -281,7 +285,8 @@ def restarts(
         raise error
     if all(stopped == "diverged" for stopped in table["stopped"]):
         diverged = DivergedError(
-            f"restarts: all {n} copies diverged.  Try a smaller learning_rate, or clip_norm=1.0."
+            f"restarts: all {n} copies diverged.  Try a smaller learning_rate, or "
+            f"clip_norm=1.0 in the optimizer."
         )
         diverged.table = table  # type: ignore[attr-defined]
         raise diverged
@@ -289,39 +294,36 @@ def restarts(
 
 
 class _Copy:
-    """One fit that pauses between epochs."""
+    """One network in training, and what was varied for it."""
 
-    def __init__(self, index: int, net: Network, steps: Iterator[History], setting: dict[str, Any]) -> None:
-        self.index, self.net, self.setting = index, net, setting
-        self.steps: Iterator[History] | None = steps
-        self.history = next(steps)
+    def __init__(self, index: int, net: Network, training: Training, setting: dict[str, Any]) -> None:
+        self.index, self.net, self.training, self.setting = index, net, training, setting
+        self.history = training.history
 
     @property
     def done(self) -> bool:
-        return self.steps is None
+        return self.training.finished
 
     def advance(self, until: float, halt: threading.Event) -> bool:
         """Train for a turn; whether there is more to do up to epoch `until`."""
         begin = time.perf_counter()
-        while self.steps is not None and not halt.is_set():
+        while not self.done and not halt.is_set():
             if len(self.history["epoch"]) >= until:
                 return False
             try:
-                next(self.steps)
-            except StopIteration:
-                self.steps = None
+                if not self.training.advance():
+                    self.training.close()
             except DivergedError:
                 self.end("diverged")
-            else:
-                if time.perf_counter() - begin > TURN_SECONDS:
-                    return len(self.history["epoch"]) < until
+            if time.perf_counter() - begin > TURN_SECONDS:
+                return not self.done and len(self.history["epoch"]) < until
         return False
 
     def end(self, why: str) -> None:
-        """Give the plan and the optimiser's memory back."""
-        if self.steps is not None:
-            self.steps.close()  # type: ignore[attr-defined]
-            self.steps, self.history.stopped = None, why
+        """Stop the copy, unless it has ended, and release its plan and the memory of the optimiser."""
+        if not self.done:
+            self.training.close()
+            self.history.stopped = why
 
     def losses(self) -> dict[str, float]:
         """Training and validation loss of the epoch whose weights the network has."""
@@ -394,8 +396,6 @@ def _prepare(
     halt: threading.Event,
 ) -> list[_Copy]:
     """All copies with their arguments checked; the data are made once."""
-    from . import training
-
     config = {field.name: getattr(net.description, field.name) for field in dataclasses.fields(Description)}
     defaults = {
         name: parameter.default
@@ -413,7 +413,7 @@ def _prepare(
         if "cell" in own or "f" in own:  # another kind of cell has nonlinearities of its own
             own = {"nonlinearity": None} | own
         try:
-            copy = Network(**(config | own | {"seed": seed}))
+            copy = type(net)(**(config | own | {"seed": seed}))
             copy.extra, copy.columns = dict(net.extra), net.columns
             arguments = defaults | options | {"epochs": epochs, "threads": 1, "verbose": 0}
             arguments |= {name: value for name, value in setting.items() if name in defaults}
@@ -421,8 +421,8 @@ def _prepare(
             if of_optimizer:
                 _check_fields(_optimizer(arguments), of_optimizer)
                 arguments["optimizer"] = dataclasses.replace(_optimizer(arguments), **of_optimizer)
-            steps = training.in_steps(copy, shared, y, **arguments, halt=halt.is_set)
-            copies.append(_Copy(index, copy, steps, setting))
+            training = Training(copy, shared, y, arguments, halt.is_set)
+            copies.append(_Copy(index, copy, training, setting))
         except (ConfigError, ShapeError) as error:
             if not setting:
                 raise
@@ -432,8 +432,8 @@ def _prepare(
 
 
 def _fit_parameters() -> dict[str, inspect.Parameter]:
-    names = dict(inspect.signature(Network.fit).parameters)
-    return {name: names[name] for name in names if name not in ("self", "x", "y")}
+    names = dict(inspect.signature(fit).parameters)
+    return {name: names[name] for name in names if name not in ("net", "x", "y")}
 
 
 def _check_fields(optimizer: optimizers.Optimizer, names: Mapping[str, Any]) -> None:
@@ -449,8 +449,7 @@ def _optimizer(arguments: Mapping[str, Any]) -> optimizers.Optimizer:
     """The one that fit would take."""
     chosen = arguments["optimizer"]
     if chosen is None:
-        slides = isinstance(unfolding.get(arguments["bptt"]), unfolding.SlidingBPTT)
-        chosen = "sgd" if slides else "adam"
+        chosen = unfolding.get(arguments["bptt"]).default_optimizer
     return optimizers.get(chosen)
 
 

@@ -1,4 +1,4 @@
-"""Second order: iterations over all sequences at once, for L-BFGS, Levenberg-Marquardt and Hessian-free.
+"""Second order: L-BFGS, Levenberg-Marquardt and Hessian-free, each iteration over all sequences at once.
 
 Everything here is in float64, whatever the dtype of the network: differences of losses decide.
 """
@@ -6,28 +6,308 @@ Everything here is in float64, whatever the dtype of the network: differences of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from . import _core, data  # type: ignore[attr-defined]
-from .network import core_data, make_plan
-from .optimizers import LBFGS, HessianFree, LevenbergMarquardt, SecondOrder
+from .errors import ConfigError, flag, integer, number, plain_fields
+from .plans import core_data, make_plan
+from .runners import Record, Runner, check_weights
 
 if TYPE_CHECKING:
     from .data import Array, Sequences
-    from .network import Network
+    from .fit import Training
+    from .losses import Loss
+    from .model import Model
+    from .runners import Job, Poll
+    from .unfolding import Unfolding
 
-Poll = Callable[[int], bool]
-Epochs = Generator[Any, Any, None]  # see training._loop
-
-BATCH = 256  # sequences at once where no single batch is asked for
-ROWS = 32  # of the Jacobian at once: their tapes should stay in the cache
+BATCH = 256  # sequences at once where the method needs no single batch
+ROWS = 32  # rows of the Jacobian at once: their tapes should stay in the cache
 MOST_PARAMETERS = 5000  # whose J'J still fits into memory
-SMALLEST = 1e-20  # of dampings
+SMALLEST = 1e-20  # damping
+
+
+class SecondOrder:
+    """What the optimisers of second order have in common: they need the same loss at every evaluation."""
+
+    name: ClassVar[str]
+
+    def hyper(self, noise_seed: int = 0) -> dict[str, Any]:
+        """The core's optimisers have no part in it."""
+        return {}
+
+    def rates(self, epochs: int, updates: int) -> None:
+        """A line search, or the damping, sets the length of a step."""
+
+    def check(self, net: Model, loss: Loss, unfold: Unfolding, stateful: Any, teacher_forcing: Any) -> None:
+        """Raise unless the loss is a smooth function of the parameters alone."""
+        name, d = type(self).__name__, net.description
+        if not unfold.plain:
+            raise ConfigError(
+                f"bptt: {name} needs the exact gradient of all sequences and expects FullBPTT(), got "
+                f"{unfold!r}.  Use SGD() or Adam()."
+            )
+        self.check_loss(net, loss)
+        if d.dropout or d.recurrent_dropout:
+            raise ConfigError(
+                f"optimizer: {name} expects a network without dropout, got dropout={d.dropout:g}, "
+                f"recurrent_dropout={d.recurrent_dropout:g}.  Use SGD() or Adam()."
+            )
+        if d.initial_state == "trained":
+            raise ConfigError(
+                f'optimizer: {name} expects a network with initial_state="zeros", got "trained".  Use SGD() '
+                f"or Adam()."
+            )
+        if flag(stateful, "stateful"):
+            raise ConfigError(
+                f"stateful: expected False with {name}, whose steps need the same loss each time, got True.  "
+                f"Use SGD() or Adam()."
+            )
+        if number(teacher_forcing, "teacher_forcing", 0, 1) < 1:
+            raise ConfigError(
+                f"teacher_forcing: expected 1 with {name}, whose steps need the same loss each time, got "
+                f"{teacher_forcing:g}.  Use SGD() or Adam()."
+            )
+
+    def check_loss(self, net: Model, loss: Loss) -> None:
+        """Raise unless the method can minimise this loss."""
+
+    def runner(self, job: Job) -> Runner:
+        """What runs the iterations of a fit."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class LBFGS(SecondOrder):
+    """Limited-memory BFGS on the loss of all sequences, by ``scipy.optimize.minimize``.
+
+    An iteration goes along -B g, with g the gradient and B the inverse of the curvature that the last
+    `memory` steps s and changes of the gradient y imply:
+    B <- (I - s y'/y's) B (I - y s'/y's) + s s'/y's.  A line search that satisfies the Wolfe conditions gives
+    the length of the step.
+
+    Parameters
+    ----------
+    memory : int, default 10
+        Pairs s, y that are kept.
+    max_evaluations : int, default 20
+        Of loss and gradient in one line search.
+    gradient_tolerance : float, default 1e-10
+        Above 0.  Training has converged where no entry of g is larger.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of its range.  In `Network.fit`: with a `batch_size` below the number of sequences,
+        since differences of gradients need the same loss each time; with another unfolding than `FullBPTT`,
+        or with dropout.
+
+    Notes
+    -----
+    An epoch of `Network.fit` is an iteration; the arithmetic is in float64 for any dtype of the network.
+    ``history.stopped`` is "converged" if no step lowers the loss any more.  The memory lasts for one fit;
+    what a callback writes into the parameters is overwritten.
+
+    D. C. Liu and J. Nocedal, "On the limited memory BFGS method for large scale optimization", Mathematical
+    Programming 45 (1989).
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> x = np.sin(np.arange(200) / 5).reshape(20, 10, 1)
+    >>> net = bf.Network(1, 4, 1, seed=0)
+    >>> history = net.fit(x[:, :-1], x[:, -1], optimizer=bf.LBFGS(), epochs=30, verbose=0)
+    >>> history["loss"][-1] < 0.1 * history["loss"][0]
+    True
+    """
+
+    name = "lbfgs"
+
+    memory: int = 10
+    max_evaluations: int = field(default=20, kw_only=True)
+    gradient_tolerance: float = field(default=1e-10, kw_only=True)
+
+    def __post_init__(self) -> None:
+        plain_fields(self)
+        integer(self.memory, "LBFGS(memory)", 1, 1000)
+        integer(self.max_evaluations, "LBFGS(max_evaluations)", 2)
+        number(self.gradient_tolerance, "LBFGS(gradient_tolerance)", 0, open_low=True)
+
+    def runner(self, job: Job) -> Runner:
+        return _LimitedMemory(self, job)
+
+
+@dataclass(frozen=True)
+class LevenbergMarquardt(SecondOrder):
+    """Levenberg-Marquardt: least squares for small networks, with the exact Jacobian through time.
+
+    With a residual r = sqrt(weight) (y - target) for each output of each target row and J = dr/dw, an
+    iteration solves (J'J + damping I) d = J'r by Cholesky.  If w - d lowers the loss, the step is made and
+    damping <- damping / decrease; if not, damping <- damping * increase, and the same J is tried again.
+
+    Parameters
+    ----------
+    damping : float, default 3
+        Above 0: what to begin with.  Large values make short steps down the gradient, small ones
+        Gauss-Newton steps.
+    increase, decrease : float, default 3 and 5
+        Above 1.  Marquardt's are 10 and 10; finer steps took half as many iterations where it was measured.
+    max_damping : float, default 1e10
+        Where no step below this damping lowers the loss, training has converged.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of its range.  In `Network.fit`: with a loss other than "mse", which is no sum of
+        squares, with more than 5000 parameters, and where `LBFGS` does.
+
+    Notes
+    -----
+    An epoch of `Network.fit` is an iteration over all sequences, however many dampings it tries; the
+    arithmetic is in float64 for any dtype of the network.  J'J and J'r are summed a few rows of J at a time;
+    only where there are fewer residuals than parameters J is kept, and d = J'(J J' + damping I)^-1 r.  An
+    iteration takes P^2 numbers of memory and, with N residuals T steps deep, of the order of N T P + N P^2 +
+    P^3 operations (where sequences are long and read at every step less: then "elman", "gru" and "lstm" of
+    one layer run tangents forwards): made for some hundred parameters.  ``history.stopped`` is "converged" if
+    no step lowers the loss any more.
+
+    K. Levenberg, "A method for the solution of certain non-linear problems in least squares", Quarterly of
+    Applied Mathematics 2 (1944); D. W. Marquardt, "An algorithm for least-squares estimation of nonlinear
+    parameters", Journal of the Society for Industrial and Applied Mathematics 11 (1963).
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> x = np.sin(np.arange(200) / 5).reshape(20, 10, 1)
+    >>> net = bf.Network(1, 4, 1, seed=0)
+    >>> history = net.fit(x[:, :-1], x[:, -1], optimizer=bf.LevenbergMarquardt(), epochs=20, verbose=0)
+    >>> history["loss"][-1] < 1e-4
+    True
+    """
+
+    name = "levenberg_marquardt"
+
+    damping: float = 3.0
+    increase: float = field(default=3.0, kw_only=True)
+    decrease: float = field(default=5.0, kw_only=True)
+    max_damping: float = field(default=1e10, kw_only=True)
+
+    def __post_init__(self) -> None:
+        plain_fields(self)
+        number(self.damping, "LevenbergMarquardt(damping)", 0, open_low=True)
+        number(self.increase, "LevenbergMarquardt(increase)", 1, open_low=True)
+        number(self.decrease, "LevenbergMarquardt(decrease)", 1, open_low=True)
+        number(self.max_damping, "LevenbergMarquardt(max_damping)", 0, open_low=True)
+        if self.max_damping < self.damping:
+            raise ConfigError(
+                f"LevenbergMarquardt(max_damping): expected at least damping={self.damping:g}, got "
+                f"{self.max_damping:g}."
+            )
+
+    def check_loss(self, net: Model, loss: Loss) -> None:
+        if loss.name != "mse":
+            raise ConfigError(
+                f'loss: LevenbergMarquardt needs a sum of squares and expects "mse", got "{loss.name}".  Use '
+                f"{'LBFGS()' if loss.name in ('mae', 'huber') else 'HessianFree() or LBFGS()'}."
+            )
+        if net.num_parameters > MOST_PARAMETERS:
+            raise ConfigError(
+                f"optimizer: LevenbergMarquardt solves for all parameters at once and expects at most "
+                f"{MOST_PARAMETERS}, got {net.num_parameters}.  Use HessianFree() or LBFGS()."
+            )
+
+    def runner(self, job: Job) -> Runner:
+        return _Marquardt(self, job)
+
+
+@dataclass(frozen=True)
+class HessianFree(SecondOrder):
+    """Hessian-free optimisation: Gauss-Newton steps by conjugate gradients, for networks of any size.
+
+    An iteration looks for the minimum of q(d) = g'd + d'(G + damping I + damping structural_damping S) d / 2
+    by conjugate gradients, with g the gradient, G = J' H J the Gauss-Newton matrix (J: outputs by parameters,
+    H: loss by outputs) and S = J_h' J_h that of the states of the top layer, all of them means over their
+    rows.  Neither is formed: a product costs two runs forward, for the outputs along d, and one gradient.
+    The step is the one of the iterates with the least loss.  With rho = (loss(w + d) - loss(w)) / q(d),
+    damping grows by 3/2 where rho < 1/4 and shrinks by 2/3 where rho > 3/4.
+
+    Parameters
+    ----------
+    damping : float, default 0.01
+        Above 0: what to begin with.
+    structural_damping : float, default 0
+        At least 0; keeps the states from changing much at once.
+    max_products : int, default 100
+        Iterations of the conjugate gradients in one iteration.
+    tolerance : float, default 5e-4
+        Above 0: they end where q gains less than this share in an iteration, averaged over the last ten.
+    warm_start : float, default 0.95
+        In [0, 1].  They begin with this share of the last step.
+    max_damping : float, default 1e10
+        Where no step below this damping lowers the loss, training has converged.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of its range.  In `Network.fit`: with "mae" and "huber", which have no curvature in
+        part of their range, and where `LBFGS` does.
+
+    Notes
+    -----
+    An epoch of `Network.fit` is an iteration over all sequences; the arithmetic is in float64 for any dtype
+    of the network, which the differences along d need.  ``history.stopped`` is "converged" if no step lowers
+    the loss any more.
+
+    J. Martens and I. Sutskever, "Learning recurrent neural networks with Hessian-free optimization", ICML
+    2011.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> x = np.sin(np.arange(200) / 5).reshape(20, 10, 1)
+    >>> net = bf.Network(1, 4, 1, seed=0)
+    >>> history = net.fit(x[:, :-1], x[:, -1], optimizer=bf.HessianFree(), epochs=20, verbose=0)
+    >>> history["loss"][-1] < 0.01 * history["loss"][0]
+    True
+    """
+
+    name = "hessian_free"
+
+    damping: float = 0.01
+    structural_damping: float = field(default=0.0, kw_only=True)
+    max_products: int = field(default=100, kw_only=True)
+    tolerance: float = field(default=5e-4, kw_only=True)
+    warm_start: float = field(default=0.95, kw_only=True)
+    max_damping: float = field(default=1e10, kw_only=True)
+
+    def __post_init__(self) -> None:
+        plain_fields(self)
+        number(self.damping, "HessianFree(damping)", 0, open_low=True)
+        number(self.structural_damping, "HessianFree(structural_damping)", 0)
+        integer(self.max_products, "HessianFree(max_products)")
+        number(self.tolerance, "HessianFree(tolerance)", 0, open_low=True)
+        number(self.warm_start, "HessianFree(warm_start)", 0, 1)
+        number(self.max_damping, "HessianFree(max_damping)", 0, open_low=True)
+        if self.max_damping < self.damping:
+            raise ConfigError(
+                f"HessianFree(max_damping): expected at least damping={self.damping:g}, got "
+                f"{self.max_damping:g}."
+            )
+
+    def check_loss(self, net: Model, loss: Loss) -> None:
+        if loss.name in ("mae", "huber"):
+            raise ConfigError(
+                f'loss: HessianFree needs curvature everywhere and expects "mse" or a cross-entropy, got '
+                f'"{loss.name}".  Use LBFGS().'
+            )
+
+    def runner(self, job: Job) -> Runner:
+        return _HessianFree(self, job)
 
 
 class _Leave(Exception):
@@ -41,14 +321,13 @@ class _Interrupted(Exception):
 class Problem:
     """The loss of a network on the first `n` sequences, as a function of float64 parameters."""
 
-    def __init__(
-        self, net: Network, loss: str, train: Sequences, n: int, threads: int, isa: str | None
-    ) -> None:
-        self.net, self.loss_name, self.every, self.n = net, loss, net.readout == "every", n
+    def __init__(self, job: Job, n: int) -> None:
+        net, train = job.net, job.train
+        self.net, self.loss_name, self.every, self.n = net, job.loss.name, job.every, n
         self.desc = net.desc() | {"dtype": "float64"}
         self.sequences, self.steps = _double(train), int(train.length[:n].max())
         self.data, self.order = core_data(self.sequences), data.counting(n)
-        self.machine = (threads, isa)
+        self.machine = (job.threads, job.isa)
         self.weights = net.params.astype(np.float64)
 
     def plan(self, batch: int, residuals: int = 0) -> Any:
@@ -94,30 +373,46 @@ def _cast(array: Array | None) -> Any:
     return None if array is None else array.astype(np.float64)
 
 
-class _Iterations:
-    """Drives the epochs of a fit, each one call of `iterate`; `loss` is that of the epoch just finished."""
+class _Iterations(Runner):
+    """An epoch is one call of `iterate`; `loss` is that after the iteration."""
 
+    updates, unit = 1, "iteration"
     loss = math.nan
+
+    def __init__(self, options: Any, job: Job) -> None:
+        name = type(options).__name__
+        if job.train.form == "windows":
+            raise ConfigError(
+                f"x: expected sequences, a series or a list with {name}, got windows.  Use an array."
+            )
+        n, self.validate = job.split_sequences()
+        check_weights(job.train, data.counting(n), job.every, "training")
+        if job.batch_size is not None and job.batch_size < n:
+            raise ConfigError(
+                f"batch_size: expected None, or at least all {n} sequences, with {name}, whose steps need "
+                f"the loss of all of them, got {job.batch_size}.  Use Adam() for minibatches."
+            )
+        self.options, self.problem = options, Problem(job, n)
+        self.steps, self.record = int(job.train.length[:n].sum()), Record(1)
+        self.record.weights[:] = 1
 
     def iterate(self, poll: Poll) -> str:
         """One iteration: "OK", or why there was none."""
         raise NotImplementedError
 
-    def drive(self, epochs: Epochs) -> Iterator[None]:
-        """Answer what the loop asks for until it ends, and pause where it does."""
-        for _, poll in epochs:
-            status = self.iterate(poll)
-            with suppress(StopIteration):
-                epochs.send((status, int(status == "OK")))
-                yield
+    def epoch(self, number: int, poll: Poll) -> tuple[str, int]:
+        status = self.iterate(poll)
+        self.record.losses[0] = self.loss
+        return status, int(status == "OK")
 
 
 class _Marquardt(_Iterations):
-    """Levenberg-Marquardt; see `optimizers.LevenbergMarquardt`."""
+    """See `LevenbergMarquardt`."""
 
-    def __init__(self, options: LevenbergMarquardt, problem: Problem) -> None:
+    def __init__(self, options: LevenbergMarquardt, job: Job) -> None:
+        super().__init__(options, job)
+        self.damping, problem = options.damping, self.problem
         size = problem.net.num_parameters
-        self.options, self.problem, self.damping = options, problem, options.damping
         self.plan = problem.plan(min(BATCH, problem.n), ROWS)
         self.rows = self._few_rows(size)
         self.product = None if self.rows is not None else np.empty((size + 1, size + 1))
@@ -198,26 +493,21 @@ class _Gradients:
         return loss, grad
 
 
-class _LimitedMemory:
-    """scipy's L-BFGS, whose callback answers what the loop of the fit asks for; see `optimizers.LBFGS`."""
+class _LimitedMemory(_Iterations):
+    """scipy's L-BFGS, which calls back after each iteration; see `LBFGS`."""
 
-    def __init__(self, options: LBFGS, problem: Problem) -> None:
-        self.options, self.problem, self.loss = options, problem, math.nan
-        self.gradients = _Gradients(problem)
+    def __init__(self, options: LBFGS, job: Job) -> None:
+        super().__init__(options, job)
+        self.gradients = _Gradients(self.problem)
 
-    def drive(self, epochs: Epochs) -> Iterator[None]:
-        """Run scipy's loop, which cannot pause, until it or the fit's ends."""
-        self._run(epochs)
-        yield from ()
-
-    def _run(self, epochs: Epochs) -> None:
+    def advance(self, training: Training) -> bool:
+        """All iterations: scipy's loop cannot pause."""
         from scipy.optimize import minimize
 
         problem, options = self.problem, self.options
-        try:
-            _, poll = next(epochs)
-        except StopIteration:
-            return
+        poll = training.begin_epoch()
+        if poll is None:
+            return False
         seen: dict[bytes, float] = {}
 
         def function(weights: Array) -> tuple[float, Array]:
@@ -228,14 +518,14 @@ class _LimitedMemory:
         def finished(weights: Array) -> None:
             nonlocal poll
             key = weights.tobytes()
-            self.loss = seen[key] if key in seen else self.gradients(weights)[0]
+            self.record.losses[0] = seen[key] if key in seen else self.gradients(weights)[0]
             seen.clear()
             problem.finish(weights.copy())
-            try:
-                epochs.send(("OK", 1))
-                _, poll = next(epochs)
-            except StopIteration:
-                raise _Leave from None
+            if not training.end_epoch("OK", 1):
+                raise _Leave
+            poll = training.begin_epoch()
+            if poll is None:
+                raise _Leave
 
         status = "CONVERGED"
         try:
@@ -258,11 +548,10 @@ class _LimitedMemory:
                     },
                 )
         except _Leave:
-            return
+            return False
         except _Interrupted:
             status = "INTERRUPTED"
-        with suppress(StopIteration):
-            epochs.send((status, 0))
+        return training.end_epoch(status, 0)
 
 
 class _Curvature:
@@ -349,10 +638,11 @@ class _States:
 
 
 class _HessianFree(_Iterations):
-    """Conjugate gradients on the damped Gauss-Newton model; see `optimizers.HessianFree`."""
+    """Conjugate gradients on the damped Gauss-Newton model; see `HessianFree`."""
 
-    def __init__(self, options: HessianFree, problem: Problem) -> None:
-        self.options, self.problem, self.damping = options, problem, options.damping
+    def __init__(self, options: HessianFree, job: Job) -> None:
+        super().__init__(options, job)
+        self.damping, problem = options.damping, self.problem
         self.gradients, self.curvature = _Gradients(problem), _Curvature(problem)
         self.states = _States(problem) if options.structural_damping else None
         self.direction = np.zeros(problem.net.num_parameters)
@@ -434,15 +724,3 @@ class _HessianFree(_Iterations):
             found.append(d)
             models.append(every[-1] if every else 0.0)
         return found, models
-
-
-METHODS: dict[type, Any] = {
-    LBFGS: _LimitedMemory,
-    LevenbergMarquardt: _Marquardt,
-    HessianFree: _HessianFree,
-}
-
-
-def method(options: SecondOrder, problem: Problem) -> Any:
-    """What drives the epochs of a fit with this optimiser."""
-    return METHODS[type(options)](options, problem)

@@ -15,10 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _core  # type: ignore[attr-defined]
+from . import (
+    _core,  # type: ignore[attr-defined]
+    model,
+)
 from .columns import Scaling
+from .description import MAX_LAYERS, READOUTS
 from .errors import ConfigError, choice
-from .network import MAX_LAYERS, READOUTS, Network
+from .plans import PlanPool, Pooled
 
 try:
     import torch
@@ -63,15 +67,6 @@ def _packed_rows(sizes: Array) -> Rows:
     return Rows(order, np.searchsorted(-sizes, -order), start)  # as many steps as have more than b sequences
 
 
-class Kept(NamedTuple):
-    """A plan that a module keeps: what it is for, and how large a batch it takes."""
-
-    key: tuple[Any, ...]
-    batch: int
-    steps: int
-    plan: Any
-
-
 class Run:
     """One call of a module: where its rows lie, which masks of dropout it draws, its tape."""
 
@@ -81,43 +76,32 @@ class Run:
         self.module, self.rows, self.batch, self.steps = module, rows, batch, steps
         self.dropout = module.dropout if module.training and module.num_layers > 1 else 0.0
         self.draw = int(torch.randint(1 << 62, ())) if self.dropout else 0
-        self.tape: Any = None  # Kept, from the way forwards to the way back
+        self.tape: Any = None  # Pooled, from forward to backward
 
-    def borrow(self, x: Tensor, input_gradient: bool) -> Kept:
-        """A plan of the module's that is large enough, or a new one."""
-        plans, threads = self.module._plans, torch.get_num_threads()
-        key = (x.dtype, self.dropout, input_gradient, threads)
-        for kept in tuple(plans):
-            if kept.key == key and self.batch <= kept.batch and self.steps <= kept.steps:
-                try:
-                    plans.remove(kept)
-                    break
-                except ValueError:  # another thread was first
-                    continue
-        else:
-            plan = _core.Tape(
+    def acquire(self, x: Tensor, input_gradient: bool) -> Pooled:
+        """A plan from the module's pool that is large enough, or a new one."""
+        threads = torch.get_num_threads()
+        pooled = self.module._plans.acquire(
+            (x.dtype, self.dropout, input_gradient, threads),
+            self.batch,
+            self.steps,
+            lambda: _core.Tape(
                 _describe(self.module, x.dtype, self.dropout),
                 batch=self.batch,
                 steps=self.steps,
                 threads=threads,
                 input_gradient=input_gradient,
-            )
-            kept = Kept(key, self.batch, self.steps, plan)
-        kept.plan.lay(*self.rows)
-        return kept
-
-    def give_back(self, kept: Kept) -> None:
-        plans = self.module._plans
-        plans.append(kept)
-        if len(plans) > PLANS:
-            del plans[0]
+            ),
+        )
+        pooled.plan.lay(*self.rows)
+        return pooled
 
     def forward(self, x: Tensor, states: Any, weights: Any, keep: bool, input_gradient: bool) -> Any:
         """Outputs (rows, O) and final states; keep: what the way back needs stays in the tape."""
         y = x.new_empty((*x.shape[:-1], _output_size(self.module)))
         final = tuple(x.new_empty(shape) for shape in self.state_shapes())
-        kept = self.borrow(x, input_gradient)
-        kept.plan.forward(
+        pooled = self.acquire(x, input_gradient)
+        pooled.plan.forward(
             x.data_ptr(),
             self.blocks(weights),
             _addresses(states) if states else None,
@@ -127,9 +111,9 @@ class Run:
             self.draw,
         )
         if keep:
-            self.tape = kept
+            self.tape = pooled
         else:
-            self.give_back(kept)
+            self.module._plans.release(pooled)
         return y, *final
 
     def backward(self, x: Tensor, states: Any, weights: Any, slopes: Any, wanted: Any) -> Any:
@@ -139,7 +123,7 @@ class Run:
             dy = x.new_zeros((*x.shape[:-1], _output_size(self.module)))
         if self.tape is None:  # a second time through the same graph
             self.forward(x, states, weights, True, wanted[0])
-        kept, self.tape = self.tape, None
+        pooled, self.tape = self.tape, None
         dx = torch.empty_like(x) if wanted[0] else None
         back_to_start = any(wanted[1 : 1 + len(states)])
         dstates = [torch.empty_like(h) if back_to_start else None for h in states]
@@ -147,14 +131,14 @@ class Run:
             torch.empty_like(w) if want else None
             for w, want in zip(weights, wanted[1 + len(states) :], strict=True)
         ]
-        kept.plan.backward(
+        pooled.plan.backward(
             dy.data_ptr(),
             _addresses(dfinal),
             self.blocks(grad),
             _address(dx),
             _addresses(dstates) if back_to_start else None,
         )
-        self.give_back(kept)
+        self.module._plans.release(pooled)
         return dx, *dstates, *grad
 
     def state_shapes(self) -> list[tuple[int, int, int]]:
@@ -279,7 +263,7 @@ class _Fast:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._plans: list[Any] = []
+        self._plans = PlanPool(PLANS)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_plans": []}  # type: ignore[dict-item]
@@ -513,7 +497,7 @@ class Model(nn.Module):
         return ((x - self.input_mean) / self.input_scale).to(self.rnn.weight_ih_l0.dtype)
 
 
-def to_torch(net: Network) -> Model:
+def to_torch(net: model.Model) -> Model:
     """What ``Network.to_torch`` gives."""
     d = net.description
     if d.cell not in MODULES or d.reset == "before" or d.peephole or d.recurrent_dropout:
@@ -564,7 +548,7 @@ def to_torch(net: Network) -> Model:
     return model
 
 
-def from_torch(module: nn.Module, head: nn.Module | None = None, *, readout: str = "every") -> Network:
+def from_torch(module: nn.Module, head: nn.Module | None = None, *, readout: str = "every") -> Any:
     """What ``bptt_fast.from_torch`` gives."""
     initial = scaling = None
     if isinstance(module, Model):
@@ -588,7 +572,7 @@ def from_torch(module: nn.Module, head: nn.Module | None = None, *, readout: str
     linear, nonlinearity = _head_layers(head)
     sizes = [layer.out_features for layer in linear] or [width]
     cell = module.mode.lower() if module.mode in ("GRU", "LSTM") else "elman"
-    net = Network(
+    net = model.Model.public(
         module.input_size,
         module.hidden_size,
         sizes[-1],

@@ -1,16 +1,89 @@
-"""How time is unfolded in training: plain numbers, the arithmetic is in C."""
+"""How time is unfolded in training.  Each class knows what it needs, and runs its epochs; C computes."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import ConfigError, integer
+from .runners import BatchRunner, Job, Runner, SlidingRunner, check_no_windows, kept, split_parts
+
+if TYPE_CHECKING:
+    from .data import Array, Sequences
+    from .model import Model
+
+
+class Unfolding:
+    """What `fit` asks an unfolding; the class variables are what most answer."""
+
+    default_optimizer: ClassVar[str] = "adam"
+    plain: ClassVar[bool] = False  # over all steps at once: no passes, no segments
+    keeps_state: ClassVar[bool] = False  # a sequence may begin in the state in which the last epoch left it
+    input_gradient: ClassVar[bool] = True  # dLoss/dx can be computed
+
+    def core(self, steps: int) -> dict[str, int]:
+        """The fields of the core's description that it sets, for sequences of at most `steps` steps."""
+        return {}
+
+    def check(self, net: Model) -> None:
+        """Raise unless this network can be unfolded so."""
+
+    def check_gradient(self) -> None:
+        """Raise unless there is a gradient for one set of weights."""
+
+    def check_data(self, sample_weight: Any) -> None:
+        """Raise unless targets can have these weights."""
+
+    def check_sequences(self, train: Sequences) -> None:
+        """Raise unless sequences of this form can be unfolded so."""
+
+    def warn(self, steps: int, stacklevel: int) -> None:
+        """Warn if it has no effect on sequences of at most `steps` steps."""
+
+    def every(self, net: Model) -> bool:
+        """Whether there is a target for every step."""
+        return net.readout == "every"
+
+    def rows_ahead(self, train: Sequences) -> int:
+        """How many rows after the last row of its inputs an output belongs to."""
+        return train.horizon
+
+    def plan_size(self, batch: int, steps: int, every: bool) -> tuple[int, int, bool]:
+        """Sequences and steps at once, and whether g reads every step, in a training plan."""
+        return batch, steps, every
+
+    def updates(self, batches: int, steps: int) -> tuple[int, str]:
+        """Updates in an epoch of so many batches of at most `steps` steps, and what one belongs to."""
+        return batches, "batch"
+
+    def plan_options(
+        self, net: Model, train: Sequences, n: int, sampling_probability: float, in_order: bool
+    ) -> dict[str, Any]:
+        """Options of a plan that trains on the first `n` sequences."""
+        return dict(self.core(int(train.length[:n].max())))
+
+    def training_part(self, sequences: Sequences, split: float) -> tuple[int, Array]:
+        """How many sequences are for training, and their lengths without validation steps."""
+        n = split_parts(sequences, split)[0]
+        return n, sequences.length[:n]
+
+    def runner(self, job: Job) -> Runner:
+        """What runs the epochs of a fit."""
+        return BatchRunner(job)
+
+
+def _check_one_direction(unfolding: Unfolding, net: Model) -> None:
+    if net.description.bidirectional:
+        raise ConfigError(
+            f"bptt: {unfolding} expects a network that runs forward in time, got bidirectional=True.  Use "
+            f"FullBPTT()."
+        )
 
 
 @dataclass(frozen=True)
-class FullBPTT:
+class FullBPTT(Unfolding):
     """Minibatches of whole sequences: f is unfolded over all steps, the gradient is exact.
 
     Examples
@@ -20,13 +93,22 @@ class FullBPTT:
     FullBPTT()
     """
 
-    def core(self, steps: int) -> dict[str, int]:
-        """What a plan for sequences of up to `steps` steps is told."""
+    plain = True
+    keeps_state = True
+
+    def plan_options(
+        self, net: Model, train: Sequences, n: int, sampling_probability: float, in_order: bool
+    ) -> dict[str, Any]:
+        """Windows in their order share the projection of their inputs."""
+        if sampling_probability:
+            return {"own_inputs": sampling_probability}
+        if train.form == "windows" and in_order and train.stride < train.steps:
+            return {"window_stride": train.stride}
         return {}
 
 
 @dataclass(frozen=True)
-class SlidingBPTT:
+class SlidingBPTT(Unfolding):
     """The classical online algorithm: a window of `k` steps slides over the series, an update a pattern.
 
     For each pattern t, f is unfolded `k` times from the context x (the state), one g reads the last state,
@@ -67,13 +149,69 @@ class SlidingBPTT:
         object.__setattr__(self, "k", integer(self.k, "SlidingBPTT(k)"))
         object.__setattr__(self, "lead", integer(self.lead, "SlidingBPTT(lead)", 0))
 
-    def core(self, steps: int) -> dict[str, int]:
-        """What a plan is told: nothing, `k` and `lead` go with each call."""
-        return {}
+    default_optimizer = "sgd"
+
+    def check(self, net: Model) -> None:
+        d = net.description
+        if net.readout != "last":
+            raise ConfigError(
+                'bptt: SlidingBPTT reads the last state of each window and expects Network(readout="last"), '
+                f'got readout="{net.readout}".'
+            )
+        if d.bidirectional:
+            raise ConfigError(
+                "bptt: SlidingBPTT expects a network that runs forward in time, got bidirectional=True."
+            )
+        if d.dropout or d.recurrent_dropout:
+            raise ConfigError(
+                f"bptt: SlidingBPTT expects a network without dropout, got dropout={d.dropout:g}, "
+                f"recurrent_dropout={d.recurrent_dropout:g}.  Use FullBPTT()."
+            )
+        if d.initial_state == "trained":
+            raise ConfigError(
+                "bptt: SlidingBPTT takes the context as given, without a gradient, and expects a network "
+                'with initial_state="zeros", got "trained".  Use FullBPTT().'
+            )
+
+    def check_gradient(self) -> None:
+        raise ConfigError(
+            f"bptt: expected FullBPTT(), TruncatedBPTT(k1, k2) or CheckpointedBPTT(), got {self}, which has "
+            f"no gradient for one set of weights.  Use fit."
+        )
+
+    def check_data(self, sample_weight: Any) -> None:
+        if sample_weight is not None:
+            raise ConfigError(
+                "sample_weight: expected None with SlidingBPTT, which updates after every single pattern, "
+                f"got {type(sample_weight).__name__}.  Use FullBPTT()."
+            )
+
+    def check_sequences(self, train: Sequences) -> None:
+        check_no_windows(train, "x")
+
+    def every(self, net: Model) -> bool:
+        """A target for every step of the series: each window has one."""
+        return True
+
+    def rows_ahead(self, train: Sequences) -> int:
+        return self.lead
+
+    def plan_size(self, batch: int, steps: int, every: bool) -> tuple[int, int, bool]:
+        """One window at a time."""
+        return 1, self.k, False
+
+    def training_part(self, sequences: Sequences, split: float) -> tuple[int, Array]:
+        """A single series keeps its last steps for validation."""
+        if len(sequences) > 1:
+            return super().training_part(sequences, split)
+        return 1, sequences.length * 0 + kept(int(sequences.length[0]), split, "steps")
+
+    def runner(self, job: Job) -> Runner:
+        return SlidingRunner(job, self)
 
 
 @dataclass(frozen=True)
-class TruncatedBPTT:
+class TruncatedBPTT(Unfolding):
     """Long sequences with an update every `k1` steps, each from errors that travel back at most `k2` steps.
 
     A pass takes the next `k1` steps of all sequences of a batch forward from where they are, injects the
@@ -119,6 +257,9 @@ class TruncatedBPTT:
     True
     """
 
+    keeps_state = True
+    input_gradient = False
+
     k1: int
     k2: int | None = None
 
@@ -134,12 +275,26 @@ class TruncatedBPTT:
         object.__setattr__(self, "k2", k2)
 
     def core(self, steps: int) -> dict[str, int]:
-        """What a plan for sequences of up to `steps` steps is told."""
         return {"update_every": min(self.k1, steps), "look_back": min(self.k2 or self.k1, steps)}
+
+    def check(self, net: Model) -> None:
+        _check_one_direction(self, net)
+
+    def warn(self, steps: int, stacklevel: int) -> None:
+        if self.k2 is not None and self.k2 > steps:
+            warnings.warn(
+                f"bptt: {self} truncates nothing, as the longest sequence has {steps} steps: every error "
+                f"travels back to the first step.  Training continues; a k2 below {steps} would truncate.",
+                UserWarning,
+                stacklevel=stacklevel,
+            )
+
+    def updates(self, batches: int, steps: int) -> tuple[int, str]:
+        return batches * -(-steps // self.k1), "pass"
 
 
 @dataclass(frozen=True)
-class CheckpointedBPTT:
+class CheckpointedBPTT(Unfolding):
     """The exact gradient of whole, very long sequences in little memory, for up to one more run forward.
 
     Only the state at the start of every segment of `segment` steps is kept on the way forward; on the way
@@ -189,9 +344,11 @@ class CheckpointedBPTT:
                 object.__setattr__(self, name, value)
 
     def core(self, steps: int) -> dict[str, int]:
-        """What a plan for sequences of up to `steps` steps is told."""
         segment = math.isqrt(steps - 1) + 1 if self.segment is None else min(self.segment, steps)
         return {"segment": segment, "slots": self.slots or 0}
+
+    def check(self, net: Model) -> None:
+        _check_one_direction(self, net)
 
     def forward_steps(self, steps: int) -> int:
         """How many steps f runs forward for one gradient of a sequence.
@@ -236,9 +393,6 @@ class CheckpointedBPTT:
         while math.comb(s + r, s) < n:
             r += 1
         return steps + segment * (r * n - math.comb(s + r, s + 1))
-
-
-Unfolding = FullBPTT | SlidingBPTT | TruncatedBPTT | CheckpointedBPTT
 
 
 def get(bptt: Any) -> Unfolding:

@@ -35,10 +35,9 @@ history = net.fit(
     y,
     epochs=4,
     batch_size=STREAMS,
-    optimizer=bf.Adam(bf.Cosine(4e-3)),
+    optimizer=bf.Adam(bf.Cosine(4e-3), clip_norm=1.0),
     loss="cross_entropy",
     bptt=bf.TruncatedBPTT(STEPS),
-    clip_norm=1.0,
     validation_data=(one_hot[codes[cut:-1]], codes[cut + 1 :]),
     verbose=0,
 )

@@ -19,7 +19,7 @@ wanted = (bits[:, 0] != bits[:, 1]).astype(float)  # told after ten more bits th
 # %%
 # 32 copies from seeds 0 to 31.  The worse half is dropped after 12, 25, 50, 100 and 200 epochs.
 net = bf.Network(input_size=1, hidden_size=4, output_size=1, seed=0)
-options = {"optimizer": bf.Adam(0.01), "clip_norm": 1.0, "verbose": 0}
+options = {"optimizer": bf.Adam(0.01, clip_norm=1.0), "verbose": 0}
 best, table = bf.restarts(net, bits, wanted, n=32, epochs=400, **options)
 print(f"best of 32: seed {table['seed'][0]}, loss {table['loss'][0]:.2g}, all in {table.seconds:.1f} s")
 print("\n".join(str(table).splitlines()[:6]))

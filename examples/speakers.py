@@ -48,9 +48,8 @@ history = net.fit(
     y,
     epochs=60,
     batch_size=16,
-    optimizer=bf.AdamW(bf.Cosine(0.01, warmup=2)),
+    optimizer=bf.AdamW(bf.Cosine(0.01, warmup=2), clip_norm=1.0),
     loss="cross_entropy",
-    clip_norm=1.0,
     verbose=0,
 )
 named = net.predict(x_test).argmax(axis=1)

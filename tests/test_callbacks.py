@@ -223,7 +223,7 @@ def test_a_checkpoint_that_fails_leaves_the_old_ones(tmp_path, monkeypatch):
 def test_reduce_on_plateau(options, losses, rates):
     slower, found = cb.ReduceLROnPlateau(**options), []
     note = cb.LambdaCallback(on_epoch_end=lambda epoch, logs: found.append(slower.hyper["learning_rate"]))
-    fit([Fake(slower, losses), note], epochs=len(losses), optimizer=bf.SGD(1.0), clip_norm=1e-3)
+    fit([Fake(slower, losses), note], epochs=len(losses), optimizer=bf.SGD(1.0, clip_norm=1e-3))
     np.testing.assert_allclose(found, rates)
 
 
@@ -418,7 +418,7 @@ def test_a_fit_tells_the_bar_how_far_it_is(monkeypatch):
 
 
 def test_the_bar_of_a_fit_that_stops_early(monkeypatch):
-    last = shown(monkeypatch, epochs=10, target_loss=1e9)[-1]
+    last = shown(monkeypatch, epochs=10, patience=bf.Stopping(target_loss=1e9))[-1]
     assert "epoch 1/10:  10%" in last
 
 

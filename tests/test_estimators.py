@@ -133,8 +133,8 @@ def test_it_is_the_network_that_the_words_describe():
         2, 8, 1, cell="elman", nonlinearity="sigmoid", head=(5,), num_layers=2, bidirectional=True,
         dtype="float64", seed=model.network_.seed,
     )  # fmt: skip
-    solver = bf.SGD(0.02, momentum=0.9)
-    net.fit(X, Y, loss="huber", optimizer=solver, clip_norm=1.0, batch_size=16, epochs=4, verbose=0)
+    solver = bf.SGD(0.02, momentum=0.9, clip_norm=1.0)
+    net.fit(X, Y, loss="huber", optimizer=solver, batch_size=16, epochs=4, verbose=0)
     np.testing.assert_array_equal(model.network_.params, net.params)
     np.testing.assert_array_equal(model.predict(X), net.predict(X)[:, 0])
 

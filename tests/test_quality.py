@@ -88,10 +88,9 @@ def test_pytorch_takes_the_same_steps(quality, cell):
         epochs=2,
         batch_size=3,
         shuffle=False,
-        optimizer=bf.Adam(rate),
+        optimizer=bf.Adam(rate, clip_norm=quality.CLIP),
         loss="cross_entropy",
         bptt=bf.TruncatedBPTT(quality.STEPS),
-        clip_norm=quality.CLIP,
         verbose=0,
     )
     ours = net.evaluate(one_hot[codes[:-1]], codes[1:], loss="cross_entropy") / np.log(2)

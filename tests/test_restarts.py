@@ -30,14 +30,17 @@ def equal(a, b):
 # options of the network, of fit
 JOBS = {
     "plain": ({}, {"batch_size": 5}),
-    "validation": ({"cell": "gru"}, {"validation_split": 0.25, "clip_norm": 0.5}),
+    "validation": ({"cell": "gru"}, {"validation_split": 0.25, "optimizer": bf.Adam(clip_norm=0.5)}),
     "validation data": ({"dtype": "float64"}, {"validation_data": (X[:5], Y[:5])}),
     "weights, states": ({"cell": "lstm"}, {"sample_weight": np.arange(24.0), "x0": np.full(10, 0.1)}),
     "dropout": ({"recurrent_dropout": 0.3}, {"batch_size": 7}),
     "patience": ({}, {"optimizer": bf.Adam(0.3), "patience": 2}),
-    "schedule": ({"init": "orthogonal"}, {"optimizer": bf.AdamW(bf.Cosine(0.02)), "gradient_noise": 0.01}),
+    "schedule": (
+        {"init": "orthogonal"},
+        {"optimizer": bf.AdamW(bf.Cosine(0.02), gradient_noise=0.01)},
+    ),
     "truncated": ({"readout": "last"}, {"bptt": bf.TruncatedBPTT(3), "stateful": True, "batch_size": 4}),
-    "target": ({}, {"optimizer": bf.Adam(0.02), "target_loss": 0.5}),
+    "target": ({}, {"optimizer": bf.Adam(0.02), "patience": bf.Stopping(target_loss=0.5)}),
 }
 
 
@@ -129,7 +132,8 @@ def test_the_best_comes_first_by_validation_loss():
 
 
 def test_target_loss_ends_it_at_the_next_rung():
-    _, table = run(n=8, epochs=400, rungs=[1, 300], target_loss=0.3, optimizer=bf.Adam(0.02))
+    _, table = run(n=8, epochs=400, rungs=[1, 300], patience=bf.Stopping(target_loss=0.3),
+                   optimizer=bf.Adam(0.02))  # fmt: skip
     stopped = table["stopped"]
     assert stopped[0] == "target_loss" and set(stopped) <= {"target_loss", "halving", "not needed"}
     assert max(table["epochs"]) <= 300 and table["loss"][0] <= 0.3
@@ -148,7 +152,7 @@ def test_diverged_copies_come_last():
 
 def test_max_seconds_is_for_all_together():
     begin = time.perf_counter()
-    _, table = run(n=4, epochs=10**9, keep="all", max_seconds=0.3, threads=2)
+    _, table = run(n=4, epochs=10**9, keep="all", patience=bf.Stopping(max_seconds=0.3), threads=2)
     assert time.perf_counter() - begin < 3
     assert set(table["stopped"]) == {"max_seconds"}
 

@@ -63,7 +63,7 @@ CASES = {
         bf.Sequences.windows(SERIES, 8, 3), TARGETS, SERIES[: 29 * 3 + 8], TARGETS[STARTS[:30] + 8],
         validation_split=0.2, shuffle=False,
     ),
-    "both directions": Case(X, Y, X, Y, EVERY | dict(bidirectional=True), clip_norm=0.1),
+    "both directions": Case(X, Y, X, Y, EVERY | dict(bidirectional=True), optimizer=bf.Adam(clip_norm=0.1)),
     "second order": Case(X, Y[:, -1], X[:9], Y[:9, -1], validation_split=0.25, optimizer=bf.LBFGS()),
     "teacher forcing": Case(X[:, :-1], X[:, 1:], X[:, :-1], X[:, :-1], EVERY, teacher_forcing=0.5),
 }  # fmt: skip

@@ -1,6 +1,7 @@
 """fit: what it learns, when it stops, what it keeps when it is interrupted or diverges."""
 
 import contextlib
+import dataclasses
 import io
 import os
 import signal
@@ -46,7 +47,7 @@ def test_sliding_is_the_oracle(k, lead, head):
     optimizer = ref.Optimizer(learning_rate=0.05, momentum=0.5, clip_norm=1.0)
     sequences = list(zip(problem.x, problem.y, problem.state, strict=True))
     expected = [np.mean(ref.slide(d, weights, optimizer, sequences, k, lead, "mse")) for _ in range(2)]
-    options = dict(bptt=bf.SlidingBPTT(k, lead), optimizer=bf.SGD(0.05, momentum=0.5), clip_norm=1.0)
+    options = dict(bptt=bf.SlidingBPTT(k, lead), optimizer=bf.SGD(0.05, momentum=0.5, clip_norm=1.0))
     history = fit(net, problem.x, problem.y, epochs=2, x0=problem.state, **options)
     np.testing.assert_allclose(history["loss"], expected, rtol=1e-11)
     for name, w in weights.items():
@@ -204,7 +205,7 @@ def test_validation_of_a_sliding_window(k, lead):
 def test_target_loss():
     losses = fit(network(), epochs=30, optimizer=bf.Adam(0.01))["loss"]
     target = losses[10]
-    history = fit(network(), epochs=30, optimizer=bf.Adam(0.01), target_loss=target)
+    history = fit(network(), epochs=30, optimizer=bf.Adam(0.01), patience=bf.Stopping(target_loss=target))
     first = next(i for i, loss in enumerate(losses) if loss <= target)
     assert history["loss"] == losses[: first + 1] and history.stopped == "target_loss"
 
@@ -243,7 +244,7 @@ def test_patience_and_best_weights():
     best = int(np.argmin(whole["val_loss"]))
     assert 0 < best < 50, "validation does not get worse: the test proves nothing"
     for restore in (True, False):
-        net, history, recorder = overfitting(patience=4, restore_best=restore)
+        net, history, recorder = overfitting(patience=bf.Stopping(patience=4, restore_best=restore))
         losses = history["val_loss"]
         low = int(np.argmin(losses))
         assert len(losses) == low + 5 and history.stopped == "patience"
@@ -260,7 +261,7 @@ def test_best_weights_without_stopping():
 
 def test_min_delta():
     """Progress smaller than min_delta is no progress."""
-    history = fit(network(), epochs=50, patience=3, min_delta=10.0)
+    history = fit(network(), epochs=50, patience=bf.Stopping(patience=3, min_delta=10.0))
     assert len(history["loss"]) == 4 and history.stopped == "patience"
 
 
@@ -272,17 +273,18 @@ def test_max_seconds(bptt, y):
     x, y = np.repeat(X, 200, axis=0), np.repeat(y, 200, axis=0)
     net = network(hidden_size=100)
     before, start = net.params.copy(), time.perf_counter()
-    history = fit(net, x, y, epochs=10**6, bptt=bptt, max_seconds=0.3)
+    history = fit(net, x, y, epochs=10**6, bptt=bptt, patience=bf.Stopping(max_seconds=0.3))
     assert 0.25 < time.perf_counter() - start < 0.8
     assert history.stopped == "max_seconds" and np.isfinite(net.params).all()
     assert (net.params != before).any()
 
 
 def test_criteria_combine():
-    options = dict(epochs=20, target_loss=1e-9, patience=3, min_delta=10.0, max_seconds=60)
-    assert fit(network(), **options).stopped == "patience"
-    assert fit(network(), **options | dict(epochs=2)).stopped == "epochs"
-    assert fit(network(), **options | dict(target_loss=1e9)).stopped == "target_loss"
+    rules = bf.Stopping(target_loss=1e-9, patience=3, min_delta=10.0, max_seconds=60)
+    assert fit(network(), epochs=20, patience=rules).stopped == "patience"
+    assert fit(network(), epochs=2, patience=rules).stopped == "epochs"
+    reached = dataclasses.replace(rules, target_loss=1e9)
+    assert fit(network(), epochs=20, patience=reached).stopped == "target_loss"
 
 
 def test_callbacks():

@@ -225,10 +225,8 @@ def test_fit_of_every_cell(form, every):
 ), ids=str)  # fmt: skip
 def test_optimizers(words):
     t = Truncated(2, 4, lengths=RAGGED)
-    clip = words.get("clip_norm")
     losses, expected, _ = t.train(ref.Optimizer(**words), 2)
-    given = bf.SGD(**{k: v for k, v in words.items() if k != "clip_norm"})
-    net, got = t.fit(optimizer=given, clip_norm=clip, epochs=2)
+    net, got = t.fit(optimizer=bf.SGD(**words), epochs=2)
     assert_weights(net, expected, t.problem.params, 1e-10)
     np.testing.assert_allclose(got, losses, rtol=1e-10)
 
@@ -459,7 +457,8 @@ def test_max_seconds():
     x, y = rng.normal(size=(1, 200_000, 2)), rng.normal(size=(1, 200_000, 1))
     net = bf.Network(2, 64, 1, cell="lstm", seed=0, readout="every")
     before = net.params.copy()
-    history = net.fit(x, y, bptt=bf.TruncatedBPTT(20, 40), epochs=1, max_seconds=0.15, verbose=0)
+    rules = bf.Stopping(max_seconds=0.15)
+    history = net.fit(x, y, bptt=bf.TruncatedBPTT(20, 40), epochs=1, patience=rules, verbose=0)
     assert history.stopped == "max_seconds" and len(history["loss"]) == 1
     assert np.isfinite(net.params).all() and (net.params != before).any()
 

@@ -280,7 +280,7 @@ def test_memory(every):
     x, y = np.ones((n, 8), np.float32), np.zeros((n, 2), np.float32)
     net = network(every, "float32", input_size=8, hidden_size=4)
     found = windows(1, 1, x, length)
-    options = dict(batch_size=8, threads=1, shuffle=False, max_seconds=0.1, verbose=0)
+    options = dict(batch_size=8, threads=1, shuffle=False, patience=bf.Stopping(max_seconds=0.1), verbose=0)
     tracemalloc.start()
     try:
         net.fit(found, y, **options)

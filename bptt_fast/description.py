@@ -1,0 +1,180 @@
+"""What a network is, without its parameters: names and sizes, checked when they are given."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import ConfigError, choice, flag, integer, number, plain_fields
+from .initialisation import GATES, RULES
+
+CELLS = ("elman", "gru", "lstm", "mlp")
+NONLINEARITIES = ("tanh", "relu", "sigmoid", "linear")
+READOUTS = ("last", "every")
+MAX_F, MAX_HEAD, MAX_LAYERS = 14, 15, 16
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a network is, without its parameters; `Network` says what the fields mean.  Checked when made."""
+
+    input_size: int
+    hidden_size: int
+    output_size: int
+    cell: str = "elman"
+    nonlinearity: Any = None
+    f: Any = ()
+    head: Any = ()
+    head_nonlinearity: str = "tanh"
+    readout: str = "last"
+    num_layers: int = 1
+    bidirectional: bool = False
+    reset: str = "after"
+    peephole: bool = False
+    proj_size: int = 0
+    dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    initial_state: str = "zeros"
+    dtype: Any = "float32"
+    seed: Any = None
+    init: Any = None
+    spectral_radius: float | None = None
+    forget_bias: float | None = None
+
+    def __post_init__(self) -> None:
+        plain_fields(self)
+        checked: dict[str, Any] = {
+            name: integer(getattr(self, name), name) for name in ("input_size", "hidden_size", "output_size")
+        }
+        checked["num_layers"] = integer(self.num_layers, "num_layers", 1, MAX_LAYERS)
+        cell = choice(self.cell, "cell", CELLS)
+        f = _widths(self.f, "f", MAX_F)
+        if f and cell != "mlp":
+            raise ConfigError(
+                f'f: expected () for cell="{cell}", got {f}.  Hidden layers inside f need cell="mlp".'
+            )
+        checked |= {
+            "f": f,
+            "head": _widths(self.head, "head", MAX_HEAD),
+            "nonlinearity": _nonlinearities(self, cell, f),
+        }
+        checked |= {
+            "cell": cell,
+            "head_nonlinearity": choice(self.head_nonlinearity, "head_nonlinearity", NONLINEARITIES),
+            "readout": choice(self.readout, "readout", READOUTS),
+            "initial_state": choice(self.initial_state, "initial_state", ("zeros", "trained")),
+            "bidirectional": flag(self.bidirectional, "bidirectional"),
+            "reset": choice(self.reset, "reset", ("after", "before")),
+            "peephole": flag(self.peephole, "peephole"),
+        }
+        if checked["reset"] == "before" and cell != "gru":
+            raise ConfigError(f'reset: "before" is for cell="gru", got cell="{cell}".')
+        if checked["peephole"] and cell != "lstm":
+            raise ConfigError(f'peephole: True is for cell="lstm", got cell="{cell}".')
+        proj_size = integer(self.proj_size, "proj_size", 0)
+        if proj_size and cell != "lstm":
+            raise ConfigError(f'proj_size: {proj_size} is for cell="lstm", got cell="{cell}".')
+        if proj_size >= checked["hidden_size"]:
+            raise ConfigError(
+                f"proj_size: expected less than hidden_size={checked['hidden_size']}, got {proj_size}."
+            )
+        dropout = number(self.dropout, "dropout", 0, 1, open_high=True)
+        if dropout and checked["num_layers"] == 1:
+            raise ConfigError(
+                f"dropout: {dropout:g} acts between layers, and num_layers=1 has no between.  Did you mean "
+                f"recurrent_dropout?"
+            )
+        checked |= {
+            "proj_size": proj_size,
+            "dropout": dropout,
+            "dtype": _dtype_name(self.dtype),
+            "recurrent_dropout": number(self.recurrent_dropout, "recurrent_dropout", 0, 1, open_high=True),
+            "seed": _seed(self.seed),
+            "init": _init(self.init),
+            **self._initial(cell, f),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def _initial(self, cell: str, f: tuple[int, ...]) -> dict[str, float | None]:
+        """What changes the initial parameters after `init`, checked."""
+        radius, bias = self.spectral_radius, self.forget_bias
+        if radius is not None:
+            radius = number(radius, "spectral_radius", 0, open_low=True)
+            if self.proj_size or (f and f[0] != self.hidden_size):
+                shape = f"proj_size={self.proj_size}" if self.proj_size else f"f={f}"
+                raise ConfigError(
+                    f"spectral_radius: expected square recurrent weights, got hidden_size={self.hidden_size} "
+                    f"with {shape}."
+                )
+        if bias is not None:
+            bias = number(bias, "forget_bias")
+            if cell not in GATES:
+                raise ConfigError(f'forget_bias: is for cell="lstm" or "gru", got cell="{cell}".')
+        return {"spectral_radius": radius, "forget_bias": bias}
+
+    def core(self) -> dict[str, Any]:
+        """The description in the words of the C core."""
+        words = asdict(self)
+        words["activation"] = words.pop("nonlinearity")
+        words["head_activation"] = words.pop("head_nonlinearity")
+        for name in ("readout", "init", "spectral_radius", "forget_bias"):
+            del words[name]
+        return words
+
+
+def _widths(value: Any, name: str, most: int) -> tuple[int, ...]:
+    if not isinstance(value, (tuple, list)):
+        raise ConfigError(f"{name}: expected a tuple of widths, got {value!r}.  One layer of 8: {name}=(8,).")
+    if len(value) > most:
+        raise ConfigError(f"{name}: expected at most {most} layers, got {len(value)}.")
+    return tuple(integer(width, f"{name}[{i}]") for i, width in enumerate(value))
+
+
+def _nonlinearities(description: Description, cell: str, f: tuple[int, ...]) -> tuple[str, ...]:
+    """One for each layer of f; none for the gated cells."""
+    value = description.nonlinearity
+    if cell not in ("elman", "mlp"):
+        if value is None or value in ((), []):
+            return ()
+        raise ConfigError(
+            f'nonlinearity: expected None for cell="{cell}", whose nonlinearities are fixed, got {value!r}.'
+        )
+    layers = len(f) + 1
+    if value is None or isinstance(value, str):
+        value = ("tanh" if value is None else value,) * layers
+    if not isinstance(value, (tuple, list)) or len(value) != layers:
+        got = f"{len(value)}: {value!r}" if isinstance(value, (tuple, list)) else repr(value)
+        raise ConfigError(
+            f"nonlinearity: expected a name, or {layers} of them, one for each layer of f; got {got}."
+        )
+    return tuple(choice(name, f"nonlinearity[{i}]", NONLINEARITIES) for i, name in enumerate(value))
+
+
+def _dtype_name(value: Any) -> str:
+    try:
+        name = np.dtype(value).name
+    except TypeError:
+        name = ""
+    if value is None or name not in ("float32", "float64"):
+        raise ConfigError(f'dtype: expected "float32" or "float64", got {value!r}.')
+    return name
+
+
+def _init(value: Any) -> Any:
+    return value if callable(value) else RULES[0] if value is None else choice(value, "init", RULES)
+
+
+def _seed(value: Any) -> int:
+    return int.from_bytes(os.urandom(6), "little") if value is None else integer(value, "seed", 0, 2**64 - 1)
+
+
+def sizes(d: Description) -> str:
+    return (
+        f"input_size={d.input_size}, hidden_size={d.hidden_size}, output_size={d.output_size}"
+        + (f", f={d.f}" if d.f else "")
+        + (f", head={d.head}" if d.head else "")
+    )

@@ -1,0 +1,447 @@
+"""The fit loop: one call of the C core per epoch; around it validation, stopping, callbacks, the record."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import data, losses, optimizers, stopping, unfolding
+from .callbacks import Callback, History, check_callbacks, check_verbose, progress
+from .columns import Columns, Scaling
+from .data import Sequences
+from .errors import ConfigError, DivergedError, choice, flag, integer, number
+from .inference import check_feedback, sampling_probability, training_data
+from .losses import Loss
+from .machine import machine_for
+from .model import Model
+from .optimizers import Optimizer
+from .runners import Job, Poll
+from .stopping import Stopping
+from .unfolding import Unfolding
+
+
+def fit(
+    net: Model,
+    x: Any,
+    y: Any,
+    *,
+    epochs: int = 1,
+    batch_size: int | None = None,
+    optimizer: Optimizer | str | None = None,
+    loss: str = "mse",
+    bptt: Unfolding | None = None,
+    sample_weight: Any = None,
+    x0: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
+    validation_split: float = 0.0,
+    validation_data: Any = None,
+    callbacks: Callback | Sequence[Callback] = (),
+    verbose: int | str = "auto",
+    initial_epoch: int = 0,
+    shuffle: bool | None = None,
+    stateful: bool = False,
+    teacher_forcing: float = 1.0,
+    patience: int | Stopping | None = None,
+    scaling: Scaling | str | None = None,
+    threads: int | None = None,
+    isa: str | None = None,
+) -> History:
+    """Train the network.
+
+    Parameters
+    ----------
+    x : array (n, T, I) or (T, I), list of n arrays (T_i, I), or ``Sequences.windows(...)``
+        Sequences, one series, sequences of different length, or windows of a series; real numbers, any
+        dtype.  Never modified.  Arrays (T, I) may be DataFrames, as in `predict`; the network keeps the
+        names of their columns, `input_names`, and those of targets, `output_names`.  Rows of x and y
+        belong together by their place, not by their index.
+    y : array or list
+        Targets.  readout "last": (n, O); "every": (n, T, O), for one series (T, O), for a list a list of
+        (T_i, O). With `SlidingBPTT` one row a step, as for "every"; for windows one for each row of their
+        series.  Class indices for "cross_entropy": integers, without the last axis.  If O is 1 the last
+        axis may be left out.
+    epochs : int, default 1
+        Passes over the data; counted from `initial_epoch`, as in Keras.
+    batch_size : int, optional
+        Sequences at once; default 32, and all of them for the optimisers of second order.  `FullBPTT` and
+        `CheckpointedBPTT` update after each batch, `TruncatedBPTT` every k1 steps of a batch,
+        `SlidingBPTT` after every pattern of one sequence after the other.
+    optimizer : SGD, Adam, AdamW, NAdam, RMSprop, Adagrad or Rprop, or a name, optional
+        Or of second order: LBFGS, LevenbergMarquardt or HessianFree.  Default Adam(1e-3); SGD(0.01) for
+        `SlidingBPTT`.  What it keeps starts anew in each fit.
+    loss : {"mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"}, default "mse"
+        Mean over the outputs of a target row, weighted mean over the rows of a batch.  Both cross-
+        entropies take logits; the targets of "binary_cross_entropy" are numbers from 0 to 1.
+    bptt : FullBPTT, SlidingBPTT, TruncatedBPTT or CheckpointedBPTT, default FullBPTT()
+        How time is unfolded.
+    sample_weight : array (n,), or of the shape of y without its last axis, optional
+        Weights of the sequences, or of the target rows.  A row of weight 0 has no target: anything may
+        stand there.
+    x0 : array (n, state_size) or (state_size,), optional
+        Initial states; default: the network's `initial_state`.  (state_size,) is also used for
+        `validation_data`.
+    lengths : array of int (n,), optional
+        The steps that count in each sequence of an array (n, T, I); what stands after them is never read.
+    validation_split : float, default 0
+        The last part of the sequences, in [0, 1), kept for validation.  Of windows: the last part of the
+        rows of their series.  Windows with inputs or targets on both sides are left out, see
+        ``history.left_out``, so that no row is in both parts.  Windows that were written out as an array
+        are sequences like any others, and must not share rows across the split.  With `SlidingBPTT` and
+        one series: its last steps, with a context that has run through the steps before.
+    validation_data : tuple (x, y) or (x, y, sample_weight), optional
+        Data for validation instead.
+    callbacks : list of Callback, optional
+        Hooks around the epochs; ready ones are in ``bptt_fast.callbacks``.
+    verbose : {"auto", 0, 1, 2}, default "auto"
+        0: silence; 1: a progress bar, with the speed in steps of sequences; 2: a line an epoch; "auto": 1
+        on a terminal and in a notebook, else 2.
+    initial_epoch : int, default 0
+        The epoch to begin with.  The order of the sequences depends on the seed and on the number of the
+        epoch only.
+    shuffle : bool, optional
+        A new random order of the sequences in each epoch; default True unless `stateful`.  `SlidingBPTT`
+        always takes them in the order given.
+    stateful : bool, default False
+        With `FullBPTT` and `TruncatedBPTT`: a sequence begins in the state in which it ended in the epoch
+        before, or in the fit before if that was stateful too; sequence i of this fit goes on from
+        sequence i of that one.  The first fit begins with `x0`, as does every fit that is given one.
+        `reset_state` forgets the states.  Validation always begins with `x0`.
+    teacher_forcing : float, default 1
+        In [0, 1]: the probability with which the input of a step, from the second of a sequence on, is
+        x's, and not the network's own output of the step before.  Each step draws for itself, by the seed
+        and the count of updates.  The gradient is exact, through the outputs that are fed back too.
+        Below 1 it needs `FullBPTT`, readout "every", output_size equal to input_size, one direction, and
+        targets that are real numbers.  Output j goes to input j: names of inputs and outputs, if known,
+        must be the same ones in one order, or have none in common.
+    patience : int or Stopping, optional
+        Stop after this many consecutive epochs without a better loss: the validation loss if there is any,
+        else the training loss.  Training then ends with the weights of the best epoch.  `Stopping` sets
+        further rules: a loss to reach, a time.
+    scaling : "standard" or Scaling, optional
+        "standard": bring each input, and each target that is a real number, to mean 0 and deviation 1, as
+        measured on the training part: not on validation data, padding, or targets of weight 0.  A
+        constant column is only shifted.  With `teacher_forcing` below 1 targets are scaled as the inputs
+        are.  None: the network keeps the `scaling` it has, none at first.  Losses, and `target_loss`, are
+        those of scaled targets; targets of both cross-entropies are never scaled.
+    threads, isa : optional
+        As in `predict`.  The results do not depend on `threads`.
+
+    Returns
+    -------
+    history : History
+        A dict of lists, one entry an epoch; ``history.stopped`` says why training ended.
+
+    Raises
+    ------
+    ShapeError, ConfigError
+        If an argument does not fit.  The network is as before.
+    DivergedError
+        If a loss or gradient is not finite.  The network has its last finite weights.
+    KeyboardInterrupt
+        After Ctrl-C, with the weights of the last finished update in the network, and the finished epochs
+        in the attribute `history` of the exception.
+
+    Warns
+    -----
+    UserWarning
+        If the k2 of `TruncatedBPTT` is longer than every sequence, so that nothing is truncated; or if
+        `validation_split` splits an array whose sequences are overlapping views, as those of
+        ``numpy.lib.stride_tricks.sliding_window_view`` are.
+
+    Notes
+    -----
+    Equal seeds and arguments give equal results to the bit, for any number of threads, on the same
+    instruction set.
+
+    The loss of an epoch is the mean of the losses of its updates, each weighted by the sum of the weights
+    of its target rows.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> series = np.sin(np.arange(300) / 5)[:, None]
+    >>> net = bf.Network(1, 8, 1, seed=0)
+    >>> history = net.fit(series, series, bptt=bf.SlidingBPTT(5), epochs=5, verbose=0)
+    >>> history["loss"][-1] < history["loss"][0]
+    True
+    """
+    options = {name: value for name, value in locals().items() if name not in ("net", "x", "y")}
+    training = Training(net, x, y, options)
+    try:
+        with closing(training):
+            while training.advance():
+                pass
+    except (KeyboardInterrupt, DivergedError) as error:
+        error.history = training.history  # type: ignore[union-attr]
+        raise
+    return training.history
+
+
+class Training:
+    """A fit, an epoch at a time.
+
+    Making one checks all arguments: whatever can be wrong with them raises before the network changes.  Then
+    `advance` is called until it returns False.  A runner calls `begin_epoch`, trains an epoch, and calls
+    `end_epoch`.
+
+    Parameters
+    ----------
+    net : Model
+    x, y : array or list
+        The data, as in `fit`.
+    options : mapping of str
+        A value for each keyword argument of `fit`.
+    halt : callable, optional
+        Polled every 30 ms or so; once it returns true, the fit ends.
+
+    Attributes
+    ----------
+    epoch : int
+        The number of the present epoch, from 0.
+    history : History
+        The finished epochs.
+    finished : bool
+        Whether the fit is over.
+    """
+
+    def __init__(
+        self, net: Model, x: Any, y: Any, options: Mapping[str, Any], halt: Callable[[], bool] = bool
+    ) -> None:
+        o = SimpleNamespace(**options)
+        self.net, self.halt, self.finished = net, halt, False
+        self.epoch, self.last = (
+            integer(o.initial_epoch, "initial_epoch", 0, None),
+            integer(o.epochs, "epochs", 1, None),
+        )
+        self.watch = stopping.Watch(stopping.get(o.patience))
+        unfold = unfolding.get(o.bptt)
+        optimizer = optimizers.get(unfold.default_optimizer if o.optimizer is None else o.optimizer)
+        loss = losses.get(o.loss)
+        optimizer.check(net, loss, unfold, o.stateful, o.teacher_forcing)
+        shuffle, stateful = _order(net, unfold, o.shuffle, o.stateful)
+        probability = sampling_probability(net, unfold, loss, o.teacher_forcing)
+        threads, isa = machine_for(o.threads, o.isa)
+        batch_size = None if o.batch_size is None else integer(o.batch_size, "batch_size", 1, None)
+        split = number(o.validation_split, "validation_split", 0, 1, open_high=True)
+        if split and o.validation_data is not None:
+            raise ConfigError(
+                f"validation_split: expected 0 with validation_data, got {split:g}.  Give one of the two."
+            )
+        if split:
+            _warn_of_shared_rows(x.x if isinstance(x, data.Shared) else x)
+        self.hooks, verbose = check_callbacks(o.callbacks), check_verbose(o.verbose)
+        unfold.check(net)
+        unfold.check_data(o.sample_weight)
+
+        every = unfold.every(net)
+        prepare = partial(training_data, net, x, y, loss, every, o.sample_weight, o.x0, o.lengths)
+        columns = net.columns
+        if o.scaling is not None:
+            scaling = _scaling(net, o.scaling, loss, unfold, split, every, bool(probability), prepare)
+            columns = replace(columns, scaling=scaling)
+        train = prepare(columns=columns)
+        check_feedback(probability, train.columns)
+        unfold.check_sequences(train)
+        validation = None
+        if o.validation_data is not None:
+            validation = _validation_data(net, o.validation_data, loss, every, o.x0, train.columns)
+        self.hyper = optimizer.hyper(net.seed)
+        self.runner = optimizer.runner(
+            Job(
+                net=net,
+                loss=loss,
+                unfold=unfold,
+                hyper=self.hyper,
+                first_epoch=self.epoch,
+                batch_size=batch_size,
+                shuffle=shuffle,
+                stateful=stateful,
+                sampling_probability=probability,
+                threads=threads,
+                isa=isa,
+                train=train,
+                split=split,
+                validation=validation,
+                given_states=o.x0 is not None,
+            )
+        )
+        updates, epochs = self.runner.updates, max(self.epoch, self.last)
+        self.hyper["noise_from"] = self.epoch * updates
+        self.rates = optimizer.rates(epochs, updates)
+        validates, schedules = self.runner.validate is not None, self.rates is not None
+        self.history = History(
+            "epoch", "loss", *["val_loss"] * validates, *["learning_rate"] * schedules, "seconds"
+        )
+        self.history.left_out = self.runner.left_out
+        unfold.warn(int(train.length.max()), 4)
+        self.display = progress(verbose, self.epoch, epochs, self.runner.steps)
+        self.logs: dict[str, float] = {}
+        self.begun = False
+        net.columns = replace(train.columns, lead=unfold.rows_ahead(train))  # which ends a learner
+
+    def advance(self) -> bool:
+        """Train one epoch, or with `LBFGS` all of them; whether there is more to do."""
+        return self.runner.advance(self)
+
+    def close(self) -> None:
+        """Release the plan and the memory of the optimiser; the history stays."""
+        self.display.close()
+        self.finished = True
+        del self.runner
+
+    def begin_epoch(self) -> Poll | None:
+        """Begin the next epoch: what the core is to poll, or None if the fit is over."""
+        if not self.begun:
+            self.begun = True
+            for hook in self.hooks:
+                hook.model, hook.hyper = self.net, self.hyper
+                hook.on_train_begin({})
+        if self.epoch >= self.last:
+            return self._finish("epochs")
+        if self.watch.expired and self.history["epoch"]:
+            return self._finish("max_seconds")
+        self.epoch_start = time.perf_counter()
+        for hook in self.hooks:
+            hook.on_epoch_begin(self.epoch, {})
+        if self.rates is not None:
+            self.hyper["rates"] = self.rates.of(self.epoch)
+        return self._poll
+
+    def _poll(self, done: int) -> bool:
+        self.display.within(done, self.runner.record.updates)
+        return self.watch.expired or self.halt()
+
+    def end_epoch(self, status: str, done: int) -> bool:
+        """Record an epoch that ended so after `done` updates; whether there is another one."""
+        runner = self.runner
+        if status == "DIVERGED":
+            raise self._diverged("the loss, the gradient or the update", runner.unit, done + 1)
+        loss = runner.record.mean(done)
+        if math.isnan(loss):  # stopped before the first update
+            self._finish("converged" if status == "CONVERGED" else "max_seconds")
+            return False
+        self.logs = {"loss": loss}
+        if runner.validate is not None:
+            self.logs["val_loss"] = runner.validate()
+            if not math.isfinite(self.logs["val_loss"]):
+                raise self._diverged("the loss", "validation", None)
+        watched = self.logs.get("val_loss", loss)
+        if self.rates is not None:
+            self.logs["learning_rate"] = float(self.hyper["rates"][done - 1])
+            self.rates.after(watched)
+        self.logs["seconds"] = time.perf_counter() - self.epoch_start
+        self.epoch += 1
+        self.history.add({"epoch": self.epoch, **self.logs})
+        reason = self.watch.after(self.epoch, watched, self.net.params)
+        self.display.end(self.epoch, self.logs)
+        stops = [hook.on_epoch_end(self.epoch - 1, dict(self.logs)) for hook in self.hooks]
+        reason = reason or ("callback" if any(stops) else "")
+        reason = reason or ("max_seconds" if status == "INTERRUPTED" else "")
+        if reason or self.epoch == self.last:
+            self._finish(reason or "epochs")
+        return not self.finished
+
+    def _finish(self, reason: str) -> None:
+        self.history.stopped = reason
+        self.history.best_epoch = self.watch.restore(self.net.params)
+        self.finished = True
+        for hook in self.hooks:
+            hook.on_train_end(dict(self.logs))
+
+    def _diverged(self, what: str, unit: str, batch: int | None) -> DivergedError:
+        where = f"epoch {self.epoch + 1}, {unit}" + ("" if batch is None else f" {batch}")
+        hint = (
+            "Check the scale of the data and the parameters."
+            if unit == "iteration"
+            else "Try a smaller learning_rate, or clip_norm=1.0 in the optimizer."
+        )
+        error = DivergedError(
+            f"fit: {what} is NaN or infinite in {where}; the network has its last finite weights.  {hint}"
+        )
+        error.epoch, error.batch = self.epoch + 1, batch
+        return error
+
+
+# ---- checks
+
+
+def _scaling(
+    net: Model,
+    scaling: Any,
+    loss: Loss,
+    unfold: Unfolding,
+    split: float,
+    every: bool,
+    feeds_back: bool,
+    prepare: Callable[..., Sequences],
+) -> Scaling:
+    """The scaling that a fit asks for; `prepare`: `training_data` with the data of the fit."""
+    if isinstance(scaling, Scaling):
+        Columns(scaling=scaling).check(net.input_size, net.output_size)
+        return scaling
+    choice(scaling, "scaling", ("standard",))
+    raw = prepare(columns=replace(net.columns, scaling=None), dtype=np.dtype(np.float64))
+    n, length = unfold.training_part(raw, split)
+    inputs = raw.values[data.covered(len(raw.values), raw.offset[:n], length)]
+    if raw.targets is None or loss.targets != "real":
+        return Scaling.standard(inputs)
+    if feeds_back:
+        standard = Scaling.standard(inputs)
+        return replace(standard, output_mean=standard.input_mean, output_scale=standard.input_scale)
+    counted = data.covered(len(raw.targets), raw.target_offset[:n], length if every else 1)
+    if raw.weight is not None:
+        counted &= raw.weight > 0
+    return Scaling.standard(inputs, raw.targets[counted])
+
+
+def _validation_data(net: Model, given: Any, loss: Loss, every: bool, x0: Any, columns: Columns) -> Sequences:
+    if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
+        got = f"{len(given)} entries" if isinstance(given, (tuple, list)) else type(given).__name__
+        raise ConfigError(f"validation_data: expected (x, y) or (x, y, sample_weight), got {got}.")
+    x, y, weight = (*given, None)[:3]
+    x0 = x0 if np.ndim(x0) == 1 else None
+    names = [f"validation_data[{i}]" for i in range(3)]
+    return training_data(net, x, y, loss, every, weight, x0, None, names, columns)
+
+
+def _warn_of_shared_rows(x: Any) -> None:
+    """Warn the caller of `fit` if sequences on both sides of `validation_split` share memory."""
+    several = (isinstance(x, np.ndarray) and x.ndim == 3) or data.is_list(x)
+    two = [part for part in x[:2] if isinstance(part, np.ndarray)] if several else []
+    if len(two) == 2 and np.shares_memory(two[0], two[1]):
+        warnings.warn(
+            "validation_split: the sequences of x are views of the same rows, so the last training sequences "
+            "share rows with the first ones of the validation, whose loss comes out too low.  "
+            "Sequences.windows(series, length) leaves a gap between the two parts.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _order(net: Model, unfold: Unfolding, shuffle: Any, stateful: Any) -> tuple[bool, bool]:
+    """Whether sequences are shuffled, and whether they begin in the states in which they ended."""
+    if not flag(stateful, "stateful"):
+        return True if shuffle is None else flag(shuffle, "shuffle"), False
+    if not unfold.keeps_state:
+        raise ConfigError(f"stateful: True needs FullBPTT() or TruncatedBPTT(k1, k2), got {unfold}.")
+    if net.description.bidirectional:
+        raise ConfigError(
+            "stateful: True needs a network that runs forward in time, got bidirectional=True.  Use "
+            "stateful=False."
+        )
+    if shuffle is not None and flag(shuffle, "shuffle"):
+        raise ConfigError(
+            "shuffle: expected False with stateful=True, where each sequence continues from the state in "
+            "which it ended, got True.  Leave shuffle out."
+        )
+    return False, True

@@ -1,0 +1,448 @@
+"""The model: its description, and its parameters in one flat vector with named views.
+
+Everything that is done with a model, from training to export, is in the modules above this one; `Network`, at
+the top, has them all as methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from . import _core, data  # type: ignore[attr-defined]
+from .columns import UNKNOWN, Columns, Names, Scaling
+from .description import Description, sizes
+from .errors import ConfigError, ShapeError, flag
+from .initialisation import initialise
+from .machine import memory
+from .plans import PlanPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+    from weakref import ReferenceType
+
+    from .network import Network
+    from .online import Learner
+
+Array = np.ndarray[Any, Any]
+
+SMALL_PLAN = 1 << 20  # bytes of an arena that is kept between calls
+
+
+class Model:
+    """A network without its verbs; `Network` documents arguments, attributes and errors.
+
+    Attributes
+    ----------
+    plans : PlanPool
+        The last small plan of a run without training.
+    blocks : list of tuple
+        Name, rows, columns (0: a vector) and offset of each block of `params`.
+    carried_states : ndarray (n, state_size) or None
+        The states in which the sequences of the last stateful fit ended.
+    """
+
+    public: ClassVar[type[Network]]
+    """The class of the networks that files and conversions make; `network` sets it."""
+
+    __slots__ = (
+        "__weakref__",
+        "_columns",
+        "_desc",
+        "_dtype",
+        "_params",
+        "_views",
+        "blocks",
+        "carried_states",
+        "description",
+        "extra",
+        "learner",
+        "plans",
+        "state_size",
+    )
+
+    description: Description
+    extra: dict[str, str]
+    state_size: int
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        *,
+        cell: str = "elman",
+        nonlinearity: str | Sequence[str] | None = None,
+        f: Sequence[int] = (),
+        head: Sequence[int] = (),
+        head_nonlinearity: str = "tanh",
+        readout: str = "last",
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        reset: str = "after",
+        peephole: bool = False,
+        proj_size: int = 0,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        initial_state: str = "zeros",
+        dtype: DTypeLike = "float32",
+        seed: int | None = None,
+        init: str | Callable[..., ArrayLike] | None = None,
+        spectral_radius: float | None = None,
+        forget_bias: float | None = None,
+    ) -> None:
+        self._describe(
+            Description(
+                input_size,
+                hidden_size,
+                output_size,
+                cell=cell,
+                nonlinearity=nonlinearity,
+                f=f,
+                head=head,
+                head_nonlinearity=head_nonlinearity,
+                readout=readout,
+                num_layers=num_layers,
+                bidirectional=bidirectional,
+                reset=reset,
+                peephole=peephole,
+                proj_size=proj_size,
+                dropout=dropout,
+                recurrent_dropout=recurrent_dropout,
+                initial_state=initial_state,
+                dtype=dtype,
+                seed=seed,
+                init=init,
+                spectral_radius=spectral_radius,
+                forget_bias=forget_bias,
+            )
+        )
+        initialise(self._views, self.description, self._checked)
+
+    def _describe(self, description: Description) -> None:
+        self.description = description
+        self.extra = {}
+        self._columns = UNKNOWN
+        self._desc = description.core()
+        self._dtype = np.dtype(description.dtype)
+        try:
+            self.blocks = _core.blocks(self._desc)
+            size, self.state_size = _core.size(self._desc), _core.state_size(self._desc)
+        except (ValueError, OverflowError) as error:
+            raise ConfigError(
+                f'Network: expected a network that the C core can build, got cell="{description.cell}", '
+                f"{sizes(description)}: {error}."
+            ) from None
+        if size * self._dtype.itemsize > memory():
+            raise ConfigError(
+                f"Network: expected parameters that fit into memory ({memory():,} bytes), got "
+                f"{sizes(description)} with {size:,} parameters."
+            )
+        self._params = np.zeros(size, self._dtype)
+        self._views = named_views(self._params, self.blocks)
+        self.plans = PlanPool(1, SMALL_PLAN)
+        self.carried_states: Array | None = None  # of a stateful fit
+        self.learner: ReferenceType[Learner] | None = None  # whose weights `params` follows
+
+    @classmethod
+    def rebuilt(
+        cls,
+        config: Mapping[str, Any],
+        parameters: Mapping[str, ArrayLike],
+        extra: Mapping[str, str],
+        columns: Columns = UNKNOWN,
+    ) -> Model:
+        """A network from what `config`, `state_dict` and `columns` gave, equal to the bit."""
+        net = cls.__new__(cls)
+        net._describe(Description(**config))
+        if set(parameters) != set(net._views):
+            raise ConfigError(f"parameters: expected {', '.join(net._views)}, got {', '.join(parameters)}.")
+        for name, view in net._views.items():
+            view[...] = net._checked(parameters[name], view, name, finite=False)
+        net.extra = dict(extra)
+        net.columns = columns
+        return net
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).rebuilt, (self.saved_config(), self.state_dict(), self.extra, self.columns)
+
+    def __copy__(self) -> Model:
+        return self.rebuilt(self.config(), self.state_dict(), self.extra, self.columns)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Model:
+        return self.__copy__()
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that make such a network.
+
+        Returns
+        -------
+        config : dict of str
+            Plain values: numbers, strings, tuples; ``Network(**config)`` is a new network of the same kind.
+        """
+        return asdict(self.description)
+
+    def saved_config(self) -> dict[str, Any]:
+        """`config` without a function for `init`, which is neither saved nor pickled.
+
+        Returns
+        -------
+        config : dict of str
+        """
+        return {name: None if callable(value) else value for name, value in self.config().items()}
+
+    def desc(self) -> dict[str, Any]:
+        """The description in the words of the C core."""
+        return dict(self._desc)
+
+    @property
+    def input_size(self) -> int:
+        """I, numbers in one step of the input."""
+        return self.description.input_size
+
+    @property
+    def hidden_size(self) -> int:
+        """H, numbers in the state h of one layer."""
+        return self.description.hidden_size
+
+    @property
+    def output_size(self) -> int:
+        """O, numbers in one output."""
+        return self.description.output_size
+
+    @property
+    def cell(self) -> str:
+        """The cell, by name."""
+        return self.description.cell
+
+    @property
+    def readout(self) -> str:
+        """What g reads: "last" or "every"."""
+        return self.description.readout
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The NumPy dtype of parameters and results."""
+        return self._dtype
+
+    @property
+    def seed(self) -> int:
+        """The seed, given or drawn."""
+        return int(self.description.seed)
+
+    # ---- what it knows of its data
+
+    @property
+    def columns(self) -> Columns:
+        """`input_names`, `output_names`, `scaling` and `lead` together."""
+        return self._columns
+
+    @columns.setter
+    def columns(self, value: Columns) -> None:
+        value.check(self.input_size, self.output_size)
+        self.detach_learner()
+        self._columns = value
+
+    @property
+    def scaling(self) -> Scaling | None:
+        """How inputs and targets are scaled on the way in, and outputs brought back; None: they are not."""
+        return self._columns.scaling
+
+    @scaling.setter
+    def scaling(self, value: Scaling | None) -> None:
+        self.columns = replace(self._columns, scaling=value)
+
+    @property
+    def input_names(self) -> Names | None:
+        """Names of the I inputs, or None."""
+        return self._columns.inputs
+
+    @input_names.setter
+    def input_names(self, names: Sequence[Hashable] | None) -> None:
+        self.columns = replace(self._columns, inputs=names)
+
+    @property
+    def output_names(self) -> Names | None:
+        """Names of the O outputs, or None."""
+        return self._columns.outputs
+
+    @output_names.setter
+    def output_names(self, names: Sequence[Hashable] | None) -> None:
+        self.columns = replace(self._columns, outputs=names)
+
+    @property
+    def lead(self) -> int:
+        """How many rows after the last row of its inputs an output belongs to."""
+        return self._columns.lead
+
+    @lead.setter
+    def lead(self, rows: int) -> None:
+        self.columns = replace(self._columns, lead=rows)
+
+    # ---- parameters
+
+    @property
+    def params(self) -> Array:
+        """All parameters (P,), in the order of `keys`; writable, and what the views look into."""
+        self._sync_from_learner()
+        return self._params
+
+    @params.setter
+    def params(self, value: ArrayLike) -> None:
+        checked = self._checked(value, self._params, "params")
+        self.detach_learner()
+        self._params[:] = checked
+
+    def _sync_from_learner(self) -> None:
+        """Before the weights are read: take those of the live learner, if there is one."""
+        learner = None if self.learner is None else self.learner()
+        if learner is not None:
+            learner.store()
+
+    def detach_learner(self) -> None:
+        """Before the weights change by other means than the live learner: end it."""
+        self._sync_from_learner()
+        self.learner = None
+
+    @property
+    def num_parameters(self) -> int:
+        """The number of parameters, P."""
+        return self._params.size
+
+    def keys(self) -> list[str]:
+        """The names of the parameters.
+
+        Returns
+        -------
+        names : list of str
+            In the order in which they lie in `params`.
+        """
+        return list(self._views)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._views
+
+    def __getitem__(self, name: str) -> Array:
+        try:
+            view = self._views[name]
+        except (KeyError, TypeError):
+            raise KeyError(f"{name!r}: expected one of {', '.join(self._views)}.") from None
+        self._sync_from_learner()
+        return view
+
+    def __setitem__(self, name: str, value: ArrayLike) -> None:
+        view = self[name]
+        checked = self._checked(value, view, name)
+        self.detach_learner()
+        view[...] = checked
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of all parameters, as `load_state_dict` takes them.
+
+        Returns
+        -------
+        parameters : dict of str to ndarray
+            In PyTorch's names, shapes and order of the gates.
+
+        Examples
+        --------
+        >>> import bptt_fast as bf
+        >>> net = bf.Network(3, 8, 2, cell="gru", seed=0)
+        >>> net.state_dict()["weight_ih_l0"].shape
+        (24, 3)
+        """
+        self._sync_from_learner()
+        return {name: view.copy() for name, view in self._views.items()}
+
+    def load_state_dict(self, parameters: Mapping[str, ArrayLike], strict: bool = True) -> None:
+        """Copy parameters into the network; all are checked before the first is written.
+
+        Parameters
+        ----------
+        parameters : mapping of str to array
+            By name, of the shapes that `state_dict` shows; NumPy arrays or PyTorch tensors.
+        strict : bool, default True
+            Every name of the network must be there, and no other.
+
+        Raises
+        ------
+        ConfigError
+            If a name is missing or unknown (if `strict`), or a value is not finite.
+        ShapeError
+            If an array has another shape.
+        """
+        if not isinstance(parameters, Mapping):
+            raise ConfigError(f"load_state_dict: expected a dict of arrays, got {type(parameters).__name__}.")
+        missing = [name for name in self._views if name not in parameters]
+        unknown = [str(name) for name in parameters if name not in self._views]
+        if flag(strict, "strict") and (missing or unknown):
+            raise ConfigError(
+                f"load_state_dict: expected {', '.join(self._views)}; "
+                f"missing {', '.join(missing) or 'none'}, "
+                f"unknown {', '.join(unknown) or 'none'}.  strict=False takes those that fit."
+            )
+        checked = {
+            name: self._checked(parameters[name], view, name)
+            for name, view in self._views.items()
+            if name in parameters
+        }
+        self.detach_learner()
+        for name, value in checked.items():
+            self._views[name][...] = value
+
+    def _checked(self, value: ArrayLike, like: Array, name: str, finite: bool = True) -> Array:
+        a = data.cast(data.numbers(value, name), self._dtype)
+        if np.ndim(value) == 0:
+            a = np.broadcast_to(a.reshape(()), like.shape)
+        if a.shape != like.shape:
+            raise ShapeError(f"{name}: expected {like.shape}, got {a.shape}.")
+        if finite and not np.isfinite(a).all():
+            raise ConfigError(
+                f"{name}: expected finite numbers in {self._dtype}, got {a[~np.isfinite(a)][0]}."
+            )
+        return a
+
+    def __repr__(self) -> str:
+        d = self.description
+        parts = [d.cell, f"{d.input_size} -> {d.hidden_size} -> {d.output_size}"]
+        parts += [f"num_layers={d.num_layers}"] * (d.num_layers > 1) + ["bidirectional"] * d.bidirectional
+        parts += [f'readout="{d.readout}"', d.dtype]
+        rows = [
+            (name, " x ".join(map(str, view.shape)), f"{view.size:,}") for name, view in self._views.items()
+        ]
+        rows.append(("parameters", "", f"{self.num_parameters:,}"))
+        left, middle, right = (max(map(len, column)) for column in zip(*rows, strict=True))
+        table = [f"  {name:<{left}}  {shape:<{middle}}  {size:>{right}}" for name, shape, size in rows]
+        return "\n".join([f"Network({', '.join(parts)})", *table])
+
+    def steps_without_gradient(self, steps: int) -> int:
+        """Steps at once without gradients: long sequences go in blocks, if no layer runs backwards."""
+        return steps if self.description.bidirectional else min(steps, 256)
+
+    def reset_state(self) -> None:
+        """Forget the states that ``fit(..., stateful=True)`` has kept; the next such fit begins with `x0`.
+
+        Examples
+        --------
+        >>> import numpy as np, bptt_fast as bf
+        >>> net = bf.Network(1, 4, 1, readout="every", seed=0)
+        >>> x = np.ones((2, 10, 1))
+        >>> history = net.fit(x, x, bptt=bf.TruncatedBPTT(5), stateful=True, verbose=0)
+        >>> net.reset_state()
+        """
+        self.carried_states = None
+
+
+def named_views(flat: Array, blocks: list[tuple[str, int, int, int]]) -> dict[str, Array]:
+    """Views into a flat vector, by name."""
+    return {
+        name: flat[offset : offset + rows * (cols or 1)].reshape((rows, cols) if cols else (rows,))
+        for name, rows, cols, offset in blocks
+    }

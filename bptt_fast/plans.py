@@ -1,0 +1,114 @@
+"""Plans of the C core: made with errors that name the sizes, and kept for later calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, NamedTuple
+
+from . import _core  # type: ignore[attr-defined]
+from .data import Sequences
+from .errors import ConfigError
+
+
+def make_plan(*description: Any, **options: Any) -> Any:
+    """A plan of the C core; the arguments are those of `plan_bytes`."""
+    return _planned(_core.Plan, *description, **options)
+
+
+def plan_bytes(*description: Any, **options: Any) -> int:
+    """The size of a plan's arena in bytes."""
+    return int(_planned(_core.nbytes, *description, **options))
+
+
+def _planned(
+    make: Callable[..., Any],
+    desc: Mapping[str, Any],
+    loss: str,
+    every: bool,
+    batch: int,
+    steps: int,
+    threads: int,
+    isa: str | None,
+    input_gradient: bool = False,
+    unfold: Mapping[str, Any] | None = None,
+) -> Any:
+    try:
+        return make(
+            desc,
+            loss=loss,
+            every=every,
+            batch=batch,
+            steps=steps,
+            threads=threads,
+            isa=isa,
+            input_gradient=input_gradient,
+            **(unfold or {}),
+        )
+    except MemoryError as error:
+        raise MemoryError(
+            f"{batch} sequences of {steps} steps at once do not fit into memory ({error}).  Try a smaller "
+            f"batch_size, shorter sequences, or in training bptt=CheckpointedBPTT()."
+        ) from None
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"{batch} sequences of {steps} steps at once cannot be planned: {error}.") from None
+
+
+def core_data(sequences: Sequences) -> Any:
+    """The sequences as the C core reads them; nothing is copied."""
+    s = sequences
+    return _core.Data(s.values, s.offset, s.length, s.target_offset, s.targets, s.classes, s.weight, s.state)
+
+
+class Pooled(NamedTuple):
+    """A plan in a pool: what it is for, and the largest batch and number of steps that it takes."""
+
+    key: Hashable
+    batch: int
+    steps: int
+    plan: Any
+
+
+class PlanPool:
+    """Plans kept for later calls, since making one costs more than a step of a small network.
+
+    A plan serves one caller at a time: `acquire` removes it from the pool, `release` puts it back.  Appending
+    to a list and removing from it are atomic, so callers in several threads need no lock.
+
+    Parameters
+    ----------
+    size : int
+        Plans that are kept; the one that was released longest ago goes first.
+    nbytes : int, optional
+        Plans with a larger arena are not kept.
+    """
+
+    __slots__ = ("_nbytes", "_plans", "_size")
+
+    def __init__(self, size: int, nbytes: int | None = None) -> None:
+        self._size, self._nbytes = size, nbytes
+        self._plans: list[Pooled] = []
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy starts empty: plans hold memory of this process."""
+        return PlanPool, (self._size, self._nbytes)
+
+    def acquire(self, key: Hashable, batch: int, steps: int, make: Callable[[], Any]) -> Pooled:
+        """A plan for this key that takes so many sequences and steps, from the pool or from `make`."""
+        for pooled in tuple(self._plans):
+            if pooled.key == key and batch <= pooled.batch and steps <= pooled.steps:
+                try:
+                    self._plans.remove(pooled)
+                except ValueError:  # another thread was first
+                    continue
+                return pooled
+        return Pooled(key, batch, steps, make())
+
+    def release(self, pooled: Pooled) -> None:
+        """Put a plan back for the next caller."""
+        if self._nbytes is None or pooled.plan.nbytes <= self._nbytes:
+            self._plans.append(pooled)
+            if len(self._plans) > self._size:
+                del self._plans[0]

@@ -1,0 +1,343 @@
+"""What runs the epochs of a fit: batches of sequences, or the windows of the online algorithm.
+
+A runner is made by an unfolding (`unfolding`) or by an optimiser of second order (`second_order`), with all
+data checked.  The loop around the epochs is `fit.Training`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _core, data  # type: ignore[attr-defined]
+from .errors import ConfigError, ShapeError
+from .plans import core_data, make_plan
+
+if TYPE_CHECKING:
+    from .data import Array, Sequences
+    from .fit import Training
+    from .losses import Loss
+    from .model import Model
+    from .unfolding import SlidingBPTT, Unfolding
+
+Poll = Callable[[int], bool]
+"""Called with the number of finished updates, from the calling thread; true stops the run."""
+
+
+@dataclass
+class Job:
+    """What is to be trained: the arguments of a fit, checked, and its data."""
+
+    net: Model
+    loss: Loss
+    unfold: Unfolding
+    hyper: dict[
+        str, Any
+    ]  # hyperparameters and counters of the optimiser, as the core reads and advances them
+    first_epoch: int
+    batch_size: int | None
+    shuffle: bool
+    stateful: bool
+    sampling_probability: float
+    threads: int
+    isa: str | None
+    train: Sequences
+    split: float  # the share of `train` that is kept for validation
+    validation: Sequences | None  # or data of its own
+    given_states: bool  # the caller gave initial states
+
+    @property
+    def every(self) -> bool:
+        """Whether there is a target for every step."""
+        return self.net.readout == "every"
+
+    def batch(self, n: int, default: int = 32) -> int:
+        """Sequences at once of n."""
+        return min(self.batch_size or default, n)
+
+    def training_plan(self, every: bool, batch: int, steps: int, unfold: dict[str, Any]) -> Any:
+        """A plan; the masks of dropout depend on the epoch a fit begins with, as the order of sequences."""
+        desc = self.net.desc()
+        desc["seed"] = (desc["seed"] + self.first_epoch * 0x9E3779B97F4A7C15) % 2**64
+        return make_plan(desc, self.loss.name, every, batch, steps, self.threads, self.isa, False, unfold)
+
+    def optimizer_state(self) -> Array:
+        """Zeros for the state of the optimiser."""
+        return np.zeros(_core.slots(self.hyper["optimizer"]) * self.net.num_parameters, self.net.dtype)
+
+    def split_sequences(self) -> tuple[int, Callable[[], float] | None]:
+        """The number of sequences for training, and the validation loss as a function, if there is any."""
+        n, held_out = split_parts(self.train, self.split)
+        if self.validation is not None:
+            return n, self.validation_loss(self.validation, data.counting(len(self.validation)), self.every)
+        if not len(held_out):
+            return n, None
+        check_weights(self.train, data.counting(n), self.every, "training")
+        check_weights(self.train, held_out, self.every, "validation")
+        return n, self.validation_loss(self.train, held_out, self.every)
+
+    def validation_loss(self, sequences: Sequences, order: Array, every: bool) -> Callable[[], float]:
+        """A function that returns the loss of the sequences `order`."""
+        steps = self.net.steps_without_gradient(int(sequences.length[order].max()))
+        batch = min(max(self.batch_size or 32, 32), len(order))
+        plan = make_plan(self.net.desc(), self.loss.name, every, batch, steps, self.threads, self.isa)
+        validation = core_data(sequences)
+        return lambda: float(plan.evaluate(self.net.params, validation, order)[1])
+
+
+class Record:
+    """The mean loss of each update of an epoch, and the sum of the weights of its target rows."""
+
+    def __init__(self, updates: int = 0) -> None:
+        self.updates = updates
+        self.losses, self.weights = np.zeros(updates), np.zeros(updates)
+
+    def begin(self, updates: int) -> None:
+        """Make room for so many updates."""
+        if updates > len(self.losses):
+            self.losses, self.weights = np.zeros(updates), np.zeros(updates)
+        self.updates = updates
+
+    def mean(self, done: int) -> float:
+        """The mean loss of all target rows of the first `done` updates; nan if there is none."""
+        with_targets = self.weights[:done] > 0
+        if not with_targets.any():
+            return math.nan
+        return float(np.average(self.losses[:done][with_targets], weights=self.weights[:done][with_targets]))
+
+
+class Runner:
+    """Runs epochs, each one call of the C core.
+
+    Attributes
+    ----------
+    record : Record
+        The losses of the epoch that was run last.
+    updates : int
+        Updates in an epoch, at most.
+    unit : str
+        What an update belongs to: a batch, a pass, a pattern.
+    steps : int
+        Steps of sequences that an epoch trains on.
+    validate : callable or None
+        Returns the validation loss.
+    left_out : int
+        Sequences that are neither for training nor for validation.
+    """
+
+    record: Record
+    updates: int
+    unit: str
+    steps: int
+    validate: Callable[[], float] | None
+    left_out: int = 0
+
+    def epoch(self, number: int, poll: Poll) -> tuple[str, int]:
+        """Run one epoch: how it ended (a name of status.def), and its finished updates."""
+        raise NotImplementedError
+
+    def advance(self, training: Training) -> bool:
+        """Train until the next pause; whether there is more to do."""
+        poll = training.begin_epoch()
+        return poll is not None and training.end_epoch(*self.epoch(training.epoch, poll))
+
+
+class BatchRunner(Runner):
+    """Minibatches of sequences, unfolded over all steps, in passes or in segments."""
+
+    def __init__(self, job: Job) -> None:
+        net, train, unfold = job.net, job.train, job.unfold
+        self.n, self.validate = job.split_sequences()
+        self.left_out = len(train) - self.n - len(split_parts(train, job.split)[1])
+        batch, steps = job.batch(self.n), int(train.length[: self.n].max())
+        options = unfold.plan_options(net, train, self.n, job.sampling_probability, not job.shuffle)
+        self.plan = job.training_plan(job.every, batch, steps, options)
+        self.states = _carried_states(job, self.n) if job.stateful else None
+        self.job, self.train, self.data = job, train, core_data(train)
+        self.params, self.optimizer_state, self.record = net.params, job.optimizer_state(), Record()
+        self.updates, self.unit = unfold.updates(-(-self.n // batch), steps)
+        self.steps = int(train.length[: self.n].sum())
+
+    def epoch(self, number: int, poll: Poll) -> tuple[str, int]:
+        job, order = self.job, data.counting(self.n)
+        if job.shuffle:
+            order = np.random.default_rng([job.net.seed, number]).permutation(order)
+        self.record.begin(self.plan.updates(self.data, order))
+        try:
+            result: tuple[str, int] = self.plan.epoch(
+                self.params,
+                self.optimizer_state,
+                job.hyper,
+                self.data,
+                order,
+                self.record.losses,
+                self.record.weights,
+                self.states,
+                poll,
+            )
+        finally:
+            if self.states is not None:
+                job.net.carried_states = self.states[: self.n]
+                if self.train.state is not self.states:  # the first epoch began with the initial states
+                    self.train.state = self.states
+                    self.data = core_data(self.train)
+        return result
+
+
+def _carried_states(job: Job, n: int) -> Array:
+    """Room for the states that a stateful fit carries from epoch to epoch, holding those it begins with.
+
+    `train` begins with them too, unless they are the network's initial state, which may be trained.
+    """
+    net, train = job.net, job.train
+    states = np.zeros((len(train), net.state_size), net.dtype)
+    if job.given_states:
+        states[:] = train.state
+    elif net.carried_states is not None:
+        if len(net.carried_states) != n:
+            raise ConfigError(
+                f"x: expected {len(net.carried_states)} training sequences, whose states an earlier stateful "
+                f"fit has kept, got {n}.  Call net.reset_state() to start from the initial states."
+            )
+        states[:n] = net.carried_states
+    else:
+        trained = [net[name] for name in net if name.startswith("initial_")]
+        if trained:
+            states[:] = np.concatenate(trained)
+        return states
+    train.state = states
+    return states
+
+
+class SlidingRunner(Runner):
+    """The online algorithm: an update for every pattern of one series after the other."""
+
+    unit = "pattern"
+
+    def __init__(self, job: Job, unfold: SlidingBPTT) -> None:
+        train, k, lead, split = job.train, unfold.k, unfold.lead, job.split
+        n, other = len(train), job.validation
+        check_lengths(train.length, k, lead, "x")
+        self.validate = None
+        if other is not None:
+            check_no_windows(other, "validation_data[0]")
+            check_lengths(other.length, k, lead, "validation_data[0]")
+            run = plain_run(other, k, lead)
+            self.validate = job.validation_loss(run, data.counting(len(other)), True)
+        elif split and n > 1:
+            n = kept(n, split, "sequences")
+            order = np.arange(n, len(train), dtype=np.int64)
+            self.validate = job.validation_loss(plain_run(train, k, lead), order, True)
+        elif split:
+            begin = kept(int(train.length[0]), split, "steps")
+            run = plain_run(train, k, lead, begin)
+            self.validate = job.validation_loss(run, data.counting(1), True)
+            train.length = np.array([begin], dtype=np.int64)
+            check_lengths(train.length, k, lead, "x without its validation steps")
+        self.k, self.lead, self.hyper = k, lead, job.hyper
+        self.plan = job.training_plan(False, 1, k, {})
+        self.data, self.order = core_data(train), data.counting(n)
+        self.params, self.optimizer_state = job.net.params, job.optimizer_state()
+        self.updates = self.steps = int((train.length[:n] - (k + lead - 1)).sum())
+        self.record = Record(self.updates)
+        self.record.weights[:] = 1
+
+    def epoch(self, number: int, poll: Poll) -> tuple[str, int]:
+        result: tuple[str, int] = self.plan.slide(
+            self.params,
+            self.optimizer_state,
+            self.hyper,
+            self.data,
+            self.order,
+            self.k,
+            self.lead,
+            self.record.losses,
+            poll,
+        )
+        return result
+
+
+def plain_run(sequences: Sequences, k: int, lead: int, begin: int = 0) -> Sequences:
+    """The patterns of the online algorithm as one run of f, g read at every step.
+
+    With constant weights both have the same predictions; only targets from step `begin` on count.
+    """
+    run = data.Sequences(
+        sequences.values, sequences.offset, sequences.length - lead, sequences.form, sequences.steps
+    )
+    run.target_offset = sequences.offset + lead
+    run.targets, run.classes, run.state = sequences.targets, sequences.classes, sequences.state
+    run.weight = np.zeros(len(sequences.values), sequences.values.dtype)
+    for offset, length in zip(sequences.offset, sequences.length, strict=True):
+        part = slice(offset + max(k - 1 + lead, begin), offset + length)
+        run.weight[part] = 1 if sequences.weight is None else sequences.weight[part]
+    return run
+
+
+# ---- checks of data
+
+
+def check_no_windows(sequences: Sequences, name: str) -> None:
+    """Raise if the sequences are windows, which the online algorithm makes itself."""
+    if sequences.form == "windows":
+        raise ConfigError(
+            f"{name}: expected a series or a list of them with SlidingBPTT, which slides over them itself, "
+            f"got windows.  Pass the series."
+        )
+
+
+def check_lengths(length: Array, k: int, lead: int, name: str) -> None:
+    """Raise unless every sequence has a pattern."""
+    short = np.flatnonzero(length < k + lead)
+    if len(short):
+        raise ShapeError(
+            f"{name}: expected at least k + lead = {k + lead} steps for SlidingBPTT(k={k}, lead={lead}), got "
+            f"{length[short[0]]} in sequence {short[0]}.  Use a smaller k or a longer series."
+        )
+
+
+def check_weights(sequences: Sequences, part: Array, every: bool, what: str) -> None:
+    """Raise unless a target of these sequences has a weight above 0."""
+    weight, start = sequences.weight, sequences.target_offset
+    stop = start + (sequences.length if every else 1)
+    if weight is not None and not any(weight[start[i] : stop[i]].any() for i in part):
+        raise ConfigError(
+            f"sample_weight: expected a weight above 0 on each side of validation_split, got none for {what}."
+        )
+
+
+def split_parts(train: Sequences, split: float) -> tuple[int, Array]:
+    """How many sequences, from the first on, are for training, and which ones are for validation.
+
+    Windows share rows, so their series is split: none of its rows, of inputs or of targets, is in a window of
+    each part.  The windows between the parts are in none.
+    """
+    if not split or train.form != "windows":
+        n = kept(len(train), split, "sequences")
+        return n, np.arange(n, len(train), dtype=np.int64)
+    rows, window = len(train.values), train.steps + train.horizon
+    begin = kept(rows, split, "rows")
+    n = int(np.searchsorted(train.offset, begin - window, side="right"))
+    first = int(np.searchsorted(train.offset, begin))
+    if n == 0 or first == len(train):
+        raise ConfigError(
+            f"validation_split: expected a window of length + horizon = {window} rows on each side, got "
+            f"{split:g}, which leaves {begin} of the {rows} rows for training.  Use shorter windows or a "
+            f"longer series."
+        )
+    return n, np.arange(first, len(train), dtype=np.int64)
+
+
+def kept(n: int, split: float, what: str) -> int:
+    """How many of n are for training."""
+    training = math.floor(n * (1 - split) + 1e-9)
+    if split and not 0 < training < n:
+        raise ConfigError(
+            f"validation_split: expected at least one of the {n} {what} on each side, got {split:g}, which "
+            f"leaves {training} for training.  Use validation_data."
+        )
+    return training

@@ -1,0 +1,124 @@
+"""When training stops before its last epoch, and which weights it ends with."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from .errors import ConfigError, flag, integer, number
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Stopping:
+    """Rules that end a fit before its last epoch; pass them as the `patience` of ``Network.fit``.
+
+    All rules watch the validation loss if there is any, else the training loss.
+
+    Parameters
+    ----------
+    patience : int, optional
+        Stop after this many consecutive epochs without a better loss.
+    min_delta : float, default 0
+        A loss is better if it is lower than the best by more than this.
+    restore_best : bool, default True
+        With `patience`: end with the weights of the best epoch.
+    target_loss : float, optional
+        Stop after an epoch with a loss of at most this.
+    max_seconds : float, optional
+        Stop after this time, also within an epoch.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of its range.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> x = np.sin(np.arange(200) / 5).reshape(20, 10, 1)
+    >>> net = bf.Network(1, 8, 1, seed=0)
+    >>> stopping = bf.Stopping(target_loss=0.1, max_seconds=60)
+    >>> history = net.fit(x, x[:, 0], epochs=1000, patience=stopping, verbose=0)
+    >>> history.stopped
+    'target_loss'
+    """
+
+    patience: int | None = None
+    min_delta: float = 0.0
+    restore_best: bool = True
+    target_loss: float | None = None
+    max_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        checked = {
+            "patience": None if self.patience is None else integer(self.patience, "patience", 1, None),
+            "min_delta": number(self.min_delta, "min_delta", 0),
+            "restore_best": flag(self.restore_best, "restore_best"),
+            "target_loss": None if self.target_loss is None else number(self.target_loss, "target_loss"),
+            "max_seconds": None
+            if self.max_seconds is None
+            else number(self.max_seconds, "max_seconds", 0, open_low=True),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        given = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        ]
+        return f"Stopping({', '.join(given)})"
+
+
+def get(patience: Any) -> Stopping:
+    """The rules that a user asked for: a Stopping, a number of epochs, or None for no rule."""
+    if isinstance(patience, Stopping):
+        return patience
+    try:
+        return Stopping(patience=patience)
+    except ConfigError:
+        raise ConfigError(
+            f"patience: expected a number of epochs of at least 1, Stopping(...) or None, got {patience!r}."
+        ) from None
+
+
+class Watch:
+    """The rules applied to one fit, and the best weights so far."""
+
+    def __init__(self, rules: Stopping) -> None:
+        self.rules = rules
+        self.deadline = math.inf if rules.max_seconds is None else time.perf_counter() + rules.max_seconds
+        self.best, self.waited = math.inf, 0
+        self.best_epoch: int | None = None
+        self.weights: Array | None = None
+
+    @property
+    def expired(self) -> bool:
+        """Whether `max_seconds` have passed."""
+        return time.perf_counter() >= self.deadline
+
+    def after(self, epoch: int, loss: float, params: Array) -> str:
+        """The reason to stop after this epoch, or ""."""
+        rules = self.rules
+        if loss < self.best - rules.min_delta:
+            self.best, self.waited = loss, 0
+            if rules.restore_best and rules.patience is not None:
+                self.best_epoch, self.weights = epoch, params.copy()
+        else:
+            self.waited += 1
+        if rules.target_loss is not None and loss <= rules.target_loss:
+            return "target_loss"
+        return "patience" if rules.patience is not None and self.waited >= rules.patience else ""
+
+    def restore(self, params: Array) -> int | None:
+        """Put the best weights back, if they were kept; the epoch that they come from."""
+        if self.weights is not None:
+            params[:] = self.weights
+        return self.best_epoch
