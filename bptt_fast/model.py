@@ -303,6 +303,11 @@ class Model:
         if learner is not None:
             learner.store()
 
+    @property
+    def stored_params(self) -> Array:
+        """The parameters as they were last stored; a live learner has newer ones."""
+        return self._params
+
     def detach_learner(self) -> None:
         """Before the weights change by other means than the live learner: end it."""
         self._sync_from_learner()

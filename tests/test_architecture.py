@@ -16,8 +16,8 @@ FACES = {"estimators": {"sklearn", "scipy"}, "onnx": {"onnx"}, "torch": {"torch"
 # from the bottom to the top: a module knows modules on floors below its own, imports inside functions counted
 FLOORS = (
     {"errors", "version"},
-    {"columns", "files", "initialisation", "losses", "machine", "schedules", "stopping", "writing"},
-    {"data", "description"},
+    {"columns", "initialisation", "losses", "machine", "schedules", "stopping", "writing"},
+    {"data", "description", "files"},
     {"plans"},
     {"model", "runners"},
     {"second_order", "storage", "unfolding"},
