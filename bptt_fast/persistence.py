@@ -171,7 +171,11 @@ def from_onnx(path: Path) -> Network:
 
     - Without a product after the recurrent layers g is the identity: the outputs are the states h, those of
       both directions side by side.
-    - Sub and Div of the inputs, Mul and Add after the last product, by constants, become the `scaling`.
+    - Sub and Div of the inputs, Mul and Add after the last product, by constants, become the `scaling`; Casts
+      between float32 and float64 may stand anywhere.
+    - The readout is "every" if the first output has the outputs of all steps.  If it has those of the last
+      step, the readout is "last", (n, O), without axes of length one that the graph keeps.  A graph that is
+      fixed at one step has the readout "every" if its output has the axis of steps, else "last".
     - Initial states that are inputs of the graph are `x0` of `Network.predict`, and zeros where it is not
       given; constants that are not zero become ``initial_state="trained"``.
     - Lengths of the sequences (`sequence_lens`) need no input of their own here: hand `predict` a list of
@@ -202,7 +206,7 @@ def described(net: Network) -> dict[str, str]:
 
 def restored_columns(text: str, extra: Mapping[str, str]) -> Columns:
     """The columns that `described` wrote as `text`, beside the notes `extra`."""
-    values = json.loads(text or "{}")
+    values = dict(json.loads(text or "{}"))
     if "lead" not in values:  # the command line kept it in a note before the format had a place for it
         with suppress(KeyError, TypeError, ValueError):
             values["lead"] = integer(json.loads(extra["train"])["lead"], "lead", 0)
