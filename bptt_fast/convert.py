@@ -35,7 +35,12 @@ def to_onnx(net: Model, path: Path) -> None:
     initial states in PyTorch's order.  These may be left out: then they are the network's, zeros or
     trained, and (layers * directions, 1, width) stands for all sequences.  Outputs: "y" (batch, O) or
     (batch, steps, O) by the network's readout, and the final states "hn", "cn", of the form of "h0".
-    Number of sequences and of steps are free.  `scaling` is part of the graph, in the network's dtype.
+    Number of sequences and of steps are free.
+
+    `scaling` is part of the graph, computed in float64.  All inputs and outputs have the network's dtype,
+    but "x" of a float32 network is float64 if float32 has too few digits for the unscaled inputs (if its
+    numbers of the size of mean + scale lie further apart than 1e-4 of the scale, as at 1e8 with deviation
+    1), and "y" likewise; ``session.get_inputs()[0].type`` tells.
 
     The layers are nodes RNN, GRU or LSTM of operator set 14.  What these or their kernels in onnxruntime
     lack, the cell "mlp", projections and float64, is a node Scan.  Dropout is not in the graph.
@@ -89,7 +94,11 @@ def from_onnx(path: Path) -> Network:
 
     - Without a product after the recurrent layers g is the identity: the outputs are the states h, those of
       both directions side by side.
-    - Sub and Div of the inputs, Mul and Add after the last product, by constants, become the `scaling`.
+    - Sub and Div of the inputs, Mul and Add after the last product, by constants, become the `scaling`; Casts
+      between float32 and float64 may stand anywhere.
+    - The readout is "every" if the first output has the outputs of all steps.  If it has those of the last
+      step, the readout is "last", (n, O), without axes of length one that the graph keeps.  A graph that is
+      fixed at one step has the readout "every" if its output has the axis of steps, else "last".
     - Initial states that are inputs of the graph are `x0` of `Network.predict`, and zeros where it is not
       given; constants that are not zero become ``initial_state="trained"``.
     - Lengths of the sequences (`sequence_lens`) need no input of their own here: hand `predict` a list of
@@ -114,7 +123,8 @@ def to_torch(net: Model) -> TorchModel:
     -------
     model : bptt_fast.torch.Model
         A ``torch.nn.Module`` with the parts `rnn`, one of ``bptt_fast.torch.RNN``, `GRU` and `LSTM`, and
-        `head`; called with x (n, T, I) it gives what `predict` gives.
+        `head`; called with x (n, T, I) it gives what `predict` gives.  Its `scaling` is computed in
+        float64 and takes x of any dtype; scaled outputs are float64.
 
     Raises
     ------

@@ -74,7 +74,7 @@ def described(net: Model) -> dict[str, str]:
 
 def restored_columns(text: str, extra: Mapping[str, str]) -> Columns:
     """The columns that `described` wrote as `text`, beside the notes `extra`."""
-    values = json.loads(text or "{}")
+    values = dict(json.loads(text or "{}"))
     if "lead" not in values:  # the command line kept it in a note before the format had a place for it
         with suppress(KeyError, TypeError, ValueError):
             values["lead"] = integer(json.loads(extra["train"])["lead"], "lead", 0)
