@@ -22,8 +22,8 @@ from numpy.typing import DTypeLike
 
 from . import storage, writing
 from .columns import Columns, Scaling
-from .errors import ConfigError, CorruptFileError, ShapeError
 from .description import Description
+from .errors import ConfigError, CorruptFileError, ShapeError
 from .model import Model
 from .version import __version__
 
@@ -371,7 +371,7 @@ def read(path: storage.Path) -> Any:
         notes = {entry.key: entry.value for entry in model.metadata_props}
         known = notes.get("format") == storage.FORMAT
         config, extra = (dict(json.loads(notes[key])) if known else {} for key in ("network", "extra"))
-        columns = storage.restored_columns(notes.get("columns", "") if known else "", extra)
+        columns = Columns.restored(dict(json.loads(notes.get("columns", "{}") if known else "{}")))
     except (DecodeError, checker.ValidationError, ValueError, LookupError, TypeError) as error:
         raise CorruptFileError(
             f"{name}: expected an ONNX file, got one that is damaged or not valid ({error}).  Restore it "

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from .columns import Columns
 from .errors import ConfigError, CorruptFileError
 from .model import Model
 from .online import Learner
-from .storage import FORMAT, LEARNER, PREFIX, Path, digest, restored_columns
+from .storage import FORMAT, LEARNER, PREFIX, Path, digest
 from .writing import named
 
 
@@ -78,7 +79,7 @@ def load(path: Path) -> Any:
     parts = {key: tensors.pop(key) for key in list(tensors) if key.startswith(PREFIX)}
     try:
         notes = json.loads(extra)
-        net = Model.public.rebuilt(json.loads(description), tensors, notes, restored_columns(columns, notes))
+        net = Model.public.rebuilt(json.loads(description), tensors, notes, Columns.restored(dict(json.loads(columns or "{}"))))
         if kind == FORMAT:
             return net
         arrays = {key.removeprefix(PREFIX): array for key, array in parts.items()}

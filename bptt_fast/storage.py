@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .columns import UNKNOWN, Columns
-from .errors import ConfigError, integer
+from .columns import UNKNOWN
+from .errors import ConfigError
 from .model import Model
 from .writing import named, replace
 
@@ -70,15 +68,6 @@ def described(net: Model) -> dict[str, str]:
     config = json.dumps(net.saved_config())
     found = {"format": FORMAT, "network": config, "extra": json.dumps(net.extra)}
     return found if net.columns == UNKNOWN else found | {"columns": json.dumps(net.columns.plain())}
-
-
-def restored_columns(text: str, extra: Mapping[str, str]) -> Columns:
-    """The columns that `described` wrote as `text`, beside the notes `extra`."""
-    values = dict(json.loads(text or "{}"))
-    if "lead" not in values:  # the command line kept it in a note before the format had a place for it
-        with suppress(KeyError, TypeError, ValueError):
-            values["lead"] = integer(json.loads(extra["train"])["lead"], "lead", 0)
-    return Columns.restored(values)
 
 
 def digest(description: str, tensors: dict[str, Any]) -> str:

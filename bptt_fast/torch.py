@@ -17,12 +17,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _core  # type: ignore[attr-defined]
+from . import (
+    _core,  # type: ignore[attr-defined]
+    model,
+)
 from .columns import Scaling
-from .errors import ConfigError, choice
-from . import model
 from .description import MAX_LAYERS, READOUTS
-from .plans import Pooled, PlanPool
+from .errors import ConfigError, choice
+from .plans import PlanPool, Pooled
 
 try:
     import torch

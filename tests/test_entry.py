@@ -133,8 +133,8 @@ def test_a_learner_with_numbers_of_numpy(optimizer, tmp_path):
     learners = []
     for real, boolean, whole in ((float, bool, int), (np.float32, np.bool_, np.int64)):
         net = bf.Network(1, whole(4), 1, seed=whole(0), forget_bias=real(1), cell="gru")
-        chosen = optimizer(real(0.03125), **{flag: boolean(True)}, **moment)
-        learner = net.learn_online(bf.SlidingBPTT(whole(2), whole(1)), chosen, clip_norm=real(0.5))
+        chosen = optimizer(real(0.03125), **{flag: boolean(True)}, **moment, clip_norm=real(0.5))
+        learner = net.learn_online(bf.SlidingBPTT(whole(2), whole(1)), chosen)
         learners.append(learner)
     plain, other = learners
     rows = RNG.normal(size=(20, 1))

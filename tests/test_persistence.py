@@ -479,20 +479,3 @@ def test_wrong_leads(wrong):
     with pytest.raises(bf.ConfigError, match="lead: expected an integer of at least 0"):
         net.lead = wrong
     assert net.lead == 0
-
-
-@pytest.mark.parametrize("columns", (None, {"inputs": ["a", "b", "c"], "outputs": None, "scaling": None}))
-@pytest.mark.parametrize("notes, lead", (
-    ({}, 0), ({"train": '{"lead": 3, "bptt": "SlidingBPTT(k=3, lead=3)"}'}, 3), ({"train": "on Monday"}, 0),
-    ({"train": "[]"}, 0), ({"train": '{"lead": "far"}'}, 0),
-), ids=str)  # fmt: skip
-def test_files_of_older_versions(columns, notes, lead, tmp_path, monkeypatch):
-    """They had the lead in a note of the command line, or not at all."""
-    old = {} if columns is None else {"columns": json.dumps(columns)}
-    net = network()
-    net.extra = notes
-    text = persistence.described(net)
-    monkeypatch.setattr(persistence, "described", lambda net: text | old)
-    net.save(tmp_path / "a")
-    again = bf.load(tmp_path / "a")
-    assert again.lead == lead and again.input_names == (None if columns is None else ("a", "b", "c"))

@@ -128,7 +128,7 @@ def test_validation_weights_and_state():
             network().fit(x, y, sample_weight=gap, validation_split=0.4, verbose=0)
     net = network()
     net.fit(x, y, stateful=True, validation_split=0.4, verbose=0)
-    assert len(net._states) == kept
+    assert len(net.carried_states) == kept
     net.fit(x, y, stateful=True, validation_split=0.4, verbose=0)
 
 
