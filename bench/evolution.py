@@ -18,8 +18,8 @@ about three times as long.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import contextlib
+import dataclasses
 import statistics
 import sys
 import time
@@ -162,16 +162,19 @@ def first_order(optimizer, tile=TILE):
     def train(run):
         import numpy as np
 
+        import bptt_fast as bf
+
         n = len(run.x)
         x, y = np.tile(run.x, (tile, 1, 1)), np.tile(run.y, (tile, 1, 1))
         weight = None if run.weight is None else np.tile(run.weight, (tile, 1))
         for attempt in range(1000):
             net = run.network(attempt)
             start = time.perf_counter() - run.begin
+            rules = bf.Stopping(target_loss=run.target, max_seconds=max(run.left, 1e-3))
+            clipped = dataclasses.replace(optimizer(run), clip_norm=1.0 if tile > 1 else None)
             history = net.fit(
                 x, y, sample_weight=weight, epochs=-(-run.patience // tile), batch_size=n, shuffle=False,
-                optimizer=dataclasses.replace(optimizer(run), clip_norm=1.0 if tile > 1 else None),
-                patience=bf.Stopping(target_loss=run.target, max_seconds=max(run.left, 1e-3)), threads=1, verbose=0,
+                optimizer=clipped, patience=rules, threads=1, verbose=0,
             )  # fmt: skip
             end = time.perf_counter() - run.begin
             spent = np.cumsum(history["seconds"])

@@ -136,8 +136,9 @@ def ours(task, n, recipe, threads):
         words |= {"init": "orthogonal"} if "init" in known else {}
         words |= {"forget_bias": 1.0} if "forget_bias" in known and task.cell in ("gru", "lstm") else {}
     net = bf.Network(task.x[0].shape[1], task.hidden, task.outputs, **words)
+    rules = bf.Stopping(target_loss=task.target)
     _, table = bf.restarts(
-        net, task.x, task.y, n, epochs=task.epochs, keep="all", loss=task.loss, patience=bf.Stopping(target_loss=task.target),
+        net, task.x, task.y, n, epochs=task.epochs, keep="all", loss=task.loss, patience=rules,
         validation_data=task.validation, threads=threads, verbose=0, **options,
     )  # fmt: skip
     if task.solved:

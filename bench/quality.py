@@ -277,7 +277,8 @@ def speed_ratio(cell, hidden, count, passes=20):
     inputs = np.eye(size, dtype=np.float32)[x]
     net = bf.Network(size, hidden, size, cell=cell, readout="every", seed=0)
     torch_epoch, _ = torch_side(net, x, y, itertools.repeat(RATE))
-    options = {"batch_size": count, "shuffle": False, "optimizer": bf.Adam(RATE, clip_norm=CLIP), "loss": "cross_entropy"}
+    options = {"batch_size": count, "shuffle": False, "optimizer": bf.Adam(RATE, clip_norm=CLIP)}
+    options |= {"loss": "cross_entropy"}
     options |= {"bptt": bf.TruncatedBPTT(STEPS), "verbose": 0}
     sides = {"ours": lambda: net.fit(inputs, y, **options), "PyTorch": torch_epoch}
     times = common.interleave(sides, rounds=3, seconds=0)

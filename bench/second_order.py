@@ -132,8 +132,13 @@ def train(task, seed, optimizer, epochs, target=None, batch_size=None):
     net = bf.Network(1, hidden, 1, readout=readout, dtype="float64", seed=seed)
     begin = time.process_time()
     history = net.fit(
-        x, y, optimizer=optimizer, epochs=epochs, batch_size=batch_size,
-        patience=bf.Stopping(target_loss=target), verbose=0
+        x,
+        y,
+        optimizer=optimizer,
+        epochs=epochs,
+        batch_size=batch_size,
+        patience=bf.Stopping(target_loss=target),
+        verbose=0,
     )
     seconds = time.process_time() - begin
     if target is not None and history.stopped != "target_loss":

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -28,6 +28,9 @@ from .optimizers import Optimizer
 from .runners import Job, Poll
 from .stopping import Stopping
 from .unfolding import Unfolding
+
+if TYPE_CHECKING:
+    from .network import Network
 
 
 def fit(
@@ -304,12 +307,14 @@ class Training:
         if not self.begun:
             self.begun = True
             for hook in self.hooks:
-                hook.model, hook.hyper = self.net, self.hyper
+                hook.model, hook.hyper = cast("Network", self.net), self.hyper
                 hook.on_train_begin({})
         if self.epoch >= self.last:
-            return self._finish("epochs")
+            self._finish("epochs")
+            return None
         if self.watch.expired and self.history["epoch"]:
-            return self._finish("max_seconds")
+            self._finish("max_seconds")
+            return None
         self.epoch_start = time.perf_counter()
         for hook in self.hooks:
             hook.on_epoch_begin(self.epoch, {})

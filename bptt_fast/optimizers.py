@@ -57,6 +57,7 @@ class FirstOrder:
 
     name: ClassVar[str]
     core_names: ClassVar[dict[str, str]] = {}  # fields that have another name in the core
+    learning_rate: float | Schedule = 0.01
     clip_norm: float | None = None
     clip_value: float | None = None
     clip_state: float | None = None
@@ -72,7 +73,7 @@ class FirstOrder:
     def __repr__(self) -> str:
         given = [
             f"{f.name}={getattr(self, f.name)!r}"
-            for f in sorted(fields(self), key=lambda f: f.kw_only)
+            for f in sorted(fields(self), key=lambda f: bool(f.kw_only))
             if f.name == "learning_rate" or getattr(self, f.name) != f.default
         ]
         return f"{type(self).__name__}({', '.join(given)})"

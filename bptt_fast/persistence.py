@@ -78,8 +78,8 @@ def load(path: Path) -> Any:
         )
     parts = {key: tensors.pop(key) for key in list(tensors) if key.startswith(PREFIX)}
     try:
-        notes = json.loads(extra)
-        net = Model.public.rebuilt(json.loads(description), tensors, notes, Columns.restored(dict(json.loads(columns or "{}"))))
+        known = Columns.restored(dict(json.loads(columns or "{}")))
+        net = Model.public.rebuilt(json.loads(description), tensors, json.loads(extra), known)
         if kind == FORMAT:
             return net
         arrays = {key.removeprefix(PREFIX): array for key, array in parts.items()}

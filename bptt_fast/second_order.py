@@ -32,6 +32,7 @@ MOST_PARAMETERS = 5000  # whose J'J still fits into memory
 SMALLEST = 1e-20  # damping
 
 
+@dataclass(frozen=True)
 class SecondOrder:
     """What the optimisers of second order have in common: they need the same loss at every evaluation."""
 

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 import bptt_fast as bf
-from bptt_fast import persistence
 from bptt_fast.files import write_table
 
 NETWORKS = {

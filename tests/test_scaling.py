@@ -355,6 +355,8 @@ def test_constants_of_any_size(value):
     x = np.full((21, 1), value)
     net.fit(x, x, scaling="standard", epochs=2, verbose=0)
     np.testing.assert_allclose(net.predict(x), x, rtol=1e-12, atol=10)
+
+
 @pytest.mark.parametrize(
     "centre, width, dtype",
     (
