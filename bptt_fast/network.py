@@ -34,6 +34,7 @@ NONLINEARITIES = ("tanh", "relu", "sigmoid", "linear")
 READOUTS = ("last", "every")
 MAX_F, MAX_HEAD, MAX_LAYERS, MAX_THREADS = 14, 15, 16, 1024
 SMALL_PLAN = 1 << 20  # bytes
+WHOLE_BATCHES = 1 << 26  # bytes of a plan that takes any batch at once, however ragged
 
 
 @dataclass(frozen=True)
@@ -635,7 +636,7 @@ class Network:
         lengths : array of int (n,), optional
             The steps that count in each sequence of an array (n, T, I); what stands after them is never read.
         batch_size : int, default 256
-            Sequences at once; changes speed and memory, not the results.
+            Sequences at once; changes speed and memory, not the results, to the bit.
         return_state : bool, default False
             Also return the final states, in the form `x0` takes, to go on from there.
         threads : int, optional
@@ -679,7 +680,7 @@ class Network:
             sequences.state = data.states(x0, n, self.state_size, self._dtype)
         batch = min(integer(batch_size, "batch_size", 1, None), n)
         steps = self._forward_steps(sequences.steps)
-        key = ("mse", every, batch, steps, *machine_for(threads, isa), False)
+        key = self._plan_key(sequences.length, "mse", every, batch, steps, *machine_for(threads, isa))
         plan = self._borrow(key)
         y = (np.zeros if lengths is not None else np.empty)((rows, d.output_size), self._dtype)
         state = np.empty((n, self.state_size), self._dtype) if flag(return_state, "return_state") else None
@@ -1043,7 +1044,7 @@ class Network:
     def estimate_memory(
         self,
         batch: int,
-        steps: int,
+        steps: int | ArrayLike,
         *,
         bptt: Unfolding | None = None,
         loss: str = "mse",
@@ -1057,8 +1058,8 @@ class Network:
         ----------
         batch : int
             Sequences at once: the `batch_size` of `fit`, or the number of sequences if they are fewer.
-        steps : int
-            Steps of the longest sequence.
+        steps : int or array of int (n,)
+            Steps of the sequences: one number for all, or the length of each.
         bptt, loss
             As in `fit`.  `SlidingBPTT` works on one window, whatever `batch` and `steps`.
         readout : {"last", "every"}, optional
@@ -1070,7 +1071,7 @@ class Network:
         -------
         bytes : int
             The size of the arena of ``fit(..., bptt=bptt)`` to the byte, on this machine, for sequences that
-            are no windows and with teacher_forcing=1.
+            are no windows and with teacher_forcing=1 and stateful=False.
 
         Raises
         ------
@@ -1337,6 +1338,10 @@ class Network:
     # ---- plans: the last small one is kept, since making one costs more than a step of a small network.  A
     # list and its pop make sure that a plan serves one caller at a time.
 
+    def _plan_key(self, lengths: Array, *words: Any) -> tuple[Any, ...]:
+        """The words of a plan that predicts, or evaluates, sequences of these lengths."""
+        return *words, False, groups(lengths, self._desc, *words)
+
     def _borrow(self, key: tuple[Any, ...]) -> Any:
         try:
             kept, plan = self._spare.pop()
@@ -1412,6 +1417,20 @@ def make_plan(*description: Any, **more: Any) -> Any:
 def plan_bytes(*description: Any, **more: Any) -> int:
     """The size of a plan's arena."""
     return int(_planned(_core.nbytes, *description, **more))
+
+
+def groups(
+    lengths: Array, desc: dict[str, Any], loss: str, every: bool, batch: int, steps: int, *how: Any
+) -> dict[str, int]:
+    """What a plan of these words, for sequences of these lengths, is told in addition: how much of a batch it
+    takes at once, where most of batch x steps would be empty.
+    """
+    if batch == 1:
+        return {}
+    area = max(steps, 2 * batch * int(np.minimum(lengths, steps).sum()) // len(lengths))
+    if area >= batch * steps or plan_bytes(desc, loss, every, batch, steps, *how) <= WHOLE_BATCHES:
+        return {}
+    return {"area": area}
 
 
 def _planned(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import fields
 from functools import lru_cache
 from itertools import pairwise
+from operator import le
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 from . import _core  # type: ignore[attr-defined]
 from .columns import Scaling
 from .errors import ConfigError, choice
-from .network import MAX_LAYERS, READOUTS, Network
+from .network import MAX_LAYERS, READOUTS, Network, groups
 
 try:
     import torch
@@ -67,8 +68,7 @@ class Kept(NamedTuple):
     """A plan that a module keeps: what it is for, and how large a batch it takes."""
 
     key: tuple[Any, ...]
-    batch: int
-    steps: int
+    size: tuple[int, int, int]  # batch, steps, area of groups
     plan: Any
 
 
@@ -86,9 +86,14 @@ class Run:
     def borrow(self, x: Tensor, input_gradient: bool) -> Kept:
         """A plan of the module's that is large enough, or a new one."""
         plans, threads = self.module._plans, torch.get_num_threads()
-        key = (x.dtype, self.dropout, input_gradient, threads)
+        desc = _describe(self.module, x.dtype, self.dropout)
+        words = groups(
+            self.rows.length, desc, "mse", True, self.batch, self.steps, threads, None, input_gradient
+        )
+        key = (x.dtype, self.dropout, input_gradient, threads, bool(words))
+        size = self.batch, self.steps, words.get("area", 0)
         for kept in tuple(plans):
-            if kept.key == key and self.batch <= kept.batch and self.steps <= kept.steps:
+            if kept.key == key and all(map(le, size, kept.size)):
                 try:
                     plans.remove(kept)
                     break
@@ -96,13 +101,14 @@ class Run:
                     continue
         else:
             plan = _core.Tape(
-                _describe(self.module, x.dtype, self.dropout),
+                desc,
                 batch=self.batch,
                 steps=self.steps,
                 threads=threads,
                 input_gradient=input_gradient,
+                **words,
             )
-            kept = Kept(key, self.batch, self.steps, plan)
+            kept = Kept(key, size, plan)
         kept.plan.lay(*self.rows)
         return kept
 

@@ -17,7 +17,7 @@ from . import _core, data, losses, optimizers, second_order, unfolding  # type: 
 from .callbacks import History, check_callbacks, check_verbose, progress
 from .columns import Columns, Scaling
 from .errors import ConfigError, DivergedError, ShapeError, choice, flag, integer, number
-from .network import READOUTS, Gradients, core_data, machine_for, make_plan, plan_bytes
+from .network import READOUTS, Gradients, core_data, groups, machine_for, make_plan, plan_bytes
 from .schedules import Rates, Schedule
 from .unfolding import CheckpointedBPTT, FullBPTT, SlidingBPTT, TruncatedBPTT
 
@@ -49,7 +49,8 @@ def evaluate(
     every = (net.readout if readout is None else choice(readout, "readout", READOUTS)) == "every"
     sequences = _sequences(net, x, y, losses.get(loss), every, sample_weight, x0, lengths)
     batch = min(integer(batch_size, "batch_size", 1, None), len(sequences))
-    key = (loss, every, batch, net._forward_steps(sequences.steps), *machine_for(threads, isa), False)
+    steps = net._forward_steps(sequences.steps)
+    key = net._plan_key(sequences.length, loss, every, batch, steps, *machine_for(threads, isa))
     plan = net._borrow(key)
     _, value = plan.evaluate(net.params, core_data(sequences), data.counting(len(sequences)))
     net._give_back(key, plan)
@@ -96,7 +97,8 @@ def loss_and_grad(
     own_inputs = _own_inputs(net, unfold, found, teacher_forcing)
     _check_own_inputs(own_inputs, sequences.columns)
     more = _plan_words(net, unfold, sequences, n, own_inputs, True)
-    key = (loss, every, n, steps, *machine_for(threads, isa), with_inputs, more)
+    words = (loss, every, n, steps, *machine_for(threads, isa), with_inputs)
+    key = (*words, _with_groups(net._desc, sequences.length, words, more))
     plan = net._borrow(key)
     _note_long_k2(unfold, sequences)
     grads = Gradients(net)
@@ -124,19 +126,20 @@ def estimate_memory(
 ) -> int:
     """See `Network.estimate_memory`."""
     every = (net.readout if readout is None else choice(readout, "readout", READOUTS)) == "every"
-    batch, steps, unfold = integer(batch, "batch"), integer(steps, "steps"), unfolding.get(bptt)
+    batch, unfold = integer(batch, "batch"), unfolding.get(bptt)
+    try:
+        lengths = np.array([integer(length, "steps") for length in steps])
+        batch = min(batch, len(lengths))
+    except TypeError:  # one number for all
+        lengths = np.array([integer(steps, "steps")])
+    if not len(lengths):
+        raise ConfigError("steps: expected at least one length, got none.")
+    steps = int(lengths.max())
     _check_directions(net, unfold)
     if isinstance(unfold, SlidingBPTT):
         every, batch, steps = False, 1, unfold.k
-    return plan_bytes(
-        net._desc,
-        losses.get(loss).name,
-        every,
-        batch,
-        steps,
-        *machine_for(threads, isa),
-        unfold=unfold.core(steps),
-    )
+    words = (losses.get(loss).name, every, batch, steps, *machine_for(threads, isa), False)
+    return plan_bytes(net._desc, *words, _with_groups(net._desc, lengths, words, unfold.core(steps)))
 
 
 def fit(net: Network, x: Any, y: Any, **arguments: Any) -> History:
@@ -453,15 +456,16 @@ class _Setting:
     threads: int
     isa: str | None
 
-    def plan(self, every: bool, batch: int, steps: int) -> Any:
-        """A plan for runs without gradients."""
-        return make_plan(self.net._desc, self.loss.name, every, batch, steps, self.threads, self.isa)
-
-    def training_plan(self, every: bool, batch: int, steps: int, unfold: dict[str, Any]) -> Any:
+    def training_plan(
+        self, every: bool, batch: int, steps: int, unfold: dict[str, Any], lengths: Array | None = None
+    ) -> Any:
         """A plan; the masks of dropout depend on the epoch a fit begins with, as the order of sequences."""
         desc = self.net._desc
         desc = desc | {"seed": (desc["seed"] + self.first * 0x9E3779B97F4A7C15) % 2**64}
-        return make_plan(desc, self.loss.name, every, batch, steps, self.threads, self.isa, False, unfold)
+        words = (self.loss.name, every, batch, steps, self.threads, self.isa, False)
+        if lengths is not None:
+            unfold = _with_groups(desc, lengths, words, unfold)
+        return make_plan(desc, *words, unfold)
 
     def optimizer_state(self) -> Array:
         """Zeros for what the optimiser keeps."""
@@ -470,7 +474,9 @@ class _Setting:
     def validation(self, sequences: Sequences, order: Array, every: bool) -> Callable[[], float]:
         """A function that gives the loss of the sequences `order`."""
         steps = self.net._forward_steps(int(sequences.length[order].max()))
-        plan = self.plan(every, min(max(self.batch, 32), len(order)), steps)
+        batch = min(max(self.batch, 32), len(order))
+        words = (self.loss.name, every, batch, steps, self.threads, self.isa)
+        plan = make_plan(self.net._desc, *self.net._plan_key(sequences.length[order], *words))
         found = core_data(sequences)
         return lambda: plan.evaluate(self.net.params, found, order)[1]
 
@@ -489,7 +495,7 @@ def _batch_job(s: _Setting, train: Sequences, split: float, other: Sequences | N
         validate = s.validation(train, np.arange(n, len(train), dtype=np.int64), every)
     batch, steps = min(s.batch, n), int(train.length[:n].max())
     words = _plan_words(net, s.unfold, train, n, s.own_inputs, not s.shuffle)
-    plan = s.training_plan(every, batch, steps, words)
+    plan = s.training_plan(every, batch, steps, words, None if s.stateful else train.length[:n])
     states = _kept_states(net, train, n, given) if s.stateful else None
     found, slots, params, record = core_data(train), s.optimizer_state(), net.params, _Record()
 
@@ -802,6 +808,13 @@ def _plan_words(
     elif train.form == "windows" and in_order and train.stride < train.steps and isinstance(unfold, FullBPTT):
         words["window_stride"] = train.stride
     return words
+
+
+def _with_groups(
+    desc: dict[str, Any], lengths: Array, words: tuple[Any, ...], unfold: dict[str, Any]
+) -> dict[str, Any]:
+    """`unfold` for batches of these lengths: where time is unfolded over all steps, they go in groups."""
+    return unfold | (groups(lengths, desc, *words, unfold) if set(unfold) <= {"own_inputs"} else {})
 
 
 def _note_long_k2(unfold: Unfolding, sequences: Sequences, above: int = 2) -> None:
