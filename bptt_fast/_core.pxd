@@ -41,7 +41,7 @@ cdef extern from "bptt.h":
         int every
         int input_gradient
         int trained_state
-        int64_t batch, steps, residuals
+        int64_t batch, steps, area, residuals
         int64_t update_every, look_back
         int64_t segment, slots
         double own_inputs
@@ -139,7 +139,7 @@ cdef extern from "bptt.h":
         bptt_poll poll, void *context) nogil
 
     bptt_status bptt_stream_start(bptt_plan *plan, const void *params) nogil
-    bptt_status bptt_stream_run(bptt_plan *plan, const void *x, int64_t steps, void *y) nogil
+    bptt_status bptt_stream_run(bptt_plan *plan, const void *x, int64_t steps, void *y, bptt_poll poll, void *context) nogil
     void bptt_stream_set(bptt_plan *plan, const void *state) nogil
     void bptt_stream_get(const bptt_plan *plan, void *state) nogil
 

@@ -133,7 +133,7 @@ cdef class Desc:
 
     def __init__(self, desc, *, loss=None, bint every=False, batch=1, steps=1, int threads=1, isa=None,
                  bint input_gradient=False, update_every=0, look_back=0, segment=0, slots=0, double own_inputs=0.0,
-                 window_stride=0, residuals=0):
+                 window_stride=0, residuals=0, area=0):
         cdef bptt_desc *c = &self.c
         self.names = []
         memset(c, 0, sizeof(bptt_desc))
@@ -156,7 +156,7 @@ cdef class Desc:
         c.dropout, c.recurrent_dropout = desc.get("dropout", 0.0), desc.get("recurrent_dropout", 0.0)
         c.trained_state = desc.get("initial_state", "zeros") == "trained"
         c.every, c.input_gradient, c.batch, c.steps, c.threads = every, input_gradient, batch, steps, threads
-        c.residuals = residuals
+        c.residuals, c.area = residuals, area
         c.update_every, c.look_back, c.segment, c.slots = update_every, look_back, segment, slots
         c.own_inputs, c.window_stride = own_inputs, window_stride
 
@@ -269,6 +269,8 @@ cdef class Plan:
         Closed loop: probability that a step's input is the output of the step before.
     window_stride : int
         Rows from one window of a series to the next.
+    area : int
+        Sequences x steps at once, at least `steps`; default: batch x steps.
 
     A plan serves one caller at a time.  Every method takes the flat parameters and arrays of the plan's dtype, releases the
     GIL, and gives a status name; `poll(done)` is called every 30 ms or so, a true result stops the run.
@@ -592,7 +594,7 @@ cdef class Stream(Rows):
         try:
             y = empty(self.shape, self.plan.dtype)
             PyObject_GetBuffer(y, &to_view, PyBUF_WRITABLE)
-            bptt_stream_run(self.plan.c, source, 1, to_view.buf)
+            bptt_stream_run(self.plan.c, source, 1, to_view.buf, NULL, NULL)
             PyBuffer_Release(&to_view)
             return y
         finally:
@@ -605,11 +607,13 @@ cdef class Stream(Rows):
         cdef void *out = take_reals(b, y, self.plan.dtype, steps * self.outputs, True)
         cdef const void *source = self.take_row(x, &view, self.inputs)
         cdef bptt_status status
-        with nogil:
-            status = bptt_stream_run(self.plan.c, source, steps, out)
-        PyBuffer_Release(&view)
-        if status != BPTT_OK:
-            raise ValueError(message(STATUS[status]))
+        try:
+            self.plan.begin(None)
+            with nogil:
+                status = bptt_stream_run(self.plan.c, source, steps, out, on_poll, <void *>self.plan)
+            self.plan.leave(status, 0)
+        finally:
+            PyBuffer_Release(&view)
 
     @property
     def state(self):
@@ -627,7 +631,7 @@ cdef class Stream(Rows):
 
 
 cdef void step(Stream stream, const void *x, void *y) noexcept nogil:
-    bptt_stream_run(stream.plan.c, x, 1, y)
+    bptt_stream_run(stream.plan.c, x, 1, y, NULL, NULL)
 
 
 cdef class Learner(Rows):

@@ -17,7 +17,7 @@ from .errors import ConfigError, DivergedError, choice, flag, integer, number
 from .losses import Loss
 from .machine import machine_for
 from .model import Model, named_views
-from .plans import core_data, make_plan, plan_bytes
+from .plans import core_data, make_plan, plan_bytes, with_groups
 from .unfolding import Unfolding
 
 
@@ -48,7 +48,7 @@ def predict(
     lengths : array of int (n,), optional
         The steps that count in each sequence of an array (n, T, I); what stands after them is never read.
     batch_size : int, default 256
-        Sequences at once; changes speed and memory, not the results.
+        Sequences at once; changes speed and memory, not the results, to the bit.
     return_state : bool, default False
         Also return the final states, in the form `x0` takes, to go on from there.
     threads : int, optional
@@ -89,7 +89,8 @@ def predict(
     if x0 is not None:
         sequences.state = data.states(x0, n, net.state_size, net.dtype)
     batch = min(integer(batch_size, "batch_size", 1, None), n)
-    plan = _acquire(net, "mse", every, batch, net.steps_without_gradient(sequences.steps), threads, isa)
+    steps = net.steps_without_gradient(sequences.steps)
+    plan = _acquire(net, sequences.length, "mse", every, batch, steps, threads, isa)
     y = (np.zeros if lengths is not None else np.empty)((rows, net.output_size), net.dtype)
     state = np.empty((n, net.state_size), net.dtype) if flag(return_state, "return_state") else None
     status = plan.plan.predict(net.params, core_data(sequences), data.counting(n), y, every, state)
@@ -154,7 +155,8 @@ def evaluate(
     every = _every(net, readout)
     sequences = training_data(net, x, y, losses.get(loss), every, sample_weight, x0, lengths)
     batch = min(integer(batch_size, "batch_size", 1, None), len(sequences))
-    plan = _acquire(net, loss, every, batch, net.steps_without_gradient(sequences.steps), threads, isa)
+    steps = net.steps_without_gradient(sequences.steps)
+    plan = _acquire(net, sequences.length, loss, every, batch, steps, threads, isa)
     _, value = plan.plan.evaluate(net.params, core_data(sequences), data.counting(len(sequences)))
     net.plans.release(plan)
     if not math.isfinite(value):
@@ -257,7 +259,7 @@ def loss_and_grad(
     unfold.check(net)
     options = unfold.plan_options(net, sequences, n, probability, True)
     unfold.warn(steps, 3)
-    plan = _acquire(net, loss, every, n, steps, threads, isa, with_inputs, options)
+    plan = _acquire(net, sequences.length, loss, every, n, steps, threads, isa, with_inputs, options)
     grads = Gradients(net)
     dx = np.zeros_like(sequences.values) if with_inputs else None
     dstate = np.zeros((n, net.state_size), net.dtype) if with_inputs else None
@@ -281,7 +283,7 @@ def loss_and_grad(
 def estimate_memory(
     net: Model,
     batch: int,
-    steps: int,
+    steps: int | ArrayLike,
     *,
     bptt: Unfolding | None = None,
     loss: str = "mse",
@@ -295,8 +297,8 @@ def estimate_memory(
     ----------
     batch : int
         Sequences at once: the `batch_size` of `fit`, or the number of sequences if they are fewer.
-    steps : int
-        Steps of the longest sequence.
+    steps : int or array of int (n,)
+        Steps of the sequences: one number for all, or the length of each.
     bptt, loss
         As in `fit`.  `SlidingBPTT` works on one window, whatever `batch` and `steps`.
     readout : {"last", "every"}, optional
@@ -308,7 +310,7 @@ def estimate_memory(
     -------
     bytes : int
         The size of the arena of ``fit(..., bptt=bptt)`` to the byte, on this machine, for sequences that
-        are no windows and with teacher_forcing=1.
+        are no windows and with teacher_forcing=1 and stateful=False.
 
     Raises
     ------
@@ -324,9 +326,17 @@ def estimate_memory(
     """
     every, unfold = _every(net, readout), unfolding.get(bptt)
     unfold.check(net)
-    batch, steps, every = unfold.plan_size(integer(batch, "batch"), integer(steps, "steps"), every)
-    machine, name = machine_for(threads, isa), losses.get(loss).name
-    return plan_bytes(net.desc(), name, every, batch, steps, *machine, unfold=unfold.core(steps))
+    batch = integer(batch, "batch")
+    try:
+        lengths = np.array([integer(length, "steps") for length in steps])  # type: ignore[union-attr]
+        batch = min(batch, len(lengths))
+    except TypeError:  # one number for all
+        lengths = np.array([integer(steps, "steps")])
+    if not len(lengths):
+        raise ConfigError("steps: expected at least one length, got none.")
+    batch, longest, every = unfold.plan_size(batch, int(lengths.max()), every)
+    size = (losses.get(loss).name, every, batch, longest, *machine_for(threads, isa), False)
+    return plan_bytes(net.desc(), *size, with_groups(lengths, net.desc(), *size, unfold.core(longest)))
 
 
 def _every(net: Model, readout: str | None) -> bool:
@@ -336,6 +346,7 @@ def _every(net: Model, readout: str | None) -> bool:
 
 def _acquire(
     net: Model,
+    lengths: Array,
     loss: str,
     every: bool,
     batch: int,
@@ -345,10 +356,11 @@ def _acquire(
     input_gradient: bool = False,
     options: dict[str, Any] | None = None,
 ) -> Any:
-    """A plan from the network's pool, for exactly these sizes."""
+    """A plan from the network's pool, for exactly these sizes and sequences of these lengths."""
     size = (loss, every, batch, steps, *machine_for(threads, isa), input_gradient)
-    key = (*size, tuple(sorted((options or {}).items())))
-    return net.plans.acquire(key, batch, steps, lambda: make_plan(net.desc(), *size, options))
+    options = with_groups(lengths, net.desc(), *size, options)
+    key = (*size, tuple(sorted(options.items())))
+    return net.plans.acquire(key, (), lambda: make_plan(net.desc(), *size, options))
 
 
 # ---- data with targets

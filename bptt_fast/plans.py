@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from operator import le
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from . import _core  # type: ignore[attr-defined]
-from .data import Sequences
+from .data import Array, Sequences
 from .errors import ConfigError
+
+UNGROUPED = 1 << 26  # bytes of a plan that takes any batch at once, however ragged
+GROUPED = {"own_inputs", "residuals"}  # options of plans that may take a batch in groups
 
 
 def make_plan(*description: Any, **options: Any) -> Any:
@@ -53,6 +59,33 @@ def _planned(
         raise ConfigError(f"{batch} sequences of {steps} steps at once cannot be planned: {error}.") from None
 
 
+def with_groups(
+    lengths: Array,
+    desc: Mapping[str, Any],
+    loss: str,
+    every: bool,
+    batch: int,
+    steps: int,
+    threads: int,
+    isa: str | None,
+    input_gradient: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The options of a plan for sequences of these lengths.
+
+    Where most of batch x steps would be empty, and the plan is large, `area` is added to them: a batch is
+    then computed in groups of sequences of similar length, so that memory grows with the sum of lengths.
+    """
+    chosen = dict(options or {})
+    if batch == 1 or not set(chosen) <= GROUPED:
+        return chosen
+    area = max(steps, 2 * batch * int(np.minimum(lengths, steps).sum()) // len(lengths))
+    size = (loss, every, batch, steps, threads, isa, input_gradient)
+    if area < batch * steps and plan_bytes(desc, *size, chosen) > UNGROUPED:
+        chosen["area"] = area
+    return chosen
+
+
 def core_data(sequences: Sequences) -> Any:
     """The sequences as the C core reads them; nothing is copied."""
     s = sequences
@@ -60,11 +93,10 @@ def core_data(sequences: Sequences) -> Any:
 
 
 class Pooled(NamedTuple):
-    """A plan in a pool: what it is for, and the largest batch and number of steps that it takes."""
+    """A plan in a pool: what it is for, and the largest sizes that it takes."""
 
     key: Hashable
-    batch: int
-    steps: int
+    size: tuple[int, ...]
     plan: Any
 
 
@@ -95,16 +127,16 @@ class PlanPool:
         """A copy starts empty: plans hold memory of this process."""
         return PlanPool, (self._size, self._nbytes)
 
-    def acquire(self, key: Hashable, batch: int, steps: int, make: Callable[[], Any]) -> Pooled:
-        """A plan for this key that takes so many sequences and steps, from the pool or from `make`."""
+    def acquire(self, key: Hashable, size: tuple[int, ...], make: Callable[[], Any]) -> Pooled:
+        """A plan for this key that takes these sizes, from the pool or from `make`."""
         for pooled in tuple(self._plans):
-            if pooled.key == key and batch <= pooled.batch and steps <= pooled.steps:
+            if pooled.key == key and all(map(le, size, pooled.size)):
                 try:
                     self._plans.remove(pooled)
                 except ValueError:  # another thread was first
                     continue
                 return pooled
-        return Pooled(key, batch, steps, make())
+        return Pooled(key, size, make())
 
     def release(self, pooled: Pooled) -> None:
         """Put a plan back for the next caller."""

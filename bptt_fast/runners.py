@@ -15,7 +15,7 @@ import numpy as np
 
 from . import _core, data  # type: ignore[attr-defined]
 from .errors import ConfigError, ShapeError
-from .plans import core_data, make_plan
+from .plans import core_data, make_plan, with_groups
 
 if TYPE_CHECKING:
     from .data import Array, Sequences
@@ -59,11 +59,19 @@ class Job:
         """Sequences at once of n."""
         return min(self.batch_size or default, n)
 
-    def training_plan(self, every: bool, batch: int, steps: int, unfold: dict[str, Any]) -> Any:
-        """A plan; the masks of dropout depend on the epoch a fit begins with, as the order of sequences."""
+    def training_plan(
+        self, every: bool, batch: int, steps: int, options: dict[str, Any], lengths: Array | None = None
+    ) -> Any:
+        """A plan; the masks of dropout depend on the epoch a fit begins with, as the order of sequences.
+
+        lengths: those of the sequences, if they may be computed in groups.
+        """
         desc = self.net.desc()
         desc["seed"] = (desc["seed"] + self.first_epoch * 0x9E3779B97F4A7C15) % 2**64
-        return make_plan(desc, self.loss.name, every, batch, steps, self.threads, self.isa, False, unfold)
+        size = (self.loss.name, every, batch, steps, self.threads, self.isa, False)
+        if lengths is not None:
+            options = with_groups(lengths, desc, *size, options)
+        return make_plan(desc, *size, options)
 
     def optimizer_state(self) -> Array:
         """Zeros for the state of the optimiser."""
@@ -84,7 +92,8 @@ class Job:
         """A function that returns the loss of the sequences `order`."""
         steps = self.net.steps_without_gradient(int(sequences.length[order].max()))
         batch = min(max(self.batch_size or 32, 32), len(order))
-        plan = make_plan(self.net.desc(), self.loss.name, every, batch, steps, self.threads, self.isa)
+        desc, size = self.net.desc(), (self.loss.name, every, batch, steps, self.threads, self.isa, False)
+        plan = make_plan(desc, *size, with_groups(sequences.length[order], desc, *size))
         validation = core_data(sequences)
         return lambda: float(plan.evaluate(self.net.params, validation, order)[1])
 
@@ -155,7 +164,8 @@ class BatchRunner(Runner):
         self.left_out = len(train) - self.n - len(split_parts(train, job.split)[1])
         batch, steps = job.batch(self.n), int(train.length[: self.n].max())
         options = unfold.plan_options(net, train, self.n, job.sampling_probability, not job.shuffle)
-        self.plan = job.training_plan(job.every, batch, steps, options)
+        lengths = None if job.stateful else train.length[: self.n]
+        self.plan = job.training_plan(job.every, batch, steps, options, lengths)
         self.states = _carried_states(job, self.n) if job.stateful else None
         self.job, self.train, self.data = job, train, core_data(train)
         self.params, self.optimizer_state, self.record = net.params, job.optimizer_state(), Record()

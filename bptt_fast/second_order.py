@@ -15,7 +15,7 @@ import numpy as np
 
 from . import _core, data  # type: ignore[attr-defined]
 from .errors import ConfigError, flag, integer, number, plain_fields
-from .plans import core_data, make_plan
+from .plans import core_data, make_plan, with_groups
 from .runners import Record, Runner, check_weights
 
 if TYPE_CHECKING:
@@ -333,8 +333,13 @@ class Problem:
 
     def plan(self, batch: int, residuals: int = 0) -> Any:
         """A plan for this network and these sequences."""
-        words = (self.desc, self.loss_name, self.every, batch, self.steps, *self.machine)
-        return make_plan(*words, False, {"residuals": residuals} if residuals else None)
+        return self.plan_of(self.desc, self.loss_name, self.every, batch, residuals=residuals)
+
+    def plan_of(self, desc: dict[str, Any], loss: str, every: bool, batch: int, **more: int) -> Any:
+        """A plan for another network on these sequences."""
+        words = (desc, loss, every, batch, self.steps, *self.machine, False)
+        length = self.sequences.length[: self.n]
+        return make_plan(*words, with_groups(length, *words, more))
 
     @cached_property
     def forward(self) -> Any:
@@ -577,7 +582,7 @@ class _Curvature:
             s.values, s.offset, s.length, offset, targets=self.targets, weight=weight, state=s.state
         )
         self.order, self.every = p.order, every
-        self.plan = make_plan(self.desc, "mse", every, p.n, p.steps, *p.machine, False)
+        self.plan = p.plan_of(self.desc, "mse", every, p.n)
 
     def begin(self, weights: Array) -> None:
         """The point at which products are taken."""

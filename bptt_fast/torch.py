@@ -24,7 +24,7 @@ from . import (
 from .columns import Scaling
 from .description import MAX_LAYERS, READOUTS
 from .errors import ConfigError, choice
-from .plans import PlanPool, Pooled
+from .plans import PlanPool, Pooled, with_groups
 
 try:
     import torch
@@ -83,17 +83,19 @@ class Run:
 
     def acquire(self, x: Tensor, input_gradient: bool) -> Pooled:
         """A plan from the module's pool that is large enough, or a new one."""
-        threads = torch.get_num_threads()
+        threads, size = torch.get_num_threads(), (self.batch, self.steps)
+        desc = _describe(self.module, x.dtype, self.dropout)
+        options = with_groups(self.rows.length, desc, "mse", True, *size, threads, None, input_gradient)
         pooled = self.module._plans.acquire(
-            (x.dtype, self.dropout, input_gradient, threads),
-            self.batch,
-            self.steps,
+            (x.dtype, self.dropout, input_gradient, threads, bool(options)),
+            (*size, options.get("area", 0)),
             lambda: _core.Tape(
-                _describe(self.module, x.dtype, self.dropout),
+                desc,
                 batch=self.batch,
                 steps=self.steps,
                 threads=threads,
                 input_gradient=input_gradient,
+                **options,
             ),
         )
         pooled.plan.lay(*self.rows)

@@ -56,6 +56,9 @@ typedef struct {
     int input_gradient;                     /* 1: bptt_loss_grad can also return dLoss/dx */
     int trained_state;                      /* 1: the initial states are parameters too */
     int64_t batch, steps;                   /* capacity: sequences at once, steps at once */
+    int64_t area;                           /* capacity: sequences x steps of the longest at once, at least `steps`; a batch of more
+                                               goes in groups, the longest sequences first, and is still one update.  0: batch x
+                                               steps.  Not with truncation, checkpoints or a window_stride */
     int64_t residuals;                      /* rows of the Jacobian that bptt_gauss_newton makes at once; 0: it is not called */
     /* How training unfolds time; at most one of the three.  Zeros: over all steps at once. */
     int64_t update_every, look_back;        /* truncated: an update every k1 steps, errors travel back k2 steps (k1 <= k2) */
@@ -153,7 +156,9 @@ bptt_status bptt_loss_grad(bptt_plan *plan, const void *params, const bptt_data 
 /* For a program that takes derivatives of its own: the n sequences of `data` forwards and then, from the slopes of its loss,
    backwards.  Parameters and their gradients are tables of addresses, one a block, in the order of bptt_blocks; states and
    their gradients one a kind, of h and in an LSTM of c, each (layers*directions, n, width).  What is not finite is passed on.
-   The plan unfolds over all steps at once; between forward with `keep` and backward it serves no other run. */
+   The plan unfolds over all steps at once; with an `area`, which two times the sum of the lengths always fits, the sequences go in
+   groups of which none is longer than two times another, and the area is that of all groups.  Between forward with `keep` and
+   backward it serves no other run. */
 typedef struct {
     const void *const *params;              /* a block that is NULL: zeros */
     const void *const *initial;             /* NULL: those of `data`, trained ones, or zeros */
@@ -188,7 +193,7 @@ bptt_status bptt_gauss_newton(bptt_plan *plan, const void *params, const bptt_da
    through activations as they were computed and with the weights of the moment.  Where all weights of the targets are 0 there
    is no update.  loss, weight: (bptt_updates), each update's mean loss and the sum of its target weights.  *done: how many
    updates were finished.  state: NULL, or (n of data, state size) where the states after the last finished update go; it may be
-   data.state.  Not finite, or an update that would overflow: BPTT_DIVERGED, the weights as before that update. */
+   data.state; not with an `area` below batch x steps.  Not finite, or an update that would overflow: BPTT_DIVERGED, the weights as before that update. */
 bptt_status bptt_epoch(bptt_plan *plan, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,
                        const int64_t *order, int64_t n, double *loss, double *weight, void *state, int64_t *done,
                        bptt_poll poll, void *context);
@@ -204,10 +209,10 @@ bptt_status bptt_slide(bptt_plan *plan, void *params, void *opt_state, bptt_hype
 
 /* Streaming: `batch` sequences, a step at a time, readout after every step.  start takes the weights in; the states are zero or
    trained, unless set.  x (batch, I), y (batch, O), state (batch, state size); run feeds outputs back: steps times x <- y,
-   y (steps, batch, O), x (batch, I) the first input, I = O.  Needs a plan for one step and one direction. */
+   y (steps, batch, O), x (batch, I) the first input, I = O.  The plan is for one step and one direction. */
 bptt_status bptt_stream_start(bptt_plan *plan, const void *params);
 bptt_status bptt_stream_step(bptt_plan *plan, const void *x, void *y);
-bptt_status bptt_stream_run(bptt_plan *plan, const void *x, int64_t steps, void *y);
+bptt_status bptt_stream_run(bptt_plan *plan, const void *x, int64_t steps, void *y, bptt_poll poll, void *context);
 void        bptt_stream_set(bptt_plan *plan, const void *state);
 void        bptt_stream_get(const bptt_plan *plan, void *state);
 

@@ -19,9 +19,7 @@ typedef struct {
     int64_t count;                             /* residuals in the present block */
     int forwards;                              /* J is made so, of one sequence at a time: */
     int64_t pushed;                            /* its steps that the tangents have made */
-    bptt_poll poll;
-    void *context;
-    int stopped;
+    run run;                                   /* the poll */
 } blocks;
 
 /* A field whose row r is the given one's row b, or whose chunk t is the given one's chunk t + steps. */
@@ -94,12 +92,13 @@ static void sum_rows(blocks *b) {
     for (int64_t r = 0; b->jacobian && r < b->count; r++)
         memcpy((char *)b->jacobian + (size_t)(p->residual[r].target * p->O + p->residual[r].output) * size, row_of(p, r), size);
     if (b->product) p->k->gram(p->jacobian, b->count, p->gram_width, p->gram);
-    b->stopped |= b->poll && b->poll(b->context, 0);
+    ask(&b->run, (double)b->count * (double)p->gram_width * (double)p->gram_width);
     b->count = 0;
 }
 
 /* From ds to the gradients of all pre-activations, and from them to f's part of J. */
-static void run_back(const bptt_plan *p, bptt_plan *q, const span *at) {
+static void run_back(blocks *b, bptt_plan *q, const span *at) {
+    const bptt_plan *p = b->p;
     const kernels *k = q->k;
     const int64_t count = q->layers * q->directions;
     for (int64_t t = 0, r = at->r1; t <= at->t1; t++) {
@@ -113,18 +112,22 @@ static void run_back(const bptt_plan *p, bptt_plan *q, const span *at) {
         for (int64_t r = at->r0; r < at->r1; r++) k->copy_rows(&f->ds, 0, &f->dy, p->residual[r].step, r, r + 1);
         k->zero_rows(&f->ds, 0, at->r0, at->r1);
     }
-    for (int64_t n = count - 1; n >= 0; n--) {
-        q->cell->backward(&q->layer[n], at);
-        for (int64_t d = 0; n >= q->directions && d < q->directions; d++) {
-            const int64_t below = n / q->directions * q->directions - q->directions + d;
-            k->backward(&q->layer[n].ih, d, &q->layer[n].dzx, &q->layer[below].dy, (n + 1) % q->directions != 0, ACT_LINEAR, NULL,
-                        at);
+    span now = *at;
+    for (int64_t n = count - 1; n >= 0; n--)
+        for (int64_t i = 0; next_block(q, &q->layer[n], 1, i, at->t0, at->t1, &now) && !stopped(&b->run); i++) {
+            q->cell->backward(&q->layer[n], &now);
+            for (int64_t d = 0; n >= q->directions && d < q->directions; d++) {
+                const int64_t below = n / q->directions * q->directions - q->directions + d;
+                k->backward(&q->layer[n].ih, d, &q->layer[n].dzx, &q->layer[below].dy, (n + 1) % q->directions != 0, ACT_LINEAR,
+                            NULL, &now);
+            }
+            ask(&b->run, step_work(q) * (double)(now.t1 - now.t0));
         }
-    }
-    for (int64_t r = at->r0; r < at->r1; r++) {
+    for (int64_t r = at->r0; r < at->r1 && !stopped(&b->run); r++) {
         const span steps = { 0, p->residual[r].steps, r, r + 1, q->living, BATCH };
         q->x = row_as(p, &p->x, q->row[r], r);
         for (int64_t n = 0; n < count; n++) collect_layer(q, n, 0, &steps, 0, 1);
+        ask(&b->run, (double)q->work_size * (double)p->residual[r].steps);
         each_block(q, k->unpack, q->grad, row_of(p, r), 0, 1);
     }
 }
@@ -133,9 +136,11 @@ static void push_tangents(blocks *b) {
     bptt_plan *p = b->p;
     const frame *f = &p->layer[0];
     for (int64_t r = 0; r < b->count; r++) {
-        for (; b->pushed <= p->residual[r].step; b->pushed++)
+        for (; b->pushed <= p->residual[r].step && !stopped(&b->run); b->pushed++) {
+            ask(&b->run, (double)(p->cell->states * p->H * p->H) * (double)p->tangent_width);
             p->cell->tangent(f, &p->x, b->pushed, p->rows->row[r], p->transition, p->tangent[b->pushed & 1],
                              p->tangent[~b->pushed & 1], p->tangent_width);
+        }
         p->k->through(&p->rows->layer[0].ds, r, p->H, p->tangent[b->pushed & 1], p->tangent_width,
                       row_of(p, r));
     }
@@ -153,7 +158,8 @@ static void finish_block(blocks *b) {
     }
     head_back(q, &one);
     if (b->forwards) push_tangents(b);
-    else run_back(p, q, &all);
+    else run_back(b, q, &all);
+    if (stopped(&b->run)) return;
     for (int64_t r = 0; r < rows; r++) {
         fill_head(p, q, r);
         fill_residual(b, q->row[r], r);
@@ -167,7 +173,7 @@ static void add_target(blocks *b, int64_t row, int64_t t) {
     bptt_plan *p = b->p;
     const int64_t i = p->row[row], target = b->data->target_offset[i] + (p->every ? t : 0);
     const double weight = weight_of(b, target);
-    for (int64_t o = 0; o < p->O && weight > 0 && !b->stopped; o++) {
+    for (int64_t o = 0; o < p->O && weight > 0 && !stopped(&b->run); o++) {
         const int64_t steps = p->directions == 1 ? t + 1 : b->data->length[i];
         p->rows->row[b->count] = row;
         p->residual[b->count++] = (residual){ steps, t, o, target, weight };
@@ -185,18 +191,18 @@ static void add_backwards(blocks *b) {
             const int64_t steps = b->data->length[p->row[row]];
             for (int64_t t = p->every ? 0 : steps - 1; t < steps; t++) add_target(b, row, t);
         }
-    if (!b->stopped) finish_block(b);
+    if (!stopped(&b->run)) finish_block(b);
 }
 
 /* All residuals of the batch, sequence by sequence. */
 static void add_forwards(blocks *b) {
     const bptt_plan *p = b->p;
     const size_t bytes = (size_t)((char *)p->tangent[1] - (char *)p->tangent[0]);
-    for (int64_t row = 0; row < p->B && !b->stopped; row++) {
+    for (int64_t row = 0; row < p->B && !stopped(&b->run); row++) {
         memset(p->tangent[0], 0, bytes);
         b->pushed = 0;
         for (int64_t t = 0; t < b->data->length[p->row[row]]; t++) add_target(b, row, t);
-        if (!b->stopped) finish_block(b);
+        if (!stopped(&b->run)) finish_block(b);
     }
 }
 /* Of a batch whose tape lies in the arena.  For each parameter and step, forwards H (S H + O) multiply-adds, backwards one for
@@ -218,23 +224,33 @@ static double sum_of_weights(const bptt_plan *p, const bptt_data *data, const in
     return sum;
 }
 
+/* As many of the next sequences as fit at once. */
+static int64_t that_fit(const bptt_plan *p, const bptt_data *data, const int64_t *order, int64_t n) {
+    int64_t longest = 0, B = 0;
+    for (; B < n && B < p->batch; B++) {
+        const int64_t length = data->length[order[B]];
+        if (length > longest) longest = length;
+        if (B && B + 1 > p->area / longest) break;
+    }
+    return B;
+}
 bptt_status bptt_gauss_newton(bptt_plan *p, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
                               void *gram, void *jacobian, bptt_poll poll, void *context) {
-    blocks b = { .p = p, .data = data, .product = gram, .jacobian = jacobian, .poll = poll, .context = context };
+    blocks b = { .p = p, .data = data, .product = gram, .jacobian = jacobian, .run = { .p = p, .poll = poll, .context = context } };
     const size_t row = (size_t)((p->flat_size + 1) * p->k->bytes), wide = (size_t)(p->gram_width * p->k->bytes);
     if (!p->residuals || !has_targets(p, data)) return BPTT_CAPACITY;
     if (p->loss || p->dropout > 0 || p->recurrent_dropout > 0) return BPTT_BAD_DESC;      /* loss 0: mse */
     each_block(p->rows, p->k->pack, params, p->rows->work, 0, 1);
     turn_all(p->rows, 0, 1);
     if (gram) memset(p->gram, 0, wide * (size_t)p->gram_width);
-    for (int64_t from = 0; from < n; from += p->batch) {
-        const int64_t B = n - from < p->batch ? n - from : p->batch;
+    for (int64_t from = 0, B; from < n; from += B) {
         double loss;
+        B = that_fit(p, data, order + from, n - from);
         const bptt_status status = bptt_loss_grad(p, params, data, order + from, B, &loss, p->jacobian, NULL, NULL, poll, context);
         if (status) return status;
         b.weight = sum_of_weights(p, data, order + from, B);
         team_run(1, add_batch, &b);
-        if (b.stopped) return BPTT_INTERRUPTED;
+        if (stopped(&b.run)) return BPTT_INTERRUPTED;
     }
     for (int64_t i = 0; gram && i <= p->flat_size; i++)
         memcpy((char *)gram + (size_t)i * row, (char *)p->gram + (size_t)i * wide, row);

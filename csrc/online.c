@@ -8,13 +8,20 @@ static field state_of(const bptt_plan *p, const frame *f, int64_t t) {
     return (field){ at_step(p, &f->s, t), f->s.step, f->s.block, f->s.row };
 }
 
-/* `steps` instances of f from the states in chunk 0. */
-static void unfold(const bptt_plan *p, const char *x, int64_t steps, const span *at) {
+/* Instances of f from the states in chunk 0, for the steps of the span. */
+static void unfold(run *r, const char *x, const span *at) {
+    const bptt_plan *p = r->p;
     for (int64_t n = 0; n < p->layers; n++) {
         const frame *f = &p->layer[n];
         const field below = n ? state_of(p, &p->layer[n - 1], 1) : p->x;
-        p->k->row_forward(&f->ih, p->work, &f->b_ih, ACT_LINEAR, n ? below.p : x, below.step, f->zx.p, f->zx.step, steps);
-        p->cell->forward(f, at);
+        span now = *at;
+        for (now.t1 = 0; now.t1 < at->t1 && !stopped(r); ask(r, step_work(p) * (double)(now.t1 - now.t0))) {
+            now.t0 = now.t1, now.t1 = at->t1 - now.t0 < r->each ? at->t1 : now.t0 + r->each;
+            p->k->row_forward(&f->ih, p->work, &f->b_ih, ACT_LINEAR,
+                              (n ? (char *)below.p : x) + now.t0 * below.step * p->k->bytes, below.step, at_step(p, &f->zx, now.t0),
+                              f->zx.step, now.t1 - now.t0);
+            p->cell->forward(f, &now);
+        }
     }
 }
 /* Loss and gradient of one pattern: k instances of f and one g. */
@@ -23,7 +30,7 @@ static void pattern(run *r, const char *x, const span *at, const span *one) {
     const kernels *k = p->k;
     const int64_t last = p->head_layers - 1;
     const frame *top = &p->layer[p->layers - 1];
-    unfold(p, x, r->k, at);
+    unfold(r, x, at);
     const void *in = at_step(p, &top->s, r->k), *h = in;
     for (int64_t l = 0; l <= last; in = p->value[l].p, l++)
         k->row_forward(&p->head[l].w, p->work, &p->head[l].b, p->head[l].act, in, 0, p->value[l].p, 0, 1);
@@ -36,11 +43,16 @@ static void pattern(run *r, const char *x, const span *at, const span *one) {
         if (l) k->row_backward(&p->head[l].w, dz, p->head[l - 1].act, below, p->slope[l - 1].p);
         else k->row_backward(&p->head[l].w, dz, ACT_LINEAR, NULL, top->ds.p);
     }
-    for (int64_t n = p->layers - 1; n >= 0; n--) {
+    for (int64_t n = p->layers - 1; n >= 0 && !stopped(r); n--, ask(r, step_work(p) * (double)r->k)) {
         const frame *f = &p->layer[n];
         const field below = n ? state_of(p, &p->layer[n - 1], 1) : p->x;
-        p->cell->backward(f, at);
-        if (n) p->k->backward(&f->ih, 0, &f->dzx, &p->layer[n - 1].dy, 0, ACT_LINEAR, NULL, at);
+        span now = *at;
+        for (now.t0 = at->t1; now.t0 > 0 && !stopped(r); ask(r, step_work(p) * (double)(now.t1 - now.t0))) {
+            now.t1 = now.t0, now.t0 = now.t1 < r->each ? 0 : now.t1 - r->each;
+            p->cell->backward(f, &now);
+            if (n) p->k->backward(&f->ih, 0, &f->dzx, &p->layer[n - 1].dy, 0, ACT_LINEAR, NULL, &now);
+        }
+        if (stopped(r)) return;
         k->row_collect(&f->ih, &f->b_ih, p->cell->split ? NULL : &f->b_hh, n ? below.p : x, below.step, f->dzx.p, f->dzx.step,
                        r->k, p->grad);
         if (p->cell->split) k->collect_bias(&f->b_hh, NULL, &f->dzr, p->grad, 0, at, 0, 1);
@@ -48,19 +60,20 @@ static void pattern(run *r, const char *x, const span *at, const span *one) {
         else k->row_collect(&f->hh, NULL, NULL, f->s.p, f->s.step, f->dzr.p, f->dzr.step, r->k, p->grad);
     }
 }
-/* Pattern t: its gradient and update, unless its target weighs nothing; then the context moves on.  0: diverged. */
+/* Pattern t: its gradient and update, unless its target weighs nothing; then the context moves on.  0: diverged, or stopped. */
 static int one_pattern(run *r, const char *x, double weight, double *loss) {
     bptt_plan *p = r->p;
     const span all = all_rows(r), one = readout_span(0, all), first = { 0, 1, 0, 1, p->living, SINGLE };
     if (weight > 0) {
         pattern(r, x, &all, &one);
+        if (stopped(r)) return 0;
         *loss = p->row_loss[0];
         if (!update_alone(r, *loss)) {
             r->status = BPTT_DIVERGED;
             return 0;
         }
     }
-    unfold(p, x, 1, &first);
+    unfold(r, x, &first);
     for (int64_t n = 0; n < p->layers; n++) p->k->copy_rows(&p->layer[n].s, 1, &p->layer[n].s, 0, 0, 1);
     return 1;
 }
@@ -74,7 +87,6 @@ static void slide_patterns(run *r) {
     bptt_plan *p = r->p;
     const bptt_data *d = r->data;
     open_patterns(r, r->k);
-    const double work = 3 * step_work(p) * (double)r->k;
     for (int64_t i = 0; i < r->n; i++) {
         p->row[0] = r->order[i];
         r->source = source_of(p, d);
@@ -94,7 +106,6 @@ static void slide_patterns(run *r) {
                              &r->loss[r->done]))
                 return;
             r->done++;
-            ask(r, work);
             if (stopped(r)) return;
         }
     }
@@ -121,7 +132,7 @@ bptt_status bptt_slide(bptt_plan *p, void *params, void *opt_state, bptt_hyper *
                        bptt_poll poll, void *context) {
     run r = { .p = p, .data = data, .order = order, .n = n, .hyper = hyper, .loss = loss, .poll = poll, .context = context,
               .params = params, .trained = params, .opt_state = opt_state, .k = k, .lead = lead };
-    if (!has_targets(p, data) || p->directions > 1 || p->every || k < 1 || k > tape_steps(p, p->steps) || lead < 0)
+    if (!has_targets(p, data) || p->directions > 1 || p->every || p->batch > 1 || k < 1 || k > tape_steps(p, p->steps) || lead < 0)
         return BPTT_CAPACITY;
     const bptt_status status = prepare_training(&r);
     if (status) return status;
@@ -253,7 +264,7 @@ static void stream_steps(void *context, team *team, int rank, int size) {
     const bptt_plan *p = r->p;
     const span at = all_rows(r);
     const int64_t top = p->layers - 1, bytes = p->B * p->O * p->k->bytes;
-    for (int64_t i = 0; i < s->steps; i++, s->x = s->y, s->y += bytes) {
+    for (int64_t i = 0; i < s->steps && !stopped(r); i++, s->x = s->y, s->y += bytes) {
         const source rows = { .state = s->x, .row = p->row };
         p->k->load_state(&rows, p->I, 0, p->I, &p->x, 0, &at);
         for (int64_t n = 0; n < p->layers; n++) layer_forward(r, n, &at);
@@ -261,15 +272,17 @@ static void stream_steps(void *context, team *team, int rank, int size) {
         head_forward(p, 0, at);
         p->k->store_state(&rows, p->O, 0, p->O, &p->value[p->head_layers - 1], 0, &at, s->y);
         for (int64_t n = 0; n < p->layers; n++) p->k->copy_rows(&p->layer[n].s, 1, &p->layer[n].s, 0, 0, p->B);
+        ask(r, step_work(p));
     }
 }
-bptt_status bptt_stream_run(bptt_plan *p, const void *x, int64_t steps, void *y) {
+bptt_status bptt_stream_run(bptt_plan *p, const void *x, int64_t steps, void *y, bptt_poll poll, void *context) {
     stream s = { stream_of(p), x, y, steps };
     if (steps > 1 && p->I != p->O) return BPTT_CAPACITY;
+    s.run.poll = poll, s.run.context = context;
     team_run(1, stream_steps, &s);
-    return BPTT_OK;
+    return s.run.status;
 }
-bptt_status bptt_stream_step(bptt_plan *p, const void *x, void *y) { return bptt_stream_run(p, x, 1, y); }
+bptt_status bptt_stream_step(bptt_plan *p, const void *x, void *y) { return bptt_stream_run(p, x, 1, y, NULL, NULL); }
 void bptt_stream_set(bptt_plan *p, const void *state) {
     run r = stream_of(p);
     r.source.state = state;

@@ -1,6 +1,7 @@
 /* plan.c: description -> parameter blocks, arena layout, choice of instance.  No arithmetic on data. */
 #include "plan.h"
 #include "threads.h"
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -136,7 +137,7 @@ static int size_ok(int64_t n) { return n >= 1 && n <= (int64_t)1 << 40; }
 /* The plan of the residuals' way back: it begins in dLoss/dh of the top layer, for both directions at any step. */
 static bptt_desc rows_desc(const bptt_desc *d) {
     bptt_desc rows = *d;
-    rows.batch = d->residuals, rows.residuals = 0, rows.every = d->every && d->bidirectional, rows.input_gradient = 0;
+    rows.batch = d->residuals, rows.area = rows.residuals = 0, rows.every = d->every && d->bidirectional, rows.input_gradient = 0;
     return rows;
 }
 int unfolds_in_parts(const bptt_plan *p) {
@@ -169,6 +170,7 @@ static bptt_status resolve(bptt_plan *p, const bptt_desc *d, bptt_piece *out, in
     p->every = d->every != 0, p->input_gradient = d->input_gradient || d->own_inputs > 0, p->trained_state = d->trained_state != 0;
     p->k1 = d->update_every, p->k2 = d->look_back, p->segment = d->segment, p->checkpoints = d->slots;
     p->own_inputs = d->own_inputs, p->stride = d->window_stride;
+    p->grouped = d->area > 0 && d->area < times(p->batch, p->steps), p->area = p->grouped ? d->area : HUGE_SIZE;
     p->R = d->proj_size ? d->proj_size : p->H;
     if (!p->head_layers) p->O = p->R * p->directions, p->every = 1;
     p->two_products = cell == find("reset_before", cell_names);
@@ -178,7 +180,8 @@ static bptt_status resolve(bptt_plan *p, const bptt_desc *d, bptt_piece *out, in
         d->head_depth < 0 || d->head_depth >= BPTT_MAX_DEPTH || !size_ok(p->I) || !size_ok(p->H) || !size_ok(p->O) ||
         !size_ok(p->batch) || !size_ok(p->steps) || (d->reset_before && named != gru) || (d->peephole && named != lstm) ||
         (d->proj_size && named != lstm) || d->proj_size < 0 || d->proj_size > p->H || !(d->dropout >= 0 && d->dropout < 1) ||
-        !(d->recurrent_dropout >= 0 && d->recurrent_dropout < 1) || !unfolding_ok(p))
+        !(d->recurrent_dropout >= 0 && d->recurrent_dropout < 1) || !unfolding_ok(p) || d->area < 0 ||
+        (p->grouped && (p->area < p->steps || p->k1 || p->segment || p->stride)))
         return BPTT_BAD_DESC;
     for (int64_t i = 0; i < p->depth; i++) if (!size_ok(d->width[i])) return BPTT_BAD_DESC;
     for (int64_t i = 0; i < d->head_depth; i++) if (!size_ok(d->head_width[i])) return BPTT_BAD_DESC;
@@ -334,22 +337,36 @@ static void walk_batch(bptt_plan *p, cursor *c, int64_t B, int64_t T) {
     }
     p->B = B, p->T = p->laid = T;
 }
-void lay_out(bptt_plan *p, int64_t B, int64_t T, int purpose, int shared) {
+/* At full capacity: no group takes more than batch rows of area / batch steps, as (T + 1) B <= area + B.  Groups may lie one after
+   the other (bptt_forward), each piece at a multiple of 64 bytes. */
+static void walk_capacity(bptt_plan *p, cursor *c) {
+    const int64_t before = c->count;
+    p->begin = c->at;
+    walk_batch(p, c, p->batch, tape_steps(p, p->grouped ? least(p->steps, parts_of(p->area, p->batch)) : p->steps));
+    if (p->grouped) c->at = plus(c->at, (c->count - before) * 64 * TAPES);
+    p->end = c->at;
+}
+void lay_out_at(bptt_plan *p, int64_t begin, int64_t B, int64_t T, int purpose, int shared) {
     p->taped = 0;
-    if (B == p->B && T == p->laid && purpose == p->purpose && shared == p->shared) {
+    if (begin == p->begin && B == p->B && T == p->laid && purpose == p->purpose && shared == p->shared) {
         p->T = T;
         return;
     }
-    p->purpose = purpose, p->shared = shared;
-    cursor c = { .base = p->arena, .at = (int64_t)p->fixed };
+    p->purpose = purpose, p->shared = shared, p->begin = begin;
+    cursor c = { .base = p->arena, .at = begin };
     walk_batch(p, &c, B, T);
+    p->end = c.at;
+}
+void lay_out(bptt_plan *p, int64_t B, int64_t T, int purpose, int shared) {
+    lay_out_at(p, (int64_t)p->fixed, B, T, purpose, shared);
 }
 
 int64_t norm_slices(const bptt_plan *p) { return (p->work_size + NORM_SLICE - 1) / NORM_SLICE; }
 
 /* Multiply-adds of one batch, forward, backward and gradient: small work does not pay for the barriers. */
 static int choose_threads(const bptt_plan *p, int wanted) {
-    const double work = 3.0 * (double)p->work_size * (double)p->batch * (double)p->steps, each = 4e5;
+    const double area = fmin((double)p->batch * (double)p->steps, (double)p->area);
+    const double work = 3.0 * (double)p->work_size * area, each = 4e5;
     int64_t n = wanted > 1 ? wanted : 1;
     if (n > THREADS_MAX - 1) n = THREADS_MAX - 1;
     const int64_t few = p->batch >= 4 && p->work_size >= 1 << 17 ? 2 : 1;   /* two rows a thread pay if a step has many weights */
@@ -361,7 +378,7 @@ static int choose_threads(const bptt_plan *p, int wanted) {
 static size_t arena_bytes(bptt_plan *p) {
     cursor c = {0};
     walk_fixed(p, &c);
-    walk_batch(p, &c, p->batch, tape_steps(p, p->steps));
+    walk_capacity(p, &c);
     return c.at >= (int64_t)1 << 56 ? 0 : (size_t)c.at;
 }
 int64_t bptt_blocks(const bptt_desc *desc, bptt_piece *out, int64_t max) {
@@ -399,7 +416,7 @@ bptt_status bptt_make_plan(const bptt_desc *desc, void *arena, size_t bytes, bpt
     cursor c = { .base = p->arena };
     walk_fixed(p, &c);
     p->fixed = (size_t)c.at;
-    walk_batch(p, &c, p->batch, tape_steps(p, p->steps));
+    walk_capacity(p, &c);
     *plan = p;
     if (!p->residuals) return BPTT_OK;
     const bptt_desc rows = rows_desc(desc);
@@ -410,7 +427,7 @@ int64_t bptt_views(const bptt_plan *plan, bptt_piece *out, int64_t max) {
     cursor c = { .base = p.arena, .out = out, .max = max };
     walk_fixed(&p, &c);
     p.shared = 0;
-    walk_batch(&p, &c, p.batch, tape_steps(&p, p.steps));
+    walk_capacity(&p, &c);
     return c.count;
 }
 const char *bptt_isa(const bptt_plan *p) { return p->isa; }

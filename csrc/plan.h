@@ -6,6 +6,7 @@
 
 enum { WINDOW = 64 };                          /* inputs that the online algorithm gathers at once */
 enum { INFER, SLIDE, TRAIN };                  /* INFER keeps nothing for a way back; only TRAIN has dropout and unfolds in parts */
+enum { TAPES = 41 };                           /* groups of steps from 2^40 down, each less than half as long as the one before */
 enum { NORM_SLICE = 4096 };                    /* reals of the working vector that one partial norm covers */
 union all_slots {
 #define OPTIMIZER(NAME, name, slots, ...) char name[slots];
@@ -29,18 +30,21 @@ struct bptt_plan {
     int two_products;                          /* the recurrent weights are two matrices: cell reset_before */
     int purpose;                               /* of this run: INFER, SLIDE or TRAIN */
     int trained_state, shared;                 /* shared: this batch's windows share their input projection */
-    int taped;                                 /* forward has been here, and backward has not */
+    int64_t taped;                             /* sequences whose forward pass backward has not followed yet */
     int given;                                 /* with initial states of the caller's, */
     uint64_t draw;                             /* and which masks of dropout */
     double dropout, recurrent_dropout;
     uint64_t seed;
     int64_t layers, head_layers, I, H, R, O, depth, batch, steps;   /* R: width of h; batch, steps: capacity */
+    int64_t area;                              /* rows x steps of a group of a batch */
+    int grouped;                               /* it may be less than the batch */
     int64_t k1, k2, segment, checkpoints, stride;    /* how training unfolds time: the description's numbers */
     double own_inputs;
     int64_t B, T, laid;                        /* rows; steps of the present chunk; steps that the fields are laid out for */
     int64_t flat_size, work_size, state_size;
     char *arena;
     size_t bytes, fixed;                       /* of the arena; of its part that the batch does not change */
+    int64_t begin, end;                        /* where the fields of the present group lie in it */
     frame layer[2 * BPTT_MAX_LAYERS];          /* [l * directions + d] */
     dense inner[2 * BPTT_MAX_LAYERS][BPTT_MAX_DEPTH];
     dense head[BPTT_MAX_DEPTH + 1];
@@ -71,4 +75,5 @@ int64_t norm_slices(const bptt_plan *);
 int64_t tape_steps(const bptt_plan *, int64_t T);               /* steps kept at once in training sequences of T steps */
 int64_t series_rows(const bptt_plan *, int64_t B, int64_t T);   /* of each phase of the series under B consecutive windows */
 void lay_out(bptt_plan *, int64_t B, int64_t T, int purpose, int shared);   /* fields for such a batch, within capacity */
+void lay_out_at(bptt_plan *, int64_t begin, int64_t B, int64_t T, int purpose, int shared);   /* from this byte of the arena on */
 #endif

@@ -1,4 +1,4 @@
-/* run.c: batches, phases, who does which rows or tiles.  No arithmetic on data.
+/* run.c: batches, groups, phases, who does which rows or tiles.  No arithmetic on data.
 
    by rows:    gather, project, scan forward, readout, loss, back through g; then a block of steps after the other
                scan backward (by rows) and collect its weight gradients over all rows (by tiles), while it is in the cache
@@ -6,7 +6,9 @@
    The blocks and their order are the same for any number of threads, so the bits are.
 
    A batch is unfolded over all its steps at once; or (truncated) in passes, each an update of its own; or (checkpointed) in
-   segments, forwards once to store states, then each again, from the last to the first. */
+   segments, forwards once to store states, then each again, from the last to the first.  A batch of very different lengths is
+   cut into groups of its rows, which are sorted by length, so that rows x steps of each fit the plan; the gradient is the sum
+   over the groups, in this order, with one update after the last. */
 #include "run.h"
 #include <math.h>
 #include <string.h>
@@ -17,6 +19,7 @@ static const double POLL_WORK = 2e7;           /* multiply-adds between two look
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
+/* By the caller's thread alone. */
 void ask(run *r, double work) {
     r->unpolled += work;
     if (r->unpolled < POLL_WORK || !r->poll) return;
@@ -59,7 +62,7 @@ static int64_t block_steps(const bptt_plan *p, int64_t T) {
 double step_work(const bptt_plan *p) { return (double)p->work_size * (double)p->B; }
 
 /* Blocks of the steps [from, to) in the order of time (of the layer), or against it. */
-static int next_block(const bptt_plan *p, const frame *f, int backward, int64_t number, int64_t from, int64_t to, span *at) {
+int next_block(const bptt_plan *p, const frame *f, int backward, int64_t number, int64_t from, int64_t to, span *at) {
     const int64_t size = block_steps(p, to - from), count = (to - from + size - 1) / size;
     if (number >= count) return 0;
     const int64_t i = (f->reverse ^ backward) ? count - 1 - number : number;
@@ -213,6 +216,18 @@ static void give_outputs(const run *r, int every, span at) {
     for (int d = 0; d < p->directions; d++)
         p->k->scatter(&r->source, p->O, p->R, &h[d], &from, every, (char *)r->y + d * p->R * p->k->bytes);
 }
+/* Outputs, or their losses, a block of steps at a time; of the last states once. */
+static void give_results(run *r, int every, span at) {
+    const bptt_plan *p = r->p;
+    const int main_thread = at.r0 == 0;
+    for (int64_t i = 0; (every ? next_block(p, &p->layer[0], 0, i, 0, p->T, &at) : i == 0) && !stopped(r); i++) {
+        const span to = readout_span(every, at);
+        head_forward(p, every, at);
+        if (r->y) give_outputs(r, every, at);
+        else p->k->loss(&r->loss_desc, &r->source, p->O, &p->value[p->head_layers - 1], &to, r->row_loss, 0);
+        if (main_thread) ask(r, step_work(p) * (double)(at.t1 - at.t0));
+    }
+}
 static void take_slopes(const run *r, span at) {
     const bptt_plan *p = r->p;
     const span to = readout_span(p->every, at);
@@ -264,11 +279,13 @@ static void collect_head(const bptt_plan *p, int add, span all, int64_t part, in
         p->k->collect_bias(&g->b, NULL, dz, p->grad, add, &at, part, parts);
     }
 }
+/* Into how many slices a thread's tiles go, between which the caller is asked: few, as each reads all rows. */
+static int slices_of(double work) { return 1 + (int)fmin(work / (50 * POLL_WORK), 1000); }
 /* Gradients of the trained initial states: sums over the rows, where the way back came to the first step. */
 static void collect_initial(const run *r, int add, int part, int parts) {
     const bptt_plan *p = r->p;
     const int reached = r->source.first == 0 && r->back == 0 && !r->given;
-    const span once = { .t1 = 1, .r1 = r->rows, .single = p->B == 1 ? SINGLE : BATCH };
+    const span once = { .t1 = 1, .r1 = r->rows, .single = all_rows(r).single };
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         const frame *f = &p->layer[n];
         for (int q = 0; q < f->states; q++) {
@@ -301,15 +318,20 @@ static int wants_start(const run *r) {
     return r->back == 0 && (asked || r->p->trained_state || (r->p->segment && r->source.first > 0));
 }
 /* A block of steps goes back by rows, then all threads collect its weight gradients by tiles while it is in the cache; added to
-   what grad holds, if `add`.  Who is done goes on with the next block, which nobody collects yet. */
+   what grad holds, if `add`.  Who is done goes on with the next block, which nobody collects yet; so whether to stop, which all
+   threads must agree on, has two places in turn. */
 static void layers_backward(run *r, team *team, span at, int add, int rank, int size) {
     const bptt_plan *p = r->p;
+    int turn = 0;
     for (int64_t n = p->layers * p->directions - 1; n >= 0; n--) {
         for (int64_t i = 0; next_block(p, &p->layer[n], 1, i, r->back, p->T, &at); i++) {
             span tiles = all_rows(r);
             tiles.t0 = at.t0, tiles.t1 = at.t1;
             if (at.r1 > at.r0 && !stopped(r)) layer_backward(r, n, &at);
+            if (rank == 0) r->halt[turn] = stopped(r);
             team_barrier(team);
+            if (r->halt[turn]) return;
+            turn = !turn;
             if (!stopped(r)) collect_layer(p, n, add || i > 0, &tiles, rank, size);
             if (rank == 0) ask(r, 2 * step_work(p) * (double)(at.t1 - at.t0) / size);
         }
@@ -333,7 +355,14 @@ static void collect_readout(run *r, int add, int rank, int size) {
     span at = all_rows(r);
     at.t0 = r->fresh;
     if (!r->p->every) at.r0 = r->ended;
-    collect_head(r->p, add, at, rank, size);
+    double work = (double)((at.r1 - at.r0) * (r->p->every ? at.t1 - at.t0 : 1)), weights = 0;
+    for (int64_t l = 0; l < r->p->head_layers; l++) weights += (double)r->p->head[l].w.size;
+    work *= weights;
+    const int slices = slices_of(work / size);
+    for (int i = 0; i < slices && !stopped(r); i++) {
+        collect_head(r->p, add, at, rank * slices + i, size * slices);
+        if (rank == 0) ask(r, work / size / slices);
+    }
 }
 
 /* -- by slices -- */
@@ -498,15 +527,27 @@ source source_of(const bptt_plan *p, const bptt_data *d) {
     return (source){ d->values, d->targets, d->weight, d->state, d->classes, d->offset, d->length, d->target_offset,
                      d->start, p->row, 0 };
 }
-/* The batch that begins at order[from]: its rows by length.  Gives their number. */
-static int64_t begin_batch(run *r, int64_t from) {
+/* The batch that begins at order[from]: its rows by length. */
+static void begin_batch(run *r, int64_t from) {
     bptt_plan *p = r->p;
     const int64_t B = least(r->n - from, p->batch);
+    r->batch = B, r->end = from + B;
     r->source = source_of(p, r->data), r->given = r->data->state != NULL;
     r->first_update = r->hyper ? (uint64_t)r->hyper->step : r->forward ? r->forward->draw : 0;
     for (int64_t b = 0; b < B; b++) p->row[b] = r->order ? r->order[from + b] : from + b;
     sort_rows(r->data->length, p->row, B);
-    return B;
+}
+/* By thread 0: the group that begins at order[from], with as many of the batch's rows as fit at once, `most_steps` steps of
+   them.  1: it is the first one of its batch. */
+static int begin_group(run *r, int64_t from, int64_t most_steps) {
+    bptt_plan *p = r->p;
+    const int first = from == r->end;
+    if (first) begin_batch(r, from);
+    const int64_t begin = from - (r->end - r->batch);
+    r->source.row = p->row + begin, r->source.first = 0, r->row_loss = p->row_loss + begin;
+    r->longest = r->data->length[p->row[begin]];
+    r->rows = least(r->end - from, p->area / least(r->longest, most_steps));
+    return first;
 }
 /* Whether the batch's rows are consecutive windows into one series, whose projection is less work than theirs. */
 static int windows(run *r, int64_t B) {
@@ -529,11 +570,11 @@ static int all_fit(const bptt_plan *p, const bptt_data *data, const int64_t *ord
     return 1;
 }
 int has_targets(const bptt_plan *p, const bptt_data *data) { return p->head_layers > 0 && !data->start; }
-/* Sum of the weights of the targets that the steps [from, to) of the chunk have. */
-static double chunk_weight(const run *r, int64_t from, int64_t to) {
+/* Sum of the weights of the targets that the steps [from, to) of so many rows have. */
+static double chunk_weight(const run *r, int64_t rows, int64_t from, int64_t to) {
     const bptt_plan *p = r->p;
     double sum = 0;
-    for (int64_t b = 0; b < p->B; b++) {
+    for (int64_t b = 0; b < rows; b++) {
         const int64_t i = r->source.row[b], left = r->source.length[i] - r->source.first, end = p->every ? least(left, to) : 1;
         const int64_t row = r->source.target_offset[i] + (p->every ? r->source.first : 0);
         if (!p->every && (left <= from || left > to)) continue;
@@ -544,18 +585,20 @@ static double chunk_weight(const run *r, int64_t from, int64_t to) {
 }
 span all_rows(const run *r) {
     const bptt_plan *p = r->p;
-    return (span){ .t0 = 0, .t1 = p->T, .r0 = 0, .r1 = r->rows, .living = p->living, .single = p->B == 1 ? SINGLE : BATCH };
+    return (span){ .t0 = 0, .t1 = p->T, .r0 = 0, .r1 = r->rows, .living = p->living,
+                   .single = p->B == 1 && !r->several ? SINGLE : BATCH };
 }
-/* The rows of one thread, in fours where there are enough, so that tiles stay high. */
+/* The rows of one thread, in fours where there are enough, so that tiles stay high.  Thread 0, the caller's, always has some. */
 static span rows_of(const run *r, int rank, int size) {
     const int64_t unit = r->rows >= 4 * size ? 4 : 1, units = (r->rows + unit - 1) / unit;
     span at = all_rows(r);
-    at.r0 = units * rank / size * unit, at.r1 = least(r->rows, units * (rank + 1) / size * unit);
+    at.r0 = (units * rank + size - 1) / size * unit, at.r1 = least(r->rows, (units * (rank + 1) + size - 1) / size * unit);
     return at;
 }
-static double total_loss(const bptt_plan *p) {
+/* Of the whole batch. */
+static double total_loss(const run *r) {
     double sum = 0;
-    for (int64_t b = 0; b < p->B; b++) sum += p->row_loss[b];
+    for (int64_t b = 0; b < r->batch; b++) sum += r->p->row_loss[b];
     return sum;
 }
 /* By thread 0: the chunk of T steps that begins at step `first` of the sequences. */
@@ -607,7 +650,7 @@ static void closed_loop(run *r, span at) {
         if (at.r0 == 0) ask(r, step_work(p));
     }
     clear_carried(p, at);
-    p->k->loss(&r->loss_desc, &r->source, p->O, y, &at, p->row_loss, 1);
+    p->k->loss(&r->loss_desc, &r->source, p->O, y, &at, r->row_loss, 1);
     for (int64_t t = p->T - 1; t >= 0 && !stopped(r); t--) {
         now.t0 = t + 1, now.t1 = t + 2;
         if (t + 1 < p->T) p->k->feed(&draws, &r->source, y, &p->dx, &now, 1);
@@ -644,7 +687,7 @@ static void move_tape(bptt_plan *p, int64_t from, int64_t keep) {
 static void set_scale(run *r, double weight) {
     r->loss_desc = (loss_desc){ r->p->loss, r->p->every, 0, weight > 0 ? 1 / (r->hyper ? weight : r->weight_sum) : 0 };
     if (r->hyper) r->weight[r->done] = weight, r->loss[r->done] = 0;
-    memset(r->p->row_loss, 0, (size_t)r->p->B * sizeof *r->p->row_loss);
+    memset(r->row_loss, 0, (size_t)r->p->B * sizeof *r->row_loss);
 }
 /* By thread 0: the pass with the new steps from `begin` on, of a batch of T steps. */
 static void open_pass(run *r, int64_t begin, int64_t T) {
@@ -662,7 +705,7 @@ static void open_pass(run *r, int64_t begin, int64_t T) {
     set_chunk(r, r->source.first, fresh + steps);
     r->fresh = fresh, r->back = fresh - old;
     r->rows = p->living[fresh];
-    set_scale(r, chunk_weight(r, fresh, p->T));
+    set_scale(r, p->k1 ? chunk_weight(r, p->B, fresh, p->T) : r->weight_sum);
 }
 static void by_rows(run *r, team *team, int rank, int size, int add) {
     const bptt_plan *p = r->p;
@@ -676,11 +719,11 @@ static void by_rows(run *r, team *team, int rank, int size, int add) {
         if (targets) {
             clear_carried(p, at);
             clear_old(r, at);
-            readout(r, at, p->row_loss);
+            readout(r, at, r->row_loss);
         }
     }
     if (targets && p->own_inputs == 0) layers_backward(r, team, at, add, rank, size);
-    if (any && r->dx) p->k->scatter(&r->source, p->I, p->I, &p->dx, &at, -1, r->dx);
+    if (any && r->dx && targets) p->k->scatter(&r->source, p->I, p->I, &p->dx, &at, -1, r->dx);
 }
 /* The states after the chunk, of the rows that take part in it. */
 static void keep_final(run *r, span at) {
@@ -709,10 +752,14 @@ static void gradient_of_pass(run *r, team *team, int rank, int size, int add) {
         team_barrier(team);
     }
     if (!stopped(r) && r->loss_desc.scale > 0) {
-        for (int64_t n = 0; p->own_inputs > 0 && n < p->layers; n++) {
-            const span all = all_rows(r);
-            collect_layer(p, n, add, &all, rank, size);
-        }
+        const span all = all_rows(r);
+        const double work = step_work(p) * (double)p->T / size;
+        const int slices = slices_of(work);
+        for (int64_t n = 0; p->own_inputs > 0 && n < p->layers; n++)
+            for (int i = 0; i < slices && !stopped(r); i++) {
+                collect_layer(p, n, add, &all, rank * slices + i, size * slices);
+                if (rank == 0) ask(r, work / slices);
+            }
         collect_rest(r, add, rank, size);
         collect_readout(r, add, rank, size);
     }
@@ -736,6 +783,7 @@ static span open_segment(segments *s, int64_t number) {
     if (s->rank == 0) {
         const int64_t first = number * r->p->segment;
         set_chunk(r, first, least(r->p->segment, s->steps - first));
+        r->over = stopped(r);
         if (number == s->count - 1) r->ended = 0;          /* g reads the last states of all rows at once, after the last step */
     }
     team_barrier(s->team);
@@ -760,12 +808,10 @@ static void advance(segments *s, int64_t number) {
     run *r = s->r;
     const bptt_plan *p = r->p;
     const span at = open_segment(s, number);
-    if (stopped(r)) return;
+    if (r->over) return;
     layers_forward(r, at);
-    if (number >= s->seen && p->every) {
-        head_forward(p, 1, at);
-        p->k->loss(&r->loss_desc, &r->source, p->O, &p->value[p->head_layers - 1], &at, p->row_loss, 0);
-    } else if (number >= s->seen) take_last(r, at);
+    if (number >= s->seen && p->every) give_results(r, 1, at);
+    else if (number >= s->seen) take_last(r, at);
     if (number >= s->seen && r->state) keep_final(r, at);
     s->seen = most(s->seen, number + 1);
     for (int64_t n = 0; n < p->layers; n++) {
@@ -780,9 +826,10 @@ static void reverse_segment(segments *s, int64_t number) {
     const bptt_plan *p = r->p;
     const span at = open_segment(s, number);
     const int add = s->done > 0, last = number == s->count - 1;
+    if (r->over) return;
     layers_forward(r, at);
     if (!p->every && last) take_last(r, at);
-    if (p->every || last) readout(r, at, number >= s->seen ? p->row_loss : NULL);
+    if (p->every || last) readout(r, at, number >= s->seen ? r->row_loss : NULL);
     layers_backward(r, s->team, at, add, s->rank, s->size);
     if (r->dx) p->k->scatter(&r->source, p->I, p->I, &p->dx, &at, -1, r->dx);
     if (last && r->state) keep_final(r, at);
@@ -809,10 +856,10 @@ static int64_t advance_length(int64_t count, int64_t slots) {
 }
 /* Segments [from, to) backwards; the state before `from` is in slot `top`. */
 static void reverse_segments(segments *s, int64_t from, int64_t to, int64_t top) {
-    while (to - from > 1) {
+    while (to - from > 1 && !s->r->over) {
         const int64_t slots = s->slots - top, ahead = slots > 1 ? advance_length(to - from, slots) : to - from - 1;
         load_slot(s, top);
-        for (int64_t i = from; i < from + ahead; i++) advance(s, i);
+        for (int64_t i = from; i < from + ahead && !s->r->over; i++) advance(s, i);
         if (slots > 1) {
             store_slot(s, top + 1);
             reverse_segments(s, from + ahead, to, top + 1);
@@ -842,7 +889,7 @@ static int finish_update(run *r, team *team, int rank, int size) {
     bptt_plan *p = r->p;
     partial_norms(p, rank, size);
     team_barrier(team);
-    const double norm = total_norm(p), loss = total_loss(p) * r->loss_desc.scale;
+    const double norm = total_norm(p), loss = total_loss(r) * r->loss_desc.scale;
     if (rank == 0) {
         if (r->hyper) r->loss[r->done] = loss;
         else *r->loss += loss;
@@ -859,34 +906,57 @@ static int finish_update(run *r, team *team, int rank, int size) {
     turn_all(p, rank, size);
     return 1;
 }
+/* dLoss/dstate0, as the backward pass left it. */
+static void give_start(const run *r, span at) {
+    const bptt_plan *p = r->p;
+    for (int64_t n = 0; r->dstate && n < p->layers * p->directions; n++)
+        give_states(r, n, &p->layer[n].ds, 0, at, r->dstate, NULL);
+}
+/* No target weighs anything: dLoss/dx and dLoss/dstate0 are zero. */
+static void give_zeros(const run *r, span at) {
+    const bptt_plan *p = r->p;
+    const int64_t x = p->I * p->k->bytes, s = p->state_size * p->k->bytes;
+    for (int64_t b = at.r0; b < at.r1; b++) {
+        const int64_t i = r->source.row[b];
+        if (r->dx) memset((char *)r->dx + r->source.offset[i] * x, 0, (size_t)(r->source.length[i] * x));
+        if (r->dstate) memset((char *)r->dstate + i * s, 0, (size_t)s);
+    }
+}
 static void train(void *context, team *team, int rank, int size) {
     run *r = context;
     bptt_plan *p = r->p;
     int going = 1, added = 0;
     take_in(r, team, rank, size);
     turn_all(p, rank, size);
-    for (int64_t from = 0; from < r->n && going; from += p->batch) {
+    for (int64_t from = 0, rows; from < r->n && going; from += rows) {
         if (rank == 0) {
-            const int64_t B = begin_batch(r, from);
-            r->longest = r->data->length[p->row[0]];
-            lay_out(p, B, tape_steps(p, r->longest), TRAIN, windows(r, B));
-            r->rows = B, r->weight_sum = chunk_weight(r, 0, r->longest);
+            const int first = begin_group(r, from, p->steps);
+            if (first) r->weight_sum = chunk_weight(r, r->batch, 0, r->longest);
+            lay_out(p, r->rows, tape_steps(p, r->longest), TRAIN, windows(r, r->rows));
         }
         team_barrier(team);
+        rows = p->B;
         const int64_t T = r->longest, each = p->k1 ? p->k1 : T;
+        const int more = from > r->end - r->batch, ends = from + rows == r->end;   /* groups before this one, and after it */
         for (int64_t begin = 0; begin < T && going; begin += each) {
             if (rank == 0) open_pass(r, begin, T);
             team_barrier(team);
-            const int targets = r->loss_desc.scale > 0, add = !r->hyper && added;
+            const int targets = r->loss_desc.scale > 0, add = r->hyper ? more : added;
             if (!p->segment) gradient_of_pass(r, team, rank, size, add);
             else if (targets) gradient_by_segments(r, team, rank, size, T);
-            going = !stopped(r) && (!targets || finish_update(r, team, rank, size));
+            going = !stopped(r);
+            if (going && (r->dx || r->dstate)) {
+                if (targets) give_start(r, rows_of(r, rank, size));
+                else give_zeros(r, rows_of(r, rank, size));
+                team_barrier(team);
+            }
+            going = going && (!targets || !ends || finish_update(r, team, rank, size));
             added |= targets;
             if (going && r->state && !p->segment) {
                 keep_final(r, rows_of(r, rank, size));
                 team_barrier(team);
             }
-            if (rank == 0) r->done += going;
+            if (rank == 0) r->done += going && ends;
         }
     }
     if (r->hyper) give_back(r, team, rank, size);
@@ -923,6 +993,7 @@ bptt_status prepare_training(run *r) {
     const bptt_hyper *h = r->hyper;
     const double rate = h->learning_rate, decay = h->weight_decay;
     const int kind = find_optimizer(h->optimizer);
+    r->each = most(1, (int64_t)(POLL_WORK / step_work(r->p)));
     r->update = (update){
         .kind = kind, .nesterov = h->nesterov, .centered = h->centered, .momentum = h->momentum, .weight_decay = decay,
         .beta1 = h->beta1, .beta2 = h->beta2, .eps = h->eps, .eta_minus = h->eta_minus, .eta_plus = h->eta_plus,
@@ -957,7 +1028,7 @@ bptt_status bptt_epoch(bptt_plan *p, void *params, void *opt_state, bptt_hyper *
                        bptt_poll poll, void *context) {
     run r = { .p = p, .data = data, .order = order, .n = n, .hyper = hyper, .loss = loss, .weight = weight, .state = state,
               .poll = poll, .context = context, .params = params, .trained = params, .opt_state = opt_state };
-    if (!has_targets(p, data) || !all_fit(p, data, order, n, 0)) return BPTT_CAPACITY;
+    if (!has_targets(p, data) || !all_fit(p, data, order, n, 0) || (state && p->grouped)) return BPTT_CAPACITY;
     const bptt_status status = prepare_training(&r);
     if (status) return status;
     set_clip(p, hyper->clip_state);
@@ -975,9 +1046,6 @@ bptt_status bptt_loss_grad(bptt_plan *p, const void *params, const bptt_data *da
         return BPTT_CAPACITY;
     *loss = 0;
     team_run(p->threads, train, &r);
-    if (r.status && r.status != BPTT_DIVERGED) return r.status;
-    for (int64_t l = 0; dstate && l < p->layers * p->directions; l++)
-        give_states(&r, l, &p->layer[l].ds, 0, all_rows(&r), dstate, NULL);
     return r.status;
 }
 
@@ -997,33 +1065,53 @@ static void unpack_block(const matrix *m, const void *of_run, void *unused, int6
     (void)unused;
     if (own) r->p->k->unpack(m, r->p->grad, own - m->first * r->p->k->bytes, rank, size);
 }
+/* Rows [from, to) of the batch that go together: all, or with an `area` those at least half as long as the first. */
+static int64_t tape_end(const run *r, int64_t from) {
+    const int64_t *length = r->data->length, *row = r->p->row;
+    int64_t to = r->p->grouped ? from + 1 : r->n;
+    while (to < r->n && 2 * length[row[to]] >= length[row[from]]) to++;
+    return to;
+}
+static int tape_fits(const run *r) {
+    int64_t left = r->p->area;
+    for (int64_t from = 0, to; from < r->n && left >= 0; from = to) {
+        to = tape_end(r, from);
+        left -= (to - from) * r->data->length[r->p->row[from]];
+    }
+    return left >= 0;
+}
+/* By thread 0: such a group, behind the one before: its tape is kept. */
+static void open_tape(run *r, int64_t from, int purpose) {
+    bptt_plan *p = r->p;
+    r->source.row = p->row + from, r->longest = r->data->length[p->row[from]], r->rows = tape_end(r, from) - from;
+    lay_out_at(p, from ? p->end : (int64_t)p->fixed, r->rows, r->longest, purpose, 0);
+    set_chunk(r, 0, r->longest);
+}
 static void forward_taped(void *context, team *team, int rank, int size) {
     run *r = context;
     bptt_plan *p = r->p;
+    const int purpose = r->forward->keep || p->dropout > 0 || p->recurrent_dropout > 0 ? TRAIN : INFER;
     each_block(p, pack_block, r, p->work, rank, size);
-    if (rank == 0) {
-        r->rows = begin_batch(r, 0), r->longest = r->data->length[p->row[0]];
-        lay_out(p, r->rows, r->longest, r->forward->keep || p->dropout > 0 || p->recurrent_dropout > 0 ? TRAIN : INFER, 0);
-        set_chunk(r, 0, r->longest);
+    for (int64_t from = 0, rows; from < r->n && !stopped(r); from += rows) {
+        if (rank == 0) open_tape(r, from, purpose);
+        team_barrier(team);
+        rows = p->B;
+        const span at = rows_of(r, rank, size);
+        if (at.r1 > at.r0) {
+            set_states(r, at);
+            layers_forward(r, at);
+            if (!p->every) take_last(r, at);
+            give_results(r, p->every, at);
+            if (r->forward->final) keep_final(r, at);
+        }
+        team_barrier(team);
     }
-    team_barrier(team);
-    const span at = rows_of(r, rank, size);
-    if (at.r1 <= at.r0) return;
-    set_states(r, at);
-    layers_forward(r, at);
-    if (!p->every) take_last(r, at);
-    head_forward(p, p->every, at);
-    give_outputs(r, p->every, at);
-    if (r->forward->final) keep_final(r, at);
 }
-static void backward_taped(void *context, team *team, int rank, int size) {
-    run *r = context;
-    bptt_plan *p = r->p;
+static void backward_group(run *r, team *team, int rank, int size, int add) {
+    const bptt_plan *p = r->p;
     const bptt_backward_arrays *b = r->slopes;
     const span at = rows_of(r, rank, size);
     const int any = at.r1 > at.r0;
-    turn_all(p, rank, size);
-    team_barrier(team);
     if (any) {
         clear_carried(p, at);
         for (int64_t n = 0; b->dfinal && n < p->layers * p->directions; n++)
@@ -1031,34 +1119,52 @@ static void backward_taped(void *context, team *team, int rank, int size) {
                 const field kind = state_kind(p, &p->layer[n], &p->layer[n].ds, q);
                 if (b->dfinal[q]) load_kind(r, n, q, b->dfinal, &kind, 0, at);
             }
-        take_slopes(r, at);
-        head_backward(p, at);
+        span now = at;
+        for (int64_t i = 0; (p->every ? next_block(p, &p->layer[0], 0, i, 0, p->T, &now) : i == 0) && !stopped(r); i++) {
+            take_slopes(r, now);
+            head_backward(p, now);
+            if (rank == 0) ask(r, step_work(p) * (double)(now.t1 - now.t0));
+        }
     }
-    layers_backward(r, team, at, 0, rank, size);
+    layers_backward(r, team, at, add, rank, size);
     if (any && b->dx) p->k->scatter(&r->source, p->I, p->I, &p->dx, &at, -1, b->dx);
     for (int64_t n = 0; any && b->dinitial && n < p->layers * p->directions; n++)
         give_states(r, n, &p->layer[n].ds, 0, at, NULL, b->dinitial);
     team_barrier(team);
-    collect_rest(r, 0, rank, size);
-    collect_readout(r, 0, rank, size);
+    collect_rest(r, add, rank, size);
+    collect_readout(r, add, rank, size);
     team_barrier(team);
+}
+static void backward_taped(void *context, team *team, int rank, int size) {
+    run *r = context;
+    bptt_plan *p = r->p;
+    turn_all(p, rank, size);
+    for (int64_t from = 0, rows; from < r->n && !stopped(r); from += rows) {
+        if (rank == 0) open_tape(r, from, TRAIN);
+        team_barrier(team);
+        rows = p->B;
+        backward_group(r, team, rank, size, from > 0);
+    }
     each_block(p, unpack_block, r, NULL, rank, size);
 }
 bptt_status bptt_forward(bptt_plan *p, const bptt_data *data, int64_t n, const bptt_forward_arrays *arrays, bptt_poll poll,
                          void *context) {
     run r = { .p = p, .data = data, .n = n, .forward = arrays, .y = arrays->y, .poll = poll, .context = context };
     if (n < 1 || n > p->batch || unfolds_in_parts(p) || !all_fit(p, data, NULL, n, 0)) return BPTT_CAPACITY;
+    begin_batch(&r, 0);
+    if (!tape_fits(&r)) return BPTT_CAPACITY;
     team_run(p->threads, forward_taped, &r);
-    p->draw = arrays->draw, p->given = data->state || arrays->initial, p->taped = !r.status && arrays->keep;
+    p->draw = arrays->draw, p->given = data->state || arrays->initial, p->taped = !r.status && arrays->keep ? n : 0;
     return r.status;
 }
 bptt_status bptt_backward(bptt_plan *p, const bptt_data *data, int64_t n, const bptt_backward_arrays *arrays, bptt_poll poll,
                           void *context) {
-    run r = { .p = p, .data = data, .n = n, .slopes = arrays, .poll = poll, .context = context, .rows = p->B, .longest = p->T,
+    run r = { .p = p, .data = data, .n = n, .slopes = arrays, .poll = poll, .context = context,
               .given = p->given, .first_update = p->draw };
-    if (!p->taped || n != p->B || (arrays->dx && !p->input_gradient)) return BPTT_CAPACITY;
+    if (!p->taped || n != p->taped || (arrays->dx && !p->input_gradient)) return BPTT_CAPACITY;
     p->taped = 0;
     r.source = source_of(p, data);
+    if (!all_fit(p, data, NULL, n, 0) || !tape_fits(&r)) return BPTT_CAPACITY;
     team_run(p->threads, backward_taped, &r);
     return r.status;
 }
@@ -1080,41 +1186,34 @@ static void keep_states(run *r, span at) {
 }
 static void forward_block(run *r, int rank, int size, int every) {
     const bptt_plan *p = r->p;
-    span at = rows_of(r, rank, size);
-    const field *y = &p->value[p->head_layers - 1];
+    const span at = rows_of(r, rank, size);
     if (at.r1 <= at.r0) return;
     if (r->source.first == 0) {
         set_states(r, at);
-        memset(p->row_loss + at.r0, 0, (size_t)(at.r1 - at.r0) * sizeof *p->row_loss);
+        memset(r->row_loss + at.r0, 0, (size_t)(at.r1 - at.r0) * sizeof *r->row_loss);
     }
     layers_forward(r, at);
-    if (every) {
-        head_forward(p, 1, at);
-        if (r->y) give_outputs(r, 1, at);
-        else p->k->loss(&r->loss_desc, &r->source, p->O, y, &at, p->row_loss, 0);
-    } else take_last(r, at);
+    if (every) give_results(r, 1, at);
+    else take_last(r, at);
     keep_states(r, at);
-    if (!every && r->source.first + p->T >= r->source.length[r->source.row[0]]) {
-        const span one = readout_span(0, at);
-        head_forward(p, 0, at);
-        if (r->y) give_outputs(r, 0, at);
-        else p->k->loss(&r->loss_desc, &r->source, p->O, y, &one, p->row_loss, 0);
-    }
+    if (!every && r->source.first + p->T >= r->longest) give_results(r, 0, at);
 }
 static void forward_only(void *context, team *team, int rank, int size) {
     run *r = context;
     bptt_plan *p = r->p;
     take_in(r, team, rank, size);
-    for (int64_t from = 0; from < r->n; from += p->batch) {
+    for (int64_t from = 0, rows; from < r->n; from += rows) {
         if (rank == 0) {
-            const int64_t B = begin_batch(r, from), T = r->data->length[p->row[0]];
-            lay_out(p, B, least(T, tape_steps(p, p->steps)), INFER, 0);
+            const int64_t most_steps = tape_steps(p, p->steps);
+            const int first = begin_group(r, from, most_steps);
+            lay_out(p, r->rows, least(r->longest, most_steps), INFER, 0);
             r->loss_desc = (loss_desc){ p->loss, p->every, 0, 1 };
-            r->rows = B, r->fresh = 0;
-            if (!r->y) r->weight_sum += chunk_weight(r, 0, T);
+            r->fresh = 0, r->several = r->n > 1;       /* a sequence gives the same bits in every batch */
+            if (!r->y && first) r->weight_sum += chunk_weight(r, r->batch, 0, r->longest);
         }
         team_barrier(team);
-        const int64_t longest = r->data->length[p->row[0]], steps = p->T;   /* of this batch: rank 0 may go on to the next */
+        const int64_t longest = r->longest, steps = p->T;   /* of this group: rank 0 may go on to the next */
+        rows = p->B;
         for (int64_t first = 0; first < longest; first += steps) {
             if (rank == 0) {
                 r->source.first = first;
@@ -1125,8 +1224,9 @@ static void forward_only(void *context, team *team, int rank, int size) {
             team_barrier(team);
             if (stopped(r)) return;
         }
-        if (rank == 0 && !r->y) r->loss_sum += total_loss(p);
-        if (rank == 0) r->done++;
+        if (rank > 0 || from + rows < r->end) continue;
+        if (!r->y) r->loss_sum += total_loss(r);
+        r->done++;
     }
 }
 bptt_status bptt_predict(bptt_plan *p, const void *params, const bptt_data *data, const int64_t *order, int64_t n,

@@ -10,6 +10,8 @@ typedef struct {
     const bptt_data *data;
     const int64_t *order;
     int64_t n, done;                           /* sequences in order; finished updates (or batches) */
+    int64_t batch, end;                        /* rows of the present batch; where in order it ends */
+    int several;                               /* a single row is summed as one of several */
     bptt_hyper *hyper;
     double *loss, *weight;                     /* of each update */
     bptt_poll poll;
@@ -17,6 +19,7 @@ typedef struct {
     double unpolled;                           /* multiply-adds since the last poll */
     bptt_status status;
     atomic_int stop;
+    int halt[2], over;                         /* what thread 0 saw of it before a barrier, for all threads after that */
     update update;
     int slots;                                 /* vectors that this optimiser, with these numbers, keeps */
     double most, gain;                         /* a weight changes by at most most, and gain * the largest gradient */
@@ -31,19 +34,21 @@ typedef struct {
     int every;                                 /* predict: what g reads */
     void *y, *state;                           /* predict: outputs; final states, of training too */
     double loss_sum, weight_sum;               /* evaluate */
-    int64_t k, lead;                           /* slide */
+    int64_t k, lead, each;                     /* slide; steps between two looks at the poll */
     source source;
     loss_desc loss_desc;
     /* The present chunk of a batch, steps [0, p->T) of its fields: */
     int64_t fresh, back;                       /* new are the steps from `fresh` on; the way back ends at step `back` */
-    int64_t longest;                           /* steps of the whole batch */
-    int64_t rows, ended;                       /* rows [0, rows) take part; g reads the last states of rows [ended, rows) */
+    int64_t longest;                           /* steps of the whole group */
+    double *row_loss;                          /* of the group's rows */
+    int64_t rows, ended;                       /* rows [0, rows) of the group take part; g reads the last states of rows [ended, rows) */
     uint64_t first_update;                     /* the update at which the batch began: masks stay the same within it */
 } run;
 
 void ask(run *, double work);                  /* the caller's poll, now and then */
 static inline int stopped(const run *r) { return atomic_load_explicit(&r->stop, memory_order_relaxed); }
 double step_work(const bptt_plan *);           /* multiply-adds of one step, forward */
+int next_block(const bptt_plan *, const frame *, int backward, int64_t number, int64_t from, int64_t to, span *at);
 span all_rows(const run *);
 span readout_span(int every, span);            /* where g works: on the steps of the span, or once on the last states */
 source source_of(const bptt_plan *, const bptt_data *);

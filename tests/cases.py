@@ -191,12 +191,12 @@ class Problem:
         arrays = self.params | self.arrays(flat, self.state)
         gradcheck.check(lambda: self.reference(module)[0], arrays, self.reference(module)[1], self.line)
 
-    def run(self, dtype="float64", isa=None, threads=1, capacity=None):
-        return Run(self, dtype, isa, threads, capacity)
+    def run(self, dtype="float64", isa=None, threads=1, capacity=None, **how):
+        return Run(self, dtype, isa, threads, capacity, **how)
 
-    def check_core(self, isa=None):
+    def check_core(self, isa=None, **how):
         """The C gradient against finite differences of the C loss."""
-        run = self.run(isa=isa)
+        run = self.run(isa=isa, **how)
         x = run.values[run.rows]
         arrays = run.named(run.params) | self.arrays(x, run.state)
         gradcheck.check(lambda: run.loss(x), arrays, run.loss_and_grad()[1], self.line)
@@ -212,10 +212,10 @@ class Problem:
         depth = d["num_layers"] * (1 + len(d["f"])) * max(self.lengths)
         return 4 * 2 * np.ceil(np.log2(terms * depth)) * np.finfo(np.float32).eps
 
-    def check_agreement(self, dtype="float64", isa=None, threads=1, masks=None, expected=None):
+    def check_agreement(self, dtype="float64", isa=None, threads=1, masks=None, expected=None, **how):
         """The C loss and gradients against the oracle's."""
         value, grads = expected or self.reference(masks=masks)
-        got_value, got = self.run(dtype, isa, threads).loss_and_grad()
+        got_value, got = self.run(dtype, isa, threads, **how).loss_and_grad()
         tolerance = self.tolerance(dtype)
         again = f"{dtype} {isa}; again: python tests/gradcheck.py {self.line}"
         assert abs(got_value - value) <= tolerance * max(1, abs(value)), (
@@ -232,7 +232,7 @@ class Problem:
 class Run:
     """A problem in C: the sequences lie in reverse order with a row of NaN between them."""
 
-    def __init__(self, problem, dtype, isa, threads, capacity=None):
+    def __init__(self, problem, dtype, isa, threads, capacity=None, **how):
         self.problem, self.core = problem, core()
         self.desc = problem.desc | {"dtype": dtype}
         n, lengths = len(problem.lengths), np.array(problem.lengths)
@@ -260,6 +260,7 @@ class Run:
             threads=threads,
             isa=isa,
             input_gradient=True,
+            **how,
         )
 
     @staticmethod

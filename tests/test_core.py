@@ -544,3 +544,13 @@ def test_interruption_keeps_finished_work(sliding):
         )
         assert rest == ("OK", count - done)
         np.testing.assert_array_equal(stopped.run.params, whole.run.params)
+
+
+@pytest.mark.parametrize("how", (dict(), dict(segment=2), dict(area=7)), ids=str)
+def test_no_target_weighs_anything(how):
+    """Loss and all gradients are zero."""
+    problem = cases.Problem((4, 1, 7), every=True, weighted=True, cell="lstm", activation=())
+    for weight in problem.weight:
+        weight[...] = 0
+    value, grads = problem.run(**how).loss_and_grad()
+    assert value == 0 and not any(grad.any() for grad in grads.values())

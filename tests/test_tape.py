@@ -18,14 +18,16 @@ SHAPES = {
 class Taped:
     """A problem on a tape: y, final states, and the slopes of sum(y . r) + sum(final . r')."""
 
-    def __init__(self, layout="rows", headless=False, dtype="float64", isa=None, threads=1, **form):
+    def __init__(self, layout="rows", headless=False, dtype="float64", isa=None, threads=1, area=0, **form):
         self.problem = p = cases.Problem(every=True, **form)
         self.desc = p.desc | {"dtype": dtype} | ({"output_size": 0, "head": ()} if headless else {})
         n, steps = len(p.lengths), max(p.lengths)
         widths = ref.width(p.desc), p.desc["hidden_size"]
         self.widths = widths if p.desc["cell"] == "lstm" else widths[:1]
         self.layers = p.desc["num_layers"] * (1 + p.desc["bidirectional"])
-        self.plan = CORE.Tape(self.desc, batch=n, steps=steps, threads=threads, isa=isa, input_gradient=True)
+        self.plan = CORE.Tape(
+            self.desc, batch=n, steps=steps, threads=threads, isa=isa, input_gradient=True, area=area
+        )
         self.length, start = np.array(p.lengths), None
         if layout == "steps":  # (T, n, I), in which the rows of shorter sequences have gaps
             offset, start = np.arange(n), np.arange(steps) * n
@@ -102,6 +104,47 @@ def test_slopes_are_finite_differences(form, shape, headless):
         taped.x[...] = kept
         taped.x[np.isnan(taped.x)] = 0
         gradcheck.check(taped.loss, arrays, grads, f"{form} {shape} {layout}")
+
+
+RAGGED = (4, 1, 17, 9, 2, 1, 5)
+
+
+@pytest.mark.parametrize("shape", (
+    dict(), dict(num_layers=2, bidirectional=True), dict(num_layers=2, dropout=0.4, recurrent_dropout=0.3)
+), ids=str)  # fmt: skip
+@pytest.mark.parametrize("form", cases.FORMS)
+def test_groups(form, shape):
+    """Sequences of very different lengths: the tapes of groups lie one after the other."""
+    for headless in (False, True):
+        options = cases.FORMS[form] | shape | dict(lengths=RAGGED, headless=headless)
+        whole = Taped(**options)
+        outputs, expected = whole.forward(draw=3), whole.backward()
+        for layout, threads in (("rows", 1), ("rows", 3), ("steps", 1)):
+            grouped = Taped(layout, threads=threads, area=2 * sum(RAGGED), **options)
+            y, final = grouped.forward(draw=3)
+            np.testing.assert_allclose(y[grouped.rows], outputs[0][whole.rows], rtol=1e-12, atol=1e-14)
+            for got, wanted in zip(final, outputs[1], strict=True):
+                np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-14)
+            grouped.r[grouped.rows], grouped.r_final = whole.r[whole.rows], whole.r_final
+            for name, got in grouped.backward().items():
+                a, b = (
+                    (got, expected[name]) if name != "x" else (got[grouped.rows], expected["x"][whole.rows])
+                )
+                assert abs(b).max() > 0
+                np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * abs(b).max(), err_msg=name)
+
+
+def test_groups_fit():
+    """A plan refuses groups above its area, forwards and, with other lengths, backwards."""
+    taped = Taped(lengths=RAGGED, area=17 + 9)
+    with pytest.raises(ValueError, match="more sequences or steps"):
+        taped.forward()
+    taped = Taped(lengths=RAGGED, area=2 * sum(RAGGED))
+    taped.forward()
+    longer = np.full(len(RAGGED), max(RAGGED))
+    taped.plan.lay(np.zeros(len(longer), np.int64), longer, None)
+    with pytest.raises(ValueError, match="more sequences or steps"):
+        taped.backward()
 
 
 @pytest.mark.parametrize("form", cases.FORMS)

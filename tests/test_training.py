@@ -408,6 +408,45 @@ SLOW = {
 }
 
 
+def long_fit(cell="gru", size=256, data=(32, 3000, 4), **options):
+    readout = "last" if isinstance(options.get("bptt"), bf.SlidingBPTT) else "every"
+    net = bf.Network(data[-1], size, data[-1], cell=cell, readout=readout, seed=0)
+    return lambda: net.fit(np.ones(data), np.ones(data), epochs=10**6, verbose=0, **options)
+
+
+def long_forecast():
+    net = bf.Network(4, 256, 4, cell="lstm", num_layers=2, readout="every", seed=0)
+    return lambda: net.forecast(np.ones((10, 4)), 600_000)
+
+
+def long_outputs(evaluate):
+    net = bf.Network(4, 8, 4, bidirectional=True, head=(1024, 1024), readout="every", seed=0)
+    x = np.ones((16, 6000, 4))
+    return lambda: net.evaluate(x, x) if evaluate else net.predict(x)
+
+
+LONG_CALLS = {
+    "forecast": long_forecast,
+    "predict": lambda: long_outputs(False),
+    "evaluate": lambda: long_outputs(True),
+    "closed loop": lambda: long_fit(teacher_forcing=0.5),
+    "checkpointed": lambda: long_fit(bptt=bf.CheckpointedBPTT()),
+    "truncated": lambda: long_fit(bptt=bf.TruncatedBPTT(500, 1500)),
+    "one pattern": lambda: long_fit(data=(9000, 4), bptt=bf.SlidingBPTT(8000)),
+    "Levenberg-Marquardt": lambda: long_fit("lstm", 16, (8, 20000, 1), optimizer=bf.LevenbergMarquardt()),
+}
+
+
+@pytest.mark.parametrize("made", LONG_CALLS.values(), ids=LONG_CALLS)
+def test_interrupt_of_one_long_call(made):
+    """Every way through the core hears Ctrl-C, wherever it is."""
+    call = made()
+    with interrupted(0.6) as sent, pytest.raises(KeyboardInterrupt):
+        call()
+    took = time.process_time() - sent[0]
+    assert took < 0.2, f"{took:.3f} s"
+
+
 @pytest.mark.parametrize("options", SLOW.values(), ids=SLOW)
 @pytest.mark.parametrize("cell", ("elman", "lstm"))
 def test_interrupt(cell, options):
