@@ -92,7 +92,7 @@ def test_every_argument_of_a_network(config, tmp_path):
 
 @pytest.mark.parametrize("value", (True, np.bool_(True), np.array(True), np.ones(1), [1.0], "1", b"1", 1j,
     np.datetime64(1, "s"), np.timedelta64(1, "s"), Decimal("nan"), Fraction(10**400), None, object()),
-    ids=str)  # fmt: skip
+    ids=lambda value: type(value).__name__)  # fmt: skip
 def test_no_number(value):
     with pytest.raises(bf.ConfigError, match=r"^SGD\(learning_rate\): expected a finite number above 0, got"):
         bf.SGD(value)
