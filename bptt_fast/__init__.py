@@ -5,6 +5,7 @@ from .callbacks import Callback, History
 from .columns import Scaling
 from .data import Sequences
 from .errors import ConfigError, CorruptFileError, DivergedError, ShapeError
+from .losses import Loss
 from .network import Network, from_torch, get_include, show_config
 from .optimizers import (
     LBFGS,
@@ -43,6 +44,7 @@ __all__ = [
     "HessianFree",
     "History",
     "LevenbergMarquardt",
+    "Loss",
     "NAdam",
     "Network",
     "OneCycle",

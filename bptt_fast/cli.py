@@ -33,7 +33,7 @@ from . import (
 )
 from .errors import choice
 from .files import InputError, check_kind, read_table, write_table
-from .network import configuration
+from .network import CELLS, configuration
 from .optimizers import OPTIMIZERS, Optimizer
 
 Array = np.ndarray[Any, Any]
@@ -406,7 +406,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", metavar="MODEL", help="write the network there, e.g. model.safetensors")
     _common(train)
     model = train.add_argument_group("network")
-    model.add_argument("--cell", choices=("elman", "mlp", "gru", "lstm"), default="elman")
+    model.add_argument("--cell", choices=tuple(CELLS), default="elman")
     model.add_argument(
         "--hidden", type=_at_least(1), default=16, metavar="H", help="width of the state (default 16)"
     )

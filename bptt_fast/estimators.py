@@ -15,7 +15,7 @@ import numpy as np
 from . import optimizers
 from .columns import Columns, Scaling, continued, like, names_of
 from .errors import ConfigError, ShapeError, choice, flag, integer, number
-from .network import Description, Network
+from .network import CELLS, Description, Network
 
 try:
     from scipy.special import log_softmax, softmax
@@ -127,7 +127,7 @@ class _Estimator(BaseEstimator):
             inputs,
             self.hidden_size,
             outputs,
-            cell=choice(self.cell, "cell", ("elman", "gru", "lstm")),
+            cell=choice(self.cell, "cell", [c for c, row in CELLS.items() if not row["hidden_layers"]]),
             num_layers=self.num_layers,
             bidirectional=self.bidirectional,
             nonlinearity=activation,

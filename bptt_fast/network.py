@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import _core, data  # type: ignore[attr-defined]
+from . import _core, data, losses  # type: ignore[attr-defined]
 from .columns import UNKNOWN, Columns, Scaling
 from .errors import ConfigError, DivergedError, ShapeError, choice, flag, integer, number
-from .initialisation import GATES, RULES, initialise
+from .initialisation import CELLS, RULES, initialise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-CELLS = ("elman", "gru", "lstm", "mlp")
+# cells of the core that are a cell and an option here
+VARIANTS = {"gru_reset_before": ("gru", "reset", "before"), "lstm_peephole": ("lstm", "peephole", True)}
 NONLINEARITIES = ("tanh", "relu", "sigmoid", "linear")
 READOUTS = ("last", "every")
 MAX_F, MAX_HEAD, MAX_LAYERS, MAX_THREADS = 14, 15, 16, 1024
@@ -68,13 +69,18 @@ class Description:
             name: integer(getattr(self, name), name) for name in ("input_size", "hidden_size", "output_size")
         }
         checked["num_layers"] = integer(self.num_layers, "num_layers", 1, MAX_LAYERS)
-        cell = choice(self.cell, "cell", CELLS)
+        cell = choice(self.cell, "cell", tuple(CELLS))
+        if cell in VARIANTS:
+            cell, option, value = VARIANTS[cell]
+            object.__setattr__(self, option, value)
         f = _widths(self.f, "f", MAX_F)
-        if f and cell != "mlp":
+        if f and not CELLS[cell]["hidden_layers"]:
             raise ConfigError(
-                f'f: expected () for cell="{cell}", got {f}.  Hidden layers inside f need cell="mlp".'
+                f'f: expected () for cell="{cell}", got {f}.  Hidden layers inside f need '
+                f"{_cells_with('hidden_layers')}."
             )
         checked |= {
+            "cell": cell,
             "f": f,
             "head": _widths(self.head, "head", MAX_HEAD),
             "nonlinearity": _nonlinearities(self, cell, f),
@@ -83,13 +89,17 @@ class Description:
         choice(self.readout, "readout", READOUTS)
         choice(self.initial_state, "initial_state", ("zeros", "trained"))
         flag(self.bidirectional, "bidirectional")
-        if choice(self.reset, "reset", ("after", "before")) == "before" and cell != "gru":
-            raise ConfigError(f'reset: "before" is for cell="gru", got cell="{cell}".')
-        if flag(self.peephole, "peephole") and cell != "lstm":
-            raise ConfigError(f'peephole: True is for cell="lstm", got cell="{cell}".')
+        choice(self.reset, "reset", ("after", "before"))
+        flag(self.peephole, "peephole")
+        for base, option, value in VARIANTS.values():
+            if getattr(self, option) == value and cell != base:
+                shown = f'"{value}"' if isinstance(value, str) else value
+                raise ConfigError(f'{option}: {shown} is for cell="{base}", got cell="{cell}".')
         proj_size = integer(self.proj_size, "proj_size", 0)
-        if proj_size and cell != "lstm":
-            raise ConfigError(f'proj_size: {proj_size} is for cell="lstm", got cell="{cell}".')
+        if proj_size and not CELLS[cell]["projection"]:
+            raise ConfigError(
+                f'proj_size: {proj_size} is for {_cells_with("projection")}, got cell="{cell}".'
+            )
         if proj_size >= checked["hidden_size"]:
             raise ConfigError(
                 f"proj_size: expected less than hidden_size={checked['hidden_size']}, got {proj_size}."
@@ -127,8 +137,8 @@ class Description:
                 )
         if self.forget_bias is not None:
             number(self.forget_bias, "forget_bias")
-            if cell not in GATES:
-                raise ConfigError(f'forget_bias: is for cell="lstm" or "gru", got cell="{cell}".')
+            if CELLS[cell]["keep_gate"] < 0:
+                raise ConfigError(f'forget_bias: is for {_cells_with("keep_gate")}, got cell="{cell}".')
 
     def core(self) -> dict[str, Any]:
         """The description in the words of the C core."""
@@ -137,6 +147,10 @@ class Description:
         words["head_activation"] = words.pop("head_nonlinearity")
         for name in ("readout", "init", "spectral_radius", "forget_bias"):
             del words[name]
+        options = {option: words.pop(option) for _, option, _ in VARIANTS.values()}
+        for variant, (cell, option, value) in VARIANTS.items():
+            if (words["cell"], options[option]) == (cell, value):
+                words["cell"] = variant
         return words
 
 
@@ -707,7 +721,7 @@ class Network:
         epochs: int = 1,
         batch_size: int | None = None,
         optimizer: Optimizer | str | None = None,
-        loss: str = "mse",
+        loss: str | losses.Loss = "mse",
         bptt: Unfolding | None = None,
         sample_weight: Any = None,
         x0: ArrayLike | None = None,
@@ -907,7 +921,7 @@ class Network:
         x: Any,
         y: Any,
         *,
-        loss: str = "mse",
+        loss: str | losses.Loss = "mse",
         readout: str | None = None,
         sample_weight: Any = None,
         x0: ArrayLike | None = None,
@@ -965,7 +979,7 @@ class Network:
         x: Any,
         y: Any,
         *,
-        loss: str = "mse",
+        loss: str | losses.Loss = "mse",
         bptt: Unfolding | None = None,
         teacher_forcing: float = 1.0,
         sample_weight: Any = None,
@@ -1046,7 +1060,7 @@ class Network:
         steps: int,
         *,
         bptt: Unfolding | None = None,
-        loss: str = "mse",
+        loss: str | losses.Loss = "mse",
         readout: str | None = None,
         threads: int | None = None,
         isa: str | None = None,
@@ -1142,7 +1156,7 @@ class Network:
         self,
         bptt: SlidingBPTT,
         optimizer: Optimizer | str | None = None,
-        loss: str = "mse",
+        loss: str | losses.Loss = "mse",
         *,
         x0: ArrayLike | None = None,
         clip_norm: float | None = None,
@@ -1417,7 +1431,7 @@ def plan_bytes(*description: Any, **more: Any) -> int:
 def _planned(
     make: Any,
     desc: dict[str, Any],
-    loss: str,
+    loss: Any,
     every: bool,
     batch: int,
     steps: int,
@@ -1429,8 +1443,8 @@ def _planned(
     try:
         return make(
             desc,
-            loss=loss,
-            every=every,
+            **losses.get(loss).core(),
+            readout_every_step=every,
             batch=batch,
             steps=steps,
             threads=threads,
@@ -1602,6 +1616,12 @@ def get_include() -> str:
 # ---- the description
 
 
+def _cells_with(capability: str) -> str:
+    """The cells that have it, as arguments: cell="gru" or "lstm"."""
+    wanted = [f'"{name}"' for name, row in CELLS.items() if row[capability] > 0 and name not in VARIANTS]
+    return f"cell={' or '.join(wanted)}"
+
+
 def _widths(value: Any, name: str, most: int) -> tuple[int, ...]:
     if not isinstance(value, (tuple, list)):
         raise ConfigError(f"{name}: expected a tuple of widths, got {value!r}.  One layer of 8: {name}=(8,).")
@@ -1613,7 +1633,7 @@ def _widths(value: Any, name: str, most: int) -> tuple[int, ...]:
 def _nonlinearities(description: Description, cell: str, f: tuple[int, ...]) -> tuple[str, ...]:
     """One for each layer of f; none for the gated cells."""
     value = description.nonlinearity
-    if cell not in ("elman", "mlp"):
+    if not CELLS[cell]["activation"]:
         if value is None or value in ((), []):
             return ()
         raise ConfigError(

@@ -218,9 +218,10 @@ class Learner:
                 f"all sequences at once.  Use SGD() or Adam()."
             )
         self.optimizer = chosen_optimizer
-        self.loss = losses.get(loss).name
+        chosen_loss = losses.get(loss)
+        self.loss = chosen_loss.plain
         self.clip_norm = None if clip_norm is None else number(clip_norm, "clip_norm", 0, open_low=True)
-        kind = losses.get(loss).targets
+        kind = chosen_loss.targets
         self._scaling = net.scaling
         net.columns.check_targets(kind, "learn_online")
         self._careful = kind == "probability" or net.scaling is not None
@@ -234,7 +235,7 @@ class Learner:
         self._hyper |= {name: value for name, value in counts.items() if name in ("product", "previous")}
         self._hyper["step"] = self._before["updates"]
         self._slots = arrays.get(
-            "slots", np.zeros(_core.slots(self.optimizer.name) * net.num_parameters, net.dtype)
+            "slots", np.zeros(_core.state_vectors(self.optimizer.name) * net.num_parameters, net.dtype)
         )
         chosen = machine_for(None, isa)[1]
         try:
@@ -245,7 +246,7 @@ class Learner:
                 self._hyper,
                 bptt.k,
                 bptt.lead,
-                self.loss,
+                chosen_loss.core(),
                 isa=chosen,
                 window=arrays.get("window"),
                 state=state,
@@ -401,8 +402,7 @@ class Learner:
             "clip_norm": self.clip_norm,
             "seen": self.seen,
             "updates": self.updates,
-            "product": self._core.carried[0],
-            "previous": self._core.carried[1],
+            **{name: self._core.carried[name] for name in ("product", "previous")},
         }
         arrays = {"window": self._core.window, "state": self.state, "slots": self._slots}
         return values, {name: np.array(array) for name, array in arrays.items()}
@@ -418,7 +418,7 @@ class Learner:
         expected = {
             "window": (min(counts["seen"], bptt.k + bptt.lead - 1), net.input_size),
             "state": (net.state_size,),
-            "slots": (_core.slots(values["optimizer"]) * net.num_parameters,),
+            "slots": (_core.state_vectors(values["optimizer"]) * net.num_parameters,),
         }
         found = {name: array.shape for name, array in arrays.items() if array.dtype == net.dtype}
         if found != expected:

@@ -22,6 +22,7 @@ import numpy as np
 from . import persistence
 from .columns import Columns, Scaling
 from .errors import ConfigError, CorruptFileError
+from .network import CELLS as CELLS_OF_CORE
 from .network import Description, Network
 
 try:
@@ -129,8 +130,12 @@ class Graph:
 
 def _graph(net: Network) -> Any:
     d, g, number = net.description, Graph(), helper.np_dtype_to_tensor_dtype(net.dtype)
+    if d.cell not in SCANNED:
+        raise ConfigError(f"to_onnx: expected a cell of {', '.join(SCANNED)}, got {d.cell!r}.")
     ways, weights = _ways(d.bidirectional), net.state_dict()
-    widths = {"h": d.proj_size or d.hidden_size} | ({"c": d.hidden_size} if d.cell == "lstm" else {})
+    widths = {"h": d.proj_size or d.hidden_size} | (
+        {"c": d.hidden_size} if CELLS_OF_CORE[d.cell]["states"] > 1 else {}
+    )
     pieces = d.num_layers * len(ways)
 
     x, scaling = Value(g, "x"), _constants(g, net)

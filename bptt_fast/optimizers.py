@@ -607,6 +607,7 @@ def get(optimizer: Any) -> Optimizer:
 def hyper(optimizer: FirstOrder, **clipping: Any) -> dict[str, Any]:
     """The numbers the C core wants; it advances "step", the count of updates, and what else it keeps."""
     numbers = {"optimizer": optimizer.name, "step": 0} | vars(optimizer) | clipping
+    numbers["no_bias_decay"] = not numbers.pop("decay_biases", True)
     if isinstance(optimizer, RMSprop):
         numbers["beta2"] = numbers.pop("alpha")
     if isinstance(optimizer.learning_rate, Schedule):

@@ -42,9 +42,9 @@ class Problem:
     """The loss of a network on the first `n` sequences, as a function of float64 parameters."""
 
     def __init__(
-        self, net: Network, loss: str, train: Sequences, n: int, threads: int, isa: str | None
+        self, net: Network, loss: Any, train: Sequences, n: int, threads: int, isa: str | None
     ) -> None:
-        self.net, self.loss_name, self.every, self.n = net, loss, net.readout == "every", n
+        self.net, self.chosen_loss, self.every, self.n = net, loss, net.readout == "every", n
         self.desc = net.desc() | {"dtype": "float64"}
         self.sequences, self.steps = _double(train), int(train.length[:n].max())
         self.data, self.order = core_data(self.sequences), data.counting(n)
@@ -53,7 +53,7 @@ class Problem:
 
     def plan(self, batch: int, residuals: int = 0) -> Any:
         """A plan for this network and these sequences."""
-        words = (self.desc, self.loss_name, self.every, batch, self.steps, *self.machine)
+        words = (self.desc, self.chosen_loss, self.every, batch, self.steps, *self.machine)
         return make_plan(*words, False, {"residuals": residuals} if residuals else None)
 
     @cached_property
@@ -276,7 +276,7 @@ class _Curvature:
         """`desc`: another network, with the square of its outputs after every step for a loss."""
         p, s = problem, problem.sequences
         hidden = desc is not None
-        self.loss = "mse" if desc is not None else p.loss_name
+        self.loss = None if hidden else p.chosen_loss
         self.desc = p.desc if desc is None else desc
         every, offset = hidden or p.every, s.offset if hidden else s.target_offset
         rows = int((offset[: p.n] + (s.length[: p.n] if every else 1)).max())
@@ -306,23 +306,14 @@ class _Curvature:
         y, above, below = self.outputs
         self._run(self.weights + self.reach / size * v, above)
         self._run(self.weights - self.reach / size * v, below)
-        self.targets[:] = y - self._through_loss(y, (above - below) / (2 * self.reach))
+        dy = (above - below) / (2 * self.reach)
+        if self.loss is not None:
+            dy = _core.curvature(self.loss.name, tuple(self.loss.parameters.values()), y, dy)
+        self.targets[:] = y - dy
         status = self.plan.loss_and_grad(self.weights, self.data, self.order, grad, poll=poll)[0]
         if status == "INTERRUPTED":
             raise _Interrupted
         return grad * size
-
-    def _through_loss(self, y: Array, dy: Array) -> Array:
-        """H dy, where H = 1 is that of the squared error."""
-        if self.loss == "mse":
-            return dy
-        if self.loss == "cross_entropy":
-            p = np.exp(y - y.max(axis=1, keepdims=True))
-            p /= p.sum(axis=1, keepdims=True)
-            result: Array = y.shape[1] / 2 * p * (dy - (p * dy).sum(axis=1, keepdims=True))
-            return result
-        p = 0.5 + 0.5 * np.tanh(0.5 * y)
-        return 0.5 * p * (1 - p) * dy
 
 
 class _States:

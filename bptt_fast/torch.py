@@ -18,7 +18,7 @@ import numpy as np
 from . import _core  # type: ignore[attr-defined]
 from .columns import Scaling
 from .errors import ConfigError, choice
-from .network import MAX_LAYERS, READOUTS, Network
+from .network import CELLS, MAX_LAYERS, READOUTS, Network
 
 try:
     import torch
@@ -239,7 +239,7 @@ def _describe(module: Any, dtype: torch.dtype, dropout: float) -> dict[str, Any]
     return {word: getattr(module, word) for word in words} | {
         "cell": module.cell,
         "dtype": DTYPES[dtype],
-        "activation": (module.nonlinearity,) if module.cell == "elman" else (),
+        "activation": (module.nonlinearity,) if CELLS[module.cell]["activation"] else (),
         "output_size": 0,
         "dropout": dropout,
     }
@@ -256,7 +256,7 @@ def _in_memory(tensor: Tensor | None) -> bool:
 
 def _widths(module: Any) -> tuple[int, ...]:
     h = module.proj_size or module.hidden_size
-    return (h, module.hidden_size) if module.cell == "lstm" else (h,)
+    return (h, module.hidden_size)[: CELLS[module.cell]["states"]]
 
 
 def _output_size(module: Any) -> int:

@@ -130,7 +130,7 @@ def estimate_memory(
         every, batch, steps = False, 1, unfold.k
     return plan_bytes(
         net._desc,
-        losses.get(loss).name,
+        losses.get(loss),
         every,
         batch,
         steps,
@@ -455,17 +455,19 @@ class _Setting:
 
     def plan(self, every: bool, batch: int, steps: int) -> Any:
         """A plan for runs without gradients."""
-        return make_plan(self.net._desc, self.loss.name, every, batch, steps, self.threads, self.isa)
+        return make_plan(self.net._desc, self.loss, every, batch, steps, self.threads, self.isa)
 
     def training_plan(self, every: bool, batch: int, steps: int, unfold: dict[str, Any]) -> Any:
         """A plan; the masks of dropout depend on the epoch a fit begins with, as the order of sequences."""
         desc = self.net._desc
         desc = desc | {"seed": (desc["seed"] + self.first * 0x9E3779B97F4A7C15) % 2**64}
-        return make_plan(desc, self.loss.name, every, batch, steps, self.threads, self.isa, False, unfold)
+        return make_plan(desc, self.loss, every, batch, steps, self.threads, self.isa, False, unfold)
 
     def optimizer_state(self) -> Array:
         """Zeros for what the optimiser keeps."""
-        return np.zeros(_core.slots(self.hyper["optimizer"]) * self.net.num_parameters, self.net.dtype)
+        return np.zeros(
+            _core.state_vectors(self.hyper["optimizer"]) * self.net.num_parameters, self.net.dtype
+        )
 
     def validation(self, sequences: Sequences, order: Array, every: bool) -> Callable[[], float]:
         """A function that gives the loss of the sequences `order`."""
@@ -630,7 +632,7 @@ def _whole_job(
     elif split:
         _check_weights(train, range(n, len(train)), every, "validation")
         validate = s.validation(train, np.arange(n, len(train), dtype=np.int64), every)
-    found = second_order.method(method, second_order.Problem(s.net, s.loss.name, train, n, s.threads, s.isa))
+    found = second_order.method(method, second_order.Problem(s.net, s.loss, train, n, s.threads, s.isa))
     return _WholeJob(found, _WholeRecord(found), int(train.length[:n].sum()), validate)
 
 
@@ -798,7 +800,7 @@ def _plan_words(
     steps = int(train.length[:n].max())
     words: dict[str, Any] = dict(unfold.core(steps))
     if own_inputs:
-        words["own_inputs"] = own_inputs
+        words["sampling_probability"] = own_inputs
     elif train.form == "windows" and in_order and train.stride < train.steps and isinstance(unfold, FullBPTT):
         words["window_stride"] = train.stride
     return words
@@ -853,6 +855,11 @@ def check_sliding(net: Network, sample_weight: Any = None) -> None:
         )
 
 
+def _either(**properties: Any) -> str:
+    """The losses with these properties, as words."""
+    return " or ".join(f'"{name}"' for name in losses.named(**properties))
+
+
 def _check_second_order(
     net: Network,
     method: optimizers.SecondOrder,
@@ -870,19 +877,19 @@ def _check_second_order(
             f"{unfold!r}.  Use SGD() or Adam()."
         )
     if isinstance(method, optimizers.LevenbergMarquardt):
-        if loss.name != "mse":
+        if not loss.least_squares:
             raise ConfigError(
-                f'loss: LevenbergMarquardt needs a sum of squares and expects "mse", got "{loss.name}".  Use '
-                f"{'LBFGS()' if loss.name in ('mae', 'huber') else 'HessianFree() or LBFGS()'}."
+                f"loss: LevenbergMarquardt needs a sum of squares and expects {_either(least_squares=True)}, "
+                f'got "{loss.name}".  Use {"HessianFree() or LBFGS()" if loss.curved else "LBFGS()"}.'
             )
         if net.num_parameters > second_order.MOST_PARAMETERS:
             raise ConfigError(
                 f"optimizer: LevenbergMarquardt solves for all parameters at once and expects at most "
                 f"{second_order.MOST_PARAMETERS}, got {net.num_parameters}.  Use HessianFree() or LBFGS()."
             )
-    if isinstance(method, optimizers.HessianFree) and loss.name in ("mae", "huber"):
+    if isinstance(method, optimizers.HessianFree) and not loss.curved:
         raise ConfigError(
-            f'loss: HessianFree needs curvature everywhere and expects "mse" or a cross-entropy, got '
+            f"loss: HessianFree needs curvature everywhere and expects {_either(curved=True)}, got "
             f'"{loss.name}".  Use LBFGS().'
         )
     if d.dropout or d.recurrent_dropout:

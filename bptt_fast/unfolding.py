@@ -191,7 +191,7 @@ class CheckpointedBPTT:
     def core(self, steps: int) -> dict[str, int]:
         """What a plan for sequences of up to `steps` steps is told."""
         segment = math.isqrt(steps - 1) + 1 if self.segment is None else min(self.segment, steps)
-        return {"segment": segment, "slots": self.slots or 0}
+        return {"segment": segment, "checkpoints": self.slots or 0}
 
     def forward_steps(self, steps: int) -> int:
         """How many steps f runs forward for one gradient of a sequence.

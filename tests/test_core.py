@@ -65,7 +65,7 @@ def test_padding_stays_zero(form, isa, dtype, width):
     given |= {"f": (width,) * len(given["f"])} if "f" in given else {}
     given |= {"proj_size": width} if "proj_size" in given else {}
     run = cases.Problem(**given, lengths=(4, 4, 2), every=True).run(dtype, isa)
-    gates = ("saved", "a[") if run.desc["reset"] == "before" else ("saved",)
+    gates = ("saved", "a[") if run.desc["cell"] == "gru_reset_before" else ("saved",)
     sigmoids = ("saved", "a[", "s[", "last") if "sigmoid" in run.desc["activation"] else gates
     fill(run.plan, 0)
     results(run)
@@ -149,7 +149,7 @@ def calls(run, fenced, batch, dtype):
     slots = fenced(np.zeros(2 * run.params.size, dtype))
     losses, weights = (fenced(np.zeros(n * steps)) for _ in range(2))
     for every in (False, True) if p.every else (False,):
-        plan = CORE.Plan(run.desc, every=p.every, **options)
+        plan = CORE.Plan(run.desc, readout_every_step=p.every, **options)
         assert plan.predict(run.params, run.data, run.order, y, every, state) == "OK"
         assert plan.evaluate(run.params, run.data, run.order)[0] == "OK"
         grad, dx, dstate = (fenced(a) for a in (run.params, run.values, run.state))
@@ -160,7 +160,7 @@ def calls(run, fenced, batch, dtype):
         assert done == ("OK", -(-n // batch))
     if p.every and not run.desc["bidirectional"]:
         for k in (1, 2, steps):
-            plan = CORE.Plan(run.desc, every=False, **options | dict(batch=1, steps=k))
+            plan = CORE.Plan(run.desc, readout_every_step=False, **options | dict(batch=1, steps=k))
             assert plan.slide(run.params, slots, hyper(ADAM), run.data, run.order, k, 1, losses)[0] == "OK"
 
 
@@ -187,8 +187,8 @@ def test_nothing_is_overrun(form, structure, dtype, isa, fenced):
 UNFOLDINGS = {
     "truncated": dict(update_every=2, look_back=3),
     "segments": dict(segment=4),
-    "slots": dict(segment=1, slots=2),
-    "own inputs": dict(own_inputs=0.5),
+    "checkpoints": dict(segment=1, checkpoints=2),
+    "own inputs": dict(sampling_probability=0.5),
     "windows": dict(window_stride=2),
 }
 
@@ -205,7 +205,9 @@ def test_unfoldings_keep_to_themselves(form, dtype, unfolding, fenced):
     if "window_stride" in unfolding:
         values, targets = np.ones((18, 3), dtype), np.zeros((18, 3), dtype)
         data = CORE.Data(values, 2 * run.order, np.full(7, 6), 2 * run.order, targets=targets)
-    options = dict(loss="mse", every=True, batch=3, steps=6, threads=1, isa=run.plan.isa, **unfolding)
+    options = dict(
+        loss="mse", readout_every_step=True, batch=3, steps=6, threads=1, isa=run.plan.isa, **unfolding
+    )
     ends = []
     for byte in (0, 0xFF):
         plan = CORE.Plan(run.desc, **options)
@@ -391,7 +393,7 @@ BAD_DESCRIPTIONS = {
     "f of an elman cell": dict(f=(3,), activation=("tanh", "tanh")),
     "projection of an elman cell": dict(proj_size=2),
     "projection too wide": dict(cell="lstm", activation=(), proj_size=6),
-    "peephole of a gru": dict(cell="gru", activation=(), peephole=True),
+    "peephole of a gru": dict(cell="gru_peephole", activation=()),
     "dropout of one": dict(num_layers=2, dropout=1.0),
     "negative dropout": dict(num_layers=2, dropout=-0.1),
     "dropout NaN": dict(num_layers=2, dropout=np.nan),
@@ -417,9 +419,9 @@ def test_bad_plans(wrong):
 
 
 def test_unknown_names():
-    assert CORE.slots("sgd") >= 0 and CORE.slots("adam") == 2
+    assert CORE.state_vectors("sgd") >= 0 and CORE.state_vectors("adam") == 2
     with pytest.raises(ValueError):
-        CORE.slots("newton")
+        CORE.state_vectors("newton")
     for status in ("OK", "DIVERGED", "CAPACITY"):
         assert " " in CORE.message(status) or status == "OK"
 
@@ -439,7 +441,7 @@ def test_capacity_of_training():
     run, before = training.run, training.run.params.copy()
     arguments = (run.params, training.slots, training.hyper, run.data, run.order)
     with pytest.raises(ValueError):
-        training.plan(batch=1, steps=5, every=True).epoch(*arguments, np.empty(3), np.empty(3))
+        training.plan(batch=1, steps=5, readout_every_step=True).epoch(*arguments, np.empty(3), np.empty(3))
     with pytest.raises(ValueError):
         training.plan(batch=1, steps=2).slide(*arguments, 3, 1, np.empty(12))
     np.testing.assert_array_equal(run.params, before)
@@ -478,7 +480,7 @@ def exploding(sliding, patterns):
     data = CORE.Data(
         run.values, run.offset, np.array(lengths), run.target_offset, targets=run.targets, state=run.state
     )
-    plan = training.plan(batch=1, steps=6, every=not sliding)
+    plan = training.plan(batch=1, steps=6, readout_every_step=not sliding)
     given = run.params, training.slots, training.hyper, data, order
     status, done = (
         plan.slide(*given, 2, 1, losses) if sliding else plan.epoch(*given, losses, np.empty(patterns))
@@ -520,7 +522,7 @@ def test_interruption_keeps_finished_work(sliding):
                 r.params, training.slots, training.hyper, r.data, r.order, *tail, losses, poll=poll
             )
         else:
-            plan = training.plan(batch=1, steps=4000, every=True)
+            plan = training.plan(batch=1, steps=4000, readout_every_step=True)
             status, done = plan.epoch(
                 r.params, training.slots, training.hyper, r.data, r.order, losses, np.zeros(60), poll=poll
             )
@@ -533,7 +535,7 @@ def test_interruption_keeps_finished_work(sliding):
     np.testing.assert_array_equal(losses[:done], expected[:done])
     assert np.isfinite(stopped.run.params).all() and stopped.hyper["step"] == done
     if not sliding:
-        rest = stopped.plan(batch=1, steps=4000, every=True).epoch(
+        rest = stopped.plan(batch=1, steps=4000, readout_every_step=True).epoch(
             stopped.run.params,
             stopped.slots,
             stopped.hyper,

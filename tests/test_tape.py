@@ -185,7 +185,7 @@ def test_one_way_back_for_each_way_forth():
 
 @pytest.mark.parametrize(
     "change",
-    (dict(update_every=2, look_back=2), dict(segment=2), dict(own_inputs=0.5)),
+    (dict(update_every=2, look_back=2), dict(segment=2), dict(sampling_probability=0.5)),
     ids=("truncated", "checkpointed", "closed loop"),
 )
 def test_other_unfoldings_are_refused(change):

@@ -1,6 +1,13 @@
 /* gru.h:  n = tanh(zx_n + r * zr_n),  h = n + z * (h_prev - n)      gates r z n (reset after the product)
    kept: r z n      saved: zr_n */
-enum { gru_GATES = 3, gru_STATES = 1, gru_KEPT = 3, gru_SAVED = 1, gru_SPLIT = 1, gru_PEEPS = 0, gru_HELD = 1 };
+#define GATES 3
+#define STATES 1
+#define KEPT 3
+#define SAVED 1
+#define SEPARATE_DZR 1
+#define PASSES_STATE 1
+#define KEEP_GATE 1
+
 INLINE void gru_forward(int act, const V *peep, const V *zx, const V *zr, const V *s_prev, V *s, V *saved) {
     (void)act, (void)peep;
     V r = v_sigmoid(zx[0] + zr[0]), z = v_sigmoid(zx[1] + zr[1]), n = v_tanh(zx[2] + r * zr[2]);

@@ -1,5 +1,11 @@
 /* lstm.h:  c = f * c_prev + i * g,  h = o * tanh(c)      gates i f g o      kept: i f g o      saved: tanh(c) */
-enum { lstm_GATES = 4, lstm_STATES = 2, lstm_KEPT = 4, lstm_SAVED = 1, lstm_SPLIT = 0, lstm_PEEPS = 0, lstm_HELD = 0 };
+#define GATES 4
+#define STATES 2
+#define KEPT 4
+#define SAVED 1
+#define PROJECTION 1
+#define KEEP_GATE 1
+
 INLINE void lstm_forward(int act, const V *peep, const V *zx, const V *zr, const V *s_prev, V *s, V *saved) {
     (void)act, (void)peep;
     V i = v_sigmoid(zx[0] + zr[0]), f = v_sigmoid(zx[1] + zr[1]), g = v_tanh(zx[2] + zr[2]), o = v_sigmoid(zx[3] + zr[3]);

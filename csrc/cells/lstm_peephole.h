@@ -1,9 +1,15 @@
-/* peephole.h: the LSTM whose gates also see the cell state (Gers and Schmidhuber 2000):
+/* lstm_peephole.h: the LSTM whose gates also see the cell state (Gers and Schmidhuber 2000):
    i = s(z_i + p_i * c_prev),  f = s(z_f + p_f * c_prev),  c = f * c_prev + i * g,  o = s(z_o + p_o * c),  h = o * tanh(c)
    gates i f g o      peep: p_i p_f p_o      kept: i f g o      saved: tanh(c) */
-enum { peephole_GATES = 4, peephole_STATES = 2, peephole_KEPT = 4, peephole_SAVED = 1, peephole_SPLIT = 0, peephole_PEEPS = 3,
-       peephole_HELD = 0 };
-INLINE void peephole_forward(int act, const V *peep, const V *zx, const V *zr, const V *s_prev, V *s, V *saved) {
+#define GATES 4
+#define STATES 2
+#define KEPT 4
+#define SAVED 1
+#define PEEPHOLES 3
+#define PROJECTION 1
+#define KEEP_GATE 1
+
+INLINE void lstm_peephole_forward(int act, const V *peep, const V *zx, const V *zr, const V *s_prev, V *s, V *saved) {
     (void)act;
     V i = v_sigmoid(zx[0] + zr[0] + peep[0] * s_prev[1]), f = v_sigmoid(zx[1] + zr[1] + peep[1] * s_prev[1]);
     V g = v_tanh(zx[2] + zr[2]), c = f * s_prev[1] + i * g, tanh_c = v_tanh(c);
@@ -11,7 +17,7 @@ INLINE void peephole_forward(int act, const V *peep, const V *zx, const V *zr, c
     s[0] = o * tanh_c, s[1] = c;
     saved[0] = i, saved[1] = f, saved[2] = g, saved[3] = o, saved[4] = tanh_c;
 }
-INLINE void peephole_backward(int act, const V *peep, const V *saved, const V *s_prev, const V *s, V *ds, V *dzx, V *dzr) {
+INLINE void lstm_peephole_backward(int act, const V *peep, const V *saved, const V *s_prev, const V *s, V *ds, V *dzx, V *dzr) {
     (void)act, (void)s;
     V i = saved[0], f = saved[1], g = saved[2], o = saved[3], tanh_c = saved[4];
     V dz_o = ds[0] * tanh_c * o * (1 - o);
@@ -21,7 +27,7 @@ INLINE void peephole_backward(int act, const V *peep, const V *saved, const V *s
     ds[1] = dc * f + peep[0] * dz_i + peep[1] * dz_f;
 }
 /* dp_i = sum of dz_i * c_prev,  dp_f = sum of dz_f * c_prev,  dp_o = sum of dz_o * c */
-static void NAME(peephole_weights)(const frame *f, void *grad, int add, const span *at, int64_t part, int64_t parts) {
+static void NAME(lstm_peephole_peephole_gradient)(const frame *f, void *grad, int add, const span *at, int64_t part, int64_t parts) {
     static const int gate[] = { 0, 1, 3 }, new_c[] = { 0, 0, 1 };
     const int64_t blocks = blocks_of(f->H), c = blocks_of(f->R);
     for (int64_t n = 3 * blocks * part / parts; n < 3 * blocks * (part + 1) / parts; n++) {
