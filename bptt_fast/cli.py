@@ -33,6 +33,7 @@ from . import (
 )
 from .errors import choice
 from .files import InputError, check_kind, read_table, write_table
+from .losses import named
 from .network import CELLS, configuration
 from .optimizers import OPTIMIZERS, Optimizer
 
@@ -466,7 +467,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--momentum", type=_real(low=0), help="of sgd and rmsprop (default 0)")
     how.add_argument("--weight-decay", type=_real(low=0), help="default 0; 0.01 for adamw")
     how.add_argument("--clip-norm", type=_real(above=0), help="largest norm of a gradient")
-    how.add_argument("--loss", choices=("mse", "mae", "huber"), default="mse")
+    how.add_argument("--loss", choices=named(targets="real"), default="mse")
     how.add_argument(
         "--scaling",
         action=argparse.BooleanOptionalAction,

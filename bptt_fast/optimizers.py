@@ -7,7 +7,7 @@ updates from 1, and r is the learning rate.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from .errors import ConfigError, choice, flag, integer, number
 from .schedules import Schedule
@@ -583,9 +583,7 @@ class HessianFree:
 FirstOrder = SGD | Adam | AdamW | NAdam | RMSprop | Adagrad | Rprop
 SecondOrder = LBFGS | LevenbergMarquardt | HessianFree
 Optimizer = FirstOrder | SecondOrder
-OPTIMIZERS: dict[str, type[FirstOrder]] = {
-    kind.name: kind for kind in (SGD, Adam, AdamW, NAdam, RMSprop, Adagrad, Rprop)
-}
+OPTIMIZERS: dict[str, type[FirstOrder]] = {kind.name: kind for kind in get_args(FirstOrder)}
 NAMES: dict[str, type[Optimizer]] = {
     **OPTIMIZERS,
     "lbfgs": LBFGS,

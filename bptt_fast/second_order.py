@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _core, data  # type: ignore[attr-defined]
+from . import _core, data, losses  # type: ignore[attr-defined]
 from .network import core_data, make_plan
 from .optimizers import LBFGS, HessianFree, LevenbergMarquardt, SecondOrder
 
@@ -44,7 +44,7 @@ class Problem:
     def __init__(
         self, net: Network, loss: Any, train: Sequences, n: int, threads: int, isa: str | None
     ) -> None:
-        self.net, self.chosen_loss, self.every, self.n = net, loss, net.readout == "every", n
+        self.net, self.chosen_loss, self.every, self.n = net, losses.get(loss), net.readout == "every", n
         self.desc = net.desc() | {"dtype": "float64"}
         self.sequences, self.steps = _double(train), int(train.length[:n].max())
         self.data, self.order = core_data(self.sequences), data.counting(n)

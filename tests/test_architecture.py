@@ -43,7 +43,7 @@ MAY_KNOW = {
         "second_order",
         "_core",
     },
-    "second_order": PLAIN | {"network", "data", "optimizers", "_core"},
+    "second_order": PLAIN | {"network", "data", "losses", "optimizers", "_core"},
     "online": PLAIN
     | {
         "network",

@@ -295,7 +295,7 @@ def plan_calls():
         training = Training("float32", **BATCHED | dict(lengths=(6,) * 40))
         training.run.params *= np.float32(change)
         run, tail = training.run, [2, 1, np.empty(160)] if sliding else [np.empty(160), np.empty(160)]
-        plan = training.plan(**dict(batch=1, steps=6, every=not sliding) | sizes)
+        plan = training.plan(**dict(batch=1, steps=6, readout_every_step=not sliding) | sizes)
         call = plan.slide if sliding else plan.epoch
         call(run.params, training.slots, training.hyper, run.data, run.order, *tail, poll=poll)
 
@@ -374,48 +374,83 @@ def test_denormals_inside_a_run_are_flushed(dtype, threads):
 # ---- errors
 
 
+# what is wrong: the field that the refusal names, what it says of it, the description
 BAD_DESCRIPTIONS = {
-    "cell": dict(cell="elmo"),
-    "activation": dict(activation=("gelu",)),
-    "head activation": dict(head_activation="gelu"),
-    "input size": dict(input_size=0),
-    "hidden size": dict(hidden_size=-1),
-    "output size": dict(output_size=-1),
-    "head without outputs": dict(output_size=0, head=(3,)),
-    "overflow": dict(hidden_size=2**40, input_size=2**40),
-    "hidden size of 2^62": dict(hidden_size=2**62),
-    "layers": dict(num_layers=17),
-    "negative layers": dict(num_layers=-1),
-    "width of f": dict(cell="mlp", f=(0,), activation=("tanh", "tanh")),
-    "depth of f": dict(cell="mlp", f=(2,) * 17, activation=("tanh",) * 18),
-    "width of g": dict(head=(-2,)),
-    "depth of g": dict(head=(2,) * 17),
-    "f of an elman cell": dict(f=(3,), activation=("tanh", "tanh")),
-    "projection of an elman cell": dict(proj_size=2),
-    "projection too wide": dict(cell="lstm", activation=(), proj_size=6),
-    "peephole of a gru": dict(cell="gru_peephole", activation=()),
-    "dropout of one": dict(num_layers=2, dropout=1.0),
-    "negative dropout": dict(num_layers=2, dropout=-0.1),
-    "dropout NaN": dict(num_layers=2, dropout=np.nan),
-    "dtype": dict(dtype="float16"),
+    "cell": ("cell", "'gru', 'lstm'.* got 'elmo'", dict(cell="elmo")),
+    "activation": ("activation", "'relu'.* got 'gelu'", dict(activation=("gelu",))),
+    "head activation": ("head_activation", "got 'gelu'", dict(head_activation="gelu")),
+    "initial state": ("initial_state", "'zeros', 'trained', got 'ones'", dict(initial_state="ones")),
+    "input size": ("input_size", "expected 1 to .* got 0", dict(input_size=0)),
+    "hidden size": ("hidden_size", "expected 1 to .* got -1", dict(hidden_size=-1)),
+    "output size": ("output_size", "expected 0 to .* got -1", dict(output_size=-1)),
+    "head without outputs": ("output_size", "at least 1", dict(output_size=0, head=(3,))),
+    "hidden size of 2^62": ("hidden_size", "expected 1 to", dict(hidden_size=2**62)),
+    "layers": ("num_layers", "expected 0 to 16, got 17", dict(num_layers=17)),
+    "negative layers": ("num_layers", "got -1", dict(num_layers=-1)),
+    "width of f": ("f", "above 0", dict(cell="mlp", f=(0,), activation=("tanh", "tanh"))),
+    "depth of f": ("f", "at most 16", dict(cell="mlp", f=(2,) * 17, activation=("tanh",))),
+    "full f": ("f", "at most 15 widths", dict(cell="mlp", f=(2,) * 16, activation=("tanh",))),
+    "width of g": ("head", "got -2", dict(head=(-2,))),
+    "depth of g": ("head", "at most 16", dict(head=(2,) * 17)),
+    "f of an elman cell": ("f", "cell elman", dict(f=(3,), activation=("tanh", "tanh"))),
+    "projection of an elman cell": ("proj_size", "cell elman", dict(proj_size=2)),
+    "projection too wide": ("proj_size", "6 and 5", dict(cell="lstm", activation=(), proj_size=6)),
+    "dropout of one": ("dropout", "less than 1, got 1", dict(num_layers=2, dropout=1.0)),
+    "negative dropout": ("dropout", "expected 0 to 1, got -0.1", dict(num_layers=2, dropout=-0.1)),
+    "dropout NaN": ("dropout", "got nan", dict(num_layers=2, dropout=np.nan)),
+    "dtype": ("dtype", "'float32', 'float64', got 'float16'", dict(dtype="float16")),
 }
 
 
-@pytest.mark.parametrize("wrong", BAD_DESCRIPTIONS.values(), ids=BAD_DESCRIPTIONS)
-def test_bad_descriptions(wrong):
+@pytest.mark.parametrize("field, rule, wrong", BAD_DESCRIPTIONS.values(), ids=BAD_DESCRIPTIONS)
+def test_bad_descriptions(field, rule, wrong):
     d = cases.Problem().desc | wrong
-    with pytest.raises(ValueError, match=r"\w+ \w+"):
-        CORE.Plan(d, batch=1, steps=1)
+    for make in (CORE.Plan, CORE.nbytes, CORE.size, CORE.blocks):
+        with pytest.raises(ValueError, match=rf"^(cannot plan: )?{field}: .*{rule}"):
+            make(d)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    (dict(loss="l2"), dict(isa="sse9"), dict(batch=2**61), dict(steps=2**45), dict(batch=-1)),
-    ids=str,
+BAD_PLANS = (
+    ("loss", dict(loss="l2")),
+    ("isa", dict(isa="sse9")),
+    ("batch", dict(batch=2**61)),
+    ("steps", dict(steps=2**45)),
+    ("batch", dict(batch=-1)),
+    ("look_back", dict(update_every=3, look_back=2)),
+    ("segment", dict(checkpoints=2)),
+    ("readout_every_step", dict(sampling_probability=0.5)),
+    ("output_size", dict(sampling_probability=0.5, readout_every_step=True)),
+    ("window_stride", dict(window_stride=1, segment=2)),
+    ("sampling_probability", dict(sampling_probability=1.5)),
+    ("delta", dict(loss="huber", loss_parameter=(np.inf,))),
+    ("loss_parameter", dict(loss="huber", loss_parameter=(-1.0,))),
+    ("loss_parameter", dict(loss="mae", loss_parameter=(1.0,))),
+    ("loss_parameter", dict(loss="huber", loss_parameter=(1.0, 2.0))),
+    ("overflow the address space", dict(batch=2**30, steps=2**40)),
 )
-def test_bad_plans(wrong):
-    with pytest.raises((ValueError, OverflowError, MemoryError)):
-        CORE.Plan(cases.Problem().desc, **dict(batch=1, steps=1) | wrong)
+
+
+@pytest.mark.parametrize("words, wrong", BAD_PLANS, ids=lambda value: str(value)[:40])
+def test_bad_plans(words, wrong):
+    with pytest.raises(ValueError, match=f"cannot plan: .*{words}"):
+        CORE.Plan(cases.Problem().desc, **wrong)
+
+
+def test_unknown_fields():
+    desc = cases.Problem().desc
+    with pytest.raises(TypeError, match="unknown field 'slots'; there are cell, dtype"):
+        CORE.Plan(desc, slots=2)
+    run = cases.Problem().run()
+    with pytest.raises(TypeError, match=r"unknown numbers \['decay_biases'\]; there are optimizer"):
+        run.plan.epoch(
+            run.params,
+            None,
+            dict(optimizer="sgd", decay_biases=True),
+            run.data,
+            run.order,
+            np.empty(9),
+            np.empty(9),
+        )
 
 
 def test_unknown_names():

@@ -162,7 +162,11 @@ def test_what_the_core_refuses():
         dict(segment=3),
         dict(window_stride=1),
         dict(desc=run.desc | {"initial_state": "trained"}),
-        dict(desc=run.desc | {"input_size": 2, "output_size": 2}, every=True, sampling_probability=0.5),
+        dict(
+            desc=run.desc | {"input_size": 2, "output_size": 2},
+            readout_every_step=True,
+            sampling_probability=0.5,
+        ),
     ):
         with pytest.raises(ValueError, match="cannot plan"):
             run.core.Plan(**(dict(desc=run.desc, batch=4, steps=7, residuals=4) | words))
