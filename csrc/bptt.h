@@ -2,16 +2,17 @@
    from C++; docs/c.md says how to compile the library and shows a whole program.
 
    A network is two feed-forward networks:  h[t] = f(h[t-1], x[t])  and  y = g(h).  f is one or more
-   recurrent layers (a cell each), g is a multi-layer perceptron.  Training unfolds f over time, runs
-   forward, runs the error back through all instances of f, sums the weight gradients of the
+   recurrent layers (a cell each), g is a multi-layer perceptron.  Training unfolds f over time,
+   runs forward, runs the error back through all instances of f, sums the weight gradients of the
    instances and updates f and g.
 
    Sizes: T steps, B batch, I inputs, H state width, O outputs, P parameters.  Arrays are row-major.
-   `real` is float or double, as bptt_desc.dtype says; every array of reals of one plan has that type.
+   `real` is float or double, as bptt_desc.dtype says; every array of reals of one plan has that
+   type.
 
    Ownership: params, grad, opt_state and data belong to the caller and are never kept after return.
-   The arena belongs to the caller too and is reserved to its plan; a plan lives inside its arena and
-   serves one caller at a time.  A run may destroy only the arena and its outputs.  Nothing is
+   The arena belongs to the caller too and is reserved to its plan; a plan lives inside its arena
+   and serves one caller at a time.  A run may destroy only the arena and its outputs.  Nothing is
    allocated, printed or read from the environment; there is nothing to free. */
 #ifndef BPTT_H
 #define BPTT_H
@@ -29,8 +30,8 @@ typedef enum {
     BPTT_STATUSES
 } bptt_status;
 
-const char *bptt_message(bptt_status status);           /* one line */
-const char *bptt_status_name(bptt_status status);       /* "OK", ...; NULL: there is none */
+const char *bptt_message(bptt_status status); /* one line */
+const char *bptt_status_name(bptt_status status); /* "OK", ...; NULL: there is none */
 
 enum { BPTT_MAX_DEPTH = 16, BPTT_MAX_LAYERS = 16, BPTT_MAX_LOSS_PARAMETERS = 4 };
 
@@ -43,8 +44,8 @@ typedef enum { BPTT_TEXT, BPTT_INTEGER, BPTT_FLAG, BPTT_REAL, BPTT_KEY, BPTT_REA
 #define BPTT_TYPE_KEY uint64_t
 #define BPTT_TYPE_REALS const double *
 
-/* What a network is, and how large its runs may become: the fields of desc.def.  Zero means "default"
-   in every one, so initialise with { 0 } or name the fields. */
+/* What a network is, and how large its runs may become: the fields of desc.def.  Zero means
+   "default" in every one, so initialise with { 0 } or name the fields. */
 typedef struct bptt_desc {
 #define FIELD(kind, name, ...) BPTT_TYPE_##kind name;
 #define LIST(kind, name, ...) BPTT_TYPE_##kind name[BPTT_MAX_DEPTH];
@@ -61,24 +62,24 @@ typedef struct bptt_hyper {
 #include "optimizers.def"
 } bptt_hyper;
 
-int bptt_state_vectors(const char *optimizer);          /* that opt_state needs; -1: unknown name */
+int bptt_state_vectors(const char *optimizer); /* that opt_state needs; -1: unknown name */
 
 /* The same fields as tables, for a program that names them at run time; each ends with a row whose
    name is NULL. */
 typedef struct {
     const char *name;
     bptt_kind kind;
-    int items;                                          /* > 1: a list */
-    size_t offset;                                      /* in the struct */
-    double low, high;                                   /* bounds of a number of bptt_desc */
-    double initial;                                     /* bptt_hyper: what Python passes */
-    int carried;                                        /* bptt_hyper: 1: a run advances it */
-    const char *text;                                   /* what it is */
+    int items; /* > 1: a list */
+    size_t offset; /* in the struct */
+    double low, high; /* bounds of a number of bptt_desc */
+    double initial; /* bptt_hyper: what Python passes */
+    int carried; /* bptt_hyper: 1: a run advances it */
+    const char *text; /* what it is */
 } bptt_field;
 extern const bptt_field bptt_desc_fields[], bptt_hyper_fields[];
 
-/* A field's value.  `in`: a bptt_desc or bptt_hyper; item: 0, or the place in a list.  Text and REALS
-   are kept as pointers; a KEY is set as the integer of the same bits. */
+/* A field's value.  `in`: a bptt_desc or bptt_hyper; item: 0, or the place in a list.  Text and
+   REALS are kept as pointers; a KEY is set as the integer of the same bits. */
 void bptt_set_pointer(void *in, const bptt_field *field, int item, const void *value);
 void bptt_set_integer(void *in, const bptt_field *field, int item, int64_t value);
 void bptt_set_real(void *in, const bptt_field *field, int item, double value);
@@ -91,12 +92,12 @@ bptt_status bptt_why(const bptt_desc *desc, char *text, size_t size);
 /* What the cells can do: row i of cells.def, from 0 on; 0: there is none. */
 typedef struct {
     const char *name;
-    int gates, states;                                  /* states: 1 (h) or 2 (h and c) */
-    int activation;                                     /* 1: activation[0] is its nonlinearity */
-    int hidden_layers;                                  /* 1: f may have hidden layers */
-    int projection;                                     /* 1: proj_size may be set */
-    int peepholes;                                      /* vectors of H weights of weight_peephole */
-    int keep_gate;                                      /* the gate that keeps the past; -1: none */
+    int gates, states; /* states: 1 (h) or 2 (h and c) */
+    int activation; /* 1: activation[0] is its nonlinearity */
+    int hidden_layers; /* 1: f may have hidden layers */
+    int projection; /* 1: proj_size may be set */
+    int peepholes; /* vectors of H weights of weight_peephole */
+    int keep_gate; /* the gate that keeps the past; -1: none */
 } bptt_cell;
 int bptt_describe_cell(int i, bptt_cell *cell);
 
@@ -104,19 +105,20 @@ int bptt_describe_cell(int i, bptt_cell *cell);
 typedef enum { BPTT_NUMBERS, BPTT_PROBABILITIES, BPTT_CLASSES } bptt_targets;
 typedef struct {
     const char *name;
-    double initial, low, high;                          /* low and high are not allowed themselves */
+    double initial, low, high; /* low and high are not allowed themselves */
 } bptt_loss_parameter;
 typedef struct {
     const char *name;
-    bptt_targets targets;                               /* numbers, numbers in [0, 1], or classes */
-    int least_squares;                                  /* 1: the mean of squares of y - target */
-    int curved;                                         /* 1: bptt_curvature has its second derivative */
-    bptt_loss_parameter parameter[BPTT_MAX_LOSS_PARAMETERS];      /* the first without a name ends them */
+    bptt_targets targets; /* numbers, numbers in [0, 1], or classes */
+    int least_squares; /* 1: the mean of squares of y - target */
+    int curved; /* 1: bptt_curvature has its second derivative */
+    bptt_loss_parameter
+        parameter[BPTT_MAX_LOSS_PARAMETERS]; /* the first without a name ends them */
 } bptt_loss;
 int bptt_describe_loss(int i, bptt_loss *loss);
 
-/* The product of a loss' second derivative by the outputs with a vector, as a multiple of that of mse:
-   y (O) outputs of one target row, dy (O) the vector, product (O).  The loss must be curved. */
+/* product (O) = H dy, H being a loss' second derivative by the outputs y (O) of one target row, as a
+   multiple of that of mse.  The loss must be curved. */
 void bptt_curvature(int loss, const double *parameter, int64_t outputs, const double *y,
                     const double *dy, double *product);
 
@@ -126,13 +128,14 @@ const char *bptt_optimizer(int i);
 /* One named block: of parameters in the flat vector, or a view into the arena. */
 typedef struct {
     char name[48];
-    int64_t rows, cols;                     /* cols 0: a vector of `rows` */
-    int64_t offset;                         /* parameters: in reals; view: in bytes */
-    int64_t bytes;                          /* views only */
+    int64_t rows, cols; /* cols 0: a vector of `rows` */
+    int64_t offset; /* parameters: in reals; view: in bytes */
+    int64_t bytes; /* views only */
 } bptt_block;
 
-int64_t bptt_blocks(const bptt_desc *desc, bptt_block *out, int64_t max);   /* their number; -1: bad */
-int64_t bptt_size(const bptt_desc *desc);               /* P, the sum over the blocks; -1: bad */
+int64_t bptt_blocks(const bptt_desc *desc, bptt_block *out,
+                    int64_t max); /* their number; -1: bad */
+int64_t bptt_size(const bptt_desc *desc); /* P, the sum over the blocks; -1: bad */
 /* Reals in the state of one sequence: the sum over layers, directions and kinds (h, then c). */
 int64_t bptt_state_size(const bptt_desc *desc);
 /* Bytes of the arena, a multiple of 64; 0: bad description or too large. */
@@ -142,9 +145,9 @@ typedef struct bptt_plan bptt_plan;
 /* arena: aligned to 64 bytes. */
 bptt_status bptt_make_plan(const bptt_desc *desc, void *arena, size_t bytes, bptt_plan **plan);
 int64_t bptt_views(const bptt_plan *plan, bptt_block *out, int64_t max);
-const char *bptt_isa(const bptt_plan *plan);            /* the instance chosen */
-int bptt_threads(const bptt_plan *plan);                /* the number of threads a run asks for */
-int bptt_supports(const char *isa);                     /* 1: this processor and this build have it */
+const char *bptt_isa(const bptt_plan *plan); /* the instance chosen */
+int bptt_threads(const bptt_plan *plan); /* the number of threads a run asks for */
+int bptt_supports(const char *isa); /* 1: this processor and this build have it */
 
 /* The kernels' own "tanh", "sigmoid" or "exp" of n reals; 0: no such function or instance. */
 int bptt_apply(const char *function, const char *dtype, const char *isa, const void *x, void *y,
@@ -154,13 +157,13 @@ int bptt_apply(const char *function, const char *dtype, const char *isa, const v
    `values`.  Its targets start at row target_offset[i]: one row, or with readout_every_step one row
    per step. */
 typedef struct {
-    const void *values;                     /* (rows, I) reals */
-    const int64_t *offset, *length;         /* (n) */
-    const int64_t *target_offset;           /* (n) */
-    const void *targets;                    /* (rows, O) reals; for a loss of classes NULL, and */
-    const int64_t *classes;                 /* (rows) integers in [0, O) instead */
-    const void *weight;                     /* (target rows) reals >= 0, or NULL: all one */
-    const void *state;                      /* (n, state size) reals, or NULL: zeros */
+    const void *values; /* (rows, I) reals */
+    const int64_t *offset, *length; /* (n) */
+    const int64_t *target_offset; /* (n) */
+    const void *targets; /* (rows, O) reals; for a loss of classes NULL, and */
+    const int64_t *classes; /* (rows) integers in [0, O) instead */
+    const void *weight; /* (target rows) reals >= 0, or NULL: all one */
+    const void *state; /* (n, state size) reals, or NULL: zeros */
     /* NULL, or how many rows after a sequence's first row (of inputs, of outputs) its step t lies:
        time-major arrays.  For forward, backward and predict only. */
     const int64_t *start;
@@ -179,7 +182,7 @@ bptt_status bptt_predict(bptt_plan *plan, const void *params, const bptt_data *d
                          const int64_t *order, int64_t n, int every_step, void *y, void *state,
                          bptt_poll poll, void *context);
 
-/* Weighted mean loss over all target rows of the sequences order[0..n-1], no gradient, no dropout. */
+/* Weighted mean loss over all target rows of the sequences order[0..n-1], without dropout. */
 bptt_status bptt_evaluate(bptt_plan *plan, const void *params, const bptt_data *data,
                           const int64_t *order, int64_t n, double *loss, bptt_poll poll,
                           void *context);
@@ -195,24 +198,24 @@ bptt_status bptt_loss_grad(bptt_plan *plan, const void *params, const bptt_data 
 
 /* For a program that takes derivatives of its own: the n sequences of `data` forward and then, from
    the gradient of its loss by the outputs, backward.  Parameters and their gradients are tables of
-   addresses, one per block, in the order of bptt_blocks; states and their gradients one per kind (h,
-   and c where a cell has two states), each (num_layers * directions, n, width).  What is not finite is
-   passed on.  The plan unfolds over all steps at once; between forward with `keep` and backward it
-   serves no other run. */
+   addresses, one per block, in the order of bptt_blocks; states and their gradients one per kind
+   (h, and c where a cell has two states), each (num_layers * directions, n, width).  What is not
+   finite is passed on.  The plan unfolds over all steps at once; between forward with `keep` and
+   backward it serves no other run. */
 typedef struct {
-    const void *const *params;              /* a block that is NULL: zeros */
-    const void *const *initial;             /* NULL: those of `data`, trained ones, or zeros */
-    void *y;                                /* (rows, O) outputs, as for bptt_predict */
-    void *const *final;                     /* NULL, or the states after the last steps */
-    int keep;                               /* 1: as in training, backward follows; 0: prediction */
-    uint64_t draw;                          /* which of dropout's masks */
+    const void *const *params; /* a block that is NULL: zeros */
+    const void *const *initial; /* NULL: those of `data`, trained ones, or zeros */
+    void *y; /* (rows, O) outputs, as for bptt_predict */
+    void *const *final; /* NULL, or the states after the last steps */
+    int keep; /* 1: as in training, backward follows; 0: prediction */
+    uint64_t draw; /* which of dropout's masks */
 } bptt_forward_arrays;
 typedef struct {
-    const void *dy;                         /* dLoss/dy, laid out like y */
-    const void *const *dfinal;              /* NULL, or dLoss/dfinal; a kind that is NULL: zeros */
-    void *const *grad;                      /* a block that is NULL: not wanted */
-    void *dx;                               /* NULL, or dLoss/dx; needs `input_gradient` */
-    void *const *dinitial;                  /* NULL, or dLoss/dinitial */
+    const void *dy; /* dLoss/dy, laid out like y */
+    const void *const *dfinal; /* NULL, or dLoss/dfinal; a kind that is NULL: zeros */
+    void *const *grad; /* a block that is NULL: not wanted */
+    void *dx; /* NULL, or dLoss/dx; needs `input_gradient` */
+    void *const *dinitial; /* NULL, or dLoss/dinitial */
 } bptt_backward_arrays;
 bptt_status bptt_forward(bptt_plan *plan, const bptt_data *data, int64_t n,
                          const bptt_forward_arrays *arrays, bptt_poll poll, void *context);
@@ -220,10 +223,10 @@ bptt_status bptt_backward(bptt_plan *plan, const bptt_data *data, int64_t n,
                           const bptt_backward_arrays *arrays, bptt_poll poll, void *context);
 
 /* The Gauss-Newton matrix of the squared error of the sequences order[0..n-1], `batch` of them at a
-   time.  Each output of each target row is a residual r = sqrt(weight) (y - target); rows of weight 0
-   have none.  J = dr/dparams.
-   gram: NULL, or (P+1, P+1) reals, its upper triangle written: [J r]'[J r], that is J'J, in the last
-   column J'r, at its end the sum of r^2.
+   time.  Each output of each target row is a residual r = sqrt(weight) (y - target); rows of weight
+   0 have none.  J = dr/dparams.
+   gram: NULL, or (P+1, P+1) reals, its upper triangle written: [J r]'[J r], that is J'J, in the
+   last column J'r, at its end the sum of r^2.
    jacobian: NULL, or (target rows, O, P+1) reals, of which the rows [J r] of these residuals are
    written.
    Needs `residuals` in the description, a loss of least squares and no dropout. */
@@ -233,12 +236,12 @@ bptt_status bptt_gauss_newton(bptt_plan *plan, const void *params, const bptt_da
 
 /* Minibatch training: for each run of `batch` sequences of order[0..n-1], loss, exact gradient,
    update.  A truncated plan makes an update every k1 steps: from the errors of these steps alone,
-   which travel back at most k2 steps, through activations as they were computed and with the weights
-   of the moment.  Where all weights of the targets are 0 there is no update.
-   loss, weight: (bptt_updates), each update's mean loss and the sum of its target weights.  *done: how
-   many updates were finished.  state: NULL, or (n of data, state size) where the states after the last
-   finished update go; it may be data.state.
-   Not finite, or an update that would overflow: BPTT_DIVERGED, the weights as before that update. */
+   which travel back at most k2 steps, through activations as they were computed and with the
+   weights of the moment.  Where all weights of the targets are 0 there is no update.
+   loss, weight: (bptt_updates), each update's mean loss and the sum of its target weights.  *done:
+   how many updates were finished.  state: NULL, or (n of data, state size) where the states after
+   the last finished update go; it may be data.state.
+   Not finite, or an update that would overflow: BPTT_DIVERGED, the weights as before it. */
 bptt_status bptt_epoch(bptt_plan *plan, void *params, void *opt_state, bptt_hyper *hyper,
                        const bptt_data *data, const int64_t *order, int64_t n, double *loss,
                        double *weight, void *state, int64_t *done, bptt_poll poll, void *context);
@@ -249,38 +252,40 @@ int64_t bptt_updates(const bptt_plan *plan, const bptt_data *data, const int64_t
    unfold f k times from the context, one g, target row t+k-1+lead of the sequence (targets: one row
    per step), the sum of the weight changes of the k instances, an update, then
    context <- f(context, x[t]) with the new weights.  Needs batch 1, steps >= k.
-   loss: (number of patterns), *done: finished patterns.  loss[i] is pattern i's before its update. */
+   loss: (number of patterns), that of each before its update.  *done: finished patterns. */
 bptt_status bptt_slide(bptt_plan *plan, void *params, void *opt_state, bptt_hyper *hyper,
                        const bptt_data *data, const int64_t *order, int64_t n, int64_t k,
                        int64_t lead, double *loss, int64_t *done, bptt_poll poll, void *context);
 
-/* Streaming: `batch` sequences, one step per call, readout after every step.  start reads the weights;
-   the states are zero or trained, unless set.  x (batch, I), y (batch, O), state (batch, state size);
-   run feeds outputs back: steps times x <- y, y (steps, batch, O), x (batch, I) the first input, I = O.
-   Needs a plan for one step and one direction. */
+/* Streaming: `batch` sequences, one step per call, readout after every step.  start reads the
+   weights; the states are zero or trained, unless set.  x (batch, I), y (batch, O), state (batch,
+   state size); run feeds outputs back: steps times x <- y, y (steps, batch, O), x (batch, I) the
+   first input, I = O. Needs a plan for one step and one direction. */
 bptt_status bptt_stream_start(bptt_plan *plan, const void *params);
 bptt_status bptt_stream_step(bptt_plan *plan, const void *x, void *y);
 bptt_status bptt_stream_run(bptt_plan *plan, const void *x, int64_t steps, void *y);
 void bptt_stream_set(bptt_plan *plan, const void *state);
 void bptt_stream_get(const bptt_plan *plan, void *state);
 
-/* The classical online algorithm, observation by observation: bptt_slide's updates, to the bit.  The
-   plan needs batch 1 and steps >= k + lead.  window: the `rows` last inputs of an earlier learner,
-   state: its context (NULL: the initial one). */
+/* The classical online algorithm, observation by observation: bptt_slide's updates, to the bit.
+   The plan needs batch 1 and steps >= k + lead.  window: the `rows` last inputs of an earlier
+   learner, state: its context (NULL: the initial one). */
 typedef struct {
     int64_t k, lead;
-    int64_t rows;                           /* inputs held: at most k + lead - 1 between two calls */
-    int64_t first;                          /* where in the plan's inputs they begin */
+    int64_t rows; /* inputs held: at most k + lead - 1 between two calls */
+    int64_t first; /* where in the plan's inputs they begin */
 } bptt_learner;
 bptt_status bptt_learn_start(bptt_plan *plan, const void *params, const void *opt_state,
                              const bptt_hyper *hyper, bptt_learner *learner, const void *window,
                              const void *state);
-/* One observation: x (I), and its target y (O) or class label.  weight 0: no target, the context moves
-   on.  *loss: of the pattern that this observation completes, NaN if it completes none. */
+/* One observation: x (I), and its target y (O) or class label.  weight 0: no target, the context
+   moves on.  *loss: of the pattern that this observation completes, NaN if it completes none. */
 bptt_status bptt_learn(bptt_plan *plan, bptt_hyper *hyper, bptt_learner *learner, const void *x,
                        const void *y, int64_t label, double weight, double *loss);
-void bptt_learn_store(const bptt_plan *plan, const bptt_hyper *hyper, void *params, void *opt_state);
-void bptt_learn_window(const bptt_plan *plan, const bptt_learner *learner, void *window, void *state);
+void bptt_learn_store(const bptt_plan *plan, const bptt_hyper *hyper, void *params,
+                      void *opt_state);
+void bptt_learn_window(const bptt_plan *plan, const bptt_learner *learner, void *window,
+                       void *state);
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,5 @@
-/* cell.h: one cell of cells.def, CELL set.  Its file, its loops over time and its row of the table; or,
-   where CELL_ROW is set, only CELL_ROW(its name). */
+/* cell.h: one cell of cells.def, CELL set.  Its file, its loops over time and its row of the table;
+   or, where CELL_ROW is set, only CELL_ROW(its name). */
 #ifdef CELL_ROW
 CELL_ROW(CELL)
 #else

@@ -1,4 +1,5 @@
-/* optimizers.h: one update of a slice of the working vector: the formulas of the optimisers, clipping and noise. */
+/* optimizers.h: one update of a slice of the working vector: the formulas of the optimisers,
+   clipping and noise. */
 #include "bptt.h"
 INLINE V v_sqrt(V v) {
 #ifdef X86
@@ -11,7 +12,7 @@ INLINE V v_sqrt(V v) {
 /* Sum of squares of grad[from .. to); not finite if any of them is not. */
 static double NAME(norm2)(const void *grad, int64_t from, int64_t to) {
     const real *g = (const real *)grad;
-    V sum[4] = {0};
+    V sum[4] = { 0 };
     int64_t i = from;
     for (; i + 4 * VL <= to; i += 4 * VL)
         UNROLL for (int q = 0; q < 4; q++) {
@@ -23,15 +24,13 @@ static double NAME(norm2)(const void *grad, int64_t from, int64_t to) {
 }
 
 /* Each optimiser of optimizers.def is two functions.
-   name_prepare(h, u), once per update, in double: what is derived from h and from u's rate, t and loss.
-   name_step(h, u, g, w, s, stride): what a weight w with gradient g loses; its own vectors lie at s,
-   s + stride, ...  Where g and w are zero so is the step: padding stays zero.
+   name_prepare(h, u), once per update, in double: what is derived from h and from u's rate, t and
+   loss. name_step(h, u, g, w, s, stride): what a weight w with gradient g loses; its own vectors
+   lie at s, s + stride, ...  Where g and w are zero so is the step: padding stays zero.
    The formulas are PyTorch's. */
 
 /* m = momentum m + g;  rate m, or with Nesterov's rate (g + momentum m) */
-static void sgd_prepare(bptt_hyper *h, update *u) {
-    (void)h, (void)u;
-}
+static void sgd_prepare(bptt_hyper *h, update *u) { (void)h, (void)u; }
 INLINE V sgd_step(const bptt_hyper *h, const update *u, V g, V w, real *s, int64_t stride) {
     const real rate = (real)u->rate, momentum = (real)h->momentum;
     (void)w, (void)stride;
@@ -48,7 +47,8 @@ static void adam_prepare(bptt_hyper *h, update *u) {
     u->root = 1 / sqrt(1 - pow(h->beta2, u->t));
 }
 INLINE V adam_step(const bptt_hyper *h, const update *u, V g, V w, real *s, int64_t stride) {
-    const real b1 = (real)h->beta1, c1 = (real)(1 - h->beta1), b2 = (real)h->beta2, c2 = (real)(1 - h->beta2);
+    const real b1 = (real)h->beta1, c1 = (real)(1 - h->beta1), b2 = (real)h->beta2,
+               c2 = (real)(1 - h->beta2);
     (void)w;
     const V m = b1 * v_load(s) + c1 * g;
     const V v = b2 * v_load(s + stride) + c2 * (g * g);
@@ -66,8 +66,8 @@ INLINE V adamw_step(const bptt_hyper *h, const update *u, V g, V w, real *s, int
     return (real)u->rate * (real)h->weight_decay * w + adam_step(h, u, g, w, s, stride);
 }
 
-/* The same m and v;  (size g + ahead m) / (sqrt(v) root + eps).  The momentum of update t is warmed up,
-   b1 (1 - 0.96^(t momentum_decay) / 2), and their product takes the place of b1^t. */
+/* The same m and v;  (size g + ahead m) / (sqrt(v) root + eps).  The momentum of update t is warmed
+   up, b1 (1 - 0.96^(t momentum_decay) / 2), and their product takes the place of b1^t. */
 static void nadam_prepare(bptt_hyper *h, update *u) {
     const double now = h->beta1 * (1 - 0.5 * pow(0.96, u->t * h->momentum_decay));
     const double next = h->beta1 * (1 - 0.5 * pow(0.96, (u->t + 1) * h->momentum_decay));
@@ -77,7 +77,8 @@ static void nadam_prepare(bptt_hyper *h, update *u) {
     u->root = 1 / sqrt(1 - pow(h->beta2, u->t));
 }
 INLINE V nadam_step(const bptt_hyper *h, const update *u, V g, V w, real *s, int64_t stride) {
-    const real b1 = (real)h->beta1, c1 = (real)(1 - h->beta1), b2 = (real)h->beta2, c2 = (real)(1 - h->beta2);
+    const real b1 = (real)h->beta1, c1 = (real)(1 - h->beta1), b2 = (real)h->beta2,
+               c2 = (real)(1 - h->beta2);
     (void)w;
     const V m = b1 * v_load(s) + c1 * g;
     const V v = b2 * v_load(s + stride) + c2 * (g * g);
@@ -88,9 +89,7 @@ INLINE V nadam_step(const bptt_hyper *h, const update *u, V g, V w, real *s, int
 
 /* v = b2 v + (1 - b2) g^2,  centered: less the square of the mean of g;
    m = momentum m + g / (sqrt(v) + eps);  rate m */
-static void rmsprop_prepare(bptt_hyper *h, update *u) {
-    (void)h, (void)u;
-}
+static void rmsprop_prepare(bptt_hyper *h, update *u) { (void)h, (void)u; }
 INLINE V rmsprop_step(const bptt_hyper *h, const update *u, V g, V w, real *s, int64_t stride) {
     const real b2 = (real)h->beta2, c2 = (real)(1 - h->beta2), momentum = (real)h->momentum;
     (void)w;
@@ -99,7 +98,7 @@ INLINE V rmsprop_step(const bptt_hyper *h, const update *u, V g, V w, real *s, i
     if (h->centered) {
         const V mean = b2 * v_load(s + 2 * stride) + c2 * g;
         v_store(s + 2 * stride, mean);
-        v = v_max(v_set(0), v - mean * mean);            /* rounding may take it below zero */
+        v = v_max(v_set(0), v - mean * mean); /* rounding may take it below zero */
     }
     V m = g / (v_sqrt(v) + (real)h->eps);
     if (momentum != 0) {
@@ -122,9 +121,9 @@ INLINE V adagrad_step(const bptt_hyper *h, const update *u, V g, V w, real *s, i
     return (real)u->size * g / (v_sqrt(v) + (real)h->eps);
 }
 
-/* Each weight's own step d, and the last gradient p: d grows where g has the sign of p; where it has the
-   other one d shrinks, g counts as zero and, where the loss is worse, the last step is taken back.  The
-   weight loses sign(g) d. */
+/* Each weight's own step d, and the last gradient p: d grows where g has the sign of p; where it
+   has the other one d shrinks, g counts as zero and, where the loss is worse, the last step is
+   taken back.  The weight loses sign(g) d. */
 static void rprop_prepare(bptt_hyper *h, update *u) {
     u->start = u->rate;
     u->worse = h->backtrack && u->t > 1 && u->loss > h->previous;
@@ -134,7 +133,7 @@ INLINE V rprop_step(const bptt_hyper *h, const update *u, V g, V w, real *s, int
     (void)w;
     const V zero = v_set(0), p = v_load(s + stride), last = v_load(s);
     const V d = v_select(last == zero, v_set((real)u->start), last);
-    const VI up = g > zero, down = g < zero, before_up = p > zero, before_down = p < zero;
+    const VI up = g > zero, down = g<zero, before_up = p> zero, before_down = p < zero;
     const VI same = (up & before_up) | (down & before_down);
     const VI reversed = (up & before_down) | (down & before_up);
     const V longer = v_min(v_set((real)h->step_max), d * (real)h->eta_plus);
@@ -149,46 +148,51 @@ INLINE V rprop_step(const bptt_hyper *h, const update *u, V g, V w, real *s, int
 /* What an update's step needs, once per update; u->size is the rate already. */
 static void NAME(prepare)(bptt_hyper *h, update *u) {
     switch (u->kind) {
-#define OPTIMIZER(name, ...) \
-    case OPTIMIZER_##name: \
+#define OPTIMIZER(name, ...)  \
+    case OPTIMIZER_##name:    \
         name##_prepare(h, u); \
         break;
 #include "optimizers.def"
     }
 }
-/* One update of [from, to) of the working vector.  slots: the optimiser's vectors, `stride` reals apart;
-   decays: whether weight decay is for this slice.  h and u are copied, so that what the loop stores
-   cannot change them. */
-static void NAME(optimise)(const bptt_hyper *hyper, const update *of, int decays, void *work, const void *grad,
-                           void *slots, int64_t stride, int64_t from, int64_t to) {
+/* One update of [from, to) of the working vector.  slots: the optimiser's vectors, `stride` reals
+   apart; decays: whether weight decay is for this slice.  h and u are copied, so that what the loop
+   stores cannot change them. */
+static void NAME(optimise)(const bptt_hyper *hyper, const update *of, int decays, void *work,
+                           const void *grad, void *slots, int64_t stride, int64_t from,
+                           int64_t to) {
     bptt_hyper h = *hyper;
     const update u = *of;
     if (!decays) h.weight_decay = 0;
     const real coupled = u.decoupled ? 0 : (real)h.weight_decay;
     const real scale = u.needs_preprocessing ? 1 : (real)u.scale;
     switch (u.kind) {
-#define OPTIMIZER(name, ...) \
-    case OPTIMIZER_##name: \
-        for (int64_t i = from; i < to; i += VL) { \
-            real *to_w = (real *)work + i; \
-            const V w = v_load(to_w); \
-            const V g = v_load((const real *)grad + i) * scale + coupled * w; \
+#define OPTIMIZER(name, ...)                                                         \
+    case OPTIMIZER_##name:                                                           \
+        for (int64_t i = from; i < to; i += VL) {                                    \
+            real *to_w = (real *)work + i;                                           \
+            const V w = v_load(to_w);                                                \
+            const V g = v_load((const real *)grad + i) * scale + coupled * w;        \
             v_store(to_w, w - name##_step(&h, &u, g, w, (real *)slots + i, stride)); \
-        } \
+        }                                                                            \
         break;
 #include "optimizers.def"
     }
 }
 
-/* A number of the standard normal distribution (Box and Muller), a function of key and index: |it| < 8.6. */
+/* A number of the standard normal distribution (Box and Muller), a function of key and index: |it|
+   < 8.6. */
 INLINE double normal(uint64_t key, uint64_t index) {
-    const uint64_t a = hash64(key + hash64(index + 0x9e3779b97f4a7c15u)), b = hash64(a + 0x9e3779b97f4a7c15u);
+    const uint64_t a = hash64(key + hash64(index + 0x9e3779b97f4a7c15u)),
+                   b = hash64(a + 0x9e3779b97f4a7c15u);
     const double u = ((double)(a >> 11) + 1) * 0x1p-53, v = (double)(b >> 11) * 0x1p-53;
     return sqrt(-2 * log(u)) * cos(6.283185307179586477 * v);
 }
-/* What an update does to the gradient of one block before the optimiser sees it, in [from, to) of the working vector:
-   the scale of clip_norm, the clip by value, and noise keyed by the parameter's place in the flat vector. */
-static void NAME(clip_and_add_noise)(const bptt_hyper *h, const update *u, const matrix *m, void *grad, int64_t from, int64_t to) {
+/* What an update does to the gradient of one block before the optimiser sees it, in [from, to) of
+   the working vector: the scale of clip_norm, the clip by value, and noise keyed by the parameter's
+   place in the flat vector. */
+static void NAME(clip_and_add_noise)(const bptt_hyper *h, const update *u, const matrix *m,
+                                     void *grad, int64_t from, int64_t to) {
     const real scale = (real)u->scale, limit = (real)h->clip_value;
     for (int64_t i = from; i < to; i += VL) {
         const V g = v_load((real *)grad + i) * scale;
@@ -197,13 +201,18 @@ static void NAME(clip_and_add_noise)(const bptt_hyper *h, const update *u, const
     if (u->noise > 0)
         for (int64_t v = 0; v < m->vectors; v++) {
             int64_t stride;
-            const int64_t ub = v / m->gates, gate = v % m->gates, units = least(VL, m->units - ub * VL);
+            const int64_t ub = v / m->gates, gate = v % m->gates,
+                          units = least(VL, m->units - ub * VL);
             real *g = packed_row(m, grad, ub, gate, &stride);
             for (int64_t c = 0; c < m->cols; c++, g += stride) {
                 const int64_t at = g - (real *)grad;
                 if (at < from || at >= to) continue;
                 for (int64_t j = 0; j < units; j++)
-                    g[j] += (real)(u->noise * normal(u->key, (uint64_t)(m->flat + (gate * m->units + ub * VL + j) * m->cols + c)));
+                    g[j] +=
+                        (real)(u->noise *
+                               normal(u->key,
+                                      (uint64_t)(m->flat +
+                                                 (gate * m->units + ub * VL + j) * m->cols + c)));
             }
         }
 }

@@ -1,7 +1,8 @@
 /* gru_reset_before.h: the GRU of Cho et al. 2014, reset before the product:
-   [r z] = s(zx_rz + U_rz h_prev + b_rz),  v = r * h_prev,  n = tanh(zx_n + U_n v + b_n),  h = n + z * (h_prev - n)
-   A cell with its own loop over time, since U_n waits for r.  inner[0].w: U_rz, inner[1].w: U_n (rows of weight_hh).
-   a[0]: r z (T, B, 2H);  a[1]: v;  saved: n;  da[0]: gradients of z_r z_z;  da[1]: of z_n;  dh: scratch (B, H) */
+   [r z] = s(zx_rz + U_rz h_prev + b_rz),  v = r * h_prev,  n = tanh(zx_n + U_n v + b_n),  h = n + z
+   * (h_prev - n) A cell with its own loop over time, since U_n waits for r.  inner[0].w: U_rz,
+   inner[1].w: U_n (rows of weight_hh). a[0]: r z (T, B, 2H);  a[1]: v;  saved: n;  da[0]: gradients
+   of z_r z_z;  da[1]: of z_n;  dh: scratch (B, H) */
 #define GATES 3
 #define STATES 1
 #define SAVED 1

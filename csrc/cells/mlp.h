@@ -1,6 +1,7 @@
-/* mlp.h:  a_1 = act(zx + W_hh h_prev + b_hh),  a_l = act_l(W_l a_(l-1) + b_l),  h = a_L      f is an MLP of any depth
-   A cell with its own loop over time: the layers after the first run inside a step.  L = 1 is the Elman cell.
-   a[l]: values of layer l+1;  dzx, da[0], da[1] ...: gradients of the pre-activations of layers 1, 2, 3 ... */
+/* mlp.h:  a_1 = act(zx + W_hh h_prev + b_hh),  a_l = act_l(W_l a_(l-1) + b_l),  h = a_L      f is
+   an MLP of any depth A cell with its own loop over time: the layers after the first run inside a
+   step.  L = 1 is the Elman cell. a[l]: values of layer l+1;  dzx, da[0], da[1] ...: gradients of
+   the pre-activations of layers 1, 2, 3 ... */
 #define GATES 1
 #define STATES 1
 #define ACTIVATION 1
