@@ -35,6 +35,7 @@ cdef extern from "bptt.h":
         int carried
     const bptt_field bptt_desc_fields[]
     const bptt_field bptt_hyper_fields[]
+    const bptt_field *bptt_find_field(const bptt_field *fields, const char *name)
     # `to` is the address of a bptt_desc or a bptt_hyper
     void bptt_set_pointer(void *to, const bptt_field *field, int item, const void *value)
     void bptt_set_integer(void *to, const bptt_field *field, int item, int64_t value)

@@ -115,18 +115,15 @@ cdef class Data:
             self.rows = max(self.rows, self.c.offset[i] + self.c.length[i])
 
 
-cdef dict field_places(const bptt_field *fields):
-    """{name: place in a table of fields}."""
-    cdef dict places = {}
-    cdef int i = 0
-    while fields[i].name != NULL:
-        places[fields[i].name.decode()] = i
-        i += 1
-    return places
+cdef list field_names(const bptt_field *fields):
+    """The names of a table of fields, in its order."""
+    cdef list names = []
+    while fields[len(names)].name != NULL:
+        names.append(fields[len(names)].name.decode())
+    return names
 
 
-cdef dict DESC = field_places(bptt_desc_fields)
-cdef dict HYPER = field_places(bptt_hyper_fields)
+cdef list HYPER = field_names(bptt_hyper_fields)
 
 
 cdef int set_field(void *to, const bptt_field *field, int item, object value, list texts) except -1:
@@ -158,9 +155,9 @@ cdef class Desc:
         self.texts = []
         memset(&self.c, 0, sizeof(bptt_desc))
         for name, value in (*desc.items(), *how.items()):
-            if name not in DESC:
-                raise TypeError(f"unknown field {name!r}; there are {', '.join(DESC)}")
-            field = &bptt_desc_fields[<int>DESC[name]]
+            field = bptt_find_field(bptt_desc_fields, name.encode())
+            if field == NULL:
+                raise TypeError(f"unknown field {name!r}; there are {', '.join(field_names(bptt_desc_fields))}")
             if not field.items:
                 set_field(&self.c, field, 0, value, self.texts)
                 continue
@@ -581,11 +578,11 @@ cdef list read_hyper(dict hyper, bptt_hyper *h, Buffers buffers, int64_t updates
     cdef const bptt_field *field
     cdef list texts = []
     cdef int place
-    unknown = hyper.keys() - HYPER.keys()
+    unknown = hyper.keys() - set(HYPER)
     if unknown:
         raise TypeError(f"unknown numbers {sorted(unknown)}; there are {', '.join(HYPER)}")
     memset(h, 0, sizeof(bptt_hyper))
-    for name, place in HYPER.items():
+    for place, name in enumerate(HYPER):
         field = &bptt_hyper_fields[place]
         if field.kind == BPTT_REALS:
             values = hyper.get(name)
@@ -602,7 +599,7 @@ cdef dict carried_of(const bptt_hyper *h):
     cdef const bptt_field *field
     cdef dict found = {}
     cdef int place
-    for name, place in HYPER.items():
+    for place, name in enumerate(HYPER):
         field = &bptt_hyper_fields[place]
         if field.carried:
             number = bptt_get_number(h, field, 0)

@@ -78,6 +78,9 @@ typedef struct {
 } bptt_field;
 extern const bptt_field bptt_desc_fields[], bptt_hyper_fields[];
 
+/* The row of a field in one of these tables; NULL: there is none. */
+const bptt_field *bptt_find_field(const bptt_field *fields, const char *name);
+
 /* A field's value.  `in`: a bptt_desc or bptt_hyper; item: 0, or the place in a list.  Text and
    REALS are kept as pointers; a KEY is set as the integer of the same bits. */
 void bptt_set_pointer(void *in, const bptt_field *field, int item, const void *value);

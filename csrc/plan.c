@@ -56,6 +56,11 @@ const bptt_field bptt_hyper_fields[] = {
 };
 #undef ROW
 
+const bptt_field *bptt_find_field(const bptt_field *fields, const char *name) {
+    for (; fields->name; fields++)
+        if (!strcmp(fields->name, name)) return fields;
+    return NULL;
+}
 /* Address of a field's item. */
 static void *item_of(const void *in, const bptt_field *f, int item) {
     static const size_t bytes[] = {
