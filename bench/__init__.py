@@ -1,4 +1,4 @@
-"""Benchmarks: `python -m bench.online`, autodiff, imports and sunspots; see bench/README.md."""
+"""Benchmarks, each a module: `python -m bench.online`.  bench/README.md lists them."""
 
 import sys
 from pathlib import Path

@@ -12,8 +12,8 @@ Fraction of peak: the operations of the matrix products that the step needs (no 
 product with the zero initial state), over the time, over the peak of fused multiply-adds that a kernel of
 this benchmark reaches on the same cores.
 
---predict, --fit, --ragged and --scaling print another table instead: inference, the fit loop beside the bare
-step, sequences of different lengths, and the cost over T and over B.
+--predict, --fit, --ragged and --scaling print another table instead: inference, the fit loop compared with
+the bare steps, sequences of different lengths, and the cost over T and over B.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ class Problem:
     def flops(self, *, training: bool = True) -> float:
         """Operations of the products that one step needs; without the readout, it is below a thousandth."""
         gate_rows = GATES[self.cell] * self.hidden
-        living = self.batch * self.steps if self.lengths is None else int(sum(self.lengths))
-        project = 2.0 * living * gate_rows * self.inputs
-        recur = 2.0 * (living - self.batch) * gate_rows * self.hidden
+        active = self.batch * self.steps if self.lengths is None else int(sum(self.lengths))
+        project = 2.0 * active * gate_rows * self.inputs
+        recur = 2.0 * (active - self.batch) * gate_rows * self.hidden
         return 2 * project + 3 * recur if training else project + recur
 
 
@@ -410,7 +410,7 @@ def grid(args: argparse.Namespace, absent: list[str], *, predict: bool) -> dict[
 
 
 def fit_loop(args: argparse.Namespace) -> dict[str, Any]:
-    """net.fit, one epoch, beside Plan.epoch over the same batches."""
+    """net.fit, one epoch, compared with Plan.epoch over the same batches."""
     import bptt_fast as bf
 
     rounds, seconds = (3, 0.03) if args.quick else (9, 0.3)
@@ -441,7 +441,7 @@ def fit_loop(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def ragged(args: argparse.Namespace, absent: list[str]) -> dict[str, Any]:
-    """32 sequences of 10 % to 100 % of 1000 steps, I 32, H 64, beside 32 of all the 1000 steps."""
+    """32 sequences of 10 % to 100 % of 1000 steps, I 32, H 64, compared with 32 of 1000 steps."""
     import numpy as np
 
     rounds, seconds = (3, 0.03) if args.quick else (7, 0.2)
@@ -536,7 +536,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     mode = parser.add_mutually_exclusive_group()
     for name, text in (
         ("predict", "inference"),
-        ("fit", "the fit loop beside the bare step"),
+        ("fit", "the fit loop compared with the bare steps"),
         ("ragged", "sequences of different lengths"),
         ("scaling", "cost over T and over B"),
     ):
@@ -557,7 +557,10 @@ def main() -> int:
         results = scaling(args)
     else:
         results = grid(args, absent, predict=args.predict)
-    common.finish(args, results)
+    mode = next((name for name in ("predict", "fit", "ragged", "scaling") if getattr(args, name)), "")
+    dtype = "" if args.dtype == "float32" else args.dtype
+    threads = f"threads{args.threads}" if args.threads > 1 else ""
+    common.finish(args, results, "_".join(filter(None, (mode, dtype, threads))))
     return 0
 
 

@@ -14,6 +14,7 @@ import json
 import math
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -23,6 +24,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from . import ROOT
+
+RESULTS = ROOT / "bench" / "results"
 
 PEAK_SOURCE = r"""
 #include <time.h>
@@ -57,13 +62,20 @@ PEAK(peak_float64, double)
 def start(
     doc: str, add: Callable[[argparse.ArgumentParser], None] | None = None, argv: Sequence[str] | None = None
 ) -> argparse.Namespace:
-    """Parse the command line and pin this process to its first `--threads` cores."""
+    """Parse the command line and pin this process to its last `--threads` cores."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     parser.add_argument(
         "--threads", type=int, default=1, metavar="N", help="threads, and cores to run on (default 1)"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        nargs="?",
+        const=Path(),
+        metavar="FILE",
+        help="write the results as JSON too; without FILE to bench/results/<machine>/<benchmark>.json",
+    )
     if add:
         add(parser)
     args = parser.parse_args(argv)
@@ -167,8 +179,27 @@ def fma_peak(dtype: str = "float32", threads: int = 1) -> tuple[Callable[[], obj
     return call, 1e5 * rounds * threads * kernel(0)
 
 
+def machine(cpu: str, isa: str) -> str:
+    """Name of the folder of results: the CPU's model and the instruction set, "intel-xeon-avx512"."""
+    words = re.sub(r"\((R|TM|C)\)|\b(CPU|Processor|\d+-Core)\b|@.*", " ", cpu, flags=re.IGNORECASE)
+    return "-".join(re.findall(r"[a-z0-9]+", f"{words} {isa}".lower()))
+
+
+def commit() -> str | None:
+    """The commit that is checked out, with a "+" where tracked files differ from it; None outside of git."""
+    git = ("git", "-C", str(ROOT))
+    try:
+        head = subprocess.check_output([*git, "rev-parse", "--short", "HEAD"], text=True).strip()
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], check=False).returncode == 1
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + "+" * changed
+
+
 def environment() -> dict[str, object]:
-    """What a reader of the figures needs to know about the machine and the versions."""
+    """What a reader of the figures needs to know: date, commit, machine and versions."""
+    from bptt_fast._core import isas
+
     names = ("bptt-fast", "numpy", "torch", "jax")
     versions = {}
     for name in names:
@@ -184,6 +215,8 @@ def environment() -> dict[str, object]:
         )
     return {
         "date": datetime.date.today().isoformat(),
+        "commit": commit(),
+        "machine": machine(model, isas()[-1]),
         "cpu": model,
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
@@ -209,10 +242,17 @@ def print_row(cells: Sequence[object], widths: Sequence[int]) -> None:
     print("  ".join(out).rstrip(), flush=True)
 
 
-def finish(args: argparse.Namespace, results: dict[str, object]) -> None:
-    """Write the results as JSON when --json was given."""
-    if args.json:
-        args.json.write_text(
-            json.dumps({"environment": environment(), "argv": sys.argv[1:], **results}, indent=1) + "\n"
-        )
-        print(f"written: {args.json}")
+def finish(args: argparse.Namespace, results: dict[str, object], variant: str = "") -> None:
+    """Write the results as JSON when --json was given; `variant` names a mode of the benchmark."""
+    if args.json is None:
+        return
+    about = environment()
+    path = args.json
+    if path == Path():
+        name = "_".join(filter(None, (Path(sys.argv[0]).stem, variant)))
+        path = RESULTS / str(about["machine"]) / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        json.dumps({"environment": about, "argv": sys.argv[1:], **results}, indent=1) + "\n", encoding="utf-8"
+    )
+    print(f"written: {path}")

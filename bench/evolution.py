@@ -1,11 +1,11 @@
 """Backpropagation through time against evolution: time and evaluations to reach a loss; float64, one core.
 
 Tasks: temporal XOR (each output is the XOR of the last two inputs), the yearly sunspot numbers up to 1920 one
-year ahead, and the Mackey-Glass series six time units ahead.  The loss is that of all training data; the aims
-are: every bit right, better than a linear model of 12 years, a tenth of the standard deviation.
+year ahead, and the Mackey-Glass series six time units ahead.  The loss is that of all training data; the
+targets are: every bit right, better than a linear model of 12 years, a tenth of the standard deviation.
 
 Gradients: Adam, SGD with momentum, L-BFGS (scipy), Levenberg-Marquardt where this build has it.  A try that
-does not arrive within its updates starts anew from another seed, and the clock goes on.  Evolution: CMA-ES
+does not arrive within its updates restarts from another seed, and its time counts.  Evolution: CMA-ES
 (cma, with all covariances and with variances alone, restarted when it stops), differential evolution (scipy),
 and a simple evolution strategy (mirrored Gaussian noise, ranks, Adam).  Their fitness is our own forward pass
 through a plan prepared once: no checks, no copies, no gradient.  "fitness s" is the time spent there alone.

@@ -101,12 +101,12 @@ def copy_memory(n=1000, symbols=4, length=5, delay=10):
     import numpy as np
 
     random, width, steps = np.random.default_rng(4), symbols + 2, 2 * length + delay
-    told = random.integers(0, symbols, size=(n + 200, length))
+    copied = random.integers(0, symbols, size=(n + 200, length))
     read = np.full((n + 200, steps), symbols)  # blank
-    read[:, :length] = told
+    read[:, :length] = copied
     read[:, -length - 1] = symbols + 1  # now
     wanted = np.full((n + 200, steps), symbols)
-    wanted[:, -length:] = told
+    wanted[:, -length:] = copied
     x = np.eye(width)[read]
     valid = (x[n:], wanted[n:])
     # a quarter of the loss of guessing

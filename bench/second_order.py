@@ -1,4 +1,4 @@
-"""Second order beside Adam, and beside pyrenn.
+"""Second-order optimisers compared with Adam, and with pyrenn.
 
 Regression with at most 200 parameters, in float64: a nonlinear plant after Narendra and Parthasarathy from
 fifteen random inputs, a NARMA system from twenty, the Henon map from eight of its values, about 300 sequences
@@ -11,8 +11,8 @@ one thread, for all of `fit`; ratios are medians over the seeds, and a seed that
 counts as infinite time.
 
 pyrenn gets its own kind of task: one series, one hidden layer with recurrent connections of one step, its
-RTRL Jacobian; an iteration of ours at the same hidden width beside it.  It needs only NumPy and may lie in a
-folder of its own on PYTHONPATH.
+RTRL Jacobian; compared with an iteration of ours at the same hidden width.  It needs only NumPy and may lie
+in a folder of its own on PYTHONPATH.
 """
 
 from __future__ import annotations

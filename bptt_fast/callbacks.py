@@ -7,7 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .errors import ConfigError, choice, flag, integer, number
+from .errors import ConfigError, choice, flag, integer, number, plain
+from .writing import csv_text, named, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +33,8 @@ class History(dict[str, list[Any]]):
         optimiser of second order, "converged"; "" while it runs.
     best_epoch : int or None
         The epoch whose weights the network has, if `patience` restored them.
+    left_out : int
+        Windows that `validation_split` put into neither part, because they share rows with both.
 
     Examples
     --------
@@ -46,6 +49,7 @@ class History(dict[str, list[Any]]):
         super().__init__((column, []) for column in columns)
         self.stopped = ""
         self.best_epoch: int | None = None
+        self.left_out = 0
 
     def add(self, row: dict[str, Any]) -> None:
         """Append one epoch.
@@ -68,15 +72,12 @@ class History(dict[str, list[Any]]):
 
         Raises
         ------
+        ConfigError
+            If `path` is not a path.
         OSError
-            If the file cannot be written.
+            If the file cannot be written; the old one is still there.
         """
-        import csv
-
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(self)
-            table.writerows(zip(*self.values(), strict=True))
+        replace(named(path), csv_text(self, self.values()).encode())
 
     def plot(self, **options: Any) -> Any:
         """Draw the losses over the epochs (needs matplotlib).
@@ -247,16 +248,22 @@ class _Monitor(Callback):
         )
         self.min_delta = number(min_delta, f"{type(self).__name__}(min_delta)", 0)
 
-    def on_train_begin(self, logs: Logs) -> None:
-        """Forget what an earlier fit found."""
-        self.best = self.sign * math.inf
+        self.begin()
+
+    def begin(self, best: float | None = None) -> None:
+        """Reset the best: what comes must be better than this number, if there is one."""
+        self.best = self.sign * math.inf if best is None else best
         self.wait = 0
 
-    def value(self, logs: Logs) -> float:
-        """What is watched."""
+    def on_train_begin(self, logs: Logs) -> None:
+        """Forget what an earlier fit found."""
+        self.begin()
+
+    def watches(self, logs: Logs) -> str:
+        """The name of what is watched."""
         if self.monitor is None:
-            return logs.get("val_loss", logs["loss"])
-        return logs[choice(self.monitor, f"{type(self).__name__}(monitor)", tuple(logs))]
+            return "val_loss" if "val_loss" in logs else "loss"
+        return choice(self.monitor, f"{type(self).__name__}(monitor)", tuple(logs))
 
     def better(self, value: float) -> bool:
         """Whether it is better than the best, which it then becomes."""
@@ -277,7 +284,7 @@ MODE_WORDS = """mode : {"auto", "min", "max"}, default "auto"
 class EarlyStopping(_Monitor):
     __doc__ = f"""Stop when a number no longer gets better.
 
-    ``Network.fit(patience=...)`` does the same for the loss.
+    ``Network.fit(patience=...)`` does the same for the loss.  Each fit resets it.
 
     Parameters
     ----------
@@ -337,18 +344,16 @@ class EarlyStopping(_Monitor):
 
     def on_train_begin(self, logs: Logs) -> None:
         """See `Callback`."""
-        super().on_train_begin(logs)
+        self.begin(self.baseline)
         self.best_epoch: int | None = None
         self.stopped_epoch: int | None = None
         self.weights: Array | None = None
-        if self.baseline is not None:
-            self.best = self.baseline
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> bool:
         """See `Callback`."""
         if epoch < self.start_from_epoch:
             return False
-        if self.better(self.value(logs)):
+        if self.better(logs[self.watches(logs)]):
             self.best_epoch = epoch
             self.weights = self.model.params.copy() if self.restores else None
         if self.wait < self.patience:
@@ -379,16 +384,17 @@ class ModelCheckpoint(_Monitor):
     initial_value_threshold : float, optional
         The first number to be better than.
     keep_last : int, optional
-        Delete older files of this fit: keep the last so many, and the best.  Needs {{epoch}} in `filepath`.
+        Delete older files of this callback: keep the last so many, and the best.  Needs {{epoch}} in
+        `filepath`.
 
     Attributes
     ----------
     best : float
-        The best number.
+        The best number of all fits with this callback.
     best_path : str or None
         Its file.
     paths : list of str
-        The files of this fit that are there, the oldest first.
+        The files of this callback that are there, the oldest first.
 
     Raises
     ------
@@ -396,6 +402,13 @@ class ModelCheckpoint(_Monitor):
         If a parameter cannot be used, or the logs have no such number.
     OSError
         If a file cannot be written; older ones are still there.
+
+    Notes
+    -----
+    As in Keras, a fit goes on with the best of the fits before, so that ``fit(epochs=1)`` in a loop keeps the
+    best of all rounds; `EarlyStopping` and `ReduceLROnPlateau` are reset by each fit.  To compare something
+    else, such as the epochs of another network, make a new callback.  If monitor is None, and validation
+    comes or goes from one fit to the next, then another number is watched, and the best is reset.
 
     Examples
     --------
@@ -420,7 +433,7 @@ class ModelCheckpoint(_Monitor):
         keep_last: int | None = None,
     ) -> None:
         super().__init__(monitor, mode, 0.0)
-        self.filepath = _path(filepath, "ModelCheckpoint(filepath)")
+        self.filepath = named(filepath, "ModelCheckpoint(filepath)")
         self.save_best_only = flag(save_best_only, "ModelCheckpoint(save_best_only)")
         self.threshold = (
             None
@@ -434,17 +447,21 @@ class ModelCheckpoint(_Monitor):
                 f"{self.filepath!r}, one file for all epochs."
             )
 
-    def on_train_begin(self, logs: Logs) -> None:
-        """See `Callback`."""
-        super().on_train_begin(logs)
+        self.begin(self.threshold)
+        self.watched: str | None = None  # what `best` is the best of, after an epoch
         self.best_path: str | None = None
         self.paths: list[str] = []
-        if self.threshold is not None:
-            self.best = self.threshold
+
+    def on_train_begin(self, logs: Logs) -> None:
+        """Nothing: what earlier fits found stays."""
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """See `Callback`."""
-        better = self.better(self.value(logs))
+        watched = self.watches(logs)
+        if self.watched not in (None, watched):
+            self.begin(self.threshold)
+        self.watched = watched
+        better = self.better(logs[watched])
         if self.save_best_only and not better:
             return
         try:
@@ -468,6 +485,8 @@ class ModelCheckpoint(_Monitor):
 
 class ReduceLROnPlateau(_Monitor):
     __doc__ = f"""Lower the learning rate when a number no longer gets better.
+
+    Each fit resets it, and begins with the learning rate of its optimizer.
 
     Parameters
     ----------
@@ -534,7 +553,7 @@ class ReduceLROnPlateau(_Monitor):
                 "ReduceLROnPlateau: expected an optimizer with a learning_rate, got one of second order.  "
                 "Leave the callback out."
             )
-        self.better(self.value(logs))
+        self.better(logs[self.watches(logs)])
         if self.cooling:
             self.cooling, self.wait = self.cooling - 1, 0
         if self.wait >= self.patience:
@@ -549,7 +568,7 @@ class _Logger(Callback):
     def on_epoch_begin(self, epoch: int, logs: Logs) -> None:
         """See `Callback`."""
         # before another callback lowers it for the next epoch; second order has none
-        self.rate = self.hyper.get("learning_rate", math.nan)
+        self.rate = plain(self.hyper.get("learning_rate", math.nan))
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """See `Callback`."""
@@ -593,7 +612,7 @@ class CSVLogger(_Logger):
     """
 
     def __init__(self, filename: str | PathLike, separator: str = ",", append: bool = False) -> None:
-        self.filename = _path(filename, "CSVLogger(filename)")
+        self.filename = named(filename, "CSVLogger(filename)")
         if not isinstance(separator, str) or len(separator) != 1 or separator in '"\r\n':
             raise ConfigError(f"CSVLogger(separator): expected one character, got {separator!r}.")
         self.separator = separator
@@ -658,7 +677,7 @@ class JSONLogger(_Logger):
     """
 
     def __init__(self, filename: str | PathLike, append: bool = False) -> None:
-        self.filename = _path(filename, "JSONLogger(filename)")
+        self.filename = named(filename, "JSONLogger(filename)")
         self.append = flag(append, "JSONLogger(append)")
 
     def on_train_begin(self, logs: Logs) -> None:
@@ -704,7 +723,7 @@ class TensorBoard(_Logger):
     """
 
     def __init__(self, log_dir: str | PathLike = "logs", histogram_freq: int = 0) -> None:
-        self.log_dir = _path(log_dir, "TensorBoard(log_dir)")
+        self.log_dir = named(log_dir, "TensorBoard(log_dir)")
         self.histogram_freq = integer(histogram_freq, "TensorBoard(histogram_freq)", 0, None)
 
     def on_train_begin(self, logs: Logs) -> None:
@@ -742,13 +761,6 @@ class TensorBoard(_Logger):
         if part not in self.writers:
             self.writers[part] = self._open(part)
         return self.writers[part]
-
-
-def _path(path: Any, name: str) -> str:
-    try:
-        return os.fsdecode(os.fspath(path))
-    except TypeError:
-        raise ConfigError(f"{name}: expected a str or path-like, got {path!r}.") from None
 
 
 def check_callbacks(callbacks: Any) -> list[Callback]:

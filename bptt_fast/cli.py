@@ -6,6 +6,7 @@ Exit codes: 0; 1 failure, with one line on standard error; 2 wrong usage; 130 in
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import math
 import os
@@ -13,6 +14,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -31,11 +33,13 @@ from . import (
     load,
     show_config,
 )
+from .columns import listed
 from .errors import choice
 from .files import InputError, check_kind, read_table, write_table
 from .losses import named
 from .network import CELLS, configuration
 from .optimizers import OPTIMIZERS, Optimizer
+from .writing import csv_text, is_stream
 
 Array = np.ndarray[Any, Any]
 
@@ -56,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> from bptt_fast.cli import main
     >>> main(["info"])  # doctest: +SKIP
     """
+    if hasattr(sys.stdout, "reconfigure"):  # of names that its encoding lacks, show the code points
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         args = _arguments(argv)
         code = args.command(args)
@@ -100,7 +106,7 @@ def _info(args: argparse.Namespace) -> int:
         if net.input_names and net.output_names:
             scaled = ", scaled" if net.scaling is not None else ""
             print(
-                f"inputs {', '.join(net.input_names)}; targets {', '.join(net.output_names)}, {_lead(net)} "
+                f"inputs {listed(net.input_names)}; targets {listed(net.output_names)}, {net.lead} "
                 f"row(s) ahead{scaled}"
             )
     return 0
@@ -128,9 +134,9 @@ def _train(args: argparse.Namespace) -> int:
         net.input_names, net.output_names = names, targets
     except ConfigError as error:
         args.parser.error(str(error))
-    net.extra[TRAINED] = json.dumps({"lead": args.lead, "bptt": str(unfold)})
+    net.extra[TRAINED] = json.dumps({"bptt": str(unfold)})
     if args.out is not None:
-        _check_writable(args.out)
+        _check_out(args.out, args.file, args.config)
     table = read_table(args.file, [*names, *targets])
     least = unfold.k if isinstance(unfold, SlidingBPTT) else 1
     needed = least + args.lead
@@ -165,11 +171,13 @@ def _train(args: argparse.Namespace) -> int:
         )
     except KeyboardInterrupt:
         if args.out is not None:
+            net.lead = args.lead
             net.save(args.out)
             print(f"bptt-fast: interrupted; the model so far is in {args.out}", file=sys.stderr)
             return 130
         raise
     seconds = time.perf_counter() - begin
+    net.lead = args.lead  # the targets of a series as a whole were shifted here
     if args.out is not None:
         net.save(args.out)
     patterns = (rows - needed + 1) * len(history["epoch"])
@@ -201,18 +209,19 @@ def _predict(args: argparse.Namespace) -> int:
             f"{args.model}: expected a model written by `bptt-fast train`, got one without names of columns."
         )
     if args.out is not None:
-        _check_writable(args.out)
+        _check_out(args.out, args.model, args.file, args.config)
         check_kind(args.out)
-    table = read_table(args.file, net.input_names)
+    table = read_table(args.file, list(map(str, net.input_names)))
+    targets = list(map(str, net.output_names))
     if len(table) == 0:
         raise InputError(f"{args.file}: expected at least one row of numbers, got none.")
     begin = time.perf_counter()
     outputs = net.predict(table, readout="every")
     seconds = time.perf_counter() - begin
-    first = 1 + _lead(net)
+    first = 1 + net.lead
     numbers, columns = list(range(first, first + len(table))), outputs.T.tolist()
     if args.out is not None or not args.json:
-        write_table(args.out, ["row", *net.output_names], [numbers, *columns])
+        write_table(args.out, ["row", *targets], [numbers, *columns])
     if args.json:
         return _print_json(
             {
@@ -222,7 +231,7 @@ def _predict(args: argparse.Namespace) -> int:
                 "out": args.out,
                 "rows": len(table),
                 "first_row": first,
-                "predictions": None if args.out else dict(zip(net.output_names, columns, strict=True)),
+                "predictions": None if args.out else dict(zip(targets, columns, strict=True)),
                 "seconds": seconds,
             }
         )
@@ -236,13 +245,12 @@ def _print_json(document: dict[str, Any]) -> int:
 
 def _words(net: Network) -> dict[str, Any]:
     """What there is to say of a network, in plain values."""
-    notes = json.loads(net.extra.get(TRAINED, "{}"))
-    return {"network": net.config(), "parameters": net.num_parameters, **net.columns.plain(), **notes}
-
-
-def _lead(net: Network) -> int:
-    """How many rows ahead of its input an output is."""
-    return int(json.loads(net.extra.get(TRAINED, "{}")).get("lead", 0))
+    try:
+        bptt = json.loads(net.extra[TRAINED])["bptt"]
+    except (KeyError, TypeError, ValueError):  # trained in Python, perhaps with other notes
+        bptt = None
+    known = {} if bptt is None else {"bptt": bptt}
+    return {"network": net.config(), "parameters": net.num_parameters, **net.columns.plain(), **known}
 
 
 def _losses(history: History) -> dict[str, float]:
@@ -307,13 +315,19 @@ def _optimizer(args: argparse.Namespace) -> Optimizer:
     return kind(**given)
 
 
-def _check_writable(path: str) -> None:
-    """Complain about --out before the training rather than after it."""
-    folder = os.path.dirname(os.path.abspath(path))
-    if os.path.isdir(path) or not os.path.isdir(folder):
-        raise InputError(f"--out: expected a file in a folder that exists, got {path}.")
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"--out: no permission to write into {folder}.")
+def _check_out(path: str, *read: str | None) -> None:
+    """Complain about --out before the training rather than after it, also if it is a file that is `read`."""
+    for other in read:
+        if other and os.path.isfile(path) and os.path.exists(other) and os.path.samefile(path, other):
+            raise InputError(f"--out: expected another file than those that are read, got {path}.")
+    if is_stream(path):
+        target = path
+    else:
+        target = os.path.dirname(os.path.realpath(path))
+        if (os.path.exists(path) and not os.path.isfile(path)) or not os.path.isdir(target):
+            raise InputError(f"--out: expected a file in a folder that exists, got {path}.")
+    if not os.access(target, os.W_OK):
+        raise InputError(f"--out: no permission to write into {target}.")
 
 
 # ---- the arguments
@@ -374,7 +388,8 @@ def _typed(known: dict[str, argparse.Action], name: str, value: Any) -> list[str
     if isinstance(value, bool | dict) or action.nargs == 0:
         wanted = "true or false" if action.nargs == 0 else "a value or a list"
         raise ConfigError(f"{name}: expected {wanted}, got {value!r}.")
-    return [f"--{name}={','.join(map(str, value)) if isinstance(value, list) else value}"]
+    text = csv_text(map(str, value), []).removesuffix("\r\n") if isinstance(value, list) else value
+    return [f"--{name}={text}"]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -524,9 +539,17 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 
 def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    if not all(names):
-        raise argparse.ArgumentTypeError(f"expected names of columns with commas between them, got {text!r}")
+    with suppress(UnicodeError):
+        text = text.encode("ascii", "surrogateescape").decode()  # UTF-8, whatever the locale says
+    try:
+        names = [name.strip() for name in next(csv.reader([text], strict=True, skipinitialspace=True))]
+    except (csv.Error, StopIteration):
+        names = []
+    if not names or not all(names):
+        raise argparse.ArgumentTypeError(
+            f"expected names of columns with commas between them, those that have a comma in double quotes, "
+            f"got {text!r}"
+        )
     return names
 
 

@@ -1,22 +1,25 @@
 """What a network knows of the columns of its data: their names and their scaling.  Tables by duck typing.
 
-A table is a pandas or polars DataFrame or Series; neither library is imported here.
+A table is a pandas or polars DataFrame or Series, or an Arrow Table; none of them is imported before it is
+given.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .errors import ConfigError, ShapeError, number
+from .errors import ConfigError, ShapeError, integer, number
 
 Array = np.ndarray[Any, Any]
-Names = tuple[str, ...]
+Names = tuple[Hashable, ...]
+BLOCK = 2**16  # rows that are in float64 at a time
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,9 @@ class Scaling:
 
     @classmethod
     def standard(cls, inputs: Array, targets: Array | None = None) -> Scaling:
-        """Means and standard deviations of columns; the scale of a constant column is 1.
+        """Means and standard deviations of columns; a constant column is only shifted.
+
+        Its scale is 1, or, above 1e14, the rounding error of its mean.
 
         Parameters
         ----------
@@ -88,8 +93,8 @@ class Scaling:
         -------
         scaling : Scaling
         """
-        found = [*_standard(inputs)] + ([] if targets is None else [*_standard(targets)])
-        return cls(*found)
+        columns = [inputs] if targets is None else [inputs, targets]
+        return cls(*(numbers.tolist() for rows in columns for numbers in moments(rows)))
 
     @property
     def closed(self) -> bool:
@@ -151,30 +156,75 @@ def _scaled(a: Array, mean: Any, scale: Any, dtype: DTypeLike) -> Array:
         return ((a - np.array(mean)) / np.array(scale)).astype(dtype)
 
 
-def _standard(rows: Array) -> tuple[list[float], list[float]]:
+def moments(rows: Array, weights: Array | None = None) -> tuple[Array, Array]:
+    """Means and standard deviations of columns; the deviation of a constant column is 1, or what its mean
+    is rounded by if that is more.
+
+    Both are computed in float64, whatever the dtype of the rows, a block of rows at a time.  Each column is
+    scaled by a power of two, which is exact, and shifted by its first row: numbers of any size, and a mean
+    that is large compared with the deviation, cost no precision.
+
+    Parameters
+    ----------
+    rows : ndarray (rows, N)
+        Finite numbers.
+    weights : ndarray (rows,), optional
+        At least 0; rows of weight 0 are as if they were not there.
+
+    Returns
+    -------
+    mean, deviation : ndarray of float64 (N,)
+    """
+    weights = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if not weights.all():
+        rows, weights = rows[weights > 0], weights[weights > 0]
     if len(rows) == 0:
-        return [0.0] * rows.shape[1], [1.0] * rows.shape[1]
-    rows = rows.astype(np.float64, copy=False)
-    with np.errstate(over="ignore"):  # infinite ones are told by name
-        mean, deviation = rows.mean(axis=0), rows.std(axis=0)
+        return np.zeros(rows.shape[1]), np.ones(rows.shape[1])
+    weights = weights / weights.max()  # whose sum can't overflow
+    parts = [slice(start, start + BLOCK) for start in range(0, len(rows), BLOCK)]
+    low, high = (
+        extreme.reduce([extreme.reduce(rows[part]) for part in parts]).astype(np.float64)
+        for extreme in (np.minimum, np.maximum)
+    )
+    exponent = np.frexp(np.maximum(np.abs(low), np.abs(high)))[1]
+
+    def mean_of(shift: Array, power: int) -> Any:
+        """The weighted mean of (row - shift)^power, of scaled rows."""
+        total = sum(
+            weights[p] @ (np.ldexp(rows[p].astype(np.float64), -exponent) - shift) ** power for p in parts
+        )
+        return total / weights.sum()
+
+    first = np.ldexp(rows[0].astype(np.float64), -exponent)
+    mean = first + mean_of(first, 1)
+    error = mean_of(mean, 1)  # of the rounded mean
+    deviation = np.ldexp(np.sqrt(np.maximum(mean_of(mean, 2) - error**2, 0)), exponent)
+    mean = np.ldexp(mean + error, exponent)
     rounding = 10 * np.finfo(np.float64).eps * np.abs(mean)
-    constant = (np.ptp(rows, axis=0) <= rounding) | (deviation == 0)
-    return mean.tolist(), np.where(constant, 1.0, deviation).tolist()
+    with np.errstate(over="ignore"):
+        constant = (high - low <= rounding) | (high == low)
+    # a constant that is large keeps the rounding error of its mean; a deviation must not underflow to zero
+    scale = np.where(constant, np.maximum(rounding, 1.0), np.maximum(deviation, np.nextafter(0, 1)))
+    return mean, scale
 
 
 @dataclass(frozen=True)
 class Columns:
     """Names of the inputs and of the outputs, and their scaling; None: unknown, and none.
 
+    Names are what `label` makes of the labels of columns; `lead` is how many rows ahead of the inputs' last
+    row the outputs are.
+
     Raises
     ------
     ConfigError
-        If a name is no str, or comes twice.
+        If a name is not hashable, or comes twice, or `lead` is not an integer of at least 0.
     """
 
     inputs: Any = None
     outputs: Any = None
     scaling: Scaling | None = None
+    lead: int = 0
 
     def __post_init__(self) -> None:
         for which, what in (("inputs", "input_names"), ("outputs", "output_names")):
@@ -183,6 +233,7 @@ class Columns:
                 object.__setattr__(self, which, _checked_names(names, what))
         if not isinstance(self.scaling, Scaling | None):
             raise ConfigError(f"scaling: expected a Scaling or None, got {self.scaling!r}.")
+        object.__setattr__(self, "lead", integer(self.lead, "lead", 0))
 
     def check(self, inputs: int, outputs: int) -> None:
         """Raise a ShapeError unless they are those of a network with so many inputs and outputs."""
@@ -205,14 +256,28 @@ class Columns:
                 f"probabilities, got one with scaling.output_mean.  Set net.scaling to one without, or None."
             )
 
-    def check_feedback(self, what: str) -> None:
-        """Raise unless each output can be the input that stands in the same place."""
+    def feedback(self, what: str) -> list[int] | None:
+        """Where among the outputs each input is, for outputs that are fed back; None: at its own place.
+
+        Names decide where both sides have the same ones; the place does where they have none in common, as
+        with inputs that are lags of the outputs, or unknown ones.
+
+        Raises
+        ------
+        ConfigError
+            If some of the names agree but not all.
+        """
         a, b = self.inputs, self.outputs
-        if a is not None and b is not None and a != b and set(a) == set(b):
+        if a is None or b is None or a == b or not set(a) & set(b):
+            return None
+        if set(a) != set(b):
+            missing = next(name for name in a if name not in b)
             raise ConfigError(
-                f"{what}: outputs are fed back as inputs, which needs both in one order, got inputs "
-                f"{', '.join(a)} and outputs {', '.join(b)}.  Train with targets in the order of the inputs."
+                f"{what}: outputs are fed back as inputs, which needs an output of each input's name, "
+                f"got none for {missing!r}: inputs {listed(a)}, outputs {listed(b)}.  Train with targets of "
+                f"those names, or set net.output_names = None to feed outputs back by their place."
             )
+        return [b.index(name) for name in a]
 
     def plain(self) -> dict[str, Any]:
         """As plain values; `restored` takes them."""
@@ -222,33 +287,79 @@ class Columns:
     def restored(cls, values: dict[str, Any]) -> Columns:
         """From what `plain` gave, also by way of JSON."""
         scaling = values.get("scaling")
-        return cls(**values | {"scaling": None if scaling is None else Scaling(**scaling)})
+        names = {which: _tuples(values.get(which)) for which in ("inputs", "outputs")}
+        return cls(**values | names | {"scaling": None if scaling is None else Scaling(**scaling)})
 
 
 UNKNOWN = Columns()
 
 
+def label(name: Any) -> Hashable:
+    """The label of a column as names keep it, so that a file can hold it.
+
+    str, bool, int and finite float are kept as they are, NumPy's as Python's, and tuples of labels as tuples;
+    every other label, such as a date, is its str.
+
+    Raises
+    ------
+    TypeError
+        If it is not hashable.
+    """
+    hash(name)
+    if isinstance(name, tuple):
+        return tuple(map(label, name))
+    if isinstance(name, np.generic) and name.dtype.kind in "biufU":
+        name = name.item()
+    if isinstance(name, (str, int)) or (isinstance(name, float) and math.isfinite(name)):
+        return name
+    return str(name)
+
+
+def _tuples(names: Any) -> Any:
+    """Lists, which JSON makes of tuples, as tuples again, also inside one another."""
+    return tuple(map(_tuples, names)) if isinstance(names, list) else names
+
+
 def _checked_names(names: Any, what: str) -> Names:
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"{what}: expected a list of str, one for each column, got {names!r}.")
-    for name in names:
-        if list(names).count(name) > 1:
-            raise ConfigError(f"{what}: expected different names, got {name!r} more than once.")
-    return tuple(names)
+    try:
+        if isinstance(names, (str, bytes)):
+            raise TypeError
+        found = tuple(map(label, names))
+    except TypeError:
+        raise ConfigError(f"{what}: expected a list of names, one for each column, got {names!r}.") from None
+    if len(set(found)) < len(found):
+        name = next(name for i, name in enumerate(found) if name in found[:i])
+        raise ConfigError(
+            f"{what}: expected different names, got {name!r} more than once.  Rename the columns, or "
+            f"pass an array."
+        )
+    return found
+
+
+def listed(names: Names) -> str:
+    """Names for a message."""
+    return ", ".join(map(str, names))
 
 
 # ---- tables
 
 
 def is_table(x: Any) -> bool:
-    """Whether `x` is a DataFrame or a Series."""
-    return hasattr(x, "to_numpy") and (hasattr(x, "columns") or hasattr(x, "to_frame"))
+    """Whether `x` is a DataFrame, a Series or an Arrow Table."""
+    return _is_arrow(x) or (hasattr(x, "to_numpy") and (hasattr(x, "columns") or hasattr(x, "to_frame")))
+
+
+def _is_arrow(x: Any) -> bool:
+    return hasattr(x, "to_pydict")
 
 
 def names_of(table: Any) -> Names | None:
-    """The names of a table's columns, if all of them are str."""
-    names = tuple(table.columns) if hasattr(table, "columns") else (getattr(table, "name", None),)
-    return names if names and all(isinstance(name, str) for name in names) else None
+    """The names of a table's columns; None for a Series without a name."""
+    if hasattr(table, "columns"):
+        return tuple(map(label, table.column_names if _is_arrow(table) else table.columns)) or None
+    name = getattr(table, "name", None)
+    unnamed = name is None or (isinstance(name, str) and name == "")  # polars names every Series
+    return None if unnamed else (label(name),)
 
 
 def order(found: Names | None, wanted: Names | None, what: str) -> list[int] | None:
@@ -265,23 +376,28 @@ def order(found: Names | None, wanted: Names | None, what: str) -> list[int] | N
         if found.count(name) != 1:
             got = "no such column" if name not in found else f"{found.count(name)} columns of that name"
             raise ShapeError(
-                f"{what}: column {name!r}: expected one of {', '.join(found)}, got {got}.  The network was "
-                f"trained with {', '.join(wanted)}."
+                f"{what}: column {name!r}: expected one of {listed(found)}, got {got}.  The network was "
+                f"trained with {listed(wanted)}; an array takes columns by their place: {what}.to_numpy()."
             )
     extra = [name for name in found if name not in wanted]
     if extra:
         raise ShapeError(
-            f"{what}: column {extra[0]!r}: expected {', '.join(wanted)} only, got one that the network does "
+            f"{what}: column {extra[0]!r}: expected {listed(wanted)} only, got one that the network does "
             f"not know.  Take those it knows: {what}[{list(wanted)}]."
         )
     return [found.index(name) for name in wanted]
 
 
 def ordered(table: Any, wanted: Names | None, what: str) -> Any:
-    """A table with its columns in the order of the `wanted` names; all else, and a Series, as it is."""
-    if type(table) is np.ndarray or not hasattr(table, "columns") or not is_table(table):
+    """A table with its columns in the order of the `wanted` names; all else as it is."""
+    if type(table) is np.ndarray or not is_table(table):
         return table
-    return table if order(names_of(table), wanted, what) is None else table[list(wanted or ())]
+    places = order(names_of(table), wanted, what)
+    if places is None:
+        return table
+    if _is_arrow(table):
+        return table.select(places)
+    return table.iloc[:, places] if hasattr(table, "iloc") else table[:, places]
 
 
 def like(table: Any, rows: Array, names: Sequence[Any] | None, index: Any = None) -> Any:
@@ -292,13 +408,29 @@ def like(table: Any, rows: Array, names: Sequence[Any] | None, index: Any = None
         if single:
             return type(table)(rows[:, 0], index=index, name=names[0] if names else None)
         frame = table if hasattr(table, "columns") else table.to_frame()
-        return type(frame)(rows, index=index, columns=names)
+        return type(frame)(rows, index=index, columns=_labels(frame, names))
+    texts = None if names is None else list(map(str, names))  # all that the others take
     if hasattr(table, "to_arrow"):  # polars
         if single:
-            return type(table)(names[0] if names else "", rows[:, 0])
+            return type(table)(texts[0] if texts else "", rows[:, 0])
         frame = table if hasattr(table, "columns") else table.to_frame()
-        return type(frame)(rows, schema=list(names) if names else None)
+        return type(frame)(rows, schema=texts)
+    if _is_arrow(table):
+        return type(table).from_pydict(
+            dict(zip(texts or map(str, range(rows.shape[1])), rows.T, strict=True))
+        )
     return rows
+
+
+def _labels(frame: Any, names: Sequence[Any] | None) -> Any:
+    """Names as the columns of a frame like this one of pandas', with its own labels where it has them all."""
+    places = {name: i for i, name in enumerate(names_of(frame) or ())}
+    if names is None or not places.keys() >= set(names):
+        return names
+    return frame.columns[[places[name] for name in names]]
+
+
+# ---- the index of pandas
 
 
 def continued(table: Any, steps: int, what: str) -> Any:
@@ -307,35 +439,118 @@ def continued(table: Any, steps: int, what: str) -> Any:
     Raises
     ------
     ConfigError
-        If the index has no frequency, no constant step.
+        If the index has no frequency and no constant step, or cannot go on so far.
     """
     index = getattr(table, "index", None)
-    if index is None or not hasattr(table, "iloc"):
+    if index is None or not hasattr(table, "iloc") or len(index) == 0:
         return None
-    last = index[-1:]
-    if hasattr(index, "tz"):  # points in time, not always as many hours apart
-        rate = index.freq
-        if rate is None and len(index) > 2:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # pandas 3 tells that the type of what it infers will change
-                rate = index.inferred_freq
-        if rate is not None:
-            end = last.shift(steps, freq=rate)
-            return last.append(end).to_series().asfreq(rate).index[1:].rename(index.name)
-        step = None
-    else:
-        step = 1 if hasattr(index, "asfreq") else _constant_step(index)  # 1 of a PeriodIndex
-    if step is None:
+    reason = ""
+    try:
+        ahead = _ahead(index, steps)
+    except MemoryError:
+        raise
+    except Exception as error:  # times that a clock skips, numbers out of bounds: pandas raises many kinds
+        ahead, reason = None, f" ({type(error).__name__}: {error})"
+    if ahead is None or len(ahead) != steps:
         raise ConfigError(
             f"{what}: expected an index with a frequency, or with a constant step, so that it can go on, got "
-            f"one of {len(index)} labels that ends with {index[-1]}.  Give it one, for example with "
+            f"one of {len(index)} labels that ends with {index[-1]}{reason}.  Give it one, for example with "
             f'asfreq("D"), or number the rows: reset_index(drop=True).'
         )
-    return last.repeat(steps) + step * np.arange(1, steps + 1)
+    return ahead.rename(index.name)
 
 
-def _constant_step(index: Any) -> Any:
-    if hasattr(index, "step"):
-        return index.step
-    steps = np.diff(index.to_numpy()) if index.dtype.kind in "ium" else np.zeros(0)
-    return steps[0] if len(steps) and (steps == steps[0]).all() else None
+def _ahead(index: Any, steps: int) -> Any:
+    """The next labels; None if there is no rule that gives those that are there."""
+    import pandas
+
+    kind = "P" if isinstance(index, pandas.PeriodIndex) else getattr(index.dtype, "kind", "O")
+    rule = _RULES.get(kind)
+    return None if rule is None or index.hasnans else rule(pandas, index, steps)
+
+
+def _dates_ahead(pandas: Any, index: Any, steps: int) -> Any:
+    """By the frequency, which counts by the calendar, or as many hours on where that gives other labels."""
+    dates = pandas.DatetimeIndex(index)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pandas 3 warns that the type of what it infers will change
+        rate = dates.freq or (dates.inferred_freq if len(dates) > 2 else None)
+    unit = {"unit": dates.unit} if hasattr(dates, "unit") else {}  # from pandas 2.0 on
+    end = dates[-1000:]
+    if rate is not None and pandas.date_range(end[0], periods=len(end), freq=rate, **unit).equals(end):
+        return pandas.date_range(dates[-1], periods=steps + 1, freq=rate, **unit)[1:].astype(index.dtype)
+    found = _progression(dates.asi8, steps) if len(dates) > 2 and dates.tz is not None else None
+    if not found:
+        return None
+    ahead = np.array(found, np.int64).view(f"M8[{unit.get('unit', 'ns')}]")
+    return pandas.DatetimeIndex(ahead).tz_localize("UTC").tz_convert(dates.tz).astype(index.dtype)
+
+
+def _durations_ahead(pandas: Any, index: Any, steps: int) -> Any:
+    durations = pandas.TimedeltaIndex(index)
+    if durations.freq is not None:
+        ahead = pandas.timedelta_range(durations[-1], periods=steps + 1, freq=durations.freq)[1:]
+    else:
+        labels = durations.to_numpy()
+        found = _progression(labels.view(np.int64), steps)
+        ahead = pandas.Index(np.array(found, np.int64).view(labels.dtype)) if found else None
+    return None if ahead is None else ahead.astype(index.dtype)
+
+
+def _periods_ahead(pandas: Any, index: Any, steps: int) -> Any:
+    unit = index.freq.n
+    found = _progression(index.asi8, steps, unit if len(index) == 1 else None)
+    step = found[0] - int(index.asi8[-1]) if found else 0
+    a_gap = len(index) == 2 and abs(step) != unit  # two labels are no rule against the frequency
+    if step == 0 or step % unit or a_gap:
+        return None
+    return index[-1:].repeat(steps) + step // unit * np.arange(1, steps + 1)
+
+
+def _integers_ahead(pandas: Any, index: Any, steps: int) -> Any:
+    dtype = np.dtype(getattr(index.dtype, "numpy_dtype", index.dtype))  # of pandas' own and of Arrow's types
+    found = _progression(index.to_numpy(dtype), steps, getattr(index, "step", None))
+    if not found:
+        return None
+    fits = np.iinfo(dtype).min <= found[-1] <= np.iinfo(dtype).max
+    return pandas.Index(found, dtype=index.dtype if fits else None)
+
+
+def _floats_ahead(pandas: Any, index: Any, steps: int) -> Any:
+    """By the step in the fewest digits that gives all labels exactly, or up to rounding by the mean step."""
+    dtype = np.dtype(getattr(index.dtype, "numpy_dtype", index.dtype))
+    labels = index.to_numpy(dtype)
+    wide, n = labels.astype(np.float64), len(labels)
+    mean = (wide[-1] - wide[0]) / (n - 1) if n > 1 else 0.0
+    if mean == 0 or not math.isfinite(mean):
+        return None
+    counts = np.arange(n + steps)
+    for step in (*(float(f"{mean:.{digits}g}") for digits in (3, 6, 9, 12, 15)), wide[1] - wide[0], mean):
+        found = (wide[0] + counts * step).astype(dtype)
+        if (found[:n] == labels).all():
+            return pandas.Index(found[n:], dtype=index.dtype)
+    rounding = 4 * np.finfo(dtype).eps * np.abs(wide).max()
+    if rounding > abs(mean) / 10 or np.abs(np.diff(wide) - mean).max() > rounding:
+        return None
+    return pandas.Index((wide[-1] + np.arange(1, steps + 1) * mean).astype(dtype), dtype=index.dtype)
+
+
+def _progression(labels: Array, steps: int, step: int | None = None) -> list[int] | None:
+    """The integers after `labels`, `step` apart, by default as these are; None if that is not a constant."""
+    first, last = int(labels[0]), int(labels[-1])
+    if step is None:
+        step = int(labels[1]) - first if len(labels) > 1 else 0
+        apart = np.diff(labels)  # may have wrapped; the sum has not
+        if (apart != apart[:1]).any() or last - first != step * (len(labels) - 1):
+            return None
+    return [*range(last + step, last + step * (steps + 1), step)] if step else None
+
+
+_RULES = {
+    "M": _dates_ahead,
+    "m": _durations_ahead,
+    "P": _periods_ahead,
+    "i": _integers_ahead,
+    "u": _integers_ahead,
+    "f": _floats_ahead,
+}  # by the kind of dtype

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .columns import UNKNOWN, Columns, is_table, like, names_of, order, ordered
-from .errors import ConfigError, ShapeError, integer
+from .columns import UNKNOWN, Columns, Names, is_table, like, names_of, order, ordered
+from .errors import ConfigError, ShapeError, integer, plain
 
 Array = np.ndarray[Any, Any]
 
@@ -110,7 +110,8 @@ class Sequences:
         Parameters
         ----------
         series : array (S, I), DataFrame, or Series for I = 1
-            Real numbers; not copied if it is contiguous and of the network's dtype, which has no scaling.
+            Real numbers; not copied if it is contiguous, in aligned memory and of the network's dtype, which
+            has no scaling.
         length : int
             Steps of a window, at most S.
         stride : int, default 1
@@ -140,6 +141,9 @@ class Sequences:
         In training without shuffling, windows that overlap share the product with the input weights: it is
         computed once for each row of the series in a batch.
 
+        The `validation_split` of `fit` splits the rows of the series, and leaves out the windows with inputs
+        or targets on both sides.
+
         Examples
         --------
         >>> import numpy as np, bptt_fast as bf
@@ -150,8 +154,8 @@ class Sequences:
         >>> net.predict(windows).shape
         (381, 1)
         """
-        series = _frame(series)
-        a = numbers(series, "series")
+        names = names_of(series) if is_table(series) else None
+        a = numbers(_frame(series), "series")
         if a.ndim != 2:
             hint = "  A single input per step: series[:, None]." if a.ndim == 1 else ""
             raise ShapeError(f"series: expected one series (S, I), got {a.shape}.{hint}")
@@ -165,8 +169,7 @@ class Sequences:
         n = (len(a) - length) // stride + 1
         offset = np.arange(n, dtype=np.int64) * stride
         found = cls(a, offset, np.full(n, length, np.int64), "windows", length, stride, horizon)
-        if is_table(series):
-            found.columns = Columns(names_of(series))
+        found.columns = Columns(names)
         return found
 
     def place_outputs(self, every: bool) -> int:
@@ -179,7 +182,7 @@ class Sequences:
         self.target_offset = _regular(n, steps)[0]
         return n * steps
 
-    def arrange(self, rows: Array, every: bool, names: tuple[str, ...] | None = None) -> Any:
+    def arrange(self, rows: Array, every: bool, names: Names | None = None) -> Any:
         """`rows` in the form the user gave x in: one row a step of `values` if `every`, else one a sequence.
 
         One series gives (T, .) or (.), an array or windows (n, T, .) or (n, .), a list a list of (T_i, .) or
@@ -214,6 +217,7 @@ class Shared:
 
 def numbers(a: Any, name: str) -> Array:
     """`a` as a real numeric array, not yet of the final dtype; DataFrames and tensors welcome."""
+    given = a
     if type(a) is not np.ndarray:
         if isinstance(a, np.ma.MaskedArray):
             raise ConfigError(
@@ -224,34 +228,113 @@ def numbers(a: Any, name: str) -> Array:
         try:
             a = _table(a) if hasattr(a, "to_numpy") else np.asarray(a)
         except Exception as error:
+            found = _columns_without_numbers(given)
+            if found:
+                raise ConfigError(f"{name}: expected real numbers, got {found}") from None
             raise ShapeError(
                 f"{name}: expected an array of numbers, got {type(a).__name__} that NumPy cannot read "
                 f"({str(error).rstrip('.')}).  Sequences of different length go in a list of 2-D arrays."
             ) from None
-    if a.dtype.kind not in "fiub":
-        raise ConfigError(
-            f"{name}: expected real numbers, got an array of dtype {a.dtype}.  Convert it first, for example "
-            f"with np.asarray(..., dtype=float)."
-        )
+    # polars makes numbers of dates that stand beside numbers
+    dates = hasattr(given, "to_arrow") and _columns_without_numbers(given)
+    if dates or a.dtype.kind not in "fiub":
+        raise ConfigError(f"{name}: expected real numbers, got {dates or _not_numbers(a, given)}")
     return a
+
+
+def _columns_without_numbers(table: Any) -> str:
+    """The columns of a table that are no numbers, for a message; "" if there is none, or it is no table."""
+    if not is_table(table):
+        return ""
+    table = _frame(table)
+    names = getattr(table, "column_names", table.columns)  # the columns of Arrow are the data
+    parts = [table.iloc[:, i] if hasattr(table, "iloc") else table[names[i]] for i in range(table.shape[1])]
+    wrong = {name: part for name, part in zip(names, parts, strict=True) if _is_no_number(part)}
+    if not wrong:
+        return ""
+    columns, which = ("columns", "them") if len(wrong) > 1 else ("column", "it")
+    first = next(iter(wrong.values()))
+    _, entry = _first_without_number(first.to_numpy())
+    return (
+        f"{columns} {', '.join(map(repr, wrong))} of dtype {getattr(first, 'dtype', None) or first.type} "
+        f"with entries "
+        f"such as {_entry(entry)}.  Leave {which} out, or make numbers of {which} first."
+    )
+
+
+def _is_no_number(column: Any) -> bool:
+    return _table(column).dtype.kind not in "fiub"
+
+
+def _not_numbers(a: Array, given: Any) -> str:
+    """What the array `a`, made from `given`, has in place of numbers, and what to do about it."""
+    found = _columns_without_numbers(given)
+    if found:
+        return found
+    if a.dtype.kind == "c":
+        return f"an array of dtype {a.dtype}.  Give real and imaginary parts as columns: x.real, x.imag."
+    if a.dtype.names is not None:
+        return (
+            f"an array with the fields {', '.join(a.dtype.names)}.  Make columns of them first, with "
+            f"numpy.lib.recfunctions.structured_to_unstructured."
+        )
+    index, entry = _first_without_number(a)
+    if index is None:
+        return (
+            f"an array of dtype {a.dtype}.  Convert it first, for example with np.asarray(..., dtype=float)."
+        )
+    if hasattr(entry, "toarray"):
+        return "a sparse matrix.  Make an array of it first: x.toarray()."
+    if isinstance(entry, (list, tuple)) or (hasattr(entry, "ndim") and entry.ndim):
+        return f"an array of arrays, {a.shape}.  Sequences of different length go in a list of 2-D arrays."
+    where = f" at index {index}" if index else ""
+    return (
+        f"{_entry(entry)}{where} in an array of dtype {a.dtype}.  Leave it out, or make a number of it first."
+    )
+
+
+def _first_without_number(a: Array) -> tuple[tuple[int, ...] | None, Any]:
+    """Where in an array of objects or text the first entry is that is no number, and what it is."""
+    for index, entry in np.ndenumerate(a if a.dtype.kind in "OUS" else a[:0]):
+        try:
+            if np.ndim(entry) == 0:
+                float(entry)
+                continue
+        except (TypeError, ValueError, OverflowError):
+            pass
+        return index, entry
+    return None, a.flat[0] if a.size else None
+
+
+def _entry(value: Any) -> str:
+    """A value for a message, cut short."""
+    text = repr(plain(value))
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def unboxed(x: Any) -> Any:
+    """An object array of arrays or tables (n,) as the list that it stands for; all else as it is."""
+    boxed = isinstance(x, np.ndarray) and x.dtype == object and x.ndim == 1
+    return list(x) if boxed and all(np.ndim(part) > 0 for part in x) else x
 
 
 def _table(table: Any) -> Array:
     """The numbers of a DataFrame or its like; columns with gaps (pandas' Int64) get NaN there."""
     a = table.to_numpy()
-    if a.dtype == object:
-        columns = [table.dtype] if a.ndim == 1 else list(table.dtypes)
-        if all(getattr(column, "kind", "O") in "fiub" for column in columns):
-            return table.to_numpy(dtype=float, na_value=np.nan)
+    columns: list[Any] = (
+        [getattr(table, "dtype", None)] if a.ndim == 1 else list(getattr(table, "dtypes", [None]))
+    )
+    if a.dtype == object and all(getattr(column, "kind", "O") in "fiub" for column in columns):
+        return table.to_numpy(dtype=float, na_value=np.nan)
     return a
 
 
 def cast(a: Array, dtype: DTypeLike) -> Array:
-    """`a` as a C-contiguous array of `dtype`, itself if it is one."""
-    if a.dtype == dtype and a.flags.c_contiguous:
+    """`a` as a C-contiguous array of `dtype` in aligned memory, itself if it is one."""
+    if a.dtype == dtype and a.flags.c_contiguous and a.flags.aligned:
         return a
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.ascontiguousarray(a, dtype=dtype)
+        return np.array(a, dtype=dtype, order="C", ndmin=1)
 
 
 def _frame(x: Any) -> Any:
@@ -272,8 +355,8 @@ def sequences(
     Parameters
     ----------
     x : array (n, T, I) or (T, I), list of n arrays (T_i, I), or Sequences.windows(...)
-        Real numbers of any dtype; not copied if it is already contiguous and of `dtype` (but for a list, and
-        for scaling).  Arrays (T, I) may be tables.
+        Real numbers of any dtype, anywhere in memory; not copied if already contiguous, aligned and of
+        `dtype` (but for a list, and for scaling).  Arrays (T, I) may be tables.
     features : int
         I, what the network expects.
     dtype : dtype
@@ -292,11 +375,12 @@ def sequences(
     """
     scaling = columns.scaling
     wide: DTypeLike = dtype if scaling is None else np.float64
+    x = unboxed(x)
     tables: list[Any] = []
     labels: Any = None
     if isinstance(x, Sequences):
         found = _windows(x, features, wide, lengths, name, columns.inputs)
-        labels = found.columns.inputs
+        labels = columns.inputs or found.columns.inputs
     elif is_list(x):
         if lengths is not None:
             raise ConfigError(
@@ -304,8 +388,9 @@ def sequences(
                 f"got {type(lengths).__name__}."
             )
         names = columns.inputs
-        if is_table(x[0]):
-            tables, names = list(x), names or names_of(x[0])
+        framed = [part for part in x if is_table(part)]
+        if framed:
+            tables, names = list(x), names or names_of(framed[0])
             labels = names
         given = [ordered(part, names, f"{name}[{i}]") for i, part in enumerate(x)]
         parts = [_series(part, features, f"{name}[{i}]") for i, part in enumerate(given)]
@@ -313,8 +398,8 @@ def sequences(
         found = Sequences(values, offset, length, "list", int(length.max()))
     else:
         if type(x) is not np.ndarray and is_table(x):
-            tables, x = [x], ordered(_frame(x), columns.inputs, name)
-            labels = x.columns
+            tables, x = [x], _frame(ordered(x, columns.inputs, name))
+            labels = names_of(x)
         a = numbers(x, name)
         if a.ndim == 2:
             a = _series(a, features, name)[None]
@@ -336,7 +421,7 @@ def sequences(
         if lengths is not None:
             length = _lengths(lengths, n, steps, name)
         found = Sequences(cast(a, wide).reshape(n * steps, features), offset, length, form, steps)
-    known = found.columns.inputs or (names_of(_frame(tables[0])) if tables else None)
+    known = found.columns.inputs or next((names_of(table) for table in tables if is_table(table)), None)
     found.columns = replace(columns, inputs=columns.inputs or known) if known else columns
     found.tables = tables
     if scaling is not None:
@@ -384,6 +469,7 @@ def set_targets(
     """
     dtype, scaling = data.values.dtype, data.columns.scaling
     data.columns.check_targets(kind, name)
+    y, sample_weight = unboxed(y), unboxed(sample_weight)
     y = _named_targets(data, y, outputs, kind, name)
     if data.form == "windows":
         _drop_windows(data, every, name)
@@ -420,10 +506,10 @@ def set_targets(
 def _named_targets(data: Sequences, y: Any, outputs: int, kind: str, name: str) -> Any:
     """`y`, tables in the order of the names of the outputs, which are those of the first table if unknown."""
     listed = is_list(y)
-    first = y[0] if listed else y
-    if kind == "class" or type(y) is np.ndarray or not is_table(first):
+    tables = [part for part in (y if listed else [y]) if is_table(part)]
+    if kind == "class" or not tables:
         return y
-    known = data.columns.outputs or names_of(first)
+    known = data.columns.outputs or names_of(tables[0])
     if known is not None and len(known) == outputs:
         data.columns = replace(data.columns, outputs=known)
     if listed:
@@ -466,7 +552,7 @@ def _windows(
     dtype: DTypeLike,
     lengths: Any,
     name: str,
-    names: tuple[str, ...] | None,
+    names: Names | None,
 ) -> Sequences:
     """The windows in `dtype`, their columns in the order of `names`, as Sequences of their own."""
     if x.form != "windows":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -73,13 +74,35 @@ class DivergedError(ArithmeticError):
     history: Any = None
 
 
+def plain(value: Any) -> Any:
+    """A number of NumPy's, or of another library, as Python's int, float, bool or str; all else as it is.
+
+    So it is for arrays and tensors without dimensions, and for a Fraction or a Decimal.
+    """
+    try:
+        if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+            value = value.item()
+        if not isinstance(value, (int, float)) and isinstance(value, Number):
+            return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # which the checks report
+        pass
+    return value
+
+
+def plain_fields(frozen: Any) -> None:
+    """Make every field of a frozen dataclass plain: what can be written as JSON, and compared."""
+    for name, value in vars(frozen).items():
+        object.__setattr__(frozen, name, plain(value))
+
+
 def integer(value: Any, name: str, low: int = 1, high: int | None = MAX_SIZE) -> int:
     """`value` as an int in [low, high], or a ConfigError."""
     wanted = f"an integer of at least {low}"
     try:
-        if isinstance(value, bool):
+        found = plain(value)
+        if isinstance(found, bool):
             raise TypeError
-        number = operator.index(value)
+        number = operator.index(found)
     except TypeError:
         raise ConfigError(f"{name}: expected {wanted}, got {value!r} ({type(value).__name__}).") from None
     if number < low:
@@ -105,7 +128,8 @@ def number(
     if high < math.inf:
         wanted += f"{' and' if low > -math.inf else ''} {'below' if open_high else 'at most'} {high:g}"
     try:
-        if isinstance(value, (bool, np.bool_, str, bytes)):
+        value = plain(value)
+        if isinstance(value, (bool, str, bytes)) or np.ndim(value):
             raise TypeError
         result = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -123,8 +147,9 @@ def number(
 
 def choice(value: Any, name: str, options: Sequence[str]) -> str:
     """`value` if it is one of `options`, or a ConfigError that suggests the nearest."""
+    value = plain(value)
     if isinstance(value, str) and value in options:
-        return str(value)
+        return options[options.index(value)]
     hint = ""
     if isinstance(value, str):
         from difflib import get_close_matches
@@ -136,6 +161,7 @@ def choice(value: Any, name: str, options: Sequence[str]) -> str:
 
 def flag(value: Any, name: str) -> bool:
     """`value` as a bool if it is True or False (Python's or NumPy's), or a ConfigError."""
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
+    found = plain(value)
+    if isinstance(found, bool):
+        return found
     raise ConfigError(f"{name}: expected True or False, got {value!r} ({type(value).__name__}).")

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import optimizers
-from .columns import Columns, Scaling, continued, like, names_of
+from .columns import Columns, Scaling, continued, is_table, like, moments, names_of, order
 from .errors import ConfigError, ShapeError, choice, flag, integer, number
 from .network import CELLS, Description, Network
 
@@ -41,6 +41,7 @@ ACTIVATIONS = {"tanh": "tanh", "relu": "relu", "logistic": "sigmoid", "identity"
 REAL_LOSSES = {"squared_error": "mse", "absolute_error": "mae", "huber": "huber"}
 DTYPES = (np.float64, np.float32)  # X of another dtype becomes the first
 AUTO_BATCH = 200  # scikit-learn's
+MOST_PER_STEP = 50  # series for each step of them, in an array; more look like one series
 
 NETWORK_WORDS = """hidden_size : int, default 32
         Numbers in the state of one layer.
@@ -61,15 +62,17 @@ COMMON_WORDS = """head : tuple of int, default ()
     solver : str or optimiser, default "adam"
         A name, or an object such as ``bf.SGD(0.1, momentum=0.9)``.
     learning_rate_init : float, optional
-        In place of the learning rate of `solver`.
+        In place of the learning rate of `solver`.  Not used by the solvers of second order ("lbfgs",
+        "levenberg_marquardt", "hessian_free"), which choose the length of their steps.
     batch_size : int, default "auto"
-        Sequences between two updates; "auto" is min(200, n).
+        Sequences between two updates; "auto" is min(200, n).  Not used by the solvers of second order, which
+        take all sequences at once.
     clip_norm : float, optional
-        If the norm of the gradient is larger, it is scaled to this.
+        If the norm of the gradient is larger, it is scaled to this.  Not used by the solvers of second order.
     max_iter : int, default 200
         Epochs at most.  A warning tells if they end before `n_iter_no_change` does.
     shuffle : bool, default True
-        A new random order of the sequences in each epoch.
+        A new random order of the sequences in each epoch.  Without effect on the solvers of second order.
     random_state : int, RandomState or None
         Of the initial parameters, the order of the sequences, dropout, and what is held out.
     tol : float, default 1e-4
@@ -94,7 +97,8 @@ FITTED_WORDS = """network_ : Network
     n_iter_ : int
         Epochs, those of earlier calls with `warm_start` or `partial_fit` included.
     loss_ : float
-        The training loss of the last epoch.
+        The training loss of the last epoch; if a solver of second order found nothing to improve, that of the
+        network as it is.
     loss_curve_, validation_loss_curve_ : list of float
         Of the last call; the second is empty without `early_stopping`.
     n_features_in_ : int
@@ -159,44 +163,66 @@ class _Estimator(BaseEstimator):
         return self.network_
 
     def _solver(self) -> Any:
-        solver = self.solver
-        if isinstance(solver, str) or self.learning_rate_init is None:
-            solver = optimizers.get(solver)
-        if self.learning_rate_init is None:
+        solver, rate = optimizers.get(self.solver, "solver"), self.learning_rate_init
+        if rate is None or isinstance(solver, optimizers.SecondOrder):
             return solver
-        rate = number(self.learning_rate_init, "learning_rate_init", 0, open_low=True)
-        chosen = optimizers.get(solver)
-        if isinstance(chosen, optimizers.SecondOrder):
-            raise ConfigError(
-                f"learning_rate_init: expected None with {type(chosen).__name__}, which has no "
-                f"learning rate, got {rate:g}."
-            )
-        return replace(chosen, learning_rate=rate)
+        return replace(solver, learning_rate=float(rate))
 
     def _loss(self) -> str:
         if self.loss is None:
             return next(iter(self.LOSSES.values()))
         return self.LOSSES[choice(self.loss, "loss", tuple(self.LOSSES))]
 
-    def _stopping(self) -> dict[str, Any]:
-        return {
-            "patience": integer(self.n_iter_no_change, "n_iter_no_change", 1, None),
-            "min_delta": number(self.tol, "tol", 0),
-            "restore_best": flag(self.early_stopping, "early_stopping"),
-        }
+    def _fitted(self, *given: Any) -> Any:
+        """Learn, and after an error be as before."""
+        before = vars(self).copy()
+        try:
+            self._check_parameters()
+            self._learn(*given)
+        except Exception:
+            self.__dict__ = before
+            raise
+        return self
+
+    def _learn(self, X: Any, y: Any, weight: Any, going_on: bool, epochs: int | None) -> None:
+        raise NotImplementedError
+
+    def _check_parameters(self) -> None:
+        """Raise a ConfigError for a parameter that the network and its `fit` would not see, or not always."""
+        if self.learning_rate_init is not None:
+            number(self.learning_rate_init, "learning_rate_init", 0, open_low=True)
+        if not self._auto_batch:
+            integer(self.batch_size, "batch_size", 1, None)
+        if self.clip_norm is not None:
+            number(self.clip_norm, "clip_norm", 0, open_low=True)
+        if self.n_jobs not in (None, -1):
+            integer(self.n_jobs, "n_jobs")
+        integer(self.max_iter, "max_iter", 1, None)
+        integer(self.n_iter_no_change, "n_iter_no_change", 1, None)
+        number(self.tol, "tol", 0)
+        number(self.validation_fraction, "validation_fraction", 0, 1, open_low=True, open_high=True)
+        for name in ("shuffle", "early_stopping", "warm_start"):
+            flag(getattr(self, name), name)
+
+    @property
+    def _auto_batch(self) -> bool:
+        return isinstance(self.batch_size, str) and self.batch_size == "auto"
 
     def _train(self, net: Network, x: Any, y: Any, weight: Any, validation: Any, epochs: int | None) -> None:
         """Run `epochs` more, or (None) what `max_iter` and the criteria of stopping say."""
+        stopping: dict[str, Any] = {}
         if epochs is None:
-            stopping, more = self._stopping(), integer(self.max_iter, "max_iter", 1, None)
-        else:
-            stopping, more = {}, epochs
+            stopping = {
+                "patience": self.n_iter_no_change,
+                "min_delta": self.tol,
+                "restore_best": self.early_stopping,
+            }
+        more = epochs or self.max_iter
         seen = self.n_iter_ if net is getattr(self, "network_", None) else 0
-        auto = isinstance(self.batch_size, str) and self.batch_size == "auto"
-        solver = self._solver()
-        whole = auto and isinstance(solver, optimizers.SecondOrder)
-        size = None if whole else min(AUTO_BATCH, len(x)) if auto else self.batch_size
-        jobs = None if self.n_jobs in (None, -1) else integer(self.n_jobs, "n_jobs")
+        solver, loss = self._solver(), self._loss()
+        whole = isinstance(solver, optimizers.SecondOrder)
+        size = None if whole else min(AUTO_BATCH, len(x)) if self._auto_batch else self.batch_size
+        jobs = None if self.n_jobs == -1 else self.n_jobs
         try:
             history = net.fit(
                 x,
@@ -205,28 +231,31 @@ class _Estimator(BaseEstimator):
                 initial_epoch=seen,
                 batch_size=size,
                 optimizer=solver,
-                loss=self._loss(),
+                loss=loss,
                 sample_weight=weight,
                 validation_data=validation,
                 shuffle=self.shuffle,
-                clip_norm=self.clip_norm,
-                verbose=self.verbose if isinstance(self.verbose, str) else int(self.verbose),
+                clip_norm=None if whole else self.clip_norm,
+                verbose=self.verbose,
                 threads=jobs,
                 **stopping,
             )
         except KeyboardInterrupt:
             self.network_, self.n_iter_ = net, seen
             raise
-        self.network_, self.n_iter_ = net, history["epoch"][-1]
+        self.network_, self.n_iter_ = net, seen + len(history["epoch"])
         self.loss_curve_, self.validation_loss_curve_ = history["loss"], history.get("val_loss", [])
-        self.loss_ = self.loss_curve_[-1]
+        if self.loss_curve_:
+            self.loss_ = self.loss_curve_[-1]
+        else:  # a solver that had converged before its first iteration
+            self.loss_ = net.evaluate(x, y, loss=loss, sample_weight=weight, threads=jobs)
         if stopping and history.stopped == "epochs":
             warnings.warn(
                 f"{type(self).__name__}: max_iter={more} epochs ended while the loss still fell by more than "
                 f"tol={self.tol:g} in n_iter_no_change={self.n_iter_no_change} epochs.  A larger max_iter or "
                 f"learning_rate_init may help.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _outputs(self, X: Any) -> Any:
@@ -238,12 +267,13 @@ class _Estimator(BaseEstimator):
     def _inputs(self, X: Any, reset: bool) -> Any:
         """X as (n, T, I) or a list of (T_i, I); names and number of the columns noted, or compared."""
         if _is_ragged(X):
-            parts = [part if part.ndim == 2 else np.asarray(part)[:, None] for part in X]
-            if any(map(_is_table, parts)) or len({part.shape[1] for part in parts}) > 1:
+            parts = [part if _dimensions(part) == 2 else np.asarray(part)[:, None] for part in X]
+            if any(map(is_table, parts)) or len({part.shape[1] for part in parts}) > 1:
                 return [self._rows(part, reset and i == 0, f"X[{i}]") for i, part in enumerate(parts)]
             ends = np.cumsum([len(part) for part in parts])[:-1]
             return np.split(self._rows(np.concatenate(parts), reset), ends)
-        if _is_3d(X):
+        X = _stacked(X, "X")
+        if _dimensions(X) == 3:
             X = np.asarray(X)
             return self._rows(X.reshape(len(X) * X.shape[1], X.shape[2]), reset).reshape(X.shape)
         return self._rows(X, reset)[:, :, None]
@@ -340,39 +370,55 @@ class _Supervised(_Estimator):
         DivergedError
             If the loss is not finite any more.
         """
-        return self._learn(X, y, sample_weight, True, flag(self.warm_start, "warm_start"), None)
+        return self._fitted(X, y, sample_weight, self.warm_start, None)
 
-    def _learn(self, X: Any, y: Any, weight: Any, reset: bool, going_on: bool, epochs: int | None) -> Any:
-        x, y, outputs = self._data(X, y, weight, reset, going_on)
+    def _learn(self, X: Any, y: Any, weight: Any, going_on: bool, epochs: int | None) -> None:
+        x, y, outputs, weight = self._data(X, y, weight, going_on)
         net = self._network(x[0].shape[1], outputs, x[0].dtype, going_on)
         validation = None
-        if epochs is None and flag(self.early_stopping, "early_stopping"):
+        if epochs is None and self.early_stopping:
             x, y, weight, validation = self._split(x, y, weight, net.seed)
         self._train(net, x, y, weight, validation, epochs)
-        return self
 
-    def _data(self, X: Any, y: Any, weight: Any, reset: bool, going_on: bool) -> tuple[Any, Any, int]:
-        """Inputs and targets for the network, and its number of outputs."""
+    def _data(self, X: Any, y: Any, weight: Any, going_on: bool) -> tuple[Any, Any, int, Any]:
+        """Inputs and targets for the network, its number of outputs, and the weights."""
         if y is None:
             raise ConfigError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
             )
-        _check_weight(weight)
-        x = self._inputs(X, reset)
+        x = self._inputs(X, not (going_on and hasattr(self, "network_")))
         check_consistent_length(x, y)
-        return x, *self._targets(y, going_on)
+        y, outputs = self._targets(y, x[0].dtype, going_on)
+        if self._every:
+            y = list(y) if isinstance(x, list) else y
+            _check_steps(y, x)
+        return x, y, outputs, _weights(weight, x, "sequence", self._every)
 
-    def _targets(self, y: Any, going_on: bool) -> tuple[Any, int]:
+    def _targets(self, y: Any, dtype: Any, going_on: bool) -> tuple[Any, int]:
         raise NotImplementedError
 
+    def _all_rows(self, X: Any, y: Any, weight: Any) -> tuple[Any, Any, Any]:
+        """Targets, predictions and weights for a score; if there is one a step, those of all in one row."""
+        found = self.predict(X)
+        check_consistent_length(found, y)
+        weight = _weights(weight, found, "sequence", self._every)
+        if not self._every:
+            return y, found, weight
+        y = y if isinstance(y, np.ndarray) else [np.asarray(part) for part in y]
+        _check_steps(y, found)
+        if weight is not None:
+            weight = np.concatenate(_spread(weight, found))
+        return np.concatenate(list(y)), np.concatenate(list(found)), weight
+
     def _split(self, x: Any, y: Any, weight: Any, seed: int) -> tuple[Any, Any, Any, Any]:
-        share = number(self.validation_fraction, "validation_fraction", 0, 1, open_low=True, open_high=True)
         labels = y if is_classifier(self) and not self._every else None
+        share = self.validation_fraction
         parts = train_test_split(np.arange(len(x)), test_size=share, random_state=seed, stratify=labels)
         (x, held_x), (y, held_y) = ([_take(a, part) for part in parts] for a in (x, y))
         if weight is None:
             return x, y, None, (held_x, held_y)
         weight, held_weight = (_take(weight, part) for part in parts)
+        _check_both_sides(weight, held_weight)
         return x, y, weight, (held_x, held_y, held_weight)
 
 
@@ -418,12 +464,12 @@ class RNNRegressor(RegressorMixin, _Supervised):
         tags.target_tags.multi_output = True
         return tags
 
-    def _targets(self, y: Any, going_on: bool) -> tuple[Any, int]:
-        options = {"ensure_2d": False, "allow_nd": True, "dtype": DTYPES, "estimator": self}
+    def _targets(self, y: Any, dtype: Any, going_on: bool) -> tuple[Any, int]:
+        found: Any
         if self._every and _is_ragged(y):
-            found = [check_array(part, input_name=f"y[{i}]", **options) for i, part in enumerate(y)]
+            found = [_numbers(part, f"y[{i}]", dtype) for i, part in enumerate(y)]
         else:
-            found = check_array(y, input_name="y", **options)
+            found = _numbers(_stacked(y, "y"), "y", dtype)
         self._plain = found[0].ndim <= self._every  # whether y, and predictions, have no axis of outputs
         return found, 1 if self._plain else found[0].shape[-1]
 
@@ -444,7 +490,7 @@ class RNNRegressor(RegressorMixin, _Supervised):
         ValueError
             If X or y does not fit to those of the first call.
         """
-        return self._learn(X, y, sample_weight, not hasattr(self, "network_"), True, 1)
+        return self._fitted(X, y, sample_weight, True, 1)
 
     def predict(self, X: Any) -> Any:
         """The outputs, in the shape that `fit` saw as y.
@@ -473,7 +519,7 @@ class RNNRegressor(RegressorMixin, _Supervised):
         -------
         score : float
         """
-        y, found, weight = _all_rows(y, self.predict(X), sample_weight, self._every)
+        y, found, weight = self._all_rows(X, y, sample_weight)
         return float(r2_score(y, found, sample_weight=weight))
 
 
@@ -520,7 +566,9 @@ class RNNClassifier(ClassifierMixin, _Supervised):
 
     LOSSES: ClassVar[dict[str, str]] = {"log_loss": "cross_entropy"}
 
-    def _targets(self, y: Any, going_on: bool) -> tuple[Any, int]:
+    def _targets(self, y: Any, dtype: Any, going_on: bool) -> tuple[Any, int]:
+        if not (self._every and _listed(y)):
+            y = np.asarray(y) if is_table(y) else _stacked(y, "y")
         parts = [column(part) for part in y] if self._every else [column(y, warn=True)]
         labels = np.concatenate(parts)
         if labels.dtype.kind == "f":
@@ -540,7 +588,7 @@ class RNNClassifier(ClassifierMixin, _Supervised):
             return indices, len(self.classes_)
         ends = np.cumsum([len(part) for part in parts])[:-1]
         split = np.split(indices, ends)
-        return split if isinstance(y, (list, tuple)) else np.stack(split), len(self.classes_)
+        return split if _listed(y) else np.stack(split), len(self.classes_)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
         """One epoch with these data, in the network there is or a new one.
@@ -567,7 +615,7 @@ class RNNClassifier(ClassifierMixin, _Supervised):
                     f"{_some(classes)}."
                 )
             self.classes_ = classes
-        return self._learn(X, y, sample_weight, not hasattr(self, "network_"), True, 1)
+        return self._fitted(X, y, sample_weight, True, 1)
 
     def predict(self, X: Any) -> Any:
         """The most probable labels.
@@ -623,7 +671,7 @@ class RNNClassifier(ClassifierMixin, _Supervised):
         -------
         score : float
         """
-        y, found, weight = _all_rows(y, self.predict(X), sample_weight, self._every)
+        y, found, weight = self._all_rows(X, y, sample_weight)
         return float(accuracy_score(y, found, sample_weight=weight))
 
 
@@ -654,10 +702,17 @@ class RNNForecaster(_Estimator):
 
     Notes
     -----
-    X is an array (n, T) of n series of T single numbers, an array (n, T, I), or a list of series of different
-    length, arrays or DataFrames (T_i,) or (T_i, I).  A single pandas DataFrame (T, I) or Series (T,) is one
-    series, its rows are the steps; its forecast is a DataFrame or Series too.  Its index goes on at its
-    frequency, or by its constant step; an index without one is an error in `predict`.
+    X is one series or many:
+
+    - a DataFrame (T, I) or Series (T,) of pandas or polars is one series, its rows are the steps; its
+      forecast is a DataFrame or Series too.  The index of pandas goes on at its frequency, or by its constant
+      step; an index without one is an error in `predict`;
+    - an array (n, T, I), or a list of arrays or tables (T_i,) or (T_i, I), is n series.  One series as an
+      array: ``[series]``;
+    - an array (n, T) is n series of T single numbers, the rows being scikit-learn's samples.  A column (T, 1)
+      is one series, and to a forecaster that was fitted to series of I > 1 features so is every (T, I).  In
+      `fit`, an array that looks like one series of T steps is an error (more than 50 times as many rows as
+      columns) or a warning (more rows than `window` steps, not more columns).
 
     The network has the dtype of X if that is float32, which is the faster one, else float64.
 
@@ -741,9 +796,11 @@ class RNNForecaster(_Estimator):
         ----------
         X : array (n, T) or (n, T, I), DataFrame or Series, or list of arrays (T_i,) or (T_i, I)
             The series, see above; each of at least two steps.
-        y : ignored
+        y : None
+            There are no covariates: make columns of X of what else is known, all of which are forecast.
+            Labels (n,), which scikit-learn's tools may pass, are ignored with a warning.
         sample_weight : array (n,), optional
-            Weights of the series, at least 0; (T,), weights of the rows, for a single DataFrame or Series.
+            Weights of the series, at least 0; (T,), weights of the rows, where X is one series.
 
         Returns
         -------
@@ -756,7 +813,7 @@ class RNNForecaster(_Estimator):
         DivergedError
             If the loss is not finite any more.
         """
-        return self._learn(X, sample_weight, True, flag(self.warm_start, "warm_start"), None)
+        return self._fitted(X, y, sample_weight, self.warm_start, None)
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """One epoch with these series, in the network there is or a new one.
@@ -772,27 +829,38 @@ class RNNForecaster(_Estimator):
         -------
         self
         """
-        return self._learn(X, sample_weight, not hasattr(self, "network_"), True, 1)
+        return self._fitted(X, y, sample_weight, True, 1)
 
-    def _learn(self, X: Any, weight: Any, reset: bool, going_on: bool, epochs: int | None) -> Any:
-        series = self._series(X, reset)
-        weights = _step_weights(weight, series, _is_table(X))
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        for name in ("horizon", "window", "stride"):
+            integer(getattr(self, name), name)
+        flag(self.standardize, "standardize")
+
+    def _learn(self, X: Any, y: Any, weight: Any, going_on: bool, epochs: int | None) -> None:
+        series, form = self._series(X, not (going_on and hasattr(self, "network_")))
+        _check_no_targets(y)
+        one = form in ("table", "array")
+        weight = _weights(weight, series[0] if one else series, "row" if one else "series")
+        weights = _spread(weight if weight is None or not one else [weight], series)
         net = self._network(series[0].shape[1], series[0].shape[1], series[0].dtype, going_on)
         known, counted, new = series, weights, None
-        if epochs is None and flag(self.early_stopping, "early_stopping"):
+        if epochs is None and self.early_stopping:
             new = self._held_out(series)
             known, counted = ([a[:-n] for a, n in zip(part, new, strict=True)] for part in (series, weights))
-            _check_weight(counted)
-        if net is not getattr(self, "network_", None):
-            self._measure(np.concatenate(known), np.concatenate(counted))
-            names = names_of(X) if _is_table(X) else None
-            standard = flag(self.standardize, "standardize")
-            net.columns = Columns(names, names, Scaling(*[self.mean_, self.scale_] * 2) if standard else None)
         x, y = _steps_ahead([part for one in known for part in self._windows(one)])
         _, each = _steps_ahead([part for one in counted for part in self._windows(one)])
-        held = None if new is None else self._validation(series, weights, new)
+        held = None
+        if new is not None:
+            held = self._validation(series, weights, new)
+            _check_both_sides(each, held[2])
+        if net is not getattr(self, "network_", None):
+            self._measure(np.concatenate(known), np.concatenate(counted))
+            names = names_of(X) if form == "table" else None
+            scaling = Scaling(*[self.mean_, self.scale_] * 2) if self.standardize else None
+            net.columns = Columns(names, names, scaling)
         self._train(net, x, y, None if weight is None else each, held, epochs)
-        return self
+        net.lead = 1  # y is x a step later
 
     def predict(self, X: Any, horizon: int | None = None) -> Any:
         """The steps after the last ones of X.
@@ -807,16 +875,16 @@ class RNNForecaster(_Estimator):
         Returns
         -------
         future : array (n, horizon) or (n, horizon, I)
-            In the form of X; for a single DataFrame or Series a DataFrame or Series of `horizon` rows.
+            In the form of X; for one series, of `horizon` rows, a DataFrame, a Series or an array.
         """
         check_is_fitted(self, "network_")
         steps = integer(self.horizon if horizon is None else horizon, "horizon")
-        future = self._forecast(self._series(X, False, 1), steps)
-        if _is_table(X):
-            names = list(X.columns) if X.ndim == 2 else [X.name]
+        series, form = self._series(X, False, 1)
+        future = self._forecast(series, steps)
+        if form == "table":
+            names = self.network_.output_names or names_of(X)
             return like(X, future[0], names, continued(X, steps, "predict"))
-        flat = any(np.ndim(part) == 1 for part in X) if _is_ragged(X) else not _is_3d(X)
-        return future[:, :, 0] if flat else future
+        return {"array": future[0], "numbers": future[:, :, 0], "rows": future}[form]
 
     def score(self, X: Any, y: Any = None) -> float:
         """R^2 of the last `horizon` steps of each series, forecast from those before.
@@ -825,33 +893,67 @@ class RNNForecaster(_Estimator):
         ----------
         X : as in `fit`
             Series longer than `horizon`.
-        y : ignored
+        y : None
+            As in `fit`.
 
         Returns
         -------
         score : float
         """
         check_is_fitted(self, "network_")
+        _check_no_targets(y)
         steps = integer(self.horizon, "horizon")
-        series = self._series(X, False, steps + 1)
+        series, _ = self._series(X, False, steps + 1)
         future = self._forecast([one[:-steps] for one in series], steps)
         return float(r2_score(np.concatenate([one[-steps:] for one in series]), np.concatenate(list(future))))
 
-    def _series(self, X: Any, reset: bool, least: int = 2) -> list[Array]:
-        """X as a list of (T_i, I), each of at least `least` steps."""
-        if _is_table(X):
-            found = [self._rows(X if X.ndim == 2 else X.to_frame(), reset)]
-        else:
+    def _series(self, X: Any, reset: bool, least: int = 2) -> tuple[list[Array], str]:
+        """X as a list of (T_i, I), each of at least `least` steps, and its form.
+
+        "table" and "array" are one series; "numbers" are many, without an axis of features, "rows" with one.
+        """
+        if is_table(X):
+            rows = self._rows(X if hasattr(X, "columns") else X.to_frame(), reset)
+            # names that are str scikit-learn has compared, and their order
+            known = hasattr(self, "network_") and (self.warm_start or not reset)
+            places = order(names_of(X), self.network_.input_names, "X") if known else None
+            found, form = [rows if places is None else rows[:, places]], "table"
+        elif _is_ragged(X):
             found = list(self._inputs(X, reset))
+            form = "numbers" if any(_dimensions(part) == 1 for part in X) else "rows"
+        elif _dimensions(X := _stacked(X, "X")) == 3:
+            found, form = list(self._inputs(X, reset)), "rows"
+        else:
+            rows = self._rows(X, reset)
+            if rows.shape[1] == 1 or not (reset or self.network_.input_size == 1):
+                found, form = [rows], "array"
+            else:
+                found, form = list(rows[:, :, None]), "numbers"
+                if reset:
+                    self._check_reading(*rows.shape)
         shortest = min(map(len, found))
         if shortest < least:
-            columns = f" (n_features = {shortest})" if getattr(X, "ndim", 0) == 2 else ""
-            raise ShapeError(f"X: expected series of at least {least} steps, got one of {shortest}{columns}.")
-        return found
+            raise ShapeError(f"X: expected series of at least {least} steps, got one of {shortest}.")
+        return found, form
+
+    def _check_reading(self, n: int, steps: int) -> None:
+        """Raise or warn if an array (n, T), which is n series, looks like one series of n steps."""
+        ways = f"For one series of {n} steps pass [X] or a DataFrame, for {n} series list(np.asarray(X))."
+        if n > MOST_PER_STEP * steps:
+            raise ShapeError(
+                f"X: expected an array (n, T) of n series of T steps, got ({n}, {steps}), which looks like "
+                f"one series of {n} steps with {steps} columns.  {ways}"
+            )
+        if steps <= self.window < n:
+            warnings.warn(
+                f"X: an array ({n}, {steps}) is read as {n} series of {steps} steps each.  {ways}",
+                UserWarning,
+                stacklevel=6,
+            )
 
     def _held_out(self, series: list[Array]) -> list[int]:
         """How many of the last steps of each series are for validation."""
-        share = number(self.validation_fraction, "validation_fraction", 0, 1, open_low=True, open_high=True)
+        share = self.validation_fraction
         new = [max(1, round(share * len(one))) for one in series]
         for i, (one, held) in enumerate(zip(series, new, strict=True)):
             if len(one) - held < 2:
@@ -872,17 +974,14 @@ class RNNForecaster(_Estimator):
 
     def _measure(self, rows: Array, weights: Array) -> None:
         self.mean_, self.scale_ = np.zeros(rows.shape[1]), np.ones(rows.shape[1])
-        if flag(self.standardize, "standardize"):
-            self.mean_ = np.average(rows, axis=0, weights=weights)
-            deviation = np.sqrt(np.average((rows - self.mean_) ** 2, axis=0, weights=weights))
-            constant = deviation <= 10 * np.finfo(rows.dtype).eps * np.abs(self.mean_)
-            self.scale_ = np.where(constant, 1.0, deviation)
+        if self.standardize:
+            self.mean_, self.scale_ = moments(rows, weights)
 
     def _windows(self, series: Array) -> list[Array]:
         """Views of `window` steps and the one to predict; the last steps are always among them."""
-        rows, stride = integer(self.window, "window") + 1, integer(self.stride, "stride")
+        rows = self.window + 1
         last = max(len(series) - rows, 0)
-        return [series[start : start + rows] for start in (*range(0, last, stride), last)]
+        return [series[start : start + rows] for start in (*range(0, last, self.stride), last)]
 
     def _forecast(self, series: list[Array], steps: int) -> Array:
         """(n, steps, I) after the series, from their last windows."""
@@ -890,49 +989,80 @@ class RNNForecaster(_Estimator):
         return net.forecast([one[-window:] for one in series], steps).astype(net.dtype)
 
 
-# ---- the forms of X and y
+# ---- the forms of X, y and sample_weight
+
+
+def _dimensions(a: Any) -> int:
+    """Of an array or a table; 0 of all else."""
+    return len(getattr(a, "shape", ()))
+
+
+def _listed(a: Any) -> bool:
+    return isinstance(a, (list, tuple))
 
 
 def _is_ragged(X: Any) -> bool:
     """Whether it is a list of arrays or tables, each a sequence."""
-    return isinstance(X, (list, tuple)) and len(X) > 0 and all(getattr(p, "ndim", 0) in (1, 2) for p in X)
+    return _listed(X) and len(X) > 0 and all(_dimensions(part) in (1, 2) for part in X)
 
 
-def _is_table(X: Any) -> bool:
-    """Whether it is a pandas DataFrame or Series."""
-    return hasattr(X, "iloc") and hasattr(X, "index")
-
-
-def _is_3d(X: Any) -> bool:
-    """Whether it is an array (n, T, I), or nested lists like one."""
-    if not isinstance(X, (list, tuple)):
-        return getattr(X, "ndim", 0) == 3
+def _stacked(a: Any, name: str) -> Any:
+    """Nested lists as an array; all else as it is."""
+    if _dimensions(a) == 1 and a.dtype == object and any(map(_dimensions, a)):
+        raise ShapeError(f"{name}: expected numbers, got an array of arrays.  Pass a list: list({name}).")
+    if not _listed(a):
+        return a
     try:
-        return np.ndim(X) == 3
-    except ValueError:  # lists of different lengths
-        return False
-
-
-def _check_weight(weight: Any) -> None:
-    """That something has a weight; the network checks the rest."""
-    parts = weight if isinstance(weight, (list, tuple)) else [np.asarray(weight)]
-    if weight is not None and not any(np.any(part) for part in parts):
-        raise ConfigError("sample_weight: expected a weight that is not zero, got only such of zero.")
+        return np.asarray(a)
+    except ValueError:
+        pass
+    for i, part in enumerate(a):
+        try:
+            np.asarray(part)
+        except ValueError:
+            raise ShapeError(
+                f"{name}[{i}]: expected steps of as many numbers each, got lists of different length."
+            ) from None
+    lengths = sorted({len(part) if np.ndim(part) else 1 for part in a})
+    advice = f"Sequences of different length go in a list of arrays: [np.asarray(a) for a in {name}]."
+    if _is_ragged(a):
+        advice = 'For one target a step: readout="every".'
+    raise ShapeError(
+        f"{name}: expected parts of one shape, got some of {lengths[0]} to {lengths[-1]} entries.  {advice}"
+    )
 
 
 def _take(a: Any, indices: Array) -> Any:
     """Some of the sequences, targets or weights."""
-    return [a[i] for i in indices] if isinstance(a, (list, tuple)) else np.asarray(a)[indices]
+    return [a[i] for i in indices] if _listed(a) else np.asarray(a)[indices]
 
 
-def _all_rows(y: Any, found: Any, weight: Any, every: bool) -> tuple[Any, Any, Any]:
-    """Targets, predictions and weights for a score; if there is one a step, those of all in one row."""
-    if not every:
-        return y, found, weight
-    lengths = [len(part) for part in found]
-    if weight is not None:
-        weight = np.repeat(weight, lengths) if np.ndim(weight[0]) == 0 else np.concatenate(list(weight))
-    return np.concatenate(list(y)), np.concatenate(list(found)), weight
+def _check_steps(y: Any, x: Any) -> None:
+    """Raise unless there is one target for each step of each sequence, all of one width."""
+    for i, (part, sequence) in enumerate(zip(y, x, strict=True)):
+        expected = (len(sequence), *y[0].shape[1:])
+        if part.shape != expected:
+            name = "y" if isinstance(y, np.ndarray) else f"y[{i}]"
+            got, expected = (y.shape, (len(x), *expected)) if name == "y" else (part.shape, expected)
+            raise ShapeError(f"{name}: expected {expected}, one target for each step, got {got}.")
+
+
+def _check_no_targets(y: Any) -> None:
+    """Raise for covariates, warn of labels."""
+    if y is None:
+        return
+    try:
+        found = check_array(y, ensure_2d=False, allow_nd=True, dtype=None, ensure_all_finite=False)
+    except ValueError:  # lists of different length, for example
+        found = np.empty((0, 0))
+    real = found.dtype.kind == "f" and not np.array_equal(found, np.round(found))
+    if found.ndim != 1 or real:
+        raise ConfigError(
+            f"y: expected None, as RNNForecaster learns the next step of X and takes no covariates, got "
+            f"{type(y).__name__}.  Make them columns of X, all of which are forecast, or learn with an "
+            f"RNNRegressor."
+        )
+    warnings.warn("y is ignored: RNNForecaster learns the next step of X.", UserWarning, stacklevel=5)
 
 
 def _some(labels: Array) -> str:
@@ -940,19 +1070,62 @@ def _some(labels: Array) -> str:
     return ", ".join(map(repr, labels[:10].tolist())) + (", ..." if len(labels) > 10 else "")
 
 
-def _step_weights(weight: Any, series: list[Array], table: bool) -> list[Array]:
-    """The weight of each step of each series, from one a series, or for a table one a row."""
+def _weights(weight: Any, parts: Any, each: str, every: bool = False) -> Any:
+    """The weights, checked: an array of one for `each` of the parts, or if `every` one for each step of each,
+    in the form of the parts.
+    """
     if weight is None:
-        return [np.ones(len(one)) for one in series]
-    _check_weight(weight)
-    found = check_array(weight, ensure_2d=False, dtype=float, input_name="sample_weight")
-    n, meaning = (len(series[0]), "row") if table else (len(series), "series")
-    if found.shape != (n,) or (found < 0).any():
-        raise ConfigError(
-            f"sample_weight: expected ({n},) numbers of at least 0, one for each {meaning}, got "
-            f"{found.shape if found.shape != (n,) else found.min()}."
-        )
-    return [found] if table else [np.full(len(one), w) for one, w in zip(series, found, strict=True)]
+        return None
+    dtype = parts[0].dtype if parts[0].dtype.kind == "f" else float
+    if every and (_dimensions(weight) == 2 or (_listed(weight) and any(map(np.ndim, weight)))):
+        lists = weight if _listed(weight) else np.asarray(weight)
+        if len(lists) != len(parts):
+            raise ShapeError(f"sample_weight: expected {len(parts)} rows of weights, got {len(lists)}.")
+        found = [_numbers(w, f"sample_weight[{i}]", dtype) for i, w in enumerate(lists)]
+        for i, (w, part) in enumerate(zip(found, parts, strict=True)):
+            if w.shape != (len(part),):
+                raise ShapeError(
+                    f"sample_weight[{i}]: expected ({len(part)},), one for each step, got {w.shape}."
+                )
+        rows, result = found, found if isinstance(parts, list) else np.stack(found)
+    else:
+        result = _numbers(_stacked(weight, "sample_weight"), "sample_weight", dtype)
+        if result.shape != (len(parts),):
+            raise ShapeError(
+                f"sample_weight: expected ({len(parts)},), one for each {each}, got {result.shape}."
+            )
+        rows = [result]
+    least = min(w.min() for w in rows)
+    if least < 0:
+        raise ConfigError(f"sample_weight: expected finite numbers of at least 0, got {least:g}.")
+    if not any(map(np.any, rows)):
+        raise ConfigError("sample_weight: expected a weight that is not zero, got only such of zero.")
+    return result
+
+
+def _numbers(a: Any, name: str, dtype: Any) -> Array:
+    """An array of finite numbers of any shape, or a ShapeError."""
+    try:
+        with np.errstate(over="ignore"):  # numbers too large for float32 are an error by name
+            found: Array = check_array(a, ensure_2d=False, allow_nd=True, dtype=dtype, input_name=name)
+            return found
+    except (TypeError, ValueError) as error:
+        raise ShapeError(f"{name}: {error}") from None
+
+
+def _spread(weight: Any, parts: Any) -> list[Array]:
+    """The weight of each step of each part, from one a part or one a step; None: 1."""
+    weight = np.ones(len(parts)) if weight is None else weight
+    return [np.full(len(part), w) for part, w in zip(parts, weight, strict=True)]
+
+
+def _check_both_sides(weight: Any, held: Any) -> None:
+    for part, what in ((weight, "training"), (held, "validation")):
+        if not any(map(np.any, part)):
+            raise ConfigError(
+                f"sample_weight: expected a weight above 0 on each side of validation_fraction, got only "
+                f"zeros for {what}.  Use another validation_fraction, or early_stopping=False."
+            )
 
 
 def _steps_ahead(series: list[Array]) -> tuple[list[Array], list[Array]]:

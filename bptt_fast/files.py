@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import csv
+import io
+import itertools
 import math
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
+from .writing import csv_text, replace
+
 Array = np.ndarray[Any, Any]
+
+PART = 4096  # rows
+CHARACTERS = frozenset("0123456789+-.eE \t")  # all that numbers are written with
 
 
 class InputError(Exception):
@@ -23,9 +32,11 @@ def read_table(path: str, columns: Sequence[str]) -> Array:
     Parameters
     ----------
     path : str
-        The file.  A CSV is UTF-8, comma-separated; empty lines, and # lines before the header, are skipped.
+        The file.  A CSV is UTF-8, comma-separated, with as many cells in each row as in the header; cells in
+        double quotes may hold commas and line ends.  Skipped are empty lines, rows of empty cells at the end,
+        and # lines before the header; the last of these is the header, if only it has the names.
     columns : sequence of str
-        Names from the header; one may be asked for twice.
+        Names from the header, spaces around them aside; one may be asked for twice.
 
     Returns
     -------
@@ -34,9 +45,9 @@ def read_table(path: str, columns: Sequence[str]) -> Array:
     Raises
     ------
     InputError
-        If the file is empty or of another kind, or a column is missing, or a cell is no finite number: the
-        text names the file, the line (of a Parquet file the row, from 1) and the column.  Also without
-        pyarrow.
+        If the file is empty or of another kind, or a column is missing, or a row has more or fewer cells than
+        the header, or a cell is no finite number: the text names the file, the line (of a Parquet file the
+        row, from 1) and the column.  Also without pyarrow.
     OSError
         If the file cannot be read.
 
@@ -49,15 +60,24 @@ def read_table(path: str, columns: Sequence[str]) -> Array:
 
 
 def write_table(path: str | None, names: list[str], columns: list[list[Any]]) -> None:
-    """Write columns of equal length to a file of the kind its name says; None: CSV to standard output."""
-    if path is None:
-        _write_csv(sys.stdout, names, columns)
-    elif _is_parquet(path):
-        pyarrow = _pyarrow(path)
-        pyarrow.parquet.write_table(pyarrow.table(columns, names=names), path)
+    """Write columns of equal length to a file of the kind its name says; None: CSV to standard output.
+
+    A CSV is in UTF-8, whatever the encoding of the terminal.
+    """
+    if path is not None and _is_parquet(path):
+        pyarrow, content = _pyarrow(path), io.BytesIO()
+        pyarrow.parquet.write_table(pyarrow.table(columns, names=names), content)
+        replace(path, content.getvalue())
+        return
+    text = csv_text(names, columns, "\n")
+    if path is not None:
+        replace(path, text.encode(errors="backslashreplace"))
+    elif hasattr(sys.stdout, "buffer"):
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
+        sys.stdout.buffer.flush()
     else:
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            _write_csv(file, names, columns)
+        sys.stdout.write(text)
 
 
 def check_kind(path: str) -> None:
@@ -73,61 +93,153 @@ def _is_parquet(path: str) -> bool:
 # ---- CSV
 
 
-def _write_csv(file: Any, names: list[str], columns: list[list[Any]]) -> None:
-    table = csv.writer(file, lineterminator="\n")
-    table.writerow(names)
-    table.writerows(zip(*columns, strict=True))
+class _Lines:
+    """The lines of a CSV file from its header on, checked to be UTF-8, and where a reader is among them."""
+
+    def __init__(self, file: Iterable[str], path: str) -> None:
+        self.file, self.path = file, path
+        self.number = 0  # of the line that was given last
+        self.row: list[str] = []  # what was given since it was emptied
+        self.comment = ""  # the # line before the first one given
+
+    def __iter__(self) -> Iterator[str]:
+        begun = False
+        for line in self.file:
+            self.number += 1
+            if not line.isascii() or "\0" in line:
+                self._check(line)
+            if not begun and line.startswith("#"):
+                self.comment = line
+                continue
+            begun = begun or not line.isspace()
+            self.row.append(line)
+            yield line
+
+    def _check(self, line: str) -> None:
+        wrong = re.search("[\0\udc80-\udcff]", line)
+        if wrong:
+            raise InputError(
+                f"{self.path}, line {self.number}: expected text in UTF-8, got the byte "
+                f"{ord(wrong[0]) & 0xFF:#04x}.  Write the file again in UTF-8."
+            )
 
 
 def _read_csv(path: str, columns: Sequence[str]) -> Array:
-    table: list[list[float]] = []
-    places: list[int] = []
-    header: list[str] | None = None
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
+    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        lines = _Lines(file, path)
         try:
-            for cells in reader:
-                if not any(cell.strip() for cell in cells) or (header is None and cells[0].startswith("#")):
-                    continue
-                if header is None:
-                    header = [cell.strip() for cell in cells]
-                    places = [_place(header, name, path) for name in columns]
-                else:
-                    table.append(
-                        [
-                            _number(cells, place, header[place], f"{path}, line {reader.line_num}")
-                            for place in places
-                        ]
-                    )
-        except (csv.Error, UnicodeDecodeError) as error:
+            parts = list(_parts(lines, columns))
+        except csv.Error as error:
+            number = lines.number - len(lines.row) + 1
             raise InputError(
-                f"{path}, line {reader.line_num + 1}: expected comma-separated text in UTF-8, got something "
+                f"{path}, line {number}: expected comma-separated cells, each quote closed, got something "
                 f"else ({error})."
             ) from None
-    if header is None:
-        raise InputError(f"{path}: expected a header line and rows of numbers, got an empty file.")
-    return np.array(table, dtype=np.float64).reshape(-1, len(columns))
+    return np.concatenate(parts).reshape(-1, len(columns))
 
 
-def _place(header: Sequence[str], name: str, path: str) -> int:
-    if header.count(name) != 1:
-        what = "no such column" if name not in header else f"{header.count(name)} columns of that name"
-        raise InputError(f"{path}: column {name!r}: expected one of {', '.join(header)}, got {what}.")
-    return header.index(name)
+def _parts(lines: _Lines, columns: Sequence[str]) -> Iterator[Array]:
+    """The columns, by as many rows as are quick to convert."""
+    reader = csv.reader(lines, strict=True, skipinitialspace=True)
+    header, rows = _header(lines, reader, columns)
+    places = [_place(header, name, lines.path) for name in columns]
+    width, gap = len(header), 0
+    found: list[tuple[int, list[str]]] = []
+    for number, cells in rows:
+        if not any(cells) or (len(cells) != width and not any(map(str.strip, cells))):
+            if len(cells) > 1 or width == 1:  # else an empty line
+                gap = gap or number
+            continue
+        if gap:
+            raise InputError(f"{lines.path}, line {gap}: expected numbers, got empty cells.")
+        if len(cells) != width:
+            raise InputError(
+                f"{lines.path}, line {number}: expected {width} cells as in the header, got {len(cells)}.  "
+                f"Are there commas within numbers?"
+            )
+        if number != lines.number and sum(_is_row(line, width, places) for line in lines.row) > 1:
+            raise InputError(
+                f"{lines.path}, line {number}: expected a quote that is closed before the next row, got a "
+                f"cell that goes on to line {lines.number}."
+            )
+        found.append((number, cells))
+        if len(found) == PART:
+            yield _numbers(found, header, places, lines.path)
+            found = []
+    yield _numbers(found, header, places, lines.path)
 
 
-def _number(cells: list[str], place: int, name: str, where: str) -> float:
-    if place >= len(cells):
-        raise InputError(
-            f"{where}, column {name!r}: expected a number, got a line of only {len(cells)} cells."
-        )
+def _header(
+    lines: _Lines, reader: Iterator[list[str]], columns: Sequence[str]
+) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """The names of the columns, and the rows after them, each with the number of its first line.
+
+    They stand in the first line that has text and is no comment; or in the comment before it, if only that
+    has all that are asked for.
+    """
+    rows = _numbered(lines, reader)
+    first = next(((number, cells) for number, cells in rows if any(map(str.strip, cells))), None)
+    wanted = {name.strip() for name in columns}
+    names = [] if first is None else _stripped(first[1])
+    if not wanted <= set(names) and lines.comment:
+        literal, *rest = _stripped(next(csv.reader([lines.comment], skipinitialspace=True)))
+        for name in (literal, literal.lstrip("#").strip()):
+            if wanted <= {name, *rest}:
+                return [name, *rest], itertools.chain([first] if first else [], rows)
+    if not names:
+        raise InputError(f"{lines.path}: expected a header line and rows of numbers, got an empty file.")
+    return names, rows
+
+
+def _numbered(lines: _Lines, reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
+    for cells in reader:
+        yield lines.number - len(lines.row) + 1, cells
+        lines.row.clear()
+
+
+def _stripped(names: Iterable[str]) -> list[str]:
+    return [name.strip() for name in names]
+
+
+def _place(header: Iterable[str], name: str, path: str) -> int:
+    names, name = _stripped(header), name.strip()
+    if names.count(name) != 1:
+        what = "no such column" if name not in names else f"{names.count(name)} columns of that name"
+        hint = "  Are the cells separated by commas?" if re.search("[;\t]", names[0]) else ""
+        if all(math.isfinite(_number(text)) for text in names):
+            hint = "  Is the header line missing?"
+        raise InputError(f"{path}: column {name!r}: expected one of {', '.join(names)}, got {what}.{hint}")
+    return names.index(name)
+
+
+def _is_row(line: str, width: int, places: Sequence[int]) -> bool:
+    """Whether a line alone is a row, its quotes left out."""
+    cells = line.replace('"', "").strip("\r\n").split(",")
+    return len(cells) == width and all(math.isfinite(_number(cells[place])) for place in places)
+
+
+def _number(cell: str) -> float:
+    """A number as it is written in English without thousands separators; all else is nan."""
     try:
-        value = float(cells[place])
+        return float(cell) if CHARACTERS.issuperset(cell) else math.nan
     except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise InputError(f"{where}, column {name!r}: expected a finite number, got {cells[place]!r}.")
-    return value
+        return math.nan
+
+
+def _numbers(rows: list[tuple[int, list[str]]], header: list[str], places: Sequence[int], path: str) -> Array:
+    """The cells at the `places` as numbers; `_number` of each, but quicker."""
+    found = np.full((len(rows), len(places)), np.nan)
+    for i, place in enumerate(places):
+        cells = [row[place] for _, row in rows]
+        if CHARACTERS.issuperset("".join(cells)):
+            with suppress(ValueError):
+                found[:, i] = list(map(float, cells))
+        if not np.isfinite(found[:, i]).all():
+            number, cell = next((n, row[place]) for n, row in rows if not math.isfinite(_number(row[place])))
+            raise InputError(
+                f"{path}, line {number}, column {header[place]!r}: expected a finite number, got {cell!r}."
+            )
+    return found
 
 
 # ---- Parquet

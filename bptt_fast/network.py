@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, data, losses  # type: ignore[attr-defined]
-from .columns import UNKNOWN, Columns, Scaling
-from .errors import ConfigError, DivergedError, ShapeError, choice, flag, integer, number
+from .columns import UNKNOWN, Columns, Names, Scaling
+from .errors import ConfigError, DivergedError, ShapeError, choice, flag, integer, number, plain_fields
 from .initialisation import CELLS, RULES, initialise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
     from weakref import ReferenceType
 
     from .callbacks import Callback, History
@@ -65,6 +65,7 @@ class Description:
     forget_bias: float | None = None
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         checked: dict[str, Any] = {
             name: integer(getattr(self, name), name) for name in ("input_size", "hidden_size", "output_size")
         }
@@ -80,19 +81,21 @@ class Description:
                 f"{_cells_with('hidden_layers')}."
             )
         checked |= {
-            "cell": cell,
             "f": f,
             "head": _widths(self.head, "head", MAX_HEAD),
             "nonlinearity": _nonlinearities(self, cell, f),
         }
-        choice(self.head_nonlinearity, "head_nonlinearity", NONLINEARITIES)
-        choice(self.readout, "readout", READOUTS)
-        choice(self.initial_state, "initial_state", ("zeros", "trained"))
-        flag(self.bidirectional, "bidirectional")
-        choice(self.reset, "reset", ("after", "before"))
-        flag(self.peephole, "peephole")
+        checked |= {
+            "cell": cell,
+            "head_nonlinearity": choice(self.head_nonlinearity, "head_nonlinearity", NONLINEARITIES),
+            "readout": choice(self.readout, "readout", READOUTS),
+            "initial_state": choice(self.initial_state, "initial_state", ("zeros", "trained")),
+            "bidirectional": flag(self.bidirectional, "bidirectional"),
+            "reset": choice(self.reset, "reset", ("after", "before")),
+            "peephole": flag(self.peephole, "peephole"),
+        }
         for base, option, value in VARIANTS.values():
-            if getattr(self, option) == value and cell != base:
+            if checked[option] == value and cell != base:
                 shown = f'"{value}"' if isinstance(value, str) else value
                 raise ConfigError(f'{option}: {shown} is for cell="{base}", got cell="{cell}".')
         proj_size = integer(self.proj_size, "proj_size", 0)
@@ -116,29 +119,28 @@ class Description:
             "dtype": _dtype_name(self.dtype),
             "recurrent_dropout": number(self.recurrent_dropout, "recurrent_dropout", 0, 1, open_high=True),
             "seed": _seed(self.seed),
-            "bidirectional": bool(self.bidirectional),
-            "peephole": bool(self.peephole),
-            "init": RULES[0] if self.init is None else self.init,
+            "init": _init(self.init),
+            **self._initial(cell, f),
         }
-        if not callable(checked["init"]):
-            choice(checked["init"], "init", RULES)
-        self._check_initial(cell, f)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
-    def _check_initial(self, cell: str, f: tuple[int, ...]) -> None:
-        if self.spectral_radius is not None:
-            number(self.spectral_radius, "spectral_radius", 0, open_low=True)
+    def _initial(self, cell: str, f: tuple[int, ...]) -> dict[str, float | None]:
+        """What changes the initial parameters after `init`, checked."""
+        radius, bias = self.spectral_radius, self.forget_bias
+        if radius is not None:
+            radius = number(radius, "spectral_radius", 0, open_low=True)
             if self.proj_size or (f and f[0] != self.hidden_size):
                 shape = f"proj_size={self.proj_size}" if self.proj_size else f"f={f}"
                 raise ConfigError(
                     f"spectral_radius: expected square recurrent weights, got hidden_size={self.hidden_size} "
                     f"with {shape}."
                 )
-        if self.forget_bias is not None:
-            number(self.forget_bias, "forget_bias")
+        if bias is not None:
+            bias = number(bias, "forget_bias")
             if CELLS[cell]["keep_gate"] < 0:
                 raise ConfigError(f'forget_bias: is for {_cells_with("keep_gate")}, got cell="{cell}".')
+        return {"spectral_radius": radius, "forget_bias": bias}
 
     def core(self) -> dict[str, Any]:
         """The description in the words of the C core."""
@@ -201,7 +203,7 @@ class Network:
     init : {"torch", "orthogonal", "glorot", "identity"} or callable, default "torch"
         The initial parameters, see Notes.  A function is called as ``init(name, shape, random)`` for each
         block of parameters, `random` being a ``numpy.random.Generator``, and gives an array of that shape.
-        It is not saved with the network.
+        It is neither saved nor pickled with the network.
     spectral_radius : float, optional
         Above 0.  The recurrent weights, each gate's by themselves, are scaled so that the largest modulus of
         their eigenvalues is this.
@@ -222,9 +224,14 @@ class Network:
         How inputs and targets are scaled on the way in, and outputs brought back; see `fit`.  Whatever takes
         or gives data does so in the units of the data; losses and their gradients are those of the scaled
         numbers.  It can be assigned.
-    input_names, output_names : tuple of str or None
-        Names of the columns, from the tables that `fit` saw first.  Tables are then brought into their order;
-        a column that is missing, or one more, is an error.  They can be assigned.
+    input_names, output_names : tuple or None
+        Names of the columns, from the tables that `fit` saw first: str, numbers and tuples of them as they
+        are, any other label, such as a date, as its str.  Tables are then brought into their order; a column
+        that is missing, or one more, is an error, and so is a Series of another name (one without a name is
+        taken as an array is).  They can be assigned.
+    lead : int
+        How many rows after the last row of its inputs an output belongs to, as `fit` and `learn_online`
+        learnt it: the lead of ``SlidingBPTT``, the horizon of windows, else 0.  It can be assigned.
     extra : dict of str to str
         Notes of your own, empty at first; they are saved and loaded with the network.
 
@@ -248,7 +255,7 @@ class Network:
       with nonlinearity "relu" this is the IRNN.
 
     Peepholes start as for "torch".  Where something has to be remembered over many steps, "orthogonal" learns
-    it more often; on short series it is no better, and its worst seeds are worse (bench/README.md).
+    it more often; on short series it is no better, and its worst seeds are worse (docs/decisions, 0009).
 
     J. L. Elman, "Finding structure in time", Cognitive Science 14 (1990).  X. Glorot and Y. Bengio,
     "Understanding the difficulty of training deep feedforward neural networks", 2010.  A. M. Saxe, J. L.
@@ -386,7 +393,13 @@ class Network:
         return net
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).rebuilt, (self.config(), self.state_dict(), self.extra, self.columns)
+        return type(self).rebuilt, (self.saved_config(), self.state_dict(), self.extra, self.columns)
+
+    def __copy__(self) -> Network:
+        return self.rebuilt(self.config(), self.state_dict(), self.extra, self.columns)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Network:
+        return self.__copy__()
 
     def config(self) -> dict[str, Any]:
         """The arguments that make such a network.
@@ -397,6 +410,15 @@ class Network:
             Plain values: numbers, strings, tuples; ``Network(**config)`` is a new network of the same kind.
         """
         return asdict(self.description)
+
+    def saved_config(self) -> dict[str, Any]:
+        """`config` without a function for `init`, which is neither saved nor pickled.
+
+        Returns
+        -------
+        config : dict of str
+        """
+        return {name: None if callable(value) else value for name, value in self.config().items()}
 
     def desc(self) -> dict[str, Any]:
         """The description in the words of the C core."""
@@ -441,7 +463,7 @@ class Network:
 
     @property
     def columns(self) -> Columns:
-        """`input_names`, `output_names` and `scaling` together."""
+        """`input_names`, `output_names`, `scaling` and `lead` together."""
         return self._columns
 
     @columns.setter
@@ -460,22 +482,31 @@ class Network:
         self.columns = replace(self._columns, scaling=value)
 
     @property
-    def input_names(self) -> tuple[str, ...] | None:
+    def input_names(self) -> Names | None:
         """Names of the I inputs, or None."""
         return self._columns.inputs
 
     @input_names.setter
-    def input_names(self, names: Sequence[str] | None) -> None:
+    def input_names(self, names: Sequence[Hashable] | None) -> None:
         self.columns = replace(self._columns, inputs=names)
 
     @property
-    def output_names(self) -> tuple[str, ...] | None:
+    def output_names(self) -> Names | None:
         """Names of the O outputs, or None."""
         return self._columns.outputs
 
     @output_names.setter
-    def output_names(self, names: Sequence[str] | None) -> None:
+    def output_names(self, names: Sequence[Hashable] | None) -> None:
         self.columns = replace(self._columns, outputs=names)
+
+    @property
+    def lead(self) -> int:
+        """How many rows after the last row of its inputs an output belongs to."""
+        return self._columns.lead
+
+    @lead.setter
+    def lead(self, rows: int) -> None:
+        self.columns = replace(self._columns, lead=rows)
 
     # ---- parameters
 
@@ -784,8 +815,11 @@ class Network:
         lengths : array of int (n,), optional
             The steps that count in each sequence of an array (n, T, I); what stands after them is never read.
         validation_split : float, default 0
-            The last part of the sequences, in [0, 1), kept for validation.  With `SlidingBPTT` and one
-            series: its last steps, with a context that has run through the steps before.
+            The last part of the sequences, in [0, 1), kept for validation.  Of windows: the last part of the
+            rows of their series.  Windows with inputs or targets on both sides are left out, see
+            ``history.left_out``, so that no row is in both parts.  Windows that were written out as an array
+            are sequences like any others, and must not share rows across the split.  With `SlidingBPTT` and
+            one series: its last steps, with a context that has run through the steps before.
         validation_data : tuple (x, y) or (x, y, sample_weight), optional
             Data for validation instead.
         callbacks : list of Callback, optional
@@ -809,7 +843,8 @@ class Network:
             x's, and not the network's own output of the step before.  Each step draws for itself, by the seed
             and the count of updates.  The gradient is exact, through the outputs that are fed back too.
             Below 1 it needs `FullBPTT`, readout "every", output_size equal to input_size, one direction, and
-            targets that are real numbers.
+            targets that are real numbers.  Output j goes to input j: names of inputs and outputs, if known,
+            must be the same ones in one order, or have none in common.
         clip_norm : float, optional
             If the norm of the gradient over all parameters is larger, it is scaled to this.
         clip_value : float, optional
@@ -857,7 +892,9 @@ class Network:
         Warns
         -----
         UserWarning
-            If the k2 of `TruncatedBPTT` is longer than every sequence, so that nothing is truncated.
+            If the k2 of `TruncatedBPTT` is longer than every sequence, so that nothing is truncated; or if
+            `validation_split` splits an array whose sequences are overlapping views, as those of
+            ``numpy.lib.stride_tricks.sliding_window_view`` are.
 
         Notes
         -----
@@ -1224,7 +1261,8 @@ class Network:
         next_input : callable, optional
             ``next_input(output, step)`` makes the input of the next step, (I,) or for several sequences
             (n, I), from an output, (O,) or (n, O), and its number, counted from 0.  Without it the output
-            itself is the next input.
+            itself is the next input: each number goes where its name stands among `input_names`, if the
+            `output_names` are the same ones, and to its own place if they have none in common or are unknown.
         x0 : array (state_size,) or (n, state_size), optional
             The state before the series; default: the network's `initial_state`.
 
@@ -1233,13 +1271,16 @@ class Network:
         y : ndarray (steps, O) or (n, steps, O)
             The first output is the one after the last step of the series, ``predict(series,
             readout="last")``, each further one that of a step whose input was made from the output before it.
-            For a table, or a list of them, tables of the same kind, whose index goes on at its frequency.
+            For a table, or a list of them, tables of the same kind, whose index goes on at its frequency or
+            by its constant step.  A frequency that an index of dates does not have is inferred by pandas,
+            from at least three labels.
 
         Raises
         ------
         ConfigError
-            If output_size is not input_size and there is no `next_input`, the network is bidirectional, the
-            index of a table has no frequency or constant step, or an argument does not fit.
+            If there is no `next_input` and output_size is not input_size, or only some of `output_names` are
+            `input_names`; if the network is bidirectional, the index of a table has no frequency or constant
+            step, or an argument does not fit.
         ShapeError
             If an array does not fit, what `next_input` gives included.
         DivergedError
@@ -1301,7 +1342,12 @@ class Network:
         initial states in PyTorch's order.  These may be left out: then they are the network's, zeros or
         trained, and (layers * directions, 1, width) stands for all sequences.  Outputs: "y" (batch, O) or
         (batch, steps, O) by the network's readout, and the final states "hn", "cn", of the form of "h0".
-        Number of sequences and of steps are free.  `scaling` is part of the graph, in the network's dtype.
+        Number of sequences and of steps are free.
+
+        `scaling` is part of the graph, computed in float64.  All inputs and outputs have the network's dtype,
+        but "x" of a float32 network is float64 if float32 has too few digits for the unscaled inputs (if its
+        numbers of the size of mean + scale lie further apart than 1e-4 of the scale, as at 1e8 with deviation
+        1), and "y" likewise; ``session.get_inputs()[0].type`` tells.
 
         The layers are nodes RNN, GRU or LSTM of operator set 14.  What these or their kernels in onnxruntime
         lack, the cell "mlp", projections and float64, is a node Scan.  Dropout is not in the graph.
@@ -1328,7 +1374,8 @@ class Network:
         -------
         model : bptt_fast.torch.Model
             A ``torch.nn.Module`` with the parts `rnn`, one of ``bptt_fast.torch.RNN``, `GRU` and `LSTM`, and
-            `head`; called with x (n, T, I) it gives what `predict` gives.
+            `head`; called with x (n, T, I) it gives what `predict` gives.  Its `scaling` is computed in
+            float64 and takes x of any dtype; scaled outputs are float64.
 
         Raises
         ------
@@ -1658,6 +1705,10 @@ def _dtype_name(value: Any) -> str:
     if value is None or name not in ("float32", "float64"):
         raise ConfigError(f'dtype: expected "float32" or "float64", got {value!r}.')
     return name
+
+
+def _init(value: Any) -> Any:
+    return value if callable(value) else RULES[0] if value is None else choice(value, "init", RULES)
 
 
 def _seed(value: Any) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 import os
 import weakref
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -115,6 +117,12 @@ class Stream:
         """Back to the network's initial state, with the weights and the scaling it has now."""
         self._core.reset(self.network.params)
         self._take_scaling()
+
+    def __reduce__(self) -> Any:
+        raise ConfigError(
+            "Stream: expected an object that can be pickled or copied, got one that cannot.  Take "
+            "stream.network and stream.state: a new net.stream() goes on from a state that is assigned to it."
+        )
 
     def __repr__(self) -> str:
         return f"Stream(batch={self.batch}, {_short(self.network)})"
@@ -259,7 +267,7 @@ class Learner:
         except (ValueError, OverflowError) as error:
             raise ConfigError(f"learn_online: {bptt} cannot be planned: {error}.") from None
         self._observe, self._status, self._stored = self._core.observe, self._core.status, 0
-        net._part()
+        net.columns = replace(net.columns, lead=bptt.lead)  # which ends another learner
         self._me = net._learner = weakref.ref(self)
 
     def observe(self, x: ArrayLike, y: Any = None, weight: float = 1.0) -> float:
@@ -380,12 +388,22 @@ class Learner:
         """
         from . import persistence
 
+        self._check_live("save")
+        persistence.save(self, path)
+
+    def _check_live(self, what: str) -> None:
         if self.network._learner is not self._me:
             raise ConfigError(
-                "save: expected a network that only this learner trains, but its weights were changed by "
-                "other means.  Save the network instead."
+                f"{what}: expected a network that only this learner trains, but its weights were changed by "
+                f"other means.  Take the network instead."
             )
-        persistence.save(self, path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self._check_live("pickle, copy")
+        return type(self).restored, (self.network, *self.snapshot())
+
+    def __copy__(self) -> Learner:
+        return copy.deepcopy(self)  # a network has one learner
 
     def snapshot(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """All that is not the network: plain values, and arrays by name; `restored` takes them."""
@@ -462,10 +480,10 @@ def forecast(
             f"output_size={net.output_size} and input_size={net.input_size}.  Pass next_input, a function of "
             "(output, step) that gives the next input."
         )
-    if next_input is None:
-        net.columns.check_feedback("forecast")
-    elif not callable(next_input):
+    if next_input is not None and not callable(next_input):
         raise ConfigError(f"next_input: expected a function of (output, step), got {next_input!r}.")
+    series = data.unboxed(series)
+    places = net.columns.feedback("forecast") if next_input is None else None
     listed = data.is_list(series)
     tables = [table for table in (series if listed else [series]) if is_table(table)]
     ahead = [continued(table, steps, "forecast") for table in tables]
@@ -477,7 +495,7 @@ def forecast(
     stream = Stream(net, n)
     stream.state = state
     wide = net.dtype if net.scaling is None else np.dtype(np.float64)
-    if next_input is None and net.scaling is None:
+    if next_input is None and net.scaling is None and places is None:
         if steps > 1:
             stream._core.run(outputs[0], steps - 1, outputs[1:])
     else:
@@ -488,6 +506,8 @@ def forecast(
                 x = _rows(x, n, net.input_size, wide, f"next_input(output, {step})")
             elif not data.finite(x):
                 break
+            elif places is not None:
+                x = x[..., places]
             outputs[step + 1] = stream.step(x)
     if not data.finite(outputs):
         raise DivergedError(

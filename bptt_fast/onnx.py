@@ -18,10 +18,11 @@ from itertools import count
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from . import persistence
+from . import persistence, writing
 from .columns import Columns, Scaling
-from .errors import ConfigError, CorruptFileError
+from .errors import ConfigError, CorruptFileError, ShapeError
 from .network import CELLS as CELLS_OF_CORE
 from .network import Description, Network
 
@@ -38,6 +39,7 @@ except ImportError as error:
 Array = np.ndarray[Any, Any]
 
 OPSET, IR_VERSION = 14, 7  # of the same release of ONNX, 1.9
+COARSE = 1e-4  # times the scale: if neighbouring numbers of float32 are further apart, x and y are float64
 # cell: operator, its gates as places among ours, its activations; None: any of ACTIVATIONS
 OPERATORS: dict[str, tuple[str, tuple[int, ...], list[str] | None]] = {
     "elman": ("RNN", (0,), None),
@@ -53,7 +55,7 @@ ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu", "sigmoid": "Sigmoid"}
 
 def write(net: Network, path: persistence.Path) -> None:
     """``Network.to_onnx``."""
-    persistence.replace(persistence.named(path), _model(net).SerializeToString())
+    writing.replace(writing.named(path), _model(net).SerializeToString())
 
 
 def _model(net: Network) -> Any:
@@ -120,6 +122,11 @@ class Graph:
     def node(self, op: str, *inputs: Value | None, **attributes: Any) -> Value:
         return self.nodes(op, *inputs, **attributes)[0]
 
+    def cast(self, value: Value, before: DTypeLike, after: DTypeLike) -> Value:
+        if before == after:
+            return value
+        return self.node("Cast", value, to=helper.np_dtype_to_tensor_dtype(np.dtype(after)))
+
     def named(self, name: str, value: Value) -> None:
         self.made.append(helper.make_node("Identity", [value.name], [name], name=name))
 
@@ -129,7 +136,7 @@ class Graph:
 
 
 def _graph(net: Network) -> Any:
-    d, g, number = net.description, Graph(), helper.np_dtype_to_tensor_dtype(net.dtype)
+    d, g = net.description, Graph()
     if d.cell not in SCANNED:
         raise ConfigError(f"to_onnx: expected a cell of {', '.join(SCANNED)}, got {d.cell!r}.")
     ways, weights = _ways(d.bidirectional), net.state_dict()
@@ -139,6 +146,7 @@ def _graph(net: Network) -> Any:
     pieces = d.num_layers * len(ways)
 
     x, scaling = Value(g, "x"), _constants(g, net)
+    types = {side: _outer_dtype(net, side) for side in ("input", "output")}
     one, first = g.constant("one", np.array([1])), g.constant("first", np.array([0]))
     sequences = g.node("Gather", g.node("Shape", x), first)
     each = g.node("Concat", one, sequences, one, axis=0)  # what (pieces, 1, W) is repeated by
@@ -150,7 +158,10 @@ def _graph(net: Network) -> Any:
 
     operator = d.cell in OPERATORS and not d.proj_size and d.dtype == "float32"
     run = _operator_layer if operator else _scan_layer
-    out = (x - scaling["input_mean"]) / scaling["input_scale"] if "input_mean" in scaling else x
+    out = x
+    if "input_mean" in scaling:
+        out = (g.cast(out, types["input"], np.float64) - scaling["input_mean"]) / scaling["input_scale"]
+        out = g.cast(out, np.float64, net.dtype)
     out, last = g.node("Transpose", out, perm=(1, 0, 2)), []  # (T, N, I)
     for layer, before in enumerate(zip(*states, strict=True)):
         out, *after = run(g, d, weights, layer, out, before)
@@ -165,26 +176,35 @@ def _graph(net: Network) -> Any:
         w, b = (g.constant(name, weights[name].T) for name in (f"head.{i}.weight", f"head.{i}.bias"))
         out = (out @ w + b).apply(d.head_nonlinearity if i < len(d.head) else "linear")
     if "output_mean" in scaling:
-        out = out * scaling["output_scale"] + scaling["output_mean"]
+        out = g.cast(out, net.dtype, np.float64) * scaling["output_scale"] + scaling["output_mean"]
+        out = g.cast(out, np.float64, types["output"])
     g.named("y", out)
     for kind, final in zip(widths, zip(*last, strict=True), strict=True):
         g.named(f"{kind}n", g.node("Concat", *final, axis=0))
 
-    def tensor(name: str, *shape: str | int) -> Any:
-        return helper.make_tensor_value_info(name, number, shape)
+    def tensor(name: str, *shape: str | int, dtype: DTypeLike = net.dtype) -> Any:
+        return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape)
 
-    inputs = [tensor("x", "batch", "steps", d.input_size)]
+    inputs = [tensor("x", "batch", "steps", d.input_size, dtype=types["input"])]
     inputs += [tensor(f"{kind}0", pieces, "states", width) for kind, width in widths.items()]
     steps = ["steps"] if d.readout == "every" else []
-    outputs = [tensor("y", "batch", *steps, d.output_size)]
+    outputs = [tensor("y", "batch", *steps, d.output_size, dtype=types["output"])]
     outputs += [tensor(f"{kind}n", pieces, "batch", width) for kind, width in widths.items()]
     return helper.make_graph(g.made, "bptt_fast", inputs, outputs, g.constants)
 
 
 def _constants(g: Graph, net: Network) -> dict[str, Value]:
-    """The network's scaling in a graph."""
+    """The network's scaling in a graph, which computes it in float64."""
     found = {} if net.scaling is None else asdict(net.scaling)
-    return {name: g.constant(name, np.array(a, net.dtype)) for name, a in found.items() if a is not None}
+    return {name: g.constant(name, np.array(a)) for name, a in found.items() if a is not None}
+
+
+def _outer_dtype(net: Network, side: str) -> np.dtype[Any]:
+    """Of the graph's x or y: the network's dtype, unless that rounds the unscaled numbers coarsely."""
+    mean, scale = (getattr(net.scaling, f"{side}_{field}", None) or () for field in ("mean", "scale"))
+    with np.errstate(over="ignore"):
+        gaps = [np.spacing(net.dtype.type(abs(m) + s)) / s for m, s in zip(mean, scale, strict=True)]
+    return net.dtype if all(gap <= COARSE for gap in gaps) else np.dtype(np.float64)
 
 
 def _ways(bidirectional: bool) -> tuple[str, ...]:
@@ -338,13 +358,16 @@ ATTRIBUTES: dict[str, tuple[tuple[Any, ...], str]] = {
     "layout": ((0, 1), ""),
     "linear_before_reset": ((0, 1), ""),
 }
+EXACT = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)  # types between which a Cast may stand anywhere
+LARGEST = 1 << 27  # numbers of one tensor while a graph is read
+FREE = "Leave the axes of sequences and steps free (dynamic_axes of torch.onnx.export)."
 LOGITS = "Cut it off: the outputs of a Network are logits."
 UNROLLED = "Is it an nn.RNN in single steps?  torch.onnx.export(..., dynamo=False) writes it as one node."
 
 
 def read(path: persistence.Path) -> Network:
     """``bptt_fast.from_onnx``."""
-    name = persistence.named(path)
+    name = writing.named(path)
     try:
         model = onnx.load(name, format="protobuf")
         checker.check_model(model)
@@ -353,8 +376,8 @@ def read(path: persistence.Path) -> Network:
         notes = {entry.key: entry.value for entry in model.metadata_props}
         known = notes.get("format") == persistence.FORMAT
         config, extra = (dict(json.loads(notes[key])) if known else {} for key in ("network", "extra"))
-        columns = Columns.restored(json.loads(notes.get("columns", "{}") if known else "{}"))
-    except (DecodeError, checker.ValidationError, ValueError, LookupError, TypeError, ConfigError) as error:
+        columns = persistence.restored_columns(notes.get("columns", "") if known else "", extra)
+    except (DecodeError, checker.ValidationError, ValueError, LookupError, TypeError) as error:
         raise CorruptFileError(
             f"{name}: expected an ONNX file, got one that is damaged or not valid ({error}).  Restore it "
             f"from a copy, or write it again."
@@ -365,7 +388,10 @@ def read(path: persistence.Path) -> Network:
         reader = _Reader(name, model, tensors, size)
         found, parameters = reader.network(output, trained=config.get("initial_state") == "trained")
     noted = {key: value for key, value in config.items() if key in Description.__dataclass_fields__}
-    return Network.rebuilt(noted | found, parameters, extra, reader.columns(columns))
+    try:
+        return Network.rebuilt(noted | found, parameters, extra, reader.columns(columns))
+    except ShapeError as error:
+        raise CorruptFileError(f"{name}: expected notes that fit the graph, but {error}") from error
 
 
 def _scanned(
@@ -380,14 +406,15 @@ def _scanned(
     weights = ("weight_", "bias_", "f.", "head.")
     try:
         parameters = {key: array.T for key, array in tensors.items() if key.startswith(weights)}
-        if config["initial_state"] == "trained":
-            for i, suffix in enumerate(_suffixes(config["num_layers"], _ways(config["bidirectional"]))):
+        d = Description(**config)
+        if d.initial_state == "trained":
+            for i, suffix in enumerate(_suffixes(d.num_layers, _ways(d.bidirectional))):
                 states = {k: tensors[f"{k}0"] for k in "hc" if f"{k}0" in tensors}
                 parameters |= {f"initial_{k}{suffix}": state[i, 0] for k, state in states.items()}
         net = Network.rebuilt(config, parameters, extra, columns)
         if _graph(net) == model.graph:
             return net
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, MemoryError):
         pass
     raise ConfigError(
         f"{name}: expected layers RNN, GRU or LSTM, got a Scan.  A Scan is read only as Network.to_onnx of "
@@ -423,7 +450,8 @@ class _Reader:
     """Goes through the nodes that the first output depends on, with constants and Flows by name.
 
     `source` is that of the outputs of the last layer met so far, `width` their number in a row.  Row n + N t
-    belongs to step t of sequence n, row n + N T to the state after its last step.
+    belongs to step t of sequence n, row n + N T to the state after its last step.  `axes`: the lengths
+    of the input's axes before its features.
     tag = source * SPACE + row * width + place in the row.
     """
 
@@ -431,6 +459,7 @@ class _Reader:
         """Axes that are free get the sizes `size`, `size` + 1, ..."""
         self.path, self.graph, self.opsets = path, model.graph, list(model.opset_import)
         self.sources = self.source = self.width = self.T = self.N = 0
+        self.axes: tuple[int, ...] = ()
         self.layers: list[dict[str, Any]] = []  # what each is, the same for all
         self.parameters: dict[str, Array] = {}
         self.initial: dict[str, Array] = {}
@@ -500,6 +529,10 @@ class _Reader:
 
     def _flow(self, *shape: int) -> Flow:
         """Numbers from a new source."""
+        if min(shape, default=0) < 0 or math.prod(shape) > LARGEST:
+            raise ConfigError(
+                f"{self.path}: expected at most {LARGEST} numbers of one name, got axes {shape}.  {FREE}"
+            )
         self.sources += 1
         return Flow(self.sources * SPACE + np.arange(math.prod(shape)).reshape(shape))
 
@@ -514,6 +547,8 @@ class _Reader:
             scaling = self._part_of_scaling(op, values) if sum(flows) == 1 else ""
             if scaling:
                 return [self._scaled(node, scaling, *(values if only_first else values[::-1]))]
+            if op == "Cast" and only_first and _attributes(node)["to"] in EXACT:
+                return values
             if op == "Shape" or (op in OF_CONSTANTS and not any(flows)):
                 return self._evaluated(node, values)
             if op in MOVES and (only_first or (op == "Concat" and all(flows))):
@@ -550,14 +585,13 @@ class _Reader:
             or a.size != max(a.shape[-1:], default=1)
         ):
             raise self._error(node, f"expected one constant of {width} numbers, got {a.shape} or a second")
-        self.scaling[field] = np.broadcast_to(a.ravel(), (width,)).astype(float)
+        self.scaling[field] = np.broadcast_to(a.ravel(), (width,))
         return x
 
     def columns(self, noted: Columns) -> Columns:
         """The names of the columns that are noted, and the scaling of the graph, or that which it rounds."""
         if not self.scaling:
             return replace(noted, scaling=None)
-        dtype = self.parameters["weight_ih_l0"].dtype
         widths = {
             "input": self.parameters["weight_ih_l0"].shape[1],
             "output": len(self.head[-1].weight) if "output_scale" in self.scaling else 0,
@@ -568,9 +602,9 @@ class _Reader:
                 found |= {f"{side}_mean": np.zeros(width), f"{side}_scale": np.ones(width)}
         found |= self.scaling
         exact = {} if noted.scaling is None else asdict(noted.scaling)
-        exact = {name: np.array(a, dtype) for name, a in exact.items() if a is not None}
+        exact = {name: a for name, a in exact.items() if a is not None}
         same = exact.keys() == found.keys() and all(
-            np.array_equal(exact[name], found[name]) for name in found
+            np.array_equal(np.array(exact[name], a.dtype), a) for name, a in found.items()
         )
         return noted if same else replace(noted, scaling=Scaling(**found))
 
@@ -583,9 +617,28 @@ class _Reader:
         }
         function = helper.make_function("", "node", list(given), list(node.output), [node], self.opsets)
         try:
+            if self._size(node, list(given.values())) > LARGEST:
+                raise ValueError(f"sizes that ask for more than {LARGEST} numbers")
             return list(ReferenceEvaluator(function).run(None, given, attributes={}))
         except Exception as error:
             raise self._error(node, f"expected inputs that it can work on, got {error}") from error
+
+    def _size(self, node: Any, arrays: list[Array]) -> int:
+        """At most so many numbers come from a node that can make more of them than it is given."""
+        op, shapes = node.op_type, [a.shape for a in arrays]
+        if op == "ConstantOfShape":
+            return math.prod(arrays[0].tolist())
+        if op == "Expand":
+            return math.prod(np.broadcast_shapes(shapes[0], arrays[1].tolist()))
+        if op == "Range":
+            start, limit, step = (float(a) for a in arrays)
+            return math.ceil(abs(limit - start) / abs(step)) if step else 0
+        if op == "Gather":
+            axis = _attributes(node).get("axis", 0)
+            return arrays[0].size // max(shapes[0][axis], 1) * arrays[1].size
+        if op in MOVES or len(shapes) < 2:
+            return 0
+        return math.prod(np.broadcast_shapes(*shapes))
 
     # ---- recurrent layers
 
@@ -658,7 +711,7 @@ class _Reader:
             raise self._error(node, "expected weights W and R that are constants of three axes")
         rows, hidden = gates * r.shape[2], r.shape[2]
         if b is None:
-            b = np.zeros((ways, 2 * rows), w.dtype)
+            b = np.broadcast_to(w.dtype.type(0), (ways, 2 * rows))
         shapes = ((ways, rows, w.shape[2]), (ways, rows, hidden), (ways, 2 * rows), (ways, 3 * hidden))
         for name, a, shape in zip("WRBP", (w, r, b, p), shapes, strict=True):
             if a is None:
@@ -700,13 +753,15 @@ class _Reader:
         if x.ndim == 3 and x.shape[2] == inputs and not self.head:
             if first:
                 self.T, self.N = x.shape[:2]
-                below = [a for a in self.inputs if a.ndim == 3]
-                below += [a.swapaxes(0, 1) for a in below] + [a[:, None] for a in self.inputs if a.ndim == 2]
+                below = [(a.shape[:-1], a) for a in self.inputs if a.ndim == 3]
+                below += [(axes, a.swapaxes(0, 1)) for axes, a in below]
+                below += [(a.shape[:-1], a[:, None]) for a in self.inputs if a.ndim == 2]
             else:
-                rows = np.arange(self.T * self.N * self.width)
-                below = [self.source * SPACE + rows.reshape(self.T, self.N, self.width)]
-            if any(np.array_equal(x, a) for a in below):
-                return
+                rows = np.arange(self.T * self.N * self.width).reshape(self.T, self.N, self.width)
+                below = [(self.axes, self.source * SPACE + rows)]
+            for self.axes, tags in below:
+                if np.array_equal(x, tags):
+                    return
         what = f"an input of the graph, (batch, steps, {inputs}) or (steps, batch, {inputs})"
         raise self._error(
             node,
@@ -776,9 +831,9 @@ class _Reader:
         return x
 
     def _rows(self, where: Any, x: Flow) -> Array:
-        """The rows, along the last axis, that x consists of; those of last states, if it can be so."""
+        """The rows, along the last axis, that x consists of, or of last states that it equals."""
         tags, steps = x.tags - self.source * SPACE, np.arange(self.T + 1)
-        for counted, some in ((self._as_last(tags), steps[-1:]), (tags, steps)):
+        for counted, some in ((tags, steps), (self._as_last(tags), steps[-1:])):
             rows, place = np.divmod(counted, self.width)
             whole = counted.shape[-1:] == (self.width,) and (place == np.arange(self.width)).all()
             if whole and (rows == rows[..., :1]).all() and np.isin(rows // self.N, some).all():
@@ -796,11 +851,14 @@ class _Reader:
         return np.where(step == last, self.T * self.N * self.width + place, tags)
 
     def _readout(self, output: Any, rows: Array) -> str:
-        row = np.arange((self.T + 1) * self.N).reshape(-1, self.N)
-        if np.array_equal(rows.ravel(), row[-1]):
-            return "last"
-        if any(np.array_equal(rows.ravel(), order.ravel()) for order in (row[:-1], row[:-1].T)):
+        row, layer, one = np.arange((self.T + 1) * self.N).reshape(-1, self.N), self.layers[0], self.T == 1
+        of_steps = any(np.array_equal(rows.ravel(), order.ravel()) for order in (row[:-1], row[:-1].T))
+        if of_steps and not (one and rows.ndim < len(self.axes)):
             return "every"
+        if one or not (layer["bidirectional"] or layer["lengths"]):
+            rows = np.where(rows // self.N == self.T - 1, rows + self.N, rows)
+        if np.array_equal(rows.ravel(), row[-1]):  # of a single step the axes decide
+            return "every" if one and rows.shape == self.axes else "last"
         raise self._error(
             output,
             "expected what g makes of every step, or of the last step of each direction, got another choice",

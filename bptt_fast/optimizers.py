@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_args
 
-from .errors import ConfigError, choice, flag, integer, number
+from .errors import ConfigError, choice, flag, integer, number, plain_fields
 from .schedules import Schedule
 
 
@@ -74,6 +74,7 @@ class SGD:
     decay_biases: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         _check_rate(self)
         _check_shares(self, "momentum")
         _check_decay(self)
@@ -127,6 +128,7 @@ class Adam:
     decay_biases: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         _check_rate(self)
         _check_shares(self, "beta1", "beta2")
         _check_eps(self)
@@ -214,6 +216,7 @@ class NAdam:
     decay_biases: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         _check_rate(self)
         _check_shares(self, "beta1", "beta2")
         _check_eps(self)
@@ -269,6 +272,7 @@ class RMSprop:
     decay_biases: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         _check_rate(self)
         _check_shares(self, "alpha", "momentum")
         _check_eps(self)
@@ -321,6 +325,7 @@ class Adagrad:
     decay_biases: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         _check_rate(self)
         number(self.rate_decay, "Adagrad(rate_decay)", 0)
         number(self.initial_accumulator, "Adagrad(initial_accumulator)", 0)
@@ -376,6 +381,7 @@ class Rprop:
     backtrack: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         number(self.eta_minus, "Rprop(eta_minus)", 0, 1, open_low=True, open_high=True)
         number(self.eta_plus, "Rprop(eta_plus)", 1, open_low=True)
         number(self.step_min, "Rprop(step_min)", 0, open_low=True)
@@ -438,6 +444,7 @@ class LBFGS:
     gradient_tolerance: float = field(default=1e-10, kw_only=True)
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         integer(self.memory, "LBFGS(memory)", 1, 1000)
         integer(self.max_evaluations, "LBFGS(max_evaluations)", 2)
         number(self.gradient_tolerance, "LBFGS(gradient_tolerance)", 0, open_low=True)
@@ -497,6 +504,7 @@ class LevenbergMarquardt:
     max_damping: float = field(default=1e10, kw_only=True)
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         number(self.damping, "LevenbergMarquardt(damping)", 0, open_low=True)
         number(self.increase, "LevenbergMarquardt(increase)", 1, open_low=True)
         number(self.decrease, "LevenbergMarquardt(decrease)", 1, open_low=True)
@@ -567,6 +575,7 @@ class HessianFree:
     max_damping: float = field(default=1e10, kw_only=True)
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         number(self.damping, "HessianFree(damping)", 0, open_low=True)
         number(self.structural_damping, "HessianFree(structural_damping)", 0)
         integer(self.max_products, "HessianFree(max_products)")
@@ -592,14 +601,14 @@ NAMES: dict[str, type[Optimizer]] = {
 }
 
 
-def get(optimizer: Any) -> Optimizer:
-    """The optimiser itself, or the one of that name with its defaults, or a ConfigError."""
+def get(optimizer: Any, name: str = "optimizer") -> Optimizer:
+    """The optimiser itself, or the one of that name with its defaults, or a ConfigError that names `name`."""
     if isinstance(optimizer, Optimizer):
         return optimizer
     if isinstance(optimizer, str):
-        return NAMES[choice(optimizer, "optimizer", tuple(NAMES))]()
+        return NAMES[choice(optimizer, name, tuple(NAMES))]()
     names = ", ".join(f"{kind.__name__}(...)" for kind in NAMES.values())
-    raise ConfigError(f"optimizer: expected one of {names}, or a name, got {optimizer!r}.")
+    raise ConfigError(f"{name}: expected one of {names}, or a name, got {optimizer!r}.")
 
 
 def hyper(optimizer: FirstOrder, **clipping: Any) -> dict[str, Any]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
+from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .columns import UNKNOWN, Columns
-from .errors import ConfigError, CorruptFileError
+from .errors import ConfigError, CorruptFileError, integer
 from .network import Network
+from .writing import named, replace
 
 if TYPE_CHECKING:
     from .online import Learner
@@ -28,7 +31,7 @@ def save(model: Network | Learner, path: Path) -> None:
 
     The file is a safetensors file that any reader of that format can open.  It is written under another name
     in the same folder, flushed to the disk and then renamed, so that an interrupted save leaves what was
-    there before.
+    there before.  A file that is replaced hands down its mode; a pipe or a device is written to.
 
     Parameters
     ----------
@@ -123,8 +126,8 @@ def load(path: Path) -> Any:
         )
     parts = {key: tensors.pop(key) for key in list(tensors) if key.startswith(PREFIX)}
     try:
-        known = Columns.restored(json.loads(columns or "{}"))
-        net = Network.rebuilt(json.loads(description), tensors, json.loads(extra), known)
+        notes = json.loads(extra)
+        net = Network.rebuilt(json.loads(description), tensors, notes, restored_columns(columns, notes))
         if kind == FORMAT:
             return net
         from .online import Learner
@@ -168,7 +171,11 @@ def from_onnx(path: Path) -> Network:
 
     - Without a product after the recurrent layers g is the identity: the outputs are the states h, those of
       both directions side by side.
-    - Sub and Div of the inputs, Mul and Add after the last product, by constants, become the `scaling`.
+    - Sub and Div of the inputs, Mul and Add after the last product, by constants, become the `scaling`; Casts
+      between float32 and float64 may stand anywhere.
+    - The readout is "every" if the first output has the outputs of all steps.  If it has those of the last
+      step, the readout is "last", (n, O), without axes of length one that the graph keeps.  A graph that is
+      fixed at one step has the readout "every" if its output has the axis of steps, else "last".
     - Initial states that are inputs of the graph are `x0` of `Network.predict`, and zeros where it is not
       given; constants that are not zero become ``initial_state="trained"``.
     - Lengths of the sequences (`sequence_lens`) need no input of their own here: hand `predict` a list of
@@ -192,11 +199,18 @@ def described(net: Network) -> dict[str, str]:
         isinstance(t, str) for pair in net.extra.items() for t in pair
     ):
         raise ConfigError(f"extra: expected a dict of str to str, got {net.extra!r}.")
-    config = net.config()
-    if callable(config["init"]):
-        config["init"] = None
-    found = {"format": FORMAT, "network": json.dumps(config), "extra": json.dumps(net.extra)}
+    config = json.dumps(net.saved_config())
+    found = {"format": FORMAT, "network": config, "extra": json.dumps(net.extra)}
     return found if net.columns == UNKNOWN else found | {"columns": json.dumps(net.columns.plain())}
+
+
+def restored_columns(text: str, extra: Mapping[str, str]) -> Columns:
+    """The columns that `described` wrote as `text`, beside the notes `extra`."""
+    values = dict(json.loads(text or "{}"))
+    if "lead" not in values:  # the command line kept it in a note before the format had a place for it
+        with suppress(KeyError, TypeError, ValueError):
+            values["lead"] = integer(json.loads(extra["train"])["lead"], "lead", 0)
+    return Columns.restored(values)
 
 
 def _checksum(description: str, tensors: dict[str, Any]) -> str:
@@ -207,36 +221,3 @@ def _checksum(description: str, tensors: dict[str, Any]) -> str:
         found.update(f"\n{name} {tensor.dtype} {tensor.shape}\n".encode())
         found.update(tensor.tobytes())
     return found.hexdigest()
-
-
-def named(path: Any) -> str:
-    """A path as a str."""
-    try:
-        return os.fsdecode(os.fspath(path))
-    except TypeError:
-        raise ConfigError(
-            f"path: expected a str or path-like, got {path!r} ({type(path).__name__})."
-        ) from None
-
-
-def replace(path: str, content: bytes) -> None:
-    """Replace a file by `content`, all or nothing."""
-    path = os.path.realpath(path)
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name[:200]}.{os.getpid()}.{os.urandom(4).hex()}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

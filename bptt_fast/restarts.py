@@ -20,8 +20,9 @@ import numpy as np
 
 from . import data, optimizers, unfolding
 from .callbacks import check_verbose
-from .errors import ConfigError, DivergedError, ShapeError, choice, integer
+from .errors import ConfigError, DivergedError, ShapeError, choice, integer, plain
 from .network import Description, Network, machine_for
+from .writing import csv_text, named, replace
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -105,15 +106,12 @@ class Restarts(dict[str, list[Any]]):
 
         Raises
         ------
+        ConfigError
+            If `path` is not a path.
         OSError
-            If the file cannot be written.
+            If the file cannot be written; the old one is still there.
         """
-        import csv
-
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(self)
-            table.writerows(zip(*self.values(), strict=True))
+        replace(named(path), csv_text(self, self.values()).encode())
 
     def plot(self, **options: Any) -> Any:
         """Draw the losses of all copies (needs matplotlib).
@@ -509,20 +507,15 @@ def _check_values(values: Any, name: str) -> None:
 def _source(value: Any, name: str) -> Callable[[np.random.Generator], Any]:
     """A function that draws one value."""
     if hasattr(value, "rvs"):
-        return lambda random: _plain(value.rvs(random_state=random))
+        return lambda random: plain(value.rvs(random_state=random))
     if callable(value):
-        return lambda random: _plain(value(random))
+        return lambda random: plain(value(random))
     if not isinstance(value, (list, tuple, np.ndarray)) or len(value) == 0:
         raise ConfigError(
             f"{name}: expected a list of values, a distribution with a method rvs, or a function of a "
             f"numpy.random.Generator, got {value!r}."
         )
-    return lambda random: _plain(value[random.integers(len(value))])
-
-
-def _plain(value: Any) -> Any:
-    """A NumPy scalar as Python's number."""
-    return value.item() if isinstance(value, np.generic) else value
+    return lambda random: plain(value[random.integers(len(value))])
 
 
 def _seeds(net: Network, n: int, seeds: Any) -> list[int]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ConfigError, integer, number
+from .errors import ConfigError, integer, number, plain_fields
 
 Array = np.ndarray[Any, Any]
 
@@ -42,6 +42,7 @@ class Schedule:
     learning_rate: float
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if type(self) is Schedule:
             raise ConfigError(
                 "Schedule: expected one of Constant, Step, Exponential, Cosine, OneCycle, ReduceOnPlateau."

@@ -8,6 +8,8 @@ time-major, batch-major or packed, and writes outputs and gradients into tensors
 
 from __future__ import annotations
 
+import copy
+import warnings
 from dataclasses import fields
 from functools import lru_cache
 from itertools import pairwise
@@ -24,13 +26,14 @@ try:
     import torch
     from torch import Tensor, nn
     from torch.autograd import forward_ad
+    from torch.nn.utils.parametrize import is_parametrized
     from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 except ImportError as error:
     raise ImportError(
         f'bptt_fast.torch needs PyTorch ({error}).  Install it: pip install "bptt-fast[torch]".'
     ) from error
 
-__all__ = ["GRU", "LSTM", "RNN", "Model", "from_torch"]
+__all__ = ["GRU", "LSTM", "RNN", "Model", "from_torch", "plain"]
 
 Array = np.ndarray[Any, Any]
 
@@ -70,6 +73,13 @@ class Kept(NamedTuple):
     batch: int
     steps: int
     plan: Any
+
+
+class Plans(list[Kept]):
+    """Those that a module keeps; a copy of the module begins with none."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Plans:
+        return Plans()
 
 
 class Run:
@@ -279,13 +289,26 @@ class _Fast:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._plans: list[Any] = []
+        self._plans = Plans()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_plans": []}  # type: ignore[dict-item]
+        state: dict[str, Any] = {**super().__getstate__()}  # type: ignore[dict-item]
+        return {name: value for name, value in state.items() if name != "_plans"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({**state, "_plans": Plans()})  # type: ignore[misc]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "qconfig" and self.cell != "elman":  # of torch.nn.RNN it has no quantized form
+            warnings.warn(
+                f"{type(self).__name__}: torch.ao.quantization goes by exact types, and leaves this module "
+                f"in floating point.  Quantize bptt_fast.torch.plain(model) instead.",
+                stacklevel=2,
+            )
+        super().__setattr__(name, value)
 
     def __prepare_scriptable__(self) -> nn.Module:
-        """For torch.jit.script: PyTorch's module with the same parameters."""
+        """For torch.jit.script and `plain`: PyTorch's module with the same parameters."""
         plain: Any = next(base for base in type(self).__mro__ if base.__module__ == nn.RNN.__module__)
         module = plain.__new__(plain)
         module.__dict__.update((name, value) for name, value in self.__dict__.items() if name != "_plans")
@@ -432,6 +455,50 @@ class LSTM(_Fast, nn.LSTM):
     cell = "lstm"
 
 
+def plain(module: nn.Module) -> nn.Module:
+    """A module with PyTorch's own RNN, GRU and LSTM in place of those of this package.
+
+    For tools that know modules by their exact type, such as ``torch.ao.quantization``.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Stays as it is.
+
+    Returns
+    -------
+    module : nn.Module
+        A copy that shares its parameters and buffers.
+
+    Raises
+    ------
+    ConfigError
+        If one of the modules to be replaced is parametrized.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from bptt_fast.torch import GRU, plain
+    >>> model = torch.nn.ModuleDict({"rnn": GRU(3, 8), "fc": torch.nn.Linear(8, 2)})
+    >>> type(plain(model)["rnn"]) is torch.nn.GRU
+    True
+    """
+    if any(isinstance(part, _Fast) and is_parametrized(part) for part in module.modules()):
+        raise ConfigError(
+            "plain: expected modules without parametrizations.  Call torch.nn.utils.parametrize."
+            "remove_parametrizations first."
+        )
+    shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    twin = copy.deepcopy(module, shared)
+    if isinstance(twin, _Fast):
+        return twin.__prepare_scriptable__()
+    for part in list(twin.modules()):
+        for name, child in part.named_children():
+            if isinstance(child, _Fast):
+                setattr(part, name, child.__prepare_scriptable__())
+    return twin
+
+
 MODULES = {"elman": RNN, "gru": GRU, "lstm": LSTM}
 LAYERS = {"tanh": nn.Tanh, "relu": nn.ReLU, "sigmoid": nn.Sigmoid}
 
@@ -453,7 +520,8 @@ class Model(nn.Module):
     initial : tuple of Tensor, optional
         Trained states before the first step, h and for an LSTM c, each (layers * directions, width).
     scaling : Scaling, optional
-        Of inputs and outputs, see ``Network.fit``; its means and scales are buffers.
+        Of inputs and outputs, see ``Network.fit``; its means and scales are buffers.  They stay float64, as
+        what is computed with them, whatever ``half``, ``float`` or ``to`` make of the parameters.
 
     Examples
     --------
@@ -479,20 +547,30 @@ class Model(nn.Module):
             buffer = None if numbers is None else torch.tensor(numbers, dtype=torch.float64)
             self.register_buffer(field.name, buffer)
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Model:
+        exact = {field.name: getattr(self, field.name) for field in fields(Scaling)}
+        super()._apply(fn, recurse)
+        for name, numbers in exact.items():
+            if numbers is not None and getattr(self, name).dtype != numbers.dtype:
+                setattr(self, name, numbers.to(getattr(self, name).device))
+        return self
+
     def forward(self, x: Any, hx: Any = None) -> Tensor:
         """The outputs of a batch.
 
         Parameters
         ----------
         x : Tensor (B, T, I) or PackedSequence
-            Inputs.
+            Inputs: of the parameters' dtype; of any dtype if there is a scaling, float64 for numbers of which
+            float32 has too few digits.
         hx : Tensor, or tuple of two, optional
             The state before the first step, as for `rnn`; default: zeros, or the trained one.
 
         Returns
         -------
         y : Tensor (B, O), or with the readout "every" (B, T, O)
-            Of a PackedSequence the readout "every" gives padded outputs.
+            Of a PackedSequence the readout "every" gives padded outputs.  Of the parameters' dtype; float64
+            if outputs are scaled, as from ``Network.predict``.
         """
         if self.input_mean is not None:
             x = x._replace(data=self._scaled(x.data)) if isinstance(x, PackedSequence) else self._scaled(x)
@@ -507,10 +585,12 @@ class Model(nn.Module):
         elif isinstance(y, PackedSequence):
             y = pad_packed_sequence(y, batch_first=True)[0]
         y = self.head(y)
-        return y if self.output_mean is None else (y * self.output_scale + self.output_mean).to(y.dtype)
+        return y if self.output_mean is None else y.double() * self.output_scale + self.output_mean
 
     def _scaled(self, x: Tensor) -> Tensor:
-        return ((x - self.input_mean) / self.input_scale).to(self.rnn.weight_ih_l0.dtype)
+        weight = getattr(self.rnn, "weight_ih_l0", None)  # a quantized module has none, and takes float32
+        dtype = torch.float32 if weight is None else weight.dtype
+        return ((x.double() - self.input_mean) / self.input_scale).to(dtype)
 
 
 def to_torch(net: Network) -> Model:

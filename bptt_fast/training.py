@@ -15,7 +15,7 @@ import numpy as np
 
 from . import _core, data, losses, optimizers, second_order, unfolding  # type: ignore[attr-defined]
 from .callbacks import History, check_callbacks, check_verbose, progress
-from .columns import Columns, Scaling
+from .columns import Columns, Scaling, listed
 from .errors import ConfigError, DivergedError, ShapeError, choice, flag, integer, number
 from .network import READOUTS, Gradients, core_data, machine_for, make_plan, plan_bytes
 from .schedules import Rates, Schedule
@@ -231,6 +231,8 @@ def in_steps(
         raise ConfigError(
             f"validation_split: expected 0 beside validation_data, got {split:g}.  Give one of the two."
         )
+    if split:
+        _note_shared_rows(x.x if isinstance(x, data.Shared) else x)
     hooks, shown = check_callbacks(callbacks), check_verbose(verbose)
 
     every = slides or net.readout == "every"
@@ -261,9 +263,11 @@ def in_steps(
         rates = Rates(chosen.learning_rate, max(first, last), job.updates)
     columns = ["val_loss"] * (job.validate is not None) + ["learning_rate"] * (rates is not None)
     history = History("epoch", "loss", *columns, "seconds")
+    history.left_out = job.left_out
     _note_long_k2(unfold, train, 3)
     display = progress(shown, first, max(first, last), job.steps)
-    net.columns = train.columns  # which ends a learner
+    lead = unfold.lead if isinstance(unfold, SlidingBPTT) else train.horizon
+    net.columns = replace(train.columns, lead=lead)  # which ends a learner
     try:
         yield history
         loop = _loop(
@@ -418,7 +422,8 @@ class _Record:
 @dataclass
 class _Job:
     """An epoch and its validation as calls of the C core; an epoch fills `record`, an entry a `unit`, at most
-    `updates` of them.  `steps` is how many steps of sequences an epoch trains.
+    `updates` of them.  `steps` is how many steps of sequences an epoch trains, `left_out` how many sequences
+    are neither for training nor for validation.
     """
 
     epoch: Callable[[int, Poll], tuple[str, int]]
@@ -427,6 +432,7 @@ class _Job:
     unit: str
     steps: int
     validate: Callable[[], float] | None
+    left_out: int = 0
 
     def drive(self, loop: Epochs) -> Iterator[None]:
         """Run the epochs that the loop asks for, and pause where it does."""
@@ -480,15 +486,8 @@ class _Setting:
 def _batch_job(s: _Setting, train: Sequences, split: float, other: Sequences | None, given: bool) -> _Job:
     """Batches of sequences; `given`: the user gave initial states."""
     net, every = s.net, s.net.readout == "every"
-    n = _kept(len(train), split, "sequences")
-    if split:
-        _check_weights(train, range(n), every, "training")
-        _check_weights(train, range(n, len(train)), every, "validation")
-    validate = None
-    if other is not None:
-        validate = s.validation(other, data.counting(len(other)), every)
-    elif split:
-        validate = s.validation(train, np.arange(n, len(train), dtype=np.int64), every)
+    n, held = _parts(train, split)
+    validate = _validate(s, train, n, held, other)
     batch, steps = min(s.batch, n), int(train.length[:n].max())
     words = _plan_words(net, s.unfold, train, n, s.own_inputs, not s.shuffle)
     plan = s.training_plan(every, batch, steps, words)
@@ -516,7 +515,22 @@ def _batch_job(s: _Setting, train: Sequences, split: float, other: Sequences | N
     updates, unit = -(-n // batch), "batch"
     if isinstance(s.unfold, TruncatedBPTT):
         updates, unit = updates * -(-steps // s.unfold.k1), "pass"
-    return _Job(epoch, record, updates, unit, int(train.length[:n].sum()), validate)
+    left_out = len(train) - n - len(held)
+    return _Job(epoch, record, updates, unit, int(train.length[:n].sum()), validate, left_out)
+
+
+def _validate(
+    s: _Setting, train: Sequences, n: int, held: Array, other: Sequences | None
+) -> Callable[[], float] | None:
+    """A function that gives the loss of `other` or of the sequences `held` out, if there are any."""
+    every = s.net.readout == "every"
+    if other is not None:
+        return s.validation(other, data.counting(len(other)), every)
+    if not len(held):
+        return None
+    _check_weights(train, data.counting(n), every, "training")
+    _check_weights(train, held, every, "validation")
+    return s.validation(train, held, every)
 
 
 def _kept_states(net: Network, train: Sequences, n: int, given: bool) -> Array:
@@ -598,6 +612,7 @@ class _WholeJob:
     steps: int
     validate: Callable[[], float] | None
     updates: ClassVar[int] = 1
+    left_out: ClassVar[int] = 0
     unit: ClassVar[str] = "iteration"
 
     def drive(self, loop: Epochs) -> Iterator[None]:
@@ -615,7 +630,7 @@ def _whole_job(
     other: Sequences | None,
 ) -> _WholeJob:
     every, name = s.net.readout == "every", type(method).__name__
-    n = _kept(len(train), split, "sequences")
+    n, held = _parts(train, split)
     if train.form == "windows":
         raise ConfigError(
             f"x: expected sequences, a series or a list with {name}, got windows.  Use an array."
@@ -625,13 +640,8 @@ def _whole_job(
             f"batch_size: expected None, or at least all {n} sequences, with {name}, whose steps need the "
             f"loss of all of them, got {size}.  Use Adam() for minibatches."
         )
-    _check_weights(train, range(n), every, "training")
-    validate = None
-    if other is not None:
-        validate = s.validation(other, data.counting(len(other)), every)
-    elif split:
-        _check_weights(train, range(n, len(train)), every, "validation")
-        validate = s.validation(train, np.arange(n, len(train), dtype=np.int64), every)
+    _check_weights(train, data.counting(n), every, "training")
+    validate = _validate(s, train, n, held, other)
     found = second_order.method(method, second_order.Problem(s.net, s.loss, train, n, s.threads, s.isa))
     return _WholeJob(found, _WholeRecord(found), int(train.length[:n].sum()), validate)
 
@@ -697,7 +707,7 @@ def _scaling(s: _Setting, scaling: Any, split: float, every: bool, made: Callabl
     if isinstance(s.unfold, SlidingBPTT) and len(raw) == 1:  # which keeps its last steps for validation
         n, length = 1, np.array([_kept(int(raw.length[0]), split, "steps")])
     else:
-        n = _kept(len(raw), split, "sequences")
+        n = _parts(raw, split)[0]
         length = raw.length[:n]
     inputs = raw.values[data.covered(len(raw.values), raw.offset[:n], length)]
     if raw.targets is None or s.loss.targets != "real":
@@ -778,7 +788,12 @@ def _check_own_inputs(own_inputs: float, columns: Columns) -> None:
     """Raise unless outputs can go in again as they are, where they do."""
     if not own_inputs:
         return
-    columns.check_feedback("teacher_forcing")
+    if columns.feedback("teacher_forcing") is not None:
+        raise ConfigError(
+            f"teacher_forcing: below 1 output j is fed back as input j, which needs names in one order, got "
+            f"inputs {listed(columns.inputs)}, outputs {listed(columns.outputs)}.  Give x and y in one order "
+            f"of columns to a new network, or use teacher_forcing=1."
+        )
     if columns.scaling is not None and not columns.scaling.closed:
         raise ConfigError(
             "teacher_forcing: below 1 scaled outputs are fed back as they are, which needs a scaling of the "
@@ -815,6 +830,20 @@ def _note_long_k2(unfold: Unfolding, sequences: Sequences, above: int = 2) -> No
             f"travels back to the first step.  Training goes on; a k2 below {steps} would truncate.",
             UserWarning,
             stacklevel=2 + above,
+        )
+
+
+def _note_shared_rows(x: Any) -> None:
+    """Warn the user, who called `fit`, that sequences on both sides of `validation_split` share memory."""
+    several = (isinstance(x, np.ndarray) and x.ndim == 3) or data.is_list(x)
+    two = [part for part in x[:2] if isinstance(part, np.ndarray)] if several else []
+    if len(two) == 2 and np.shares_memory(two[0], two[1]):
+        warnings.warn(
+            "validation_split: the sequences of x are views of the same rows, so the last training sequences "
+            "share rows with the first ones of the validation, whose loss comes out too low.  "
+            "Sequences.windows(series, length) leaves a gap between the two parts.",
+            UserWarning,
+            stacklevel=5,
         )
 
 
@@ -939,13 +968,35 @@ def _check_lengths(length: Array, k: int, lead: int, name: str) -> None:
         )
 
 
-def _check_weights(sequences: Sequences, part: range, every: bool, what: str) -> None:
+def _check_weights(sequences: Sequences, part: Array, every: bool, what: str) -> None:
     weight, start = sequences.weight, sequences.target_offset
     stop = start + (sequences.length if every else 1)
     if weight is not None and not any(weight[start[i] : stop[i]].any() for i in part):
         raise ConfigError(
             f"sample_weight: expected a weight above 0 on each side of validation_split, got none for {what}."
         )
+
+
+def _parts(train: Sequences, split: float) -> tuple[int, Array]:
+    """How many sequences, from the first on, are for training, and which ones are for validation.
+
+    Windows share rows, so their series is split: none of its rows, of inputs or of targets, is in a window of
+    each part.  The windows between the parts are in none.
+    """
+    if not split or train.form != "windows":
+        n = _kept(len(train), split, "sequences")
+        return n, np.arange(n, len(train), dtype=np.int64)
+    rows, window = len(train.values), train.steps + train.horizon
+    begin = _kept(rows, split, "rows")
+    n = int(np.searchsorted(train.offset, begin - window, side="right"))
+    first = int(np.searchsorted(train.offset, begin))
+    if n == 0 or first == len(train):
+        raise ConfigError(
+            f"validation_split: expected a window of length + horizon = {window} rows on each side, got "
+            f"{split:g}, which leaves {begin} of the {rows} rows for training.  Use shorter windows or a "
+            f"longer series."
+        )
+    return n, np.arange(first, len(train), dtype=np.int64)
 
 
 def _kept(n: int, split: float, what: str) -> int:

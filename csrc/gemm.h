@@ -317,8 +317,8 @@ INLINE void v_turn(V *rows) {
     UNROLL for (int n = 1; n < VL; n *= 2) {
         V out[VL];
         UNROLL for (int i = 0; i < VL / 2; i++) {
-            out[2 * i] = __builtin_shuffle(rows[i], rows[i + VL / 2], low);
-            out[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + VL / 2], high);
+            out[2 * i] = v_shuffle(rows[i], rows[i + VL / 2], low);
+            out[2 * i + 1] = v_shuffle(rows[i], rows[i + VL / 2], high);
         }
         UNROLL for (int i = 0; i < VL; i++) rows[i] = out[i];
     }

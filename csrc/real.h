@@ -38,6 +38,17 @@ INLINE V v_load(const real *p) { V v; memcpy(&v, p, sizeof v); return v; }
 INLINE void v_store(real *p, V v) { memcpy(p, &v, sizeof v); }
 INLINE V v_select(VI mask, V a, V b) { return (V)((mask & (VI)a) | (~mask & (VI)b)); }
 
+/* Lane j: lane at[j] of a, or at[j] - VL of b.  Constant indices, once loops are unrolled, become one instruction. */
+INLINE V v_shuffle(V a, V b, VI at) {
+#ifdef __clang__
+    V v;
+    for (int j = 0; j < VL; j++) v[j] = at[j] < VL ? a[at[j]] : b[at[j] - VL];
+    return v;
+#else
+    return __builtin_shuffle(a, b, at);
+#endif
+}
+
 /* a > b ? a : b and a < b ? a : b; b where either is NaN */
 #ifdef X86
 INLINE V v_max(V a, V b) { return CAT(X86(max, ), PACKED)(a, b); }

@@ -124,6 +124,48 @@ def test_checkpoints(tmp_path):
     np.testing.assert_array_equal(bf.load(save.paths[-1]).params, net.params)
 
 
+def test_the_best_of_several_fits(tmp_path):
+    """A loop of fits of one epoch is as one fit; the same with files of their own, of which two are kept."""
+    losses = [3, 1, 2, 0.5, 4]
+    save, net = cb.ModelCheckpoint(tmp_path / "best", save_best_only=True), network()
+    last = cb.ModelCheckpoint(tmp_path / "net-{epoch}", keep_last=2)
+    weights = []
+    for epoch in range(5):
+        hooks = [Fake(save, losses), Fake(last, losses)]
+        fit(hooks, net, epochs=epoch + 1, initial_epoch=epoch)
+        weights.append(net.params.copy())
+    assert (save.best, save.best_path) == (0.5, str(tmp_path / "best"))
+    np.testing.assert_array_equal(bf.load(tmp_path / "best").params, weights[3])
+    assert names(tmp_path) == ["best", "net-4", "net-5"] == ["best", *map(os.path.basename, last.paths)]
+    assert last.best_path == str(tmp_path / "net-4")
+    fit(Fake(save, [0.7]), network(hidden_size=7), epochs=1)  # another network is compared with the same best
+    np.testing.assert_array_equal(bf.load(tmp_path / "best").params, weights[3])
+
+
+def test_the_best_of_what_is_watched(tmp_path):
+    """A loss is not compared with a validation loss of an earlier fit, but with the threshold."""
+    save = cb.ModelCheckpoint(tmp_path / "best", save_best_only=True, initial_value_threshold=9)
+    assert save.best == 9
+    fit(Fake(save, [5], "val_loss"), epochs=1)
+    assert save.best == 5
+    fit(Fake(save, [10]), epochs=1)
+    assert save.best == 9
+    fit(Fake(save, [8]), epochs=1)
+    fit(Fake(save, [8.5]), epochs=1)
+    assert save.best == 8
+    fit(save, epochs=1)
+    assert save.best < 8
+
+
+def test_each_fit_resets_the_others():
+    stop = cb.EarlyStopping(patience=2, baseline=4.5)
+    slower = cb.ReduceLROnPlateau(patience=1, factor=0.5, min_delta=0)
+    for losses, best, rate in (([4, 3], 3, 1e-3), ([5, 4], 4, 1e-3), ([4, 4], 4, 5e-4)):
+        fit([Fake(stop, losses), Fake(slower, losses)], epochs=2)
+        assert (stop.best, slower.best, stop.stopped_epoch) == (best, best, None)
+        assert slower.hyper["learning_rate"] == rate
+
+
 def test_only_the_best(tmp_path):
     path = tmp_path / "best.safetensors"
     save, weights, net = cb.ModelCheckpoint(path, save_best_only=True), [], network()

@@ -3,8 +3,11 @@
 
 import csv
 import importlib.util
+import os
 import re
 import signal
+import socket
+import stat
 import time
 from importlib import resources
 
@@ -161,6 +164,87 @@ def test_a_model_of_other_columns(cli, table, tmp_path):
 def test_a_folder_that_is_not_there(cli, table, tmp_path):
     """Said before the training, not after."""
     one_line(cli("train", table, *TRAIN, "--epochs", "100000000", "--out", tmp_path / "no" / "m"), 1, "no")
+
+
+READ = {
+    "the table": "series.csv", "a link to it": "link.csv", "the same by another name": "hard.csv",
+    "another way to it": "../{}/series.csv", "the arguments": "run.toml",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("out", READ.values(), ids=READ)
+def test_what_is_read_is_not_written(out, cli, table, tmp_path):
+    """Said before the training; nothing is lost."""
+    (tmp_path / "link.csv").symlink_to("series.csv")
+    (tmp_path / "hard.csv").hardlink_to(table)
+    (tmp_path / "run.toml").write_text("quiet = true\n")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    out = out.format(tmp_path.name)
+    for file in ("series.csv", "link.csv") if out != "run.toml" else ("series.csv",):
+        arguments = "train", file, *TRAIN, "--epochs", "100000000", "--config", "run.toml", "--out", out
+        one_line(cli(*arguments), 1, "--out: expected another file than those that are read", out)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_predictions_do_not_replace_what_they_are_made_from(cli, table, tmp_path):
+    assert cli("train", table, *TRAIN, "--epochs", "1", "--out", tmp_path / "m").returncode == 0
+    (tmp_path / "run.toml").write_text("")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for out in ("m", table, "run.toml"):
+        found = cli("predict", "m", table, "--config", "run.toml", "--out", out)
+        one_line(found, 1, "--out: expected another file")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_out_is_no_file(cli, table, tmp_path):
+    """Devices and pipes are written to, and remain; other things are an error before the training."""
+    (tmp_path / "null").symlink_to("/dev/null")
+    for out in ("/dev/null", "null"):
+        found = cli("train", table, *TRAIN, "--epochs", "1", "--quiet", "--out", out)
+        assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+        assert stat.S_ISCHR(os.stat("/dev/null").st_mode) and (tmp_path / "null").is_symlink()
+    assert cli("train", table, *TRAIN, "--epochs", "1", "--out", tmp_path / "m").returncode == 0
+    printed = cli("predict", "m", table).stdout
+    assert cli("predict", "m", table, "--out", "/dev/stdout").stdout == printed
+    assert cli("predict", "m", table, "--out", "/dev/null").stdout == ""
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind(str(tmp_path / "socket"))
+        for out in ("socket", "."):
+            found = cli("train", table, *TRAIN, "--epochs", "100000000", "--out", out)
+            one_line(found, 1, "--out: expected a file")
+
+
+ASCII = {
+    "PYTHONIOENCODING": {"PYTHONIOENCODING": "ascii"},
+    "strict": {"PYTHONIOENCODING": "ascii:strict"},
+    "locale": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+}
+
+
+@pytest.mark.parametrize("env", ASCII.values(), ids=ASCII)
+def test_other_letters_on_an_ascii_terminal(env, cli, table, tmp_path):
+    """Tables are in UTF-8, as in files; all else shows code points."""
+    table.write_text(table.read_text().replace("t,a,b,y", "t,température,b,負荷"), encoding="utf-8")
+    named = "--inputs", "température,b", "--targets", "負荷", "--epochs", "2", "--out", "modèle"
+    for more in ((), ("--json",), ("--quiet",)):
+        found = cli("train", table, *named, *more, env=env, encoding="utf-8")
+        assert found.returncode == 0 and "Traceback" not in found.stderr, found.stderr
+    assert bf.load(tmp_path / "modèle").input_names == ("température", "b")
+    found = cli("predict", "modèle", table, env=env, encoding="utf-8")
+    assert found.returncode == 0 and found.stderr == ""
+    assert found.stdout.splitlines()[0] == "row,負荷" and len(found.stdout.splitlines()) == 61
+    for more in (("--out", "p"), ("--json",)):
+        assert cli("predict", "modèle", table, *more, env=env, encoding="utf-8").returncode == 0
+    assert (tmp_path / "p").read_text(encoding="utf-8") == found.stdout
+    found = cli("info", "modèle", env=env, encoding="utf-8")
+    assert (
+        found.returncode == 0
+        and "inputs temp\\xe9rature, b; targets \\u8ca0\\u8377, 1 row(s) ahead" in found.stdout
+    )
+    assert cli("info", "modèle", "--json", env=env).returncode == 0
+    one_line(cli("predict", "modèle", "none", env=env), 1, "none: No such file")
+    table.write_text("é\n1\n", encoding="utf-8")
+    one_line(cli("predict", "modèle", table, env=env), 1, "temp\\xe9rature")
 
 
 def test_divergence(cli, table):

@@ -24,7 +24,12 @@ from cases import ROOT
 
 import bptt_fast
 
-PAGES = [ROOT / "README.md", ROOT / "bench" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    ROOT / "bench" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "decisions").glob("*.md")),
+]
 TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES if page.exists()}
 README = TEXTS.get("README.md", "")
 NEEDS = {"bptt_fast.estimators": "sklearn", "bptt_fast.onnx": "onnx", "bptt_fast.torch": "torch"}  # an extra
@@ -130,6 +135,20 @@ def test_links_lead_somewhere(page):
     pages = [a for a in pages if a not in TEXTS and a != "docs/examples/index.md"]
     examples = {f"docs/examples/{example.stem}.md" for example in (ROOT / "examples").glob("*.py")}
     assert not lost + [a for a in pages if a not in examples]
+
+
+def slugs(text):
+    """The anchors of a page's headings, as GitHub and Sphinx make them."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.S | re.M), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_anchors_are_headings(page):
+    for path, anchor in re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", TEXTS[page]):
+        if "://" not in path:
+            target = (ROOT / page).parent.joinpath(path) if path else ROOT / page
+            assert anchor in slugs(target.read_text(encoding="utf-8")), f"{page}: {path}#{anchor}"
 
 
 @pytest.mark.parametrize("module", MODULES)

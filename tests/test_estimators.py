@@ -20,7 +20,10 @@ from sklearn.utils.estimator_checks import check_estimator
 import bptt_fast as bf
 from bptt_fast.estimators import RNNClassifier, RNNForecaster, RNNRegressor
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:X. an array"),
+]
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(120, 10, 2))
@@ -242,6 +245,69 @@ def test_a_constant_series():
     assert model.scale_ == 1 and abs(model.predict(np.full((1, 33), 0.1)) - 0.1).max() < 1
 
 
+@pytest.mark.parametrize("early", (False, True))
+@pytest.mark.parametrize("kind", ALL)
+def test_weights_are_checked_before_they_are_split(kind, early):
+    """Every fault names sample_weight, and leaves the estimator as it was."""
+    model, y = made(kind, max_iter=2, early_stopping=early), targets(kind)
+    ones = np.ones(120)
+    for wrong in (
+        ones[:119], np.ones(150), np.ones((120, 1)), np.ones((120, 2)), np.ones((120, 10, 1)), 1.0,
+        -ones, np.r_[ones[1:], np.nan], np.r_[ones[1:], np.inf], 0 * ones, [1.0, [2.0, 3.0]], ["a"] * 120,
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="sample_weight"):
+            model.fit(X, y, sample_weight=wrong)
+        assert not hasattr(model, "n_features_in_") and not hasattr(model, "classes_")
+    for good in (ones, ones.tolist(), ones.astype(int)):
+        model.fit(X, y, sample_weight=good)
+    before = vars(model).copy()
+    with pytest.raises(ValueError, match="sample_weight"):
+        model.fit(X[..., :1], None if y is None else y[::-1], sample_weight=-ones)
+    assert vars(model) == before
+    if kind is not RNNForecaster:
+        options = {"classes": ["up", "down"]} if kind is RNNClassifier else {}
+        with pytest.raises(ValueError, match="sample_weight"):
+            made(kind).partial_fit(X, y, sample_weight=ones[:5], **options)
+        with pytest.raises(ValueError, match="sample_weight"):
+            model.score(X, y, sample_weight=ones[:5])
+
+
+@pytest.mark.parametrize("kind, y", SUPERVISED)
+def test_all_weights_on_one_side(kind, y):
+    """One sequence with a weight is either for training or held out."""
+    weight = np.r_[1.0, np.zeros(119)]
+    with pytest.raises(bf.ConfigError, match="sample_weight: expected a weight above 0 on each side"):
+        made(kind, early_stopping=True).fit(X, y, sample_weight=weight)
+
+
+def test_weights_of_the_last_steps_only():
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(bf.ConfigError, match=r"sample_weight: expected a weight above 0 .* for training"):
+        made(RNNForecaster, early_stopping=True).fit(
+            pandas.Series(SERIES), sample_weight=np.r_[np.zeros(190), np.ones(10)]
+        )
+
+
+@pytest.mark.parametrize("early", (False, True))
+def test_targets_and_weights_of_steps_are_checked_before_they_are_split(early):
+    """Wherever the fault is, held out or not, it has the place that the user knows."""
+    model = made(RNNRegressor, readout="every", early_stopping=early, max_iter=2)
+    y = [x[:, 0] for x in RAGGED]
+    for i in range(0, 120, 7):
+        wrong = [part[: len(part) - (j == i)] for j, part in enumerate(y)]
+        with pytest.raises(bf.ShapeError, match=rf"^y\[{i}\]: expected \({len(y[i])},\)"):
+            model.fit(RAGGED, wrong)
+        huge = [np.full(len(part), 1e300 if j == i else 1.0) for j, part in enumerate(y)]
+        with pytest.raises(ValueError, match=rf"y\[{i}\] contains infinity or a value too large"):
+            model.fit([x.astype(np.float32) for x in RAGGED], huge)
+        with pytest.raises(bf.ShapeError, match=rf"^sample_weight\[{i}\]: expected \({len(y[i])},\)"):
+            model.fit(RAGGED, y, sample_weight=wrong)
+    one, other = (model.fit(list(X), form).network_.params for form in (X[..., 0], list(X[..., 0])))
+    np.testing.assert_array_equal(one, other)
+    with pytest.raises(bf.ShapeError, match=r"y\[3\]: expected"):
+        model.fit(RAGGED, y).score(RAGGED, [*y[:3], y[3][1:], *y[4:]])
+
+
 def test_held_out_classes_are_balanced(monkeypatch):
     seen = {}
     real = bf.Network.fit
@@ -272,6 +338,67 @@ def test_repeatable(kind):
     )
     np.testing.assert_array_equal(one.network_.params, other.network_.params)
     assert (one.network_.params != third.network_.params).any()
+
+
+# ---- solvers of second order
+
+
+SECOND_ORDER = (bf.LBFGS(), bf.LevenbergMarquardt(), bf.HessianFree(), "lbfgs")
+
+
+@pytest.mark.parametrize("solver", SECOND_ORDER, ids=str)
+@pytest.mark.parametrize("kind", (RNNRegressor, RNNForecaster))
+def test_a_solver_that_has_converged(kind, solver):
+    """Nothing left to improve is no epoch: the network, the count and the loss stay."""
+    options = dict(hidden_size=2, cell="elman", learning_rate_init=None, warm_start=True, tol=0)
+    model = made(kind, solver=solver, max_iter=2000, n_iter_no_change=2000, **options)
+    x, y = np.zeros((6, 5, 1)), np.zeros(6)  # an exact solution exists
+    args = (x,) if kind is RNNForecaster else (x, y)
+    for _ in range(3):
+        model.fit(*args)
+    params, epochs = model.network_.params.copy(), model.n_iter_
+    assert model.loss_curve_ == [] and 0 <= model.loss_ < 1e-6
+    model.fit(*args)
+    model.partial_fit(*args)
+    np.testing.assert_array_equal(model.network_.params, params)
+    assert model.n_iter_ == epochs and model.loss_curve_ == [] and model.predict(x).size == 6
+
+
+def test_converged_at_once():
+    """At the first fit, too: the loss is that of the network there is."""
+    model = made(RNNRegressor, solver=bf.LBFGS(gradient_tolerance=1e9), cell="elman").fit(X, Y)
+    assert model.n_iter_ == 0 and model.loss_ == pytest.approx(((model.predict(X) - Y) ** 2).mean())
+    pickle.loads(pickle.dumps(model)).predict(X)
+
+
+@pytest.mark.parametrize("solver", SECOND_ORDER, ids=str)
+def test_parameters_that_a_solver_does_not_use(solver):
+    """As scikit-learn's MLP: a grid goes over solvers.  A value that no solver can use stays an error."""
+    options = dict(cell="elman", hidden_size=3, max_iter=3, solver=solver)
+    plain = made(RNNRegressor, learning_rate_init=None, **options).fit(X, Y)
+    given = dict(learning_rate_init=0.3, batch_size=16, clip_norm=1e-6, shuffle=False)
+    np.testing.assert_array_equal(
+        made(RNNRegressor, **options, **given).fit(X, Y).network_.params, plain.network_.params
+    )
+    for name in ("learning_rate_init", "batch_size", "clip_norm"):
+        with pytest.raises(bf.ConfigError, match=f"{name}: expected"):
+            made(RNNRegressor, **options | {name: -1}).fit(X, Y)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_grid_over_solvers(kind):
+    solvers = ["adam", bf.SGD(0.1, momentum=0.9), bf.SGD(bf.schedules.Cosine(0.1)), "lbfgs", "hessian_free"]
+    grid = {"solver": solvers, "learning_rate_init": [None, 0.01], "batch_size": ["auto", 16]}
+    model = (
+        made(kind, max_iter=2, hidden_size=2, cell="elman", window=5)
+        if kind is RNNForecaster
+        else made(kind, max_iter=2, hidden_size=2, cell="elman")
+    )
+    search = GridSearchCV(model, grid, cv=KFold(2), error_score="raise").fit(
+        X[:40], *(() if kind is RNNForecaster else (targets(kind)[:40],))
+    )
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert len(search.cv_results_["params"]) == 20
 
 
 # ---- among scikit-learn's tools
@@ -371,6 +498,78 @@ def test_forecasts_of_tables():
             model.predict(frame["b"][: len(index)].set_axis(pandas.Index(index)))
 
 
+def test_forecasts_of_polars_tables():
+    """One series, as a table of pandas is."""
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    values = np.stack((SERIES, 50 + SERIES), axis=1)[:40]
+    frame, other = (
+        kind(dict(zip("ab", values.T, strict=True))) for kind in (polars.DataFrame, pandas.DataFrame)
+    )
+    model = made(RNNForecaster, horizon=3, max_iter=2)
+    expected = model.fit(other).predict(other)
+    future = model.fit(frame).predict(frame)
+    assert isinstance(future, polars.DataFrame) and future.columns == ["a", "b"]
+    np.testing.assert_array_equal(future.to_numpy(), expected.to_numpy())
+    assert model.network_.columns.inputs == ("a", "b") and model.score(frame) == model.score(other)
+    one = model.fit(frame["b"]).predict(frame["b"])
+    assert isinstance(one, polars.Series) and one.name == "b" and len(one) == 3
+    for many, shape in (([frame, frame[:30]], (2, 3, 2)), ([frame["a"], frame["b"]], (2, 3))):
+        assert model.fit(many).predict(many).shape == shape
+
+
+def test_an_array_that_is_one_series():
+    """It is never read as many in silence, and is one series where nothing else fits."""
+    pandas = pytest.importorskip("pandas")
+    values = RNG.normal(size=(1500, 3))
+    model = made(RNNForecaster, horizon=3, max_iter=1, stride=50)
+    for given in (values, values.tolist(), values[:200], values[:, :2]):
+        with pytest.raises(bf.ShapeError, match=r"one series of .* steps .* pass \[X\]"):
+            model.fit(given)
+        shape = np.shape(given)
+        assert model.fit([given]).predict([given]).shape == (1, 3, shape[1])  # the advice
+        many = list(np.asarray(given)[:5])
+        assert model.fit(many).predict(many).shape == (5, 3)
+    with pytest.warns(UserWarning, match=r"40 series of 2 steps .* pass \[X\]"):
+        assert model.fit(values[:40, :2]).predict(values[:40, :2]).shape == (40, 3)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="X: an array")
+        assert model.fit(values[:30].T).predict(values[:30].T).shape == (3, 3)
+    future = model.fit(values[None]).predict(values)
+    np.testing.assert_array_equal(future, model.predict(values[None])[0])
+    assert model.score(values) == model.score(values[None])
+    frame = pandas.DataFrame(values)
+    np.testing.assert_array_equal(model.fit(frame).predict(values), model.predict(frame))
+    column = values[:, :1]
+    np.testing.assert_array_equal(model.fit(column).predict(column), model.predict(column[None])[0])
+    weight = np.ones(1500)
+    assert model.fit(column, sample_weight=weight).predict(column).shape == (3, 1)
+
+
+def test_no_covariates():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"load": SERIES, "temperature": 1.5 * SERIES})
+    model = made(RNNForecaster, max_iter=1)
+    for given in (frame[["temperature"]], frame["temperature"], frame.to_numpy(), [SERIES, SERIES[:9]]):
+        for call in (model.fit, model.partial_fit, model.fit(frame[["load"]]).score):
+            with pytest.raises(bf.ConfigError, match=r"y: expected None.* no covariates"):
+                call(frame[["load"]], given)
+    with pytest.warns(UserWarning, match="y is ignored"):
+        model.fit(frame, np.zeros(200, int))
+
+
+@pytest.mark.parametrize("dtype", ("float16", "float32", "float64", "int32", "uint64"))
+def test_scales_are_computed_in_float64(dtype):
+    random = np.random.default_rng(1)
+    series = (1000 if dtype == "float16" else 1e7) + 10 * random.uniform(-1, 1, size=(300, 1))
+    series = series.astype(dtype)
+    exact = series.astype(np.float64)
+    for given in (series[None], [series, series[:40]], series):
+        model = made(RNNForecaster, max_iter=1).fit(given)
+        rows = np.concatenate([exact, exact[:40]]) if isinstance(given, list) else exact
+        np.testing.assert_allclose((model.mean_[0], model.scale_[0]), (rows.mean(), rows.std()), rtol=1e-9)
+        assert model.network_.scaling.input_scale == tuple(model.scale_)
+
+
 def test_cross_validation_over_time():
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"a": SERIES}, index=pandas.period_range("2000-01", periods=200, freq="M"))
@@ -393,6 +592,7 @@ def test_early_stopping_of_one_series():
     (dict(hidden_size=0), "hidden_size: expected an integer of at least 1, got 0"),
     (dict(cell="gruu"), "Did you mean 'gru'"),
     (dict(activation="sigmoid"), "activation: expected one of 'tanh', 'relu', 'logistic', 'identity'"),
+    (dict(solver="adm"), "solver: expected one of"),
     (dict(solver="adm"), "Did you mean 'adam'"),
     (dict(learning_rate_init=-1.0), "learning_rate_init: expected a finite number above 0, got -1"),
     (dict(loss="mse"), "loss: expected one of 'squared_error'"),
@@ -404,6 +604,13 @@ def test_early_stopping_of_one_series():
     (dict(warm_start=1), "warm_start: expected True or False"),
     (dict(n_jobs=-3), "n_jobs: expected an integer of at least 1"),
     (dict(batch_size="all"), "batch_size: expected an integer"),
+    (dict(validation_fraction=0.0), "validation_fraction: expected a finite number above 0"),
+    (dict(clip_norm=0), "clip_norm: expected a finite number above 0"),
+    (dict(shuffle=2), "shuffle: expected True or False"),
+    (dict(verbose=2.5), "verbose: expected"),
+    (dict(verbose=None), "verbose: expected"),
+    (dict(dropout=1.0), "dropout: expected"),
+    (dict(head=(0,)), "head"),
 ), ids=str)  # fmt: skip
 @pytest.mark.parametrize("kind", (RNNRegressor, RNNForecaster))
 def test_parameters_are_checked_in_fit(kind, options, words):
@@ -426,8 +633,28 @@ def test_data_are_checked():
         (lambda: made(RNNRegressor, readout="every").fit(X, Y), "y: expected"),
         (lambda: made(RNNRegressor, readout="first").fit(X, Y), "readout: expected one of 'last', 'every'"),
         (lambda: made(RNNForecaster).fit([[1.0]]), "at least 2 steps"),
-        (lambda: made(RNNForecaster, horizon=0).fit(X).predict(X), "horizon: expected an integer"),
+        (lambda: made(RNNForecaster, horizon=0).fit(X), "horizon: expected an integer"),
+        (lambda: made(RNNForecaster, horizon=-1).partial_fit(X), "horizon: expected an integer"),
+        (lambda: made(RNNForecaster, max_iter=1).fit(X).set_params(horizon=0).score(X), "horizon: expected"),
         (lambda: made(RNNForecaster, window=0).fit(X), "window: expected an integer"),
+        (lambda: made(RNNForecaster, stride=1.5).fit(X), "stride: expected an integer"),
+        (lambda: made(RNNForecaster, standardize=1).fit(X), "standardize: expected True or False"),
+        (lambda: made(RNNRegressor).fit([[1.0, 2.0], [3.0]], [0, 1]), r"X: .* 1 to 2 entries.*np.asarray"),
+        (lambda: made(RNNRegressor).fit([np.ones(3), [3.0]], [0, 1]), r"X: .* 1 to 3 entries"),
+        (lambda: made(RNNForecaster).fit([[1.0, 2.0], [3.0]]), r"X: .* 1 to 2 entries"),
+        (lambda: made(RNNRegressor).fit([[[1.0], [2.0, 3.0]]], [0]), r"X\[0\]: expected steps of as many"),
+        (
+            lambda: made(RNNRegressor).fit(np.array([*RAGGED, None], object)[:-1], Y),
+            r"Pass a list: list\(X\)",
+        ),
+        (lambda: made(RNNRegressor).fit(RAGGED, [x[:, 0] for x in RAGGED]), 'y: .* readout="every"'),
+        (
+            lambda: made(RNNClassifier, readout="every").fit(
+                RAGGED, np.array([*(x[:, 0] > 0 for x in RAGGED), None], object)[:-1]
+            ),
+            r"y: .* list\(y\)",
+        ),
+        (lambda: made(RNNClassifier).fit(RAGGED, [x[:, 0] > 0 for x in RAGGED]), 'y: .* readout="every"'),
     ):
         with pytest.raises(ValueError, match=words):
             call()

@@ -1,6 +1,7 @@
 """The command line and its files: CSV and Parquet, a TOML file of arguments, JSON, scaling."""
 
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 import bptt_fast as bf
 from bptt_fast.cli import main
+from bptt_fast.files import InputError, read_table
 
 T = np.arange(80)
 COLUMNS = {"t": T, "a": 1e6 + np.sin(T / 3), "b": np.cos(T / 5), "y": 300 + 20 * np.sin((T + 1) / 3)}
@@ -19,7 +21,7 @@ X, Y = TABLE[:, 1:3], TABLE[:, 3:]
 
 
 def write_csv(path, columns=COLUMNS):
-    with open(path, "w", newline="") as file:
+    with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(zip(*(np.asarray(column).tolist() for column in columns.values()), strict=True))
@@ -112,6 +114,193 @@ def test_a_model_from_python(capsys):
     code, out, _ = run(capsys, "info", "m")
     assert code == 0 and "inputs b, a; targets row, 0 row(s) ahead\n" in out
     failed(run(capsys, "train", "s.csv", "--inputs", "a,a", "--targets", "y"), 2, "'a' more than once")
+
+
+@pytest.mark.parametrize("lead", (0, 1, 3))
+def test_rows_of_a_model_from_python_are_ahead(lead, capsys):
+    """As far as it was trained to look; a learner's too."""
+    pandas = pytest.importorskip("pandas")
+    x, y = pandas.DataFrame({"a": COLUMNS["a"], "b": COLUMNS["b"]}), pandas.DataFrame({"y": COLUMNS["y"]})
+    net = bf.Network(2, 4, 1, seed=0)
+    net.fit(x, y, bptt=bf.SlidingBPTT(5, lead), scaling="standard", verbose=0)
+    net.save("m")
+    net.learn_online(bf.SlidingBPTT(5, lead)).save("learner")
+    for model in ("m", "learner"):
+        code, out, _ = run(capsys, "predict", model, "s.csv")
+        assert code == 0 and [row[0] for row in rows(out)[1:]] == [str(i + 1 + lead) for i in T]
+        assert f"targets y, {lead} row(s) ahead, scaled\n" in run(capsys, "info", model)[1]
+        assert json.loads(run(capsys, "info", model, "--json")[1])["model"]["lead"] == lead
+    net.extra["train"] = "a note of my own"
+    net.save("m")
+    assert f"{lead} row(s) ahead" in run(capsys, "info", "m")[1]
+    assert json.loads(run(capsys, "info", "m", "--json")[1])["model"]["lead"] == lead
+
+
+@pytest.mark.parametrize(
+    "how", (("--unfold", "3"), ("--truncate", "4"), ("--checkpoint",)), ids=lambda how: how[0]
+)
+@pytest.mark.parametrize("lead", (0, 2))
+def test_the_lead_is_in_the_file(how, lead, capsys):
+    given = (*NAMED, *how, "--lead", lead, "--epochs", "1", "--quiet", "--out", "m")
+    assert run(capsys, "train", "s.csv", *given) == (0, "", "")
+    assert bf.load("m").lead == lead
+    assert json.loads(run(capsys, "predict", "m", "s.csv", "--json")[1])["first_row"] == lead + 1
+
+
+# ---- what a CSV can get wrong, and what it may do
+
+
+def read(content, *columns):
+    with open("w.csv", "wb") as file:
+        file.write(content if isinstance(content, bytes) else content.encode())
+    return read_table("w.csv", columns).tolist()
+
+
+RIGHT_CSVS = {
+    "plain": ("day,load\n1,100.5\n2,101\n", [100.5, 101]),
+    "no end of line": ("day,load\n1,100\n2,101", [100, 101]),
+    "CRLF": ("day,load\r\n1,100\r\n2,101\r\n", [100, 101]),
+    "CR": ("day,load\r1,100\r2,101\r", [100, 101]),
+    "CRCRLF": ("day,load\r\r\n1,100\r\r\n2,101\r\r\n", [100, 101]),
+    "a byte order mark": ("\ufeffload,day\n100,1\n", [100]),
+    "a mark before a quote": ('\ufeff"load",day\n100,1\n', [100]),
+    "quotes": ('"day","load"\n"1","100"\n', [100]),
+    "spaces": (' day , load \n 1,\t100 \n 2, "101"\n', [100, 101]),
+    "empty lines": ("\n\nday,load\n\n1,100\n  \n2,101\n\n\n", [100, 101]),
+    "empty rows at the end": ("day,load\n1,100\n,\n , \n", [100]),
+    "a column of its own": ("load\n100\n101\n\n\n", [100, 101]),
+    "a separator at each end": ("day,load,\n1,100,\n2,101,\n", [100, 101]),
+    "an index without a name": (",load\n0,100\n1,101\n", [100, 101]),
+    "other columns hold anything": ("load,note\n1,\n2,nan\n3,1_0\n4,5\" pipe\n", [1, 2, 3, 4]),
+    "commas in cells": ('load,note\n100,"a, b"\n101,"say ""hi"", you"\n', [100, 101]),
+    "line ends in cells": ('a,note,load\n1,"two\nlines",100\n2,"three\r\n\r\nlines",101\n', [100, 101]),
+    "line ends in the last cell": ('a,load,note\n1,100,"two\nlines"\n2,101,""\n', [100, 101]),
+    "numbers": ("load\n+1\n-1.5e-3\n.5\n5.\n1E+2\n0012\n", [1, -1.5e-3, 0.5, 5, 100, 12]),
+    "a comment": ("# measured, in kW\n#\n\n# load\nday,load\n1,100\n", [100]),
+    "a quote in a comment": ('# the "load\n#, "x\nday,load\n1,100\n', [100]),
+    "a header that begins with #": ("#day,load\n1,100\n2,101\n", [100, 101]),
+    "the same after a comment": ("# from NumPy\n# load, day\n100,1\n", [100]),
+    "the same without rows": ("#day,load\n", []),
+    "a quoted #": ('"#day",load\n1,100\n', [100]),
+    "a column named #": ("#,load\n1,100\n", [100]),
+    "twice, but not asked for": ("day,day,load\n1,1,100\n", [100]),
+    "other letters": ("température,load,負荷\n1,100,x\n", [100]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("content, load", RIGHT_CSVS.values(), ids=RIGHT_CSVS)
+def test_right_csvs(content, load):
+    assert read(content, "load") == [[number] for number in load]
+
+
+WRONG_CSVS = {
+    "a decimal comma": ("day,load\n0,99\n1,100,5\n", 3, "expected 2 cells as in the header, got 3"),
+    "a decimal comma alone": ("load\n99\n100,5\n", 3, "got 2"),
+    "a quoted decimal comma": ('day,load\n1,"100,5"\n', 2, "'load': expected a finite number, got '100,5'"),
+    "thousands with commas": ('day,load\n1,"1,100"\n', 2, "got '1,100'"),
+    "thousands with spaces": ("day,load\n1,1 100\n", 2, "got '1 100'"),
+    "thousands with narrow spaces": ("day,load\n1,1\u202f100\n", 2, "got '1\\u202f100'"),
+    "thousands with points": ("day,load\n1,1.100.000\n", 2, "got '1.100.000'"),
+    "thousands with apostrophes": ("day,load\n1,1'100\n", 2, "1'100"),
+    "thousands with underscores": ("day,load\n1,1_000\n", 2, "got '1_000'"),
+    "other digits": ("day,load\n1,\u0661\u0662\n", 2, "got"),
+    "another minus": ("day,load\n1,\u22125\n", 2, "got '\u22125'"),
+    "a percentage": ("day,load\n1,5%\n", 2, "got '5%'"),
+    "hexadecimal": ("day,load\n1,0x10\n", 2, "got '0x10'"),
+    "a gap": ("day,load\n1,\n2,101\n", 2, "got ''"),
+    "nan": ("day,load\n1,nan\n", 2, "got 'nan'"),
+    "inf": ("day,load\n1,-inf\n", 2, "got '-inf'"),
+    "infinity": ("day,load\n1,Infinity\n", 2, "got 'Infinity'"),
+    "too large": ("day,load\n1,1e999\n", 2, "got '1e999'"),
+    "NA": ("day,load\n1,NA\n", 2, "got 'NA'"),
+    "a short row": ("day,load\n1,100\n2\n", 3, "expected 2 cells as in the header, got 1"),
+    "a separator at the ends of rows": ("day,load\n1,100,\n", 2, "got 3"),
+    "a separator at the end of the header": ("day,load,\n1,100\n", 2, "expected 3 cells"),
+    "empty cells between rows": ("day,load\n1,100\n,\n\n3,102\n", 3, "expected numbers, got empty cells"),
+    "an empty line of one column": ("load\n100\n\n102\n", 3, "expected numbers, got empty cells"),
+    "a comment among the rows": ("day,load\n1,100\n# a break\n2,101\n", 3, "got 1"),
+    "a second header": ("day,load\n1,100\nday,load\n", 3, "got 'load'"),
+    "an unclosed quote": ('note,load\na,100\n"b,101\nc,102\nd,103\n', 3, "each quote closed"),
+    "an unclosed quote in the header": ('"note,load\na,100\nb,101\n', 1, "each quote closed"),
+    "an unclosed quote in a number": ('note,load\na,"100\nb,101\n', 2, "each quote closed"),
+    "two unclosed quotes": ('note,load\n"a,100\nb,101\n"c,102\n', 2, "each quote closed"),
+    "two quotes with rows between": (
+        'a,note,load\n0,x,99\n1,"x,100\n2,y,101\n3,z",102\n', 3, "goes on to line 5"
+    ),
+    "two quotes in two rows": ('a,note,load\n1,"x,100\n2,y",101\n', 2, "goes on to line 3"),
+    "text after a quote": ('note,load\n"a"b,100\n', 2, "each quote closed"),
+    "a quoted line end in a number": ('note,load\na,"1\n"\n', 2, "got '1\\n'"),
+    "a long unclosed quote": ("note,load\n1,2\n\"" + "x,1\n" * 50000, 3, "each quote closed"),
+    "NUL": ("note,load\nx,1\na\0,100\n", 3, "expected text in UTF-8, got the byte 0x00"),
+    "Latin-1": ("note,load\nx,1\nb,2\n\xe9,100\n".encode("latin-1"), 4, "got the byte 0xe9"),
+    "UTF-16": ("day,load\n1,100\n".encode("utf-16"), 1, "expected text in UTF-8"),
+    "half a surrogate": (b"note,load\n\xed\xa0\x80,100\n", 2, "expected text in UTF-8"),
+    "after many rows": ("day,load\n" + "1,100\n" * 9000 + "1,1_0\n", 9002, "got '1_0'"),
+    "after a cell of lines": ('note,load\n"a\nb",1\nx,y\n', 4, "got 'y'"),
+    "after comments": ("# a\n\n# b\nday,load\n1,x\n", 5, "got 'x'"),
+    "after a header that begins with #": ("# a\n#day,load\n1,100\n2,x\n", 4, "got 'x'"),
+    "nothing": ("", None, "expected a header line and rows of numbers, got an empty file"),
+    "a mark only": ("\ufeff", None, "got an empty file"),
+    "empty lines only": ("\n  \n,,\n", None, "got an empty file"),
+    "comments only": ("# a\n# b\n", None, "got an empty file"),
+    "twice": ("load,day, load\n1,2,3\n", None, "'load': expected one of load, day, load, got 2 columns"),
+    "semicolons": ("day;load\n1;100,5\n", None, "Are the cells separated by commas?"),
+    "tabs": ("day\tload\n1\t100\n", None, "Are the cells separated by commas?"),
+    "no header": ("1,100\n2,101\n", None, "Is the header line missing?"),
+    "a comment and no header": ("# measured\n1,100\n", None, "Is the header line missing?"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("content, line, words", WRONG_CSVS.values(), ids=WRONG_CSVS)
+def test_wrong_csvs(content, line, words):
+    """The error names the file, the line where the row begins, and what is wrong."""
+    with pytest.raises(InputError) as caught:
+        read(content, "load")
+    where = "w.csv: " if line is None else f"w.csv, line {line}: "
+    assert str(caught.value).replace(", column", ":", 1).startswith(where), caught.value
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name, load", (("day", 1), ("#day", 1), ("load", 100)))
+def test_names_in_a_header_that_begins_with_a_sharp(name, load):
+    assert read("#day,load\n1,100\n", name) == [[load]]
+
+
+AWKWARD = {
+    "a comma": ("load, kW", '"load, kW"'),
+    "quotes": ('the "load", kW', '"the ""load"", kW"'),
+    "a quote": ('5" pipe', '5" pipe'),
+    "spaces": (" load", "load"),
+    "a sharp": ("#load", "#load"),
+    "a hyphen": ("-load", "-load"),
+    "a line end": ("load\nkW", '"load\nkW"'),
+    "other letters": ("負荷 é", "負荷 é"),
+}
+
+
+@pytest.mark.parametrize("kind", ("csv", "parquet"))
+@pytest.mark.parametrize("name, typed", AWKWARD.values(), ids=AWKWARD)
+def test_awkward_names_can_be_selected(name, typed, kind, capsys):
+    """As they are quoted in a CSV; in a file of arguments in a list, as they are."""
+    {"csv": write_csv, "parquet": write_parquet}[kind](f"n.{kind}", {"t, s": T, name: COLUMNS["a"], "y": T})
+    given = ("--unfold", "3", "--epochs", "1", "--quiet")
+    typing = f"--inputs=y,{typed}", f"--targets={typed}"
+    assert run(capsys, "train", f"n.{kind}", *typing, *given, "--out", "m") == (0, "", "")
+    assert bf.load("m").input_names == ("y", name.strip())
+    code, out, _ = run(capsys, "predict", "m", f"n.{kind}")
+    assert code == 0 and next(csv.reader(io.StringIO(out))) == ["row", name.strip()]
+    listed = f"inputs = [{json.dumps(name)}]\ntargets = [{json.dumps('t, s')}]\n"
+    with open("run.toml", "w", encoding="utf-8") as file:
+        file.write(listed)
+    assert run(capsys, "train", f"n.{kind}", "--config", "run.toml", *given, "--out", "m") == (0, "", "")
+    assert (bf.load("m").input_names, bf.load("m").output_names) == ((name.strip(),), ("t, s",))
+
+
+@pytest.mark.parametrize("typed", ('"a', "", "a,,b", ",", '"a"b', '""'))
+def test_names_that_are_none(typed, capsys):
+    failed(
+        run(capsys, "train", "s.csv", f"--inputs={typed}", "--targets", "y"), 2, "expected names of columns"
+    )
 
 
 # ---- Parquet

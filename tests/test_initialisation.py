@@ -209,13 +209,21 @@ def constant(name, shape, random):
 @pytest.mark.parametrize("init", ("orthogonal", constant))
 def test_saved_copied_and_sent(tmp_path, init):
     net = network(init=init, spectral_radius=0.9, cell="gru", forget_bias=1.0)
-    for again in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+    for again in (copy.copy(net), copy.deepcopy(net)):
         assert again.params.tobytes() == net.params.tobytes() and again.config() == net.config()
     net.save(tmp_path / "m.safetensors")
-    loaded = bf.load(tmp_path / "m.safetensors")
-    assert loaded.params.tobytes() == net.params.tobytes()
-    assert loaded.description.init == ("orthogonal" if init == "orthogonal" else "torch")
-    assert loaded.description.spectral_radius == 0.9
+    for again in (bf.load(tmp_path / "m.safetensors"), pickle.loads(pickle.dumps(net))):
+        assert again.params.tobytes() == net.params.tobytes()
+        assert again.description.init == ("orthogonal" if init == "orthogonal" else "torch")
+        assert again.description.spectral_radius == 0.9
+
+
+def test_a_lambda_is_not_pickled():
+    net = network(init=lambda name, shape, random: np.full(shape, 0.25))
+    again = pickle.loads(pickle.dumps(net))
+    assert again.params.tobytes() == net.params.tobytes() and again.description.init == "torch"
+    again = copy.deepcopy([net, net])
+    assert again[0] is again[1] is not net and again[0].description.init is net.description.init
 
 
 # ---- errors

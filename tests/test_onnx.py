@@ -1,5 +1,9 @@
 """ONNX graphs: onnxruntime computes what predict computes, and what PyTorch writes comes in as it is."""
 
+import contextlib
+import json
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -103,6 +107,44 @@ def test_the_scaling_is_part_of_the_graph(form, dtype, outputs, tmp_path):
         scaling = bf.from_onnx(path).scaling
         np.testing.assert_allclose(scaling.input_mean, net.scaling.input_mean, rtol=1e-6)
         assert (scaling.output_scale is None) == (not outputs)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("form", ("elman-tanh", "gru-after", "lstm", "lstm-projection", "mlp"))
+@pytest.mark.parametrize(
+    "inputs, outputs", (((1e8, 1), (-1e8, 1)), ((1e8, 1), None), ((0, 1), (1e8, 1)), ((0, 1e300), (0, 1e-42)))
+)
+def test_a_scaling_keeps_its_digits(inputs, outputs, form, dtype, tmp_path):
+    """x and y are float64 where float32 has too few digits for them, or cannot hold them."""
+    net = bf.Network(1, 5, 1, **FORMS[form], readout="every", dtype=dtype, seed=4)
+    net.scaling = bf.Scaling(*([number] for number in (*inputs, *(outputs or ()))))
+    path = tmp_path / "model.onnx"
+    net.to_onnx(path)
+    run = session(path)
+    x = np.random.default_rng(0).standard_normal((1, 400, 1)) * inputs[1] + inputs[0]
+    types = [value.type for value in (run.get_inputs()[0], run.get_outputs()[0])]
+    coarse = [inputs != (0, 1), outputs is not None]
+    assert types == ["tensor(double)" if c or dtype == "float64" else "tensor(float)" for c in coarse]
+    y = run.run(["y"], {"x": x if coarse[0] else x.astype(dtype)})[0]
+    assert len(np.unique(y)) >= 390
+    np.testing.assert_allclose(y, net.predict(x), rtol=0, atol=1e-6 * (outputs or (0, 1))[1])
+    again = bf.from_onnx(path)
+    assert again.scaling == net.scaling and np.array_equal(again.predict(x), net.predict(x))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_scaling_by_way_of_pytorch(tmp_path):
+    torch = pytest.importorskip("torch")
+    net = bf.Network(1, 5, 1, cell="gru", readout="every", seed=4)
+    net.scaling = bf.Scaling([1e8], [1.0], [-1e8], [1.0])
+    x = 1e8 + np.random.default_rng(0).standard_normal((1, 400, 1))
+    torch.onnx.export(
+        net.to_torch(), (torch.tensor(x),), tmp_path / "model.onnx", input_names=["x"], dynamo=False
+    )
+    y = session(tmp_path / "model.onnx").run(None, {"x": x})[0]
+    np.testing.assert_allclose(y, net.predict(x), rtol=0, atol=1e-6)
+    again = bf.from_onnx(tmp_path / "model.onnx")
+    assert again.scaling == net.scaling and np.array_equal(again.predict(x), net.predict(x))
 
 
 def test_one_initial_state_for_all_sequences(tmp_path):
@@ -264,6 +306,68 @@ def test_torch(kind, name, tmp_path):
     )
     assert ours.readout == readout and ours.description.head == (4,)
     agrees(ours, theirs, batch_first)
+
+
+# of one step: what is given; the readout, batch first and steps first
+SINGLE = {
+    "all": (lambda out, h, axis: out, "every", "every"),
+    "slice": (lambda out, h, axis: out.narrow(axis, 0, 1), "every", "every"),
+    "last": (lambda out, h, axis: out.select(axis, -1), "last", "last"),
+    "first": (lambda out, h, axis: out.select(axis, 0), "last", "last"),
+    "squeezed": (lambda out, h, axis: out.squeeze(axis), "last", "last"),
+    "state": (lambda out, h, axis: h[-1], "last", "last"),
+    "state-as-step": (lambda out, h, axis: h[-1].unsqueeze(axis), "every", "every"),
+    "states": (lambda out, h, axis: h[-1:], "last", "every"),  # (1, N, H): a step, if steps are first
+    "both-states": (lambda out, h, axis: side_by_side(h[-2:]), "last", "last"),
+}
+
+
+def side_by_side(states):
+    import torch
+
+    return torch.cat(list(states), dim=1)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("free", (False, True), ids=("fixed", "free"))
+@pytest.mark.parametrize("batch_first", (False, True), ids=("steps-first", "batch-first"))
+@pytest.mark.parametrize("kind", ("RNN", "GRU", "LSTM"))
+@pytest.mark.parametrize(
+    "name, both",
+    [(n, b) for n in SINGLE for b in (False, True) if "state" not in n or b == (n == "both-states")],
+)
+def test_a_graph_of_one_step(name, both, kind, batch_first, free, tmp_path):
+    """The axis of steps is in our outputs where it is in the graph's; with a head the number of sequences is
+    free."""
+    choose, *readouts = SINGLE[name]
+    axis = 1 if batch_first else 0
+    structure = dict(num_layers=2, bidirectional=both, batch_first=batch_first)
+    theirs = module(kind, structure, lambda torch, out, h: choose(out, h, axis), head=free)
+    x = numbers(3, 1, 3)
+    given = x if batch_first else x.swapaxes(0, 1).copy()
+    ours = exported(
+        theirs,
+        tmp_path / "model.onnx",
+        given,
+        dynamo=False,
+        dynamic_axes={"x": {1 - axis: "n"}} if free else None,
+    )
+    assert ours.readout == readouts[not batch_first]
+    y, found = session(tmp_path / "model.onnx").run(None, {"x": given})[0], ours.predict(x)
+    if name != "states" or not batch_first:
+        y = y.swapaxes(0, 1) if y.ndim == 3 and not batch_first else y
+        assert found.shape == y.shape
+    np.testing.assert_allclose(found.ravel(), y.ravel(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name, readout", (("all", "every"), ("last", "last")))
+def test_one_step_of_one_sequence_without_a_batch(name, readout, tmp_path):
+    theirs = module("GRU", dict(), lambda torch, out, h: SINGLE[name][0](out, h, 0))
+    ours = exported(theirs, tmp_path / "model.onnx", numbers(1, 3), dynamo=False)
+    y = session(tmp_path / "model.onnx").run(None, {"x": numbers(1, 3)})[0]
+    assert ours.readout == readout and ours.predict(numbers(1, 3)).shape == y.shape
+    np.testing.assert_allclose(ours.predict(numbers(1, 3)), y, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -660,6 +764,112 @@ def test_damaged_files(tmp_path):
         bf.from_onnx(tmp_path / "nowhere.onnx")
     with pytest.raises(bf.ConfigError, match="path"):
         bf.from_onnx(None)
+
+
+def with_notes(**notes):
+    from bptt_fast.onnx import _model
+
+    m = _model(network(notes.pop("form", "gru-after"), "two"))
+    found = {entry.key: entry for entry in m.metadata_props}
+    for key, value in notes.items():
+        found[key].value = json.dumps(
+            json.loads(found[key].value) | value if isinstance(value, dict) else value
+        )
+    return m
+
+
+def with_columns(columns):
+    m = with_notes()
+    m.metadata_props.add(key="columns", value=json.dumps(columns))
+    return m
+
+
+DAMAGED = {
+    "columns-list": lambda: with_columns(["a"]),
+    "columns-number": lambda: with_columns(3),
+    "names": lambda: with_columns({"outputs": ["a"]}),
+    "network-list": lambda: with_notes(network=[1]),
+    "layers": lambda: with_notes(form="mlp", network={"num_layers": 10**12}),
+    "units": lambda: with_notes(form="mlp", network={"hidden_size": 10**6}),
+    "head": lambda: with_notes(form="mlp", network={"head": [10**9]}),
+    "large-input": lambda: alone(x=(2**40, 2**40, 3)),
+    "negative-input": lambda: alone(x=(-5, 2, 3)),
+    "large-batch": lambda: alone(x=("t", 2**33, 3)),
+    "large-expand": lambda: on_top(
+        node("Expand", ["b", "s"], ["c"]), node("Add", ["h", "c"], ["y"]), s=np.array([2**40, 5])
+    ),
+    "large-constant": lambda: on_top(
+        node("ConstantOfShape", ["s"], ["c"]), node("Add", ["h", "c"], ["y"]), s=np.array([2**40])
+    ),
+    "large-range": lambda: on_top(
+        node("Range", ["b0", "s", "b1"], ["c"]),
+        node("Gather", ["h", "c"], ["y"]),
+        b0=np.array(0),
+        b1=np.array(1),
+        s=np.array(2**40),
+    ),
+    "large-gather": lambda: on_top(node("Expand", ["h", "s"], ["y"]), s=np.array([2**20, 2**20, 1, 5])),
+    "large-sum": lambda: on_top(
+        node("Add", ["u", "v"], ["c"]),
+        node("Add", ["h", "c"], ["y"]),
+        u=np.zeros((2**20, 1), "float32"),
+        v=np.zeros((1, 2**20), "float32"),
+    ),
+    "empty-weights": lambda: alone(fill=lambda *s, seed: numbers(*s)[..., :0], without=("B", *NONE)),
+}
+
+
+@pytest.mark.parametrize("make", DAMAGED.values(), ids=DAMAGED)
+def test_damaged_graphs(make, tmp_path):
+    """Named errors, and no memory for what is only declared."""
+    tracemalloc.start()
+    try:
+        with pytest.raises((bf.ConfigError, bf.CorruptFileError), match=r"other\.onnx"):
+            read(make(), tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 200e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_random_damage(tmp_path):
+    """Bytes, and fields of the protobuf."""
+    from bptt_fast.onnx import _model
+
+    rng, path = np.random.default_rng(0), tmp_path / "model.onnx"
+    models = [_model(network(form, "two")) for form in ("gru-after", "mlp")]
+    values = {
+        int: (0, -1, 7, 2**40, -(2**63)),
+        float: (np.nan, 1e38),
+        str: ("", "h0", "LSTM"),
+        bytes: (b"", b"x"),
+    }
+
+    def parts(message):
+        yield message
+        for field, value in message.ListFields():
+            if field.type == field.TYPE_MESSAGE:
+                for part in value if field.is_repeated else [value]:
+                    yield from parts(part)
+
+    for i in range(400):
+        m = onnx.ModelProto()
+        m.CopyFrom(models[i % 2])
+        chosen = list(parts(m))
+        part = chosen[rng.integers(len(chosen))]
+        fields = part.ListFields()
+        field, value = fields[rng.integers(len(fields))] if fields else (None, None)
+        if i % 3 == 0 and fields:
+            part.ClearField(field.name)
+        elif fields and not field.is_repeated and type(value) in values:
+            options = values[type(value)]
+            with contextlib.suppress(ValueError):  # a number out of the field's range
+                setattr(part, field.name, options[rng.integers(len(options))])
+        content = bytearray(m.SerializeToString())
+        if i % 4 == 0:
+            content[rng.integers(len(content))] = rng.integers(256)
+        path.write_bytes(content)
+        with contextlib.suppress(bf.ConfigError, bf.CorruptFileError):
+            bf.from_onnx(path)
 
 
 def test_without_onnx(python):

@@ -1,16 +1,22 @@
 """save and load: equal to the bit, all or nothing, and every damaged file is an error in words."""
 
+import copy
 import json
 import os
+import pickle
 import signal
+import socket
 import stat
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 
 import bptt_fast as bf
+from bptt_fast import persistence
+from bptt_fast.files import write_table
 
 NETWORKS = {
     "elman": dict(nonlinearity="relu"),
@@ -175,8 +181,6 @@ def test_random_bytes(tmp_path):
 
 
 def test_nothing_is_unpickled(tmp_path):
-    import pickle
-
     class Trap:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "sprung"),)
@@ -250,14 +254,17 @@ def test_a_killed_save_keeps_the_old_file(moment, saved, python):
 
 
 def test_a_link_is_followed(saved, tmp_path):
-    """The file behind a symbolic link is replaced, not the link."""
+    """The file behind a symbolic link is replaced, not the link; behind a chain too, or a new one."""
     _, path = saved
-    link = tmp_path / "link"
+    chain, link, ahead = tmp_path / "chain", tmp_path / "link", tmp_path / "ahead"
     link.symlink_to(path)
-    other = network(seed=2)
-    other.save(link)
-    assert link.is_symlink()
-    np.testing.assert_array_equal(bf.load(path).params, other.params)
+    chain.symlink_to("link")
+    ahead.symlink_to("not yet")
+    for seed, place, found in ((2, link, path), (3, chain, path), (4, ahead, tmp_path / "not yet")):
+        other = network(seed=seed)
+        other.save(place)
+        assert place.is_symlink()
+        np.testing.assert_array_equal(bf.load(found).params, other.params)
 
 
 def test_permissions_are_those_of_any_file(saved):
@@ -265,3 +272,227 @@ def test_permissions_are_those_of_any_file(saved):
     plain = path.parent / "plain"
     subprocess.run([sys.executable, "-c", f"open({str(plain)!r}, 'w')"], check=True)
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+HISTORY = bf.History("epoch", "loss")
+HISTORY.add({"epoch": 1, "loss": 0.5})
+TABLE = bf.restarts(network(), np.zeros((2, 3, 3)), np.zeros((2, 2)), 2, epochs=1, verbose=0)[1]
+WRITERS = {
+    "network": lambda path: network(seed=2).save(path),
+    "learner": lambda path: network(seed=2).learn_online(bf.SlidingBPTT(2)).save(path),
+    "onnx": lambda path: network(seed=2).to_onnx(path),
+    "checkpoint": lambda path: network(seed=2).fit(
+        np.zeros((2, 3, 3)), np.zeros((2, 2)), callbacks=bf.callbacks.ModelCheckpoint(path), verbose=0
+    ),
+    "history": HISTORY.to_csv,
+    "restarts": TABLE.to_csv,
+    "predict csv": lambda path: write_table(str(path), ["row", "é"], [[1, 2], [0.5, 1.5]]),
+}
+writers = pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+
+
+@writers
+@pytest.mark.parametrize("mode", (0o600, 0o640, 0o604, 0o666, 0o755), ids=oct)
+def test_a_mode_is_kept(write, mode, tmp_path):
+    path = tmp_path / "a"
+    path.write_text("old")
+    path.chmod(mode)
+    write(path)
+    assert stat.S_IMODE(path.stat().st_mode) == mode and path.read_bytes() != b"old"
+    assert listing(tmp_path) == ["a"]
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can give files away")
+def test_an_owner_is_kept(saved):
+    _, path = saved
+    os.chown(path, 12345, 23456)
+    path.chmod(0o640)
+    network(seed=2).save(path)
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (12345, 23456, 0o640)
+
+
+def test_what_may_not_be_kept_is_no_error(saved, monkeypatch):
+    """Files of another owner, and file systems without owners and modes."""
+
+    def refuse(*arguments):
+        raise PermissionError(1, "Operation not permitted")
+
+    _, path = saved
+    monkeypatch.setattr(os, "chown", refuse)
+    monkeypatch.setattr(os, "chmod", refuse)
+    other = network(seed=2)
+    other.save(path)
+    np.testing.assert_array_equal(bf.load(path).params, other.params)
+
+
+def test_nobody_reads_a_private_file_while_it_is_written(saved, monkeypatch):
+    _, path = saved
+    path.chmod(0o600)
+    modes = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda d: (modes.append(stat.S_IMODE(os.fstat(d).st_mode)), real(d))[1])
+    network(seed=2).save(path)
+    assert modes[0] == 0o600
+
+
+@writers
+def test_a_pipe_is_written_to(write, tmp_path):
+    """What comes out at its other end is what is in a file, and the pipe is still there."""
+    file, pipe, link = tmp_path / "file", tmp_path / "pipe", tmp_path / "link"
+    write(file)
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        found = []
+        reader = threading.Thread(target=lambda found=found: found.append(pipe.read_bytes()))
+        reader.start()
+        write(path)
+        reader.join(20)
+        assert [sorted(part) for part in found] == [sorted(file.read_bytes())]  # metadata have no order
+        assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert listing(tmp_path) == ["file", "link", "pipe"] and link.is_symlink()
+
+
+@writers
+def test_a_device_is_written_to(write, tmp_path):
+    link = tmp_path / "null"
+    link.symlink_to(os.devnull)
+    for path in (os.devnull, link):
+        write(path)
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode) and listing(tmp_path) == ["null"]
+
+
+@writers
+def test_what_is_no_file(write, tmp_path):
+    """A folder, a socket, a link to itself: an OSError, and they stay."""
+    place = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind(str(place))
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "loop").symlink_to("loop")
+        for name in ("folder", "socket", "loop"):
+            with pytest.raises(OSError, match=name):
+                write(tmp_path / name)
+        assert listing(tmp_path) == ["folder", "loop", "socket"] and stat.S_ISSOCK(place.stat().st_mode)
+
+
+STANDARD = """
+import sys, bptt_fast as bf
+print("before")
+bf.Network(3, 5, 2, seed=2).save(sys.argv[1])
+print("after")
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="no /dev/stdout")
+@pytest.mark.parametrize("name", ("/dev/stdout", "/dev/fd/1", "out"))
+def test_standard_output_is_written_to(name, saved, python):
+    """Into a file it goes in between what is printed, which is not lost."""
+    _, path = saved
+    with open(path.parent / "out", "wb") as file:
+        file.write(b"old\n")
+        file.flush()
+        found = python("-c", STANDARD, name, stdout=file)
+    assert found.returncode == 0, found.stderr
+    content = (path.parent / "out").read_bytes()
+    assert content.startswith(b"old\nbefore\n") and content.endswith(b"after\n")
+    path.write_bytes(content.removeprefix(b"old\nbefore\n").removesuffix(b"after\n"))
+    np.testing.assert_array_equal(bf.load(path).params, network(seed=2).params)
+
+
+def test_a_long_name(tmp_path):
+    """As long as file systems take it, in bytes."""
+    name = "é" * 127
+    network().save(tmp_path / name)
+    assert listing(tmp_path) == [name]
+
+
+# ---- the rows that an output is ahead
+
+
+@pytest.mark.parametrize("how, lead", (
+    (dict(bptt=bf.SlidingBPTT(5)), 1), (dict(bptt=bf.SlidingBPTT(5, lead=0)), 0),
+    (dict(bptt=bf.SlidingBPTT(5, lead=3)), 3), (dict(), 0), (dict(bptt=bf.TruncatedBPTT(5)), 0),
+    (dict(bptt=bf.CheckpointedBPTT()), 0),
+), ids=str)  # fmt: skip
+@pytest.mark.parametrize("named", (False, True))
+def test_fit_says_how_far_ahead(how, lead, named, tmp_path):
+    """The last fit counts; copies, files and graphs have it."""
+    pytest.importorskip("onnx")
+    x, y = np.random.default_rng(0).standard_normal((2, 40, 2)).astype(np.float32)
+    net = bf.Network(2, 4, 2, readout="last" if "Sliding" in str(how) else "every", seed=0)
+    net.lead = 7
+    if named:
+        net.input_names = ("a", "b")
+    net.fit(x, y, scaling="standard", verbose=0, **how)
+    assert net.lead == lead
+    assert copy.deepcopy(net).lead == pickle.loads(pickle.dumps(net)).lead == lead
+    net.save(tmp_path / "a")
+    net.to_onnx(tmp_path / "a.onnx")
+    assert bf.load(tmp_path / "a").lead == bf.from_onnx(tmp_path / "a.onnx").lead == lead
+    best, table = bf.restarts(net, x, y, 2, epochs=1, verbose=0, **how)
+    assert [one.lead for one in (best, *table.networks)] == [lead] * 3
+
+
+def test_windows_say_how_far_ahead():
+    series = np.random.default_rng(0).standard_normal((40, 1))
+    net = bf.Network(1, 4, 1, seed=0)
+    for horizon in (1, 0, 4):
+        net.fit(bf.Sequences.windows(series, 5, horizon=horizon), series, verbose=0)
+        assert net.lead == horizon
+
+
+def test_a_forecaster_says_how_far_ahead():
+    estimators = pytest.importorskip("bptt_fast.estimators")
+    found = estimators.RNNForecaster(4, window=5, max_iter=1).fit(np.sin(np.arange(40.0))[None])
+    assert found.network_.lead == 1
+
+
+@pytest.mark.parametrize("lead", (0, 1, 3))
+def test_a_learner_says_how_far_ahead(lead, tmp_path):
+    net = bf.Network(1, 4, 1, seed=0)
+    learner = net.learn_online(bf.SlidingBPTT(3, lead))
+    assert net.lead == lead
+    for _ in range(10):
+        learner.observe([0.5], [0.25])
+    learner.save(tmp_path / "a")
+    again = bf.load(tmp_path / "a")
+    assert again.network.lead == lead and again.observe([0.5], [0.25]) == learner.observe([0.5], [0.25])
+    net.save(tmp_path / "b")
+    assert bf.load(tmp_path / "b").lead == lead
+
+
+def test_a_failed_fit_leaves_the_lead():
+    net = bf.Network(1, 4, 1, seed=0)
+    net.lead = 2
+    with pytest.raises(bf.ShapeError):
+        net.fit(np.zeros((3, 1)), np.zeros((3, 1)), bptt=bf.SlidingBPTT(5), verbose=0)
+    with pytest.raises(bf.ConfigError):
+        net.learn_online(bf.SlidingBPTT(5), loss="mee")
+    assert net.lead == 2
+
+
+@pytest.mark.parametrize("wrong", (-1, 1.5, "1", None, True), ids=repr)
+def test_wrong_leads(wrong):
+    net = bf.Network(1, 4, 1, seed=0)
+    with pytest.raises(bf.ConfigError, match="lead: expected an integer of at least 0"):
+        net.lead = wrong
+    assert net.lead == 0
+
+
+@pytest.mark.parametrize("columns", (None, {"inputs": ["a", "b", "c"], "outputs": None, "scaling": None}))
+@pytest.mark.parametrize("notes, lead", (
+    ({}, 0), ({"train": '{"lead": 3, "bptt": "SlidingBPTT(k=3, lead=3)"}'}, 3), ({"train": "on Monday"}, 0),
+    ({"train": "[]"}, 0), ({"train": '{"lead": "far"}'}, 0),
+), ids=str)  # fmt: skip
+def test_files_of_older_versions(columns, notes, lead, tmp_path, monkeypatch):
+    """They had the lead in a note of the command line, or not at all."""
+    old = {} if columns is None else {"columns": json.dumps(columns)}
+    net = network()
+    net.extra = notes
+    text = persistence.described(net)
+    monkeypatch.setattr(persistence, "described", lambda net: text | old)
+    net.save(tmp_path / "a")
+    again = bf.load(tmp_path / "a")
+    assert again.lead == lead and again.input_names == (None if columns is None else ("a", "b", "c"))

@@ -2,7 +2,9 @@
 
 import copy
 import json
+import math
 import pickle
+from fractions import Fraction
 
 import cases
 import numpy as np
@@ -332,6 +334,64 @@ def test_copies_and_files(tmp_path):
 def metadata(path):
     content = path.read_bytes()
     return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+
+
+@pytest.mark.parametrize("unit", (2.0**-1000, 2.0**-700, 1e-200, 1e-30, 1e30, 1e200, 2.0**1000))
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+def test_any_unit_of_measurement(unit, dtype):
+    """The unit of the data changes nothing but the unit of the outputs."""
+    ends = []
+    for one in (1.0, unit):
+        net = bf.Network(2, 5, 2, dtype=dtype, seed=3, readout="every")
+        history = net.fit(SERIES * one, TARGETS * one, epochs=3, scaling="standard", verbose=0)
+        outputs = net.predict(SERIES * one) / one
+        ends.append([*history["loss"], *np.array(net.scaling.input_scale) / one, *outputs.ravel()])
+    np.testing.assert_allclose(*ends, rtol=1e-9 if dtype == "float64" else 1e-4)
+
+
+@pytest.mark.parametrize("value", (1e-200, 1e200, 1e308))
+def test_constants_of_any_size(value):
+    net = bf.Network(1, 4, 1, seed=0, readout="every")
+    x = np.full((21, 1), value)
+    net.fit(x, x, scaling="standard", epochs=2, verbose=0)
+    np.testing.assert_allclose(net.predict(x), x, rtol=1e-12, atol=10)
+@pytest.mark.parametrize(
+    "centre, width, dtype",
+    (
+        (1e7, 10, "float32"),
+        (1e12, 1, "float64"),
+        (10**15, 1000, "int64"),
+        (0, 30000, "float16"),
+        (100, 50, "uint8"),
+        (0, 1e-200, "float64"),
+        (0, 1e200, "float64"),
+        (-1e200, 1e190, "float64"),
+        (0, 1.7e308, "float64"),
+    ),
+)
+def test_statistics_are_exact(centre, width, dtype, monkeypatch):
+    """Means and deviations of numbers of any size and type, against rational arithmetic; also in blocks."""
+    monkeypatch.setattr(bf.columns, "BLOCK", 64)
+    rows = (centre + width * np.random.default_rng(0).uniform(-1, 1, size=(200, 1))).astype(dtype)
+    exact = [Fraction(value) for value in rows[:, 0].tolist()]
+    mean = sum(exact) / 200
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in exact) / 200 / Fraction(width) ** 2) * width
+    scaling = bf.Scaling.standard(rows, rows[::-1])
+    assert scaling.input_scale == pytest.approx([deviation], rel=1e-12, abs=0)
+    assert scaling.output_scale == pytest.approx([deviation], rel=1e-12, abs=0)
+    assert abs(Fraction(scaling.input_mean[0]) - mean) <= 1e-14 * max(abs(value) for value in exact)
+
+
+@pytest.mark.parametrize("size", (1e-200, 1e200))
+def test_numbers_of_any_size_are_learned(size):
+    """What a network learns does not depend on the unit."""
+    found = []
+    for unit in (1.0, size):
+        net = bf.Network(2, 4, 2, seed=0)
+        history = net.fit(unit * X, unit * Y[:, -1], scaling="standard", epochs=3, verbose=0)
+        found.append((history["loss"], net.predict(unit * X) / unit))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3)
 
 
 @pytest.mark.parametrize("value", (0.0, 0.1, 1e8 / 3))

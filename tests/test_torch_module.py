@@ -1,9 +1,11 @@
 """PyTorch's face, driven as its users do; skipped where PyTorch is not installed."""
 
 import copy
+import io
 import itertools
 import pickle
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 import bptt_fast as bf
 
 torch = pytest.importorskip("torch")
+from torch.nn.utils import prune  # noqa: E402
 from torch.nn.utils.rnn import PackedSequence, pack_sequence  # noqa: E402
 
 import bptt_fast.torch as fast  # noqa: E402
@@ -302,6 +305,123 @@ def test_it_is_pytorchs_module_in_every_other_way():
         assert copy.deepcopy(ours).float()(x.float())[0].dtype == torch.bfloat16
 
 
+# ---- tools of PyTorch that look into a module
+
+
+def stored(model):
+    """By way of torch.save."""
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+class Halved(torch.nn.Module):
+    def forward(self, w):
+        return w / 2
+
+
+def parametrized(module):
+    torch.nn.utils.parametrize.register_parametrization(module, "weight_hh_l0", Halved())
+    return copy.deepcopy(module)
+
+
+def pruned(module):
+    prune.l1_unstructured(module, "weight_hh_l0", 0.5)
+    return module
+
+
+def normed(module):
+    torch.nn.utils.parametrizations.weight_norm(module, "weight_ih_l0")
+    with torch.no_grad():
+        module.parametrizations.weight_ih_l0.original0.mul_(2)
+    return module
+
+
+def averaged(module):
+    return torch.optim.swa_utils.AveragedModel(module).module
+
+
+def emptied(module):
+    weights = module.state_dict()
+    module = copy.deepcopy(module).to("meta").to_empty(device="cpu")
+    module.load_state_dict(weights)
+    return module
+
+
+def safely_loaded(module):
+    file = io.BytesIO()
+    torch.save(module.state_dict(), file)
+    file.seek(0)
+    twin = copy.deepcopy(module)
+    twin.load_state_dict(torch.load(file, weights_only=True), strict=True)
+    return twin
+
+
+def shared(module):
+    assert module.share_memory().weight_hh_l0.is_shared()
+    return module
+
+
+TOOLS = (parametrized, pruned, normed, averaged, emptied, safely_loaded, shared, stored, fast.plain)
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.__name__)
+@pytest.mark.parametrize("kind", KINDS)
+def test_tools_that_change_a_module(kind, tool):
+    """The weights as the tool made them, in PyTorch's functions; gradients reach the parameters."""
+    _, ours = pair(kind)
+    x = torch.randn(4, 2, INPUTS, dtype=torch.float64)
+    ours(x)  # a plan is kept
+    made = tool(ours)
+    theirs, _ = pair(kind)
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            parameter.copy_(getattr(made, name))
+    torch.testing.assert_close(made(x)[0], theirs(x)[0])
+    made(x)[0].sum().backward()
+    assert all(p.grad is not None for p in made.parameters())
+
+
+def test_plain():
+    _, ours = pair("lstm")
+    model = torch.nn.ModuleDict({"a": ours, "b": torch.nn.Sequential(ours, torch.nn.Linear(2, 2))})
+    twin = fast.plain(model)
+    assert type(twin["a"]) is type(twin["b"][0]) is torch.nn.LSTM and type(model["a"]) is fast.LSTM
+    assert twin["a"].weight_hh_l0 is ours.weight_hh_l0 and type(fast.plain(ours)) is torch.nn.LSTM
+    assert list(twin.state_dict()) == list(model.state_dict())
+    parametrized(ours)
+    with pytest.raises(bf.ConfigError, match="without parametrizations"):
+        fast.plain(model)
+
+
+@pytest.mark.parametrize("kind", ("gru", "lstm", "rnn"))
+def test_dynamic_quantization(kind):
+    """It goes by exact types: a warning for ours, and `plain` is the way."""
+    theirs, ours = pair(kind, dtype=torch.float32)
+    quantize, x = torch.ao.quantization.quantize_dynamic, torch.randn(4, 2, INPUTS)
+    model = torch.nn.ModuleDict({"rnn": ours})
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        quantize(model)
+        assert ["plain(model)" in str(w.message) for w in found].count(True) == (kind != "rnn")
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        made = quantize(fast.plain(model))["rnn"]
+        assert not any("plain(model)" in str(w.message) for w in found)
+    expected = quantize(torch.nn.ModuleDict({"rnn": theirs}))["rnn"]
+    assert type(made) is type(expected) and torch.equal(made(x)[0], expected(x)[0])
+
+
+@pytest.mark.parametrize("readout", ("last", "every"))
+def test_a_quantized_network(readout):
+    net = bf.Network(INPUTS, STATES, 2, cell="gru", readout=readout, seed=3)
+    net.scaling = bf.Scaling([1e8] * INPUTS, [1.0] * INPUTS, [1e8, 0], [1.0, 1.0])
+    model = torch.ao.quantization.quantize_dynamic(fast.plain(net.to_torch()))
+    x = 1e8 + np.random.default_rng(0).normal(size=(4, 6, INPUTS))
+    np.testing.assert_allclose(model(torch.tensor(x)).detach(), net.predict(x), rtol=0, atol=0.05)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_errors_are_pytorchs(kind):
     theirs, ours = pair(kind)
@@ -409,6 +529,57 @@ def test_the_scaling_of_a_network_goes_with_it(outputs):
     packed = pack_sequence([torch.tensor(row) for row in x])
     np.testing.assert_allclose(model(packed).detach(), expected, rtol=1e-5, atol=1e-5)
     assert bf.from_torch(model).scaling == net.scaling
+
+
+def loaded(model):
+    """Into a model of another scaling."""
+    rnn, head = copy.deepcopy((model.rnn, model.head))
+    twin = fast.Model(rnn, head, model.readout, scaling=bf.Scaling([0], [1], [0], [1]))
+    twin.load_state_dict(model.state_dict())
+    return twin
+
+
+WAYS = {
+    "itself": lambda model, x: model,
+    "deepcopy": lambda model, x: copy.deepcopy(model),
+    "pickle": lambda model, x: pickle.loads(pickle.dumps(model)),
+    "save": lambda model, x: stored(model),
+    "state_dict": lambda model, x: loaded(model),
+    "float": lambda model, x: model.float(),
+    "to": lambda model, x: model.to("cpu", torch.float32),
+    "half and back": lambda model, x: model.bfloat16().float(),
+    "double": lambda model, x: model.double(),
+    "plain": lambda model, x: fast.plain(model),
+    "trace": torch.jit.trace,
+    "export": lambda model, x: torch.export.export(model, (x,)).module(),
+    "compile": lambda model, x: torch.compile(model, backend="eager"),
+}
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("way", WAYS)
+def test_a_scaling_keeps_its_digits(way, dtype):
+    """Data at 1e8 with deviation 1, of which float32 knows the multiples of 8."""
+    net = bf.Network(1, STATES, 1, cell="gru", readout="every", dtype=dtype, seed=3)
+    net.scaling = bf.Scaling([1e8], [1.0], [-1e8], [1.0])
+    x = 1e8 + np.random.default_rng(0).normal(size=(1, 400, 1))
+    expected = net.predict(x)
+    model = WAYS[way](net.to_torch(), torch.tensor(x))
+    y = model(torch.tensor(x)).detach()
+    assert y.dtype == torch.float64 and len(np.unique(y)) == 400
+    np.testing.assert_allclose(y, expected, rtol=0, atol=2e-3 if way == "half and back" else 1e-6)
+
+
+@pytest.mark.parametrize("dtype", (torch.float16, torch.float32, torch.int64))
+def test_a_scaled_model_takes_any_dtype_and_learns(dtype):
+    net = bf.Network(INPUTS, STATES, 2, seed=3)
+    net.scaling = bf.Scaling([4, 0, -5], [10, 1, 2], [1e8, 0], [1, 1])
+    x = torch.arange(4 * 6 * INPUTS).reshape(4, 6, INPUTS).to(dtype)
+    model = net.to_torch()
+    y = model(x)
+    np.testing.assert_allclose(y.detach(), net.predict(x.numpy().astype(float)), rtol=0, atol=1e-5)
+    y.square().mean().backward()
+    assert all(p.grad.isfinite().all() and p.grad.dtype == p.dtype for p in model.parameters())
 
 
 @pytest.mark.parametrize("kind", KINDS)

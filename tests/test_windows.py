@@ -1,6 +1,7 @@
 """Windows over one series: equal to the same windows written out, and nothing is written out."""
 
 import tracemalloc
+import warnings
 
 import cases
 import numpy as np
@@ -74,11 +75,91 @@ def test_fit(stride, horizon, every):
         fits(every, stride, horizon, dict(), "float32", 1e-4, shuffle=shuffle)
 
 
+def parts_of_split(stride, horizon, split, every):
+    """Windows written out, those before and those after row `begin` of the series, by the definition."""
+    begin = int(np.floor(STEPS * (1 - split) + 1e-9))
+    at, (x, y) = offsets(STEPS, LENGTH, stride, horizon), written_out(every, stride, horizon)
+    before, after = at + LENGTH - 1 + horizon < begin, at >= begin
+    return (x[before], y[before]), (x[after], y[after]), int((~before & ~after).sum())
+
+
+@pytest.mark.parametrize("every", (False, True), ids=("last", "every"))
+@pytest.mark.parametrize("horizon", (0, 1, 3))
+@pytest.mark.parametrize("stride", (1, 2, 7, 10))
+def test_validation_shares_no_row(stride, horizon, every):
+    """Equal to the two parts given by hand; the rest is counted."""
+    given = dict(epochs=2, batch_size=5, optimizer=bf.Adam(0.02), scaling="standard", verbose=0)
+    for split, bptt in ((0.25, None), (0.4, bf.TruncatedBPTT(3)), (0.4, bf.CheckpointedBPTT())):
+        training, validation, between = parts_of_split(stride, horizon, split, every)
+        net, by_hand = network(every), network(every)
+        by_hand.scaling = net.scaling = None
+        got = net.fit(windows(stride, horizon), TARGETS, validation_split=split, bptt=bptt, **given)
+        given_scaling = given | {"scaling": net.scaling}
+        expected = by_hand.fit(*training, validation_data=validation, bptt=bptt, **given_scaling)
+        np.testing.assert_allclose(got["loss"], expected["loss"], rtol=1e-12)
+        np.testing.assert_allclose(got["val_loss"], expected["val_loss"], rtol=1e-12)
+        assert got.left_out == between and expected.left_out == 0
+        seen = offsets(STEPS, LENGTH, stride, horizon)[: len(training[0])]
+        rows = np.unique(seen[:, None] + np.arange(LENGTH))
+        np.testing.assert_allclose(net.scaling.input_mean, SERIES[rows].mean(axis=0), rtol=1e-12)
+
+
+def test_validation_of_noise():
+    """Held-out windows have the loss of rows never seen, far above the training loss."""
+    noise = np.random.default_rng(0).normal(size=(400, 1))
+    net = bf.Network(1, 24, 1, cell="gru", readout="every", seed=0)
+    history = net.fit(
+        bf.Sequences.windows(noise[:300], 30), noise[:300], epochs=40, optimizer=bf.Adam(0.02),
+        validation_split=0.3, verbose=0,
+    )  # fmt: skip
+    unseen = net.evaluate(bf.Sequences.windows(noise[300:], 30), noise[300:])
+    assert history["loss"][-1] < 0.3
+    assert abs(history["val_loss"][-1] / unseen - 1) < 0.5
+
+
+def test_validation_weights_and_state():
+    """Weights are those of each part's windows; a stateful fit keeps the states of training windows."""
+    x, y = windows(4, 1), TARGETS
+    kept = len(parts_of_split(4, 1, 0.4, False)[0][0])
+    weight = np.ones(STEPS)
+    weight[37:] = 0
+    for gap in (weight, 1 - weight):
+        with pytest.raises(bf.ConfigError, match="each side of validation_split"):
+            network().fit(x, y, sample_weight=gap, validation_split=0.4, verbose=0)
+    net = network()
+    net.fit(x, y, stateful=True, validation_split=0.4, verbose=0)
+    assert len(net._states) == kept
+    net.fit(x, y, stateful=True, validation_split=0.4, verbose=0)
+
+
+@pytest.mark.parametrize("split", (0.01, 0.1, 0.89, 0.99))
+def test_nothing_remains(split):
+    net = network()
+    before = net.params.copy()
+    with pytest.raises(bf.ConfigError, match=r"validation_split.*on each side"):
+        net.fit(windows(1, 1), TARGETS, validation_split=split, verbose=0)
+    with pytest.raises(bf.ConfigError, match=r"validation_split.*on each side"):
+        net.fit(windows(1, 1), TARGETS, validation_split=split, scaling="standard", verbose=0)
+    np.testing.assert_array_equal(net.params, before)
+
+
+def test_views_that_overlap_are_reported():
+    view = np.lib.stride_tricks.sliding_window_view(SERIES, LENGTH, axis=0).swapaxes(1, 2)
+    net, y = network(), TARGETS[LENGTH - 1 :]
+    for x in (view, [SERIES[o : o + LENGTH] for o in range(len(view))]):
+        with pytest.warns(UserWarning, match=r"validation_split.*Sequences.windows") as caught:
+            net.fit(x, y, validation_split=0.2, verbose=0)
+        assert [one.filename for one in caught] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net.fit(view, y, verbose=0)
+        for x in (view[::LENGTH], np.asfortranarray(view), view.copy(), list(view.copy())):
+            net.fit(x, y[: len(x)], validation_split=0.2, verbose=0)
+
+
 @pytest.mark.parametrize("optimizer", (bf.Adam(0.01), bf.SGD(0.02)), ids=("adam", "sgd"))
-def test_validation_and_optimizers(optimizer):
-    fits(
-        False, 2, 1, dict(), "float64", 1e-10, validation_split=0.25, optimizer=optimizer, x0=np.full(5, 0.3)
-    )
+def test_optimizers_and_initial_states(optimizer):
+    fits(False, 2, 1, dict(), "float64", 1e-10, optimizer=optimizer, x0=np.full(5, 0.3))
 
 
 @pytest.mark.parametrize("every", (False, True), ids=("last", "every"))

@@ -1,8 +1,10 @@
 #ifdef __x86_64__
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,fma,prefer-vector-width=512")
+#include "../target.h"
+TARGET("avx512f,avx512bw,avx512vl,avx512dq,fma", ",prefer-vector-width=512")
 #define REAL_BITS 32
 #define VBYTES 64
 #define TILE 24
 #define SUFFIX f32_avx512
 #include "../kernels.h"
+END_TARGET
 #endif

@@ -1,8 +1,10 @@
 #ifdef __x86_64__
-#pragma GCC target("avx2,fma")
+#include "../target.h"
+TARGET("avx2,fma", "")
 #define REAL_BITS 64
 #define VBYTES 32
 #define TILE 12
 #define SUFFIX f64_avx2
 #include "../kernels.h"
+END_TARGET
 #endif

@@ -1,0 +1,111 @@
+"""Files are replaced as a whole or not at all; pipes and devices are written through.  Tables as CSV text."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import os
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from .errors import ConfigError
+
+
+def named(path: Any, name: str = "path") -> str:
+    """A path as a str, or a ConfigError about the argument `name`."""
+    try:
+        return os.fsdecode(os.fspath(path))
+    except TypeError:
+        raise ConfigError(
+            f"{name}: expected a str or path-like, got {path!r} ({type(path).__name__})."
+        ) from None
+
+
+def csv_text(names: Iterable[str], columns: Iterable[Iterable[Any]], end: str = "\r\n") -> str:
+    """Columns of equal length as comma-separated values under a header line."""
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator=end)
+    table.writerow(names)
+    table.writerows(zip(*columns, strict=True))
+    return text.getvalue()
+
+
+def is_stream(path: str) -> bool:
+    """Whether `path` is a pipe, a character device, or where standard output or error goes."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISCHR(found.st_mode) or stat.S_ISFIFO(found.st_mode) or _standard(found) is not None
+
+
+def replace(path: str, content: bytes) -> None:
+    """Replace a file by `content`, all or nothing; write to a stream (`is_stream`) as it is.
+
+    A symbolic link stays and the file behind it is replaced.  That file's mode is kept, and its owner and
+    group where the system permits it; a new file gets the mode of any new file.
+    """
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        found = None
+    if is_stream(path):
+        _write_through(path, content)
+        return
+    if found is not None and not stat.S_ISREG(found.st_mode):
+        code = errno.EISDIR if stat.S_ISDIR(found.st_mode) else errno.EINVAL
+        raise OSError(code, os.strerror(code), path)
+    path = os.path.realpath(path)
+    folder = os.path.dirname(path)
+    temporary = os.path.join(folder, f".bptt_fast.{os.getpid()}.{os.urandom(4).hex()}")
+    try:
+        with open(temporary, "xb", opener=_private if found else None) as file:
+            if found is not None:
+                _take_over(file.fileno(), temporary, found)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _standard(found: os.stat_result) -> int | None:
+    """The descriptor of standard output or error, if it leads to what was `found`."""
+    for descriptor in (1, 2):
+        with suppress(OSError):  # it is closed
+            if os.path.samestat(found, os.fstat(descriptor)):
+                return descriptor
+    return None
+
+
+def _write_through(path: str, content: bytes) -> None:
+    print(end="", flush=True)  # what was printed before goes first
+    descriptor = _standard(os.stat(path))
+    with open(path if descriptor is None else os.dup(descriptor), "wb") as file:
+        file.write(content)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _take_over(descriptor: int, path: str, old: os.stat_result) -> None:
+    """Give a new file the owner, the group and the mode of an `old` one, as far as the system permits."""
+    if os.name == "posix":
+        for owner in (-1, old.st_gid), (old.st_uid, -1):
+            with suppress(PermissionError):
+                os.chown(descriptor, *owner)
+    with suppress(PermissionError):
+        os.chmod(descriptor if os.name == "posix" else path, stat.S_IMODE(old.st_mode))
