@@ -87,7 +87,7 @@ class Ours:
 
     def __init__(self, problem: Problem) -> None:
         import numpy as np
-        from bptt_fast._core import Data, Plan, slots
+        from bptt_fast._core import Data, Plan, state_vectors
 
         p = problem
         self.net, self.problem = p.net, p
@@ -106,7 +106,7 @@ class Ours:
         self.plan = Plan(p.net.desc(), batch=p.batch, steps=p.steps, threads=p.threads)
         self.order = np.arange(count, dtype=np.int64)
         self.losses, self.sizes = np.empty(p.batches), np.empty(p.batches)
-        self.slots = np.zeros(slots("sgd") * p.net.num_parameters, p.dtype)
+        self.slots = np.zeros(state_vectors("sgd") * p.net.num_parameters, p.dtype)
         self.hyper = {
             "optimizer": "sgd",
             "learning_rate": RATE,

@@ -32,7 +32,7 @@ def memory(net: Any, batch: int, threads: int) -> tuple[float, float]:
     """Bytes of training on windows and of training on the same windows written out."""
     from bptt_fast import _core
 
-    sizes = {"loss": "mse", "every": False, "batch": batch, "steps": K, "threads": threads, "isa": None}
+    sizes = {"loss": "mse", "batch": batch, "steps": K, "threads": threads, "isa": None}
     row = SIZE * net.params.itemsize
     shared = _core.nbytes(net.desc(), **sizes, input_gradient=False, window_stride=1)
     alone = _core.nbytes(net.desc(), **sizes, input_gradient=False)

@@ -6,6 +6,7 @@ from .columns import Scaling
 from .convert import from_onnx, from_torch
 from .data import Sequences
 from .errors import ConfigError, CorruptFileError, DivergedError, ShapeError
+from .losses import Loss
 from .machine import get_include, show_config
 from .network import Network
 from .optimizers import (
@@ -43,6 +44,7 @@ __all__ = [
     "HessianFree",
     "History",
     "LevenbergMarquardt",
+    "Loss",
     "NAdam",
     "Network",
     "OneCycle",

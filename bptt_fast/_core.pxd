@@ -6,53 +6,72 @@ from libc.stdint cimport int64_t, uint64_t
 cdef extern from "bptt.h":
     ctypedef enum bptt_status:
         BPTT_OK
-        BPTT_BAD_DESC
-        BPTT_TOO_LARGE
-        BPTT_CAPACITY
-        BPTT_BAD_ARENA
-        BPTT_UNSUPPORTED
         BPTT_DIVERGED
         BPTT_INTERRUPTED
+        BPTT_STATUSES
 
     const char *bptt_message(bptt_status status)
-    enum:
-        BPTT_MAX_DEPTH
-        BPTT_MAX_LAYERS
+    const char *bptt_status_name(bptt_status status)
 
     ctypedef struct bptt_desc:
-        const char *cell
-        const char *dtype
-        const char *isa
-        const char *loss
-        const char *activation[16]
-        int64_t depth
-        int64_t width[16]
-        int64_t head_depth
-        int64_t head_width[16]
-        const char *head_activation
-        int64_t input_size, hidden_size, output_size
-        int64_t layers
-        int bidirectional
-        int reset_before
-        int peephole
-        int64_t proj_size
-        double dropout, recurrent_dropout
-        uint64_t seed
-        int every
-        int input_gradient
-        int trained_state
-        int64_t batch, steps, area, residuals
-        int64_t update_every, look_back
-        int64_t segment, slots
-        double own_inputs
-        int64_t window_stride
-        int threads
+        pass
+    ctypedef struct bptt_hyper:
+        const double *rates
+        int64_t step
+    int bptt_state_vectors(const char *optimizer)
 
-    ctypedef struct bptt_piece:
+    ctypedef enum bptt_kind:
+        BPTT_TEXT
+        BPTT_INTEGER
+        BPTT_FLAG
+        BPTT_REAL
+        BPTT_KEY
+        BPTT_REALS
+    ctypedef struct bptt_field:
+        const char *name
+        bptt_kind kind
+        int items
+        double initial
+        int carried
+    const bptt_field bptt_desc_fields[]
+    const bptt_field bptt_hyper_fields[]
+    const bptt_field *bptt_find_field(const bptt_field *fields, const char *name)
+    # `to` is the address of a bptt_desc or a bptt_hyper
+    void bptt_set_pointer(void *to, const bptt_field *field, int item, const void *value)
+    void bptt_set_integer(void *to, const bptt_field *field, int item, int64_t value)
+    void bptt_set_real(void *to, const bptt_field *field, int item, double value)
+    double bptt_get_number(const void *of, const bptt_field *field, int item)
+    bptt_status bptt_why(const bptt_desc *desc, char *text, size_t size)
+
+    ctypedef struct bptt_cell:
+        const char *name
+        int gates, states, activation, hidden_layers, projection, peepholes, keep_gate
+    int bptt_describe_cell(int i, bptt_cell *cell)
+
+    ctypedef enum bptt_targets:
+        BPTT_NUMBERS
+        BPTT_PROBABILITIES
+        BPTT_CLASSES
+    enum:
+        BPTT_MAX_LOSS_PARAMETERS
+    ctypedef struct bptt_loss_parameter:
+        const char *name
+        double initial, low, high
+    ctypedef struct bptt_loss:
+        const char *name
+        bptt_targets targets
+        int least_squares, curved
+        bptt_loss_parameter parameter[4]
+    int bptt_describe_loss(int i, bptt_loss *loss)
+    void bptt_curvature(
+        int loss, const double *parameter, int64_t outputs, const double *y, const double *dy, double *product) nogil
+    const char *bptt_optimizer(int i)
+
+    ctypedef struct bptt_block:
         char name[48]
         int64_t rows, cols, offset, bytes
 
-    int64_t bptt_blocks(const bptt_desc *desc, bptt_piece *out, int64_t max)
+    int64_t bptt_blocks(const bptt_desc *desc, bptt_block *out, int64_t max)
     int64_t bptt_size(const bptt_desc *desc)
     int64_t bptt_state_size(const bptt_desc *desc)
     size_t bptt_bytes(const bptt_desc *desc)
@@ -60,7 +79,7 @@ cdef extern from "bptt.h":
     ctypedef struct bptt_plan:
         pass
     bptt_status bptt_make_plan(const bptt_desc *desc, void *arena, size_t bytes, bptt_plan **plan)
-    int64_t bptt_views(const bptt_plan *plan, bptt_piece *out, int64_t max)
+    int64_t bptt_views(const bptt_plan *plan, bptt_block *out, int64_t max)
     const char *bptt_isa(const bptt_plan *plan)
     int bptt_threads(const bptt_plan *plan)
     int bptt_supports(const char *isa)
@@ -78,30 +97,11 @@ cdef extern from "bptt.h":
 
     ctypedef int (*bptt_poll)(void *context, int64_t done) noexcept nogil
 
-    ctypedef struct bptt_hyper:
-        const char *optimizer
-        double learning_rate
-        const double *rates
-        double momentum, weight_decay, beta1, beta2, eps
-        int spare_biases
-        int nesterov, centered
-        double momentum_decay
-        double rate_decay, begin
-        double eta_minus, eta_plus, step_min, step_max
-        int backtrack
-        double clip_norm, clip_value
-        double clip_state
-        double noise
-        int64_t noise_from
-        uint64_t noise_seed
-        int64_t step
-        double product, previous
-    int bptt_slots(const char *optimizer)
     int bptt_apply(const char *function, const char *dtype, const char *isa, const void *x, void *y, int64_t n)
 
     bptt_status bptt_predict(
         bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
-        int every, void *y, void *state, bptt_poll poll, void *context) nogil
+        int every_step, void *y, void *state, bptt_poll poll, void *context) nogil
     bptt_status bptt_evaluate(
         bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
         double *loss, bptt_poll poll, void *context) nogil
@@ -139,7 +139,8 @@ cdef extern from "bptt.h":
         bptt_poll poll, void *context) nogil
 
     bptt_status bptt_stream_start(bptt_plan *plan, const void *params) nogil
-    bptt_status bptt_stream_run(bptt_plan *plan, const void *x, int64_t steps, void *y, bptt_poll poll, void *context) nogil
+    bptt_status bptt_stream_run(
+        bptt_plan *plan, const void *x, int64_t steps, void *y, bptt_poll poll, void *context) nogil
     void bptt_stream_set(bptt_plan *plan, const void *state) nogil
     void bptt_stream_get(const bptt_plan *plan, void *state) nogil
 
@@ -205,14 +206,14 @@ cdef class Stream(Rows):
 # bptt_predict and bptt_stream_step of csrc/bptt.h say.  A plan, and a stream, serves one caller at a time.
 cdef int predict(
     Plan plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
-    bint every, void *y, void *state) except -1 nogil
+    bint every_step, void *y, void *state) except -1 nogil
 cdef void step(Stream stream, const void *x, void *y) noexcept nogil
 
 
 cdef class Learner(Rows):
     cdef bptt_hyper hyper
     cdef bptt_learner c
-    cdef object name
+    cdef object texts
     cdef bint classes, diverged
     cdef int64_t first_step
     cdef readonly int64_t seen

@@ -11,10 +11,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 import numpy
 from numpy import empty
 
-STATUS = {
-    BPTT_OK: "OK", BPTT_BAD_DESC: "BAD_DESC", BPTT_TOO_LARGE: "TOO_LARGE", BPTT_CAPACITY: "CAPACITY",
-    BPTT_BAD_ARENA: "BAD_ARENA", BPTT_UNSUPPORTED: "UNSUPPORTED", BPTT_DIVERGED: "DIVERGED", BPTT_INTERRUPTED: "INTERRUPTED",
-}
+STATUS = {code: bptt_status_name(<bptt_status>code).decode() for code in range(BPTT_STATUSES)}
 cdef double POLL_SECONDS = 0.03
 cdef enum:
     MANY_PIECES = 4096
@@ -118,63 +115,134 @@ cdef class Data:
             self.rows = max(self.rows, self.c.offset[i] + self.c.length[i])
 
 
+cdef list field_names(const bptt_field *fields):
+    """The names of a table of fields, in its order."""
+    cdef list names = []
+    while fields[len(names)].name != NULL:
+        names.append(fields[len(names)].name.decode())
+    return names
+
+
+cdef list HYPER = field_names(bptt_hyper_fields)
+
+
+cdef int set_field(void *to, const bptt_field *field, int item, object value, list texts) except -1:
+    """One value of a field; `texts` keeps what a text points to."""
+    cdef bytes text
+    if field.kind == BPTT_TEXT:
+        if value is not None:
+            text = str(value).encode()
+            texts.append(text)
+            bptt_set_pointer(to, field, item, <const char *>text)
+    elif field.kind == BPTT_REAL:
+        bptt_set_real(to, field, item, value)
+    elif field.kind == BPTT_KEY:
+        bptt_set_integer(to, field, item, <int64_t><uint64_t>value)
+    else:
+        bptt_set_integer(to, field, item, value)
+    return 0
+
+
 cdef class Desc:
-    """A bptt_desc and the strings it points to."""
+    """A bptt_desc and the texts it points to; the names of desc.def, a list for a field of several values."""
 
     cdef bptt_desc c
-    cdef list names
+    cdef list texts
 
-    cdef const char *name(self, value) except? NULL:
-        if value is None:
-            return NULL
-        cdef bytes text = str(value).encode()
-        self.names.append(text)
-        return text
+    def __init__(self, desc, **how):
+        cdef const bptt_field *field
+        cdef int item
+        self.texts = []
+        memset(&self.c, 0, sizeof(bptt_desc))
+        for name, value in (*desc.items(), *how.items()):
+            field = bptt_find_field(bptt_desc_fields, name.encode())
+            if field == NULL:
+                raise TypeError(f"unknown field {name!r}; there are {', '.join(field_names(bptt_desc_fields))}")
+            if not field.items:
+                set_field(&self.c, field, 0, value, self.texts)
+                continue
+            if len(value) > field.items:
+                raise ValueError(f"{name}: expected at most {field.items} values, got {len(value)}")
+            for item, one in enumerate(value):
+                if field.kind == BPTT_INTEGER and not one:
+                    raise ValueError(f"{name}: expected widths above 0, got {tuple(value)}")
+                set_field(&self.c, field, item, one, self.texts)
 
-    def __init__(self, desc, *, loss=None, bint every=False, batch=1, steps=1, int threads=1, isa=None,
-                 bint input_gradient=False, update_every=0, look_back=0, segment=0, slots=0, double own_inputs=0.0,
-                 window_stride=0, residuals=0, area=0):
-        cdef bptt_desc *c = &self.c
-        self.names = []
-        memset(c, 0, sizeof(bptt_desc))
-        f, head, activation = desc.get("f", ()), desc.get("head", ()), desc.get("activation", ())
-        if max(len(f), len(head), len(activation)) >= BPTT_MAX_DEPTH:
-            raise ValueError(f"at most {BPTT_MAX_DEPTH - 1} layers in f and in head, got {max(len(f), len(head))}")
-        c.cell, c.dtype, c.isa, c.loss = self.name(desc["cell"]), self.name(desc["dtype"]), self.name(isa), self.name(loss)
-        for i, value in enumerate(activation):
-            c.activation[i] = self.name(value)
-        c.depth, c.head_depth = len(f), len(head)
-        for i, value in enumerate(f):
-            c.width[i] = value
-        for i, value in enumerate(head):
-            c.head_width[i] = value
-        c.head_activation = self.name(desc.get("head_activation"))
-        c.input_size, c.hidden_size, c.output_size = desc["input_size"], desc["hidden_size"], desc["output_size"]
-        c.layers, c.bidirectional = desc.get("num_layers", 1), desc.get("bidirectional", False)
-        c.reset_before, c.peephole = desc.get("reset", "after") == "before", desc.get("peephole", False)
-        c.proj_size, c.seed = desc.get("proj_size", 0), desc.get("seed", 0)
-        c.dropout, c.recurrent_dropout = desc.get("dropout", 0.0), desc.get("recurrent_dropout", 0.0)
-        c.trained_state = desc.get("initial_state", "zeros") == "trained"
-        c.every, c.input_gradient, c.batch, c.steps, c.threads = every, input_gradient, batch, steps, threads
-        c.residuals, c.area = residuals, area
-        c.update_every, c.look_back, c.segment, c.slots = update_every, look_back, segment, slots
-        c.own_inputs, c.window_stride = own_inputs, window_stride
+    cdef int check(self, str prefix="") except -1:
+        """Raise where there can be no plan, with the field and the rule."""
+        cdef char text[256]
+        if bptt_why(&self.c, text, sizeof(text)) != BPTT_OK:
+            raise ValueError(prefix + text.decode())
+        return 0
 
 
-cdef list pieces(bptt_piece *first, int64_t count):
+def cells():
+    """{name: {property: value}} of the cells of csrc/cells.def; see bptt_cell."""
+    cdef bptt_cell cell
+    cdef dict found = {}
+    while bptt_describe_cell(len(found), &cell):
+        properties = dict(cell)
+        found[properties.pop("name").decode()] = properties
+    return found
+
+
+def losses():
+    """{name: properties} of the losses of csrc/losses.def; "parameters" are {name: (default, low, high)}."""
+    cdef bptt_loss loss
+    cdef dict found = {}, parameters
+    cdef int i
+    while bptt_describe_loss(len(found), &loss):
+        parameters = {}
+        for i in range(BPTT_MAX_LOSS_PARAMETERS):
+            if loss.parameter[i].name == NULL:
+                break
+            parameters[loss.parameter[i].name.decode()] = (
+                loss.parameter[i].initial, loss.parameter[i].low, loss.parameter[i].high)
+        found[loss.name.decode()] = {
+            "targets": {BPTT_NUMBERS: "real", BPTT_PROBABILITIES: "probability", BPTT_CLASSES: "class"}[loss.targets],
+            "least_squares": bool(loss.least_squares), "curved": bool(loss.curved), "parameters": parameters,
+        }
+    return found
+
+
+def curvature(str loss, tuple parameters, const double[:, ::1] y, const double[:, ::1] dy):
+    """The second derivative of a loss by the outputs y (rows, O) times dy, as a multiple of that of "mse"; see bptt_curvature."""
+    cdef double values[4]
+    cdef int kind = list(losses()).index(loss), i
+    cdef Py_ssize_t row
+    if (y.shape[0], y.shape[1]) != (dy.shape[0], dy.shape[1]) or len(parameters) > BPTT_MAX_LOSS_PARAMETERS:
+        raise ValueError("expected y and dy of one shape, and the parameters of the loss")
+    for i, value in enumerate(parameters):
+        values[i] = value
+    product = empty((y.shape[0], y.shape[1]))
+    cdef double[:, ::1] rows = product
+    for row in range(y.shape[0]):
+        bptt_curvature(kind, values, y.shape[1], &y[row, 0], &dy[row, 0], &rows[row, 0])
+    return product
+
+
+def optimizers():
+    """{name: vectors of P reals it keeps} of the optimisers of csrc/optimizers.def."""
+    cdef list names = []
+    while bptt_optimizer(len(names)) != NULL:
+        names.append(bptt_optimizer(len(names)).decode())
+    return {name: state_vectors(name) for name in names}
+
+
+cdef list pieces(bptt_block *first, int64_t count):
     return [(first[i].name.decode(), first[i].rows, first[i].cols, first[i].offset, first[i].bytes) for i in range(count)]
 
 
 def blocks(desc):
     """Parameter blocks [(name, rows, cols, offset)] of a description; cols 0 is a vector."""
     cdef Desc d = Desc(desc)
-    cdef bptt_piece *out = <bptt_piece *>malloc(MANY_PIECES * sizeof(bptt_piece))
+    cdef bptt_block *out = <bptt_block *>malloc(MANY_PIECES * sizeof(bptt_block))
     if out == NULL:
         raise MemoryError
     try:
         count = bptt_blocks(&d.c, out, MANY_PIECES)
         if count < 0:
-            raise ValueError(message("BAD_DESC"))
+            d.check()
         return [piece[:4] for piece in pieces(out, count)]
     finally:
         free(out)
@@ -185,7 +253,7 @@ def size(desc):
     cdef Desc d = Desc(desc)
     count = bptt_size(&d.c)
     if count < 0:
-        raise ValueError(message("BAD_DESC"))
+        d.check()
     return count
 
 
@@ -202,16 +270,13 @@ def nbytes(desc, **how):
 
 
 cdef size_t arena_bytes(Desc d) except 0:
-    cdef size_t found = bptt_bytes(&d.c)
-    if found == 0:
-        causes = ", or ".join(message(name) for name in ("BAD_DESC", "TOO_LARGE", "UNSUPPORTED"))
-        raise ValueError(f"cannot plan: {causes}")
-    return found
+    d.check("cannot plan: ")
+    return bptt_bytes(&d.c)
 
 
-def slots(str optimizer):
+def state_vectors(str optimizer):
     """Vectors of P reals that an optimiser keeps."""
-    count = bptt_slots(optimizer.encode())
+    count = bptt_state_vectors(optimizer.encode())
     if count < 0:
         raise ValueError(f"unknown optimizer {optimizer!r}")
     return count
@@ -258,19 +323,9 @@ cdef class Plan:
     Parameters
     ----------
     desc : dict
-        The network, in the words of bptt_desc.
-    loss, every, batch, steps, threads, isa, input_gradient
-        See bptt_desc in csrc/bptt.h, as for the following.
-    update_every, look_back : int
-        Truncated: k1 and k2.
-    segment, slots : int
-        Checkpointed: steps of a segment, stored states.
-    own_inputs : float
-        Closed loop: probability that a step's input is the output of the step before.
-    window_stride : int
-        Rows from one window of a series to the next.
-    area : int
-        Sequences x steps at once, at least `steps`; default: batch x steps.
+        The network: fields of csrc/desc.def.
+    **how
+        Further fields: loss, batch, steps, threads, isa, how training unfolds time.
 
     A plan serves one caller at a time.  Every method takes the flat parameters and arrays of the plan's dtype, releases the
     GIL, and gives a status name; `poll(done)` is called every 30 ms or so, a true result stops the run.
@@ -303,7 +358,7 @@ cdef class Plan:
 
     def views(self):
         """Pieces of the arena at full capacity: [(name, offset, bytes)]."""
-        cdef bptt_piece *out = <bptt_piece *>malloc(MANY_PIECES * sizeof(bptt_piece))
+        cdef bptt_block *out = <bptt_block *>malloc(MANY_PIECES * sizeof(bptt_block))
         if out == NULL:
             raise MemoryError
         try:
@@ -343,7 +398,7 @@ cdef class Plan:
             raise ValueError(message(STATUS[status]))
         return STATUS[status]
 
-    def predict(self, params, Data data not None, order, y, bint every=False, state=None, poll=None):
+    def predict(self, params, Data data not None, order, y, bint every_step=False, state=None, poll=None):
         """g's outputs into y, final states into `state`; see bptt_predict."""
         cdef Buffers b = Buffers()
         cdef const void *w = take_reals(b, params, self.dtype, self.size, False)
@@ -354,7 +409,7 @@ cdef class Plan:
         cdef bptt_status status
         self.enter(data, poll)
         with nogil:
-            status = bptt_predict(self.c, w, &data.c, rows, n, every, out, states, on_poll, <void *>self)
+            status = bptt_predict(self.c, w, &data.c, rows, n, every_step, out, states, on_poll, <void *>self)
         return self.leave(status, 0)
 
     def evaluate(self, params, Data data not None, order, poll=None):
@@ -411,9 +466,9 @@ cdef class Plan:
         cdef bptt_hyper h
         cdef const int64_t *rows = take_order(b, order, data.sequences)
         cdef int64_t n = len(order), done = 0, needed = bptt_updates(self.c, &data.c, rows, n)
-        cdef bytes _name = read_hyper(hyper, &h, b, needed)
+        cdef list _texts = read_hyper(hyper, &h, b, needed)
         cdef void *w = take_reals(b, params, self.dtype, self.size, True)
-        cdef void *kept = take_reals(b, opt_state, self.dtype, slots(hyper["optimizer"]) * self.size, True)
+        cdef void *kept = take_reals(b, opt_state, self.dtype, state_vectors(hyper["optimizer"]) * self.size, True)
         cdef double *loss = <double *>take_reals(b, losses, "float64", -1, True)
         cdef double *weight = <double *>take_reals(b, weights, "float64", -1, True)
         cdef void *states = take_reals(b, state, self.dtype, data.sequences * self.state_size, True)
@@ -423,16 +478,16 @@ cdef class Plan:
         self.enter(data, poll)
         with nogil:
             status = bptt_epoch(self.c, w, kept, &h, &data.c, rows, n, loss, weight, states, &done, on_poll, <void *>self)
-        write_hyper(hyper, &h)
+        hyper.update(carried_of(&h))
         return self.leave(status, done), done
 
     def slide(self, params, opt_state, dict hyper not None, Data data not None, order, int64_t k, int64_t lead, losses, poll=None):
         """(status, finished patterns); see bptt_slide."""
         cdef Buffers b = Buffers()
         cdef bptt_hyper h
-        cdef bytes _name = read_hyper(hyper, &h, b, len(losses))
+        cdef list _texts = read_hyper(hyper, &h, b, len(losses))
         cdef void *w = take_reals(b, params, self.dtype, self.size, True)
-        cdef void *kept = take_reals(b, opt_state, self.dtype, slots(hyper["optimizer"]) * self.size, True)
+        cdef void *kept = take_reals(b, opt_state, self.dtype, state_vectors(hyper["optimizer"]) * self.size, True)
         cdef const int64_t *rows = take_order(b, order, data.sequences)
         cdef double *loss = <double *>take_reals(b, losses, "float64", -1, True)
         cdef int64_t n = len(order), done = 0
@@ -440,7 +495,7 @@ cdef class Plan:
         self.enter(data, poll)
         with nogil:
             status = bptt_slide(self.c, w, kept, &h, &data.c, rows, n, k, lead, loss, &done, on_poll, <void *>self)
-        write_hyper(hyper, &h)
+        hyper.update(carried_of(&h))
         return self.leave(status, done), done
 
 
@@ -448,12 +503,12 @@ cdef class Tape(Plan):
     """A plan for programs that take derivatives of their own; see bptt_forward and bptt_backward.
 
     Arrays come as addresses, 0 for none: of contiguous memory of the plan's dtype that the caller keeps alive, and whose
-    sizes he has looked at.  The plan's readout is "every".
+    sizes it has checked.  The plan reads out every step.
     """
 
     def __init__(self, desc, **how):
-        Plan.__init__(self, desc, every=True, **how)
-        self.blocks, self.kinds = len(blocks(desc)), 2 if desc["cell"] == "lstm" else 1
+        Plan.__init__(self, desc, readout_every_step=True, **how)
+        self.blocks, self.kinds = len(blocks(desc)), cells()[desc["cell"]]["states"]
 
     def lay(self, offset, length, start):
         """Where the steps of the batches to come lie, as in Data."""
@@ -510,40 +565,46 @@ cdef void **addresses(tuple numbers, void **out, Py_ssize_t count) except? NULL:
 
 cdef int predict(
         Plan plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
-        bint every, void *y, void *state) except -1 nogil:
-    cdef bptt_status status = bptt_predict(plan.c, params, data, order, n, every, y, state, NULL, NULL)
+        bint every_step, void *y, void *state) except -1 nogil:
+    cdef bptt_status status = bptt_predict(plan.c, params, data, order, n, every_step, y, state, NULL, NULL)
     if status != BPTT_OK:
         with gil:
             raise ValueError(message(STATUS[status]))
     return 0
 
 
-cdef bytes read_hyper(dict hyper, bptt_hyper *h, Buffers buffers, int64_t updates):
-    """The optimiser's numbers; the name that is returned must outlive them."""
-    cdef bytes name = hyper["optimizer"].encode()
+cdef list read_hyper(dict hyper, bptt_hyper *h, Buffers buffers, int64_t updates):
+    """The numbers of updates by the names of optimizers.def; the texts that are returned must outlive them."""
+    cdef const bptt_field *field
+    cdef list texts = []
+    cdef int place
+    unknown = hyper.keys() - set(HYPER)
+    if unknown:
+        raise TypeError(f"unknown numbers {sorted(unknown)}; there are {', '.join(HYPER)}")
     memset(h, 0, sizeof(bptt_hyper))
-    h.optimizer, h.learning_rate = name, hyper["learning_rate"]
-    h.momentum, h.nesterov, h.centered = hyper.get("momentum", 0.0), hyper.get("nesterov", False), hyper.get("centered", False)
-    h.beta1, h.beta2, h.eps = hyper.get("beta1", 0.0), hyper.get("beta2", 0.0), hyper.get("eps", 0.0)
-    h.weight_decay, h.spare_biases = hyper.get("weight_decay", 0.0), not hyper.get("decay_biases", True)
-    h.momentum_decay, h.rate_decay = hyper.get("momentum_decay", 0.0), hyper.get("rate_decay", 0.0)
-    h.begin, h.backtrack = hyper.get("initial_accumulator", 0.0), hyper.get("backtrack", False)
-    h.eta_minus, h.eta_plus = hyper.get("eta_minus", 0.0), hyper.get("eta_plus", 0.0)
-    h.step_min, h.step_max = hyper.get("step_min", 0.0), hyper.get("step_max", 0.0)
-    h.clip_norm, h.clip_value = hyper.get("clip_norm", 0.0), hyper.get("clip_value", 0.0)
-    h.clip_state, h.noise = hyper.get("clip_state", 0.0), hyper.get("noise", 0.0)
-    h.noise_from, h.noise_seed = hyper.get("noise_from", 0), hyper.get("noise_seed", 0)
-    h.step, h.product, h.previous = hyper.get("step", 0), hyper.get("product", 1.0), hyper.get("previous", 0.0)
-    if hyper.get("rates") is not None:
-        if len(hyper["rates"]) < updates:
-            raise ValueError(f"expected at least {updates} rates, got {len(hyper['rates'])}")
-        h.rates = <double *>take_reals(buffers, hyper["rates"], "float64", -1, False)
-    return name
+    for place, name in enumerate(HYPER):
+        field = &bptt_hyper_fields[place]
+        if field.kind == BPTT_REALS:
+            values = hyper.get(name)
+            if values is not None and len(values) < updates:
+                raise ValueError(f"expected at least {updates} {name}, got {len(values)}")
+            bptt_set_pointer(h, field, 0, take_reals(buffers, values, "float64", -1, False))
+        else:
+            set_field(h, field, 0, hyper.get(name, None if field.kind == BPTT_TEXT else field.initial), texts)
+    return texts
 
 
-cdef void write_hyper(dict hyper, const bptt_hyper *h):
-    """What an optimiser carries from update to update."""
-    hyper["step"], hyper["product"], hyper["previous"] = h.step, h.product, h.previous
+cdef dict carried_of(const bptt_hyper *h):
+    """What an optimiser carries from update to update besides its vectors."""
+    cdef const bptt_field *field
+    cdef dict found = {}
+    cdef int place
+    for place, name in enumerate(HYPER):
+        field = &bptt_hyper_fields[place]
+        if field.carried:
+            number = bptt_get_number(h, field, 0)
+            found[name] = int(number) if field.kind == BPTT_INTEGER else number
+    return found
 
 
 cdef class Rows:
@@ -637,21 +698,23 @@ cdef void step(Stream stream, const void *x, void *y) noexcept nogil:
 cdef class Learner(Rows):
     """The classical online algorithm, observation by observation; see bptt_learn."""
 
-    def __init__(self, desc, params, opt_state, dict hyper not None, k, lead, loss, isa=None, window=None, state=None):
+    def __init__(self, desc, params, opt_state, dict hyper not None, k, lead, dict loss not None, isa=None, window=None,
+                 state=None):
         cdef Buffers b = Buffers()
         cdef bptt_status status
         cdef const void *w
         cdef const void *kept
         cdef const void *rows
         cdef const void *context
-        self.plan = Plan(desc, loss=loss, steps=k + lead, isa=isa)
-        self.inputs, self.outputs, self.classes = desc["input_size"], desc["output_size"], loss == "cross_entropy"
-        self.name = read_hyper(hyper, &self.hyper, b, 0)
+        self.plan = Plan(desc, **loss, steps=k + lead, isa=isa)
+        self.inputs, self.outputs = desc["input_size"], desc["output_size"]
+        self.classes = losses()[loss["loss"]]["targets"] == "class"
+        self.texts = read_hyper(hyper, &self.hyper, b, 0)
         self.hyper.rates = NULL
         self.first_step, self.seen, self.diverged = self.hyper.step, 0, False
         self.c.k, self.c.lead, self.c.rows = k, lead, 0 if window is None else len(window)
         w = take_reals(b, params, self.plan.dtype, self.plan.size, False)
-        kept = take_reals(b, opt_state, self.plan.dtype, slots(hyper["optimizer"]) * self.plan.size, False)
+        kept = take_reals(b, opt_state, self.plan.dtype, state_vectors(hyper["optimizer"]) * self.plan.size, False)
         rows = take_reals(b, window, self.plan.dtype, self.c.rows * self.inputs, False)
         context = take_reals(b, state, self.plan.dtype, self.plan.state_size, False)
         status = bptt_learn_start(self.plan.c, w, kept, &self.hyper, &self.c, rows, context)
@@ -696,8 +759,8 @@ cdef class Learner(Rows):
 
     @property
     def carried(self):
-        """What the optimiser carries from update to update beside its vectors: (product, previous)."""
-        return self.hyper.product, self.hyper.previous
+        """What the optimiser carries from update to update besides its vectors, by name."""
+        return carried_of(&self.hyper)
 
     def store(self, params, opt_state):
         """The weights and the optimiser's vectors as they are now into the caller's arrays."""

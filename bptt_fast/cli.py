@@ -37,6 +37,8 @@ from . import (
 from .columns import listed
 from .errors import choice
 from .files import InputError, check_kind, read_table, write_table
+from .initialisation import CELLS
+from .losses import named
 from .machine import configuration
 from .optimizers import OPTIMIZERS, Optimizer
 from .writing import csv_text, is_stream
@@ -421,7 +423,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", metavar="MODEL", help="write the network there, e.g. model.safetensors")
     _common(train)
     model = train.add_argument_group("network")
-    model.add_argument("--cell", choices=("elman", "mlp", "gru", "lstm"), default="elman")
+    model.add_argument("--cell", choices=tuple(CELLS), default="elman")
     model.add_argument(
         "--hidden", type=_at_least(1), default=16, metavar="H", help="width of the state (default 16)"
     )
@@ -481,7 +483,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--momentum", type=_real(low=0), help="of sgd and rmsprop (default 0)")
     how.add_argument("--weight-decay", type=_real(low=0), help="default 0; 0.01 for adamw")
     how.add_argument("--clip-norm", type=_real(above=0), help="largest norm of a gradient")
-    how.add_argument("--loss", choices=("mse", "mae", "huber"), default="mse")
+    how.add_argument("--loss", choices=named(targets="real"), default="mse")
     how.add_argument(
         "--scaling",
         action=argparse.BooleanOptionalAction,

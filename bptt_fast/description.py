@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from .errors import ConfigError, choice, flag, integer, number, plain_fields
-from .initialisation import GATES, RULES
+from .initialisation import CELLS, RULES
 
-CELLS = ("elman", "gru", "lstm", "mlp")
+# cells of the core that are a cell and an option here
+VARIANTS = {"gru_reset_before": ("gru", "reset", "before"), "lstm_peephole": ("lstm", "peephole", True)}
 NONLINEARITIES = ("tanh", "relu", "sigmoid", "linear")
 READOUTS = ("last", "every")
 MAX_F, MAX_HEAD, MAX_LAYERS = 14, 15, 16
@@ -50,11 +51,15 @@ class Description:
             name: integer(getattr(self, name), name) for name in ("input_size", "hidden_size", "output_size")
         }
         checked["num_layers"] = integer(self.num_layers, "num_layers", 1, MAX_LAYERS)
-        cell = choice(self.cell, "cell", CELLS)
+        cell = choice(self.cell, "cell", tuple(CELLS))
+        if cell in VARIANTS:
+            cell, option, value = VARIANTS[cell]
+            object.__setattr__(self, option, value)
         f = _widths(self.f, "f", MAX_F)
-        if f and cell != "mlp":
+        if f and not CELLS[cell]["hidden_layers"]:
             raise ConfigError(
-                f'f: expected () for cell="{cell}", got {f}.  Hidden layers inside f need cell="mlp".'
+                f'f: expected () for cell="{cell}", got {f}.  Hidden layers inside f need '
+                f"{_cells_with('hidden_layers')}."
             )
         checked |= {
             "f": f,
@@ -70,13 +75,15 @@ class Description:
             "reset": choice(self.reset, "reset", ("after", "before")),
             "peephole": flag(self.peephole, "peephole"),
         }
-        if checked["reset"] == "before" and cell != "gru":
-            raise ConfigError(f'reset: "before" is for cell="gru", got cell="{cell}".')
-        if checked["peephole"] and cell != "lstm":
-            raise ConfigError(f'peephole: True is for cell="lstm", got cell="{cell}".')
+        for base, option, value in VARIANTS.values():
+            if checked[option] == value and cell != base:
+                shown = f'"{value}"' if isinstance(value, str) else value
+                raise ConfigError(f'{option}: {shown} is for cell="{base}", got cell="{cell}".')
         proj_size = integer(self.proj_size, "proj_size", 0)
-        if proj_size and cell != "lstm":
-            raise ConfigError(f'proj_size: {proj_size} is for cell="lstm", got cell="{cell}".')
+        if proj_size and not CELLS[cell]["projection"]:
+            raise ConfigError(
+                f'proj_size: {proj_size} is for {_cells_with("projection")}, got cell="{cell}".'
+            )
         if proj_size >= checked["hidden_size"]:
             raise ConfigError(
                 f"proj_size: expected less than hidden_size={checked['hidden_size']}, got {proj_size}."
@@ -112,8 +119,8 @@ class Description:
                 )
         if bias is not None:
             bias = number(bias, "forget_bias")
-            if cell not in GATES:
-                raise ConfigError(f'forget_bias: is for cell="lstm" or "gru", got cell="{cell}".')
+            if CELLS[cell]["keep_gate"] < 0:
+                raise ConfigError(f'forget_bias: is for {_cells_with("keep_gate")}, got cell="{cell}".')
         return {"spectral_radius": radius, "forget_bias": bias}
 
     def core(self) -> dict[str, Any]:
@@ -123,7 +130,17 @@ class Description:
         words["head_activation"] = words.pop("head_nonlinearity")
         for name in ("readout", "init", "spectral_radius", "forget_bias"):
             del words[name]
+        options = {option: words.pop(option) for _, option, _ in VARIANTS.values()}
+        for variant, (cell, option, value) in VARIANTS.items():
+            if (words["cell"], options[option]) == (cell, value):
+                words["cell"] = variant
         return words
+
+
+def _cells_with(capability: str) -> str:
+    """The cells that have it, as arguments: cell="gru" or "lstm"."""
+    wanted = [f'"{name}"' for name, row in CELLS.items() if row[capability] > 0 and name not in VARIANTS]
+    return f"cell={' or '.join(wanted)}"
 
 
 def _widths(value: Any, name: str, most: int) -> tuple[int, ...]:
@@ -137,7 +154,7 @@ def _widths(value: Any, name: str, most: int) -> tuple[int, ...]:
 def _nonlinearities(description: Description, cell: str, f: tuple[int, ...]) -> tuple[str, ...]:
     """One for each layer of f; none for the gated cells."""
     value = description.nonlinearity
-    if cell not in ("elman", "mlp"):
+    if not CELLS[cell]["activation"]:
         if value is None or value in ((), []):
             return ()
         raise ConfigError(

@@ -19,6 +19,7 @@ from . import data
 from .columns import Scaling, ordered
 from .errors import ConfigError, DivergedError, ShapeError, choice, integer, number
 from .inference import evaluate, loss_and_grad, predict
+from .initialisation import CELLS
 from .model import Model
 
 Array = np.ndarray[Any, Any]
@@ -413,7 +414,7 @@ def saturation(
         h, new = before[:, at : at + width], after[:, at : at + width]
         at += width
         c = None
-        if d.cell == "lstm":
+        if CELLS[d.cell]["states"] > 1:
             c = before[:, at : at + d.hidden_size], after[:, at : at + d.hidden_size]
             at += d.hidden_size
         for name, (kind, values) in _units(d, own, below, h, new, c).items():
@@ -426,7 +427,7 @@ def _units(
     d: Any, w: Mapping[str, Array], x: Array, h: Array, new: Array, c: Any
 ) -> dict[str, tuple[str, Array]]:
     """Name, nonlinearity and values (rows, units) of what can saturate in a layer."""
-    if d.cell in ("elman", "mlp"):
+    if CELLS[d.cell]["activation"]:
         units, kinds = {}, d.nonlinearity
         a = x @ w["weight_ih"].T + w["bias_ih"] + h @ w["weight_hh"].T + w["bias_hh"]
         for i in range(len(kinds) - 1):
@@ -437,6 +438,8 @@ def _units(
     if d.cell == "gru":
         r, update, _ = np.split(z, 3, axis=1)
         return {"r": ("sigmoid", _sigmoid(r)), "z": ("sigmoid", _sigmoid(update))}
+    if d.cell != "lstm":
+        return {}
     at_i, at_f, _, at_o = np.split(z, 4, axis=1)
     if d.peephole:
         of_i, of_f, of_o = np.split(w["weight_peephole"], 3)

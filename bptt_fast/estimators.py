@@ -16,6 +16,7 @@ from . import optimizers
 from .columns import Columns, Scaling, continued, is_table, like, moments, names_of, order
 from .description import Description
 from .errors import ConfigError, ShapeError, choice, flag, integer, number
+from .initialisation import CELLS
 from .network import Network
 from .stopping import Stopping
 
@@ -133,7 +134,7 @@ class _Estimator(BaseEstimator):
             inputs,
             self.hidden_size,
             outputs,
-            cell=choice(self.cell, "cell", ("elman", "gru", "lstm")),
+            cell=choice(self.cell, "cell", [c for c, row in CELLS.items() if not row["hidden_layers"]]),
             num_layers=self.num_layers,
             bidirectional=self.bidirectional,
             nonlinearity=activation,

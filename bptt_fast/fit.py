@@ -41,7 +41,7 @@ def fit(
     epochs: int = 1,
     batch_size: int | None = None,
     optimizer: Optimizer | str | None = None,
-    loss: str = "mse",
+    loss: str | Loss = "mse",
     bptt: Unfolding | None = None,
     sample_weight: Any = None,
     x0: ArrayLike | None = None,
@@ -82,7 +82,7 @@ def fit(
     optimizer : SGD, Adam, AdamW, NAdam, RMSprop, Adagrad or Rprop, or a name, optional
         Or of second order: LBFGS, LevenbergMarquardt or HessianFree.  Default Adam(1e-3); SGD(0.01) for
         `SlidingBPTT`.  What it keeps starts anew in each fit.
-    loss : {"mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"}, default "mse"
+    loss : {"mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"} or `Loss`, default "mse"
         Mean over the outputs of a target row, weighted mean over the rows of a batch.  Both cross-
         entropies take logits; the targets of "binary_cross_entropy" are numbers from 0 to 1.
     bptt : FullBPTT, SlidingBPTT, TruncatedBPTT or CheckpointedBPTT, default FullBPTT()

@@ -115,7 +115,7 @@ def evaluate(
     x: Any,
     y: Any,
     *,
-    loss: str = "mse",
+    loss: str | Loss = "mse",
     readout: str | None = None,
     sample_weight: Any = None,
     x0: ArrayLike | None = None,
@@ -153,10 +153,11 @@ def evaluate(
     0.0
     """
     every = _every(net, readout)
-    sequences = training_data(net, x, y, losses.get(loss), every, sample_weight, x0, lengths)
+    known_loss = losses.get(loss)
+    sequences = training_data(net, x, y, known_loss, every, sample_weight, x0, lengths)
     batch = min(integer(batch_size, "batch_size", 1, None), len(sequences))
     steps = net.steps_without_gradient(sequences.steps)
-    plan = _acquire(net, sequences.length, loss, every, batch, steps, threads, isa)
+    plan = _acquire(net, sequences.length, known_loss, every, batch, steps, threads, isa)
     _, value = plan.plan.evaluate(net.params, core_data(sequences), data.counting(len(sequences)))
     net.plans.release(plan)
     if not math.isfinite(value):
@@ -187,7 +188,7 @@ def loss_and_grad(
     x: Any,
     y: Any,
     *,
-    loss: str = "mse",
+    loss: str | Loss = "mse",
     bptt: Unfolding | None = None,
     teacher_forcing: float = 1.0,
     sample_weight: Any = None,
@@ -259,7 +260,7 @@ def loss_and_grad(
     unfold.check(net)
     options = unfold.plan_options(net, sequences, n, probability, True)
     unfold.warn(steps, 3)
-    plan = _acquire(net, sequences.length, loss, every, n, steps, threads, isa, with_inputs, options)
+    plan = _acquire(net, sequences.length, known_loss, every, n, steps, threads, isa, with_inputs, options)
     grads = Gradients(net)
     dx = np.zeros_like(sequences.values) if with_inputs else None
     dstate = np.zeros((n, net.state_size), net.dtype) if with_inputs else None
@@ -286,7 +287,7 @@ def estimate_memory(
     steps: int | ArrayLike,
     *,
     bptt: Unfolding | None = None,
-    loss: str = "mse",
+    loss: str | Loss = "mse",
     readout: str | None = None,
     threads: int | None = None,
     isa: str | None = None,
@@ -335,7 +336,7 @@ def estimate_memory(
     if not len(lengths):
         raise ConfigError("steps: expected at least one length, got none.")
     batch, longest, every = unfold.plan_size(batch, int(lengths.max()), every)
-    size = (losses.get(loss).name, every, batch, longest, *machine_for(threads, isa), False)
+    size = (losses.get(loss), every, batch, longest, *machine_for(threads, isa), False)
     return plan_bytes(net.desc(), *size, with_groups(lengths, net.desc(), *size, unfold.core(longest)))
 
 
@@ -347,7 +348,7 @@ def _every(net: Model, readout: str | None) -> bool:
 def _acquire(
     net: Model,
     lengths: Array,
-    loss: str,
+    loss: str | Loss,
     every: bool,
     batch: int,
     steps: int,

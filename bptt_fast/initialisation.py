@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import _core  # type: ignore[attr-defined]
 from .errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,8 +22,7 @@ Array = np.ndarray[Any, Any]
 Random = np.random.Generator
 
 RULES = ("torch", "orthogonal", "glorot", "identity")
-GATES = {"gru": 3, "lstm": 4}
-KEEPS = {"gru": 1, "lstm": 1}  # the gate that keeps the past: z of "gru", f of "lstm"
+CELLS: dict[str, dict[str, Any]] = _core.cells()  # what each cell of csrc/cells.def has
 SMALL = 1e-3  # deviation of the input weights beside an identity
 
 
@@ -39,18 +39,18 @@ def initialise(
         elif "bias" in name:
             view[...] = 0
         else:
-            gated = GATES.get(d.cell, 1) if name.startswith(("weight_ih", "weight_hh")) else 1
+            gated = CELLS[d.cell]["gates"] if name.startswith(("weight_ih", "weight_hh")) else 1
             for gate in np.split(view, gated):
                 gate[...] = _weight(name, gate.shape, d.init, random)
     if d.spectral_radius is not None:
         for name, view in views.items():
             if name.startswith("weight_hh"):
-                for gate in np.split(view, GATES.get(d.cell, 1)):
+                for gate in np.split(view, CELLS[d.cell]["gates"]):
                     gate *= d.spectral_radius / _radius(name, gate)
     if d.forget_bias is not None:
         for name, view in views.items():
             if name.startswith(("bias_ih", "bias_hh")):
-                gate = np.split(view, GATES[d.cell])[KEEPS[d.cell]]
+                gate = np.split(view, CELLS[d.cell]["gates"])[CELLS[d.cell]["keep_gate"]]
                 gate[...] = d.forget_bias if name.startswith("bias_ih") else 0
 
 

@@ -1,39 +1,92 @@
-"""The losses by name, and what each expects as targets; the arithmetic is in C.
+"""The losses; their list and their arithmetic are in C, in csrc/losses.def and csrc/losses.h.
 
 Per target row, with prediction p and target y: mse, mean over the outputs of (p - y)^2; mae, mean of |p - y|;
-huber, mean of e^2/2 where |e| <= 1 and |e| - 1/2 elsewhere, e = p - y; cross_entropy, -log softmax(p)[class];
-binary_cross_entropy, mean of log(1 + exp(p)) - y p.  The loss of a batch is the mean over its target rows,
-weighted by sample_weight.
+huber, mean of e^2/2 where |e| <= delta and delta (|e| - delta/2) elsewhere, e = p - y; cross_entropy,
+-log softmax(p)[class]; binary_cross_entropy, mean of log(1 + exp(p)) - y p.  The loss of a batch is the mean
+over its target rows, weighted by sample_weight.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-from .errors import choice
+from . import _core  # type: ignore[attr-defined]
+from .errors import ConfigError, choice, number
+
+TABLE: dict[str, dict[str, Any]] = _core.losses()
 
 
-@dataclass(frozen=True)
 class Loss:
-    """A loss: its name in C, and its targets: "real" numbers, "class" indices or "probability" in [0, 1]."""
+    """A loss with its parameters.
 
-    name: str
-    targets: str = "real"
+    Parameters
+    ----------
+    name : {"mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"}
+    **parameters : float
+        Those of that loss: "huber" has delta, default 1, above 0.
 
+    Raises
+    ------
+    ConfigError
+        If there is no such loss or parameter, or a number is out of its range.
 
-LOSSES = {
-    loss.name: loss
-    for loss in (
-        Loss("mse"),
-        Loss("mae"),
-        Loss("huber"),
-        Loss("cross_entropy", "class"),
-        Loss("binary_cross_entropy", "probability"),
-    )
-}
+    Examples
+    --------
+    >>> import bptt_fast as bf
+    >>> net = bf.Network(1, 4, 1, seed=0)
+    >>> x, y = [[[0.0], [1.0]]], [[3.0]]
+    >>> net.evaluate(x, y, loss=bf.Loss("huber", delta=0.5)) < net.evaluate(x, y, loss="huber")
+    True
+    >>> bf.Loss("huber")
+    Loss('huber', delta=1.0)
+    """
+
+    def __init__(self, name: str, **parameters: float) -> None:
+        row = TABLE[choice(name, "loss", tuple(TABLE))]
+        for given in parameters:
+            if given not in row["parameters"]:
+                known = ", ".join(row["parameters"]) or "none"
+                raise ConfigError(f'loss: expected parameters of "{name}" ({known}), got {given!r}.')
+        self.name = name
+        self.parameters: dict[str, float] = {}
+        for given, (initial, low, high) in row["parameters"].items():
+            value = parameters.get(given, initial)
+            label = f"Loss({name!r}, {given})"
+            self.parameters[given] = number(value, label, low, high, open_low=True, open_high=True)
+        self.targets: str = row["targets"]  # "real" numbers, "class" indices or "probability" in [0, 1]
+        self.least_squares: bool = row["least_squares"]
+        self.curved: bool = row["curved"]  # whether its second derivative is known, and nowhere negative
+
+    @property
+    def plain(self) -> Any:
+        """The loss as a name, or as a dict of name and parameters where these are not the defaults."""
+        same = self.parameters == Loss(self.name).parameters if self.parameters else True
+        return self.name if same else {"name": self.name, **self.parameters}
+
+    def core(self) -> dict[str, Any]:
+        """The loss in the words of the C core."""
+        return {"loss": self.name, "loss_parameter": tuple(self.parameters.values())}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Loss) and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    def __repr__(self) -> str:
+        return f"Loss({', '.join([repr(self.name), *(f'{k}={v}' for k, v in self.parameters.items())])})"
 
 
 def get(loss: Any) -> Loss:
-    """The loss of that name, or a ConfigError."""
-    return LOSSES[choice(loss, "loss", tuple(LOSSES))]
+    """The loss itself, or the one of that name, or of a dict that `Loss.plain` gave, or a ConfigError."""
+    if isinstance(loss, Loss):
+        return loss
+    if isinstance(loss, Mapping) and "name" in loss:
+        return Loss(**loss)
+    return Loss(loss)
+
+
+def named(**properties: Any) -> tuple[str, ...]:
+    """The names of the losses that have these properties."""
+    return tuple(k for k, row in TABLE.items() if all(row[p] == v for p, v in properties.items()))

@@ -18,6 +18,7 @@ from .columns import continued, is_table, like
 from .data import Array
 from .errors import ConfigError, DivergedError, ShapeError, integer, number
 from .inference import predict
+from .losses import Loss
 from .machine import machine_for
 from .model import Model
 from .optimizers import FirstOrder
@@ -226,8 +227,9 @@ class Learner:
                 f"all sequences at once.  Use SGD() or Adam()."
             )
         self.optimizer = chosen_optimizer
-        self.loss = losses.get(loss).name
-        kind = losses.get(loss).targets
+        chosen_loss = losses.get(loss)
+        self.loss = chosen_loss.plain
+        kind = chosen_loss.targets
         self._scaling = net.scaling
         net.columns.check_targets(kind, "learn_online")
         self._needs_checks = kind == "probability" or net.scaling is not None
@@ -241,7 +243,7 @@ class Learner:
         self._hyper |= {name: value for name, value in counts.items() if name in ("product", "previous")}
         self._hyper["step"] = self._restored_counts["updates"]
         self._slots = arrays.get(
-            "slots", np.zeros(_core.slots(self.optimizer.name) * net.num_parameters, net.dtype)
+            "slots", np.zeros(_core.state_vectors(self.optimizer.name) * net.num_parameters, net.dtype)
         )
         chosen = machine_for(None, isa)[1]
         try:
@@ -252,7 +254,7 @@ class Learner:
                 self._hyper,
                 bptt.k,
                 bptt.lead,
-                self.loss,
+                chosen_loss.core(),
                 isa=chosen,
                 window=arrays.get("window"),
                 state=state,
@@ -416,8 +418,7 @@ class Learner:
             "loss": self.loss,
             "seen": self.seen,
             "updates": self.updates,
-            "product": self._core.carried[0],
-            "previous": self._core.carried[1],
+            **{name: self._core.carried[name] for name in ("product", "previous")},
         }
         arrays = {"window": self._core.window, "state": self.state, "slots": self._slots}
         return values, {name: np.array(array) for name, array in arrays.items()}
@@ -433,7 +434,7 @@ class Learner:
         expected = {
             "window": (min(counts["seen"], bptt.k + bptt.lead - 1), net.input_size),
             "state": (net.state_size,),
-            "slots": (_core.slots(values["optimizer"]) * net.num_parameters,),
+            "slots": (_core.state_vectors(values["optimizer"]) * net.num_parameters,),
         }
         found = {name: array.shape for name, array in arrays.items() if array.dtype == net.dtype}
         if found != expected:
@@ -495,7 +496,7 @@ def learn_online(
     net: Model,
     bptt: SlidingBPTT,
     optimizer: FirstOrder | str | None = None,
-    loss: str = "mse",
+    loss: str | Loss = "mse",
     *,
     x0: ArrayLike | None = None,
     isa: str | None = None,

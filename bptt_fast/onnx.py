@@ -24,6 +24,7 @@ from . import storage, writing
 from .columns import Columns, Scaling
 from .description import Description
 from .errors import ConfigError, CorruptFileError, ShapeError
+from .initialisation import CELLS as CELLS_OF_CORE
 from .model import Model
 from .version import __version__
 
@@ -136,8 +137,12 @@ class Graph:
 
 def _graph(net: Model) -> Any:
     d, g = net.description, Graph()
+    if d.cell not in SCANNED:
+        raise ConfigError(f"to_onnx: expected a cell of {', '.join(SCANNED)}, got {d.cell!r}.")
     ways, weights = _ways(d.bidirectional), net.state_dict()
-    widths = {"h": d.proj_size or d.hidden_size} | ({"c": d.hidden_size} if d.cell == "lstm" else {})
+    widths = {"h": d.proj_size or d.hidden_size} | (
+        {"c": d.hidden_size} if CELLS_OF_CORE[d.cell]["states"] > 1 else {}
+    )
     pieces = d.num_layers * len(ways)
 
     x, scaling = Value(g, "x"), _constants(g, net)

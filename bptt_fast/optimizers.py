@@ -85,6 +85,7 @@ class FirstOrder:
         for name in ("clip_norm", "clip_value", "clip_state"):
             hyper[name] = hyper[name] or 0.0
         hyper["noise"] = hyper.pop("gradient_noise")
+        hyper["no_bias_decay"] = not hyper.pop("decay_biases", True)
         if isinstance(hyper["learning_rate"], Schedule):
             hyper["learning_rate"] = hyper["learning_rate"].learning_rate
         return hyper | {"optimizer": self.name, "step": 0, "noise_seed": noise_seed}

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _core  # type: ignore[attr-defined]
+from . import _core, losses  # type: ignore[attr-defined]
 from .data import Array, Sequences
 from .errors import ConfigError
+from .losses import Loss
 
 UNGROUPED = 1 << 26  # bytes of a plan that takes any batch at once, however ragged
-GROUPED = {"own_inputs", "residuals"}  # options of plans that may take a batch in groups
+GROUPED = {"sampling_probability", "residuals"}  # options of plans that may take a batch in groups
 
 
 def make_plan(*description: Any, **options: Any) -> Any:
@@ -29,7 +30,7 @@ def plan_bytes(*description: Any, **options: Any) -> int:
 def _planned(
     make: Callable[..., Any],
     desc: Mapping[str, Any],
-    loss: str,
+    loss: Loss | str,
     every: bool,
     batch: int,
     steps: int,
@@ -41,8 +42,8 @@ def _planned(
     try:
         return make(
             desc,
-            loss=loss,
-            every=every,
+            **losses.get(loss).core(),
+            readout_every_step=every,
             batch=batch,
             steps=steps,
             threads=threads,
@@ -62,7 +63,7 @@ def _planned(
 def with_groups(
     lengths: Array,
     desc: Mapping[str, Any],
-    loss: str,
+    loss: Loss | str,
     every: bool,
     batch: int,
     steps: int,

@@ -68,14 +68,16 @@ class Job:
         """
         desc = self.net.desc()
         desc["seed"] = (desc["seed"] + self.first_epoch * 0x9E3779B97F4A7C15) % 2**64
-        size = (self.loss.name, every, batch, steps, self.threads, self.isa, False)
+        size = (self.loss, every, batch, steps, self.threads, self.isa, False)
         if lengths is not None:
             options = with_groups(lengths, desc, *size, options)
         return make_plan(desc, *size, options)
 
     def optimizer_state(self) -> Array:
         """Zeros for the state of the optimiser."""
-        return np.zeros(_core.slots(self.hyper["optimizer"]) * self.net.num_parameters, self.net.dtype)
+        return np.zeros(
+            _core.state_vectors(self.hyper["optimizer"]) * self.net.num_parameters, self.net.dtype
+        )
 
     def split_sequences(self) -> tuple[int, Callable[[], float] | None]:
         """The number of sequences for training, and the validation loss as a function, if there is any."""
@@ -92,7 +94,7 @@ class Job:
         """A function that returns the loss of the sequences `order`."""
         steps = self.net.steps_without_gradient(int(sequences.length[order].max()))
         batch = min(max(self.batch_size or 32, 32), len(order))
-        desc, size = self.net.desc(), (self.loss.name, every, batch, steps, self.threads, self.isa, False)
+        desc, size = self.net.desc(), (self.loss, every, batch, steps, self.threads, self.isa, False)
         plan = make_plan(desc, *size, with_groups(sequences.length[order], desc, *size))
         validation = core_data(sequences)
         return lambda: float(plan.evaluate(self.net.params, validation, order)[1])

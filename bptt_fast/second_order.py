@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from . import _core, data  # type: ignore[attr-defined]
+from . import _core, data, losses  # type: ignore[attr-defined]
 from .errors import ConfigError, flag, integer, number, plain_fields
 from .plans import core_data, make_plan, with_groups
 from .runners import Record, Runner, check_weights
@@ -30,6 +30,11 @@ BATCH = 256  # sequences at once where the method needs no single batch
 ROWS = 32  # rows of the Jacobian at once: their tapes should stay in the cache
 MOST_PARAMETERS = 5000  # whose J'J still fits into memory
 SMALLEST = 1e-20  # damping
+
+
+def _either(**properties: Any) -> str:
+    """The losses with these properties, for an error."""
+    return " or ".join(f'"{name}"' for name in losses.named(**properties))
 
 
 @dataclass(frozen=True)
@@ -211,10 +216,10 @@ class LevenbergMarquardt(SecondOrder):
             )
 
     def check_loss(self, net: Model, loss: Loss) -> None:
-        if loss.name != "mse":
+        if not loss.least_squares:
             raise ConfigError(
-                f'loss: LevenbergMarquardt needs a sum of squares and expects "mse", got "{loss.name}".  Use '
-                f"{'LBFGS()' if loss.name in ('mae', 'huber') else 'HessianFree() or LBFGS()'}."
+                f"loss: LevenbergMarquardt needs a sum of squares and expects {_either(least_squares=True)}, "
+                f'got "{loss.name}".  Use {"HessianFree() or LBFGS()" if loss.curved else "LBFGS()"}.'
             )
         if net.num_parameters > MOST_PARAMETERS:
             raise ConfigError(
@@ -301,9 +306,9 @@ class HessianFree(SecondOrder):
             )
 
     def check_loss(self, net: Model, loss: Loss) -> None:
-        if loss.name in ("mae", "huber"):
+        if not loss.curved:
             raise ConfigError(
-                f'loss: HessianFree needs curvature everywhere and expects "mse" or a cross-entropy, got '
+                f"loss: HessianFree needs curvature everywhere and expects {_either(curved=True)}, got "
                 f'"{loss.name}".  Use LBFGS().'
             )
 
@@ -324,7 +329,7 @@ class Problem:
 
     def __init__(self, job: Job, n: int) -> None:
         net, train = job.net, job.train
-        self.net, self.loss_name, self.every, self.n = net, job.loss.name, job.every, n
+        self.net, self.chosen_loss, self.every, self.n = net, job.loss, job.every, n
         self.desc = net.desc() | {"dtype": "float64"}
         self.sequences, self.steps = _double(train), int(train.length[:n].max())
         self.data, self.order = core_data(self.sequences), data.counting(n)
@@ -333,9 +338,9 @@ class Problem:
 
     def plan(self, batch: int, residuals: int = 0) -> Any:
         """A plan for this network and these sequences."""
-        return self.plan_of(self.desc, self.loss_name, self.every, batch, residuals=residuals)
+        return self.plan_of(self.desc, self.chosen_loss, self.every, batch, residuals=residuals)
 
-    def plan_of(self, desc: dict[str, Any], loss: str, every: bool, batch: int, **more: int) -> Any:
+    def plan_of(self, desc: dict[str, Any], loss: Loss | str, every: bool, batch: int, **more: int) -> Any:
         """A plan for another network on these sequences."""
         words = (desc, loss, every, batch, self.steps, *self.machine, False)
         length = self.sequences.length[: self.n]
@@ -571,7 +576,7 @@ class _Curvature:
         """`desc`: another network, with the square of its outputs after every step for a loss."""
         p, s = problem, problem.sequences
         hidden = desc is not None
-        self.loss = "mse" if desc is not None else p.loss_name
+        self.loss = None if hidden else p.chosen_loss
         self.desc = p.desc if desc is None else desc
         every, offset = hidden or p.every, s.offset if hidden else s.target_offset
         rows = int((offset[: p.n] + (s.length[: p.n] if every else 1)).max())
@@ -601,23 +606,14 @@ class _Curvature:
         y, above, below = self.outputs
         self._run(self.weights + self.reach / size * v, above)
         self._run(self.weights - self.reach / size * v, below)
-        self.targets[:] = y - self._through_loss(y, (above - below) / (2 * self.reach))
+        dy = (above - below) / (2 * self.reach)
+        if self.loss is not None:
+            dy = _core.curvature(self.loss.name, tuple(self.loss.parameters.values()), y, dy)
+        self.targets[:] = y - dy
         status = self.plan.loss_and_grad(self.weights, self.data, self.order, grad, poll=poll)[0]
         if status == "INTERRUPTED":
             raise _Interrupted
         return grad * size
-
-    def _through_loss(self, y: Array, dy: Array) -> Array:
-        """H dy, where H = 1 is that of the squared error."""
-        if self.loss == "mse":
-            return dy
-        if self.loss == "cross_entropy":
-            p = np.exp(y - y.max(axis=1, keepdims=True))
-            p /= p.sum(axis=1, keepdims=True)
-            result: Array = y.shape[1] / 2 * p * (dy - (p * dy).sum(axis=1, keepdims=True))
-            return result
-        p = 0.5 + 0.5 * np.tanh(0.5 * y)
-        return 0.5 * p * (1 - p) * dy
 
 
 class _States:

@@ -24,6 +24,7 @@ from . import (
 from .columns import Scaling
 from .description import MAX_LAYERS, READOUTS
 from .errors import ConfigError, choice
+from .initialisation import CELLS
 from .plans import PlanPool, Pooled, with_groups
 
 try:
@@ -228,7 +229,7 @@ def _describe(module: Any, dtype: torch.dtype, dropout: float) -> dict[str, Any]
     return {word: getattr(module, word) for word in words} | {
         "cell": module.cell,
         "dtype": DTYPES[dtype],
-        "activation": (module.nonlinearity,) if module.cell == "elman" else (),
+        "activation": (module.nonlinearity,) if CELLS[module.cell]["activation"] else (),
         "output_size": 0,
         "dropout": dropout,
     }
@@ -245,7 +246,7 @@ def _in_memory(tensor: Tensor | None) -> bool:
 
 def _widths(module: Any) -> tuple[int, ...]:
     h = module.proj_size or module.hidden_size
-    return (h, module.hidden_size) if module.cell == "lstm" else (h,)
+    return (h, module.hidden_size)[: CELLS[module.cell]["states"]]
 
 
 def _output_size(module: Any) -> int:

@@ -101,7 +101,7 @@ class FullBPTT(Unfolding):
     ) -> dict[str, Any]:
         """Windows in their order share the projection of their inputs."""
         if sampling_probability:
-            return {"own_inputs": sampling_probability}
+            return {"sampling_probability": sampling_probability}
         if train.form == "windows" and in_order and train.stride < train.steps:
             return {"window_stride": train.stride}
         return {}
@@ -345,7 +345,7 @@ class CheckpointedBPTT(Unfolding):
 
     def core(self, steps: int) -> dict[str, int]:
         segment = math.isqrt(steps - 1) + 1 if self.segment is None else min(self.segment, steps)
-        return {"segment": segment, "slots": self.slots or 0}
+        return {"segment": segment, "checkpoints": self.slots or 0}
 
     def check(self, net: Model) -> None:
         _check_one_direction(self, net)

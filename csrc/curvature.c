@@ -239,14 +239,16 @@ bptt_status bptt_gauss_newton(bptt_plan *p, const void *params, const bptt_data 
     blocks b = { .p = p, .data = data, .product = gram, .jacobian = jacobian, .run = { .p = p, .poll = poll, .context = context } };
     const size_t row = (size_t)((p->flat_size + 1) * p->k->bytes), wide = (size_t)(p->gram_width * p->k->bytes);
     if (!p->residuals || !has_targets(p, data)) return BPTT_CAPACITY;
-    if (p->loss || p->dropout > 0 || p->recurrent_dropout > 0) return BPTT_BAD_DESC;      /* loss 0: mse */
+    bptt_loss loss;
+    bptt_describe_loss(p->loss.kind, &loss);
+    if (!loss.least_squares || p->dropout > 0 || p->recurrent_dropout > 0) return BPTT_BAD_DESC;
     each_block(p->rows, p->k->pack, params, p->rows->work, 0, 1);
     turn_all(p->rows, 0, 1);
     if (gram) memset(p->gram, 0, wide * (size_t)p->gram_width);
     for (int64_t from = 0, B; from < n; from += B) {
-        double loss;
+        double mean;
         B = that_fit(p, data, order + from, n - from);
-        const bptt_status status = bptt_loss_grad(p, params, data, order + from, B, &loss, p->jacobian, NULL, NULL, poll, context);
+        const bptt_status status = bptt_loss_grad(p, params, data, order + from, B, &mean, p->jacobian, NULL, NULL, poll, context);
         if (status) return status;
         b.weight = sum_of_weights(p, data, order + from, B);
         team_run(1, add_batch, &b);

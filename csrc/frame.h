@@ -53,9 +53,9 @@ typedef struct {
     int act, reverse;
     int zigzag;                            /* odd steps of a single row read the recurrent weights from their end: row_product */
     matrix ih, hh, b_ih, b_hh;
-    matrix peep;                           /* cell peephole: (3*H) */
+    matrix peep;                           /* weights per unit of the cell: (peeps*H) */
     matrix hr;                             /* projection h = W_hr m (R, H); size 0: none */
-    int64_t depth;                         /* cell mlp: dense layers after the first; reset_before: 2 products */
+    int64_t depth;                         /* dense layers of f after the first; two_products: 2 */
     const dense *inner;
     field zx, kept, dzx;                   /* (T, B, G*H) input projections; what the way back needs of the gates; gradients of zx:
                                               one memory, each in the place of the one before, unless the batch's windows
@@ -90,33 +90,58 @@ typedef struct {
     int64_t first;                         /* the step of the sequences that chunk 0 holds */
 } source;
 
+/* losses.def by place: the switch of a loss. */
+enum {
+#define LOSS(name, ...) LOSS_##name,
+#define CLASS_LOSS(name, ...) LOSS_##name,
+#include "losses.def"
+    LOSSES
+};
 typedef struct {
     int kind;
+    int classes;                           /* 1: targets are classes */
+    double parameter[4];
+} chosen_loss;
+typedef struct {
+    chosen_loss loss;
     int every;                             /* 1: a target for each step, 0: one a sequence */
     int64_t shift;                         /* added to every target row (the online algorithm's k - 1 + lead) */
     double scale;                          /* 1 / sum of the weights of the batch */
 } loss_desc;
 
+/* optimizers.def by place: the switch of an optimiser. */
 enum {
-#define OPTIMIZER(NAME, ...) OPT_##NAME,
+#define OPTIMIZER(name, ...) OPTIMIZER_##name,
 #include "optimizers.def"
-#undef OPTIMIZER
+    OPTIMIZERS
 };
+/* One update: what run.c says of it, then what name_prepare derives from that and from bptt_hyper. */
 typedef struct {
-    int kind, nesterov, centered;
-    double momentum, weight_decay, beta1, beta2, eps, eta_minus, eta_plus, step_min, step_max, clip_value;
-    int tempered;                          /* the gradient needs more than a scale before the optimiser: temper */
-    /* of one update: */
-    double scale, noise;                   /* of the gradient (clip_norm); deviation of the noise */
+    int kind;
+    int needs_preprocessing;               /* the gradient needs more than a scale: clip_and_add_noise */
+    double rate;                           /* the learning rate of this update */
+    double t;                              /* updates so far, this one included */
+    double loss;                           /* of the batch, before the update */
+    double scale;                          /* of the gradient, by clip_norm */
+    double noise;                          /* deviation of the noise */
     uint64_t key;                          /* of the noise */
-    double learning_rate, size, ahead, root, begin;   /* see the optimisers */
-    int worse;                             /* rprop: the loss rose, and the last step is to be taken back */
+    double size;                           /* of the step; rate, unless prepare says otherwise */
+    double ahead;                          /* nadam: of the mean, with the next momentum */
+    double root;                           /* of the root of the mean of squares */
+    double start;                          /* what an empty vector begins with */
+    int decoupled;                         /* 1: weight decay is no part of the gradient */
+    int worse;                             /* rprop: the loss rose: take the last step back */
 } update;
+typedef struct bptt_hyper bptt_hyper;
 
-/* A cell's counts, and its loops over time. */
+/* A cell: its row of cells.def, which explains the counts, and its loops over time. */
 typedef struct {
-    int gates, states, kept, saved, split, peeps;   /* kept: vectors where zx was; saved: vectors beside them; split:
-                                                 dzr differs from dzx; peeps: weights a unit of its own */
+    const char *name;
+    int gates, states;
+    int kept, saved;                       /* vectors per unit where zx was, and in a field of their own */
+    int split;                             /* SEPARATE_DZR */
+    int peeps;                             /* PEEPHOLES */
+    int activation, projection, hidden_layers, keep_gate, two_products;
     void (*forward)(const frame *, const span *);
     void (*backward)(const frame *, const span *);
     void (*finish)(const frame *, const span *);
@@ -128,7 +153,7 @@ typedef struct {
 /* One instance: all kernels of one dtype on one instruction set. */
 typedef struct {
     int64_t lanes, bytes;                  /* of a vector; of a real */
-    cell_kernels cell[8];
+    const cell_kernels *const *cell;       /* in the order of cells.def; NULL ends it */
     void (*pack)(const matrix *, const void *flat, void *work, int64_t part, int64_t parts);
     void (*unpack)(const matrix *, const void *work, void *flat, int64_t part, int64_t parts);
     void (*turn)(const matrix *, const void *work, int64_t part, int64_t parts);
@@ -159,9 +184,11 @@ typedef struct {
     void (*loss)(const loss_desc *, const source *, int64_t outputs, const field *y, const span *, double *row_loss, int gradient);
     double (*weight)(const void *weights, int64_t row);
     double (*norm2)(const void *grad, int64_t from, int64_t to);
-    void (*temper)(const update *, const matrix *, void *grad, int64_t from, int64_t to);
-    void (*optimise)(const update *, int decays, void *work, const void *grad, void *slots, int64_t stride, int64_t from,
-                     int64_t to);
+    void (*curvature)(const chosen_loss *, int64_t outputs, const double *y, const double *dy, double *product);
+    void (*prepare)(bptt_hyper *, update *);   /* run.c takes it from the one instance kernels_f64_base */
+    void (*clip_and_add_noise)(const bptt_hyper *, const update *, const matrix *, void *grad, int64_t from, int64_t to);
+    void (*optimise)(const bptt_hyper *, const update *, int decays, void *work, const void *grad, void *slots, int64_t stride,
+                     int64_t from, int64_t to);
     void (*apply)(int function, const void *in, void *out, int64_t n);
     void (*repeat)(const field *from, const int64_t *row, const field *to, const span *);
     void (*unit)(const field *to, int64_t r, int64_t column, double value);

@@ -7,28 +7,7 @@
 #include "losses.h"
 #include "optimizers.h"
 #include "curvature.h"
-#include "cells/elman.h"
-#include "cells/gru.h"
-#include "cells/lstm.h"
-#include "cells/peephole.h"
-
-#define CELL elman
-#include "scan.h"
-#include "tangent.h"
-#undef CELL
-#define CELL gru
-#include "scan.h"
-#include "tangent.h"
-#undef CELL
-#define CELL lstm
-#include "scan.h"
-#include "tangent.h"
-#undef CELL
-#define CELL peephole
-#include "scan.h"
-#undef CELL
-#include "cells/mlp.h"
-#include "cells/reset_before.h"
+#include "cells.def"
 
 /* out = function(in), the vector functions by themselves, for their tests: tanh, sigmoid, exp */
 static void NAME(apply)(int function, const void *in, void *out, int64_t n) {
@@ -38,20 +17,17 @@ static void NAME(apply)(int function, const void *in, void *out, int64_t n) {
         v_store_part((real *)out + i, function == 0 ? v_tanh(x) : function == 1 ? v_sigmoid(x) : v_exp(x), part);
     }
 }
-#define elman_TANGENT NAME(elman_tangent)
-#define gru_TANGENT NAME(gru_tangent)
-#define lstm_TANGENT NAME(lstm_tangent)
-#define peephole_TANGENT NULL
-#define mlp_TANGENT NULL
-#define reset_before_TANGENT NULL
-#define CELL_ROW(c) { c##_GATES, c##_STATES, c##_KEPT, c##_SAVED, c##_SPLIT, c##_PEEPS, NAME(c##_scan_forward), \
-                      NAME(c##_scan_backward), NAME(c##_scan_finish), NAME(c##_collect), c##_TANGENT },
+
+static const cell_kernels *const NAME(cells)[] = {
+#define CELL_ROW(cell) CELL_ADDRESS(cell)
+#define CELL_ADDRESS(cell) &NAME(cell##_kernels),
+#include "cells.def"
+    NULL
+};
 extern const kernels NAME(kernels);
 const kernels NAME(kernels) = {
     .lanes = VL, .bytes = sizeof(real),
-    .cell = {
-#include "cells/all.h"
-    },
+    .cell = NAME(cells),
     .pack = NAME(pack), .unpack = NAME(unpack), .turn = NAME(turn),
     .gather = NAME(gather), .scatter = NAME(scatter), .load_state = NAME(load_state), .store_state = NAME(store_state),
     .copy_rows = NAME(copy_rows), .zero_rows = NAME(zero_rows),
@@ -59,7 +35,8 @@ const kernels NAME(kernels) = {
     .row_forward = NAME(row_forward), .row_backward = NAME(row_backward), .row_collect = NAME(row_collect),
     .loss = NAME(loss), .weight = NAME(weight), .multiply = NAME(multiply), .drop = NAME(drop),
     .fold = NAME(fold), .feed = NAME(feed),
-    .norm2 = NAME(norm2), .temper = NAME(temper), .optimise = NAME(optimise), .apply = NAME(apply),
+    .norm2 = NAME(norm2), .curvature = NAME(curvature), .prepare = NAME(prepare),
+    .clip_and_add_noise = NAME(clip_and_add_noise), .optimise = NAME(optimise), .apply = NAME(apply),
     .repeat = NAME(repeat), .unit = NAME(unit), .entry = NAME(entry), .fill = NAME(fill), .gram = NAME(gram),
     .outer = NAME(outer), .through = NAME(through),
 };

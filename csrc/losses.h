@@ -1,23 +1,51 @@
-/* losses.h: loss of a row of predictions against its target, and in place of the predictions dLoss/dy.
-   mse, mae, huber and binary_cross_entropy are means over the O outputs; both cross-entropies take logits. */
+/* losses.h: loss of a row of predictions against its target, and in place of the predictions
+   dLoss/dy. Each loss of losses.def is one function here, of one output or of a row; with: its
+   parameters.  The cross-entropies take logits. */
 #include <math.h>
-enum { LOSS_MSE, LOSS_MAE, LOSS_HUBER, LOSS_CROSS_ENTROPY, LOSS_BINARY_CROSS_ENTROPY };
 
-/* One output: the loss, and its derivative by the prediction p. */
-INLINE double loss_of(int kind, double p, double y, double *dp) {
+/* name_loss(with, p, y, dp): the loss of one output p with the target y; *dp: its derivative by p.
+   name_curvature(with, p): its second derivative by p. */
+
+/* e^2,  e = p - y */
+INLINE double mse_loss(const double *with, double p, double y, double *dp) {
     const double e = p - y;
-    switch (kind) {
-    case LOSS_MSE: *dp = 2 * e; return e * e;
-    case LOSS_MAE: *dp = (e > 0) - (e < 0); return fabs(e);
-    case LOSS_HUBER: *dp = e > 1 ? 1 : e < -1 ? -1 : e; return fabs(e) <= 1 ? 0.5 * e * e : fabs(e) - 0.5;
-    default:                                              /* log(1 + e^p) - y p, without overflow */
-        *dp = 1 / (1 + exp(-p)) - y;
-        return (p > 0 ? p : 0) - y * p + log1p(exp(-fabs(p)));
-    }
+    (void)with;
+    *dp = 2 * e;
+    return e * e;
+}
+INLINE double mse_curvature(const double *with, double p) {
+    (void)with, (void)p;
+    return 2;
+}
+/* |e| */
+INLINE double mae_loss(const double *with, double p, double y, double *dp) {
+    const double e = p - y;
+    (void)with;
+    *dp = (e > 0) - (e < 0);
+    return fabs(e);
+}
+/* e^2 / 2 where |e| <= delta,  delta (|e| - delta / 2) elsewhere */
+INLINE double huber_loss(const double *with, double p, double y, double *dp) {
+    const double e = p - y, delta = with[0];
+    *dp = e > delta ? delta : e < -delta ? -delta : e;
+    return fabs(e) <= delta ? 0.5 * e * e : delta * (fabs(e) - 0.5 * delta);
+}
+/* log(1 + exp(p)) - y p, without overflow */
+INLINE double binary_cross_entropy_loss(const double *with, double p, double y, double *dp) {
+    (void)with;
+    *dp = 1 / (1 + exp(-p)) - y;
+    return (p > 0 ? p : 0) - y * p + log1p(exp(-fabs(p)));
+}
+INLINE double binary_cross_entropy_curvature(const double *with, double p) {
+    const double q = 0.5 + 0.5 * tanh(0.5 * p);
+    (void)with;
+    return q * (1 - q);
 }
 /* Softmax and its negative logarithm at the class; the row becomes `factor` (softmax - onehot). */
-INLINE double cross_entropy_row(real *p, int64_t block, int64_t outputs, int64_t class, double factor, int gradient) {
+INLINE double cross_entropy_row(const double *with, real *p, int64_t block, int64_t outputs,
+                                int64_t class, double factor, int gradient) {
     V high = v_set(-INFINITY), sum = v_set(0);
+    (void)with;
     const real chosen = p[class / VL * block + class % VL];
     for (int64_t c = 0; c < outputs; c += VL) {
         real *q = p + c / VL * block;
@@ -29,7 +57,7 @@ INLINE double cross_entropy_row(real *p, int64_t block, int64_t outputs, int64_t
     for (int64_t c = 0; c < outputs; c += VL) {
         real *q = p + c / VL * block;
         const V shifted = v_load(q) - top;
-        nan += v_sum(v_select(shifted != shifted, shifted, v_set(0)));   /* exp below would hide it */
+        nan += v_sum(v_select(shifted != shifted, shifted, v_set(0))); /* exp below would hide it */
         const V e = v_select(shifted > -80, v_exp(shifted), v_set(0));
         sum += e;
         v_store(q, e);
@@ -44,31 +72,94 @@ INLINE double cross_entropy_row(real *p, int64_t block, int64_t outputs, int64_t
     }
     return loss;
 }
-static double NAME(weight)(const void *weights, int64_t row) { return ((const real *)weights)[row]; }
-/* Adds the weighted losses of each row's steps to row_loss (B) or, if it is NULL, nowhere: steps t0 .. t1, or with one target a
-   sequence just once.  Always in the order of time, so that blocks do not matter. */
-static void NAME(loss)(const loss_desc *l, const source *s, int64_t outputs, const field *y, const span *at, double *row_loss,
-                       int gradient) {
+/* product = (diag(q) - q q') dy,  q = softmax(y) */
+INLINE void cross_entropy_curvature_row(const double *with, int64_t outputs, const double *y,
+                                        const double *dy, double *product) {
+    double top = y[0], sum = 0, mean = 0;
+    (void)with;
+    for (int64_t c = 1; c < outputs; c++) top = y[c] > top ? y[c] : top;
+    for (int64_t c = 0; c < outputs; c++) {
+        product[c] = exp(y[c] - top);
+        sum += product[c];
+    }
+    for (int64_t c = 0; c < outputs; c++) mean += product[c] / sum * dy[c];
+    for (int64_t c = 0; c < outputs; c++) product[c] = product[c] / sum * (dy[c] - mean);
+}
+
+/* The loss of one output, and of a row with a class. */
+#define LOSS(name, ...) \
+    case LOSS_##name: return name##_loss(l->parameter, p, y, dp);
+INLINE double loss_of(const chosen_loss *l, double p, double y, double *dp) {
+    switch (l->kind) {
+#include "losses.def"
+    }
+    *dp = 0;
+    return 0;
+}
+#define CLASS_LOSS(name, ...) \
+    case LOSS_##name: return name##_row(l->parameter, p, block, outputs, class, factor, gradient);
+INLINE double loss_of_row(const chosen_loss *l, real *p, int64_t block, int64_t outputs,
+                          int64_t class, double factor, int gradient) {
+    switch (l->kind) {
+#include "losses.def"
+    }
+    return 0;
+}
+/* H dy, H being the second derivative by the outputs, as a multiple of that of mse, 2 / outputs. */
+static void NAME(curvature)(const chosen_loss *l, int64_t outputs, const double *y,
+                            const double *dy, double *product) {
+    switch (l->kind) {
+#define CURVATURE_UNCURVED(name)
+#define CURVATURE_LEAST_SQUARES(name) CURVATURE_CURVED(name)
+#define CURVATURE_CURVED(name)                                               \
+    case LOSS_##name:                                                        \
+        for (int64_t c = 0; c < outputs; c++)                                \
+            product[c] = 0.5 * name##_curvature(l->parameter, y[c]) * dy[c]; \
+        break;
+#define ROW_CURVATURE_UNCURVED(name)
+#define ROW_CURVATURE_CURVED(name)                                                 \
+    case LOSS_##name:                                                              \
+        name##_curvature_row(l->parameter, outputs, y, dy, product);               \
+        for (int64_t c = 0; c < outputs; c++) product[c] *= 0.5 * (double)outputs; \
+        break;
+#define LOSS(name, targets, shape, ...) CURVATURE_##shape(name)
+#define CLASS_LOSS(name, shape, ...) ROW_CURVATURE_##shape(name)
+#include "losses.def"
+    }
+}
+static double NAME(weight)(const void *weights, int64_t row) {
+    return ((const real *)weights)[row];
+}
+/* Adds the weighted losses of each row's steps to row_loss (B) or, if it is NULL, nowhere: steps t0
+   .. t1, or with one target a sequence just once.  Always in the order of time, so that blocks do
+   not matter. */
+static void NAME(loss)(const loss_desc *l, const source *s, int64_t outputs, const field *y,
+                       const span *at, double *row_loss, int gradient) {
     for (int64_t r = at->r0; r < at->r1; r++) {
-        const int64_t i = s->row[r], steps = l->every ? least(at->t1, s->length[i] - s->first) : at->t1;
+        const int64_t i = s->row[r],
+                      steps = l->every ? least(at->t1, s->length[i] - s->first) : at->t1;
         double sum = row_loss ? row_loss[r] : 0;
         for (int64_t t = at->t0; t < steps; t++) {
             const int64_t row = s->target_offset[i] + l->shift + (l->every ? s->first + t : 0);
-            const double weight = s->weight ? (double)((const real *)s->weight)[row] : 1, factor = weight * l->scale;
+            const double weight = s->weight ? (double)((const real *)s->weight)[row] : 1,
+                         factor = weight * l->scale;
             real *p = chunk(y, t, r, 0);
-            if (weight == 0) {                            /* no target here: its row may hold anything */
-                if (gradient) for (int64_t c = 0; c < outputs; c += VL) v_store(p + c / VL * y->block, v_set(0));
+            if (weight == 0) { /* no target here: its row may hold anything */
+                if (gradient)
+                    for (int64_t c = 0; c < outputs; c += VL)
+                        v_store(p + c / VL * y->block, v_set(0));
                 continue;
             }
-            if (l->kind == LOSS_CROSS_ENTROPY) {
-                sum += weight * cross_entropy_row(p, y->block, outputs, s->classes[row], factor, gradient);
+            if (l->loss.classes) {
+                sum += weight *
+                    loss_of_row(&l->loss, p, y->block, outputs, s->classes[row], factor, gradient);
                 continue;
             }
             const real *target = (const real *)s->targets + row * outputs;
             double e = 0, dp;
             for (int64_t c = 0; c < outputs; c++) {
                 real *q = p + c / VL * y->block + c % VL;
-                e += loss_of(l->kind, *q, target[c], &dp);
+                e += loss_of(&l->loss, *q, target[c], &dp);
                 if (gradient) *q = (real)(dp * (factor / outputs));
             }
             sum += weight * (e / outputs);

@@ -9,9 +9,8 @@ enum { INFER, SLIDE, TRAIN };                  /* INFER keeps nothing for a way 
 enum { TAPES = 41 };                           /* groups of steps from 2^40 down, each less than half as long as the one before */
 enum { NORM_SLICE = 4096 };                    /* reals of the working vector that one partial norm covers */
 union all_slots {
-#define OPTIMIZER(NAME, name, slots, ...) char name[slots];
+#define OPTIMIZER(name, vectors, ...) char name[vectors];
 #include "optimizers.def"
-#undef OPTIMIZER
 };
 enum { MAX_SLOTS = sizeof(union all_slots) };  /* vectors of the optimiser that keeps most */
 
@@ -22,12 +21,15 @@ typedef struct {
     double weight;
 } residual;
 
+extern const kernels kernels_f64_base;         /* in every build: what does not depend on the instance */
+
 struct bptt_plan {
     const kernels *k;
     const cell_kernels *cell;
     const char *isa;
-    int loss, every, input_gradient, threads, directions;
-    int two_products;                          /* the recurrent weights are two matrices: cell reset_before */
+    chosen_loss loss;
+    int every, input_gradient, threads, directions;
+    int two_products;                          /* the recurrent weights are two matrices */
     int purpose;                               /* of this run: INFER, SLIDE or TRAIN */
     int trained_state, shared;                 /* shared: this batch's windows share their input projection */
     int64_t taped;                             /* sequences whose forward pass backward has not followed yet */
@@ -70,6 +72,8 @@ struct bptt_plan {
     void *tangent[2], *transition;             /* (S*Hp, tangent_width) of s before and after a step; (H, S*Hp) */
 };
 
+typedef const char *(*name_of)(int i);         /* the name of row i of a list; NULL: there is none */
+int find(const char *name, name_of list);      /* its place; 0 where name is NULL, -1 where it is unknown */
 int unfolds_in_parts(const bptt_plan *);                        /* not over all steps of a batch at once */
 int64_t norm_slices(const bptt_plan *);
 int64_t tape_steps(const bptt_plan *, int64_t T);               /* steps kept at once in training sequences of T steps */

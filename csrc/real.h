@@ -14,6 +14,8 @@
 
 #define CAT_(a, b) a##b
 #define CAT(a, b) CAT_(a, b)
+#define STRING_(x) #x
+#define STRING(x) STRING_(x)
 #define NAME(f) CAT(CAT(f, _), SUFFIX)                    /* collect -> collect_f32_avx2 */
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")

@@ -408,34 +408,16 @@ static void prepare_update(run *r, double norm) {
     bptt_hyper *h = r->hyper;
     update *u = &r->update;
     const double rate = h->rates ? h->rates[r->done] : h->learning_rate, loss = r->loss[r->done];
-    u->learning_rate = u->size = rate;
+    u->rate = u->size = rate;
+    u->loss = loss;
     u->scale = h->clip_norm > 0 && norm > h->clip_norm ? h->clip_norm / norm : 1;
     if (h->noise > 0) {
         const int64_t update = h->noise_from + h->step;
         u->noise = sqrt(h->noise / pow(1 + (double)update, 0.55));
         u->key = h->noise_seed + (uint64_t)update * 0xd1342543de82ef95u;
     }
-    const double t = (double)++h->step;
-    switch (u->kind) {
-    case OPT_ADAM: case OPT_ADAMW:
-        u->size = rate / (1 - pow(h->beta1, t)), u->root = 1 / sqrt(1 - pow(h->beta2, t));
-        break;
-    case OPT_NADAM: {                          /* momentum is warmed up: beta1 (1 - 0.96^(t momentum_decay) / 2) */
-        const double now = h->beta1 * (1 - 0.5 * pow(0.96, t * h->momentum_decay)),
-            next = h->beta1 * (1 - 0.5 * pow(0.96, (t + 1) * h->momentum_decay));
-        h->product = (t == 1 ? 1 : h->product) * now;
-        u->size = rate * (1 - now) / (1 - h->product), u->ahead = rate * next / (1 - h->product * next);
-        u->root = 1 / sqrt(1 - pow(h->beta2, t));
-        break;
-    }
-    case OPT_ADAGRAD:
-        u->size = rate / (1 + (t - 1) * h->rate_decay), u->begin = t == 1 ? h->begin : 0;
-        break;
-    case OPT_RPROP:
-        u->begin = rate, u->worse = h->backtrack && t > 1 && loss > h->previous;
-        h->previous = loss;
-        break;
-    }
+    u->t = (double)++h->step;
+    kernels_f64_base.prepare(h, u);            /* the same numbers on every instruction set */
 }
 /* This thread's share of the working vector, as far as it lies in one block. */
 static void update_part(const run *r, int decays, const matrix *m, int64_t rank, int64_t size) {
@@ -445,13 +427,13 @@ static void update_part(const run *r, int decays, const matrix *m, int64_t rank,
     if (m && from < m->work) from = m->work;
     if (m && to > m->work + m->size) to = m->work + m->size;
     if (from >= to) return;
-    if (m && r->update.tempered) p->k->temper(&r->update, m, p->grad, from, to);
-    p->k->optimise(&r->update, decays, p->work, p->grad, p->slots, p->work_size, from, to);
+    if (m && r->update.needs_preprocessing) p->k->clip_and_add_noise(r->hyper, &r->update, m, p->grad, from, to);
+    p->k->optimise(r->hyper, &r->update, decays, p->work, p->grad, p->slots, p->work_size, from, to);
 }
 static void update_block(const matrix *m, const void *of_run, void *unused, int64_t rank, int64_t size) {
     const run *r = of_run;
     (void)unused;
-    update_part(r, !(m->bias && r->hyper->spare_biases), m, rank, size);
+    update_part(r, !(m->bias && r->hyper->no_bias_decay), m, rank, size);
 }
 
 /* Between the flat vectors of the caller and the packed ones of the arena, each thread its share. */
@@ -967,48 +949,27 @@ static void train(void *context, team *team, int rank, int size) {
     }
 }
 
-static const struct { const char *name; int slots; } optimizers[] = {
-#define OPTIMIZER(NAME, name, slots, ...) { #name, slots },
-#include "optimizers.def"
-#undef OPTIMIZER
-};
-static int find_optimizer(const char *name) {
-    if (!name) return 0;
-    for (int i = 0; i < (int)(sizeof optimizers / sizeof *optimizers); i++) if (!strcmp(optimizers[i].name, name)) return i;
-    return -1;
-}
-int bptt_slots(const char *name) {
-    const int i = find_optimizer(name);
-    return i < 0 ? -1 : optimizers[i].slots;
-}
-
 /* Bounds of a mean of gradients, and of the last one, over the root of the mean of their squares (by Cauchy and Schwarz). */
-static double of_means(const bptt_hyper *h) {
+static double mean_bound(const bptt_hyper *h) {
     const double b1 = h->beta1, b2 = h->beta2;
     return b1 * b1 < b2 ? 1 / sqrt((1 - b2) * (1 - b1 * b1 / b2)) : INFINITY;
 }
-static double of_square(const bptt_hyper *h) { return h->centered ? INFINITY : 1 / sqrt(1 - h->beta2); }
+static double square_bound(const bptt_hyper *h) { return h->centered ? INFINITY : 1 / sqrt(1 - h->beta2); }
 
 bptt_status prepare_training(run *r) {
     const bptt_hyper *h = r->hyper;
     const double rate = h->learning_rate, decay = h->weight_decay;
-    const int kind = find_optimizer(h->optimizer);
+    const int kind = find(h->optimizer, bptt_optimizer);
+    if (kind < 0) return BPTT_BAD_DESC;
     r->each = most(1, (int64_t)(POLL_WORK / step_work(r->p)));
-    r->update = (update){
-        .kind = kind, .nesterov = h->nesterov, .centered = h->centered, .momentum = h->momentum, .weight_decay = decay,
-        .beta1 = h->beta1, .beta2 = h->beta2, .eps = h->eps, .eta_minus = h->eta_minus, .eta_plus = h->eta_plus,
-        .step_min = h->step_min, .step_max = h->step_max, .clip_value = h->clip_value,
-        .tempered = h->clip_value > 0 || h->noise > 0,
-    };
+    r->update = (update){ .kind = kind, .needs_preprocessing = h->clip_value > 0 || h->noise > 0 };
     switch (kind) {
-#define OPTIMIZER(NAME, name, at_most, kept, of_rate, of_gradient) \
-    case OPT_##NAME: r->slots = kept, r->most = rate * (of_rate), r->gain = rate * (of_gradient); break;
+#define OPTIMIZER(name, vectors, in_use, step_bound, gain_bound) \
+    case OPTIMIZER_##name: r->slots = in_use, r->most = rate * (step_bound), r->gain = rate * (gain_bound); break;
 #include "optimizers.def"
-#undef OPTIMIZER
-    default: return BPTT_BAD_DESC;
     }
     r->amplifies = decay > 1 || (decay > 0 && fmin(r->most, r->gain * decay) > 1);
-    r->by_block = r->update.tempered || (decay > 0 && h->spare_biases);
+    r->by_block = r->update.needs_preprocessing || (decay > 0 && h->no_bias_decay);
     return BPTT_OK;
 }
 void set_clip(bptt_plan *p, double clip) {

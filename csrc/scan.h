@@ -1,11 +1,13 @@
-/* scan.h: THE HOT LOOP, shared by every gated cell.  Included once a cell, with CELL set.
+/* scan.h: THE HOT LOOP, shared by every gated cell.  cell.h includes it once per cell.
    forward:   zr = h[t-1] W_hh' + b_hh ;  s[t], saved[t] = cell(zx[t], zr, s[t-1])            t upwards
    backward:  dh[t] = dy[t] + carried + dzr[t+1] W_hh ;  dzx[t], dzr[t], carried = cell'(...)   t downwards
-   (a reverse direction runs both the other way).  HELD: a part of dLoss/dh[t-1] passes beside zr, and is carried.  KEPT: of what
-   the way back needs, so many vectors lie where zx was; SAVED more in a field of their own. */
-#define C(x) CAT(CAT(CELL, _), x)
-enum { C(G) = C(GATES), C(S) = C(STATES), C(K) = C(KEPT) + C(SAVED), C(WIDE) = C(GATES) == 1 ? 2 : 1 };   /* WIDE: units a
-    panel, in vectors */
+   (a reverse direction runs both the other way).  cells.def explains GATES, STATES, KEPT and the others. */
+enum {
+    C(G) = GATES,
+    C(S) = STATES,
+    C(K) = KEPT + SAVED,
+    C(WIDE) = GATES == 1 ? 2 : 1            /* units per panel, in vectors */
+};
 
 /* The chunks of one step, from its first row on. */
 typedef struct {
@@ -33,15 +35,16 @@ INLINE C(step) C(at)(const frame *f, int64_t t, int64_t r) {
 /* The cell itself, on `rows` rows from row i on and `units` vectors of units from vector ub on; zr: (rows, units, G) vectors. */
 INLINE void C(forward_tile)(const int units, const frame *f, const C(step) *at, int64_t i, int64_t rows, int64_t ub,
                             const real *zr) {
-    enum { G = C(G), S = C(S), K = C(K), KEPT = C(KEPT), PEEPS = C(PEEPS) };
+    enum { G = C(G), S = C(S), K = C(K) };
     const int64_t kind = blocks_of(f->R) * f->s.block;           /* from h to c */
     for (int64_t r = i * VL; r < (i + rows) * VL; r += VL)
         UNROLL for (int u = 0; u < units; u++, zr += G * VL) {
-            V zx[G], zh[G], s_prev[S], s[S], saved[K + 1], peep[PEEPS + 1];
+            V zx[G], zh[G], s_prev[S], s[S], saved[K + 1], peep[PEEPHOLES + 1];
             const int64_t b = ub + u;
             UNROLL for (int g = 0; g < G; g++) zx[g] = v_load(at->zx + (b * G + g) * f->zx.block + r), zh[g] = v_load(zr + g * VL);
             UNROLL for (int q = 0; q < S; q++) s_prev[q] = v_load(at->s_prev + q * kind + b * f->s.block + r);
-            UNROLL for (int q = 0; q < PEEPS; q++) peep[q] = v_load((const real *)f->work + f->peep.work + (b * PEEPS + q) * VL);
+            UNROLL for (int q = 0; q < PEEPHOLES; q++)
+                peep[q] = v_load((const real *)f->work + f->peep.work + (b * PEEPHOLES + q) * VL);
             C(forward)(f->act, peep, zx, zh, s_prev, s, saved);
             v_store(at->h + b * f->s.block + r, s[0]);
             UNROLL for (int q = 1; q < S; q++) v_store(at->s + q * kind + b * f->s.block + r, s[q]);
@@ -54,16 +57,16 @@ INLINE void C(forward_tile)(const int units, const frame *f, const C(step) *at, 
    last: that is all there is to do (dLoss/ds0). */
 INLINE void C(backward_tile)(const int units, const frame *f, const C(step) *at, int64_t i, int64_t rows, int64_t ub,
                              const real *dh, int next, int last) {
-    enum { G = C(G), S = C(S), K = C(K), KEPT = C(KEPT), PEEPS = C(PEEPS) };
+    enum { G = C(G), S = C(S), K = C(K) };
     const int64_t kind = blocks_of(f->R) * f->s.block, kind_ds = blocks_of(f->R) * f->ds.block;
     for (int64_t r = i * VL; r < (i + rows) * VL; r += VL)
         UNROLL for (int u = 0; u < units; u++) {
-            V ds[S], s_prev[S], s[S], saved[K + 1], dzx[G], dzr[G], peep[PEEPS + 1];
+            V ds[S], s_prev[S], s[S], saved[K + 1], dzx[G], dzr[G], peep[PEEPHOLES + 1];
             const int64_t b = ub + u;
             UNROLL for (int q = 1; q < S; q++) ds[q] = v_load(at->ds + q * kind_ds + b * f->ds.block + r);
             ds[0] = dh ? v_load(dh + ((r / VL - i) * units + u) * VL) : v_set(0);
             if (at->mask) ds[0] *= v_load(at->mask + b * f->mask.block + r);
-            if (!f->hr.size && (C(HELD) || !next)) ds[0] += v_load(at->ds + b * f->ds.block + r);
+            if (!f->hr.size && (PASSES_STATE || !next)) ds[0] += v_load(at->ds + b * f->ds.block + r);
             if (!last) {
                 if (at->dy) ds[0] += v_load(at->dy + b * f->dy.block + r);
                 if (at->clip > 0) ds[0] = v_clip(ds[0], at->clip);
@@ -75,15 +78,15 @@ INLINE void C(backward_tile)(const int units, const frame *f, const C(step) *at,
                 UNROLL for (int q = 0; q < KEPT; q++) saved[q] = v_load(at->kept + (b * G + q) * f->kept.block + r);
                 UNROLL for (int q = KEPT; q < K; q++)
                     saved[q] = v_load(at->saved + (b * (K - KEPT) + q - KEPT) * f->saved.block + r);
-                UNROLL for (int q = 0; q < PEEPS; q++)
-                    peep[q] = v_load((const real *)f->work + f->peep.work + (b * PEEPS + q) * VL);
+                UNROLL for (int q = 0; q < PEEPHOLES; q++)
+                    peep[q] = v_load((const real *)f->work + f->peep.work + (b * PEEPHOLES + q) * VL);
                 C(backward)(f->act, peep, saved, s_prev, s, ds, dzx, dzr);
                 UNROLL for (int g = 0; g < G; g++) {
                     v_store(at->dzx + (b * G + g) * f->dzx.block + r, dzx[g]);
-                    if (C(SPLIT)) v_store(at->dzr + (b * G + g) * f->dzr.block + r, dzr[g]);
+                    if (SEPARATE_DZR) v_store(at->dzr + (b * G + g) * f->dzr.block + r, dzr[g]);
                 }
             }
-            if (!f->hr.size && (C(HELD) || last)) v_store(at->ds + b * f->ds.block + r, ds[0]);
+            if (!f->hr.size && (PASSES_STATE || last)) v_store(at->ds + b * f->ds.block + r, ds[0]);
             UNROLL for (int q = 1; q < S; q++) v_store(at->ds + q * kind_ds + b * f->ds.block + r, ds[q]);
         }
 }
@@ -220,9 +223,10 @@ static void C(NAME(collect))(const frame *f, void *grad, int add, const span *at
     const field h_prev = later(f->mask.p ? &f->masked : &f->s, f->reverse);
     NAME(collect)(&f->hh, 0, &h_prev, &f->dzr, grad, add, at, part, parts);
     if (f->hr.size) NAME(collect)(&f->hr, 0, &f->m, &f->dh, grad, add, at, part, parts);
-    if (C(PEEPS)) NAME(peephole_weights)(f, grad, add, at, part, parts);
+#if PEEPHOLES
+    C(NAME(peephole_gradient))(f, grad, add, at, part, parts);
+#endif
 }
-#undef C
 #undef BY_PANEL
 #undef BY_TWO_PANELS
 #undef FORWARD_ROWS

@@ -1,12 +1,11 @@
-/* tangent.h: one step of real-time recurrent learning (Williams and Zipser 1989), once a gated cell, CELL set:
+/* tangent.h: one step of real-time recurrent learning (Williams and Zipser 1989), once per gated cell:
    ds'[q] = sum over i of ds'[q]/ds[i] ds[i]  +  the parameters' own part,   and h = s[0] also comes by way of zr = W_hh h + b_hh.
    ds'[q]/dzx, /dzr and /ds are what the cell's backward gives for a unit gradient of s'[q]: no cell has them twice. */
-#define C(x) CAT(CAT(CELL, _), x)
 /* Tangents (S*Hp, width) of the states, a row each, along f's parameters, around row b of the tape, before and after step t;
    transition (H, S*Hp): ds'/dh transposed.  Hp: H padded. */
 static void C(NAME(tangent))(const frame *f, const field *x, int64_t t, int64_t b, void *transition, const void *before,
                              void *after, int64_t width) {
-    enum { G = C(G), S = C(S), K = C(K), KEPT = C(KEPT) };
+    enum { G = C(G), S = C(S), K = C(K) };
     const C(step) at = C(at)(f, t, b);
     const int64_t kind = blocks_of(f->R) * f->s.block, Hp = blocks_of(f->H) * VL;
     for (int64_t u = 0; u < blocks_of(f->H); u++) {
@@ -32,7 +31,7 @@ static void C(NAME(tangent))(const frame *f, const field *x, int64_t t, int64_t 
         for (int64_t j = 0, unit = u * VL; j < least(VL, f->H - u * VL); j++, unit++)
             UNROLL for (int q = 0; q < S; q++) {
                 real *to = (real *)after + (q * Hp + unit) * width;
-                if (C(HELD)) ((real *)transition)[(unit * S + q) * Hp + unit] += by_s[q][0][j];
+                if (PASSES_STATE) ((real *)transition)[(unit * S + q) * Hp + unit] += by_s[q][0][j];
                 for (int64_t c = 0; c < width; c += VL) {
                     V sum = v_set(0);
                     UNROLL for (int i = 1; i < S; i++)
@@ -54,4 +53,3 @@ static void C(NAME(tangent))(const frame *f, const field *x, int64_t t, int64_t 
                       (real *)after + q * Hp * width + c);
     }
 }
-#undef C

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import re
 import sys
 from pathlib import Path
 
@@ -24,7 +23,7 @@ CANCELLING = (
 WIDTHS = (1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17)
 RAGGED = (4, 1, 7, 4)
 
-# Every form of every cell; a new cell is added here.
+# Every form of every cell that has several; another cell has one form, its name.
 FORMS = {
     "elman-tanh": dict(cell="elman", activation=("tanh",)),
     "elman-relu": dict(cell="elman", activation=("relu",)),
@@ -33,11 +32,16 @@ FORMS = {
     "mlp-4": dict(cell="mlp", f=(4,), activation=("tanh", "tanh")),
     "mlp-6-7": dict(cell="mlp", f=(6, 7), activation=("sigmoid", "relu", "tanh")),
     "gru-after": dict(cell="gru", activation=()),
-    "gru-before": dict(cell="gru", activation=(), reset="before"),
+    "gru-before": dict(cell="gru_reset_before", activation=()),
     "lstm": dict(cell="lstm", activation=()),
-    "lstm-peephole": dict(cell="lstm", activation=(), peephole=True),
+    "lstm-peephole": dict(cell="lstm_peephole", activation=()),
     "lstm-projection": dict(cell="lstm", activation=(), proj_size=3),
-    "lstm-both": dict(cell="lstm", activation=(), peephole=True, proj_size=2),
+    "lstm-both": dict(cell="lstm_peephole", activation=(), proj_size=2),
+}
+FORMS |= {
+    name: dict(cell=name, activation=())
+    for name in ref.CELLS
+    if name not in {form["cell"] for form in FORMS.values()}
 }
 
 
@@ -66,17 +70,6 @@ def bench(name):
         return importlib.import_module(f"bench.{name}")
     finally:
         sys.path[:] = before
-
-
-def cells_in_c():
-    """The cells that csrc/cells/all.h lists."""
-    return re.findall(r"^CELL_ROW\((\w+)\)", (ROOT / "csrc/cells/all.h").read_text(), flags=re.M)
-
-
-def row(form):
-    """The cell of all.h that computes a form: two options of a cell are cells of their own there."""
-    options = {"peephole": form.get("peephole"), "reset_before": form.get("reset") == "before"}
-    return next((name for name, chosen in options.items() if chosen), form["cell"])
 
 
 def core():
@@ -140,9 +133,10 @@ class Problem:
             self.state = None  # the parameters have it
         self.x = [uniform((steps, d["input_size"]), 1.5) for steps in lengths]
         rows = [steps if every else 1 for steps in lengths]
-        if loss == "cross_entropy":
+        targets = core().losses()[loss]["targets"]
+        if targets == "class":
             self.y = [rng.integers(d["output_size"], size=r) for r in rows]
-        elif loss == "binary_cross_entropy":
+        elif targets == "probability":
             self.y = [rng.integers(2, size=(r, d["output_size"])).astype(float) for r in rows]
         else:
             self.y = [uniform((r, d["output_size"]), 2.5) for r in rows]
@@ -240,7 +234,7 @@ class Run:
         self.rows = np.concatenate(
             [o + np.arange(steps) for o, steps in zip(self.offset, lengths, strict=True)]
         )
-        classes = problem.loss == "cross_entropy"
+        classes = core().losses()[problem.loss]["targets"] == "class"
         self.targets, self.target_offset = self.scatter(problem.y, np.int64 if classes else dtype)
         weight = self.scatter(problem.weight, dtype)[0] if problem.weight else None
         self.state = None if problem.state is None else problem.state.astype(dtype)
@@ -254,7 +248,7 @@ class Run:
         self.plan = self.core.Plan(
             self.desc,
             loss=problem.loss,
-            every=problem.every,
+            readout_every_step=problem.every,
             batch=batch,
             steps=steps,
             threads=threads,

@@ -2,7 +2,9 @@
 
 A network is described by the dict that a plan of the C core takes; its weights are a dict of arrays under
 PyTorch's names.  Every backward function stands below its forward one and takes its lines from the last to
-the first.  A new cell is a forward, a backward and a blocks function here and one row in CELLS."""
+the first.  A new cell is a forward, a backward and a blocks function here and one row in CELLS; a new
+loss is a function and its name in LOSSES; a new optimiser is a method of Optimizer and an entry of
+FORMULAS."""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ import numpy as np
 DESC = {
     "cell": "elman", "dtype": "float64", "activation": ("tanh",), "f": (), "head": (),
     "head_activation": "tanh", "input_size": 1, "hidden_size": 1, "output_size": 1, "num_layers": 1,
-    "bidirectional": False, "reset": "after", "peephole": False, "proj_size": 0, "dropout": 0.0,
+    "bidirectional": False, "proj_size": 0, "dropout": 0.0,
     "recurrent_dropout": 0.0, "seed": 0, "initial_state": "zeros",
 }  # fmt: skip
 
@@ -71,13 +73,18 @@ def gru_blocks(d, inputs):
     return {"weight_ih": (3 * n, inputs), "weight_hh": (3 * n, n), "bias_ih": (3 * n,), "bias_hh": (3 * n,)}
 
 
+def before(d):
+    """Whether the reset gate acts before the recurrent product."""
+    return d["cell"] == "gru_reset_before"
+
+
 def gru_forward(d, w, x, s, m):
     h = m * s[0]
     zx = np.split(w["weight_ih"] @ x + w["bias_ih"], 3)
     u, b = np.split(w["weight_hh"], 3), np.split(w["bias_hh"], 3)
     r = sigmoid(zx[0] + u[0] @ h + b[0])
     z = sigmoid(zx[1] + u[1] @ h + b[1])
-    if d["reset"] == "after":
+    if not before(d):
         q = u[2] @ h + b[2]
         n = np.tanh(zx[2] + r * q)
     else:
@@ -92,7 +99,7 @@ def gru_backward(d, w, x, s, m, saved, ds):
     dh = dnew * z
     dz = dnew * (s[0] - n) * z * (1 - z)
     dn = dnew * (1 - z) * (1 - n * n)
-    if d["reset"] == "after":
+    if not before(d):
         dq = dn * r
         dr = dn * q * r * (1 - r)
         dzr = np.concatenate([dr, dz, dq])
@@ -113,14 +120,14 @@ def lstm_blocks(d, inputs):
     n, p = d["hidden_size"], d["proj_size"]
     k = 4 * n
     blocks = {"weight_ih": (k, inputs), "weight_hh": (k, p or n), "bias_ih": (k,), "bias_hh": (k,)}
-    if d["peephole"]:
+    if d["cell"] == "lstm_peephole":
         blocks |= {"weight_peephole": (3 * n,)}
     return blocks | ({"weight_hr": (p, n)} if p else {})
 
 
 def lstm_forward(d, w, x, s, m):
     h, c = m * s[0], s[1]
-    pi, pf, po = np.split(w["weight_peephole"], 3) if d["peephole"] else (0.0, 0.0, 0.0)
+    pi, pf, po = np.split(w["weight_peephole"], 3) if "weight_peephole" in w else (0.0, 0.0, 0.0)
     zi, zf, zg, zo = np.split(w["weight_ih"] @ x + w["bias_ih"] + w["weight_hh"] @ h + w["bias_hh"], 4)
     i, f, g = sigmoid(zi + pi * c), sigmoid(zf + pf * c), np.tanh(zg)
     c_new = f * c + i * g
@@ -132,7 +139,7 @@ def lstm_forward(d, w, x, s, m):
 
 def lstm_backward(d, w, x, s, m, saved, ds):
     (h, i, f, g, o, c_new, y), (dh_new, dc), c = saved, ds, s[1]
-    pi, pf, po = np.split(w["weight_peephole"], 3) if d["peephole"] else (0.0, 0.0, 0.0)
+    pi, pf, po = np.split(w["weight_peephole"], 3) if "weight_peephole" in w else (0.0, 0.0, 0.0)
     dy = w["weight_hr"].T @ dh_new if d["proj_size"] else dh_new
     do = dy * np.tanh(c_new) * o * (1 - o)
     dc = dc + dy * o * (1 - np.tanh(c_new) ** 2) + po * do
@@ -141,7 +148,7 @@ def lstm_backward(d, w, x, s, m, saved, ds):
     dg = dc * i * (1 - g * g)
     dz = np.concatenate([di, df, dg, do])
     dw = {"weight_ih": np.outer(dz, x), "weight_hh": np.outer(dz, h), "bias_ih": dz, "bias_hh": dz}
-    if d["peephole"]:
+    if "weight_peephole" in w:
         dw |= {"weight_peephole": np.concatenate([di * c, df * c, do * c_new])}
     if d["proj_size"]:
         dw |= {"weight_hr": np.outer(dh_new, y)}
@@ -154,6 +161,8 @@ CELLS = {
     "mlp": (mlp_blocks, mlp_forward, mlp_backward, 1),
     "gru": (gru_blocks, gru_forward, gru_backward, 1),
     "lstm": (lstm_blocks, lstm_forward, lstm_backward, 2),
+    "lstm_peephole": (lstm_blocks, lstm_forward, lstm_backward, 2),
+    "gru_reset_before": (gru_blocks, gru_forward, gru_backward, 1),
 }
 
 
@@ -326,9 +335,10 @@ def mae(p, y):
     return np.mean(abs(p - y)), np.sign(p - y) / p.size
 
 
-def huber(p, y):
+def huber(p, y, delta=1.0):
     e = p - y
-    return np.mean(np.where(abs(e) <= 1, 0.5 * e * e, abs(e) - 0.5)), np.clip(e, -1, 1) / p.size
+    value = np.where(abs(e) <= delta, 0.5 * e * e, delta * (abs(e) - 0.5 * delta))
+    return np.mean(value), np.clip(e, -delta, delta) / p.size
 
 
 def cross_entropy(p, y):
@@ -391,7 +401,7 @@ class Optimizer:
     """p <- p - change(gradient), PyTorch's formulas; the keywords are those of a plan's hyper dict."""
 
     def __init__(self, optimizer="sgd", learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=0.0,
-                 decay_biases=True, beta1=0.9, beta2=0.999, eps=1e-8, centered=False, momentum_decay=4e-3,
+                 no_bias_decay=False, beta1=0.9, beta2=0.999, eps=1e-8, centered=False, momentum_decay=4e-3,
                  rate_decay=0.0, initial_accumulator=0.0, eta_minus=0.5, eta_plus=1.2, step_min=1e-6,
                  step_max=50.0, backtrack=True, clip_norm=0.0, clip_value=0.0, clip_state=0.0, product=1.0,
                  previous=np.inf, step=0):  # fmt: skip
@@ -412,7 +422,7 @@ class Optimizer:
             )
             self.product *= self.mu
         for k, g in grads.items():
-            decays = self.weight_decay and (self.decay_biases or "bias" not in k)
+            decays = self.weight_decay and (not self.no_bias_decay or "bias" not in k)
             if decays and self.optimizer == "adamw":
                 p[k] = p[k] * (1 - self.learning_rate * self.weight_decay)
             elif decays:
@@ -465,6 +475,27 @@ class Optimizer:
         change = np.where(turned, back, -np.sign(g) * step)
         self.m[k] = step, g, change
         return -change
+
+
+# the optimiser and its numbers, in the words of a plan's hyper dict; all of them move a weight by about 0.01
+FORMULAS = {
+    "sgd": dict(learning_rate=0.05, momentum=0.5, weight_decay=0.01),
+    "adam": dict(beta1=0.8, beta2=0.9, eps=1e-5, weight_decay=0.01),
+    "adamw": dict(beta1=0.8, beta2=0.9, eps=1e-5, weight_decay=0.5),
+    "nadam": dict(beta1=0.8, beta2=0.9, eps=1e-5, momentum_decay=0.1, weight_decay=0.01),
+    "rmsprop": dict(beta2=0.9, eps=1e-4, weight_decay=0.01),
+    "rmsprop-momentum": dict(beta2=0.9, eps=1e-4, momentum=0.6),
+    "rmsprop-centered": dict(beta2=0.9, eps=1e-2, centered=True),
+    "rmsprop-both": dict(beta2=0.9, eps=1e-2, momentum=0.6, centered=True, weight_decay=0.01),
+    "adagrad": dict(eps=1e-6, weight_decay=0.01),
+    "adagrad-decay": dict(eps=1e-6, rate_decay=0.3, initial_accumulator=0.01),
+    "rprop": dict(),
+    "rprop-without": dict(backtrack=False, step_min=0.002, step_max=0.03),
+}
+FORMULAS = {
+    name: dict(optimizer=name.split("-")[0], learning_rate=0.01) | numbers
+    for name, numbers in FORMULAS.items()
+}
 
 
 def train_epoch(d, p, optimizer, batches, *, loss, every):

@@ -70,6 +70,66 @@ def test_header_and_library_in_cpp(library):
     assert run("./message", cwd=library) == "the loss, the gradient or the update is not finite\n"
 
 
+BY_NAME = r"""
+#include "bptt.h"
+#include <stdio.h>
+
+static const bptt_field *named(const char *name) { return bptt_find_field(bptt_desc_fields, name); }
+
+int main(void) {
+    bptt_desc desc = { 0 };
+    char why[256], cut[8];
+    bptt_cell cell;
+    bptt_loss loss;
+    printf("%d %s\n", bptt_why(&desc, why, sizeof why), why);
+    bptt_set_pointer(&desc, named("cell"), 0, "gru_reset_before");
+    bptt_set_pointer(&desc, named("loss"), 0, "huber");
+    bptt_set_real(&desc, named("loss_parameter"), 0, 0.5);
+    for (int i = 0; i < 2; i++) bptt_set_integer(&desc, named("head"), i, 4 + i);
+    bptt_set_integer(&desc, named("input_size"), 0, 3);
+    bptt_set_integer(&desc, named("hidden_size"), 0, 7);
+    bptt_set_integer(&desc, named("output_size"), 0, 2);
+    bptt_set_integer(&desc, named("bidirectional"), 0, 1);
+    printf("%d%s ", bptt_why(&desc, why, sizeof why), why);
+    printf("%d %d\n", desc.bidirectional, (int)desc.head[1]);
+    printf("%d %d\n", (int)bptt_size(&desc), named("peephole") == NULL);
+    bptt_set_integer(&desc, named("proj_size"), 0, 2);
+    printf("%d %s\n", bptt_why(&desc, why, sizeof why), why);
+    printf("%d %s\n", bptt_why(&desc, cut, sizeof cut), cut);
+    printf("%d\n", bptt_why(&desc, NULL, 0));
+    for (int i = 0; bptt_describe_cell(i, &cell); i++)
+        printf("%s:%d:%d ", cell.name, cell.gates, cell.states);
+    for (int i = 0; bptt_describe_loss(i, &loss); i++)
+        printf("%s:%d ", loss.name, loss.parameter[0].name != NULL);
+    for (int i = 0; bptt_optimizer(i); i++)
+        printf("%s:%d ", bptt_optimizer(i), bptt_state_vectors(bptt_optimizer(i)));
+    printf("%s %d\n", bptt_status_name(BPTT_DIVERGED), bptt_status_name(BPTT_STATUSES) == NULL);
+}
+"""
+
+
+@needs_gcc
+def test_fields_by_name(library):
+    (library / "by_name.c").write_text(BY_NAME)
+    run(GCC, "-std=c11", *STRICT, "by_name.c", *LINK, "-o", "by_name", cwd=library)
+    lines = run("./by_name", cwd=library).splitlines()
+    net = bf.Network(3, 7, 2, cell="gru_reset_before", head=(4, 5), bidirectional=True)
+    refused = "proj_size: expected 0 with cell gru_reset_before"
+    assert lines[:6] == [
+        "1 input_size: expected 1 to 1099511627776, got 0",
+        "0 1 5",
+        f"{net.num_parameters} 1",
+        f"1 {refused}",
+        f"1 {refused[:7]}",
+        "1",
+    ]
+    core = importlib.import_module("bptt_fast._core")
+    rows = [f"{name}:{cell['gates']}:{cell['states']}" for name, cell in core.cells().items()]
+    rows += [f"{name}:{len(row['parameters'])}" for name, row in core.losses().items()]
+    rows += [f"{name}:{vectors}" for name, vectors in core.optimizers().items()]
+    assert lines[6] == " ".join([*rows, "DIVERGED", "1"])
+
+
 def uniform(seed, n):
     """n numbers from splitmix64, as examples/c/sunspots.c draws them."""
     numbers, ones = np.empty(n), 2**64 - 1

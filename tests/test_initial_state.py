@@ -48,11 +48,11 @@ def test_oracle(form):
 @pytest.mark.parametrize("structure", STRUCTURES.values(), ids=STRUCTURES)
 @pytest.mark.parametrize("form", cases.FORMS.values(), ids=cases.FORMS)
 def test_blocks(form, structure):
-    """One vector a layer and direction, two for lstm; together, in their order, the state before step 0."""
+    """A vector per layer, direction and state; together, in their order, the state before step 0."""
     p = problem(**form, **structure)
     net = p.network()
     assert {k: net[k].shape for k in net} == ref.blocks(p.desc)
-    assert len(blocks(net)) == len(ref.suffixes(p.desc)) * (1 + (form["cell"] == "lstm"))
+    assert len(blocks(net)) == len(ref.suffixes(p.desc)) * ref.CELLS[form["cell"]][3]
     assert sum(net[k].size for k in blocks(net)) == net.state_size
     assert not any("initial_" in k for k in bf.Network(3, 4, 2))
     given = problem(**form, **structure, initial_state="zeros").network()

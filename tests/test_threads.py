@@ -61,7 +61,7 @@ def test_equal_bits_of_an_epoch(optimizer):
             "float32", threads=threads, optimizer=OPTIMIZERS[optimizer], lengths=SHAPES["ragged"], **LARGE
         )
         losses, run = np.empty(4), training.run
-        status, done = training.plan(batch=16, steps=40, every=True).epoch(
+        status, done = training.plan(batch=16, steps=40, readout_every_step=True).epoch(
             run.params, training.slots, training.hyper, run.data, run.order, losses, np.empty(4)
         )
         assert (status, done) == ("OK", 4)

@@ -388,7 +388,7 @@ def test_interruption_keeps_finished_passes():
     def run(stop):
         r, polls = p.run("float32", capacity=(1, k)), []
         plan = cases.core().Plan(
-            r.desc, loss="mse", every=True, batch=1, steps=60_000, update_every=k, look_back=k
+            r.desc, loss="mse", readout_every_step=True, batch=1, steps=60_000, update_every=k, look_back=k
         )
         n = plan.updates(r.data, r.order)
         losses, weights, state = np.zeros(n), np.zeros(n), r.state.copy()

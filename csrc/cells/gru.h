@@ -1,18 +1,33 @@
-/* gru.h:  n = tanh(zx_n + r * zr_n),  h = n + z * (h_prev - n)      gates r z n (reset after the product)
-   kept: r z n      saved: zr_n */
-enum { gru_GATES = 3, gru_STATES = 1, gru_KEPT = 3, gru_SAVED = 1, gru_SPLIT = 1, gru_PEEPS = 0, gru_HELD = 1 };
-INLINE void gru_forward(int act, const V *peep, const V *zx, const V *zr, const V *s_prev, V *s, V *saved) {
+/* gru.h:  n = tanh(zx_n + r * zr_n),  h = n + z * (h_prev - n)      (reset after the product)
+   gates r z n      kept: r z n      saved: zr_n */
+#define GATES 3
+#define STATES 1
+#define KEPT 3
+#define SAVED 1
+#define SEPARATE_DZR 1
+#define PASSES_STATE 1
+#define KEEP_GATE 1
+
+INLINE void gru_forward(int act, const V *peep, const V *zx, const V *zr, const V *s_prev, V *s,
+                        V *saved) {
     (void)act, (void)peep;
-    V r = v_sigmoid(zx[0] + zr[0]), z = v_sigmoid(zx[1] + zr[1]), n = v_tanh(zx[2] + r * zr[2]);
+    V r = v_sigmoid(zx[0] + zr[0]);
+    V z = v_sigmoid(zx[1] + zr[1]);
+    V n = v_tanh(zx[2] + r * zr[2]);
     s[0] = n + z * (s_prev[0] - n);
-    saved[0] = r, saved[1] = z, saved[2] = n, saved[3] = zr[2];
+    saved[0] = r;
+    saved[1] = z;
+    saved[2] = n;
+    saved[3] = zr[2];
 }
-INLINE void gru_backward(int act, const V *peep, const V *saved, const V *s_prev, const V *s, V *ds, V *dzx, V *dzr) {
+INLINE void gru_backward(int act, const V *peep, const V *saved, const V *s_prev, const V *s, V *ds,
+                         V *dzx, V *dzr) {
     (void)act, (void)peep, (void)s;
     V r = saved[0], z = saved[1], n = saved[2], zr_n = saved[3];
     V dn = ds[0] * (1 - z) * (1 - n * n);
     dzx[0] = dzr[0] = dn * zr_n * r * (1 - r);
     dzx[1] = dzr[1] = ds[0] * (s_prev[0] - n) * z * (1 - z);
-    dzx[2] = dn, dzr[2] = dn * r;
+    dzx[2] = dn;
+    dzr[2] = dn * r;
     ds[0] = ds[0] * z;
 }

@@ -1,13 +1,31 @@
-/* lstm.h:  c = f * c_prev + i * g,  h = o * tanh(c)      gates i f g o      kept: i f g o      saved: tanh(c) */
-enum { lstm_GATES = 4, lstm_STATES = 2, lstm_KEPT = 4, lstm_SAVED = 1, lstm_SPLIT = 0, lstm_PEEPS = 0, lstm_HELD = 0 };
-INLINE void lstm_forward(int act, const V *peep, const V *zx, const V *zr, const V *s_prev, V *s, V *saved) {
+/* lstm.h:  c = f * c_prev + i * g,  h = o * tanh(c)
+   gates i f g o      kept: i f g o      saved: tanh(c) */
+#define GATES 4
+#define STATES 2
+#define KEPT 4
+#define SAVED 1
+#define PROJECTION 1
+#define KEEP_GATE 1
+
+INLINE void lstm_forward(int act, const V *peep, const V *zx, const V *zr, const V *s_prev, V *s,
+                         V *saved) {
     (void)act, (void)peep;
-    V i = v_sigmoid(zx[0] + zr[0]), f = v_sigmoid(zx[1] + zr[1]), g = v_tanh(zx[2] + zr[2]), o = v_sigmoid(zx[3] + zr[3]);
-    V c = f * s_prev[1] + i * g, tanh_c = v_tanh(c);
-    s[0] = o * tanh_c, s[1] = c;
-    saved[0] = i, saved[1] = f, saved[2] = g, saved[3] = o, saved[4] = tanh_c;
+    V i = v_sigmoid(zx[0] + zr[0]);
+    V f = v_sigmoid(zx[1] + zr[1]);
+    V g = v_tanh(zx[2] + zr[2]);
+    V o = v_sigmoid(zx[3] + zr[3]);
+    V c = f * s_prev[1] + i * g;
+    V tanh_c = v_tanh(c);
+    s[0] = o * tanh_c;
+    s[1] = c;
+    saved[0] = i;
+    saved[1] = f;
+    saved[2] = g;
+    saved[3] = o;
+    saved[4] = tanh_c;
 }
-INLINE void lstm_backward(int act, const V *peep, const V *saved, const V *s_prev, const V *s, V *ds, V *dzx, V *dzr) {
+INLINE void lstm_backward(int act, const V *peep, const V *saved, const V *s_prev, const V *s,
+                          V *ds, V *dzx, V *dzr) {
     (void)act, (void)peep, (void)s;
     V i = saved[0], f = saved[1], g = saved[2], o = saved[3], tanh_c = saved[4];
     V dc = ds[1] + ds[0] * o * (1 - tanh_c * tanh_c);

@@ -1,7 +1,12 @@
-/* mlp.h:  a_1 = act(zx + W_hh h_prev + b_hh),  a_l = act_l(W_l a_(l-1) + b_l),  h = a_L      f is an MLP of any depth
-   A cell with its own loop over time: the layers after the first run inside a step.  L = 1 is the Elman cell.
-   a[l]: values of layer l+1;  dzx, da[0], da[1] ...: gradients of the pre-activations of layers 1, 2, 3 ... */
-enum { mlp_GATES = 1, mlp_STATES = 1, mlp_KEPT = 0, mlp_SAVED = 0, mlp_SPLIT = 0, mlp_PEEPS = 0 };
+/* mlp.h:  a_1 = act(zx + W_hh h_prev + b_hh),  a_l = act_l(W_l a_(l-1) + b_l),  h = a_L      f is
+   an MLP of any depth A cell with its own loop over time: the layers after the first run inside a
+   step.  L = 1 is the Elman cell. a[l]: values of layer l+1;  dzx, da[0], da[1] ...: gradients of
+   the pre-activations of layers 1, 2, 3 ... */
+#define GATES 1
+#define STATES 1
+#define ACTIVATION 1
+#define HIDDEN_LAYERS 1
+#define OWN_LOOP 1
 
 static void NAME(mlp_scan_forward)(const frame *f, const span *at) {
     const field h_prev = later(f->mask.p ? &f->masked : &f->s, f->reverse), h = later(&f->s, !f->reverse);

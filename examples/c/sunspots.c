@@ -76,8 +76,9 @@ static void print_errors(const char *name, const double *error) {
 typedef struct { void *arena; bptt_plan *plan; } planned;
 static planned make_plan(const bptt_desc *desc) {
     planned p;
+    char why[256];
+    if (bptt_why(desc, why, sizeof why)) fail("the network", why);
     const size_t bytes = bptt_bytes(desc);  /* a multiple of 64 */
-    if (!bytes) fail("the network", "is described wrongly, or too large");
     if (!(p.arena = aligned_alloc(64, bytes))) fail("memory", "not enough");
     check(bptt_make_plan(desc, p.arena, bytes, &p.plan), "plan");
     return p;
@@ -99,7 +100,7 @@ static void train(bptt_plan *plan, float *params, int64_t P, const series *s, ui
     const bptt_data data = { .values = s->input, .offset = &offset, .length = &length,
                              .targets = s->target, .target_offset = &offset };
     bptt_hyper sgd = { .optimizer = "sgd", .learning_rate = 0.01, .weight_decay = 1e-3 };
-    float *opt_state = reserve((size_t)(bptt_slots("sgd") * P), sizeof *opt_state);
+    float *opt_state = reserve((size_t)(bptt_state_vectors("sgd") * P), sizeof *opt_state);
     double *loss = reserve((size_t)length, sizeof *loss);
     for (int64_t i = 0; i < P; i++) params[i] = (float)((2 * uniform(&seed) - 1) / sqrt(HIDDEN));
     for (int epoch = 0; epoch < EPOCHS; epoch++) {

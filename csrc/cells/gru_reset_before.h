@@ -1,11 +1,16 @@
-/* reset_before.h: the GRU of Cho et al. 2014, reset before the product:
-   [r z] = s(zx_rz + U_rz h_prev + b_rz),  v = r * h_prev,  n = tanh(zx_n + U_n v + b_n),  h = n + z * (h_prev - n)
-   A cell with its own loop over time, since U_n waits for r.  inner[0].w: U_rz, inner[1].w: U_n (rows of weight_hh).
-   a[0]: r z (T, B, 2H);  a[1]: v;  saved: n;  da[0]: gradients of z_r z_z;  da[1]: of z_n;  dh: scratch (B, H) */
-enum { reset_before_GATES = 3, reset_before_STATES = 1, reset_before_KEPT = 0, reset_before_SAVED = 1, reset_before_SPLIT = 0,
-       reset_before_PEEPS = 0 };
+/* gru_reset_before.h: the GRU of Cho et al. 2014, reset before the product:
+   [r z] = s(zx_rz + U_rz h_prev + b_rz),  v = r * h_prev,  n = tanh(zx_n + U_n v + b_n),  h = n + z
+   * (h_prev - n) A cell with its own loop over time, since U_n waits for r.  inner[0].w: U_rz,
+   inner[1].w: U_n (rows of weight_hh). a[0]: r z (T, B, 2H);  a[1]: v;  saved: n;  da[0]: gradients
+   of z_r z_z;  da[1]: of z_n;  dh: scratch (B, H) */
+#define GATES 3
+#define STATES 1
+#define SAVED 1
+#define KEEP_GATE 1
+#define OWN_LOOP 1
+#define TWO_PRODUCTS 1
 
-static void NAME(reset_before_scan_forward)(const frame *f, const span *at) {
+static void NAME(gru_reset_before_scan_forward)(const frame *f, const span *at) {
     const field h_prev = later(f->mask.p ? &f->masked : &f->s, f->reverse), state = later(&f->s, f->reverse),
         h = later(&f->s, !f->reverse);
     for (int64_t i = 0; i < at->t1 - at->t0; i++) {
@@ -34,7 +39,7 @@ static void NAME(reset_before_scan_forward)(const frame *f, const span *at) {
         if (f->mask.p) NAME(multiply)(&f->s, &f->mask, &f->masked, t + !f->reverse, at->r0, rows);
     }
 }
-static void NAME(reset_before_scan_backward)(const frame *f, const span *at) {
+static void NAME(gru_reset_before_scan_backward)(const frame *f, const span *at) {
     const field h_prev = later(f->mask.p ? &f->masked : &f->s, f->reverse), state = later(&f->s, f->reverse);
     for (int64_t i = 0; i < at->t1 - at->t0; i++) {
         const int64_t t = f->reverse ? at->t0 + i : at->t1 - 1 - i, rows = last_row(at, t);
@@ -67,8 +72,8 @@ static void NAME(reset_before_scan_backward)(const frame *f, const span *at) {
                 v_store(chunk(&ds, t, r, b), v_load(chunk(&ds, t, r, b)) + v_load(chunk(&dv, t, r, b)));
     }
 }
-static void NAME(reset_before_scan_finish)(const frame *f, const span *at) { (void)f, (void)at; }   /* ds is complete */
-static void NAME(reset_before_collect)(const frame *f, void *grad, int add, const span *at, int64_t part, int64_t parts) {
+static void NAME(gru_reset_before_scan_finish)(const frame *f, const span *at) { (void)f, (void)at; }   /* ds is complete */
+static void NAME(gru_reset_before_collect)(const frame *f, void *grad, int add, const span *at, int64_t part, int64_t parts) {
     const field h_prev = later(f->mask.p ? &f->masked : &f->s, f->reverse);
     NAME(collect)(&f->inner[0].w, 0, &h_prev, &f->da[0], grad, add, at, part, parts);
     NAME(collect)(&f->inner[1].w, 0, &f->a[1], &f->da[1], grad, add, at, part, parts);
