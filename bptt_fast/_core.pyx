@@ -270,8 +270,10 @@ def nbytes(desc, **how):
 
 
 cdef size_t arena_bytes(Desc d) except 0:
-    d.check("cannot plan: ")
-    return bptt_bytes(&d.c)
+    cdef size_t found = bptt_bytes(&d.c)
+    if found == 0:
+        d.check("cannot plan: ")
+    return found
 
 
 def state_vectors(str optimizer):
