@@ -17,10 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import (
-    _core,  # type: ignore[attr-defined]
-    model,
-)
+from . import _core, model  # type: ignore[attr-defined]
 from .columns import Scaling
 from .description import MAX_LAYERS, READOUTS
 from .errors import ConfigError, choice
