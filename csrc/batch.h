@@ -62,7 +62,7 @@ static void NAME(multiply)(const field *from, const field *by, const field *to, 
 
 /* Of windows that share the projection of their inputs: row p + r*stride of the series lies in row r of chunk p.  to[p][r] = sum
    of from[t][b] over all steps t and windows b with t + b*stride = p + r*stride, always in the order of t. */
-static void NAME(fold)(const field *from, const field *to, int64_t stride, int64_t steps, int64_t rows, int64_t part,
+static void NAME(sum_windows)(const field *from, const field *to, int64_t stride, int64_t steps, int64_t rows, int64_t part,
                        int64_t parts) {
     const int64_t blocks = to->step / to->block;
     for (int64_t n = share(blocks, part, parts); n < share(blocks, part + 1, parts); n++) {
@@ -77,7 +77,7 @@ static void NAME(fold)(const field *from, const field *to, int64_t stride, int64
 }
 
 /* Dropout: to = from times 0 or 1/(1-p).  The mask is a hash of (key, sequence, step, column), so it depends neither on the
-   split nor on the order, and the way back makes it again.  from NULL: the factors themselves. */
+   split nor on the order, and the backward pass makes it again.  from NULL: the factors themselves. */
 INLINE uint32_t hash32(uint32_t x) {
     x = (x ^ (x >> 16)) * 0x21f0aaadu;
     x = (x ^ (x >> 15)) * 0xd35a2d97u;
@@ -108,9 +108,9 @@ static void NAME(drop)(const dropout *d, const source *s, const field *from, con
             }
         }
 }
-/* Closed loop: with probability p the input of a step is the output of the step before; on the way back that output gets the
+/* Closed loop: with probability p the input of a step is the output of the step before; in the backward pass that output gets the
    gradient of the input, and the data none (x holds dLoss/dx, y dLoss/dy). */
-static void NAME(feed)(const dropout *d, const source *s, const field *y, const field *x, const span *at, int back) {
+static void NAME(feed_back)(const dropout *d, const source *s, const field *y, const field *x, const span *at, int back) {
     for (int64_t t = at->t0; t < at->t1; t++)
         for (int64_t r = at->r0; r < last_row(at, t); r++) {
             if (s->first + t == 0 || draw(draw_key(d, s, r, t, 0), 0) >= d->p * 4294967296.0) continue;

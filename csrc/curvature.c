@@ -30,17 +30,17 @@ static field later(const bptt_plan *p, const field *f, int64_t steps) {
     return (field){ (char *)f->p + steps * f->step * p->k->bytes, f->step, f->block, f->row };
 }
 
-/* What the way back reads of a layer direction. */
+/* What the backward pass reads of a layer direction. */
 static void repeat_tape(const bptt_plan *p, const bptt_plan *q, int64_t n, const span *at) {
     const frame *from = &p->layer[n], *to = &q->layer[n];
     const span first = { .t1 = 1, .r0 = at->r0, .r1 = at->r1 };
     const field s_from = later(p, &from->s, 1), s_to = later(p, &to->s, 1);
-    p->k->repeat(&from->s, q->row, &to->s, &first);
-    p->k->repeat(&s_from, q->row, &s_to, at);
-    p->k->repeat(&from->saved, q->row, &to->saved, at);
-    if (p->cell->kept) p->k->repeat(&from->kept, q->row, &to->kept, at);
-    if (from->hr.size) p->k->repeat(&from->m, q->row, &to->m, at);
-    for (int64_t i = 0; i < from->depth; i++) p->k->repeat(&from->a[i], q->row, &to->a[i], at);
+    p->k->gather_rows(&from->s, q->row, &to->s, &first);
+    p->k->gather_rows(&s_from, q->row, &s_to, at);
+    p->k->gather_rows(&from->saved, q->row, &to->saved, at);
+    if (p->cell->kept) p->k->gather_rows(&from->kept, q->row, &to->kept, at);
+    if (from->hr.size) p->k->gather_rows(&from->m, q->row, &to->m, at);
+    for (int64_t i = 0; i < from->depth; i++) p->k->gather_rows(&from->a[i], q->row, &to->a[i], at);
 }
 /* What g read and computed at the residual's step, into chunk 0. */
 static void repeat_head(const bptt_plan *p, const bptt_plan *q, int64_t r) {
@@ -55,7 +55,7 @@ static void repeat_head(const bptt_plan *p, const bptt_plan *q, int64_t r) {
         p->k->copy_rows(&value, t, &q->value[l], 0, r, r + 1);
     }
 }
-static const field *head_slope(const bptt_plan *q, int64_t l) { return l + 1 < q->head_layers ? &q->slope[l] : &q->value[l]; }
+static const field *head_slope(const bptt_plan *q, int64_t l) { return l + 1 < q->head_layers ? &q->head_grad[l] : &q->value[l]; }
 
 /* From the seeds in the last layer of g to dLoss/dh of the top layer, in ds. */
 static void head_back(const bptt_plan *q, const span *one) {
@@ -63,7 +63,7 @@ static void head_back(const bptt_plan *q, const span *one) {
     const int64_t count = q->layers * q->directions, top = count - q->directions;
     for (int64_t n = 0; n < count; n++) k->zero_rows(&q->layer[n].ds, 0, one->r0, one->r1);
     for (int64_t l = q->head_layers - 1; l > 0; l--)
-        k->backward(&q->head[l].w, 0, head_slope(q, l), &q->slope[l - 1], 0, q->head[l - 1].act, &q->value[l - 1], one);
+        k->backward(&q->head[l].w, 0, head_slope(q, l), &q->head_grad[l - 1], 0, q->head[l - 1].act, &q->value[l - 1], one);
     for (int64_t n = top; n < count; n++)
         k->backward(&q->head[0].w, n - top, head_slope(q, 0), &q->layer[n].ds, 0, ACT_LINEAR, NULL, one);
 }
@@ -74,16 +74,16 @@ static void fill_head(const bptt_plan *p, const bptt_plan *q, int64_t r) {
     for (int64_t l = 0; l < q->head_layers; l++) {
         const dense *g = &q->head[l];
         for (int s = 0; s < (l ? 1 : q->directions); s++)
-            q->k->outer(&g->w, s, head_slope(q, l), l ? &q->value[l - 1] : &q->last[s], r, row_of(p, r));
-        q->k->outer(&g->b, 0, head_slope(q, l), NULL, r, row_of(p, r));
+            q->k->outer_product(&g->w, s, head_slope(q, l), l ? &q->value[l - 1] : &q->last[s], r, row_of(p, r));
+        q->k->outer_product(&g->b, 0, head_slope(q, l), NULL, r, row_of(p, r));
     }
 }
 /* The residual itself behind its row of J: the loss left 2 weight (y - target) / (O sum of weights) in place of y. */
 static void fill_residual(const blocks *b, int64_t row, int64_t r) {
     const bptt_plan *p = b->p;
     const residual *e = &p->residual[r];
-    const double dy = p->k->entry(&p->value[p->head_layers - 1], p->every ? e->step : 0, row, e->output);
-    p->k->fill(row_of(p, r), p->flat_size, p->gram_width, dy * (double)p->O * b->weight / (2 * sqrt(e->weight)));
+    const double dy = p->k->element(&p->value[p->head_layers - 1], p->every ? e->step : 0, row, e->output);
+    p->k->fill_row(row_of(p, r), p->flat_size, p->gram_width, dy * (double)p->O * b->weight / (2 * sqrt(e->weight)));
 }
 /* What is done with a block of rows of [J r]. */
 static void sum_rows(blocks *b) {
@@ -92,7 +92,7 @@ static void sum_rows(blocks *b) {
     for (int64_t r = 0; b->jacobian && r < b->count; r++)
         memcpy((char *)b->jacobian + (size_t)(p->residual[r].target * p->O + p->residual[r].output) * size, row_of(p, r), size);
     if (b->product) p->k->gram(p->jacobian, b->count, p->gram_width, p->gram);
-    ask(&b->run, (double)b->count * (double)p->gram_width * (double)p->gram_width);
+    poll_caller(&b->run, (double)b->count * (double)p->gram_width * (double)p->gram_width);
     b->count = 0;
 }
 
@@ -103,7 +103,7 @@ static void run_back(blocks *b, bptt_plan *q, const span *at) {
     const int64_t count = q->layers * q->directions;
     for (int64_t t = 0, r = at->r1; t <= at->t1; t++) {
         while (r > 0 && p->residual[r - 1].steps <= t) r--;
-        q->living[t] = r;
+        q->batch_sizes[t] = r;
     }
     for (int64_t n = 0; n < count; n++) repeat_tape(p, q, n, at);
     for (int64_t n = count - q->directions; n < count && q->every; n++) {     /* else a row ends where its residual is */
@@ -121,13 +121,13 @@ static void run_back(blocks *b, bptt_plan *q, const span *at) {
                 k->backward(&q->layer[n].ih, d, &q->layer[n].dzx, &q->layer[below].dy, (n + 1) % q->directions != 0, ACT_LINEAR,
                             NULL, &now);
             }
-            ask(&b->run, step_work(q) * (double)(now.t1 - now.t0));
+            poll_caller(&b->run, step_work(q) * (double)(now.t1 - now.t0));
         }
     for (int64_t r = at->r0; r < at->r1 && !stopped(&b->run); r++) {
-        const span steps = { 0, p->residual[r].steps, r, r + 1, q->living, BATCH };
+        const span steps = { 0, p->residual[r].steps, r, r + 1, q->batch_sizes, BATCH };
         q->x = row_as(p, &p->x, q->row[r], r);
         for (int64_t n = 0; n < count; n++) collect_layer(q, n, 0, &steps, 0, 1);
-        ask(&b->run, (double)q->work_size * (double)p->residual[r].steps);
+        poll_caller(&b->run, (double)q->work_size * (double)p->residual[r].steps);
         each_block(q, k->unpack, q->grad, row_of(p, r), 0, 1);
     }
 }
@@ -137,11 +137,11 @@ static void push_tangents(blocks *b) {
     const frame *f = &p->layer[0];
     for (int64_t r = 0; r < b->count; r++) {
         for (; b->pushed <= p->residual[r].step && !stopped(&b->run); b->pushed++) {
-            ask(&b->run, (double)(p->cell->states * p->H * p->H) * (double)p->tangent_width);
+            poll_caller(&b->run, (double)(p->cell->states * p->H * p->H) * (double)p->tangent_width);
             p->cell->tangent(f, &p->x, b->pushed, p->rows->row[r], p->transition, p->tangent[b->pushed & 1],
                              p->tangent[~b->pushed & 1], p->tangent_width);
         }
-        p->k->through(&p->rows->layer[0].ds, r, p->H, p->tangent[b->pushed & 1], p->tangent_width,
+        p->k->apply_chain_rule(&p->rows->layer[0].ds, r, p->H, p->tangent[b->pushed & 1], p->tangent_width,
                       row_of(p, r));
     }
 }
@@ -149,12 +149,12 @@ static void push_tangents(blocks *b) {
 static void finish_block(blocks *b) {
     bptt_plan *p = b->p, *q = p->rows;
     const int64_t rows = b->count, T = rows && !b->forwards ? p->residual[0].steps : 1;
-    const span all = { 0, T, 0, rows, q->living, BATCH }, one = { .t1 = 1, .r1 = rows };
+    const span all = { 0, T, 0, rows, q->batch_sizes, BATCH }, one = { .t1 = 1, .r1 = rows };
     if (!rows) return;
     lay_out(q, rows, T, TRAIN, 0);
     for (int64_t r = 0; r < rows; r++) {
         repeat_head(p, q, r);
-        p->k->unit(&q->value[q->head_layers - 1], r, p->residual[r].output, sqrt(p->residual[r].weight));
+        p->k->set_one_hot(&q->value[q->head_layers - 1], r, p->residual[r].output, sqrt(p->residual[r].weight));
     }
     head_back(q, &one);
     if (b->forwards) push_tangents(b);
@@ -180,12 +180,12 @@ static void add_target(blocks *b, int64_t row, int64_t t) {
         if (b->count == p->residuals) finish_block(b);
     }
 }
-/* All residuals of the batch, by decreasing steps of their way back. */
+/* All residuals of the batch, by decreasing steps of their backward pass. */
 static void add_backwards(blocks *b) {
     const bptt_plan *p = b->p;
     if (p->every && p->directions == 1)
         for (int64_t t = p->T - 1; t >= 0; t--)
-            for (int64_t row = 0; row < p->living[t]; row++) add_target(b, row, t);
+            for (int64_t row = 0; row < p->batch_sizes[t]; row++) add_target(b, row, t);
     else
         for (int64_t row = 0; row < p->B; row++) {
             const int64_t steps = b->data->length[p->row[row]];
@@ -243,7 +243,7 @@ bptt_status bptt_gauss_newton(bptt_plan *p, const void *params, const bptt_data 
     bptt_describe_loss(p->loss.kind, &loss);
     if (!loss.least_squares || p->dropout > 0 || p->recurrent_dropout > 0) return BPTT_BAD_DESC;
     each_block(p->rows, p->k->pack, params, p->rows->work, 0, 1);
-    turn_all(p->rows, 0, 1);
+    pack_transposed_all(p->rows, 0, 1);
     if (gram) memset(p->gram, 0, wide * (size_t)p->gram_width);
     for (int64_t from = 0, B; from < n; from += B) {
         double mean;

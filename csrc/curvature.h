@@ -1,26 +1,26 @@
-/* curvature.h: the tape of a few sequences repeated in the rows of a batch, seeds of its way back, and what its rows become in J;
+/* curvature.h: the tape of a few sequences repeated in the rows of a batch, seeds of its backward pass, and what its rows become in J;
    what tangents of the states are made of; and the product A'A. */
 
 /* Row r of `to` becomes row row[r] of `from`, in the steps of the span. */
-static void NAME(repeat)(const field *from, const int64_t *row, const field *to, const span *at) {
+static void NAME(gather_rows)(const field *from, const int64_t *row, const field *to, const span *at) {
     for (int64_t t = at->t0; t < at->t1; t++)
         for (int64_t b = 0; b < to->step / to->block; b++)
             for (int64_t r = at->r0; r < last_row(at, t); r++) v_store(chunk(to, t, r, b), v_load(chunk(from, t, row[r], b)));
 }
 /* Row r of chunk 0: `value` in one column, zeros in the others. */
-static void NAME(unit)(const field *to, int64_t r, int64_t column, double value) {
+static void NAME(set_one_hot)(const field *to, int64_t r, int64_t column, double value) {
     for (int64_t b = 0; b < to->step / to->block; b++) v_store(chunk(to, 0, r, b), v_set(0));
     chunk(to, 0, r, column / VL)[column % VL] = (real)value;
 }
-static double NAME(entry)(const field *from, int64_t t, int64_t r, int64_t column) {
+static double NAME(element)(const field *from, int64_t t, int64_t r, int64_t column) {
     return chunk(from, t, r, column / VL)[column % VL];
 }
 /* A row's value in one column, zeros after it. */
-static void NAME(fill)(void *row, int64_t column, int64_t width, double value) {
+static void NAME(fill_row)(void *row, int64_t column, int64_t width, double value) {
     for (int64_t c = column; c < width; c++) ((real *)row)[c] = c == column ? (real)value : 0;
 }
 /* row[parameters of a segment of W] = dz x', of row r */
-static void NAME(outer)(const matrix *m, int64_t segment, const field *dz, const field *x, int64_t r, void *row) {
+static void NAME(outer_product)(const matrix *m, int64_t segment, const field *dz, const field *x, int64_t r, void *row) {
     for (int64_t j = 0; j < m->units; j++) {
         const real slope = chunk(dz, 0, r, j / VL)[j % VL];
         real *to = (real *)row + m->flat + j * m->cols + segment * m->K;
@@ -44,7 +44,7 @@ INLINE void add_panel(const real *a, int64_t a_row, int64_t columns, const real 
     }
 }
 /* The chain rule: row (width) = sum over the units k of ds[k] tangent[k], ds of row r and tangents (units, width) of h */
-static void NAME(through)(const field *ds, int64_t r, int64_t units, const void *tangent, int64_t width, void *row) {
+static void NAME(apply_chain_rule)(const field *ds, int64_t r, int64_t units, const void *tangent, int64_t width, void *row) {
     const field one = { ds->p, 0, VL, 1 }, by_unit = { (void *)tangent, 0, VL, width };
     for (int64_t k = 0; k < units; k += VL) {
         const span at = { 0, 1, 0, least(VL, units - k), NULL, BATCH };

@@ -17,12 +17,12 @@ enum { ACT_TANH, ACT_RELU, ACT_SIGMOID, ACT_LINEAR };      /* nonlinearities */
 enum { BATCH, SINGLE, ONE_STEP };                          /* span.single */
 
 /* The part of a batch that a call works on: steps t0 <= t < t1, rows r0 <= b < r1, of these at step t only the first
-   living[t] (rows are sorted by length).  single: BATCH; SINGLE, the whole batch is one sequence, whose steps can serve
+   active[t] (rows are sorted by length).  single: BATCH; SINGLE, the whole batch is one sequence, whose steps can serve
    as rows; ONE_STEP of such a sequence.  It picks the order of summation, so it depends on the problem, never on the
    split into threads. */
 typedef struct {
     int64_t t0, t1, r0, r1;
-    const int64_t *living;
+    const int64_t *batch_sizes;
     int single;
 } span;
 
@@ -30,7 +30,7 @@ typedef struct {
    flat: offset in the parameter vector, PyTorch's order, row g*units + j.
    work: offset in the working vector, where it lies packed for the micro-kernel: columns of the packed matrix are
          (block of units, gate, lane), in panels of `panel(gates)` vectors; a panel is (cols, panel*VL), contiguous.
-   turned: the same weights for the way back, packed by input columns: per segment of the columns, panels of 2 vectors,
+   transposed: the same weights for the backward pass, packed by input columns: per segment of the columns, panels of 2 vectors,
          (gates*units, 2*VL) each, rows in the order (block of units, gate, lane), only real units. */
 typedef struct {
     int64_t gates, units, cols, segments;
@@ -38,7 +38,7 @@ typedef struct {
     int64_t flat, work, size;              /* size: reals in the working vector */
     int64_t block, first;                  /* which parameter block it is (of), and where that begins in the flat vector */
     int bias;
-    void *turned;                          /* NULL: not needed */
+    void *transposed;                          /* NULL: not needed */
 } matrix;
 
 typedef struct {
@@ -57,19 +57,19 @@ typedef struct {
     matrix hr;                             /* projection h = W_hr m (R, H); size 0: none */
     int64_t depth;                         /* dense layers of f after the first; two_products: 2 */
     const dense *inner;
-    field zx, kept, dzx;                   /* (T, B, G*H) input projections; what the way back needs of the gates; gradients of zx:
+    field zx, kept, dzx;                   /* (T, B, G*H) input projections; what the backward pass needs of the gates; gradients of zx:
                                               one memory, each in the place of the one before, unless the batch's windows
-                                              share zx (phases > 0), or what is kept is needed after the way back (truncation,
+                                              share zx (phases > 0), or what is kept is needed after the backward pass (truncation,
                                               second order) */
     int64_t phases;                        /* > 0: zx of step t is in chunk t % phases, t / phases rows further */
     matrix initial[2];                     /* trained states before the first step: h, c; size 0: none */
     field dzr;                             /* (T, B, G*H) gradient of zr; the same as dzx unless `split` */
     field s;                               /* (T+1, B, R + (S-1)*H) states; step t reads chunk t + reverse, writes t + !reverse */
-    field saved;                           /* (T, B, saved_count*H) what else the way back needs; p NULL: there is none */
+    field saved;                           /* (T, B, saved_count*H) what else the backward pass needs; p NULL: there is none */
     field ds;                              /* like a chunk of s, carried: in dLoss/ds[last] not from h by time, out dLoss/ds0 */
     field dy;                              /* (T, B, R) dLoss/dh from above; p NULL: none */
     field m, dh;                           /* projection: (T, B, H) what it projects, (T, B, R) dLoss/dh whole */
-    double clip;                           /* dLoss/dh is clipped to +-clip at each step of the way back; 0: it is not */
+    double clip;                           /* dLoss/dh is clipped to +-clip at each step of the backward pass; 0: it is not */
     field mask, masked;                    /* recurrent dropout: (B, R) factors, (T+1, B, R) h times them; p NULL: none */
     field a[16], da[16];                   /* cell mlp: (T, B, width) values and gradients of the layers before the last */
     const void *work;                      /* the working vector */
@@ -156,14 +156,14 @@ typedef struct {
     const cell_kernels *const *cell;       /* in the order of cells.def; NULL ends it */
     void (*pack)(const matrix *, const void *flat, void *work, int64_t part, int64_t parts);
     void (*unpack)(const matrix *, const void *work, void *flat, int64_t part, int64_t parts);
-    void (*turn)(const matrix *, const void *work, int64_t part, int64_t parts);
+    void (*pack_transposed)(const matrix *, const void *work, int64_t part, int64_t parts);
     void (*gather)(const source *, int64_t width, int64_t columns, const field *x, const span *);   /* width: reals a row */
     void (*scatter)(const source *, int64_t width, int64_t columns, const field *x, const span *, int every, void *out);
     void (*load_state)(const source *, int64_t size, int64_t at_state, int64_t columns, const field *to, int64_t t, const span *);
     void (*store_state)(const source *, int64_t size, int64_t at_state, int64_t columns, const field *from, int64_t t,
                         const span *, void *out);
-    void (*fold)(const field *from, const field *to, int64_t stride, int64_t steps, int64_t rows, int64_t part, int64_t parts);
-    void (*feed)(const dropout *, const source *, const field *y, const field *x, const span *, int back);
+    void (*sum_windows)(const field *from, const field *to, int64_t stride, int64_t steps, int64_t rows, int64_t part, int64_t parts);
+    void (*feed_back)(const dropout *, const source *, const field *y, const field *x, const span *, int back);
     void (*copy_rows)(const field *from, int64_t t_from, const field *to, int64_t t_to, int64_t r0, int64_t r1);
     void (*zero_rows)(const field *to, int64_t t, int64_t r0, int64_t r1);
     void (*forward)(const matrix *, const void *work, const matrix *bias, int64_t segment, int act, const field *x,
@@ -190,12 +190,12 @@ typedef struct {
     void (*optimise)(const bptt_hyper *, const update *, int decays, void *work, const void *grad, void *slots, int64_t stride,
                      int64_t from, int64_t to);
     void (*apply)(int function, const void *in, void *out, int64_t n);
-    void (*repeat)(const field *from, const int64_t *row, const field *to, const span *);
-    void (*unit)(const field *to, int64_t r, int64_t column, double value);
-    double (*entry)(const field *from, int64_t t, int64_t r, int64_t column);
-    void (*fill)(void *row, int64_t column, int64_t width, double value);
-    void (*outer)(const matrix *, int64_t segment, const field *dz, const field *x, int64_t r, void *row);
-    void (*through)(const field *ds, int64_t r, int64_t units, const void *tangent, int64_t width, void *row);
+    void (*gather_rows)(const field *from, const int64_t *row, const field *to, const span *);
+    void (*set_one_hot)(const field *to, int64_t r, int64_t column, double value);
+    double (*element)(const field *from, int64_t t, int64_t r, int64_t column);
+    void (*fill_row)(void *row, int64_t column, int64_t width, double value);
+    void (*outer_product)(const matrix *, int64_t segment, const field *dz, const field *x, int64_t r, void *row);
+    void (*apply_chain_rule)(const field *ds, int64_t r, int64_t units, const void *tangent, int64_t width, void *row);
     void (*gram)(const void *a, int64_t rows, int64_t width, void *out);
 } kernels;
 #endif

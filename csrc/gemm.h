@@ -22,25 +22,25 @@ typedef void product(const operands *, const real *a, const real *w, const real 
 INLINE void tile_product(const int mr, const int nv, const int64_t row, const operands *o, const real *a, const real *w,
                          const real *bias, const real *start, real *out) {
     V acc[HEIGHT_MAX][PANEL_MAX];
-    UNROLL for (int i = 0; i < mr; i++)
-        UNROLL for (int v = 0; v < nv; v++) {
+    UNROLL_FOR (int i = 0; i < mr; i++)
+        UNROLL_FOR (int v = 0; v < nv; v++) {
             acc[i][v] = bias ? v_load(bias + v * VL) : v_set(0);
             if (start) acc[i][v] += v_load(start + i * o->start_row + v * o->start_block);
         }
     for (int64_t u = 0; u < o->units; u += VL) {
         const int64_t n = least(VL, o->units - u);
         for (int64_t g = 0; g < o->gates; g++, a += o->block)
-            _Pragma("GCC unroll 4") for (int64_t j = 0; j < n; j++, w += nv * VL) {
+            UNROLL_4_FOR (int64_t j = 0; j < n; j++, w += nv * VL) {
                 V b[PANEL_MAX];
-                UNROLL for (int v = 0; v < nv; v++) b[v] = v_load(w + v * VL);
-                UNROLL for (int i = 0; i < mr; i++) {
+                UNROLL_FOR (int v = 0; v < nv; v++) b[v] = v_load(w + v * VL);
+                UNROLL_FOR (int i = 0; i < mr; i++) {
                     const V x = v_set(a[i * row + j]);
-                    UNROLL for (int v = 0; v < nv; v++) acc[i][v] += x * b[v];
+                    UNROLL_FOR (int v = 0; v < nv; v++) acc[i][v] += x * b[v];
                 }
             }
     }
-    UNROLL for (int i = 0; i < mr; i++)
-        UNROLL for (int v = 0; v < nv; v++) v_store(out + i * o->out_row + v * o->out_block, acc[i][v]);
+    UNROLL_FOR (int i = 0; i < mr; i++)
+        UNROLL_FOR (int v = 0; v < nv; v++) v_store(out + i * o->out_row + v * o->out_block, acc[i][v]);
 }
 
 /* The shapes: for a panel of nv vectors the heights that the registers hold, tallest first.  Rows that lie far apart (a
@@ -79,27 +79,27 @@ INLINE int64_t tile_height(int64_t limit, int64_t left) {
    order, are never there when they are wanted; read to and fro, most of them are. */
 #define ROW_STEP(q) {                                                                                                    \
         const V x = v_set(a[j + (q)]);                                                                                   \
-        UNROLL for (int v = 0; v < nv * panels; v++) part[q][v] += x * v_load(w + (q) * nv * VL + v / nv * apart + v % nv * VL); \
+        UNROLL_FOR (int v = 0; v < nv * panels; v++) part[q][v] += x * v_load(w + (q) * nv * VL + v / nv * apart + v % nv * VL); \
     }
 INLINE void row_product(const int nv, const int panels, int64_t apart, int64_t units, int64_t gates, const real *a,
                         int64_t block, const real *w, int back, V acc[][PANEL_MAX]) {
     V part[4][PANEL_MAX];
-    UNROLL for (int q = 0; q < 4; q++) UNROLL for (int v = 0; v < nv * panels; v++) part[q][v] = v_set(0);
+    UNROLL_FOR (int q = 0; q < 4; q++) UNROLL_FOR (int v = 0; v < nv * panels; v++) part[q][v] = v_set(0);
     if (back) {
         const int64_t count = units / VL * gates;
         a += (count - 1) * block, w += (count * VL - 4) * nv * VL;
         for (int64_t n = 0; n < count; n++, a -= block)
-            for (int64_t j = VL - 4; j >= 0; j -= 4, w -= 4 * nv * VL) UNROLL for (int q = 0; q < 4; q++) ROW_STEP(q)
+            for (int64_t j = VL - 4; j >= 0; j -= 4, w -= 4 * nv * VL) UNROLL_FOR (int q = 0; q < 4; q++) ROW_STEP(q)
     } else
         for (int64_t u = 0; u < units; u += VL) {
             const int64_t n = least(VL, units - u);
             for (int64_t g = 0; g < gates; g++, a += block) {
                 int64_t j = 0;
-                for (; j + 4 <= n; j += 4, w += 4 * nv * VL) UNROLL for (int q = 0; q < 4; q++) ROW_STEP(q)
+                for (; j + 4 <= n; j += 4, w += 4 * nv * VL) UNROLL_FOR (int q = 0; q < 4; q++) ROW_STEP(q)
                 for (; j < n; j++, w += nv * VL) ROW_STEP(0)
             }
         }
-    UNROLL for (int v = 0; v < nv * panels; v++) acc[0][v] += (part[0][v] + part[1][v]) + (part[2][v] + part[3][v]);
+    UNROLL_FOR (int v = 0; v < nv * panels; v++) acc[0][v] += (part[0][v] + part[1][v]) + (part[2][v] + part[3][v]);
 }
 
 /* A single sequence: its steps are the rows.  One step of it (ONE_STEP) is a row by itself, summed by row_product. */
@@ -112,14 +112,14 @@ INLINE void steps_as_rows(span *at, field *const fields[], int count) {
         }
     *at = (span){ .t0 = 0, .t1 = 1, .r0 = 0, .r1 = at->r1 > at->r0 ? at->t1 - at->t0 : 0, .single = SINGLE };
 }
-INLINE int64_t last_row(const span *at, int64_t t) { return at->living ? least(at->living[t], at->r1) : at->r1; }
+INLINE int64_t last_row(const span *at, int64_t t) { return at->batch_sizes ? least(at->batch_sizes[t], at->r1) : at->r1; }
 INLINE real *chunk(const field *f, int64_t t, int64_t r, int64_t block) {
     return f->p ? (real *)f->p + t * f->step + r * f->row + block * f->block : NULL;
 }
 
 /* For loops over time: one step of a span, and the field whose chunk t is the given one's chunk t + steps. */
 INLINE span one_step(const span *at, int64_t t) {
-    return (span){ t, t + 1, at->r0, at->r1, at->living, at->single ? ONE_STEP : BATCH };
+    return (span){ t, t + 1, at->r0, at->r1, at->batch_sizes, at->single ? ONE_STEP : BATCH };
 }
 INLINE field later(const field *f, int64_t steps) {
     return (field){ (real *)f->p + steps * f->step, f->step, f->block, f->row };
@@ -198,7 +198,7 @@ static void NAME(backward)(const matrix *m, int64_t segment, const field *z_, co
         if (rows <= 0) continue;
         for (int64_t n = 0; n < vectors; n += 2) {
             const int64_t nv = least(2, vectors - n);
-            const real *w = (const real *)m->turned + (segment * vectors + n) * VL * depth;
+            const real *w = (const real *)m->transposed + (segment * vectors + n) * VL * depth;
             real *dx = chunk(xf, t, at.r0, n);
             panel_product(&o, nv, rows, at.single == ONE_STEP, dz, w, NULL, add ? dx : NULL, dx);
             if (a_)
@@ -220,20 +220,20 @@ typedef void collector(const field *xf, const real *x, const field *zf, const re
 INLINE void tile_collect(const int mr, const int nv, const field *xf, const real *x, const field *zf, const real *dz,
                          const span *at, real *grad, int64_t stride, int add) {
     V acc[HEIGHT_MAX][PANEL_MAX];
-    UNROLL for (int i = 0; i < mr; i++)
-        UNROLL for (int v = 0; v < nv; v++) acc[i][v] = v_set(0), __builtin_prefetch(grad + i * stride + v * VL, 1);
+    UNROLL_FOR (int i = 0; i < mr; i++)
+        UNROLL_FOR (int v = 0; v < nv; v++) acc[i][v] = v_set(0), __builtin_prefetch(grad + i * stride + v * VL, 1);
     for (int64_t t = at->t0; t < at->t1; t++) {
         const real *a = x + t * xf->step + at->r0 * xf->row, *b = dz + t * zf->step + at->r0 * zf->row;
         const int64_t rows = last_row(at, t) - at->r0;
         for (int64_t r = 0; r < rows; r++, a += xf->row, b += zf->row) {
             V d[PANEL_MAX];
             __builtin_prefetch(a + 8 * xf->row);
-            UNROLL for (int v = 0; v < nv; v++) d[v] = v_load(b + v * zf->block);
-            UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) acc[i][v] += v_set(a[i]) * d[v];
+            UNROLL_FOR (int v = 0; v < nv; v++) d[v] = v_load(b + v * zf->block);
+            UNROLL_FOR (int i = 0; i < mr; i++) UNROLL_FOR (int v = 0; v < nv; v++) acc[i][v] += v_set(a[i]) * d[v];
         }
     }
-    UNROLL for (int i = 0; i < mr; i++)
-        UNROLL for (int v = 0; v < nv; v++) {
+    UNROLL_FOR (int i = 0; i < mr; i++)
+        UNROLL_FOR (int v = 0; v < nv; v++) {
             real *g = grad + i * stride + v * VL;
             v_store(g, add ? v_load(g) + acc[i][v] : acc[i][v]);
         }
@@ -261,7 +261,7 @@ static void NAME(collect)(const matrix *m, int64_t segment, const field *x_, con
     const int64_t rows_once = COLLECT_ROWS, steps_once = all.t1 - all.t0 == 1 ? 1 : most(1, rows_once / most(1, all.r1 - all.r0));
     for (int64_t t = all.t0; t < all.t1; t += steps_once)
         for (int64_t r = all.r0; r < all.r1; r += rows_once, add = 1) {
-            const span group = { t, least(all.t1, t + steps_once), r, least(all.r1, r + rows_once), all.living, all.single };
+            const span group = { t, least(all.t1, t + steps_once), r, least(all.r1, r + rows_once), all.batch_sizes, all.single };
             const span *at = &group;
             for (int64_t c = c0; c < c1; c += COLLECT_COLUMNS)
                 for (int64_t n = first; n < last; n += width) {
@@ -294,7 +294,7 @@ static void NAME(collect_bias)(const matrix *m, const matrix *twin, const field 
             const real *dz = (const real *)zf->p + t * zf->step + n * zf->block + at->r0 * zf->row;
             const int64_t rows = last_row(at, t) - at->r0;
             int64_t r = 0;
-            for (; r + 4 <= rows; r += 4) UNROLL for (int q = 0; q < 4; q++) acc[q] += v_load(dz + (r + q) * zf->row);
+            for (; r + 4 <= rows; r += 4) UNROLL_FOR (int q = 0; q < 4; q++) acc[q] += v_load(dz + (r + q) * zf->row);
             for (; r < rows; r++) acc[0] += v_load(dz + r * zf->row);
         }
         acc[0] = (acc[0] + acc[1]) + (acc[2] + acc[3]);
@@ -311,16 +311,16 @@ INLINE real *packed_row(const matrix *m, void *work, int64_t ub, int64_t g, int6
     return (real *)work + m->work + (first * m->cols + n - first) * VL;
 }
 /* rows[i][j] <-> rows[j][i]: log2(VL) perfect shuffles of the rows' halves */
-INLINE void v_turn(V *rows) {
+INLINE void v_transpose(V *rows) {
     VI low, high;
-    UNROLL for (int j = 0; j < VL; j++) low[j] = j % 2 * VL + j / 2, high[j] = low[j] + VL / 2;
-    UNROLL for (int n = 1; n < VL; n *= 2) {
+    UNROLL_FOR (int j = 0; j < VL; j++) low[j] = j % 2 * VL + j / 2, high[j] = low[j] + VL / 2;
+    UNROLL_FOR (int n = 1; n < VL; n *= 2) {
         V out[VL];
-        UNROLL for (int i = 0; i < VL / 2; i++) {
+        UNROLL_FOR (int i = 0; i < VL / 2; i++) {
             out[2 * i] = v_shuffle(rows[i], rows[i + VL / 2], low);
             out[2 * i + 1] = v_shuffle(rows[i], rows[i + VL / 2], high);
         }
-        UNROLL for (int i = 0; i < VL; i++) rows[i] = out[i];
+        UNROLL_FOR (int i = 0; i < VL; i++) rows[i] = out[i];
     }
 }
 static void NAME(pack)(const matrix *m, const void *flat, void *work, int64_t part, int64_t parts) {
@@ -335,7 +335,7 @@ static void NAME(pack)(const matrix *m, const void *flat, void *work, int64_t pa
             const int64_t columns = least(VL, m->cols - c);
             V rows[VL];
             for (int64_t j = 0; j < VL; j++) rows[j] = j < n ? v_load_part(from + j * m->cols + c, columns) : v_set(0);
-            v_turn(rows);
+            v_transpose(rows);
             for (int64_t k = 0; k < columns; k++, to += stride) v_store(to, rows[k]);
         }
     }
@@ -353,20 +353,20 @@ static void NAME(unpack)(const matrix *m, const void *work, void *flat, int64_t 
             V rows[VL];
             for (int64_t k = 0; k < VL; k++) rows[k] = k < columns ? v_load(from + k * stride) : v_set(0);
             from += columns * stride;
-            v_turn(rows);
+            v_transpose(rows);
             for (int64_t j = 0; j < n; j++) v_store_part(to + j * m->cols + c, rows[j], columns);
         }
     }
 }
 
-/* The packed copy for the way back, from the packed weights. */
-static void NAME(turn)(const matrix *m, const void *work, int64_t part, int64_t parts) {
+/* The packed copy for the backward pass, from the packed weights. */
+static void NAME(pack_transposed)(const matrix *m, const void *work, int64_t part, int64_t parts) {
     const int64_t K = m->K, vectors = blocks_of(K), depth = m->gates * m->units, all = m->segments * vectors;
     const int64_t from_n = share(all, part, parts), to_n = share(all, part + 1, parts);
     for (int64_t segment = 0; segment < m->segments; segment++)
         for (int64_t kb = most(0, from_n - segment * vectors); kb < least(vectors, to_n - segment * vectors); kb++) {
             const int64_t first = kb / 2 * 2, nv = least(2, vectors - first), count = least(VL, K - kb * VL);
-            real *to = (real *)m->turned + ((segment * vectors + first) * depth + kb - first) * VL;
+            real *to = (real *)m->transposed + ((segment * vectors + first) * depth + kb - first) * VL;
             for (int64_t ub = 0; ub < blocks_of(m->units); ub++)
                 for (int64_t g = 0; g < m->gates; g++) {
                     int64_t stride;
@@ -379,7 +379,7 @@ static void NAME(turn)(const matrix *m, const void *work, int64_t part, int64_t 
                     }
                     V rows[VL];
                     for (int64_t k = 0; k < VL; k++) rows[k] = k < count ? v_load(from + k * stride) : v_set(0);
-                    v_turn(rows);
+                    v_transpose(rows);
                     for (int64_t j = 0; j < units; j++, to += nv * VL) v_store(to, rows[j]);
                 }
         }

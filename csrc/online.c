@@ -15,7 +15,7 @@ static void unfold(run *r, const char *x, const span *at) {
         const frame *f = &p->layer[n];
         const field below = n ? state_of(p, &p->layer[n - 1], 1) : p->x;
         span now = *at;
-        for (now.t1 = 0; now.t1 < at->t1 && !stopped(r); ask(r, step_work(p) * (double)(now.t1 - now.t0))) {
+        for (now.t1 = 0; now.t1 < at->t1 && !stopped(r); poll_caller(r, step_work(p) * (double)(now.t1 - now.t0))) {
             now.t0 = now.t1, now.t1 = at->t1 - now.t0 < r->each ? at->t1 : now.t0 + r->each;
             p->k->row_forward(&f->ih, p->work, &f->b_ih, ACT_LINEAR,
                               (n ? (char *)below.p : x) + now.t0 * below.step * p->k->bytes, below.step, at_step(p, &f->zx, now.t0),
@@ -38,16 +38,16 @@ static void pattern(run *r, const char *x, const span *at, const span *one) {
     k->loss(&r->loss_desc, &r->source, p->O, &p->value[last], one, p->row_loss, 1);
     for (int64_t n = 0; n < p->layers; n++) k->zero_rows(&p->layer[n].ds, 0, 0, 1);
     for (int64_t l = last; l >= 0; l--) {
-        const void *dz = l < last ? p->slope[l].p : p->value[l].p, *below = l ? p->value[l - 1].p : h;
+        const void *dz = l < last ? p->head_grad[l].p : p->value[l].p, *below = l ? p->value[l - 1].p : h;
         k->row_collect(&p->head[l].w, &p->head[l].b, NULL, below, 0, dz, 0, 1, p->grad);
-        if (l) k->row_backward(&p->head[l].w, dz, p->head[l - 1].act, below, p->slope[l - 1].p);
+        if (l) k->row_backward(&p->head[l].w, dz, p->head[l - 1].act, below, p->head_grad[l - 1].p);
         else k->row_backward(&p->head[l].w, dz, ACT_LINEAR, NULL, top->ds.p);
     }
-    for (int64_t n = p->layers - 1; n >= 0 && !stopped(r); n--, ask(r, step_work(p) * (double)r->k)) {
+    for (int64_t n = p->layers - 1; n >= 0 && !stopped(r); n--, poll_caller(r, step_work(p) * (double)r->k)) {
         const frame *f = &p->layer[n];
         const field below = n ? state_of(p, &p->layer[n - 1], 1) : p->x;
         span now = *at;
-        for (now.t0 = at->t1; now.t0 > 0 && !stopped(r); ask(r, step_work(p) * (double)(now.t1 - now.t0))) {
+        for (now.t0 = at->t1; now.t0 > 0 && !stopped(r); poll_caller(r, step_work(p) * (double)(now.t1 - now.t0))) {
             now.t1 = now.t0, now.t0 = now.t1 < r->each ? 0 : now.t1 - r->each;
             p->cell->backward(f, &now);
             if (n) p->k->backward(&f->ih, 0, &f->dzx, &p->layer[n - 1].dy, 0, ACT_LINEAR, NULL, &now);
@@ -63,7 +63,7 @@ static void pattern(run *r, const char *x, const span *at, const span *one) {
 /* Pattern t: its gradient and update, unless its target weighs nothing; then the context moves on.  0: diverged, or stopped. */
 static int one_pattern(run *r, const char *x, double weight, double *loss) {
     bptt_plan *p = r->p;
-    const span all = all_rows(r), one = readout_span(0, all), first = { 0, 1, 0, 1, p->living, SINGLE };
+    const span all = all_rows(r), one = readout_span(0, all), first = { 0, 1, 0, 1, p->batch_sizes, SINGLE };
     if (weight > 0) {
         pattern(r, x, &all, &one);
         if (stopped(r)) return 0;
@@ -81,7 +81,7 @@ static void open_patterns(run *r, int64_t window) {    /* inputs held at once, b
     bptt_plan *p = r->p;
     lay_out(p, 1, window, SLIDE, 0);
     p->T = r->k, r->rows = 1;
-    for (int64_t t = 0; t <= r->k; t++) p->living[t] = t < r->k;
+    for (int64_t t = 0; t <= r->k; t++) p->batch_sizes[t] = t < r->k;
 }
 static void slide_patterns(run *r) {
     bptt_plan *p = r->p;
@@ -91,7 +91,7 @@ static void slide_patterns(run *r) {
         p->row[0] = r->order[i];
         r->source = source_of(p, d);
         const int64_t patterns = d->length[p->row[0]] - r->k - r->lead + 1;
-        set_states(r, all_rows(r));
+        init_states(r, all_rows(r));
         for (int64_t t = 0; t < patterns; t++) {
             if (t % WINDOW == 0) {                     /* the inputs of the next patterns, which overlap */
                 const int64_t left = patterns - t < WINDOW ? patterns - t : WINDOW;
@@ -121,11 +121,11 @@ static void set_zigzag(bptt_plan *p, int on) {
 static void slide(void *context, team *team, int rank, int size) {
     run *r = context;
     set_zigzag(r->p, 1);
-    take_in(r, team, rank, size);
-    turn_all(r->p, rank, size);
+    load_parameters(r, team, rank, size);
+    pack_transposed_all(r->p, rank, size);
     slide_patterns(r);
     set_zigzag(r->p, 0);
-    give_back(r, team, rank, size);
+    store_parameters(r, team, rank, size);
 }
 bptt_status bptt_slide(bptt_plan *p, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,
                        const int64_t *order, int64_t n, int64_t k, int64_t lead, double *loss, int64_t *done,
@@ -155,11 +155,11 @@ typedef struct {
 static void start_learner(void *context, team *team, int rank, int size) {
     run *r = context;
     set_zigzag(r->p, 1);
-    take_in(r, team, rank, size);
-    turn_all(r->p, rank, size);
+    load_parameters(r, team, rank, size);
+    pack_transposed_all(r->p, rank, size);
     open_patterns(r, r->k + r->lead);
     r->p->row[0] = 0;
-    set_states(r, all_rows(r));
+    init_states(r, all_rows(r));
 }
 bptt_status bptt_learn_start(bptt_plan *p, const void *params, const void *opt_state, const bptt_hyper *hyper,
                              bptt_learner *l, const void *window, const void *state) {
@@ -213,7 +213,7 @@ bptt_status bptt_learn(bptt_plan *p, bptt_hyper *hyper, bptt_learner *l, const v
     team_run(1, observe, &o);
     return o.run.status;
 }
-static void store_learner(void *context, team *team, int rank, int size) { give_back(context, team, rank, size); }
+static void store_learner(void *context, team *team, int rank, int size) { store_parameters(context, team, rank, size); }
 void bptt_learn_store(const bptt_plan *p, const bptt_hyper *hyper, void *params, void *opt_state) {
     bptt_hyper numbers = *hyper;
     run r = { .p = (bptt_plan *)p, .hyper = &numbers, .trained = params, .opt_state = opt_state };
@@ -226,7 +226,7 @@ void bptt_learn_window(const bptt_plan *p, const bptt_learner *l, void *window, 
     r.source = (source){ .offset = &offset, .length = &length, .row = &row };
     const span at = { l->first, l->first + l->rows, 0, 1, NULL, BATCH };
     p->k->scatter(&r.source, p->I, p->I, &p->x, &at, -1, window);
-    for (int64_t n = 0; n < p->layers; n++) give_states(&r, n, &p->layer[n].s, 0, all_rows(&r), state, NULL);
+    for (int64_t n = 0; n < p->layers; n++) store_states(&r, n, &p->layer[n].s, 0, all_rows(&r), state, NULL);
 }
 
 /* -- streams: a step at a time, forward only -- */
@@ -238,14 +238,14 @@ static run stream_of(const bptt_plan *p) {
 }
 static void start_stream(void *context, team *team, int rank, int size) {
     run *r = context;
-    take_in(r, team, rank, size);
-    set_states(r, all_rows(r));
+    load_parameters(r, team, rank, size);
+    init_states(r, all_rows(r));
 }
 bptt_status bptt_stream_start(bptt_plan *p, const void *params) {
     if (p->directions > 1 || !p->head_layers) return BPTT_CAPACITY;
     lay_out(p, p->batch, 1, INFER, 0);
     for (int64_t b = 0; b < p->batch; b++) p->row[b] = b;
-    p->living[0] = p->batch, p->living[1] = 0;
+    p->batch_sizes[0] = p->batch, p->batch_sizes[1] = 0;
     run r = stream_of(p);
     r.params = params;
     team_run(1, start_stream, &r);
@@ -272,7 +272,7 @@ static void stream_steps(void *context, team *team, int rank, int size) {
         head_forward(p, 0, at);
         p->k->store_state(&rows, p->O, 0, p->O, &p->value[p->head_layers - 1], 0, &at, s->y);
         for (int64_t n = 0; n < p->layers; n++) p->k->copy_rows(&p->layer[n].s, 1, &p->layer[n].s, 0, 0, p->B);
-        ask(r, step_work(p));
+        poll_caller(r, step_work(p));
     }
 }
 bptt_status bptt_stream_run(bptt_plan *p, const void *x, int64_t steps, void *y, bptt_poll poll, void *context) {
@@ -286,9 +286,9 @@ bptt_status bptt_stream_step(bptt_plan *p, const void *x, void *y) { return bptt
 void bptt_stream_set(bptt_plan *p, const void *state) {
     run r = stream_of(p);
     r.source.state = state;
-    set_states(&r, all_rows(&r));
+    init_states(&r, all_rows(&r));
 }
 void bptt_stream_get(const bptt_plan *p, void *state) {
     run r = stream_of(p);
-    for (int64_t n = 0; n < p->layers; n++) give_states(&r, n, &p->layer[n].s, 0, all_rows(&r), state, NULL);
+    for (int64_t n = 0; n < p->layers; n++) store_states(&r, n, &p->layer[n].s, 0, all_rows(&r), state, NULL);
 }

@@ -5,7 +5,7 @@ INLINE V v_sqrt(V v) {
 #ifdef X86
     return CAT(X86(sqrt, ), PACKED)(v);
 #else
-    UNROLL for (int i = 0; i < VL; i++) v[i] = REAL_BITS == 64 ? sqrt(v[i]) : sqrtf(v[i]);
+    UNROLL_FOR (int i = 0; i < VL; i++) v[i] = REAL_BITS == 64 ? sqrt(v[i]) : sqrtf(v[i]);
     return v;
 #endif
 }
@@ -15,7 +15,7 @@ static double NAME(norm2)(const void *grad, int64_t from, int64_t to) {
     V sum[4] = { 0 };
     int64_t i = from;
     for (; i + 4 * VL <= to; i += 4 * VL)
-        UNROLL for (int q = 0; q < 4; q++) {
+        UNROLL_FOR (int q = 0; q < 4; q++) {
             const V v = v_load(g + i + q * VL);
             sum[q] += v * v;
         }

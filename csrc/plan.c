@@ -367,12 +367,12 @@ static bptt_desc rows_desc(const bptt_desc *d) {
     return rows;
 }
 int unfolds_in_parts(const bptt_plan *p) {
-    return p->k1 || p->k2 || p->segment || p->checkpoints || p->own_inputs != 0 || p->stride;
+    return p->k1 || p->k2 || p->segment || p->checkpoints || p->sampling_probability != 0 || p->stride;
 }
 /* How training unfolds time.  Only over all steps at once can a layer also run backwards. */
 static bptt_status check_unfolding(const bptt_plan *p, const reason *why) {
     const int truncated = p->k1 || p->k2, checkpointed = p->segment || p->checkpoints;
-    const int sampled = p->own_inputs != 0, windows = p->stride != 0;
+    const int sampled = p->sampling_probability != 0, windows = p->stride != 0;
     if (truncated + checkpointed + sampled + windows > 1)
         return refuse(
             why,
@@ -479,7 +479,7 @@ static bptt_status resolve(bptt_plan *p, const bptt_desc *d, bptt_block *out, in
     p->k2 = d->look_back;
     p->segment = d->segment;
     p->checkpoints = d->checkpoints;
-    p->own_inputs = d->sampling_probability;
+    p->sampling_probability = d->sampling_probability;
     p->stride = d->window_stride;
     p->grouped = d->area > 0 && d->area < times(p->batch, p->steps);
     p->area = p->grouped ? d->area : HUGE_SIZE;
@@ -542,10 +542,10 @@ static field take_field(cursor *c, const bptt_plan *p, int64_t T, int64_t B, int
     const int64_t row = p->k->lanes, block = times(B, row), step = times(blocks, block);
     return (field){ take(c, times(times(T, step), p->k->bytes), name, number), step, block, row };
 }
-static void take_turned(cursor *c, const bptt_plan *p, matrix *m, const char *name,
+static void take_transposed(cursor *c, const bptt_plan *p, matrix *m, const char *name,
                         int64_t number) {
     const int64_t columns = times(m->segments, padded(p, m->K));
-    m->turned = take(c, times(times(columns, m->gates * m->units), p->k->bytes), name, number);
+    m->transposed = take(c, times(times(columns, m->gates * m->units), p->k->bytes), name, number);
 }
 static int64_t width_of(const dense *l) { return l->w.units; }
 
@@ -576,24 +576,24 @@ static void walk_fixed(bptt_plan *p, cursor *c) {
     p->norms = take(c, times(norm_slices(p), sizeof *p->norms), "norms", -1);
     p->row_loss = take(c, times(p->batch, sizeof *p->row_loss), "row_loss", -1);
     p->row = take(c, times(p->batch, sizeof *p->row), "row", -1);
-    p->living = take(c, times(tape_steps(p, p->steps) + 1, sizeof *p->living), "living", -1);
+    p->batch_sizes = take(c, times(tape_steps(p, p->steps) + 1, sizeof *p->batch_sizes), "batch_sizes", -1);
     if (p->stride) {
         p->series_row =
             take(c, times(plus(p->batch, p->steps), sizeof *p->series_row), "series_row", -1);
         p->series_offset =
             take(c, times(plus(p->batch, p->steps), sizeof *p->series_offset), "series_offset", -1);
-        p->series_living = take(c, times(p->steps, sizeof *p->series_living), "series_living", -1);
+        p->series_batch_sizes = take(c, times(p->steps, sizeof *p->series_batch_sizes), "series_batch_sizes", -1);
     }
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
-        if (p->layer[n].hh.size) take_turned(c, p, &p->layer[n].hh, "hh_turned", n);
-        if (p->layer[n].hr.size) take_turned(c, p, &p->layer[n].hr, "hr_turned", n);
+        if (p->layer[n].hh.size) take_transposed(c, p, &p->layer[n].hh, "hh_turned", n);
+        if (p->layer[n].hr.size) take_transposed(c, p, &p->layer[n].hr, "hr_turned", n);
         if (n >= p->directions || p->input_gradient)
-            take_turned(c, p, &p->layer[n].ih, "ih_turned", n);
+            take_transposed(c, p, &p->layer[n].ih, "ih_turned", n);
         for (int64_t i = 0; i < p->layer[n].depth; i++)
-            take_turned(c, p, &p->inner[n][i].w, "f_turned", n * p->layer[n].depth + i);
+            take_transposed(c, p, &p->inner[n][i].w, "f_turned", n * p->layer[n].depth + i);
         p->layer[n].work = p->work;
     }
-    for (int64_t i = 0; i < p->head_layers; i++) take_turned(c, p, &p->head[i].w, "head_turned", i);
+    for (int64_t i = 0; i < p->head_layers; i++) take_transposed(c, p, &p->head[i].w, "head_turned", i);
     if (p->residuals) {
         p->jacobian = take(c, times(times(p->residuals, p->gram_width), real), "jacobian", -1);
         p->gram = take(c, times(times(p->gram_width, p->gram_width), real), "gram", -1);
@@ -621,10 +621,10 @@ static void walk_batch(bptt_plan *p, cursor *c, int64_t B, int64_t T) {
         if (p->k1 < p->k2 || p->residuals) f->dzx = take_field(c, p, T, B, zb, "dz", n);
         f->phases = p->shared && n < p->directions ? p->stride : 0;
         if (p->stride && n < p->directions) {
-            p->folded[n] =
-                take_field(c, p, 1, least(times(p->stride, rows), times(T, B)), zb, "folded", n);
-            p->folded[n].block = rows * p->x.row, p->folded[n].step = zb * p->folded[n].block;
-            if (p->shared) f->zx = p->folded[n];
+            p->window_zx[n] =
+                take_field(c, p, 1, least(times(p->stride, rows), times(T, B)), zb, "window_zx", n);
+            p->window_zx[n].block = rows * p->x.row, p->window_zx[n].step = zb * p->window_zx[n].block;
+            if (p->shared) f->zx = p->window_zx[n];
         }
         f->dzr = p->cell->split ? take_field(c, p, T, B, zb, "dzr", n) : f->dzx;
         f->s = take_field(c, p, T + 1, B, Rb + (f->states - 1) * Hb, "s", n);
@@ -663,7 +663,7 @@ static void walk_batch(bptt_plan *p, cursor *c, int64_t B, int64_t T) {
     for (int64_t i = 0; i < p->head_layers; i++) {
         const int64_t blocks = blocks_of(p, width_of(&p->head[i])), steps = p->every ? T : 1;
         p->value[i] = take_field(c, p, steps, B, blocks, "value", i);
-        if (i + 1 < p->head_layers) p->slope[i] = take_field(c, p, steps, B, blocks, "slope", i);
+        if (i + 1 < p->head_layers) p->head_grad[i] = take_field(c, p, steps, B, blocks, "head_grad", i);
     }
     p->B = B, p->T = p->laid = T;
 }

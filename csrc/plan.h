@@ -5,7 +5,7 @@
 #include "frame.h"
 
 enum { WINDOW = 64 };                          /* inputs that the online algorithm gathers at once */
-enum { INFER, SLIDE, TRAIN };                  /* INFER keeps nothing for a way back; only TRAIN has dropout and unfolds in parts */
+enum { INFER, SLIDE, TRAIN };                  /* INFER keeps nothing for a backward pass; only TRAIN has dropout and unfolds in parts */
 enum { TAPES = 41 };                           /* groups of steps from 2^40 down, each less than half as long as the one before */
 enum { NORM_SLICE = 4096 };                    /* reals of the working vector that one partial norm covers */
 union all_slots {
@@ -14,9 +14,9 @@ union all_slots {
 };
 enum { MAX_SLOTS = sizeof(union all_slots) };  /* vectors of the optimiser that keeps most */
 
-/* Second order: one output of one target row, and its row in a batch of ways back. */
+/* Second order: one output of one target row, and its row in a batch of backward passes. */
 typedef struct {
-    int64_t steps, step, output;               /* of the way back; where the target is; which output */
+    int64_t steps, step, output;               /* of the backward pass; where the target is; which output */
     int64_t target;                            /* row of the caller's targets */
     double weight;
 } residual;
@@ -41,7 +41,7 @@ struct bptt_plan {
     int64_t area;                              /* rows x steps of a group of a batch */
     int grouped;                               /* it may be less than the batch */
     int64_t k1, k2, segment, checkpoints, stride;    /* how training unfolds time: the description's numbers */
-    double own_inputs;
+    double sampling_probability;
     int64_t B, T, laid;                        /* rows; steps of the present chunk; steps that the fields are laid out for */
     int64_t flat_size, work_size, state_size;
     char *arena;
@@ -53,18 +53,18 @@ struct bptt_plan {
     field x, dx;                               /* (T, B, I); in a plan for single rows x has WINDOW steps more, for slide.
                                                   shared: x (stride, rows, I), row r of phase p being row p + r*stride of the
                                                   windows' part of the series */
-    field folded[2];                           /* shared: (stride, rows, G*H) projections, then their gradients, a direction */
+    field window_zx[2];                           /* shared: (stride, rows, G*H) projections, then their gradients, a direction */
     field stored[2 * BPTT_MAX_LAYERS];         /* checkpointed: (slots, B, R + (S-1)*H) states at the start of segments */
     field dropped[2 * BPTT_MAX_LAYERS];        /* (T, B, R) h after dropout, for the layer above */
     field last[2];                             /* (B, R) last state a direction, where rows end at different steps */
     field value[BPTT_MAX_DEPTH + 1];           /* g's layers: (T or 1, B, width); the last holds y, then dy */
-    field slope[BPTT_MAX_DEPTH];               /* gradients of the pre-activations of g's hidden layers */
+    field head_grad[BPTT_MAX_DEPTH];               /* gradients of the pre-activations of g's hidden layers */
     void *work, *grad, *slots;                 /* (work_size), (work_size), (MAX_SLOTS, work_size) reals */
     double *norms, *row_loss;                  /* (slices), (B) */
-    int64_t *row, *living;                     /* (B), (T+1) */
-    int64_t *series_row, *series_offset, *series_living;   /* shared: (rows) 0, 1, ..., and where phase 0 of each lies; (stride) */
+    int64_t *row, *batch_sizes;                     /* (B), (T+1) */
+    int64_t *series_row, *series_offset, *series_batch_sizes;   /* shared: (rows) 0, 1, ..., and where phase 0 of each lies; (stride) */
     int64_t residuals, gram_width, tangent_width;      /* second order: rows of J at once; P+1, and f's part of P, padded */
-    bptt_plan *rows;                           /* a plan inside the arena: each row of its batches is the way back of a residual */
+    bptt_plan *rows;                           /* a plan inside the arena: each row of its batches is the backward pass of a residual */
     size_t rows_bytes;
     void *jacobian, *gram;                     /* (residuals, gram_width), (gram_width, gram_width) reals */
     residual *residual;                        /* (residuals) */

@@ -18,7 +18,8 @@
 #define STRING(x) STRING_(x)
 #define NAME(f) CAT(CAT(f, _), SUFFIX)                    /* collect -> collect_f32_avx2 */
 #define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL_FOR _Pragma("GCC unroll 16") for
+#define UNROLL_4_FOR _Pragma("GCC unroll 4") for
 
 #if REAL_BITS == 64
 typedef double real;
@@ -83,7 +84,7 @@ INLINE void v_exp_parts(V x, const int fine, V *power, V *expm1) {
     const V shifted = x * (real)1.4426950408889634 + magic, n = shifted - magic;
     const V r = fine ? (x - n * ln2_hi) - n * ln2_lo : x - n * (real)0.69314718055994530942, r2 = r * r;
     V p = q[TERMS - 1] * r + q[TERMS - 2];
-    UNROLL for (int k = TERMS - 4; k >= 0; k -= 2) p = p * r2 + (q[k + 1] * r + q[k]);
+    UNROLL_FOR (int k = TERMS - 4; k >= 0; k -= 2) p = p * r2 + (q[k + 1] * r + q[k]);
     *expm1 = r2 * p + r;
     *power = (V)((VI)shifted << MANTISSA);
 }

@@ -7,9 +7,9 @@ INLINE void row_forward_panel(const int nv, int64_t K, const real *x, int64_t x_
                               real *y, int64_t y_step, int64_t steps) {
     for (int64_t t = 0; t < steps; t++, x += x_step, y += y_step) {
         V acc[1][PANEL_MAX];
-        UNROLL for (int v = 0; v < nv; v++) acc[0][v] = v_load(b + v * VL);
+        UNROLL_FOR (int v = 0; v < nv; v++) acc[0][v] = v_load(b + v * VL);
         row_product(nv, 1, 0, K, 1, x, VL, w, 0, acc);
-        UNROLL for (int v = 0; v < nv; v++) v_store(y + v * VL, acc[0][v]);
+        UNROLL_FOR (int v = 0; v < nv; v++) v_store(y + v * VL, acc[0][v]);
         if (act != ACT_LINEAR) for (int v = 0; v < nv; v++) v_store(y + v * VL, v_act(act, v_load(y + v * VL)));
     }
 }
@@ -25,7 +25,7 @@ static void NAME(row_forward)(const matrix *m, const void *work, const matrix *b
 static void NAME(row_backward)(const matrix *m, const void *dz, int act, const void *a, void *dx_) {
     const int64_t vectors = blocks_of(m->K);
     for (int64_t n = 0; n < vectors; n += 2) {
-        const real *w = (const real *)m->turned + n * VL * m->gates * m->units;
+        const real *w = (const real *)m->transposed + n * VL * m->gates * m->units;
         real *dx = (real *)dx_ + n * VL;
         V acc[1][PANEL_MAX] = { { v_set(0), v_set(0) } };
         if (vectors - n >= 2) row_product(2, 1, 0, m->units, m->gates, dz, VL, w, 0, acc);
@@ -39,13 +39,13 @@ typedef void row_collector(const real *x, int64_t x_step, const real *dz, int64_
 INLINE void rows_tile(const int mr, const int nv, const real *x, int64_t x_step, const real *dz, int64_t z_step,
                       int64_t steps, real *grad) {
     V acc[HEIGHT_MAX][PANEL_MAX];
-    UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) acc[i][v] = v_set(0);
+    UNROLL_FOR (int i = 0; i < mr; i++) UNROLL_FOR (int v = 0; v < nv; v++) acc[i][v] = v_set(0);
     for (int64_t t = 0; t < steps; t++, x += x_step, dz += z_step) {
         V d[PANEL_MAX];
-        UNROLL for (int v = 0; v < nv; v++) d[v] = v_load(dz + v * VL);
-        UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) acc[i][v] += v_set(x[i]) * d[v];
+        UNROLL_FOR (int v = 0; v < nv; v++) d[v] = v_load(dz + v * VL);
+        UNROLL_FOR (int i = 0; i < mr; i++) UNROLL_FOR (int v = 0; v < nv; v++) acc[i][v] += v_set(x[i]) * d[v];
     }
-    UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) v_store(grad + (i * nv + v) * VL, acc[i][v]);
+    UNROLL_FOR (int i = 0; i < mr; i++) UNROLL_FOR (int v = 0; v < nv; v++) v_store(grad + (i * nv + v) * VL, acc[i][v]);
 }
 #define ROW_COLLECTOR(mr, nv)                                                                                              \
     static void row_collect_##mr##x##nv(const real *x, int64_t x_step, const real *dz, int64_t z_step, int64_t steps,      \

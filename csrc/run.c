@@ -2,7 +2,7 @@
 
    by rows:    gather, project, scan forward, readout, loss, back through g; then a block of steps after the other
                scan backward (by rows) and collect its weight gradients over all rows (by tiles), while it is in the cache
-   by slices:  norm, update, then the packed copies for the way back
+   by slices:  norm, update, then the packed copies for the backward pass
    The blocks and their order are the same for any number of threads, so the bits are.
 
    A batch is unfolded over all its steps at once; or (truncated) in passes, each an update of its own; or (checkpointed) in
@@ -20,7 +20,7 @@ static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* By the caller's thread alone. */
-void ask(run *r, double work) {
+void poll_caller(run *r, double work) {
     r->unpolled += work;
     if (r->unpolled < POLL_WORK || !r->poll) return;
     r->unpolled = 0;
@@ -81,7 +81,7 @@ field state_kind(const bptt_plan *p, const frame *f, const field *s, int q) {
 static int64_t kind_width(const frame *f, int q) { return q ? f->H : f->R; }
 static int64_t kind_at(const frame *f, int64_t n, int q) { return n * (f->R + (f->states - 1) * f->H) + (q ? f->R : 0); }
 /* To the caller's rows (n, state size), or if `kinds` is not NULL to his arrays of each kind, (layers*directions, n, width). */
-void give_states(const run *r, int64_t n, const field *s, int64_t t, span rows, void *out, void *const *kinds) {
+void store_states(const run *r, int64_t n, const field *s, int64_t t, span rows, void *out, void *const *kinds) {
     const bptt_plan *p = r->p;
     const frame *f = &p->layer[n];
     for (int q = 0; q < f->states; q++) {
@@ -103,7 +103,7 @@ static dropout mask_of(const run *r, int64_t n, int kind) {
                       kind ? r->p->recurrent_dropout : r->p->dropout };
 }
 /* The states before the first step of kind q: the sequences' own, or the trained ones, or zeros. */
-static void set_kind(const run *r, int64_t n, int q, int64_t t, span rows) {
+static void init_kind(const run *r, int64_t n, int q, int64_t t, span rows) {
     const bptt_plan *p = r->p;
     const frame *f = &p->layer[n];
     field to = state_kind(p, f, &f->s, q);
@@ -119,7 +119,7 @@ static void set_kind(const run *r, int64_t n, int q, int64_t t, span rows) {
     to.p = (char *)to.p + t * to.step * p->k->bytes, to.step = f->initial[q].vectors * to.block;
     p->k->copy_rows(&from, 0, &to, 0, rows.r0, rows.r1);
 }
-void set_states(run *r, span at) {             /* chunk 0; in reverse, the chunk after each row's last step */
+void init_states(run *r, span at) {             /* chunk 0; in reverse, the chunk after each row's last step */
     const bptt_plan *p = r->p;
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         const frame *f = &p->layer[n];
@@ -131,14 +131,14 @@ void set_states(run *r, span at) {             /* chunk 0; in reverse, the chunk
         for (int64_t b = at.r0; b < (f->reverse ? at.r1 : at.r0 + 1); b++) {
             const span rows = { .r0 = b, .r1 = f->reverse ? b + 1 : at.r1 };
             const int64_t t = f->reverse ? r->source.length[r->source.row[b]] : 0;
-            for (int q = 0; q < f->states; q++) set_kind(r, n, q, t, rows);
+            for (int q = 0; q < f->states; q++) init_kind(r, n, q, t, rows);
             if (f->mask.p) p->k->multiply(&f->s, &f->mask, &f->masked, t, rows.r0, rows.r1);
         }
     }
 }
 /* Windows that share: the input projection of each row of the series once. */
 static span series_rows_of(const bptt_plan *p, int64_t r0, int64_t r1) {
-    return (span){ .t1 = p->stride, .r0 = r0, .r1 = r1, .living = p->series_living, .single = BATCH };
+    return (span){ .t1 = p->stride, .r0 = r0, .r1 = r1, .batch_sizes = p->series_batch_sizes, .single = BATCH };
 }
 static void project_series(run *r, int rank, int size) {
     const bptt_plan *p = r->p;
@@ -149,7 +149,7 @@ static void project_series(run *r, int rank, int size) {
     p->k->gather(&series, p->I, p->I, &p->x, &at);
     for (int64_t n = 0; n < p->directions; n++) {
         const frame *f = &p->layer[n];
-        p->k->forward(&f->ih, p->work, &f->b_ih, 0, ACT_LINEAR, &p->x, NULL, &p->folded[n], &at);
+        p->k->forward(&f->ih, p->work, &f->b_ih, 0, ACT_LINEAR, &p->x, NULL, &p->window_zx[n], &at);
     }
 }
 void layer_forward(run *r, int64_t n, const span *at) {
@@ -174,14 +174,14 @@ static void layers_forward(run *r, span at) {  /* the new steps of the chunk */
         for (int64_t i = 0; next_block(p, &p->layer[n], 0, i, r->fresh, p->T, &at) && !stopped(r); i++) {
             if (n == 0 && !p->shared) p->k->gather(&r->source, p->I, p->I, &p->x, &at);
             layer_forward(r, n, &at);
-            if (main_thread) ask(r, step_work(p) * (double)(at.t1 - at.t0));
+            if (main_thread) poll_caller(r, step_work(p) * (double)(at.t1 - at.t0));
         }
 }
 span readout_span(int every, span at) {
     return every ? at : (span){ .t0 = 0, .t1 = 1, .r0 = at.r0, .r1 = at.r1, .single = at.single ? ONE_STEP : BATCH };
 }
 /* Copy the states after the last step of the rows that end within this run of T steps. */
-static void take_last(run *r, span at) {
+static void gather_last_states(run *r, span at) {
     const bptt_plan *p = r->p;
     for (int d = 0; d < p->directions; d++) {
         const frame *f = &p->layer[(p->layers - 1) * p->directions + d];
@@ -203,8 +203,8 @@ void head_forward(const bptt_plan *p, int every, span at) {
                           l ? &p->value[l - 1] : &in[s], s ? &p->value[l] : NULL, &p->value[l], &to);
     }
 }
-/* The outputs, of g or (without one) of the top layer, to the caller, and his dLoss/dy to where the way back begins. */
-static void give_outputs(const run *r, int every, span at) {
+/* The outputs, of g or (without one) of the top layer, to the caller, and his dLoss/dy to where the backward pass begins. */
+static void store_outputs(const run *r, int every, span at) {
     const bptt_plan *p = r->p;
     const span from = readout_span(every, at);
     field h[2];
@@ -223,20 +223,20 @@ static void give_results(run *r, int every, span at) {
     for (int64_t i = 0; (every ? next_block(p, &p->layer[0], 0, i, 0, p->T, &at) : i == 0) && !stopped(r); i++) {
         const span to = readout_span(every, at);
         head_forward(p, every, at);
-        if (r->y) give_outputs(r, every, at);
+        if (r->y) store_outputs(r, every, at);
         else p->k->loss(&r->loss_desc, &r->source, p->O, &p->value[p->head_layers - 1], &to, r->row_loss, 0);
-        if (main_thread) ask(r, step_work(p) * (double)(at.t1 - at.t0));
+        if (main_thread) poll_caller(r, step_work(p) * (double)(at.t1 - at.t0));
     }
 }
-static void take_slopes(const run *r, span at) {
+static void load_output_grads(const run *r, span at) {
     const bptt_plan *p = r->p;
     const span to = readout_span(p->every, at);
     source dy = r->source;
-    dy.values = r->slopes->dy, dy.offset = dy.target_offset;
+    dy.values = r->output_grads->dy, dy.offset = dy.target_offset;
     if (!p->every) dy.start = NULL;
     if (p->head_layers) p->k->gather(&dy, p->O, p->O, &p->value[p->head_layers - 1], &to);
     for (int d = 0; !p->head_layers && d < p->directions; d++) {
-        dy.values = (const char *)r->slopes->dy + d * p->R * p->k->bytes;
+        dy.values = (const char *)r->output_grads->dy + d * p->R * p->k->bytes;
         p->k->gather(&dy, p->O, p->R, &p->layer[(p->layers - 1) * p->directions + d].dy, &to);
     }
 }
@@ -244,8 +244,8 @@ static void take_slopes(const run *r, span at) {
 static void head_backward(const bptt_plan *p, span at) {
     const span to = readout_span(p->every, at);
     for (int64_t l = p->head_layers - 1; l >= 0; l--) {
-        const field *dz = l + 1 < p->head_layers ? &p->slope[l] : &p->value[l];
-        if (l) p->k->backward(&p->head[l].w, 0, dz, &p->slope[l - 1], 0, p->head[l - 1].act, &p->value[l - 1], &to);
+        const field *dz = l + 1 < p->head_layers ? &p->head_grad[l] : &p->value[l];
+        if (l) p->k->backward(&p->head[l].w, 0, dz, &p->head_grad[l - 1], 0, p->head[l - 1].act, &p->value[l - 1], &to);
         else for (int d = 0; d < p->directions; d++) {
             const frame *f = &p->layer[(p->layers - 1) * p->directions + d];
             p->k->backward(&p->head[0].w, d, dz, p->every ? &f->dy : &f->ds, !p->every, ACT_LINEAR, NULL, &to);
@@ -273,7 +273,7 @@ static void collect_head(const bptt_plan *p, int add, span all, int64_t part, in
     const span at = readout_span(p->every, all);
     for (int64_t l = 0; l < p->head_layers; l++) {
         const dense *g = &p->head[l];
-        const field *dz = l + 1 < p->head_layers ? &p->slope[l] : &p->value[l];
+        const field *dz = l + 1 < p->head_layers ? &p->head_grad[l] : &p->value[l];
         for (int s = 0; s < (l ? 1 : p->directions); s++)
             p->k->collect(&g->w, s, l ? &p->value[l - 1] : &in[s], dz, p->grad, add, &at, part, parts);
         p->k->collect_bias(&g->b, NULL, dz, p->grad, add, &at, part, parts);
@@ -281,7 +281,7 @@ static void collect_head(const bptt_plan *p, int add, span all, int64_t part, in
 }
 /* Into how many slices a thread's tiles go, between which the caller is asked: few, as each reads all rows. */
 static int slices_of(double work) { return 1 + (int)fmin(work / (50 * POLL_WORK), 1000); }
-/* Gradients of the trained initial states: sums over the rows, where the way back came to the first step. */
+/* Gradients of the trained initial states: sums over the rows, where the backward pass came to the first step. */
 static void collect_initial(const run *r, int add, int part, int parts) {
     const bptt_plan *p = r->p;
     const int reached = r->source.first == 0 && r->back == 0 && !r->given;
@@ -314,7 +314,7 @@ static void layer_backward(run *r, int64_t n, const span *at) {
 }
 /* What reaches the states before the chunk is wanted: by the caller, by the weights, or by the segment before. */
 static int wants_start(const run *r) {
-    const int asked = r->dstate || (r->slopes && r->slopes->dinitial);
+    const int asked = r->dstate || (r->output_grads && r->output_grads->dinitial);
     return r->back == 0 && (asked || r->p->trained_state || (r->p->segment && r->source.first > 0));
 }
 /* A block of steps goes back by rows, then all threads collect its weight gradients by tiles while it is in the cache; added to
@@ -322,18 +322,18 @@ static int wants_start(const run *r) {
    threads must agree on, has two places in turn. */
 static void layers_backward(run *r, team *team, span at, int add, int rank, int size) {
     const bptt_plan *p = r->p;
-    int turn = 0;
+    int pack_transposed = 0;
     for (int64_t n = p->layers * p->directions - 1; n >= 0; n--) {
         for (int64_t i = 0; next_block(p, &p->layer[n], 1, i, r->back, p->T, &at); i++) {
             span tiles = all_rows(r);
             tiles.t0 = at.t0, tiles.t1 = at.t1;
             if (at.r1 > at.r0 && !stopped(r)) layer_backward(r, n, &at);
-            if (rank == 0) r->halt[turn] = stopped(r);
+            if (rank == 0) r->halt[pack_transposed] = stopped(r);
             team_barrier(team);
-            if (r->halt[turn]) return;
-            turn = !turn;
+            if (r->halt[pack_transposed]) return;
+            pack_transposed = !pack_transposed;
             if (!stopped(r)) collect_layer(p, n, add || i > 0, &tiles, rank, size);
-            if (rank == 0) ask(r, 2 * step_work(p) * (double)(at.t1 - at.t0) / size);
+            if (rank == 0) poll_caller(r, 2 * step_work(p) * (double)(at.t1 - at.t0) / size);
         }
         if (at.r1 > at.r0 && wants_start(r)) p->cell->finish(&p->layer[n], &at);
     }
@@ -346,8 +346,8 @@ static void collect_rest(run *r, int add, int rank, int size) {
     for (int64_t n = 0; p->shared && n < p->directions; n++) {
         const frame *f = &p->layer[n];
         const span series = series_rows_of(p, 0, series_rows(p, p->B, p->T));
-        p->k->collect(&f->ih, 0, &p->x, &p->folded[n], p->grad, add, &series, rank, size);
-        p->k->collect_bias(&f->b_ih, p->cell->split ? NULL : &f->b_hh, &p->folded[n], p->grad, add, &series, rank, size);
+        p->k->collect(&f->ih, 0, &p->x, &p->window_zx[n], p->grad, add, &series, rank, size);
+        p->k->collect_bias(&f->b_ih, p->cell->split ? NULL : &f->b_hh, &p->window_zx[n], p->grad, add, &series, rank, size);
     }
 }
 /* The gradient of g: over the new steps, or over the last states of the rows that end. */
@@ -361,21 +361,21 @@ static void collect_readout(run *r, int add, int rank, int size) {
     const int slices = slices_of(work / size);
     for (int i = 0; i < slices && !stopped(r); i++) {
         collect_head(r->p, add, at, rank * slices + i, size * slices);
-        if (rank == 0) ask(r, work / size / slices);
+        if (rank == 0) poll_caller(r, work / size / slices);
     }
 }
 
 /* -- by slices -- */
 
-void turn_all(const bptt_plan *p, int rank, int size) {
+void pack_transposed_all(const bptt_plan *p, int rank, int size) {
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         const frame *f = &p->layer[n];
-        if (f->hh.size) p->k->turn(&f->hh, p->work, rank, size);
-        if (f->hr.size) p->k->turn(&f->hr, p->work, rank, size);
-        if (f->ih.turned) p->k->turn(&f->ih, p->work, rank, size);
-        for (int64_t i = 0; i < f->depth; i++) p->k->turn(&f->inner[i].w, p->work, rank, size);
+        if (f->hh.size) p->k->pack_transposed(&f->hh, p->work, rank, size);
+        if (f->hr.size) p->k->pack_transposed(&f->hr, p->work, rank, size);
+        if (f->ih.transposed) p->k->pack_transposed(&f->ih, p->work, rank, size);
+        for (int64_t i = 0; i < f->depth; i++) p->k->pack_transposed(&f->inner[i].w, p->work, rank, size);
     }
-    for (int64_t l = 0; l < p->head_layers; l++) p->k->turn(&p->head[l].w, p->work, rank, size);
+    for (int64_t l = 0; l < p->head_layers; l++) p->k->pack_transposed(&p->head[l].w, p->work, rank, size);
 }
 static void partial_norms(const bptt_plan *p, int rank, int size) {
     const int64_t slices = norm_slices(p);
@@ -461,7 +461,7 @@ int update_alone(run *r, double loss) {
     if (!may_update(r, loss, norm)) return 0;
     prepare_update(r, norm);
     update_slice(r, 0, 1);
-    turn_all(r->p, 0, 1);
+    pack_transposed_all(r->p, 0, 1);
     return 1;
 }
 static void move_slots(const run *r, int into_arena, int rank, int size) {
@@ -473,12 +473,12 @@ static void move_slots(const run *r, int into_arena, int rank, int size) {
         else each_block(p, p->k->unpack, ours, theirs, rank, size);
     }
 }
-void take_in(const run *r, team *team, int rank, int size) {
+void load_parameters(const run *r, team *team, int rank, int size) {
     each_block(r->p, r->p->k->pack, r->params, r->p->work, rank, size);
     if (r->hyper) move_slots(r, 1, rank, size);
     team_barrier(team);
 }
-void give_back(const run *r, team *team, int rank, int size) {
+void store_parameters(const run *r, team *team, int rank, int size) {
     team_barrier(team);
     each_block(r->p, r->p->k->unpack, r->p->work, r->trained, rank, size);
     move_slots(r, 0, rank, size);
@@ -496,12 +496,12 @@ static void sort_rows(const int64_t *length, int64_t *row, int64_t B) {
             row[j] = moved;
         }
 }
-/* living[t] for the steps of the chunk, and how many rows go on after it. */
-static int64_t count_living(bptt_plan *p, const source *s, int64_t T) {
+/* active[t] for the steps of the chunk, and how many rows go on after it. */
+static int64_t count_batch_sizes(bptt_plan *p, const source *s, int64_t T) {
     int64_t b = p->B;
     for (int64_t t = 0; t <= T; t++) {
         while (b > 0 && s->length[s->row[b - 1]] - s->first <= t) b--;
-        p->living[t] = t < T ? b : 0;
+        p->batch_sizes[t] = t < T ? b : 0;
     }
     return b;
 }
@@ -540,7 +540,7 @@ static int windows(run *r, int64_t B) {
         if (offset[p->row[b]] != first + b * stride || r->data->length[p->row[b]] != T) return 0;
     const int64_t rows = series_rows(p, B, T), count = (B - 1) * stride + T;
     for (int64_t i = 0; i < rows; i++) p->series_row[i] = i, p->series_offset[i] = first + i * stride;
-    for (int64_t i = 0; i < stride; i++) p->series_living[i] = (count - i - 1) / stride + 1;
+    for (int64_t i = 0; i < stride; i++) p->series_batch_sizes[i] = (count - i - 1) / stride + 1;
     return 1;
 }
 /* Before a run: every sequence has a step, and (unless long ones run in blocks) no more than the plan's. */
@@ -567,7 +567,7 @@ static double chunk_weight(const run *r, int64_t rows, int64_t from, int64_t to)
 }
 span all_rows(const run *r) {
     const bptt_plan *p = r->p;
-    return (span){ .t0 = 0, .t1 = p->T, .r0 = 0, .r1 = r->rows, .living = p->living,
+    return (span){ .t0 = 0, .t1 = p->T, .r0 = 0, .r1 = r->rows, .batch_sizes = p->batch_sizes,
                    .single = p->B == 1 && !r->several ? SINGLE : BATCH };
 }
 /* The rows of one thread, in fours where there are enough, so that tiles stay high.  Thread 0, the caller's, always has some. */
@@ -586,9 +586,9 @@ static double total_loss(const run *r) {
 /* By thread 0: the chunk of T steps that begins at step `first` of the sequences. */
 static void set_chunk(run *r, int64_t first, int64_t T) {
     r->source.first = first, r->p->T = T, r->fresh = r->back = 0;
-    r->ended = count_living(r->p, &r->source, T);
+    r->ended = count_batch_sizes(r->p, &r->source, T);
 }
-/* Outputs, losses (into row_loss, or nowhere) and the way back through g, a block of new steps at a time; of the last states
+/* Outputs, losses (into row_loss, or nowhere) and the backward pass through g, a block of new steps at a time; of the last states
    once. */
 static void readout(run *r, span at, double *row_loss) {
     const bptt_plan *p = r->p;
@@ -601,7 +601,7 @@ static void readout(run *r, span at, double *row_loss) {
         head_forward(p, p->every, at);
         p->k->loss(&r->loss_desc, &r->source, p->O, y, &to, row_loss, 1);
         head_backward(p, at);
-        if (main_thread) ask(r, step_work(p) * (double)(at.t1 - at.t0));
+        if (main_thread) poll_caller(r, step_work(p) * (double)(at.t1 - at.t0));
     }
 }
 /* Steps of a pass that bring no error of their own. */
@@ -613,33 +613,33 @@ static void clear_old(const run *r, span at) {
 
 /* -- the closed loop: a step's input may be the output of the step before, so that nothing leaves the loop over time -- */
 
-static dropout own_inputs_of(const run *r) {
+static dropout sampling_of(const run *r) {
     dropout draws = mask_of(r, 2 * BPTT_MAX_LAYERS, 0);
-    draws.p = r->p->own_inputs;
+    draws.p = r->p->sampling_probability;
     return draws;
 }
 static void closed_loop(run *r, span at) {
     const bptt_plan *p = r->p;
-    const dropout draws = own_inputs_of(r);
+    const dropout draws = sampling_of(r);
     const field *y = &p->value[p->head_layers - 1];
     span now = at;
     for (int64_t t = 0; t < p->T && !stopped(r); t++) {
         now.t0 = t, now.t1 = t + 1;
         p->k->gather(&r->source, p->I, p->I, &p->x, &now);
-        p->k->feed(&draws, &r->source, y, &p->x, &now, 0);
+        p->k->feed_back(&draws, &r->source, y, &p->x, &now, 0);
         for (int64_t n = 0; n < p->layers; n++) layer_forward(r, n, &now);
         head_forward(p, 1, now);
-        if (at.r0 == 0) ask(r, step_work(p));
+        if (at.r0 == 0) poll_caller(r, step_work(p));
     }
     clear_carried(p, at);
     p->k->loss(&r->loss_desc, &r->source, p->O, y, &at, r->row_loss, 1);
     for (int64_t t = p->T - 1; t >= 0 && !stopped(r); t--) {
         now.t0 = t + 1, now.t1 = t + 2;
-        if (t + 1 < p->T) p->k->feed(&draws, &r->source, y, &p->dx, &now, 1);
+        if (t + 1 < p->T) p->k->feed_back(&draws, &r->source, y, &p->dx, &now, 1);
         now.t0 = t, now.t1 = t + 1;
         head_backward(p, now);
         for (int64_t n = p->layers - 1; n >= 0; n--) layer_backward(r, n, &now);
-        if (at.r0 == 0) ask(r, step_work(p));
+        if (at.r0 == 0) poll_caller(r, step_work(p));
     }
     for (int64_t n = 0; wants_start(r) && n < p->layers; n++) p->cell->finish(&p->layer[n], &at);
 }
@@ -686,29 +686,29 @@ static void open_pass(run *r, int64_t begin, int64_t T) {
     }
     set_chunk(r, r->source.first, fresh + steps);
     r->fresh = fresh, r->back = fresh - old;
-    r->rows = p->living[fresh];
+    r->rows = p->batch_sizes[fresh];
     set_scale(r, p->k1 ? chunk_weight(r, p->B, fresh, p->T) : r->weight_sum);
 }
 static void by_rows(run *r, team *team, int rank, int size, int add) {
     const bptt_plan *p = r->p;
     const span at = rows_of(r, rank, size);
     const int any = at.r1 > at.r0, targets = r->loss_desc.scale > 0;
-    if (any && r->source.first + r->fresh == 0) set_states(r, at);
-    if (any && p->own_inputs > 0) closed_loop(r, at);
+    if (any && r->source.first + r->fresh == 0) init_states(r, at);
+    if (any && p->sampling_probability > 0) closed_loop(r, at);
     else if (any) {
         layers_forward(r, at);
-        if (!p->every) take_last(r, at);
+        if (!p->every) gather_last_states(r, at);
         if (targets) {
             clear_carried(p, at);
             clear_old(r, at);
             readout(r, at, r->row_loss);
         }
     }
-    if (targets && p->own_inputs == 0) layers_backward(r, team, at, add, rank, size);
+    if (targets && p->sampling_probability == 0) layers_backward(r, team, at, add, rank, size);
     if (any && r->dx && targets) p->k->scatter(&r->source, p->I, p->I, &p->dx, &at, -1, r->dx);
 }
 /* The states after the chunk, of the rows that take part in it. */
-static void keep_final(run *r, span at) {
+static void store_final_states(run *r, span at) {
     const bptt_plan *p = r->p;
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         const frame *f = &p->layer[n];
@@ -716,7 +716,7 @@ static void keep_final(run *r, span at) {
             const int64_t steps = r->source.length[r->source.row[b]] - r->source.first;
             const span one = { .r0 = b, .r1 = b + 1 };
             void *const *kinds = r->forward ? r->forward->final : NULL;
-            if (steps > 0) give_states(r, n, &f->s, f->reverse ? 0 : least(steps, p->T), one, r->state, kinds);
+            if (steps > 0) store_states(r, n, &f->s, f->reverse ? 0 : least(steps, p->T), one, r->state, kinds);
         }
     }
 }
@@ -730,17 +730,17 @@ static void gradient_of_pass(run *r, team *team, int rank, int size, int add) {
     team_barrier(team);
     if (p->shared) {
         for (int64_t n = 0; n < p->directions; n++)
-            p->k->fold(&p->layer[n].dzx, &p->folded[n], p->stride, p->T, p->B, rank, size);
+            p->k->sum_windows(&p->layer[n].dzx, &p->window_zx[n], p->stride, p->T, p->B, rank, size);
         team_barrier(team);
     }
     if (!stopped(r) && r->loss_desc.scale > 0) {
         const span all = all_rows(r);
         const double work = step_work(p) * (double)p->T / size;
         const int slices = slices_of(work);
-        for (int64_t n = 0; p->own_inputs > 0 && n < p->layers; n++)
+        for (int64_t n = 0; p->sampling_probability > 0 && n < p->layers; n++)
             for (int i = 0; i < slices && !stopped(r); i++) {
                 collect_layer(p, n, add, &all, rank * slices + i, size * slices);
-                if (rank == 0) ask(r, work / slices);
+                if (rank == 0) poll_caller(r, work / slices);
             }
         collect_rest(r, add, rank, size);
         collect_readout(r, add, rank, size);
@@ -748,7 +748,7 @@ static void gradient_of_pass(run *r, team *team, int rank, int size, int add) {
     team_barrier(team);
 }
 
-/* -- checkpoints: the states at the start of segments, and on the way back each segment once more --
+/* -- checkpoints: the states at the start of segments, and in the backward pass each segment once more --
    Every thread keeps its rows for the whole batch. */
 
 typedef struct {
@@ -793,8 +793,8 @@ static void advance(segments *s, int64_t number) {
     if (r->over) return;
     layers_forward(r, at);
     if (number >= s->seen && p->every) give_results(r, 1, at);
-    else if (number >= s->seen) take_last(r, at);
-    if (number >= s->seen && r->state) keep_final(r, at);
+    else if (number >= s->seen) gather_last_states(r, at);
+    if (number >= s->seen && r->state) store_final_states(r, at);
     s->seen = most(s->seen, number + 1);
     for (int64_t n = 0; n < p->layers; n++) {
         const frame *f = &p->layer[n];
@@ -810,11 +810,11 @@ static void reverse_segment(segments *s, int64_t number) {
     const int add = s->done > 0, last = number == s->count - 1;
     if (r->over) return;
     layers_forward(r, at);
-    if (!p->every && last) take_last(r, at);
+    if (!p->every && last) gather_last_states(r, at);
     if (p->every || last) readout(r, at, number >= s->seen ? r->row_loss : NULL);
     layers_backward(r, s->team, at, add, s->rank, s->size);
     if (r->dx) p->k->scatter(&r->source, p->I, p->I, &p->dx, &at, -1, r->dx);
-    if (last && r->state) keep_final(r, at);
+    if (last && r->state) store_final_states(r, at);
     s->seen = most(s->seen, number + 1), s->done++;
     team_barrier(s->team);
     if (!stopped(r)) {
@@ -857,7 +857,7 @@ static void gradient_by_segments(run *r, team *team, int rank, int size, int64_t
     s.slots = p->checkpoints ? least(p->checkpoints, s.count) : s.count;
     const span at = rows_of(r, rank, size);
     if (at.r1 > at.r0) {
-        set_states(r, at);
+        init_states(r, at);
         clear_carried(p, at);
     }
     store_slot(&s, 0);
@@ -885,14 +885,14 @@ static int finish_update(run *r, team *team, int rank, int size) {
     team_barrier(team);
     update_slice(r, rank, size);
     team_barrier(team);
-    turn_all(p, rank, size);
+    pack_transposed_all(p, rank, size);
     return 1;
 }
 /* dLoss/dstate0, as the backward pass left it. */
 static void give_start(const run *r, span at) {
     const bptt_plan *p = r->p;
     for (int64_t n = 0; r->dstate && n < p->layers * p->directions; n++)
-        give_states(r, n, &p->layer[n].ds, 0, at, r->dstate, NULL);
+        store_states(r, n, &p->layer[n].ds, 0, at, r->dstate, NULL);
 }
 /* No target weighs anything: dLoss/dx and dLoss/dstate0 are zero. */
 static void give_zeros(const run *r, span at) {
@@ -908,8 +908,8 @@ static void train(void *context, team *team, int rank, int size) {
     run *r = context;
     bptt_plan *p = r->p;
     int going = 1, added = 0;
-    take_in(r, team, rank, size);
-    turn_all(p, rank, size);
+    load_parameters(r, team, rank, size);
+    pack_transposed_all(p, rank, size);
     for (int64_t from = 0, rows; from < r->n && going; from += rows) {
         if (rank == 0) {
             const int first = begin_group(r, from, p->steps);
@@ -935,13 +935,13 @@ static void train(void *context, team *team, int rank, int size) {
             going = going && (!targets || !ends || finish_update(r, team, rank, size));
             added |= targets;
             if (going && r->state && !p->segment) {
-                keep_final(r, rows_of(r, rank, size));
+                store_final_states(r, rows_of(r, rank, size));
                 team_barrier(team);
             }
             if (rank == 0) r->done += going && ends;
         }
     }
-    if (r->hyper) give_back(r, team, rank, size);
+    if (r->hyper) store_parameters(r, team, rank, size);
     else if (r->status != BPTT_INTERRUPTED) {
         if (rank == 0 && !added) memset(p->grad, 0, (size_t)(p->work_size * p->k->bytes));
         team_barrier(team);
@@ -1022,7 +1022,7 @@ static void pack_block(const matrix *m, const void *of_run, void *work, int64_t 
 }
 static void unpack_block(const matrix *m, const void *of_run, void *unused, int64_t rank, int64_t size) {
     const run *r = of_run;
-    char *own = r->slopes->grad[m->block];
+    char *own = r->output_grads->grad[m->block];
     (void)unused;
     if (own) r->p->k->unpack(m, r->p->grad, own - m->first * r->p->k->bytes, rank, size);
 }
@@ -1059,18 +1059,18 @@ static void forward_taped(void *context, team *team, int rank, int size) {
         rows = p->B;
         const span at = rows_of(r, rank, size);
         if (at.r1 > at.r0) {
-            set_states(r, at);
+            init_states(r, at);
             layers_forward(r, at);
-            if (!p->every) take_last(r, at);
+            if (!p->every) gather_last_states(r, at);
             give_results(r, p->every, at);
-            if (r->forward->final) keep_final(r, at);
+            if (r->forward->final) store_final_states(r, at);
         }
         team_barrier(team);
     }
 }
 static void backward_group(run *r, team *team, int rank, int size, int add) {
     const bptt_plan *p = r->p;
-    const bptt_backward_arrays *b = r->slopes;
+    const bptt_backward_arrays *b = r->output_grads;
     const span at = rows_of(r, rank, size);
     const int any = at.r1 > at.r0;
     if (any) {
@@ -1082,15 +1082,15 @@ static void backward_group(run *r, team *team, int rank, int size, int add) {
             }
         span now = at;
         for (int64_t i = 0; (p->every ? next_block(p, &p->layer[0], 0, i, 0, p->T, &now) : i == 0) && !stopped(r); i++) {
-            take_slopes(r, now);
+            load_output_grads(r, now);
             head_backward(p, now);
-            if (rank == 0) ask(r, step_work(p) * (double)(now.t1 - now.t0));
+            if (rank == 0) poll_caller(r, step_work(p) * (double)(now.t1 - now.t0));
         }
     }
     layers_backward(r, team, at, add, rank, size);
     if (any && b->dx) p->k->scatter(&r->source, p->I, p->I, &p->dx, &at, -1, b->dx);
     for (int64_t n = 0; any && b->dinitial && n < p->layers * p->directions; n++)
-        give_states(r, n, &p->layer[n].ds, 0, at, NULL, b->dinitial);
+        store_states(r, n, &p->layer[n].ds, 0, at, NULL, b->dinitial);
     team_barrier(team);
     collect_rest(r, add, rank, size);
     collect_readout(r, add, rank, size);
@@ -1099,7 +1099,7 @@ static void backward_group(run *r, team *team, int rank, int size, int add) {
 static void backward_taped(void *context, team *team, int rank, int size) {
     run *r = context;
     bptt_plan *p = r->p;
-    turn_all(p, rank, size);
+    pack_transposed_all(p, rank, size);
     for (int64_t from = 0, rows; from < r->n && !stopped(r); from += rows) {
         if (rank == 0) open_tape(r, from, TRAIN);
         team_barrier(team);
@@ -1120,7 +1120,7 @@ bptt_status bptt_forward(bptt_plan *p, const bptt_data *data, int64_t n, const b
 }
 bptt_status bptt_backward(bptt_plan *p, const bptt_data *data, int64_t n, const bptt_backward_arrays *arrays, bptt_poll poll,
                           void *context) {
-    run r = { .p = p, .data = data, .n = n, .slopes = arrays, .poll = poll, .context = context,
+    run r = { .p = p, .data = data, .n = n, .output_grads = arrays, .poll = poll, .context = context,
               .given = p->given, .first_update = p->draw };
     if (!p->taped || n != p->taped || (arrays->dx && !p->input_gradient)) return BPTT_CAPACITY;
     p->taped = 0;
@@ -1133,7 +1133,7 @@ bptt_status bptt_backward(bptt_plan *p, const bptt_data *data, int64_t n, const 
 /* -- prediction and evaluation: forward only, long sequences in blocks of the plan's steps -- */
 
 /* After a block: outputs and states of rows that end in it, the other rows' states to where the next block starts. */
-static void keep_states(run *r, span at) {
+static void carry_states(run *r, span at) {
     const bptt_plan *p = r->p;
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         const frame *f = &p->layer[n];
@@ -1141,7 +1141,7 @@ static void keep_states(run *r, span at) {
             const int64_t steps = r->source.length[r->source.row[b]] - r->source.first;
             const span one = { .r0 = b, .r1 = b + 1 };
             if (steps > p->T) p->k->copy_rows(&f->s, p->T, &f->s, 0, b, b + 1);
-            else if (steps > 0 && r->state) give_states(r, n, &f->s, f->reverse ? 0 : steps, one, r->state, NULL);
+            else if (steps > 0 && r->state) store_states(r, n, &f->s, f->reverse ? 0 : steps, one, r->state, NULL);
         }
     }
 }
@@ -1150,19 +1150,19 @@ static void forward_block(run *r, int rank, int size, int every) {
     const span at = rows_of(r, rank, size);
     if (at.r1 <= at.r0) return;
     if (r->source.first == 0) {
-        set_states(r, at);
+        init_states(r, at);
         memset(r->row_loss + at.r0, 0, (size_t)(at.r1 - at.r0) * sizeof *r->row_loss);
     }
     layers_forward(r, at);
     if (every) give_results(r, 1, at);
-    else take_last(r, at);
-    keep_states(r, at);
+    else gather_last_states(r, at);
+    carry_states(r, at);
     if (!every && r->source.first + p->T >= r->longest) give_results(r, 0, at);
 }
 static void forward_only(void *context, team *team, int rank, int size) {
     run *r = context;
     bptt_plan *p = r->p;
-    take_in(r, team, rank, size);
+    load_parameters(r, team, rank, size);
     for (int64_t from = 0, rows; from < r->n; from += rows) {
         if (rank == 0) {
             const int64_t most_steps = tape_steps(p, p->steps);
@@ -1178,7 +1178,7 @@ static void forward_only(void *context, team *team, int rank, int size) {
         for (int64_t first = 0; first < longest; first += steps) {
             if (rank == 0) {
                 r->source.first = first;
-                count_living(p, &r->source, steps);
+                count_batch_sizes(p, &r->source, steps);
             }
             team_barrier(team);
             forward_block(r, rank, size, r->every);

@@ -11,7 +11,7 @@ enum {
 
 /* The chunks of one step, from its first row on. */
 typedef struct {
-    const real *h_prev, *s_prev, *zx, *below, *dy, *mask;   /* below: what the product on the way back reads */
+    const real *h_prev, *s_prev, *zx, *below, *dy, *mask;   /* below: what the product in the backward pass reads */
     real *s, *h, *kept, *saved, *dzx, *dzr, *ds, clip;
     int back;
 } C(step);
@@ -38,19 +38,19 @@ INLINE void C(forward_tile)(const int units, const frame *f, const C(step) *at, 
     enum { G = C(G), S = C(S), K = C(K) };
     const int64_t kind = blocks_of(f->R) * f->s.block;           /* from h to c */
     for (int64_t r = i * VL; r < (i + rows) * VL; r += VL)
-        UNROLL for (int u = 0; u < units; u++, zr += G * VL) {
+        UNROLL_FOR (int u = 0; u < units; u++, zr += G * VL) {
             V zx[G], zh[G], s_prev[S], s[S], saved[K + 1], peep[PEEPHOLES + 1];
             const int64_t b = ub + u;
-            UNROLL for (int g = 0; g < G; g++) zx[g] = v_load(at->zx + (b * G + g) * f->zx.block + r), zh[g] = v_load(zr + g * VL);
-            UNROLL for (int q = 0; q < S; q++) s_prev[q] = v_load(at->s_prev + q * kind + b * f->s.block + r);
-            UNROLL for (int q = 0; q < PEEPHOLES; q++)
+            UNROLL_FOR (int g = 0; g < G; g++) zx[g] = v_load(at->zx + (b * G + g) * f->zx.block + r), zh[g] = v_load(zr + g * VL);
+            UNROLL_FOR (int q = 0; q < S; q++) s_prev[q] = v_load(at->s_prev + q * kind + b * f->s.block + r);
+            UNROLL_FOR (int q = 0; q < PEEPHOLES; q++)
                 peep[q] = v_load((const real *)f->work + f->peep.work + (b * PEEPHOLES + q) * VL);
             C(forward)(f->act, peep, zx, zh, s_prev, s, saved);
             v_store(at->h + b * f->s.block + r, s[0]);
-            UNROLL for (int q = 1; q < S; q++) v_store(at->s + q * kind + b * f->s.block + r, s[q]);
+            UNROLL_FOR (int q = 1; q < S; q++) v_store(at->s + q * kind + b * f->s.block + r, s[q]);
             if (!f->saved.p) continue;
-            UNROLL for (int q = 0; q < KEPT; q++) v_store(at->kept + (b * G + q) * f->kept.block + r, saved[q]);
-            UNROLL for (int q = KEPT; q < K; q++) v_store(at->saved + (b * (K - KEPT) + q - KEPT) * f->saved.block + r, saved[q]);
+            UNROLL_FOR (int q = 0; q < KEPT; q++) v_store(at->kept + (b * G + q) * f->kept.block + r, saved[q]);
+            UNROLL_FOR (int q = KEPT; q < K; q++) v_store(at->saved + (b * (K - KEPT) + q - KEPT) * f->saved.block + r, saved[q]);
         }
 }
 /* dh (rows, units) vectors: dLoss/dh by way of the next step (next = 1), or with a projection dLoss/dm = dh W_hr; NULL: zeros.
@@ -60,10 +60,10 @@ INLINE void C(backward_tile)(const int units, const frame *f, const C(step) *at,
     enum { G = C(G), S = C(S), K = C(K) };
     const int64_t kind = blocks_of(f->R) * f->s.block, kind_ds = blocks_of(f->R) * f->ds.block;
     for (int64_t r = i * VL; r < (i + rows) * VL; r += VL)
-        UNROLL for (int u = 0; u < units; u++) {
+        UNROLL_FOR (int u = 0; u < units; u++) {
             V ds[S], s_prev[S], s[S], saved[K + 1], dzx[G], dzr[G], peep[PEEPHOLES + 1];
             const int64_t b = ub + u;
-            UNROLL for (int q = 1; q < S; q++) ds[q] = v_load(at->ds + q * kind_ds + b * f->ds.block + r);
+            UNROLL_FOR (int q = 1; q < S; q++) ds[q] = v_load(at->ds + q * kind_ds + b * f->ds.block + r);
             ds[0] = dh ? v_load(dh + ((r / VL - i) * units + u) * VL) : v_set(0);
             if (at->mask) ds[0] *= v_load(at->mask + b * f->mask.block + r);
             if (!f->hr.size && (PASSES_STATE || !next)) ds[0] += v_load(at->ds + b * f->ds.block + r);
@@ -71,23 +71,23 @@ INLINE void C(backward_tile)(const int units, const frame *f, const C(step) *at,
                 if (at->dy) ds[0] += v_load(at->dy + b * f->dy.block + r);
                 if (at->clip > 0) ds[0] = v_clip(ds[0], at->clip);
                 s_prev[0] = v_load(at->s_prev + b * f->s.block + r), s[0] = v_load(at->h + b * f->s.block + r);
-                UNROLL for (int q = 1; q < S; q++) {
+                UNROLL_FOR (int q = 1; q < S; q++) {
                     s_prev[q] = v_load(at->s_prev + q * kind + b * f->s.block + r);
                     s[q] = v_load(at->s + q * kind + b * f->s.block + r);
                 }
-                UNROLL for (int q = 0; q < KEPT; q++) saved[q] = v_load(at->kept + (b * G + q) * f->kept.block + r);
-                UNROLL for (int q = KEPT; q < K; q++)
+                UNROLL_FOR (int q = 0; q < KEPT; q++) saved[q] = v_load(at->kept + (b * G + q) * f->kept.block + r);
+                UNROLL_FOR (int q = KEPT; q < K; q++)
                     saved[q] = v_load(at->saved + (b * (K - KEPT) + q - KEPT) * f->saved.block + r);
-                UNROLL for (int q = 0; q < PEEPHOLES; q++)
+                UNROLL_FOR (int q = 0; q < PEEPHOLES; q++)
                     peep[q] = v_load((const real *)f->work + f->peep.work + (b * PEEPHOLES + q) * VL);
                 C(backward)(f->act, peep, saved, s_prev, s, ds, dzx, dzr);
-                UNROLL for (int g = 0; g < G; g++) {
+                UNROLL_FOR (int g = 0; g < G; g++) {
                     v_store(at->dzx + (b * G + g) * f->dzx.block + r, dzx[g]);
                     if (SEPARATE_DZR) v_store(at->dzr + (b * G + g) * f->dzr.block + r, dzr[g]);
                 }
             }
             if (!f->hr.size && (PASSES_STATE || last)) v_store(at->ds + b * f->ds.block + r, ds[0]);
-            UNROLL for (int q = 1; q < S; q++) v_store(at->ds + q * kind_ds + b * f->ds.block + r, ds[q]);
+            UNROLL_FOR (int q = 1; q < S; q++) v_store(at->ds + q * kind_ds + b * f->ds.block + r, ds[q]);
         }
 }
 
@@ -115,10 +115,10 @@ INLINE void C(forward_units)(const int units, const frame *f, const C(step) *at,
     if (single) {
         V acc[1][PANEL_MAX];
         real zr[PANEL_MAX * VL];                         /* its address is given to nobody: it stays in registers */
-        UNROLL for (int v = 0; v < units * G; v++) acc[0][v] = v_load(bias + v * VL);
+        UNROLL_FOR (int v = 0; v < units * G; v++) acc[0][v] = v_load(bias + v * VL);
         row_product(least(units, WIDE) * G, units / least(units, WIDE), WIDE * G * VL * f->R, f->R, 1, at->h_prev, f->s.block, w,
                     at->back, acc);
-        UNROLL for (int v = 0; v < units * G; v++) v_store(zr + v * VL, acc[0][v]);
+        UNROLL_FOR (int v = 0; v < units * G; v++) v_store(zr + v * VL, acc[0][v]);
         C(forward_tile)(units, f, at, 0, 1, ub, zr);
         return;
     }
@@ -133,14 +133,14 @@ INLINE void C(forward_units)(const int units, const frame *f, const C(step) *at,
 INLINE void C(backward_units)(const int units, const frame *f, const C(step) *at, int64_t rows, int64_t ub, const int single,
                               int next, int last) {
     const int64_t width = f->hr.size ? f->R : f->H, gates = f->hr.size ? 1 : C(G), block = f->hr.size ? f->dh.block : f->dzr.block;
-    const real *w = (const real *)(f->hr.size ? f->hr.turned : f->hh.turned) + ub * VL * gates * width;
+    const real *w = (const real *)(f->hr.size ? f->hr.transposed : f->hh.transposed) + ub * VL * gates * width;
     if (single) {
         V acc[1][PANEL_MAX];
         real dh[PANEL_MAX * VL];
-        UNROLL for (int v = 0; v < units; v++) acc[0][v] = v_set(0);
+        UNROLL_FOR (int v = 0; v < units; v++) acc[0][v] = v_set(0);
         if (next) row_product(least(units, 2), units / least(units, 2), 2 * gates * VL * width, width, gates, at->below, block, w,
                               at->back, acc);
-        UNROLL for (int v = 0; v < units; v++) v_store(dh + v * VL, acc[0][v]);
+        UNROLL_FOR (int v = 0; v < units; v++) v_store(dh + v * VL, acc[0][v]);
         C(backward_tile)(units, f, at, 0, 1, ub, dh, next, last);
         return;
     }
@@ -207,11 +207,11 @@ static void C(NAME(backward_rows))(const frame *f, const span *at, int64_t t, in
 static void C(NAME(scan_backward))(const frame *f, const span *at) {
     for (int64_t n = 0; n < at->t1 - at->t0; n++) {
         const int64_t t = f->reverse ? at->t0 + n : at->t1 - 1 - n, rows = last_row(at, t);
-        const int64_t next = f->reverse ? (t > 0 ? rows : at->r0) : most(at->r0, least(rows, at->living[t + 1]));
+        const int64_t next = f->reverse ? (t > 0 ? rows : at->r0) : most(at->r0, least(rows, at->batch_sizes[t + 1]));
         C(NAME(backward_rows))(f, at, t, at->r0, next, 1, 0);
         C(NAME(backward_rows))(f, at, t, next, rows, 0, 0);
-        if (f->reverse)                                   /* sequences that start here: their way back is done */
-            C(NAME(backward_rows))(f, at, t + 1, most(at->r0, least(at->r1, at->living[t + 1])), rows, 1, 1);
+        if (f->reverse)                                   /* sequences that start here: their backward pass is done */
+            C(NAME(backward_rows))(f, at, t + 1, most(at->r0, least(at->r1, at->batch_sizes[t + 1])), rows, 1, 1);
     }
 }
 /* After the last step backwards: what reaches the initial states. */

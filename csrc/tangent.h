@@ -13,32 +13,32 @@ static void C(NAME(tangent))(const frame *f, const field *x, int64_t t, int64_t 
         const real *w[G];
         int64_t stride = 0;
         s_prev[0] = v_load(at.s_prev + u * f->s.block), s_new[0] = v_load(at.h + u * f->s.block);
-        UNROLL for (int q = 1; q < S; q++) s_prev[q] = v_load(at.s_prev + q * kind + u * f->s.block);
-        UNROLL for (int q = 1; q < S; q++) s_new[q] = v_load(at.s + q * kind + u * f->s.block);
-        UNROLL for (int q = 0; q < KEPT; q++) saved[q] = v_load(at.kept + (u * G + q) * f->kept.block);
-        UNROLL for (int q = KEPT; q < K; q++) saved[q] = v_load(at.saved + (u * (K - KEPT) + q - KEPT) * f->saved.block);
-        UNROLL for (int q = 0; q < S; q++) {
-            UNROLL for (int i = 0; i < S; i++) by_s[q][i] = v_set(i == q);
+        UNROLL_FOR (int q = 1; q < S; q++) s_prev[q] = v_load(at.s_prev + q * kind + u * f->s.block);
+        UNROLL_FOR (int q = 1; q < S; q++) s_new[q] = v_load(at.s + q * kind + u * f->s.block);
+        UNROLL_FOR (int q = 0; q < KEPT; q++) saved[q] = v_load(at.kept + (u * G + q) * f->kept.block);
+        UNROLL_FOR (int q = KEPT; q < K; q++) saved[q] = v_load(at.saved + (u * (K - KEPT) + q - KEPT) * f->saved.block);
+        UNROLL_FOR (int q = 0; q < S; q++) {
+            UNROLL_FOR (int i = 0; i < S; i++) by_s[q][i] = v_set(i == q);
             C(backward)(f->act, peep, saved, s_prev, s_new, by_s[q], by_zx[q], by_zr[q]);
         }
-        UNROLL for (int g = 0; g < G; g++) w[g] = packed_row(&f->hh, (void *)f->work, u, g, &stride);
+        UNROLL_FOR (int g = 0; g < G; g++) w[g] = packed_row(&f->hh, (void *)f->work, u, g, &stride);
         for (int64_t k = 0; k < f->H; k++)
-            UNROLL for (int q = 0; q < S; q++) {
+            UNROLL_FOR (int q = 0; q < S; q++) {
                 V sum = v_set(0);
-                UNROLL for (int g = 0; g < G; g++) sum += by_zr[q][g] * v_load(w[g] + k * stride);
+                UNROLL_FOR (int g = 0; g < G; g++) sum += by_zr[q][g] * v_load(w[g] + k * stride);
                 v_store((real *)transition + (k * S + q) * Hp + u * VL, sum);
             }
         for (int64_t j = 0, unit = u * VL; j < least(VL, f->H - u * VL); j++, unit++)
-            UNROLL for (int q = 0; q < S; q++) {
+            UNROLL_FOR (int q = 0; q < S; q++) {
                 real *to = (real *)after + (q * Hp + unit) * width;
                 if (PASSES_STATE) ((real *)transition)[(unit * S + q) * Hp + unit] += by_s[q][0][j];
                 for (int64_t c = 0; c < width; c += VL) {
                     V sum = v_set(0);
-                    UNROLL for (int i = 1; i < S; i++)
+                    UNROLL_FOR (int i = 1; i < S; i++)
                         sum += by_s[q][i][j] * v_load((const real *)before + (i * Hp + unit) * width + c);
                     v_store(to + c, sum);
                 }
-                UNROLL for (int g = 0; g < G; g++) {
+                UNROLL_FOR (int g = 0; g < G; g++) {
                     const int64_t row = g * f->H + unit;
                     add_row(to + f->ih.flat + row * f->ih.cols, chunk(x, t, b, 0), x->block, f->ih.cols, by_zx[q][g][j]);
                     add_row(to + f->hh.flat + row * f->H, at.h_prev, f->s.block, f->H, by_zr[q][g][j]);
@@ -48,7 +48,7 @@ static void C(NAME(tangent))(const frame *f, const field *x, int64_t t, int64_t 
     }
     for (int64_t c = 0, wide; c < width; c += wide * VL) {
         wide = least(3, (width - c) / VL);
-        UNROLL for (int q = 0; q < S; q++)
+        UNROLL_FOR (int q = 0; q < S; q++)
             add_panel((const real *)transition + q * Hp, S * Hp, f->H, (const real *)before + c, width, wide, f->H,
                       (real *)after + q * Hp * width + c);
     }

@@ -1,4 +1,4 @@
-/* threads.c: the pool.  Made at the first run that wants it, made anew in a child after fork, joined at exit.  Waiting is a
+/* threads.c: the pool.  Made at the first run that wants it, made again in a child after fork, joined at exit.  Waiting is a
    short bounded spin, then sleep, so that idle threads cost nothing and a busy machine is not held up. */
 #define _GNU_SOURCE
 #include "threads.h"
