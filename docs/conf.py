@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
 import re
 from pathlib import Path
 
 import bptt_fast
+from bptt_fast.optimizers import FirstOrder, SecondOrder
+from bptt_fast.unfolding import Unfolding
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -63,6 +66,9 @@ INTERNAL = {  # methods without an underscore that the package calls itself
     "value",
     "better",
 }
+# and what `fit` asks of every unfolding and optimiser
+for protocol in (Unfolding, FirstOrder, SecondOrder):
+    INTERNAL |= {name for name, thing in vars(protocol).items() if inspect.isfunction(thing)}
 
 
 def lacking(example: Path) -> set[str]:
