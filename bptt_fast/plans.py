@@ -1,4 +1,4 @@
-"""Plans of the C core: made with errors that name the sizes, and kept for later calls."""
+"""Plans of the C core: creation with errors that name the sizes, and a pool for reuse."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from .data import Array, Sequences
 from .errors import ConfigError
 from .losses import Loss
 
-UNGROUPED = 1 << 26  # bytes of a plan that takes any batch at once, however ragged
-GROUPED = {"sampling_probability", "residuals"}  # options of plans that may take a batch in groups
+UNGROUPED = 1 << 26  # bytes of the largest plan that never groups a batch
+GROUPED = {"sampling_probability", "residuals"}  # options of plans that can group a batch
 
 
 def make_plan(*description: Any, **options: Any) -> Any:
-    """A plan of the C core; the arguments are those of `plan_bytes`."""
+    """A plan of the C core; the arguments are those of `_planned`."""
     return _planned(_core.Plan, *description, **options)
 
 
 def plan_bytes(*description: Any, **options: Any) -> int:
-    """The size of a plan's arena in bytes."""
+    """The size of a plan's arena in bytes; the arguments are those of `_planned`."""
     return int(_planned(_core.nbytes, *description, **options))
 
 
@@ -74,8 +74,8 @@ def with_groups(
 ) -> dict[str, Any]:
     """The options of a plan for sequences of these lengths.
 
-    Where most of batch x steps would be empty, and the plan is large, `area` is added to them: a batch is
-    then computed in groups of sequences of similar length, so that memory grows with the sum of lengths.
+    If most of batch x steps is padding, and the plan is large, `area` is added: a batch is then computed in
+    groups of sequences of similar length, so that memory grows with the sum of lengths.
     """
     chosen = dict(options or {})
     if batch == 1 or not set(chosen) <= GROUPED:
@@ -88,13 +88,13 @@ def with_groups(
 
 
 def core_data(sequences: Sequences) -> Any:
-    """The sequences as the C core reads them; nothing is copied."""
+    """The sequences as Data of the C core, without copying."""
     s = sequences
     return _core.Data(s.values, s.offset, s.length, s.target_offset, s.targets, s.classes, s.weight, s.state)
 
 
 class Pooled(NamedTuple):
-    """A plan in a pool: what it is for, and the largest sizes that it takes."""
+    """A plan in a pool with its key and its largest sizes."""
 
     key: Hashable
     size: tuple[int, ...]
@@ -102,7 +102,7 @@ class Pooled(NamedTuple):
 
 
 class PlanPool:
-    """Plans kept for later calls, since making one costs more than a step of a small network.
+    """A pool of plans, since creating a plan takes longer than a step of a small network.
 
     A plan serves one caller at a time: `acquire` removes it from the pool, `release` puts it back.  Appending
     to a list and removing from it are atomic, so callers in several threads need no lock.
@@ -110,9 +110,9 @@ class PlanPool:
     Parameters
     ----------
     size : int
-        Plans that are kept; the one that was released longest ago goes first.
+        Maximum number of plans; the least recently released one is dropped first.
     nbytes : int, optional
-        Plans with a larger arena are not kept.
+        Size of the largest arena that is kept.
     """
 
     __slots__ = ("_nbytes", "_plans", "_size")
@@ -125,11 +125,11 @@ class PlanPool:
         return len(self._plans)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy starts empty: plans hold memory of this process."""
+        """Copy and pickle as an empty pool, since plans hold memory of this process."""
         return PlanPool, (self._size, self._nbytes)
 
     def acquire(self, key: Hashable, size: tuple[int, ...], make: Callable[[], Any]) -> Pooled:
-        """A plan for this key that takes these sizes, from the pool or from `make`."""
+        """A plan for this key and at least these sizes, from the pool or from `make`."""
         for pooled in tuple(self._plans):
             if pooled.key == key and all(map(le, size, pooled.size)):
                 try:
@@ -140,7 +140,7 @@ class PlanPool:
         return Pooled(key, size, make())
 
     def release(self, pooled: Pooled) -> None:
-        """Put a plan back for the next caller."""
+        """Return a plan to the pool."""
         if self._nbytes is None or pooled.plan.nbytes <= self._nbytes:
             self._plans.append(pooled)
             if len(self._plans) > self._size:
