@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import ConfigError, choice, flag, integer, number, plain
 from .writing import csv_text, named, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from matplotlib.axes import Axes
 
     from .model import Array
     from .network import Network
@@ -21,7 +23,66 @@ if TYPE_CHECKING:
 Logs = dict[str, float]
 
 
-class History(dict[str, list[Any]]):
+class Table(dict[str, list[Any]]):
+    """A dict of lists of equal length, one per column; base class of `History` and `Restarts`."""
+
+    drawing: ClassVar[str]  # the function of `plots`
+
+    def __init__(self, *columns: str) -> None:
+        super().__init__((column, []) for column in columns)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Append one row.
+
+        Parameters
+        ----------
+        row : mapping of str
+            A value for every column.
+        """
+        for column, entries in self.items():
+            entries.append(row[column])
+
+    def to_csv(self, path: str | PathLike) -> None:
+        """Write the table as comma-separated values with a header line.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file, replaced if it exists.
+
+        Raises
+        ------
+        ConfigError
+            If `path` is not a path.
+        OSError
+            If the file cannot be written; an existing file is unchanged.
+        """
+        replace(named(path), csv_text(self, self.values()).encode())
+
+    def plot(self, **options: Any) -> Axes:
+        """Draw the losses over the epochs (needs matplotlib).
+
+        Parameters
+        ----------
+        **options
+            Keyword arguments of ``bptt_fast.plots.history`` or ``bptt_fast.plots.restarts``.
+
+        Returns
+        -------
+        ax : matplotlib Axes
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        from . import plots
+
+        axes: Axes = getattr(plots, self.drawing)(self, **options)
+        return axes
+
+
+class History(Table):
     """The record of a fit: a dict of lists of equal length, one entry per epoch.
 
     Keys are "epoch" (counted from 1), "loss", "val_loss" (if there was validation), "learning_rate" (of the
@@ -46,60 +107,13 @@ class History(dict[str, list[Any]]):
     ([1, 2, 3], 'epochs')
     """
 
+    drawing = "history"
+
     def __init__(self, *columns: str) -> None:
-        super().__init__((column, []) for column in columns)
+        super().__init__(*columns)
         self.stopped = ""
         self.best_epoch: int | None = None
         self.left_out = 0
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Append one epoch.
-
-        Parameters
-        ----------
-        row : dict of str to number
-            A value for every key of the record.
-        """
-        for column, entries in self.items():
-            entries.append(row[column])
-
-    def to_csv(self, path: str | PathLike) -> None:
-        """Write the record as comma-separated values with a header line.
-
-        Parameters
-        ----------
-        path : str or path-like
-            The file, replaced if it exists.
-
-        Raises
-        ------
-        ConfigError
-            If `path` is not a path.
-        OSError
-            If the file cannot be written; an existing file is unchanged.
-        """
-        replace(named(path), csv_text(self, self.values()).encode())
-
-    def plot(self, **options: Any) -> Any:
-        """Draw the losses over the epochs (needs matplotlib).
-
-        Parameters
-        ----------
-        **options
-            Keyword arguments of ``bptt_fast.plots.history``.
-
-        Returns
-        -------
-        ax : matplotlib Axes
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed.
-        """
-        from .plots import history
-
-        return history(self, **options)
 
 
 class Callback:
@@ -208,35 +222,18 @@ class LambdaCallback(Callback):
         on_train_begin: Callable[[Logs], Any] | None = None,
         on_train_end: Callable[[Logs], Any] | None = None,
     ) -> None:
-        self.functions = {
-            "on_epoch_begin": on_epoch_begin,
-            "on_epoch_end": on_epoch_end,
-            "on_train_begin": on_train_begin,
-            "on_train_end": on_train_end,
-        }
-        for name, function in self.functions.items():
-            if function is not None and not callable(function):
+        self._end = on_epoch_end
+        for name, function in dict(locals()).items():
+            if name == "self" or function is None:
+                continue
+            if not callable(function):
                 raise ConfigError(f"LambdaCallback({name}): expected a function, got {function!r}.")
-
-    def _call(self, name: str, *arguments: Any) -> Any:
-        function = self.functions[name]
-        return None if function is None else function(*arguments)
-
-    def on_train_begin(self, logs: Logs) -> None:
-        """See `Callback`."""
-        self._call("on_train_begin", logs)
-
-    def on_epoch_begin(self, epoch: int, logs: Logs) -> None:
-        """See `Callback`."""
-        self._call("on_epoch_begin", epoch, logs)
+            if name != "on_epoch_end":
+                setattr(self, name, function)  # hides the method of `Callback`
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> bool | None:
-        """See `Callback`; only True itself stops, not whatever a function happens to return."""
-        return self._call("on_epoch_end", epoch, logs) is True
-
-    def on_train_end(self, logs: Logs) -> None:
-        """See `Callback`."""
-        self._call("on_train_end", logs)
+        """See `Callback`; only True stops training, no other true result of the function."""
+        return self._end is not None and self._end(epoch, logs) is True
 
 
 class _Monitor(Callback):

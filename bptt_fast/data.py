@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +18,7 @@ from .errors import ConfigError, ShapeError, integer, plain
 Array = np.ndarray[Any, Any]
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Sequences:
     """n sequences in one block of rows: sequence i is rows ``offset[i] : offset[i] + length[i]``.
 
@@ -58,47 +59,23 @@ class Sequences:
     91
     """
 
-    __slots__ = (
-        "classes",
-        "columns",
-        "form",
-        "horizon",
-        "length",
-        "offset",
-        "state",
-        "steps",
-        "stride",
-        "tables",
-        "target_offset",
-        "targets",
-        "values",
-        "weight",
-    )
+    values: Array
+    offset: Array
+    length: Array
+    form: str
+    steps: int
+    stride: int = 0
+    horizon: int = 0
+    target_offset: Array = field(init=False)
+    targets: Array | None = field(default=None, init=False)
+    classes: Array | None = field(default=None, init=False)
+    weight: Array | None = field(default=None, init=False)
+    state: Array | None = field(default=None, init=False)
+    columns: Columns = field(default=UNKNOWN, init=False)
+    tables: list[Any] = field(default_factory=list, init=False)
 
-    def __init__(
-        self,
-        values: Array,
-        offset: Array,
-        length: Array,
-        form: str,
-        steps: int,
-        stride: int = 0,
-        horizon: int = 0,
-    ) -> None:
-        self.values = values
-        self.offset = offset
-        self.length = length
-        self.form = form
-        self.steps = steps
-        self.stride = stride
-        self.horizon = horizon
-        self.target_offset: Array = offset
-        self.targets: Array | None = None
-        self.classes: Array | None = None
-        self.weight: Array | None = None
-        self.state: Array | None = None
-        self.columns = UNKNOWN
-        self.tables: list[Any] = []
+    def __post_init__(self) -> None:
+        self.target_offset = self.offset
 
     def __len__(self) -> int:
         return len(self.offset)

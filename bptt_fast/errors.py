@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
+from dataclasses import fields
+from functools import partial
 from numbers import Number
 from typing import Any
 
@@ -165,3 +167,35 @@ def flag(value: Any, name: str) -> bool:
     if isinstance(plain_value, bool):
         return plain_value
     raise ConfigError(f"{name}: expected True or False, got {value!r} ({type(value).__name__}).")
+
+
+# ---- metadata of dataclass fields, for `check_fields`
+
+POSITIVE = {"check": partial(number, low=0, open_low=True)}
+NONNEGATIVE = {"check": partial(number, low=0)}
+PROPORTION = {"check": partial(number, low=0, high=1)}
+BELOW_ONE = {"check": partial(number, low=0, high=1, open_high=True)}  # [0, 1)
+FACTOR = {"check": partial(number, low=0, high=1, open_low=True)}  # (0, 1]
+REDUCTION = {"check": partial(number, low=0, high=1, open_low=True, open_high=True)}  # (0, 1)
+AT_LEAST_ONE = {"check": partial(number, low=1)}
+ABOVE_ONE = {"check": partial(number, low=1, open_low=True)}
+COUNT = {"check": integer}
+NATURAL = {"check": partial(integer, low=0)}
+BOOLEAN = {"check": flag}
+
+
+def argument(owner: Any, name: str) -> str:
+    """The argument of a constructor, for a message: "Adam(beta1)"."""
+    return f"{type(owner).__name__}({name})"
+
+
+def check_fields(frozen: Any) -> None:
+    """Make the fields of a frozen dataclass plain, and run the check in the metadata of each.
+
+    None is valid where it is the default.
+    """
+    plain_fields(frozen)
+    for field in fields(frozen):
+        value = getattr(frozen, field.name)
+        if "check" in field.metadata and not (value is None and field.default is None):
+            field.metadata["check"](value, argument(frozen, field.name))

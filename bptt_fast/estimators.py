@@ -168,8 +168,8 @@ class _Estimator(BaseEstimator):
 
     def _solver(self) -> Any:
         """The optimiser; those of second order have neither a learning rate nor clipping."""
-        solver = optimizers.get(self.solver, "solver")
-        if not isinstance(solver, optimizers.FirstOrder):
+        solver: Any = optimizers.get(self.solver, "solver")
+        if solver.full_batch:
             return solver
         overrides = {"learning_rate": self.learning_rate_init, "clip_norm": self.clip_norm}
         return replace(
@@ -226,8 +226,7 @@ class _Estimator(BaseEstimator):
         more = epochs or self.max_iter
         seen = self.n_iter_ if net is getattr(self, "network_", None) else 0
         solver, loss = self._solver(), self._loss()
-        whole = not isinstance(solver, optimizers.FirstOrder)
-        size = None if whole else min(AUTO_BATCH, len(x)) if self._auto_batch else self.batch_size
+        size = None if solver.full_batch else min(AUTO_BATCH, len(x)) if self._auto_batch else self.batch_size
         jobs = None if self.n_jobs == -1 else self.n_jobs
         try:
             history = net.fit(
@@ -323,30 +322,7 @@ class _Supervised(_Estimator):
         verbose=False,
         n_jobs=None,
     ):
-        self.hidden_size = hidden_size
-        self.cell = cell
-        self.num_layers = num_layers
-        self.bidirectional = bidirectional
-        self.head = head
-        self.activation = activation
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
-        self.readout = readout
-        self.loss = loss
-        self.solver = solver
-        self.learning_rate_init = learning_rate_init
-        self.batch_size = batch_size
-        self.clip_norm = clip_norm
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.warm_start = warm_start
-        self.verbose = verbose
-        self.n_jobs = n_jobs
+        _set_parameters(self, locals())
 
     @property
     def _every(self) -> bool:
@@ -764,32 +740,7 @@ class RNNForecaster(_Estimator):
         verbose=False,
         n_jobs=None,
     ):
-        self.hidden_size = hidden_size
-        self.cell = cell
-        self.num_layers = num_layers
-        self.horizon = horizon
-        self.window = window
-        self.stride = stride
-        self.standardize = standardize
-        self.head = head
-        self.activation = activation
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
-        self.loss = loss
-        self.solver = solver
-        self.learning_rate_init = learning_rate_init
-        self.batch_size = batch_size
-        self.clip_norm = clip_norm
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.warm_start = warm_start
-        self.verbose = verbose
-        self.n_jobs = n_jobs
+        _set_parameters(self, locals())
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -994,6 +945,11 @@ class RNNForecaster(_Estimator):
         """Forecasts (n, steps, I) from the last window of each series."""
         net, window = self.network_, integer(self.window, "window")
         return net.forecast([one[-window:] for one in series], steps).astype(net.dtype)
+
+
+def _set_parameters(estimator: BaseEstimator, arguments: dict[str, Any]) -> None:
+    """Store the constructor's arguments as attributes, unchanged, as scikit-learn requires."""
+    vars(estimator).update((name, value) for name, value in arguments.items() if name != "self")
 
 
 # ---- the forms of X, y and sample_weight

@@ -17,7 +17,7 @@ from .errors import ConfigError, DivergedError, choice, flag, integer, number
 from .losses import Loss
 from .machine import machine_for
 from .model import Model, named_views
-from .plans import core_data, make_plan, plan_bytes, with_groups
+from .plans import PlanSize, core_data, make_plan, plan_bytes, with_groups
 from .unfolding import Unfolding
 
 
@@ -337,8 +337,8 @@ def estimate_memory(
     if not len(lengths):
         raise ConfigError("steps: expected at least one length, got none.")
     batch, longest, every = unfold.plan_size(batch, int(lengths.max()), every)
-    size = (losses.get(loss), every, batch, longest, *machine_for(threads, isa), False)
-    return plan_bytes(net.desc(), *size, with_groups(lengths, net.desc(), *size, unfold.core(longest)))
+    size = PlanSize(losses.get(loss), every, batch, longest, *machine_for(threads, isa))
+    return plan_bytes(net.desc(), size, with_groups(lengths, net.desc(), size, unfold.core(longest)))
 
 
 def _every(net: Model, readout: str | None) -> bool:
@@ -359,10 +359,10 @@ def _acquire(
     options: dict[str, Any] | None = None,
 ) -> Any:
     """A plan from the network's pool for these sizes and sequences of these lengths."""
-    size = (loss, every, batch, steps, *machine_for(threads, isa), input_gradient)
-    options = with_groups(lengths, net.desc(), *size, options)
+    size = PlanSize(loss, every, batch, steps, *machine_for(threads, isa), input_gradient)
+    options = with_groups(lengths, net.desc(), size, options)
     key = (*size, tuple(sorted(options.items())))
-    return net.plans.acquire(key, (), lambda: make_plan(net.desc(), *size, options))
+    return net.plans.acquire(key, (), lambda: make_plan(net.desc(), size, options))
 
 
 # ---- data with targets

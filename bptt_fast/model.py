@@ -95,32 +95,8 @@ class Model:
         spectral_radius: float | None = None,
         forget_bias: float | None = None,
     ) -> None:
-        self._describe(
-            Description(
-                input_size,
-                hidden_size,
-                output_size,
-                cell=cell,
-                nonlinearity=nonlinearity,
-                f=f,
-                head=head,
-                head_nonlinearity=head_nonlinearity,
-                readout=readout,
-                num_layers=num_layers,
-                bidirectional=bidirectional,
-                reset=reset,
-                peephole=peephole,
-                proj_size=proj_size,
-                dropout=dropout,
-                recurrent_dropout=recurrent_dropout,
-                initial_state=initial_state,
-                dtype=dtype,
-                seed=seed,
-                init=init,
-                spectral_radius=spectral_radius,
-                forget_bias=forget_bias,
-            )
-        )
+        arguments = {name: value for name, value in locals().items() if name != "self"}
+        self._describe(Description(**arguments))
         initialise(self._views, self.description, self._checked)
 
     def _describe(self, description: Description) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import _core, data, losses, optimizers, storage  # type: ignore[attr-defined]
+from . import _core, data, losses, optimizers, storage, unfolding  # type: ignore[attr-defined]
 from .columns import continued, is_table, like
 from .data import Array
 from .errors import ConfigError, DivergedError, ShapeError, integer, number
@@ -22,7 +22,6 @@ from .losses import Loss
 from .machine import machine_for
 from .model import Model
 from .optimizers import FirstOrder
-from .schedules import Schedule
 from .unfolding import SlidingBPTT
 
 
@@ -218,12 +217,11 @@ class Learner:
         arrays: Mapping[str, Array],
     ) -> None:
         """Check all arguments, then own the network's parameters; `counts` and `arrays` are of a snapshot."""
-        if not isinstance(bptt, SlidingBPTT):
-            raise ConfigError(f"learn_online: expected SlidingBPTT(k), got {bptt!r}.")
+        bptt = unfolding.get_sliding(bptt, "learn_online")
         bptt.check(net)
         self.network, self.bptt = net, bptt
         chosen_optimizer = optimizers.get("sgd" if optimizer is None else optimizer)
-        if not isinstance(chosen_optimizer, optimizers.FirstOrder):
+        if chosen_optimizer.full_batch:
             raise ConfigError(
                 f"learn_online: expected an optimizer of first order, got {chosen_optimizer!r}, which needs "
                 f"all sequences at once.  Use SGD() or Adam()."
@@ -235,10 +233,10 @@ class Learner:
         self._scaling = net.scaling
         net.columns.check_targets(targets, "learn_online")
         self._needs_checks = targets == "probability" or net.scaling is not None
-        if isinstance(self.optimizer.learning_rate, Schedule):
+        if self.optimizer.schedule is not None:
             raise ConfigError(
                 f"learn_online: expected a number for a learning_rate, got "
-                f"{self.optimizer.learning_rate}: an endless series has no epochs."
+                f"{self.optimizer.schedule}: an endless series has no epochs."
             )
         self._hyper = self.optimizer.hyper(net.seed)
         self._restored_counts = {name: int(counts.get(name, 0)) for name in ("seen", "updates")}

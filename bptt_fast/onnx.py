@@ -249,7 +249,7 @@ def _operator_layer(
     }
     if d.cell == "gru":
         attributes["linear_before_reset"] = int(d.reset == "after")
-    if d.cell == "elman":
+    if d.nonlinearity:
         attributes["activations"] = [ACTIVATIONS.get(d.nonlinearity[0], "Affine")] * len(suffixes)
         if d.nonlinearity[0] == "linear":
             attributes |= {
@@ -679,7 +679,7 @@ class _Reader:
         self._connect(node, x.tags if isinstance(x, Flow) else np.zeros(0), batch_first, w.shape[2])
 
         back = np.argsort(order)
-        states = {"initial_h": h} | ({"initial_c": c} if cell == "lstm" else {})
+        states = {"initial_h": h} | ({"initial_c": c} if CELLS_OF_CORE[cell]["states"] > 1 else {})
         initial = {
             name: self._initial(node, s, batch_first, (len(suffixes), self.N, hidden))
             for name, s in states.items()

@@ -9,7 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .errors import ConfigError, choice, flag, number, plain_fields
+from .errors import (
+    ABOVE_ONE,
+    BELOW_ONE,
+    BOOLEAN,
+    NONNEGATIVE,
+    POSITIVE,
+    REDUCTION,
+    ConfigError,
+    argument,
+    check_fields,
+    choice,
+    number,
+)
 from .schedules import Rates, Schedule
 from .second_order import LBFGS, HessianFree, LevenbergMarquardt, SecondOrder
 
@@ -56,19 +68,21 @@ class FirstOrder:
     """
 
     name: ClassVar[str]
+    full_batch: ClassVar[bool] = False
     core_names: ClassVar[dict[str, str]] = {}  # fields with another name in the core
     learning_rate: float | Schedule = 0.01
-    clip_norm: float | None = None
-    clip_value: float | None = None
-    clip_state: float | None = None
-    gradient_noise: float = 0.0
+    clip_norm: float | None = field(default=None, metadata=POSITIVE)
+    clip_value: float | None = field(default=None, metadata=POSITIVE)
+    clip_state: float | None = field(default=None, metadata=POSITIVE)
+    gradient_noise: float = field(default=0.0, metadata=NONNEGATIVE)
 
     def __post_init__(self) -> None:
-        plain_fields(self)
-        for name in ("clip_norm", "clip_value", "clip_state"):
-            if getattr(self, name) is not None:
-                number(getattr(self, name), _name(self, name), 0, open_low=True)
-        number(self.gradient_noise, _name(self, "gradient_noise"), 0)
+        check_fields(self)
+        self._check_rate()
+
+    def _check_rate(self) -> None:
+        if self.schedule is None:
+            number(self.learning_rate, argument(self, "learning_rate"), 0, open_low=True)
 
     def __repr__(self) -> str:
         shown = [
@@ -86,14 +100,18 @@ class FirstOrder:
             hyper[name] = hyper[name] or 0.0
         hyper["noise"] = hyper.pop("gradient_noise")
         hyper["no_bias_decay"] = not hyper.pop("decay_biases", True)
-        if isinstance(hyper["learning_rate"], Schedule):
-            hyper["learning_rate"] = hyper["learning_rate"].learning_rate
+        if self.schedule is not None:
+            hyper["learning_rate"] = self.schedule.learning_rate
         return hyper | {"optimizer": self.name, "step": 0, "noise_seed": noise_seed}
 
     def rates(self, epochs: int, updates: int) -> Rates | None:
         """The learning rates of the updates if they follow a schedule, else None."""
-        schedule = self.learning_rate
-        return Rates(schedule, epochs, updates) if isinstance(schedule, Schedule) else None
+        return None if self.schedule is None else Rates(self.schedule, epochs, updates)
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """The schedule of the learning rate, if there is one."""
+        return self.learning_rate if isinstance(self.learning_rate, Schedule) else None
 
     def check(self, net: Model, loss: Loss, unfold: Unfolding, stateful: Any, teacher_forcing: Any) -> None:
         """Raise unless the optimiser can train the network; first order always can."""
@@ -101,30 +119,6 @@ class FirstOrder:
     def runner(self, job: Job) -> Runner:
         """The runner of the epochs of a fit."""
         return job.unfold.runner(job)
-
-
-def _check_rate(optimizer: Any) -> None:
-    if not isinstance(optimizer.learning_rate, Schedule):
-        number(optimizer.learning_rate, _name(optimizer, "learning_rate"), 0, open_low=True)
-
-
-def _check_decay(optimizer: Any) -> None:
-    number(optimizer.weight_decay, _name(optimizer, "weight_decay"), 0)
-    flag(optimizer.decay_biases, _name(optimizer, "decay_biases"))
-
-
-def _check_shares(optimizer: Any, *names: str) -> None:
-    """Numbers in [0, 1)."""
-    for name in names:
-        number(getattr(optimizer, name), _name(optimizer, name), 0, 1, open_high=True)
-
-
-def _check_eps(optimizer: Any) -> None:
-    number(optimizer.eps, _name(optimizer, "eps"), 0, open_low=True)
-
-
-def _name(optimizer: Any, argument: str) -> str:
-    return f"{type(optimizer).__name__}({argument})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -160,17 +154,14 @@ class SGD(FirstOrder):
 
     name: ClassVar[str] = "sgd"
     learning_rate: float | Schedule = 0.01
-    momentum: float = field(default=0.0, kw_only=True)
-    nesterov: bool = field(default=False, kw_only=True)
-    weight_decay: float = field(default=0.0, kw_only=True)
-    decay_biases: bool = field(default=True, kw_only=True)
+    momentum: float = field(default=0.0, kw_only=True, metadata=BELOW_ONE)
+    nesterov: bool = field(default=False, kw_only=True, metadata=BOOLEAN)
+    weight_decay: float = field(default=0.0, kw_only=True, metadata=NONNEGATIVE)
+    decay_biases: bool = field(default=True, kw_only=True, metadata=BOOLEAN)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_rate(self)
-        _check_shares(self, "momentum")
-        _check_decay(self)
-        if flag(self.nesterov, "SGD(nesterov)") and self.momentum == 0:
+        if self.nesterov and self.momentum == 0:
             raise ConfigError(
                 "SGD(nesterov): True needs momentum above 0, got momentum=0.  Try momentum=0.9."
             )
@@ -215,18 +206,11 @@ class Adam(FirstOrder):
 
     name: ClassVar[str] = "adam"
     learning_rate: float | Schedule = 1e-3
-    beta1: float = field(default=0.9, kw_only=True)
-    beta2: float = field(default=0.999, kw_only=True)
-    eps: float = field(default=1e-8, kw_only=True)
-    weight_decay: float = field(default=0.0, kw_only=True)
-    decay_biases: bool = field(default=True, kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_rate(self)
-        _check_shares(self, "beta1", "beta2")
-        _check_eps(self)
-        _check_decay(self)
+    beta1: float = field(default=0.9, kw_only=True, metadata=BELOW_ONE)
+    beta2: float = field(default=0.999, kw_only=True, metadata=BELOW_ONE)
+    eps: float = field(default=1e-8, kw_only=True, metadata=POSITIVE)
+    weight_decay: float = field(default=0.0, kw_only=True, metadata=NONNEGATIVE)
+    decay_biases: bool = field(default=True, kw_only=True, metadata=BOOLEAN)
 
 
 @dataclass(frozen=True, repr=False)
@@ -261,7 +245,7 @@ class AdamW(Adam):
     """
 
     name: ClassVar[str] = "adamw"
-    weight_decay: float = field(default=0.01, kw_only=True)
+    weight_decay: float = field(default=0.01, kw_only=True, metadata=NONNEGATIVE)
 
 
 @dataclass(frozen=True, repr=False)
@@ -304,20 +288,12 @@ class NAdam(FirstOrder):
 
     name: ClassVar[str] = "nadam"
     learning_rate: float | Schedule = 2e-3
-    beta1: float = field(default=0.9, kw_only=True)
-    beta2: float = field(default=0.999, kw_only=True)
-    eps: float = field(default=1e-8, kw_only=True)
-    momentum_decay: float = field(default=4e-3, kw_only=True)
-    weight_decay: float = field(default=0.0, kw_only=True)
-    decay_biases: bool = field(default=True, kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_rate(self)
-        _check_shares(self, "beta1", "beta2")
-        _check_eps(self)
-        number(self.momentum_decay, "NAdam(momentum_decay)", 0)
-        _check_decay(self)
+    beta1: float = field(default=0.9, kw_only=True, metadata=BELOW_ONE)
+    beta2: float = field(default=0.999, kw_only=True, metadata=BELOW_ONE)
+    eps: float = field(default=1e-8, kw_only=True, metadata=POSITIVE)
+    momentum_decay: float = field(default=4e-3, kw_only=True, metadata=NONNEGATIVE)
+    weight_decay: float = field(default=0.0, kw_only=True, metadata=NONNEGATIVE)
+    decay_biases: bool = field(default=True, kw_only=True, metadata=BOOLEAN)
 
 
 @dataclass(frozen=True, repr=False)
@@ -363,20 +339,12 @@ class RMSprop(FirstOrder):
     name: ClassVar[str] = "rmsprop"
     core_names: ClassVar[dict[str, str]] = {"alpha": "beta2"}
     learning_rate: float | Schedule = 0.01
-    alpha: float = field(default=0.99, kw_only=True)
-    eps: float = field(default=1e-8, kw_only=True)
-    momentum: float = field(default=0.0, kw_only=True)
-    centered: bool = field(default=False, kw_only=True)
-    weight_decay: float = field(default=0.0, kw_only=True)
-    decay_biases: bool = field(default=True, kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_rate(self)
-        _check_shares(self, "alpha", "momentum")
-        _check_eps(self)
-        flag(self.centered, "RMSprop(centered)")
-        _check_decay(self)
+    alpha: float = field(default=0.99, kw_only=True, metadata=BELOW_ONE)
+    eps: float = field(default=1e-8, kw_only=True, metadata=POSITIVE)
+    momentum: float = field(default=0.0, kw_only=True, metadata=BELOW_ONE)
+    centered: bool = field(default=False, kw_only=True, metadata=BOOLEAN)
+    weight_decay: float = field(default=0.0, kw_only=True, metadata=NONNEGATIVE)
+    decay_biases: bool = field(default=True, kw_only=True, metadata=BOOLEAN)
 
 
 @dataclass(frozen=True, repr=False)
@@ -419,19 +387,11 @@ class Adagrad(FirstOrder):
 
     name: ClassVar[str] = "adagrad"
     learning_rate: float | Schedule = 0.01
-    rate_decay: float = field(default=0.0, kw_only=True)
-    initial_accumulator: float = field(default=0.0, kw_only=True)
-    eps: float = field(default=1e-10, kw_only=True)
-    weight_decay: float = field(default=0.0, kw_only=True)
-    decay_biases: bool = field(default=True, kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_rate(self)
-        number(self.rate_decay, "Adagrad(rate_decay)", 0)
-        number(self.initial_accumulator, "Adagrad(initial_accumulator)", 0)
-        _check_eps(self)
-        _check_decay(self)
+    rate_decay: float = field(default=0.0, kw_only=True, metadata=NONNEGATIVE)
+    initial_accumulator: float = field(default=0.0, kw_only=True, metadata=NONNEGATIVE)
+    eps: float = field(default=1e-10, kw_only=True, metadata=POSITIVE)
+    weight_decay: float = field(default=0.0, kw_only=True, metadata=NONNEGATIVE)
+    decay_biases: bool = field(default=True, kw_only=True, metadata=BOOLEAN)
 
 
 @dataclass(frozen=True, repr=False)
@@ -477,20 +437,15 @@ class Rprop(FirstOrder):
 
     name: ClassVar[str] = "rprop"
     learning_rate: float = 0.01
-    eta_minus: float = field(default=0.5, kw_only=True)
-    eta_plus: float = field(default=1.2, kw_only=True)
-    step_min: float = field(default=1e-6, kw_only=True)
+    eta_minus: float = field(default=0.5, kw_only=True, metadata=REDUCTION)
+    eta_plus: float = field(default=1.2, kw_only=True, metadata=ABOVE_ONE)
+    step_min: float = field(default=1e-6, kw_only=True, metadata=POSITIVE)
     step_max: float = field(default=50.0, kw_only=True)
-    backtrack: bool = field(default=True, kw_only=True)
+    backtrack: bool = field(default=True, kw_only=True, metadata=BOOLEAN)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        number(self.eta_minus, "Rprop(eta_minus)", 0, 1, open_low=True, open_high=True)
-        number(self.eta_plus, "Rprop(eta_plus)", 1, open_low=True)
-        number(self.step_min, "Rprop(step_min)", 0, open_low=True)
+    def _check_rate(self) -> None:
         number(self.step_max, "Rprop(step_max)", self.step_min)
-        flag(self.backtrack, "Rprop(backtrack)")
-        if isinstance(self.learning_rate, Schedule):
+        if self.schedule is not None:
             raise ConfigError(
                 f"Rprop(learning_rate): expected a number, got {self.learning_rate!r}.  It is the initial "
                 "step size, which adapts by itself."

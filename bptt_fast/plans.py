@@ -17,60 +17,47 @@ UNGROUPED = 1 << 26  # bytes of the largest plan that never groups a batch
 GROUPED = {"sampling_probability", "residuals"}  # options of plans that can group a batch
 
 
-def make_plan(*description: Any, **options: Any) -> Any:
-    """A plan of the C core; the arguments are those of `_planned`."""
-    return _planned(_core.Plan, *description, **options)
+class PlanSize(NamedTuple):
+    """The loss, the sizes and the machine of a plan."""
+
+    loss: Loss | str
+    every: bool  # whether g reads every step
+    batch: int
+    steps: int
+    threads: int
+    isa: str | None
+    input_gradient: bool = False
 
 
-def plan_bytes(*description: Any, **options: Any) -> int:
-    """The size of a plan's arena in bytes; the arguments are those of `_planned`."""
-    return int(_planned(_core.nbytes, *description, **options))
+def make_plan(desc: Mapping[str, Any], size: PlanSize, options: Mapping[str, Any] | None = None) -> Any:
+    """A plan of the C core; `options` are further fields of csrc/desc.def."""
+    return _planned(_core.Plan, desc, size, options)
+
+
+def plan_bytes(desc: Mapping[str, Any], size: PlanSize, options: Mapping[str, Any] | None = None) -> int:
+    """The size in bytes of the arena of ``make_plan(desc, size, options)``."""
+    return int(_planned(_core.nbytes, desc, size, options))
 
 
 def _planned(
-    make: Callable[..., Any],
-    desc: Mapping[str, Any],
-    loss: Loss | str,
-    every: bool,
-    batch: int,
-    steps: int,
-    threads: int,
-    isa: str | None,
-    input_gradient: bool = False,
-    unfold: Mapping[str, Any] | None = None,
+    make: Callable[..., Any], desc: Mapping[str, Any], size: PlanSize, options: Mapping[str, Any] | None
 ) -> Any:
+    fields = size._asdict()
+    fields |= {**losses.get(size.loss).core(), "readout_every_step": fields.pop("every"), **(options or {})}
+    what = f"{size.batch} sequences of {size.steps} steps at once"
     try:
-        return make(
-            desc,
-            **losses.get(loss).core(),
-            readout_every_step=every,
-            batch=batch,
-            steps=steps,
-            threads=threads,
-            isa=isa,
-            input_gradient=input_gradient,
-            **(unfold or {}),
-        )
+        return make(desc, **fields)
     except MemoryError as error:
         raise MemoryError(
-            f"{batch} sequences of {steps} steps at once do not fit into memory ({error}).  Try a smaller "
-            f"batch_size, shorter sequences, or in training bptt=CheckpointedBPTT()."
+            f"{what} do not fit into memory ({error}).  Try a smaller batch_size, shorter sequences, or in "
+            f"training bptt=CheckpointedBPTT()."
         ) from None
     except (ValueError, OverflowError) as error:
-        raise ConfigError(f"{batch} sequences of {steps} steps at once cannot be planned: {error}.") from None
+        raise ConfigError(f"{what} cannot be planned: {error}.") from None
 
 
 def with_groups(
-    lengths: Array,
-    desc: Mapping[str, Any],
-    loss: Loss | str,
-    every: bool,
-    batch: int,
-    steps: int,
-    threads: int,
-    isa: str | None,
-    input_gradient: bool = False,
-    options: Mapping[str, Any] | None = None,
+    lengths: Array, desc: Mapping[str, Any], size: PlanSize, options: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The options of a plan for sequences of these lengths.
 
@@ -78,11 +65,11 @@ def with_groups(
     groups of sequences of similar length, so that memory grows with the sum of lengths.
     """
     chosen = dict(options or {})
-    if batch == 1 or not set(chosen) <= GROUPED:
+    if size.batch == 1 or not set(chosen) <= GROUPED:
         return chosen
-    area = max(steps, 2 * batch * int(np.minimum(lengths, steps).sum()) // len(lengths))
-    size = (loss, every, batch, steps, threads, isa, input_gradient)
-    if area < batch * steps and plan_bytes(desc, *size, chosen) > UNGROUPED:
+    total = int(np.minimum(lengths, size.steps).sum())
+    area = max(size.steps, 2 * size.batch * total // len(lengths))
+    if area < size.batch * size.steps and plan_bytes(desc, size, chosen) > UNGROUPED:
         chosen["area"] = area
     return chosen
 

@@ -19,17 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import data, optimizers, unfolding
-from .callbacks import check_verbose
+from .callbacks import Table, check_verbose
 from .description import Description
 from .errors import ConfigError, DivergedError, ShapeError, choice, integer, plain
 from .fit import Training, fit
 from .machine import machine_for
 from .model import Model
-from .writing import csv_text, named, replace
 
 if TYPE_CHECKING:
-    from os import PathLike
-
     from .callbacks import History
     from .network import Network
 
@@ -51,7 +48,7 @@ COMMON = {
 OF_ALL = ("x0", "sample_weight", "lengths", "validation_data", "scaling")
 
 
-class Restarts(dict[str, list[Any]]):
+class Restarts(Table):
     """The table of `restarts`: a dict of lists of equal length, one entry per copy, the best copy first.
 
     Keys are "seed", the names of the varied settings, "loss", "val_loss" (if there was validation), "epochs"
@@ -82,8 +79,10 @@ class Restarts(dict[str, list[Any]]):
     ([4, 2, 1, 1], ['epochs', 'halving', 'halving', 'halving'])
     """
 
+    drawing = "restarts"
+
     def __init__(self, *columns: str) -> None:
-        super().__init__((column, []) for column in columns)
+        super().__init__(*columns)
         self.networks: list[Network] = []
         self.histories: list[History] = []
         self.rungs: list[int] = []
@@ -99,44 +98,6 @@ class Restarts(dict[str, list[Any]]):
             One dict per copy, the best first, with the keys of the table.
         """
         return [dict(zip(self, row, strict=True)) for row in zip(*self.values(), strict=True)]
-
-    def to_csv(self, path: str | PathLike[str]) -> None:
-        """Write the table as comma-separated values with a header line.
-
-        Parameters
-        ----------
-        path : str or path-like
-            The file, replaced if it exists.
-
-        Raises
-        ------
-        ConfigError
-            If `path` is not a path.
-        OSError
-            If the file cannot be written; an existing file is unchanged.
-        """
-        replace(named(path), csv_text(self, self.values()).encode())
-
-    def plot(self, **options: Any) -> Any:
-        """Draw the losses of all copies (needs matplotlib).
-
-        Parameters
-        ----------
-        **options
-            Keyword arguments of ``bptt_fast.plots.restarts``.
-
-        Returns
-        -------
-        ax : matplotlib Axes
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed.
-        """
-        from .plots import restarts
-
-        return restarts(self, **options)
 
     def __str__(self) -> str:
         texts = [list(self)] + [[_short(value) for value in row.values()] for row in self.rows()]
@@ -558,8 +519,7 @@ def _table(copies: list[_Copy], varied: list[str]) -> Restarts:
         row = {"seed": copy.net.seed, **copy.setting, **copy.losses()}
         row |= {"epochs": len(copy.history["epoch"]), "seconds": sum(copy.history["seconds"])}
         row["stopped"] = copy.history.stopped
-        for column, entries in table.items():
-            entries.append(row[column])
+        table.add(row)
         table.networks.append(copy.net)
         table.histories.append(copy.history)
     return table

@@ -15,7 +15,7 @@ import numpy as np
 
 from . import _core, data  # type: ignore[attr-defined]
 from .errors import ConfigError, ShapeError
-from .plans import core_data, make_plan, with_groups
+from .plans import PlanSize, core_data, make_plan, with_groups
 
 if TYPE_CHECKING:
     from .data import Array, Sequences
@@ -66,10 +66,10 @@ class Job:
         """
         desc = self.net.desc()
         desc["seed"] = (desc["seed"] + self.first_epoch * 0x9E3779B97F4A7C15) % 2**64
-        size = (self.loss, every, batch, steps, self.threads, self.isa, False)
+        size = PlanSize(self.loss, every, batch, steps, self.threads, self.isa)
         if lengths is not None:
-            options = with_groups(lengths, desc, *size, options)
-        return make_plan(desc, *size, options)
+            options = with_groups(lengths, desc, size, options)
+        return make_plan(desc, size, options)
 
     def optimizer_state(self) -> Array:
         """The initial optimiser state, zeros."""
@@ -92,8 +92,8 @@ class Job:
         """A function that returns the loss of the sequences with the indices `order`."""
         steps = self.net.steps_without_gradient(int(sequences.length[order].max()))
         batch = min(max(self.batch_size or 32, 32), len(order))
-        desc, size = self.net.desc(), (self.loss, every, batch, steps, self.threads, self.isa, False)
-        plan = make_plan(desc, *size, with_groups(sequences.length[order], desc, *size))
+        desc, size = self.net.desc(), PlanSize(self.loss, every, batch, steps, self.threads, self.isa)
+        plan = make_plan(desc, size, with_groups(sequences.length[order], desc, size))
         validation = core_data(sequences)
         return lambda: float(plan.evaluate(self.net.params, validation, order)[1])
 

@@ -13,7 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ConfigError, integer, number, plain_fields
+from .errors import (
+    AT_LEAST_ONE,
+    BELOW_ONE,
+    FACTOR,
+    NATURAL,
+    NONNEGATIVE,
+    POSITIVE,
+    PROPORTION,
+    REDUCTION,
+    ConfigError,
+    argument,
+    check_fields,
+    integer,
+    number,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -39,18 +53,14 @@ class Schedule:
     True
     """
 
-    learning_rate: float
+    learning_rate: float = field(metadata=POSITIVE)
 
     def __post_init__(self) -> None:
-        plain_fields(self)
         if type(self) is Schedule:
             raise ConfigError(
                 "Schedule: expected one of Constant, Step, Exponential, Cosine, OneCycle, ReduceOnPlateau."
             )
-        number(self.learning_rate, self._name("learning_rate"), 0, open_low=True)
-
-    def _name(self, argument: str) -> str:
-        return f"{type(self).__name__}({argument})"
+        check_fields(self)
 
     def rates(self, epochs: int, updates: int, first: int = 0) -> Array:
         """Learning rates of all updates of a fit, for inspection and plots.
@@ -130,13 +140,8 @@ class Step(Schedule):
     Step(learning_rate=0.1, every=10, factor=0.1)
     """
 
-    every: float
-    factor: float = field(default=0.1, kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        number(self.every, self._name("every"), 0, open_low=True)
-        number(self.factor, self._name("factor"), 0, 1, open_low=True)
+    every: float = field(metadata=POSITIVE)
+    factor: float = field(default=0.1, kw_only=True, metadata=FACTOR)
 
     def _at(self, k: Array, updates: int, epochs: int) -> Array:
         return self.learning_rate * self.factor ** np.floor(k / updates / self.every + 1e-9)
@@ -165,11 +170,7 @@ class Exponential(Schedule):
     [0.1, 0.05, 0.025]
     """
 
-    factor: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        number(self.factor, self._name("factor"), 0, 1, open_low=True)
+    factor: float = field(metadata=FACTOR)
 
     def _at(self, k: Array, updates: int, epochs: int) -> Array:
         return self.learning_rate * self.factor ** (k / updates)
@@ -210,16 +211,15 @@ class Cosine(Schedule):
     [0.1, 0.085, 0.05, 0.015]
     """
 
-    warmup: float = field(default=0.0, kw_only=True)
+    warmup: float = field(default=0.0, kw_only=True, metadata=NONNEGATIVE)
     final: float = field(default=0.0, kw_only=True)
     epochs: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        number(self.warmup, self._name("warmup"), 0)
-        number(self.final, self._name("final"), 0, self.learning_rate)
+        number(self.final, argument(self, "final"), 0, self.learning_rate)
         if self.epochs is not None:
-            number(self.epochs, self._name("epochs"), self.warmup, open_low=True)
+            number(self.epochs, argument(self, "epochs"), self.warmup, open_low=True)
 
     def _at(self, k: Array, updates: int, epochs: int) -> Array:
         w, n = round(self.warmup * updates), round((self.epochs or epochs) * updates)
@@ -265,18 +265,10 @@ class OneCycle(Schedule):
     [0.004, 0.052, 0.1, 0.095, 0.081, 0.061, 0.039, 0.019, 0.005, 0.0]
     """
 
-    pct_start: float = field(default=0.3, kw_only=True)
-    div_factor: float = field(default=25.0, kw_only=True)
-    final_div_factor: float = field(default=1e4, kw_only=True)
-    epochs: float | None = field(default=None, kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        number(self.pct_start, self._name("pct_start"), 0, 1)
-        number(self.div_factor, self._name("div_factor"), 1)
-        number(self.final_div_factor, self._name("final_div_factor"), 1)
-        if self.epochs is not None:
-            number(self.epochs, self._name("epochs"), 0, open_low=True)
+    pct_start: float = field(default=0.3, kw_only=True, metadata=PROPORTION)
+    div_factor: float = field(default=25.0, kw_only=True, metadata=AT_LEAST_ONE)
+    final_div_factor: float = field(default=1e4, kw_only=True, metadata=AT_LEAST_ONE)
+    epochs: float | None = field(default=None, kw_only=True, metadata=POSITIVE)
 
     def _at(self, k: Array, updates: int, epochs: int) -> Array:
         end = max(round((self.epochs or epochs) * updates) - 1.0, 0.0)
@@ -334,19 +326,15 @@ class ReduceOnPlateau(Schedule):
     [0.1, 0.1, 0.1, 0.01]
     """
 
-    factor: float = field(default=0.1, kw_only=True)
-    patience: int = field(default=10, kw_only=True)
-    threshold: float = field(default=1e-4, kw_only=True)
-    cooldown: int = field(default=0, kw_only=True)
+    factor: float = field(default=0.1, kw_only=True, metadata=REDUCTION)
+    patience: int = field(default=10, kw_only=True, metadata=NATURAL)
+    threshold: float = field(default=1e-4, kw_only=True, metadata=BELOW_ONE)
+    cooldown: int = field(default=0, kw_only=True, metadata=NATURAL)
     final: float = field(default=0.0, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        number(self.factor, self._name("factor"), 0, 1, open_low=True, open_high=True)
-        integer(self.patience, self._name("patience"), 0)
-        number(self.threshold, self._name("threshold"), 0, 1, open_high=True)
-        integer(self.cooldown, self._name("cooldown"), 0)
-        number(self.final, self._name("final"), 0, self.learning_rate)
+        number(self.final, argument(self, "final"), 0, self.learning_rate)
 
 
 class Rates:

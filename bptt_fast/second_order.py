@@ -8,14 +8,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from . import _core, data, losses  # type: ignore[attr-defined]
-from .errors import ConfigError, flag, integer, number, plain_fields
-from .plans import core_data, make_plan, with_groups
+from .errors import (
+    ABOVE_ONE,
+    COUNT,
+    NONNEGATIVE,
+    POSITIVE,
+    PROPORTION,
+    ConfigError,
+    argument,
+    check_fields,
+    flag,
+    integer,
+    number,
+)
+from .plans import PlanSize, core_data, make_plan, with_groups
 from .runners import Record, Runner, check_weights
 
 if TYPE_CHECKING:
@@ -42,6 +54,11 @@ class SecondOrder:
     """Base class of the optimisers of second order, which need a deterministic loss."""
 
     name: ClassVar[str]
+    full_batch: ClassVar[bool] = True  # an update needs all sequences at once
+    schedule: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def hyper(self, noise_seed: int = 0) -> dict[str, Any]:
         """No hyperparameters: the core's optimisers are not used."""
@@ -133,22 +150,31 @@ class LBFGS(SecondOrder):
 
     name = "lbfgs"
 
-    memory: int = 10
-    max_evaluations: int = field(default=20, kw_only=True)
-    gradient_tolerance: float = field(default=1e-10, kw_only=True)
-
-    def __post_init__(self) -> None:
-        plain_fields(self)
-        integer(self.memory, "LBFGS(memory)", 1, 1000)
-        integer(self.max_evaluations, "LBFGS(max_evaluations)", 2)
-        number(self.gradient_tolerance, "LBFGS(gradient_tolerance)", 0, open_low=True)
+    memory: int = field(default=10, metadata={"check": partial(integer, low=1, high=1000)})
+    max_evaluations: int = field(default=20, kw_only=True, metadata={"check": partial(integer, low=2)})
+    gradient_tolerance: float = field(default=1e-10, kw_only=True, metadata=POSITIVE)
 
     def runner(self, job: Job) -> Runner:
         return _LimitedMemory(self, job)
 
 
+class _Damped(SecondOrder):
+    """Base class of the damped methods."""
+
+    damping: float
+    max_damping: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_damping < self.damping:
+            raise ConfigError(
+                f"{argument(self, 'max_damping')}: expected at least damping={self.damping:g}, got "
+                f"{self.max_damping:g}."
+            )
+
+
 @dataclass(frozen=True)
-class LevenbergMarquardt(SecondOrder):
+class LevenbergMarquardt(_Damped):
     """Levenberg-Marquardt: least squares for small networks, with the exact Jacobian through time.
 
     With a residual r = sqrt(weight) (y - target) for each output of each target row and J = dr/dw, an
@@ -197,22 +223,10 @@ class LevenbergMarquardt(SecondOrder):
 
     name = "levenberg_marquardt"
 
-    damping: float = 3.0
-    increase: float = field(default=3.0, kw_only=True)
-    decrease: float = field(default=5.0, kw_only=True)
-    max_damping: float = field(default=1e10, kw_only=True)
-
-    def __post_init__(self) -> None:
-        plain_fields(self)
-        number(self.damping, "LevenbergMarquardt(damping)", 0, open_low=True)
-        number(self.increase, "LevenbergMarquardt(increase)", 1, open_low=True)
-        number(self.decrease, "LevenbergMarquardt(decrease)", 1, open_low=True)
-        number(self.max_damping, "LevenbergMarquardt(max_damping)", 0, open_low=True)
-        if self.max_damping < self.damping:
-            raise ConfigError(
-                f"LevenbergMarquardt(max_damping): expected at least damping={self.damping:g}, got "
-                f"{self.max_damping:g}."
-            )
+    damping: float = field(default=3.0, metadata=POSITIVE)
+    increase: float = field(default=3.0, kw_only=True, metadata=ABOVE_ONE)
+    decrease: float = field(default=5.0, kw_only=True, metadata=ABOVE_ONE)
+    max_damping: float = field(default=1e10, kw_only=True, metadata=POSITIVE)
 
     def check_loss(self, net: Model, loss: Loss) -> None:
         if not loss.least_squares:
@@ -231,7 +245,7 @@ class LevenbergMarquardt(SecondOrder):
 
 
 @dataclass(frozen=True)
-class HessianFree(SecondOrder):
+class HessianFree(_Damped):
     """Hessian-free optimisation: Gauss-Newton steps by conjugate gradients, for networks of any size.
 
     An iteration minimises q(d) = g'd + d'(G + damping I + damping structural_damping S) d / 2
@@ -283,26 +297,12 @@ class HessianFree(SecondOrder):
 
     name = "hessian_free"
 
-    damping: float = 0.01
-    structural_damping: float = field(default=0.0, kw_only=True)
-    max_products: int = field(default=100, kw_only=True)
-    tolerance: float = field(default=5e-4, kw_only=True)
-    warm_start: float = field(default=0.95, kw_only=True)
-    max_damping: float = field(default=1e10, kw_only=True)
-
-    def __post_init__(self) -> None:
-        plain_fields(self)
-        number(self.damping, "HessianFree(damping)", 0, open_low=True)
-        number(self.structural_damping, "HessianFree(structural_damping)", 0)
-        integer(self.max_products, "HessianFree(max_products)")
-        number(self.tolerance, "HessianFree(tolerance)", 0, open_low=True)
-        number(self.warm_start, "HessianFree(warm_start)", 0, 1)
-        number(self.max_damping, "HessianFree(max_damping)", 0, open_low=True)
-        if self.max_damping < self.damping:
-            raise ConfigError(
-                f"HessianFree(max_damping): expected at least damping={self.damping:g}, got "
-                f"{self.max_damping:g}."
-            )
+    damping: float = field(default=0.01, metadata=POSITIVE)
+    structural_damping: float = field(default=0.0, kw_only=True, metadata=NONNEGATIVE)
+    max_products: int = field(default=100, kw_only=True, metadata=COUNT)
+    tolerance: float = field(default=5e-4, kw_only=True, metadata=POSITIVE)
+    warm_start: float = field(default=0.95, kw_only=True, metadata=PROPORTION)
+    max_damping: float = field(default=1e10, kw_only=True, metadata=POSITIVE)
 
     def check_loss(self, net: Model, loss: Loss) -> None:
         if not loss.curved:
@@ -341,9 +341,8 @@ class Problem:
 
     def plan_of(self, desc: dict[str, Any], loss: Loss | str, every: bool, batch: int, **more: int) -> Any:
         """A plan for another network on the sequences."""
-        arguments = (desc, loss, every, batch, self.steps, *self.machine, False)
-        length = self.sequences.length[: self.n]
-        return make_plan(*arguments, with_groups(length, *arguments, more))
+        size = PlanSize(loss, every, batch, self.steps, *self.machine)
+        return make_plan(desc, size, with_groups(self.sequences.length[: self.n], desc, size, more))
 
     @cached_property
     def forward(self) -> Any:

@@ -22,7 +22,7 @@ from .columns import Scaling
 from .description import MAX_LAYERS, READOUTS
 from .errors import ConfigError, choice
 from .initialisation import CELLS
-from .plans import PlanPool, Pooled, with_groups
+from .plans import PlanPool, PlanSize, Pooled, with_groups
 
 try:
     import torch
@@ -87,7 +87,8 @@ class Run:
         """A large enough plan from the module's pool, or a new one."""
         threads, size = torch.get_num_threads(), (self.batch, self.steps)
         desc = _describe(self.module, x.dtype, self.dropout)
-        options = with_groups(self.rows.length, desc, "mse", True, *size, threads, None, input_gradient)
+        plan_size = PlanSize("mse", True, *size, threads, None, input_gradient)
+        options = with_groups(self.rows.length, desc, plan_size)
         pooled = self.module._plans.acquire(
             (x.dtype, self.dropout, input_gradient, threads, bool(options)),
             (*size, options.get("area", 0)),
@@ -594,14 +595,14 @@ def to_torch(net: model.Model) -> Model:
             f"to_torch: expected a network that torch.nn.RNN, GRU or LSTM can represent, got {kind}.  "
             f"Use Network.to_onnx."
         )
-    if d.cell == "elman" and d.nonlinearity[0] not in ("tanh", "relu"):
+    if d.nonlinearity and d.nonlinearity[0] not in ("tanh", "relu"):
         raise ConfigError(
             f'to_torch: expected nonlinearity "tanh" or "relu", which torch.nn.RNN has, got '
             f'"{d.nonlinearity[0]}".  Use Network.to_onnx.'
         )
     options: dict[str, Any] = {"batch_first": True, "bidirectional": d.bidirectional, "dropout": d.dropout}
     options["dtype"] = next(dtype for dtype, name in DTYPES.items() if name == d.dtype)
-    if d.cell == "elman":
+    if d.nonlinearity:
         options["nonlinearity"] = d.nonlinearity[0]
     if d.proj_size:
         options["proj_size"] = d.proj_size

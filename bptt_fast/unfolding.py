@@ -405,3 +405,10 @@ def get(bptt: Any) -> Unfolding:
         "bptt: expected FullBPTT(), SlidingBPTT(k), TruncatedBPTT(k1, k2) or CheckpointedBPTT(), got "
         f"{bptt!r}."
     )
+
+
+def get_sliding(bptt: Any, name: str) -> SlidingBPTT:
+    """The unfolding if it is SlidingBPTT; else raises a ConfigError that begins with `name`."""
+    if isinstance(bptt, SlidingBPTT):
+        return bptt
+    raise ConfigError(f"{name}: expected SlidingBPTT(k), got {bptt!r}.")
