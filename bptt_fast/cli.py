@@ -101,7 +101,7 @@ def _demo(args: argparse.Namespace) -> int:
 def _info(args: argparse.Namespace) -> int:
     net = None if args.model is None else _network(args.model)
     if args.json:
-        model = None if net is None else {"path": args.model, **_words(net)}
+        model = None if net is None else {"path": args.model, **_described(net)}
         return _print_json({"command": "info", "machine": configuration(), "model": model})
     show_config()
     if net is not None:
@@ -141,10 +141,10 @@ def _train(args: argparse.Namespace) -> int:
     if args.out is not None:
         _check_out(args.out, args.file, args.config)
     table = read_table(args.file, [*names, *targets])
-    least = args.unfold or DEPTH if slides else 1
-    needed = least + args.lead
+    steps_needed = args.unfold or DEPTH if slides else 1
+    needed = steps_needed + args.lead
     if len(table) < needed:
-        why = f"--unfold {least}" if slides else "one"
+        why = f"--unfold {steps_needed}" if slides else "one"
         raise InputError(
             f"{args.file}: expected at least {needed} rows of numbers ({why} plus --lead {args.lead}), got "
             f"{len(table)}."
@@ -190,7 +190,7 @@ def _train(args: argparse.Namespace) -> int:
                 "file": args.file,
                 "out": args.out,
                 "rows": len(table),
-                "model": _words(net),
+                "model": _described(net),
                 "history": dict(history),
                 "stopped": history.stopped,
                 "best_epoch": history.best_epoch,
@@ -245,7 +245,7 @@ def _print_json(document: dict[str, Any]) -> int:
     return 0
 
 
-def _words(net: Network) -> dict[str, Any]:
+def _described(net: Network) -> dict[str, Any]:
     """The description of a network as plain values."""
     try:
         bptt = json.loads(net.extra[TRAINED])["bptt"]

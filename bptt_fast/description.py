@@ -143,11 +143,11 @@ def _cells_with(capability: str) -> str:
     return f"cell={' or '.join(wanted)}"
 
 
-def _widths(value: Any, name: str, most: int) -> tuple[int, ...]:
+def _widths(value: Any, name: str, max_layers: int) -> tuple[int, ...]:
     if not isinstance(value, (tuple, list)):
         raise ConfigError(f"{name}: expected a tuple of widths, got {value!r}.  One layer of 8: {name}=(8,).")
-    if len(value) > most:
-        raise ConfigError(f"{name}: expected at most {most} layers, got {len(value)}.")
+    if len(value) > max_layers:
+        raise ConfigError(f"{name}: expected at most {max_layers} layers, got {len(value)}.")
     return tuple(integer(width, f"{name}[{i}]") for i, width in enumerate(value))
 
 

@@ -44,7 +44,7 @@ ACTIVATIONS = {"tanh": "tanh", "relu": "relu", "logistic": "sigmoid", "identity"
 REAL_LOSSES = {"squared_error": "mse", "absolute_error": "mae", "huber": "huber"}
 DTYPES = (np.float64, np.float32)  # X of another dtype is converted to the first
 AUTO_BATCH = 200  # scikit-learn's
-MOST_PER_STEP = 50  # more rows per column of an array (n, T) look like one series
+MAX_ROWS_PER_COLUMN = 50  # more rows per column of an array (n, T) look like one series
 
 NETWORK_WORDS = """hidden_size : int, default 32
         State size of each layer.
@@ -109,6 +109,12 @@ FITTED_WORDS = """network_ : Network
         Number of columns: steps of a 2-D X, else features.
     feature_names_in_ : ndarray of str
         Column names of X, if it has any."""
+
+NOTES_WORDS = """X is an array (n, T) of n sequences of T single numbers, an array (n, T, I), or a list of sequences of
+    different length, arrays or DataFrames (T_i,) or (T_i, I).  A DataFrame (n, T) is read as the array.  The
+    network is float32 if X is, which is faster, else float64.
+
+    `partial_fit` runs one epoch; each call resets the state of the solver."""
 
 
 class _Estimator(BaseEstimator):
@@ -423,11 +429,7 @@ class RNNRegressor(RegressorMixin, _Supervised):
 
     Notes
     -----
-    X is an array (n, T) of n sequences of T single numbers, an array (n, T, I), or a list of sequences of
-    different length, arrays or DataFrames (T_i,) or (T_i, I).  A DataFrame (n, T) is read as the array.  The
-    network is float32 if X is, which is faster, else float64.
-
-    `partial_fit` runs one epoch; each call resets the state of the solver.
+    {NOTES_WORDS}
 
     Examples
     --------
@@ -526,11 +528,7 @@ class RNNClassifier(ClassifierMixin, _Supervised):
 
     Notes
     -----
-    X is an array (n, T) of n sequences of T single numbers, an array (n, T, I), or a list of sequences of
-    different length, arrays or DataFrames (T_i,) or (T_i, I).  A DataFrame (n, T) is read as the array.  The
-    network is float32 if X is, which is faster, else float64.
-
-    `partial_fit` runs one epoch; each call resets the state of the solver.
+    {NOTES_WORDS}
 
     Examples
     --------
@@ -562,7 +560,7 @@ class RNNClassifier(ClassifierMixin, _Supervised):
         unknown = classes[~np.isin(classes, self.classes_)]
         if len(unknown):
             raise ConfigError(
-                f"y: expected labels of classes_, {_some(self.classes_)}, got {_some(unknown)}.  With "
+                f"y: expected labels of classes_, {_text(self.classes_)}, got {_text(unknown)}.  With "
                 f"warm_start and partial_fit the first call sets the classes."
             )
         indices = np.searchsorted(self.classes_, labels)
@@ -593,8 +591,8 @@ class RNNClassifier(ClassifierMixin, _Supervised):
             classes = np.unique(classes)
             if not first and not np.array_equal(classes, self.classes_):
                 raise ConfigError(
-                    f"classes: expected those of the first call, {_some(self.classes_)}, got "
-                    f"{_some(classes)}."
+                    f"classes: expected those of the first call, {_text(self.classes_)}, got "
+                    f"{_text(classes)}."
                 )
             self.classes_ = classes
         return self._fitted(X, y, sample_weight, True, 1)
@@ -865,8 +863,8 @@ class RNNForecaster(_Estimator):
         future = self._forecast([one[:-steps] for one in series], steps)
         return float(r2_score(np.concatenate([one[-steps:] for one in series]), np.concatenate(list(future))))
 
-    def _series(self, X: Any, reset: bool, least: int = 2) -> tuple[list[Array], str]:
-        """X as a list of (T_i, I), each of at least `least` steps, and its form.
+    def _series(self, X: Any, reset: bool, min_steps: int = 2) -> tuple[list[Array], str]:
+        """X as a list of (T_i, I), each of at least `min_steps` steps, and its form.
 
         "table" and "array" are one series; "numbers" are many without an axis of features, "rows" with one.
         """
@@ -890,14 +888,14 @@ class RNNForecaster(_Estimator):
                 if reset:
                     self._check_reading(*rows.shape)
         shortest = min(map(len, series))
-        if shortest < least:
-            raise ShapeError(f"X: expected series of at least {least} steps, got one of {shortest}.")
+        if shortest < min_steps:
+            raise ShapeError(f"X: expected series of at least {min_steps} steps, got one of {shortest}.")
         return series, form
 
     def _check_reading(self, n: int, steps: int) -> None:
         """Raise or warn if an array (n, T), which is n series, looks like one series of n steps."""
         ways = f"For one series of {n} steps pass [X] or a DataFrame, for {n} series list(np.asarray(X))."
-        if n > MOST_PER_STEP * steps:
+        if n > MAX_ROWS_PER_COLUMN * steps:
             raise ShapeError(
                 f"X: expected an array (n, T) of n series of T steps, got ({n}, {steps}), which looks like "
                 f"one series of {n} steps with {steps} columns.  {ways}"
@@ -1028,7 +1026,7 @@ def _check_no_targets(y: Any) -> None:
     warnings.warn("y is ignored: RNNForecaster learns the next step of X.", UserWarning, stacklevel=5)
 
 
-def _some(labels: Array) -> str:
+def _text(labels: Array) -> str:
     """Labels as text for a message."""
     return ", ".join(map(repr, labels[:10].tolist())) + (", ..." if len(labels) > 10 else "")
 
@@ -1056,9 +1054,9 @@ def _weights(weight: Any, parts: Any, each: str, every: bool = False) -> Any:
                 f"sample_weight: expected ({len(parts)},), one for each {each}, got {result.shape}."
             )
         rows = [result]
-    least = min(w.min() for w in rows)
-    if least < 0:
-        raise ConfigError(f"sample_weight: expected finite numbers of at least 0, got {least:g}.")
+    lowest = min(w.min() for w in rows)
+    if lowest < 0:
+        raise ConfigError(f"sample_weight: expected finite numbers of at least 0, got {lowest:g}.")
     if not any(map(np.any, rows)):
         raise ConfigError("sample_weight: expected at least one weight above 0, got only zeros.")
     return result

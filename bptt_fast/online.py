@@ -180,10 +180,10 @@ class Learner:
         "_hyper",
         "_needs_checks",
         "_observe",
+        "_optimizer_state",
         "_restored_counts",
         "_scaling",
         "_self_ref",
-        "_slots",
         "_status",
         "_stored",
         "bptt",
@@ -242,7 +242,7 @@ class Learner:
         self._restored_counts = {name: int(counts.get(name, 0)) for name in ("seen", "updates")}
         self._hyper |= {name: value for name, value in counts.items() if name in ("product", "previous")}
         self._hyper["step"] = self._restored_counts["updates"]
-        self._slots = arrays.get(
+        self._optimizer_state = arrays.get(
             "slots", np.zeros(_core.state_vectors(self.optimizer.name) * net.num_parameters, net.dtype)
         )
         chosen = machine_for(None, isa)[1]
@@ -250,7 +250,7 @@ class Learner:
             self._core = _core.Learner(
                 net.desc(),
                 net.params,
-                self._slots,
+                self._optimizer_state,
                 self._hyper,
                 bptt.k,
                 bptt.lead,
@@ -364,7 +364,7 @@ class Learner:
     def store(self) -> None:
         """Copy the current weights into the network; every access through the network calls it."""
         if self.network.learner is self._self_ref and self._core.updates != self._stored:
-            self._core.store(self.network.stored_params, self._slots)
+            self._core.store(self.network.stored_params, self._optimizer_state)
             self._stored = self._core.updates
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -421,7 +421,7 @@ class Learner:
             "updates": self.updates,
             **{name: self._core.carried[name] for name in ("product", "previous")},
         }
-        arrays = {"window": self._core.window, "state": self.state, "slots": self._slots}
+        arrays = {"window": self._core.window, "state": self.state, "slots": self._optimizer_state}
         return values, {name: np.array(array) for name, array in arrays.items()}
 
     @classmethod

@@ -215,25 +215,25 @@ def restarts(
     varied, settings = _settings(net, n, grid, draws, options)
     halt = threading.Event()
     copies = _prepare(net, x, y, epochs, _seeds(net, n, seeds), settings, options, halt)
-    alive, dropped_at = copies, list[int]()
+    active, dropped_at = copies, list[int]()
     error: BaseException | None = None
     try:
         for until in [*halts_at, epochs]:
             last = until == epochs
-            _advance(alive, math.inf if last else until, workers, halt)
-            ranked = sorted(alive, key=_Copy.rank)
-            reached = any(copy.history.stopped == "target_loss" for copy in alive)
-            over = last or reached or all(copy.done for copy in alive)
+            _advance(active, math.inf if last else until, workers, halt)
+            ranked = sorted(active, key=_Copy.rank)
+            reached = any(copy.history.stopped == "target_loss" for copy in active)
+            over = last or reached or all(copy.done for copy in active)
             stay = len(ranked) if over else max(-(-len(ranked) // 2), survivors)
             if prints:
                 seconds = time.perf_counter() - start
                 print(_line(until, epochs, ranked, 0 if over else stay, seconds), flush=True)
-            for copy in alive if over else ranked[stay:]:
+            for copy in active if over else ranked[stay:]:
                 copy.end("not needed" if over else "halving")
             if over:
                 break
             dropped_at.append(until)
-            alive = ranked[:stay]
+            active = ranked[:stay]
     except KeyboardInterrupt as interrupt:
         error = interrupt
         for copy in copies:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 BATCH = 256  # sequences per batch if the method does not need a single batch
 ROWS = 32  # rows of the Jacobian at once, so that their tapes fit into the cache
-MOST_PARAMETERS = 5000  # so that J'J fits into memory
+MAX_PARAMETERS = 5000  # so that J'J fits into memory
 SMALLEST = 1e-20  # lower bound of the damping
 
 
@@ -234,10 +234,10 @@ class LevenbergMarquardt(_Damped):
                 f"loss: LevenbergMarquardt needs a sum of squares and expects {_either(least_squares=True)}, "
                 f'got "{loss.name}".  Use {"HessianFree() or LBFGS()" if loss.curved else "LBFGS()"}.'
             )
-        if net.num_parameters > MOST_PARAMETERS:
+        if net.num_parameters > MAX_PARAMETERS:
             raise ConfigError(
                 f"optimizer: LevenbergMarquardt solves for all parameters at once and expects at most "
-                f"{MOST_PARAMETERS}, got {net.num_parameters}.  Use HessianFree() or LBFGS()."
+                f"{MAX_PARAMETERS}, got {net.num_parameters}.  Use HessianFree() or LBFGS()."
             )
 
     def runner(self, job: Job) -> Runner:

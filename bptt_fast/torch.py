@@ -269,7 +269,7 @@ def _contiguous_layout(x: Tensor) -> tuple[Tensor, bool]:
     return (transposed, False) if transposed.is_contiguous() else (x.contiguous(), True)
 
 
-class _Fast:
+class _CoreModule:
     """Base of the three modules, with `forward`.
 
     Calls that the core does not support, and invalid ones, for PyTorch's error, are left to PyTorch's
@@ -364,7 +364,7 @@ class _Fast:
         return [h.shape for h in states] == [(count, *batch, width) for width in _widths(self)]
 
 
-class RNN(_Fast, nn.RNN):
+class RNN(_CoreModule, nn.RNN):
     """``torch.nn.RNN`` with this package's kernels: the same constructor, parameters, call and results.
 
     The kernels support float32 and float64 on the CPU, with ``torch.get_num_threads()`` threads.  PyTorch's
@@ -399,7 +399,7 @@ class RNN(_Fast, nn.RNN):
     cell = "elman"
 
 
-class GRU(_Fast, nn.GRU):
+class GRU(_CoreModule, nn.GRU):
     """``torch.nn.GRU`` with this package's kernels; see `RNN`.
 
     Parameters
@@ -419,7 +419,7 @@ class GRU(_Fast, nn.GRU):
     cell = "gru"
 
 
-class LSTM(_Fast, nn.LSTM):
+class LSTM(_CoreModule, nn.LSTM):
     """``torch.nn.LSTM`` with this package's kernels; see `RNN`.
 
     Parameters
@@ -467,18 +467,18 @@ def plain(module: nn.Module) -> nn.Module:
     >>> type(plain(model)["rnn"]) is torch.nn.GRU
     True
     """
-    if any(isinstance(part, _Fast) and is_parametrized(part) for part in module.modules()):
+    if any(isinstance(part, _CoreModule) and is_parametrized(part) for part in module.modules()):
         raise ConfigError(
             "plain: expected modules without parametrizations.  Call torch.nn.utils.parametrize."
             "remove_parametrizations first."
         )
     shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     twin = copy.deepcopy(module, shared)
-    if isinstance(twin, _Fast):
+    if isinstance(twin, _CoreModule):
         return twin.__prepare_scriptable__()
     for part in list(twin.modules()):
         for name, child in part.named_children():
-            if isinstance(child, _Fast):
+            if isinstance(child, _CoreModule):
                 setattr(part, name, child.__prepare_scriptable__())
     return twin
 
