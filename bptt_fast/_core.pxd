@@ -157,7 +157,6 @@ cdef extern from "bptt.h":
 
 
 cdef class Buffers:
-    cdef int count
     cdef object held
     cdef void *take(self, object array, str kinds, Py_ssize_t itemsize, Py_ssize_t items, bint writable) except? NULL
 
@@ -202,8 +201,8 @@ cdef class Stream(Rows):
     cdef object shape, state_shape
 
 
-# For other packages: inference without the GIL, by pointers that nobody checks.  They are to as many reals of the plan's dtype as
-# bptt_predict and bptt_stream_step of csrc/bptt.h say.  A plan, and a stream, serves one caller at a time.
+# For other packages: inference without the GIL.  The pointers are not checked: their sizes are those of bptt_predict and
+# bptt_stream_step in csrc/bptt.h, in reals of the plan's dtype.  A plan, and a stream, serves one caller at a time.
 cdef int predict(
     Plan plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
     bint every_step, void *y, void *state) except -1 nogil

@@ -1,4 +1,4 @@
-"""The bridge to csrc: plans, data, calls without the GIL, status codes.  It knows bptt.h and buffers, nothing of the package."""
+"""The bridge to csrc: plans, data, calls without the GIL, status codes.  It depends on bptt.h and buffers, not on the package."""
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
@@ -24,7 +24,7 @@ cdef double now() noexcept nogil:
 
 
 cdef class View:
-    """One borrowed buffer, given back when it is forgotten."""
+    """A buffer view, released on deallocation."""
 
     cdef Py_buffer view
     cdef bint taken
@@ -39,7 +39,7 @@ cdef class View:
 
 
 cdef class Buffers:
-    """Borrowed buffers, kept until the end of a call (or of a Data)."""
+    """Buffer views, held until the end of a call, or as long as a Data exists."""
 
     def __cinit__(self):
         self.held = []
@@ -116,7 +116,7 @@ cdef class Data:
 
 
 cdef list field_names(const bptt_field *fields):
-    """The names of a table of fields, in its order."""
+    """Names of a table of fields, in its order."""
     cdef list names = []
     while fields[len(names)].name != NULL:
         names.append(fields[len(names)].name.decode())
@@ -127,7 +127,7 @@ cdef list HYPER = field_names(bptt_hyper_fields)
 
 
 cdef int set_field(void *to, const bptt_field *field, int item, object value, list texts) except -1:
-    """One value of a field; `texts` keeps what a text points to."""
+    """Set one value of a field; `texts` keeps the bytes alive that a text field points to."""
     cdef bytes text
     if field.kind == BPTT_TEXT:
         if value is not None:
@@ -144,7 +144,7 @@ cdef int set_field(void *to, const bptt_field *field, int item, object value, li
 
 
 cdef class Desc:
-    """A bptt_desc and the texts it points to; the names of desc.def, a list for a field of several values."""
+    """A bptt_desc and the texts it points to, from the fields of desc.def; a list for a field of several values."""
 
     cdef bptt_desc c
     cdef list texts
@@ -169,7 +169,7 @@ cdef class Desc:
                 set_field(&self.c, field, item, one, self.texts)
 
     cdef int check(self, str prefix="") except -1:
-        """Raise where there can be no plan, with the field and the rule."""
+        """Raise a ValueError that names the field and the rule if the description is invalid."""
         cdef char text[256]
         if bptt_why(&self.c, text, sizeof(text)) != BPTT_OK:
             raise ValueError(prefix + text.decode())
@@ -177,36 +177,36 @@ cdef class Desc:
 
 
 def cells():
-    """{name: {property: value}} of the cells of csrc/cells.def; see bptt_cell."""
+    """Cells of csrc/cells.def, {name: {property: value}}; see bptt_cell."""
     cdef bptt_cell cell
-    cdef dict found = {}
-    while bptt_describe_cell(len(found), &cell):
+    cdef dict cells = {}
+    while bptt_describe_cell(len(cells), &cell):
         properties = dict(cell)
-        found[properties.pop("name").decode()] = properties
-    return found
+        cells[properties.pop("name").decode()] = properties
+    return cells
 
 
 def losses():
-    """{name: properties} of the losses of csrc/losses.def; "parameters" are {name: (default, low, high)}."""
+    """Losses of csrc/losses.def, {name: properties}; "parameters" are {name: (default, low, high)}."""
     cdef bptt_loss loss
-    cdef dict found = {}, parameters
+    cdef dict losses = {}, parameters
     cdef int i
-    while bptt_describe_loss(len(found), &loss):
+    while bptt_describe_loss(len(losses), &loss):
         parameters = {}
         for i in range(BPTT_MAX_LOSS_PARAMETERS):
             if loss.parameter[i].name == NULL:
                 break
             parameters[loss.parameter[i].name.decode()] = (
                 loss.parameter[i].initial, loss.parameter[i].low, loss.parameter[i].high)
-        found[loss.name.decode()] = {
+        losses[loss.name.decode()] = {
             "targets": {BPTT_NUMBERS: "real", BPTT_PROBABILITIES: "probability", BPTT_CLASSES: "class"}[loss.targets],
             "least_squares": bool(loss.least_squares), "curved": bool(loss.curved), "parameters": parameters,
         }
-    return found
+    return losses
 
 
 def curvature(str loss, tuple parameters, const double[:, ::1] y, const double[:, ::1] dy):
-    """The second derivative of a loss by the outputs y (rows, O) times dy, as a multiple of that of "mse"; see bptt_curvature."""
+    """Product of a loss's second derivative at the outputs y (rows, O) and dy, relative to that of "mse"; see bptt_curvature."""
     cdef double values[4]
     cdef int kind = list(losses()).index(loss), i
     cdef Py_ssize_t row
@@ -222,7 +222,7 @@ def curvature(str loss, tuple parameters, const double[:, ::1] y, const double[:
 
 
 def optimizers():
-    """{name: vectors of P reals it keeps} of the optimisers of csrc/optimizers.def."""
+    """Optimisers of csrc/optimizers.def, {name: number of state vectors of P reals}."""
     cdef list names = []
     while bptt_optimizer(len(names)) != NULL:
         names.append(bptt_optimizer(len(names)).decode())
@@ -264,20 +264,20 @@ def state_size(desc):
 
 
 def nbytes(desc, **how):
-    """Bytes of the arena that a Plan of the same arguments would take."""
+    """Bytes of the arena of a Plan with the same arguments."""
     cdef Desc d = Desc(desc, **how)
     return arena_bytes(d)
 
 
 cdef size_t arena_bytes(Desc d) except 0:
-    cdef size_t found = bptt_bytes(&d.c)
-    if found == 0:
+    cdef size_t size = bptt_bytes(&d.c)
+    if size == 0:
         d.check("cannot plan: ")
-    return found
+    return size
 
 
 def state_vectors(str optimizer):
-    """Vectors of P reals that an optimiser keeps."""
+    """Number of state vectors, of P reals each, of an optimiser."""
     count = bptt_state_vectors(optimizer.encode())
     if count < 0:
         raise ValueError(f"unknown optimizer {optimizer!r}")
@@ -285,7 +285,7 @@ def state_vectors(str optimizer):
 
 
 def message(str status):
-    """A status in words."""
+    """The message of a status."""
     for code, name in STATUS.items():
         if name == status:
             return bptt_message(code).decode()
@@ -293,12 +293,12 @@ def message(str status):
 
 
 def isas():
-    """Instruction sets that this build and this CPU have, the best last."""
+    """Instruction sets that both this build and this CPU support, the best last."""
     return tuple(name for name in ("base", "avx2", "avx512") if bptt_supports(name.encode()))
 
 
 def apply(str function, x, isa=None):
-    """A vector function of the kernels by itself, for its tests: "tanh", "sigmoid" or "exp" of a contiguous array."""
+    """A vector function of the kernels, exposed for tests: "tanh", "sigmoid" or "exp" of a contiguous array."""
     cdef Buffers b = Buffers()
     cdef str dtype = str(x.dtype)
     cdef bytes isa_name = (isa or isas()[-1]).encode()
@@ -330,7 +330,7 @@ cdef class Plan:
         Further fields: loss, batch, steps, threads, isa, how training unfolds time.
 
     A plan serves one caller at a time.  Every method takes the flat parameters and arrays of the plan's dtype, releases the
-    GIL, and gives a status name; `poll(done)` is called every 30 ms or so, a true result stops the run.
+    GIL, and returns a status name.  `poll(done)` is called about every 30 ms; a true result stops the run.
     """
 
     def __init__(self, desc, **how):
@@ -350,16 +350,16 @@ cdef class Plan:
 
     @property
     def isa(self):
-        """The instance in use."""
+        """The instruction set in use."""
         return bptt_isa(self.c).decode()
 
     @property
     def threads(self):
-        """The number of threads a run asks for."""
+        """The number of threads of a run."""
         return bptt_threads(self.c)
 
     def views(self):
-        """Pieces of the arena at full capacity: [(name, offset, bytes)]."""
+        """Views of the arena at full capacity: [(name, offset, bytes)]."""
         cdef bptt_block *out = <bptt_block *>malloc(MANY_PIECES * sizeof(bptt_block))
         if out == NULL:
             raise MemoryError
@@ -378,7 +378,7 @@ cdef class Plan:
 
     cdef int begin(self, object callback) except -1:
         if self.running:
-            raise RuntimeError("this plan is in use by another thread; make one plan a thread")
+            raise RuntimeError("this plan is in use by another thread; create one plan per thread")
         self.running, self.callback, self.pending, self.polled = True, callback, None, now()
         return 0
 
@@ -401,7 +401,7 @@ cdef class Plan:
         return STATUS[status]
 
     def predict(self, params, Data data not None, order, y, bint every_step=False, state=None, poll=None):
-        """g's outputs into y, final states into `state`; see bptt_predict."""
+        """Write the outputs of g into y and the final states into `state`; see bptt_predict."""
         cdef Buffers b = Buffers()
         cdef const void *w = take_reals(b, params, self.dtype, self.size, False)
         cdef const int64_t *rows = take_order(b, order, data.sequences)
@@ -428,7 +428,7 @@ cdef class Plan:
         return self.leave(status, 0), loss
 
     def loss_and_grad(self, params, Data data not None, order, grad, dx=None, dstate=None, poll=None):
-        """(status, loss), the gradient into grad; see bptt_loss_grad."""
+        """(status, loss); writes the gradient into grad; see bptt_loss_grad."""
         cdef Buffers b = Buffers()
         cdef const void *w = take_reals(b, params, self.dtype, self.size, False)
         cdef const int64_t *rows = take_order(b, order, data.sequences)
@@ -444,7 +444,7 @@ cdef class Plan:
         return self.leave(status, 0), loss
 
     def gauss_newton(self, params, Data data not None, order, gram, jacobian=None, poll=None):
-        """The status; the upper triangle of [J r]'[J r] into gram (P+1, P+1); see bptt_gauss_newton."""
+        """The status; writes the upper triangle of [J r]'[J r] into gram (P+1, P+1); see bptt_gauss_newton."""
         cdef Buffers b = Buffers()
         cdef const void *w = take_reals(b, params, self.dtype, self.size, False)
         cdef const int64_t *rows = take_order(b, order, data.sequences)
@@ -458,7 +458,7 @@ cdef class Plan:
         return self.leave(status, 0)
 
     def updates(self, Data data not None, order):
-        """How many updates an epoch over these sequences makes."""
+        """The number of updates in an epoch over these sequences."""
         cdef Buffers b = Buffers()
         return bptt_updates(self.c, &data.c, take_order(b, order, data.sequences), len(order))
 
@@ -470,7 +470,7 @@ cdef class Plan:
         cdef int64_t n = len(order), done = 0, needed = bptt_updates(self.c, &data.c, rows, n)
         cdef list _texts = read_hyper(hyper, &h, b, needed)
         cdef void *w = take_reals(b, params, self.dtype, self.size, True)
-        cdef void *kept = take_reals(b, opt_state, self.dtype, state_vectors(hyper["optimizer"]) * self.size, True)
+        cdef void *vectors = take_reals(b, opt_state, self.dtype, state_vectors(hyper["optimizer"]) * self.size, True)
         cdef double *loss = <double *>take_reals(b, losses, "float64", -1, True)
         cdef double *weight = <double *>take_reals(b, weights, "float64", -1, True)
         cdef void *states = take_reals(b, state, self.dtype, data.sequences * self.state_size, True)
@@ -479,7 +479,7 @@ cdef class Plan:
             raise ValueError(f"expected losses and weights of at least {needed} items, got {len(losses)} and {len(weights)}")
         self.enter(data, poll)
         with nogil:
-            status = bptt_epoch(self.c, w, kept, &h, &data.c, rows, n, loss, weight, states, &done, on_poll, <void *>self)
+            status = bptt_epoch(self.c, w, vectors, &h, &data.c, rows, n, loss, weight, states, &done, on_poll, <void *>self)
         hyper.update(carried_of(&h))
         return self.leave(status, done), done
 
@@ -489,23 +489,23 @@ cdef class Plan:
         cdef bptt_hyper h
         cdef list _texts = read_hyper(hyper, &h, b, len(losses))
         cdef void *w = take_reals(b, params, self.dtype, self.size, True)
-        cdef void *kept = take_reals(b, opt_state, self.dtype, state_vectors(hyper["optimizer"]) * self.size, True)
+        cdef void *vectors = take_reals(b, opt_state, self.dtype, state_vectors(hyper["optimizer"]) * self.size, True)
         cdef const int64_t *rows = take_order(b, order, data.sequences)
         cdef double *loss = <double *>take_reals(b, losses, "float64", -1, True)
         cdef int64_t n = len(order), done = 0
         cdef bptt_status status
         self.enter(data, poll)
         with nogil:
-            status = bptt_slide(self.c, w, kept, &h, &data.c, rows, n, k, lead, loss, &done, on_poll, <void *>self)
+            status = bptt_slide(self.c, w, vectors, &h, &data.c, rows, n, k, lead, loss, &done, on_poll, <void *>self)
         hyper.update(carried_of(&h))
         return self.leave(status, done), done
 
 
 cdef class Tape(Plan):
-    """A plan for programs that take derivatives of their own; see bptt_forward and bptt_backward.
+    """A plan for automatic differentiation in other libraries; see bptt_forward and bptt_backward.
 
-    Arrays come as addresses, 0 for none: of contiguous memory of the plan's dtype that the caller keeps alive, and whose
-    sizes it has checked.  The plan reads out every step.
+    Arrays are passed as addresses, 0 for none.  The memory must be contiguous and of the plan's dtype; the caller keeps it
+    alive and has checked its size.  The readout is "every".
     """
 
     def __init__(self, desc, **how):
@@ -513,7 +513,7 @@ cdef class Tape(Plan):
         self.blocks, self.kinds = len(blocks(desc)), cells()[desc["cell"]]["states"]
 
     def lay(self, offset, length, start):
-        """Where the steps of the batches to come lie, as in Data."""
+        """Set where the steps of the following batches lie, as in Data."""
         cdef Buffers b = Buffers()
         self.sequences = len(offset)
         self.data.offset = self.data.target_offset = take_integers(b, offset, self.sequences)
@@ -522,7 +522,7 @@ cdef class Tape(Plan):
         self.buffers = b
 
     def forward(self, size_t x, tuple params, tuple initial, size_t y, tuple final, bint keep, uint64_t draw):
-        """Outputs and final states; keep: `backward` will follow."""
+        """Compute outputs and final states; `keep` retains the tape for `backward`."""
         cdef void *blocks[MANY_PIECES]
         cdef void *before[2]
         cdef void *after[2]
@@ -538,7 +538,7 @@ cdef class Tape(Plan):
         return self.leave(status, 0)
 
     def backward(self, size_t dy, tuple dfinal, tuple grad, size_t dx, tuple dinitial):
-        """The gradients of what `forward` gave."""
+        """Compute the gradients of the outputs and final states of the last `forward`."""
         cdef void *blocks[MANY_PIECES]
         cdef void *after[2]
         cdef void *before[2]
@@ -554,7 +554,7 @@ cdef class Tape(Plan):
 
 
 cdef void **addresses(tuple numbers, void **out, Py_ssize_t count) except? NULL:
-    """A table of them; NULL for None."""
+    """A table of addresses; NULL for None."""
     cdef Py_ssize_t i
     if numbers is None:
         return NULL
@@ -576,13 +576,13 @@ cdef int predict(
 
 
 cdef list read_hyper(dict hyper, bptt_hyper *h, Buffers buffers, int64_t updates):
-    """The numbers of updates by the names of optimizers.def; the texts that are returned must outlive them."""
+    """Fill a bptt_hyper from values by name; the returned texts must outlive it."""
     cdef const bptt_field *field
     cdef list texts = []
     cdef int place
     unknown = hyper.keys() - set(HYPER)
     if unknown:
-        raise TypeError(f"unknown numbers {sorted(unknown)}; there are {', '.join(HYPER)}")
+        raise TypeError(f"unknown hyperparameters {sorted(unknown)}; there are {', '.join(HYPER)}")
     memset(h, 0, sizeof(bptt_hyper))
     for place, name in enumerate(HYPER):
         field = &bptt_hyper_fields[place]
@@ -597,20 +597,20 @@ cdef list read_hyper(dict hyper, bptt_hyper *h, Buffers buffers, int64_t updates
 
 
 cdef dict carried_of(const bptt_hyper *h):
-    """What an optimiser carries from update to update besides its vectors."""
+    """Scalars that an optimiser carries from update to update, in addition to its state vectors, by name."""
     cdef const bptt_field *field
-    cdef dict found = {}
+    cdef dict carried = {}
     cdef int place
     for place, name in enumerate(HYPER):
         field = &bptt_hyper_fields[place]
         if field.carried:
             number = bptt_get_number(h, field, 0)
-            found[name] = int(number) if field.kind == BPTT_INTEGER else number
-    return found
+            carried[name] = int(number) if field.kind == BPTT_INTEGER else number
+    return carried
 
 
 cdef class Rows:
-    """What streams and learners share: a plan of their own, and rows that are looked at before anything changes."""
+    """Base of streams and learners: a plan of their own, and the check of an input row before any state changes."""
 
     cdef const void *take_row(self, object array, Py_buffer *view, int64_t items) except NULL:
         """Address of `items` finite reals of the plan's dtype; `view` is the caller's to release."""
@@ -634,7 +634,7 @@ cdef class Rows:
 
 
 cdef class Stream(Rows):
-    """A network that runs a step at a time; see bptt_stream_step.  The weights are taken in when it is made."""
+    """A network that runs one step per call; see bptt_stream_step.  The weights are loaded by the constructor and by `reset`."""
 
     def __init__(self, desc, params, batch=1, isa=None):
         self.plan = Plan(desc, batch=batch, steps=1, isa=isa)
@@ -644,14 +644,14 @@ cdef class Stream(Rows):
         self.reset(params)
 
     def reset(self, params):
-        """The initial state, and the weights anew."""
+        """Reset to the initial state and load the weights."""
         cdef Buffers b = Buffers()
         cdef bptt_status status = bptt_stream_start(self.plan.c, take_reals(b, params, self.plan.dtype, self.plan.size, False))
         if status != BPTT_OK:
             raise ValueError(message(STATUS[status]))
 
     def step(self, x):
-        """One step: x (I,) or (batch, I), gives y (O,) or (batch, O)."""
+        """Run one step: x (I,) or (batch, I) to y (O,) or (batch, O)."""
         cdef Py_buffer from_view, to_view
         cdef const void *source = self.take_row(x, &from_view, self.inputs)
         try:
@@ -664,7 +664,7 @@ cdef class Stream(Rows):
             PyBuffer_Release(&from_view)
 
     def run(self, x, int64_t steps, y):
-        """`steps` steps, each output the next input: x (batch, I) the first, y (steps, batch, O) takes the outputs."""
+        """Run `steps` steps, feeding each output back as the next input; x (batch, I) is the first, y (steps, batch, O) gets the outputs."""
         cdef Py_buffer view
         cdef Buffers b = Buffers()
         cdef void *out = take_reals(b, y, self.plan.dtype, steps * self.outputs, True)
@@ -680,11 +680,11 @@ cdef class Stream(Rows):
 
     @property
     def state(self):
-        """The state, a new array."""
+        """A copy of the state."""
         cdef Buffers b = Buffers()
-        found = empty(self.state_shape, self.plan.dtype)
-        bptt_stream_get(self.plan.c, take_reals(b, found, self.plan.dtype, -1, True))
-        return found
+        state = empty(self.state_shape, self.plan.dtype)
+        bptt_stream_get(self.plan.c, take_reals(b, state, self.plan.dtype, -1, True))
+        return state
 
     @state.setter
     def state(self, value):
@@ -698,14 +698,14 @@ cdef void step(Stream stream, const void *x, void *y) noexcept nogil:
 
 
 cdef class Learner(Rows):
-    """The classical online algorithm, observation by observation; see bptt_learn."""
+    """The classical online algorithm, one observation per call; see bptt_learn."""
 
     def __init__(self, desc, params, opt_state, dict hyper not None, k, lead, dict loss not None, isa=None, window=None,
                  state=None):
         cdef Buffers b = Buffers()
         cdef bptt_status status
         cdef const void *w
-        cdef const void *kept
+        cdef const void *vectors
         cdef const void *rows
         cdef const void *context
         self.plan = Plan(desc, **loss, steps=k + lead, isa=isa)
@@ -716,15 +716,15 @@ cdef class Learner(Rows):
         self.first_step, self.seen, self.diverged = self.hyper.step, 0, False
         self.c.k, self.c.lead, self.c.rows = k, lead, 0 if window is None else len(window)
         w = take_reals(b, params, self.plan.dtype, self.plan.size, False)
-        kept = take_reals(b, opt_state, self.plan.dtype, state_vectors(hyper["optimizer"]) * self.plan.size, False)
+        vectors = take_reals(b, opt_state, self.plan.dtype, state_vectors(hyper["optimizer"]) * self.plan.size, False)
         rows = take_reals(b, window, self.plan.dtype, self.c.rows * self.inputs, False)
         context = take_reals(b, state, self.plan.dtype, self.plan.state_size, False)
-        status = bptt_learn_start(self.plan.c, w, kept, &self.hyper, &self.c, rows, context)
+        status = bptt_learn_start(self.plan.c, w, vectors, &self.hyper, &self.c, rows, context)
         if status != BPTT_OK:
             raise ValueError(message(STATUS[status]))
 
     def observe(self, x, y=None, double weight=1.0):
-        """Loss of the pattern that this row completes; nan if it completes none, or has no target."""
+        """Train on the pattern that this row completes; its loss, or nan if there is no complete pattern or no target."""
         cdef Py_buffer x_view, y_view
         cdef const void *row
         cdef const void *target = NULL
@@ -751,21 +751,21 @@ cdef class Learner(Rows):
         return loss
 
     def status(self):
-        """Of the last observation: "OK" or "DIVERGED"."""
+        """The status of the last observation: "OK" or "DIVERGED"."""
         return "DIVERGED" if self.diverged else "OK"
 
     @property
     def updates(self):
-        """Updates made since it was made."""
+        """The number of updates of this learner."""
         return self.hyper.step - self.first_step
 
     @property
     def carried(self):
-        """What the optimiser carries from update to update besides its vectors, by name."""
+        """Scalars that the optimiser carries from update to update, in addition to its state vectors, by name."""
         return carried_of(&self.hyper)
 
     def store(self, params, opt_state):
-        """The weights and the optimiser's vectors as they are now into the caller's arrays."""
+        """Copy the current weights and the optimiser's state vectors into the caller's arrays."""
         cdef Buffers b = Buffers()
         cdef void *w = take_reals(b, params, self.plan.dtype, self.plan.size, True)
         bptt_learn_store(self.plan.c, &self.hyper, w, take_reals(b, opt_state, self.plan.dtype, -1, True))
@@ -780,10 +780,10 @@ cdef class Learner(Rows):
 
     @property
     def window(self):
-        """The inputs that are still needed, (rows, I)."""
+        """The rows of the current window, (rows, I)."""
         return self.snapshot()[0]
 
     @property
     def state(self):
-        """The context, (state_size,)."""
+        """The context (state_size,): the state before the window."""
         return self.snapshot()[1]

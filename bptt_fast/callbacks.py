@@ -1,17 +1,19 @@
-"""What happens around the epochs of a fit: the record, the hooks, and what the terminal shows."""
+"""The record, the hooks and the progress display of a fit."""
 
 from __future__ import annotations
 
 import math
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import ConfigError, choice, flag, integer, number, plain
 from .writing import csv_text, named, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from matplotlib.axes import Axes
 
     from .model import Array
     from .network import Network
@@ -21,50 +23,27 @@ if TYPE_CHECKING:
 Logs = dict[str, float]
 
 
-class History(dict[str, list[Any]]):
-    """The record of a fit: a dict of lists of equal length, one entry an epoch.
+class Table(dict[str, list[Any]]):
+    """A dict of lists of equal length, one per column; base class of `History` and `Restarts`."""
 
-    Keys are "epoch" (counted from 1), "loss", "val_loss" (if there was validation), "learning_rate" (of the
-    last update, if it follows a schedule) and "seconds" (what the epoch took, validation included).
-
-    Attributes
-    ----------
-    stopped : str
-        Why the fit ended: "epochs", "target_loss", "patience", "max_seconds", "callback" or, with an
-        optimiser of second order, "converged"; "" while it runs.
-    best_epoch : int or None
-        The epoch whose weights the network has, if `patience` restored them.
-    left_out : int
-        Windows that `validation_split` put into neither part, because they share rows with both.
-
-    Examples
-    --------
-    >>> import numpy as np, bptt_fast as bf
-    >>> net = bf.Network(1, 4, 1, seed=0)
-    >>> history = net.fit(np.ones((8, 5, 1)), np.zeros((8, 1)), epochs=3, verbose=0)
-    >>> history["epoch"], history.stopped
-    ([1, 2, 3], 'epochs')
-    """
+    drawing: ClassVar[str]  # the function of `plots`
 
     def __init__(self, *columns: str) -> None:
         super().__init__((column, []) for column in columns)
-        self.stopped = ""
-        self.best_epoch: int | None = None
-        self.left_out = 0
 
-    def add(self, row: dict[str, Any]) -> None:
-        """Append one epoch.
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Append one row.
 
         Parameters
         ----------
-        row : dict of str to number
-            An entry for every key of the record.
+        row : mapping of str
+            A value for every column.
         """
         for column, entries in self.items():
             entries.append(row[column])
 
     def to_csv(self, path: str | PathLike) -> None:
-        """Write the record as comma-separated values with a header line.
+        """Write the table as comma-separated values with a header line.
 
         Parameters
         ----------
@@ -76,17 +55,17 @@ class History(dict[str, list[Any]]):
         ConfigError
             If `path` is not a path.
         OSError
-            If the file cannot be written; the old one is still there.
+            If the file cannot be written; an existing file is unchanged.
         """
         replace(named(path), csv_text(self, self.values()).encode())
 
-    def plot(self, **options: Any) -> Any:
+    def plot(self, **options: Any) -> Axes:
         """Draw the losses over the epochs (needs matplotlib).
 
         Parameters
         ----------
         **options
-            Those of ``bptt_fast.plots.history``.
+            Keyword arguments of ``bptt_fast.plots.history`` or ``bptt_fast.plots.restarts``.
 
         Returns
         -------
@@ -97,23 +76,58 @@ class History(dict[str, list[Any]]):
         ImportError
             If matplotlib is not installed.
         """
-        from .plots import history
+        from . import plots
 
-        return history(self, **options)
+        axes: Axes = getattr(plots, self.drawing)(self, **options)
+        return axes
+
+
+class History(Table):
+    """The record of a fit: a dict of lists of equal length, one entry per epoch.
+
+    Keys are "epoch" (counted from 1), "loss", "val_loss" (if there was validation), "learning_rate" (of the
+    last update, if it follows a schedule) and "seconds" (duration of the epoch, validation included).
+
+    Attributes
+    ----------
+    stopped : str
+        Why the fit ended: "epochs", "target_loss", "patience", "max_seconds", "callback" or, with an
+        optimiser of second order, "converged"; "" while it runs.
+    best_epoch : int or None
+        The epoch whose weights `patience` restored; None if it restored none.
+    left_out : int
+        Windows that `validation_split` excluded because they share rows with both parts.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> net = bf.Network(1, 4, 1, seed=0)
+    >>> history = net.fit(np.ones((8, 5, 1)), np.zeros((8, 1)), epochs=3, verbose=0)
+    >>> history["epoch"], history.stopped
+    ([1, 2, 3], 'epochs')
+    """
+
+    drawing = "history"
+
+    def __init__(self, *columns: str) -> None:
+        super().__init__(*columns)
+        self.stopped = ""
+        self.best_epoch: int | None = None
+        self.left_out = 0
 
 
 class Callback:
-    """A base for the user's hooks, with Keras' names.  Override what you need; the base does nothing.
+    """A base class for the user's hooks, named as in Keras.  Every method does nothing unless overridden.
 
-    There are no hooks for single batches: an epoch is one call of compiled code.
+    Hooks per batch do not exist, because an epoch is one call of compiled code.
 
     Attributes
     ----------
     model : Network
         The network being trained; set before ``on_train_begin``.
     hyper : dict
-        The numbers of the optimiser at work; set before ``on_train_begin``.  A "learning_rate" written here
-        is that of the next epoch.
+        The hyperparameters of the optimiser; set before ``on_train_begin``.  Assigning "learning_rate" takes
+        effect in the next epoch.
 
     Examples
     --------
@@ -131,7 +145,7 @@ class Callback:
     hyper: dict[str, Any]
 
     def on_train_begin(self, logs: Logs) -> None:
-        """Before the first epoch.
+        """Run before the first epoch.
 
         Parameters
         ----------
@@ -140,23 +154,23 @@ class Callback:
         """
 
     def on_epoch_begin(self, epoch: int, logs: Logs) -> None:
-        """Before an epoch.
+        """Run before each epoch.
 
         Parameters
         ----------
         epoch : int
-            Its number, counted from 0 as in Keras.
+            The epoch, counted from 0 as in Keras.
         logs : dict
             Empty.
         """
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> bool | None:
-        """After an epoch.
+        """Run after each epoch.
 
         Parameters
         ----------
         epoch : int
-            Its number, counted from 0 as in Keras.
+            The epoch, counted from 0 as in Keras.
         logs : dict of str to float
             "loss", "val_loss" (if there was validation) and "seconds".
 
@@ -167,17 +181,17 @@ class Callback:
         """
 
     def on_train_end(self, logs: Logs) -> None:
-        """After the last epoch, with the best weights restored.  Not called after an error.
+        """Run after the last epoch, when the best weights are restored.  Not called after an error.
 
         Parameters
         ----------
         logs : dict of str to float
-            Those of the last epoch.
+            The logs of the last epoch.
         """
 
 
 class LambdaCallback(Callback):
-    """A callback made of functions, for what is said in a line.
+    """A callback made of functions.
 
     Parameters
     ----------
@@ -189,7 +203,7 @@ class LambdaCallback(Callback):
     Raises
     ------
     ConfigError
-        If something else than a function is given.
+        If an argument is not a function.
 
     Examples
     --------
@@ -208,39 +222,22 @@ class LambdaCallback(Callback):
         on_train_begin: Callable[[Logs], Any] | None = None,
         on_train_end: Callable[[Logs], Any] | None = None,
     ) -> None:
-        self.functions = {
-            "on_epoch_begin": on_epoch_begin,
-            "on_epoch_end": on_epoch_end,
-            "on_train_begin": on_train_begin,
-            "on_train_end": on_train_end,
-        }
-        for name, function in self.functions.items():
-            if function is not None and not callable(function):
+        self._end = on_epoch_end
+        for name, function in dict(locals()).items():
+            if name == "self" or function is None:
+                continue
+            if not callable(function):
                 raise ConfigError(f"LambdaCallback({name}): expected a function, got {function!r}.")
-
-    def _call(self, name: str, *arguments: Any) -> Any:
-        function = self.functions[name]
-        return None if function is None else function(*arguments)
-
-    def on_train_begin(self, logs: Logs) -> None:
-        """See `Callback`."""
-        self._call("on_train_begin", logs)
-
-    def on_epoch_begin(self, epoch: int, logs: Logs) -> None:
-        """See `Callback`."""
-        self._call("on_epoch_begin", epoch, logs)
+            if name != "on_epoch_end":
+                setattr(self, name, function)  # hides the method of `Callback`
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> bool | None:
-        """See `Callback`; only True itself stops, not whatever a function happens to return."""
-        return self._call("on_epoch_end", epoch, logs) is True
-
-    def on_train_end(self, logs: Logs) -> None:
-        """See `Callback`."""
-        self._call("on_train_end", logs)
+        """See `Callback`; only True stops training, no other true result of the function."""
+        return self._end is not None and self._end(epoch, logs) is True
 
 
 class _Monitor(Callback):
-    """A base for callbacks that watch one number of the logs: `best`, and how many epochs it is old."""
+    """A base class that tracks the best value of one entry of the logs and the epochs since (`wait`)."""
 
     def __init__(self, monitor: str | None, mode: str, min_delta: float) -> None:
         self.monitor = monitor
@@ -252,22 +249,22 @@ class _Monitor(Callback):
         self.begin()
 
     def begin(self, best: float | None = None) -> None:
-        """Reset the best: what comes must be better than this number, if there is one."""
+        """Reset the best value to `best`, or to the worst possible value."""
         self.best = self.sign * math.inf if best is None else best
         self.wait = 0
 
     def on_train_begin(self, logs: Logs) -> None:
-        """Forget what an earlier fit found."""
+        """Reset the best value; see `Callback`."""
         self.begin()
 
     def watches(self, logs: Logs) -> str:
-        """The name of what is watched."""
+        """The name of the watched entry of the logs."""
         if self.monitor is None:
             return "val_loss" if "val_loss" in logs else "loss"
         return choice(self.monitor, f"{type(self).__name__}(monitor)", tuple(logs))
 
     def better(self, value: float) -> bool:
-        """Whether it is better than the best, which it then becomes."""
+        """Whether `value` is better than the best; if so, it becomes the best."""
         self.wait += 1
         if self.sign * (self.best - value) <= self.min_delta:
             return False
@@ -276,45 +273,45 @@ class _Monitor(Callback):
 
 
 MONITOR_WORDS = """monitor : str, optional
-        What to watch, by its name in the logs.  None: "val_loss" if there is validation, else "loss"."""
+        The entry of the logs to watch.  None: "val_loss" if there is validation, else "loss"."""
 
 MODE_WORDS = """mode : {"auto", "min", "max"}, default "auto"
         Whether lower or higher is better; "auto" is "min"."""
 
 
 class EarlyStopping(_Monitor):
-    __doc__ = f"""Stop when a number no longer gets better.
+    __doc__ = f"""Stop training when a monitored value no longer improves.
 
-    ``Network.fit(patience=...)`` does the same for the loss.  Each fit resets it.
+    ``Network.fit(patience=...)`` does the same for the loss.  Each fit resets the callback.
 
     Parameters
     ----------
     {MONITOR_WORDS}
     min_delta : float, default 0
-        Better means: by more than this.
+        Smallest change that counts as an improvement.
     patience : int, default 0
-        Stop after this many epochs in a row that are not better; 0 is as 1.
+        Stop after this many consecutive epochs without improvement; 0 acts as 1.
     {MODE_WORDS}
     baseline : float, optional
-        The first number to be better than.
+        Initial value that the monitored value has to improve on.
     restore_best_weights : bool, default False
-        End with the weights of the best epoch.
+        Restore the weights of the best epoch at the end.
     start_from_epoch : int, default 0
-        Do not look at the epochs before this one, counted from 0.
+        Ignore the epochs before this one, counted from 0.
 
     Attributes
     ----------
     best : float
-        The best number.
+        The best value.
     best_epoch : int or None
-        Its epoch, counted from 0.
+        The epoch of the best value, counted from 0.
     stopped_epoch : int or None
         The epoch, counted from 0, after which this callback stopped the fit.
 
     Raises
     ------
     ConfigError
-        If a parameter cannot be used, or the logs have no such number.
+        If an argument is invalid, or the logs have no such entry.
 
     Examples
     --------
@@ -369,9 +366,9 @@ class EarlyStopping(_Monitor):
 
 
 class ModelCheckpoint(_Monitor):
-    __doc__ = f"""Save the network after every epoch, or after those that are the best so far.
+    __doc__ = f"""Save the network after every epoch, or after every epoch that is the best so far.
 
-    Each file is written whole or not at all, by ``Network.save``; ``bptt_fast.load`` reads it.
+    ``Network.save`` writes each file completely or not at all; ``bptt_fast.load`` reads it.
 
     Parameters
     ----------
@@ -380,36 +377,36 @@ class ModelCheckpoint(_Monitor):
         "net-{{epoch:03d}}-{{val_loss:.4f}}.safetensors".
     {MONITOR_WORDS}
     save_best_only : bool, default False
-        Save only if the number is better than all before.
+        Save only if the monitored value is the best so far.
     {MODE_WORDS}
     initial_value_threshold : float, optional
-        The first number to be better than.
+        Initial value that the monitored value has to improve on.
     keep_last : int, optional
-        Delete older files of this callback: keep the last so many, and the best.  Needs {{epoch}} in
-        `filepath`.
+        Number of latest files to keep, in addition to the best one; older files of this callback are
+        deleted.  Needs {{epoch}} in `filepath`.
 
     Attributes
     ----------
     best : float
-        The best number of all fits with this callback.
+        The best value of all fits with this callback.
     best_path : str or None
-        Its file.
+        The file of the best value.
     paths : list of str
-        The files of this callback that are there, the oldest first.
+        The existing files of this callback, the oldest first.
 
     Raises
     ------
     ConfigError
-        If a parameter cannot be used, or the logs have no such number.
+        If an argument is invalid, or the logs have no such entry.
     OSError
-        If a file cannot be written; older ones are still there.
+        If a file cannot be written; older files are unchanged.
 
     Notes
     -----
-    As in Keras, a fit goes on with the best of the fits before, so that ``fit(epochs=1)`` in a loop keeps the
-    best of all rounds; `EarlyStopping` and `ReduceLROnPlateau` are reset by each fit.  To compare something
-    else, such as the epochs of another network, make a new callback.  If monitor is None, and validation
-    comes or goes from one fit to the next, then another number is watched, and the best is reset.
+    As in Keras, the best value carries over from fit to fit, so that ``fit(epochs=1)`` in a loop keeps the
+    best of all calls; `EarlyStopping` and `ReduceLROnPlateau` are reset by each fit.  For another network,
+    create a new callback.  If monitor is None, and one fit has validation while the next has none, the
+    watched entry changes and the best value is reset.
 
     Examples
     --------
@@ -449,12 +446,12 @@ class ModelCheckpoint(_Monitor):
             )
 
         self.begin(self.threshold)
-        self.watched: str | None = None  # what `best` is the best of, after an epoch
+        self.watched: str | None = None  # the entry that `best` belongs to, after an epoch
         self.best_path: str | None = None
         self.paths: list[str] = []
 
     def on_train_begin(self, logs: Logs) -> None:
-        """Nothing: what earlier fits found stays."""
+        """Keep the best value of earlier fits."""
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """See `Callback`."""
@@ -485,29 +482,29 @@ class ModelCheckpoint(_Monitor):
 
 
 class ReduceLROnPlateau(_Monitor):
-    __doc__ = f"""Lower the learning rate when a number no longer gets better.
+    __doc__ = f"""Lower the learning rate when a monitored value no longer improves.
 
-    Each fit resets it, and begins with the learning rate of its optimizer.
+    Each fit resets the callback and starts with the learning rate of its optimizer.
 
     Parameters
     ----------
     {MONITOR_WORDS}
     factor : float, default 0.1
-        Between 0 and 1; the learning rate is multiplied by it.
+        Factor of a reduction, between 0 and 1.
     patience : int, default 10
-        After this many epochs in a row that are not better.
+        Consecutive epochs without improvement before a reduction.
     {MODE_WORDS}
     min_delta : float, default 1e-4
-        Better means: by more than this.
+        Smallest change that counts as an improvement.
     cooldown : int, default 0
-        Epochs after a reduction that do not count as waiting.
+        Epochs after a reduction that do not count towards `patience`.
     min_lr : float, default 0
-        The learning rate does not go below.
+        Lower bound of the learning rate.
 
     Raises
     ------
     ConfigError
-        If a parameter cannot be used, the logs have no such number, or the learning rate follows a schedule.
+        If an argument is invalid, the logs have no such entry, or the learning rate follows a schedule.
 
     Examples
     --------
@@ -564,7 +561,7 @@ class ReduceLROnPlateau(_Monitor):
 
 
 class _Logger(Callback):
-    """A base for callbacks that write a row an epoch: "epoch", counted from 1, the logs, "learning_rate"."""
+    """A base class that writes a row per epoch: "epoch", counted from 1, the logs, "learning_rate"."""
 
     def on_epoch_begin(self, epoch: int, logs: Logs) -> None:
         """See `Callback`."""
@@ -576,12 +573,12 @@ class _Logger(Callback):
         self.write({"epoch": epoch + 1, **logs, "learning_rate": logs.get("learning_rate", self.rate)})
 
     def write(self, row: Logs) -> None:
-        """Put the row where it belongs."""
+        """Write one row."""
         raise NotImplementedError
 
 
 class CSVLogger(_Logger):
-    """Write the logs as comma-separated values, a row an epoch; what is written survives a crash.
+    """Write the logs as comma-separated values, one row per epoch; finished rows survive a crash.
 
     Columns are "epoch", counted from 1, "loss", "val_loss" (if any), "seconds" and "learning_rate".
 
@@ -590,14 +587,14 @@ class CSVLogger(_Logger):
     filename : str or path-like
         The file.
     separator : str, default ","
-        Between two columns, one character.
+        The separator of columns, one character.
     append : bool, default False
-        Go on with a file that is there, instead of replacing it.
+        Append to an existing file instead of replacing it.
 
     Raises
     ------
     ConfigError
-        If a parameter cannot be used, or a file to go on with has other columns.
+        If an argument is invalid, or the file to append to has other columns.
     OSError
         If the file cannot be written.
 
@@ -630,7 +627,7 @@ class CSVLogger(_Logger):
             self.columns = header.split(self.separator) if header else []
 
     def write(self, row: Logs) -> None:
-        """Append the row, after a header in a new file."""
+        """Append the row; a new file gets a header first."""
         import csv
 
         with open(self.filename, "a", newline="", encoding="utf-8") as file:
@@ -647,7 +644,7 @@ class CSVLogger(_Logger):
 
 
 class JSONLogger(_Logger):
-    """Write the logs as JSON lines, an object an epoch; what is written survives a crash.
+    """Write the logs as JSON lines, one object per epoch; finished lines survive a crash.
 
     Names are "epoch", counted from 1, "loss", "val_loss" (if any), "seconds" and "learning_rate".
 
@@ -656,12 +653,12 @@ class JSONLogger(_Logger):
     filename : str or path-like
         The file.
     append : bool, default False
-        Go on with a file that is there, instead of replacing it.
+        Append to an existing file instead of replacing it.
 
     Raises
     ------
     ConfigError
-        If a parameter cannot be used.
+        If an argument is invalid.
     OSError
         If the file cannot be written.
 
@@ -695,22 +692,22 @@ class JSONLogger(_Logger):
 
 
 class TensorBoard(_Logger):
-    """Write the logs for TensorBoard, under Keras' names (extra "tensorboard", the package tensorboardX).
+    """Write the logs for TensorBoard, named as in Keras (extra "tensorboard", the package tensorboardX).
 
-    "epoch_loss" of the training stands in the folder train, that of the validation in the folder validation,
-    so that TensorBoard draws both in one picture; "epoch_learning_rate" stands in train.
+    The folder train gets the "epoch_loss" of training and "epoch_learning_rate", the folder validation the
+    "epoch_loss" of validation, so that TensorBoard draws both losses in one chart.
 
     Parameters
     ----------
     log_dir : str or path-like, default "logs"
-        The folder, made if it is not there; for comparisons a folder of its own for each fit.
+        The folder, created if missing; use one folder per fit to compare fits.
     histogram_freq : int, default 0
-        Also the distribution of each block of parameters, after every so many epochs; 0: never.
+        Write histograms of all parameter blocks every so many epochs; 0: never.
 
     Raises
     ------
     ConfigError
-        If a parameter cannot be used.
+        If an argument is invalid.
     ImportError
         If tensorboardX is not installed.
 
@@ -736,12 +733,14 @@ class TensorBoard(_Logger):
                 f"TensorBoard needs the package tensorboardX ({error}).  Install it: "
                 f'pip install "bptt-fast[tensorboard]".'
             ) from error
-        unique = f".{os.getpid()}.{os.urandom(4).hex()}"  # a file is named by the second it is made in
+        unique = (
+            f".{os.getpid()}.{os.urandom(4).hex()}"  # tensorboardX names a file by the second of its creation
+        )
         self._open = lambda part: SummaryWriter(os.path.join(self.log_dir, part), filename_suffix=unique)
         self.writers: dict[str, Any] = {}
 
     def write(self, row: Logs) -> None:
-        """Write the numbers, and flush them."""
+        """Write the values and flush the files."""
         epoch = int(row["epoch"])
         for name, value in row.items():
             if name not in ("epoch", "seconds"):
@@ -765,35 +764,35 @@ class TensorBoard(_Logger):
 
 
 def check_callbacks(callbacks: Any) -> list[Callback]:
-    """The user's callbacks as a list, or a ConfigError."""
-    found = [callbacks] if isinstance(callbacks, Callback) else callbacks
+    """The user's callbacks as a list; raises a ConfigError if they are none."""
+    hooks = [callbacks] if isinstance(callbacks, Callback) else callbacks
     try:
-        found = list(found)
+        hooks = list(hooks)
     except TypeError:
         raise ConfigError(f"callbacks: expected a list of Callback objects, got {callbacks!r}.") from None
-    for i, callback in enumerate(found):
+    for i, callback in enumerate(hooks):
         if not isinstance(callback, Callback):
             raise ConfigError(
                 f"callbacks[{i}]: expected an object of a subclass of Callback, got {callback!r}."
             )
-    return found
+    return hooks
 
 
 class Progress:
-    """What the terminal shows of a fit: nothing here, see the subclasses."""
+    """The progress display of a fit; this base class shows nothing."""
 
     def within(self, done: int, updates: int) -> None:
-        """`done` updates of an epoch's are finished."""
+        """Show that `done` of the epoch's updates are finished."""
 
     def end(self, epoch: int, logs: Logs) -> None:
-        """An epoch, counted from 1, is finished."""
+        """Show that an epoch, counted from 1, is finished."""
 
     def close(self) -> None:
-        """The fit is over, whatever the reason."""
+        """Close the display."""
 
 
 class _Lines(Progress):
-    """One line an epoch on standard output."""
+    """One line per epoch on standard output."""
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
@@ -804,7 +803,7 @@ class _Lines(Progress):
 
 
 class _Bar(Progress):
-    """A tqdm bar over the steps of all epochs, in a terminal or a notebook: losses, speed, time left."""
+    """A tqdm bar over the steps of all epochs, with losses, speed and time left."""
 
     def __init__(self, first: int, epochs: int, steps: int) -> None:
         from tqdm.auto import tqdm
@@ -842,19 +841,19 @@ class _Bar(Progress):
 
 
 def check_verbose(verbose: Any) -> int:
-    """0 silence, 1 a bar, 2 a line an epoch; "auto" is 1 on a terminal and in a notebook, else 2."""
+    """The checked verbosity; "auto" is 1 on a terminal and in a notebook, else 2."""
     if isinstance(verbose, str) and verbose == "auto":
         terminal = sys.stderr is not None and sys.stderr.isatty()
         return 1 if terminal or "ipykernel" in sys.modules else 2
     if isinstance(verbose, int) and verbose in (0, 1, 2):
         return int(verbose)
     raise ConfigError(
-        f'verbose: expected "auto", 0 (silence), 1 (progress bar) or 2 (a line an epoch), got {verbose!r}.'
+        f'verbose: expected "auto", 0 (silence), 1 (progress bar) or 2 (one line per epoch), got {verbose!r}.'
     )
 
 
 def progress(verbose: int, first: int, epochs: int, steps: int) -> Progress:
-    """The display for a fit of the epochs `first` to `epochs`, each of so many steps of sequences."""
+    """The display for a fit from epoch `first` to `epochs`, each of `steps` steps."""
     if verbose == 0:
         return Progress()
     return _Bar(first, epochs, steps) if verbose == 1 else _Lines(epochs)

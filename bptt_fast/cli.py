@@ -15,7 +15,7 @@ import time
 import tomllib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -45,25 +45,25 @@ from .writing import csv_text, is_stream
 
 Array = np.ndarray[Any, Any]
 
-TRAINED = "train"  # the key of what `train` adds to the notes in the model file
+TRAINED = "train"  # the key in `Network.extra` under which `train` stores its options
 DEPTH = 10  # steps that --unfold unfolds by default
 UNFOLDINGS = ("unfold", "truncate", "checkpoint")  # one of them at a time
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code.  Wrong usage leaves by ``SystemExit(2)``, as argparse does.
+    """Run the command line and return the exit code.  Wrong usage raises ``SystemExit(2)``, as in argparse.
 
     Parameters
     ----------
     argv : sequence of str, optional
-        The arguments.  None takes those of the process.
+        The arguments; None: those of the process.
 
     Examples
     --------
     >>> from bptt_fast.cli import main
     >>> main(["info"])  # doctest: +SKIP
     """
-    if hasattr(sys.stdout, "reconfigure"):  # of names that its encoding lacks, show the code points
+    if hasattr(sys.stdout, "reconfigure"):  # print the code points of characters that its encoding lacks
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         args = _arguments(argv)
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("bptt-fast: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output left; leave no second complaint at exit
+    except BrokenPipeError:  # the reader closed the pipe; prevents a second message at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
@@ -101,8 +101,8 @@ def _demo(args: argparse.Namespace) -> int:
 def _info(args: argparse.Namespace) -> int:
     net = None if args.model is None else _network(args.model)
     if args.json:
-        words = None if net is None else {"path": args.model, **_words(net)}
-        return _print_json({"command": "info", "machine": configuration(), "model": words})
+        model = None if net is None else {"path": args.model, **_described(net)}
+        return _print_json({"command": "info", "machine": configuration(), "model": model})
     show_config()
     if net is not None:
         print(f"\n{args.model}\n{net!r}")
@@ -141,10 +141,10 @@ def _train(args: argparse.Namespace) -> int:
     if args.out is not None:
         _check_out(args.out, args.file, args.config)
     table = read_table(args.file, [*names, *targets])
-    least = args.unfold or DEPTH if slides else 1
-    needed = least + args.lead
+    steps_needed = args.unfold or DEPTH if slides else 1
+    needed = steps_needed + args.lead
     if len(table) < needed:
-        why = f"--unfold {least}" if slides else "one"
+        why = f"--unfold {steps_needed}" if slides else "one"
         raise InputError(
             f"{args.file}: expected at least {needed} rows of numbers ({why} plus --lead {args.lead}), got "
             f"{len(table)}."
@@ -179,7 +179,7 @@ def _train(args: argparse.Namespace) -> int:
             return 130
         raise
     seconds = time.perf_counter() - begin
-    net.lead = args.lead  # the targets of a series as a whole were shifted here
+    net.lead = args.lead  # `_shifted` moved the targets of a whole series
     if args.out is not None:
         net.save(args.out)
     patterns = (rows - needed + 1) * len(history["epoch"])
@@ -190,7 +190,7 @@ def _train(args: argparse.Namespace) -> int:
                 "file": args.file,
                 "out": args.out,
                 "rows": len(table),
-                "model": _words(net),
+                "model": _described(net),
                 "history": dict(history),
                 "stopped": history.stopped,
                 "best_epoch": history.best_epoch,
@@ -208,7 +208,7 @@ def _predict(args: argparse.Namespace) -> int:
     net = _network(args.model)
     if net.input_names is None or net.output_names is None:
         raise InputError(
-            f"{args.model}: expected a model written by `bptt-fast train`, got one without names of columns."
+            f"{args.model}: expected a model written by `bptt-fast train`, got one without column names."
         )
     if args.out is not None:
         _check_out(args.out, args.model, args.file, args.config)
@@ -245,8 +245,8 @@ def _print_json(document: dict[str, Any]) -> int:
     return 0
 
 
-def _words(net: Network) -> dict[str, Any]:
-    """What there is to say of a network, in plain values."""
+def _described(net: Network) -> dict[str, Any]:
+    """The description of a network as plain values."""
     try:
         bptt = json.loads(net.extra[TRAINED])["bptt"]
     except (KeyError, TypeError, ValueError):  # trained in Python, perhaps with other notes
@@ -256,19 +256,19 @@ def _words(net: Network) -> dict[str, Any]:
 
 
 def _losses(history: History) -> dict[str, float]:
-    """Those of the epoch whose weights the network has."""
+    """The losses of the epoch whose weights the network has."""
     at = history.best_epoch - 1 if history.best_epoch is not None else -1
     return {name: history[name][at] for name in ("loss", "val_loss") if history.get(name)}
 
 
 def _summary(history: History, seconds: float, patterns: int, out: str | None) -> str:
-    """One line on a finished training."""
+    """A one-line summary of a finished training."""
     epochs = len(history["epoch"])
     losses = ", ".join(f"{name} {value:.6g}" for name, value in _losses(history).items())
     saved = "" if out is None else f"; saved as {out}"
     return (
         f"{epochs} epochs ({history.stopped}), {losses}; {patterns} patterns in {seconds:.2f} s, "
-        f"{patterns / seconds:,.0f} a second{saved}"
+        f"{patterns / seconds:,.0f} per second{saved}"
     )
 
 
@@ -283,43 +283,44 @@ def _unfolding(args: argparse.Namespace) -> SlidingBPTT | TruncatedBPTT | Checkp
 
 
 def _shifted(x: Array, y: Array, lead: int, rows: int) -> tuple[Array, Array, dict[str, Any]]:
-    """Inputs and, step by step, their targets in the first `rows` rows; for validation those after them."""
-    inputs, targets, kept = x[: len(x) - lead], y[lead:], max(rows - lead, 0)
+    """Inputs and targets of every step in the first `rows` rows; later rows become validation data."""
+    inputs, targets, n_training = x[: len(x) - lead], y[lead:], max(rows - lead, 0)
     validation: dict[str, Any] = {}
-    if rows < len(x):  # a run over all rows, of which the later ones count
-        validation = {"validation_data": (inputs, targets, (np.arange(len(inputs)) >= kept).astype(float))}
-    return inputs[:kept], targets[:kept], validation
+    if rows < len(x):  # runs over all rows; only the later ones have weight
+        validation = {
+            "validation_data": (inputs, targets, (np.arange(len(inputs)) >= n_training).astype(float))
+        }
+    return inputs[:n_training], targets[:n_training], validation
 
 
 def _network(path: str) -> Network:
-    """The network in a file, a learner's too."""
+    """The network in a model file, or that of a learner."""
     model = load(path)
-    found: Network = model if isinstance(model, Network) else model.network
-    return found
+    return model if isinstance(model, Network) else cast(Network, model.network)
 
 
 def _optimizer(args: argparse.Namespace, default: str) -> Optimizer:
     chosen = args.optimizer or default
-    kind = OPTIMIZERS[chosen]
-    given = {
+    cls = OPTIMIZERS[chosen]
+    options = {
         name: getattr(args, name)
         for name in ("learning_rate", "momentum", "weight_decay", "clip_norm")
         if getattr(args, name) is not None
     }
-    for name in given:
-        if name not in kind.__dataclass_fields__:
-            able = [known for known, other in OPTIMIZERS.items() if name in other.__dataclass_fields__]
+    for name in options:
+        if name not in cls.__dataclass_fields__:
+            supporting = [known for known, other in OPTIMIZERS.items() if name in other.__dataclass_fields__]
             raise ConfigError(
-                f"--{name.replace('_', '-')}: expected with --optimizer {', '.join(able)} only, got "
+                f"--{name.replace('_', '-')}: expected with --optimizer {', '.join(supporting)} only, got "
                 f"--optimizer {chosen}."
             )
-    return kind(**given)
+    return cls(**options)
 
 
 def _check_out(path: str, *read: str | None) -> None:
-    """Complain about --out before the training rather than after it, also if it is a file that is `read`."""
-    for other in read:
-        if other and os.path.isfile(path) and os.path.exists(other) and os.path.samefile(path, other):
+    """Raise before the training if --out cannot be written or is a file that is `read`."""
+    for source in read:
+        if source and os.path.isfile(path) and os.path.exists(source) and os.path.samefile(path, source):
             raise InputError(f"--out: expected another file than those that are read, got {path}.")
     if is_stream(path):
         target = path
@@ -335,14 +336,14 @@ def _check_out(path: str, *read: str | None) -> None:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Those of the command line, over those of the file that `--config` names, over the defaults."""
+    """Arguments of the command line, which override those of the `--config` file, which override defaults."""
     parser = _parser()
     args = parser.parse_args(argv)
     if getattr(args, "config", None) is not None:
-        found = _config(args.parser, args.config)
+        defaults = _config(args.parser, args.config)
         if any(getattr(args, name, None) is not None for name in UNFOLDINGS):
-            found = {name: value for name, value in found.items() if name not in UNFOLDINGS}
-        args.parser.set_defaults(**found)
+            defaults = {name: value for name, value in defaults.items() if name not in UNFOLDINGS}
+        args.parser.set_defaults(**defaults)
         args = parser.parse_args(argv)
     missing = [text for name, text in getattr(args, "needed", {}).items() if getattr(args, name) is None]
     if missing:
@@ -351,7 +352,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _config(parser: argparse.ArgumentParser, path: str) -> dict[str, Any]:
-    """The arguments in a TOML file, by their names in the namespace."""
+    """Arguments in a TOML file, by their names in the namespace."""
     with open(path, "rb") as file:
         try:
             values = tomllib.load(file)
@@ -364,20 +365,20 @@ def _config(parser: argparse.ArgumentParser, path: str) -> dict[str, Any]:
     }
     parser.exit_on_error = False
     try:
-        words = [word for name, value in values.items() for word in _typed(known, name, value)]
-        found = vars(parser.parse_args(words))
+        typed = [word for name, value in values.items() for word in _typed(known, name, value)]
+        parsed = vars(parser.parse_args(typed))
     except (argparse.ArgumentError, ConfigError) as error:
         parser.error(f"{path}: {error}")
     finally:
         parser.exit_on_error = True
     return {
-        known[name].dest: found[known[name].dest] if known[name].option_strings else value
+        known[name].dest: parsed[known[name].dest] if known[name].option_strings else value
         for name, value in values.items()
     }
 
 
 def _typed(known: dict[str, argparse.Action], name: str, value: Any) -> list[str]:
-    """An option in a TOML file as it would be typed."""
+    """An option of a TOML file as it would be typed on the command line."""
     action = known[choice(name, "key", list(known))]
     if not action.option_strings:
         if not isinstance(value, str):
@@ -406,7 +407,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Train an Elman network on the yearly sunspot numbers, compare it with two "
         "baselines, save it, and draw a picture where matplotlib is installed.",
     )
-    demo.add_argument("--folder", default=".", help="where the model and the picture go (default: here)")
+    demo.add_argument(
+        "--folder", default=".", help="folder of the model and the picture (default: the current one)"
+    )
     demo.set_defaults(command=_demo)
 
     train = commands.add_parser(
@@ -414,24 +417,24 @@ def _parser() -> argparse.ArgumentParser:
         help="train a network on the rows of a CSV or Parquet file",
         usage="%(prog)s FILE --inputs A,B --targets Y [--unfold K] [--out MODEL] [options]",
         description="Train with the classical online algorithm: the rows are one series in "
-        "order of time; from K rows of inputs the targets LEAD rows later are learnt.  Or run over the whole "
-        "series, with --truncate or --checkpoint.",
+        "order of time, and K rows of inputs predict the targets LEAD rows later.  --truncate and "
+        "--checkpoint train on the whole series instead.",
     )
     train.add_argument("file", nargs="?", metavar="FILE", help="CSV with a header line, or *.parquet")
-    train.add_argument("--inputs", type=_names, metavar="A,B", help="columns that go in")
-    train.add_argument("--targets", type=_names, metavar="Y", help="columns to predict")
-    train.add_argument("--out", metavar="MODEL", help="write the network there, e.g. model.safetensors")
+    train.add_argument("--inputs", type=_names, metavar="A,B", help="input columns")
+    train.add_argument("--targets", type=_names, metavar="Y", help="target columns")
+    train.add_argument("--out", metavar="MODEL", help="file of the network, e.g. model.safetensors")
     _common(train)
     model = train.add_argument_group("network")
     model.add_argument("--cell", choices=tuple(CELLS), default="elman")
-    model.add_argument(
-        "--hidden", type=_at_least(1), default=16, metavar="H", help="width of the state (default 16)"
-    )
+    model.add_argument("--hidden", type=_at_least(1), default=16, metavar="H", help="state size (default 16)")
     model.add_argument(
         "--layers", type=_at_least(1), default=1, metavar="N", help="recurrent layers (default 1)"
     )
     model.add_argument(
-        "--nonlinearity", choices=("tanh", "relu", "sigmoid", "linear"), help="of elman and mlp cells"
+        "--nonlinearity",
+        choices=("tanh", "relu", "sigmoid", "linear"),
+        help="nonlinearity of elman and mlp cells",
     )
     model.add_argument(
         "--f", type=_widths, default=(), metavar="N,N", help="widths of the hidden layers of an mlp cell"
@@ -440,7 +443,7 @@ def _parser() -> argparse.ArgumentParser:
         "--head", type=_widths, default=(), metavar="N,N", help="widths of the readout's hidden layers"
     )
     model.add_argument("--dtype", choices=("float32", "float64"), default="float32")
-    model.add_argument("--seed", type=_at_least(0), help="makes a run repeatable")
+    model.add_argument("--seed", type=_at_least(0), help="random seed")
     how = train.add_argument_group("training")
     unfold = how.add_mutually_exclusive_group()
     unfold.add_argument("--unfold", type=_at_least(1), metavar="K", help="steps to unfold (default 10)")
@@ -448,7 +451,7 @@ def _parser() -> argparse.ArgumentParser:
         "--truncate",
         type=_widths,
         metavar="K1[,K2]",
-        help="instead: an update every K1 rows, by errors that travel back K2 rows (default K1)",
+        help="instead: truncated BPTT, an update every K1 rows with gradients over K2 rows (default K1)",
     )
     unfold.add_argument(
         "--checkpoint",
@@ -456,8 +459,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         const=0,
         metavar="SEGMENT",
-        help="instead: an update an epoch, by the exact gradient, recomputed in segments (default: the root "
-        "of the number of rows)",
+        help="instead: one update per epoch with the exact gradient, recomputed in segments (default length: "
+        "the square root of the number of rows)",
     )
     how.add_argument(
         "--lead",
@@ -478,30 +481,30 @@ def _parser() -> argparse.ArgumentParser:
         "--learning-rate",
         type=_real(above=0),
         metavar="RATE",
-        help="default 0.01 for sgd, 0.001 for adam, for the others see their descriptions in Python",
+        help="default 0.01 for sgd, 0.001 for adam; those of the others are in their Python docstrings",
     )
-    how.add_argument("--momentum", type=_real(low=0), help="of sgd and rmsprop (default 0)")
+    how.add_argument("--momentum", type=_real(low=0), help="momentum of sgd and rmsprop (default 0)")
     how.add_argument("--weight-decay", type=_real(low=0), help="default 0; 0.01 for adamw")
-    how.add_argument("--clip-norm", type=_real(above=0), help="largest norm of a gradient")
+    how.add_argument("--clip-norm", type=_real(above=0), help="largest norm of the gradient")
     how.add_argument("--loss", choices=named(targets="real"), default="mse")
     how.add_argument(
         "--scaling",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="bring the columns to mean 0 and deviation 1 (unless told not to); losses are of scaled targets",
+        help="standardise the columns to mean 0 and deviation 1 (default); losses refer to scaled targets",
     )
     how.add_argument(
         "--validation-split",
         type=_real(low=0, below=1),
         default=0.0,
         metavar="SHARE",
-        help="share of the rows, the last ones, kept for validation",
+        help="share of the rows, at the end, used for validation",
     )
     how.add_argument(
         "--patience",
         type=_at_least(1),
         metavar="N",
-        help="stop after N epochs without a better loss, and keep the best weights",
+        help="stop after N epochs without a lower loss, and restore the best weights",
     )
     how.add_argument("--target-loss", type=_real(), help="stop at this loss")
     how.add_argument("--max-seconds", type=_real(above=0), help="stop after this time")
@@ -514,8 +517,8 @@ def _parser() -> argparse.ArgumentParser:
         "predict",
         help="predict with a network that `train` wrote",
         usage="%(prog)s MODEL FILE [options]",
-        description="Run the network over the rows and write a table: the number of a row (from 1; "
-        "the last ones may lie behind the end of the file) and what is predicted for it.",
+        description="Run the network over the rows and write a table of row numbers (from 1; "
+        "the last ones may lie beyond the end of the file) and predictions.",
     )
     predict.add_argument("model", nargs="?", metavar="MODEL")
     predict.add_argument("file", nargs="?", metavar="FILE", help="CSV with a header line, or *.parquet")
@@ -523,7 +526,9 @@ def _parser() -> argparse.ArgumentParser:
     _common(predict)
     predict.set_defaults(command=_predict, parser=predict, needed={"model": "MODEL", "file": "FILE"})
 
-    info = commands.add_parser("info", help="versions, instruction set, threads; and what is in a model file")
+    info = commands.add_parser(
+        "info", help="versions, instruction set and threads, and the contents of a model file"
+    )
     info.add_argument("model", nargs="?", metavar="MODEL")
     info.add_argument("--json", action="store_true", help="print one JSON document")
     info.set_defaults(command=_info)
@@ -534,7 +539,8 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         metavar="FILE.toml",
-        help='arguments by name, such as learning-rate = 0.01 or inputs = ["a", "b"]; those typed here win',
+        help='arguments by name, such as learning-rate = 0.01 or inputs = ["a", "b"]; the command line '
+        "overrides them",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
 
@@ -548,7 +554,7 @@ def _names(text: str) -> list[str]:
         names = []
     if not names or not all(names):
         raise argparse.ArgumentTypeError(
-            f"expected names of columns with commas between them, those that have a comma in double quotes, "
+            f"expected column names separated by commas, names that contain a comma in double quotes, "
             f"got {text!r}"
         )
     return names

@@ -1,7 +1,7 @@
-"""What a network knows of the columns of its data: their names and their scaling.  Tables by duck typing.
+"""Names and scaling of the columns of a network's data.  Tables are recognised by duck typing.
 
-A table is a pandas or polars DataFrame or Series, or an Arrow Table; none of them is imported before it is
-given.
+A table is a pandas or polars DataFrame or Series, or an Arrow Table.  This module imports none of these
+libraries before it gets one of their tables.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from .errors import ConfigError, ShapeError, integer, number
 
 Array = np.ndarray[Any, Any]
 Names = tuple[Hashable, ...]
-BLOCK = 2**16  # rows that are in float64 at a time
+BLOCK = 2**16  # rows converted to float64 at a time
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """Inputs go into a network as (x - input_mean) / input_scale; y output_scale + output_mean comes out.
+    """Affine scaling of inputs, (x - input_mean) / input_scale, and outputs, y output_scale + output_mean.
 
     Parameters
     ----------
     input_mean, input_scale : sequence of I float
-        Finite; the scales above 0.
+        Means and scales of the inputs: finite numbers, the scales above 0.
     output_mean, output_scale : sequence of O float, optional
-        Targets are scaled by them, outputs brought back.  None: targets and outputs stay as they are.
+        Means and scales of targets and outputs.  None: targets and outputs are not scaled.
 
     Raises
     ------
     ConfigError
-        If a number does not fit.
+        If a value is not a finite number, or a scale is not above 0.
     ShapeError
         If a mean and its scale have different lengths.
 
     Notes
     -----
-    All of it is computed in float64; scaled numbers are then cast to the network's dtype.  So a mean that is
-    large beside the deviation costs no precision in float32.
+    Scaling is computed in float64; the result is then cast to the network's dtype.  So a mean that is large
+    compared with the deviation costs no precision in float32.
 
     Examples
     --------
@@ -78,16 +78,16 @@ class Scaling:
 
     @classmethod
     def standard(cls, inputs: Array, targets: Array | None = None) -> Scaling:
-        """Means and standard deviations of columns; a constant column is only shifted.
+        """Scaling by the means and standard deviations of columns; a constant column is only shifted.
 
-        Its scale is 1, or, above 1e14, the rounding error of its mean.
+        The scale of a constant column is 1, or, above 1e14, the rounding error of its mean.
 
         Parameters
         ----------
         inputs : ndarray (rows, I)
-            Of the inputs.
+            The inputs.
         targets : ndarray (rows, O), optional
-            Of the targets; without them targets and outputs stay as they are.
+            The targets; if None, targets and outputs are not scaled.
 
         Returns
         -------
@@ -98,18 +98,18 @@ class Scaling:
 
     @property
     def closed(self) -> bool:
-        """Whether outputs can be inputs as they are, scaled."""
+        """Whether inputs and outputs have the same scaling, so that outputs can be fed back."""
         return (self.input_mean, self.input_scale) == (self.output_mean, self.output_scale)
 
     def inputs(self, x: Array, dtype: DTypeLike) -> Array:
-        """Inputs as the network sees them.
+        """Scaled inputs.
 
         Parameters
         ----------
         x : ndarray (..., I)
-            In their own units.
+            Values in the units of the data.
         dtype : dtype
-            Of the result.
+            The dtype of the result.
 
         Returns
         -------
@@ -118,14 +118,14 @@ class Scaling:
         return _scaled(x, self.input_mean, self.input_scale, dtype)
 
     def targets(self, y: Array, dtype: DTypeLike) -> Array:
-        """Targets as the loss sees them.
+        """Scaled targets.
 
         Parameters
         ----------
         y : ndarray (..., O)
-            In their own units.
+            Values in the units of the data.
         dtype : dtype
-            Of the result.
+            The dtype of the result.
 
         Returns
         -------
@@ -139,12 +139,12 @@ class Scaling:
         Parameters
         ----------
         y : ndarray (..., O)
-            Of the network.
+            Outputs of the network.
 
         Returns
         -------
         y : ndarray (..., O)
-            In float64, if there is a scaling of the targets.
+            In float64 if targets are scaled.
         """
         if self.output_mean is None:
             return y
@@ -157,8 +157,9 @@ def _scaled(a: Array, mean: Any, scale: Any, dtype: DTypeLike) -> Array:
 
 
 def moments(rows: Array, weights: Array | None = None) -> tuple[Array, Array]:
-    """Means and standard deviations of columns; the deviation of a constant column is 1, or what its mean
-    is rounded by if that is more.
+    """Means and standard deviations of columns.
+
+    The deviation of a constant column is 1, or the rounding error of its mean if that is larger.
 
     Both are computed in float64, whatever the dtype of the rows, a block of rows at a time.  Each column is
     scaled by a power of two, which is exact, and shifted by its first row: numbers of any size, and a mean
@@ -167,9 +168,9 @@ def moments(rows: Array, weights: Array | None = None) -> tuple[Array, Array]:
     Parameters
     ----------
     rows : ndarray (rows, N)
-        Finite numbers.
+        Finite values.
     weights : ndarray (rows,), optional
-        At least 0; rows of weight 0 are as if they were not there.
+        Weights of the rows, at least 0; rows of weight 0 are ignored.
 
     Returns
     -------
@@ -180,7 +181,7 @@ def moments(rows: Array, weights: Array | None = None) -> tuple[Array, Array]:
         rows, weights = rows[weights > 0], weights[weights > 0]
     if len(rows) == 0:
         return np.zeros(rows.shape[1]), np.ones(rows.shape[1])
-    weights = weights / weights.max()  # whose sum can't overflow
+    weights = weights / weights.max()  # so that their sum cannot overflow
     parts = [slice(start, start + BLOCK) for start in range(0, len(rows), BLOCK)]
     low, high = (
         extreme.reduce([extreme.reduce(rows[part]) for part in parts]).astype(np.float64)
@@ -189,7 +190,7 @@ def moments(rows: Array, weights: Array | None = None) -> tuple[Array, Array]:
     exponent = np.frexp(np.maximum(np.abs(low), np.abs(high)))[1]
 
     def mean_of(shift: Array, power: int) -> Any:
-        """The weighted mean of (row - shift)^power, of scaled rows."""
+        """Weighted mean of (row - shift)^power over the scaled rows."""
         total = sum(
             weights[p] @ (np.ldexp(rows[p].astype(np.float64), -exponent) - shift) ** power for p in parts
         )
@@ -197,28 +198,28 @@ def moments(rows: Array, weights: Array | None = None) -> tuple[Array, Array]:
 
     first = np.ldexp(rows[0].astype(np.float64), -exponent)
     mean = first + mean_of(first, 1)
-    error = mean_of(mean, 1)  # of the rounded mean
+    error = mean_of(mean, 1)  # the rounding error of the mean
     deviation = np.ldexp(np.sqrt(np.maximum(mean_of(mean, 2) - error**2, 0)), exponent)
     mean = np.ldexp(mean + error, exponent)
     rounding = 10 * np.finfo(np.float64).eps * np.abs(mean)
     with np.errstate(over="ignore"):
         constant = (high - low <= rounding) | (high == low)
-    # a constant that is large keeps the rounding error of its mean; a deviation must not underflow to zero
+    # a large constant gets the rounding error of its mean; a deviation must not underflow to zero
     scale = np.where(constant, np.maximum(rounding, 1.0), np.maximum(deviation, np.nextafter(0, 1)))
     return mean, scale
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the inputs and of the outputs, and their scaling; None: unknown, and none.
+    """Names of inputs and outputs (None: unknown) and their scaling (None: no scaling).
 
-    Names are what `label` makes of the labels of columns; `lead` is how many rows ahead of the inputs' last
-    row the outputs are.
+    `label` makes the names from the labels of table columns.  `lead` is the number of rows from the last row
+    of the inputs to the row of the output.
 
     Raises
     ------
     ConfigError
-        If a name is not hashable, or comes twice, or `lead` is not an integer of at least 0.
+        If a name is not hashable or not unique, or `lead` is not an integer of at least 0.
     """
 
     inputs: Any = None
@@ -236,36 +237,36 @@ class Columns:
         object.__setattr__(self, "lead", integer(self.lead, "lead", 0))
 
     def check(self, inputs: int, outputs: int) -> None:
-        """Raise a ShapeError unless they are those of a network with so many inputs and outputs."""
+        """Raise a ShapeError unless the names and the scaling fit a network of these sizes."""
         scaling = self.scaling
-        for name, found, size in (
+        for name, entries, size in (
             ("input_names", self.inputs, inputs),
             ("output_names", self.outputs, outputs),
             ("scaling.input_mean", None if scaling is None else scaling.input_mean, inputs),
             ("scaling.output_mean", None if scaling is None else scaling.output_mean, outputs),
         ):
-            if found is not None and len(found) != size:
+            if entries is not None and len(entries) != size:
                 what = f"{name.removeprefix('scaling.').partition('_')[0]}_size={size}"
-                raise ShapeError(f"{name}: expected {size} of them ({what}), got {len(found)}.")
+                raise ShapeError(f"{name}: expected {size} of them ({what}), got {len(entries)}.")
 
     def check_targets(self, kind: str, what: str) -> None:
-        """Raise if outputs are scaled but the targets, of the kind that a loss takes, are no real numbers."""
+        """Raise if outputs are scaled but the loss expects targets of another kind than real numbers."""
         if kind != "real" and self.scaling is not None and self.scaling.output_mean is not None:
             raise ConfigError(
-                f"{what}: expected a network whose outputs are not scaled, with a loss that takes classes or "
+                f"{what}: expected a network without scaling of outputs, with a loss of classes or "
                 f"probabilities, got one with scaling.output_mean.  Set net.scaling to one without, or None."
             )
 
     def feedback(self, what: str) -> list[int] | None:
-        """Where among the outputs each input is, for outputs that are fed back; None: at its own place.
+        """Index of the output that feeds each input, if outputs are fed back; None: the same index.
 
-        Names decide where both sides have the same ones; the place does where they have none in common, as
-        with inputs that are lags of the outputs, or unknown ones.
+        If inputs and outputs have the same names, outputs are matched by name.  If they have none in common,
+        as with inputs that are lags of the outputs, or names are unknown, they are matched by position.
 
         Raises
         ------
         ConfigError
-            If some of the names agree but not all.
+            If only some of the names agree.
         """
         a, b = self.inputs, self.outputs
         if a is None or b is None or a == b or not set(a) & set(b):
@@ -273,19 +274,19 @@ class Columns:
         if set(a) != set(b):
             missing = next(name for name in a if name not in b)
             raise ConfigError(
-                f"{what}: outputs are fed back as inputs, which needs an output of each input's name, "
+                f"{what}: expected an output of each input's name, as outputs are fed back as inputs, "
                 f"got none for {missing!r}: inputs {listed(a)}, outputs {listed(b)}.  Train with targets of "
-                f"those names, or set net.output_names = None to feed outputs back by their place."
+                f"those names, or set net.output_names = None to feed outputs back by position."
             )
         return [b.index(name) for name in a]
 
     def plain(self) -> dict[str, Any]:
-        """As plain values; `restored` takes them."""
+        """The fields as plain values; `restored` is the inverse."""
         return asdict(self)
 
     @classmethod
     def restored(cls, values: dict[str, Any]) -> Columns:
-        """From what `plain` gave, also by way of JSON."""
+        """Columns from the values of `plain`, also after a round trip through JSON."""
         scaling = values.get("scaling")
         names = {which: _tuples(values.get(which)) for which in ("inputs", "outputs")}
         return cls(**values | names | {"scaling": None if scaling is None else Scaling(**scaling)})
@@ -295,15 +296,15 @@ UNKNOWN = Columns()
 
 
 def label(name: Any) -> Hashable:
-    """The label of a column as names keep it, so that a file can hold it.
+    """The name of a column for its label, in a form that a file can store.
 
-    str, bool, int and finite float are kept as they are, NumPy's as Python's, and tuples of labels as tuples;
-    every other label, such as a date, is its str.
+    str, bool, int and finite float stay as they are, NumPy scalars become Python's, and tuples of labels stay
+    tuples; every other label, such as a date, becomes its str.
 
     Raises
     ------
     TypeError
-        If it is not hashable.
+        If the label is not hashable.
     """
     hash(name)
     if isinstance(name, tuple):
@@ -316,7 +317,7 @@ def label(name: Any) -> Hashable:
 
 
 def _tuples(names: Any) -> Any:
-    """Lists, which JSON makes of tuples, as tuples again, also inside one another."""
+    """Nested lists, which JSON makes of tuples, as tuples."""
     return tuple(map(_tuples, names)) if isinstance(names, list) else names
 
 
@@ -324,20 +325,20 @@ def _checked_names(names: Any, what: str) -> Names:
     try:
         if isinstance(names, (str, bytes)):
             raise TypeError
-        found = tuple(map(label, names))
+        labels = tuple(map(label, names))
     except TypeError:
         raise ConfigError(f"{what}: expected a list of names, one for each column, got {names!r}.") from None
-    if len(set(found)) < len(found):
-        name = next(name for i, name in enumerate(found) if name in found[:i])
+    if len(set(labels)) < len(labels):
+        name = next(name for i, name in enumerate(labels) if name in labels[:i])
         raise ConfigError(
             f"{what}: expected different names, got {name!r} more than once.  Rename the columns, or "
             f"pass an array."
         )
-    return found
+    return labels
 
 
 def listed(names: Names) -> str:
-    """Names for a message."""
+    """Names as text for a message."""
     return ", ".join(map(str, names))
 
 
@@ -354,7 +355,7 @@ def _is_arrow(x: Any) -> bool:
 
 
 def names_of(table: Any) -> Names | None:
-    """The names of a table's columns; None for a Series without a name."""
+    """Names of a table's columns; None for a Series without a name."""
     if hasattr(table, "columns"):
         return tuple(map(label, table.column_names if _is_arrow(table) else table.columns)) or None
     name = getattr(table, "name", None)
@@ -362,34 +363,34 @@ def names_of(table: Any) -> Names | None:
     return None if unnamed else (label(name),)
 
 
-def order(found: Names | None, wanted: Names | None, what: str) -> list[int] | None:
-    """Where the `wanted` names are among those `found`; None: as they are, or unknown.
+def order(present: Names | None, wanted: Names | None, what: str) -> list[int] | None:
+    """Indices of the `wanted` names among those `present`; None: in order already, or unknown.
 
     Raises
     ------
     ShapeError
-        If a column is missing, or there is one more.
+        If a column is missing, or there is an extra one.
     """
-    if found is None or wanted is None or found == wanted:
+    if present is None or wanted is None or present == wanted:
         return None
     for name in wanted:
-        if found.count(name) != 1:
-            got = "no such column" if name not in found else f"{found.count(name)} columns of that name"
+        if present.count(name) != 1:
+            got = "no such column" if name not in present else f"{present.count(name)} columns of that name"
             raise ShapeError(
-                f"{what}: column {name!r}: expected one of {listed(found)}, got {got}.  The network was "
-                f"trained with {listed(wanted)}; an array takes columns by their place: {what}.to_numpy()."
+                f"{what}: column {name!r}: expected one of {listed(present)}, got {got}.  The network was "
+                f"trained with {listed(wanted)}; arrays are matched by position: {what}.to_numpy()."
             )
-    extra = [name for name in found if name not in wanted]
+    extra = [name for name in present if name not in wanted]
     if extra:
         raise ShapeError(
             f"{what}: column {extra[0]!r}: expected {listed(wanted)} only, got one that the network does "
-            f"not know.  Take those it knows: {what}[{list(wanted)}]."
+            f"not know.  Select the known ones: {what}[{list(wanted)}]."
         )
-    return [found.index(name) for name in wanted]
+    return [present.index(name) for name in wanted]
 
 
 def ordered(table: Any, wanted: Names | None, what: str) -> Any:
-    """A table with its columns in the order of the `wanted` names; all else as it is."""
+    """A table with its columns in the order of the `wanted` names; other values unchanged."""
     if type(table) is np.ndarray or not is_table(table):
         return table
     places = order(names_of(table), wanted, what)
@@ -401,7 +402,7 @@ def ordered(table: Any, wanted: Names | None, what: str) -> Any:
 
 
 def like(table: Any, rows: Array, names: Sequence[Any] | None, index: Any = None) -> Any:
-    """Rows (T, N) as a table of the same kind, a Series if it was one and N is 1; else as they are."""
+    """Rows (T, N) as a table of the type of `table` (a Series if N is 1 and it was one), else as an array."""
     single = not hasattr(table, "columns") and rows.shape[1] == 1
     if hasattr(table, "iloc"):
         index = table.index if index is None else index
@@ -409,7 +410,7 @@ def like(table: Any, rows: Array, names: Sequence[Any] | None, index: Any = None
             return type(table)(rows[:, 0], index=index, name=names[0] if names else None)
         frame = table if hasattr(table, "columns") else table.to_frame()
         return type(frame)(rows, index=index, columns=_labels(frame, names))
-    texts = None if names is None else list(map(str, names))  # all that the others take
+    texts = None if names is None else list(map(str, names))  # the other libraries take only str
     if hasattr(table, "to_arrow"):  # polars
         if single:
             return type(table)(texts[0] if texts else "", rows[:, 0])
@@ -423,7 +424,7 @@ def like(table: Any, rows: Array, names: Sequence[Any] | None, index: Any = None
 
 
 def _labels(frame: Any, names: Sequence[Any] | None) -> Any:
-    """Names as the columns of a frame like this one of pandas', with its own labels where it has them all."""
+    """Column labels for a pandas frame: those of `frame` if it has all the names, else the names."""
     places = {name: i for i, name in enumerate(names_of(frame) or ())}
     if names is None or not places.keys() >= set(names):
         return names
@@ -434,12 +435,12 @@ def _labels(frame: Any, names: Sequence[Any] | None) -> Any:
 
 
 def continued(table: Any, steps: int, what: str) -> Any:
-    """The `steps` labels after those of a table's index; None if it has none.
+    """The next `steps` labels of a table's index; None if it has no index.
 
     Raises
     ------
     ConfigError
-        If the index has no frequency and no constant step, or cannot go on so far.
+        If the index has no frequency and no constant step, or cannot be extended so far.
     """
     index = getattr(table, "index", None)
     if index is None or not hasattr(table, "iloc") or len(index) == 0:
@@ -449,19 +450,19 @@ def continued(table: Any, steps: int, what: str) -> Any:
         ahead = _ahead(index, steps)
     except MemoryError:
         raise
-    except Exception as error:  # times that a clock skips, numbers out of bounds: pandas raises many kinds
+    except Exception as error:  # nonexistent local times, overflow: pandas raises many types
         ahead, reason = None, f" ({type(error).__name__}: {error})"
     if ahead is None or len(ahead) != steps:
         raise ConfigError(
-            f"{what}: expected an index with a frequency, or with a constant step, so that it can go on, got "
-            f"one of {len(index)} labels that ends with {index[-1]}{reason}.  Give it one, for example with "
-            f'asfreq("D"), or number the rows: reset_index(drop=True).'
+            f"{what}: expected an index with a frequency or a constant step, so that it can be extended, got "
+            f"one of {len(index)} labels that ends with {index[-1]}{reason}.  Set a frequency, for example "
+            f'with asfreq("D"), or number the rows: reset_index(drop=True).'
         )
     return ahead.rename(index.name)
 
 
 def _ahead(index: Any, steps: int) -> Any:
-    """The next labels; None if there is no rule that gives those that are there."""
+    """The next labels; None if no rule reproduces the existing ones."""
     import pandas
 
     kind = "P" if isinstance(index, pandas.PeriodIndex) else getattr(index.dtype, "kind", "O")
@@ -470,7 +471,7 @@ def _ahead(index: Any, steps: int) -> Any:
 
 
 def _dates_ahead(pandas: Any, index: Any, steps: int) -> Any:
-    """By the frequency, which counts by the calendar, or as many hours on where that gives other labels."""
+    """The next dates by the calendar frequency, or by a constant duration if that gives other labels."""
     dates = pandas.DatetimeIndex(index)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pandas 3 warns that the type of what it infers will change
@@ -479,10 +480,10 @@ def _dates_ahead(pandas: Any, index: Any, steps: int) -> Any:
     end = dates[-1000:]
     if rate is not None and pandas.date_range(end[0], periods=len(end), freq=rate, **unit).equals(end):
         return pandas.date_range(dates[-1], periods=steps + 1, freq=rate, **unit)[1:].astype(index.dtype)
-    found = _progression(dates.asi8, steps) if len(dates) > 2 and dates.tz is not None else None
-    if not found:
+    ahead_ns = _progression(dates.asi8, steps) if len(dates) > 2 and dates.tz is not None else None
+    if not ahead_ns:
         return None
-    ahead = np.array(found, np.int64).view(f"M8[{unit.get('unit', 'ns')}]")
+    ahead = np.array(ahead_ns, np.int64).view(f"M8[{unit.get('unit', 'ns')}]")
     return pandas.DatetimeIndex(ahead).tz_localize("UTC").tz_convert(dates.tz).astype(index.dtype)
 
 
@@ -492,32 +493,32 @@ def _durations_ahead(pandas: Any, index: Any, steps: int) -> Any:
         ahead = pandas.timedelta_range(durations[-1], periods=steps + 1, freq=durations.freq)[1:]
     else:
         labels = durations.to_numpy()
-        found = _progression(labels.view(np.int64), steps)
-        ahead = pandas.Index(np.array(found, np.int64).view(labels.dtype)) if found else None
+        following = _progression(labels.view(np.int64), steps)
+        ahead = pandas.Index(np.array(following, np.int64).view(labels.dtype)) if following else None
     return None if ahead is None else ahead.astype(index.dtype)
 
 
 def _periods_ahead(pandas: Any, index: Any, steps: int) -> Any:
     unit = index.freq.n
-    found = _progression(index.asi8, steps, unit if len(index) == 1 else None)
-    step = found[0] - int(index.asi8[-1]) if found else 0
-    a_gap = len(index) == 2 and abs(step) != unit  # two labels are no rule against the frequency
+    following = _progression(index.asi8, steps, unit if len(index) == 1 else None)
+    step = following[0] - int(index.asi8[-1]) if following else 0
+    a_gap = len(index) == 2 and abs(step) != unit  # two labels do not override the frequency
     if step == 0 or step % unit or a_gap:
         return None
     return index[-1:].repeat(steps) + step // unit * np.arange(1, steps + 1)
 
 
 def _integers_ahead(pandas: Any, index: Any, steps: int) -> Any:
-    dtype = np.dtype(getattr(index.dtype, "numpy_dtype", index.dtype))  # of pandas' own and of Arrow's types
-    found = _progression(index.to_numpy(dtype), steps, getattr(index, "step", None))
-    if not found:
+    dtype = np.dtype(getattr(index.dtype, "numpy_dtype", index.dtype))  # extension types of pandas and Arrow
+    following = _progression(index.to_numpy(dtype), steps, getattr(index, "step", None))
+    if not following:
         return None
-    fits = np.iinfo(dtype).min <= found[-1] <= np.iinfo(dtype).max
-    return pandas.Index(found, dtype=index.dtype if fits else None)
+    fits = np.iinfo(dtype).min <= following[-1] <= np.iinfo(dtype).max
+    return pandas.Index(following, dtype=index.dtype if fits else None)
 
 
 def _floats_ahead(pandas: Any, index: Any, steps: int) -> Any:
-    """By the step in the fewest digits that gives all labels exactly, or up to rounding by the mean step."""
+    """The next labels, by the shortest decimal step that reproduces all labels, or by the mean step."""
     dtype = np.dtype(getattr(index.dtype, "numpy_dtype", index.dtype))
     labels = index.to_numpy(dtype)
     wide, n = labels.astype(np.float64), len(labels)
@@ -526,9 +527,9 @@ def _floats_ahead(pandas: Any, index: Any, steps: int) -> Any:
         return None
     counts = np.arange(n + steps)
     for step in (*(float(f"{mean:.{digits}g}") for digits in (3, 6, 9, 12, 15)), wide[1] - wide[0], mean):
-        found = (wide[0] + counts * step).astype(dtype)
-        if (found[:n] == labels).all():
-            return pandas.Index(found[n:], dtype=index.dtype)
+        candidates = (wide[0] + counts * step).astype(dtype)
+        if (candidates[:n] == labels).all():
+            return pandas.Index(candidates[n:], dtype=index.dtype)
     rounding = 4 * np.finfo(dtype).eps * np.abs(wide).max()
     if rounding > abs(mean) / 10 or np.abs(np.diff(wide) - mean).max() > rounding:
         return None
@@ -536,11 +537,11 @@ def _floats_ahead(pandas: Any, index: Any, steps: int) -> Any:
 
 
 def _progression(labels: Array, steps: int, step: int | None = None) -> list[int] | None:
-    """The integers after `labels`, `step` apart, by default as these are; None if that is not a constant."""
+    """The integers after `labels` with a constant `step`, by default that of `labels`; None without one."""
     first, last = int(labels[0]), int(labels[-1])
     if step is None:
         step = int(labels[1]) - first if len(labels) > 1 else 0
-        apart = np.diff(labels)  # may have wrapped; the sum has not
+        apart = np.diff(labels)  # may have overflowed; the sum has not
         if (apart != apart[:1]).any() or last - first != step * (len(labels) - 1):
             return None
     return [*range(last + step, last + step * (steps + 1), step)] if step else None
@@ -553,4 +554,4 @@ _RULES = {
     "i": _integers_ahead,
     "u": _integers_ahead,
     "f": _floats_ahead,
-}  # by the kind of dtype
+}  # by dtype.kind

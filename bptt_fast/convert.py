@@ -1,4 +1,4 @@
-"""To other libraries and back.  ONNX and PyTorch are imported when they are asked for."""
+"""Conversions to and from ONNX and PyTorch, which are imported on first use."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ def to_onnx(net: Model, path: Path) -> None:
     ImportError
         If onnx is not installed.
     OSError
-        If the file cannot be written; the old one is still there.
+        If the file cannot be written; an existing file is unchanged.
 
     Notes
     -----
-    Inputs: "x" (batch, steps, I); "h0", for an LSTM also "c0" (layers * directions, batch, width), the
-    initial states in PyTorch's order.  These may be left out: then they are the network's, zeros or
-    trained, and (layers * directions, 1, width) stands for all sequences.  Outputs: "y" (batch, O) or
-    (batch, steps, O) by the network's readout, and the final states "hn", "cn", of the form of "h0".
-    Number of sequences and of steps are free.
+    Inputs: "x" (batch, steps, I), and the initial states "h0", for an LSTM also "c0", (layers * directions,
+    batch, width) in PyTorch's order.  The initial states are optional; their defaults are the network's,
+    zeros or trained, and (layers * directions, 1, width) applies to all sequences.  Outputs: "y" (batch, O)
+    or (batch, steps, O) by the network's readout, and the final states "hn", "cn", of the shape of "h0".  The
+    numbers of sequences and steps are free.
 
     `scaling` is part of the graph, computed in float64.  All inputs and outputs have the network's dtype,
-    but "x" of a float32 network is float64 if float32 has too few digits for the unscaled inputs (if its
-    numbers of the size of mean + scale lie further apart than 1e-4 of the scale, as at 1e8 with deviation
-    1), and "y" likewise; ``session.get_inputs()[0].type`` tells.
+    except that "x" of a float32 network is float64 if float32 has too few digits for the unscaled inputs (if
+    the spacing of float32 numbers at mean + scale is above 1e-4 of the scale, as at 1e8 with deviation 1),
+    and "y" likewise; ``session.get_inputs()[0].type`` is the dtype.
 
-    The layers are nodes RNN, GRU or LSTM of operator set 14.  What these or their kernels in onnxruntime
-    lack, the cell "mlp", projections and float64, is a node Scan.  Dropout is not in the graph.
-    onnxruntime warns when it loads a graph with inputs that may be left out; it means no harm.
+    The layers are nodes RNN, GRU or LSTM of operator set 14.  The cell "mlp",
+    projections and float64, which these operators or their kernels in onnxruntime lack, become a node Scan.
+    Dropout is not in the graph.  onnxruntime prints a harmless warning about optional inputs.
 
     Examples
     --------
@@ -73,12 +73,12 @@ def from_onnx(path: Path) -> Network:
     -------
     net : Network
         Its output is the first output of the graph, its input the graph's (batch, steps, I) or (steps, batch,
-        I).  What `Network.to_onnx` wrote comes back equal to the bit.
+        I).  A network written by `Network.to_onnx` is read equal to the bit.
 
     Raises
     ------
     ConfigError
-        If the graph has anything that a Network has not; the text names the node.  Or if `path` is not a
+        If the graph has a node that a Network cannot represent (the message names it), or `path` is not a
         path.
     CorruptFileError
         If the file is truncated, damaged or not an ONNX file.
@@ -89,20 +89,20 @@ def from_onnx(path: Path) -> Network:
 
     Notes
     -----
-    The graph: nodes RNN, GRU or LSTM, all alike and each reading the one before, then MatMul, Gemm, Add,
-    Tanh, Relu and Sigmoid; between them nodes that only move numbers, such as Transpose or Gather.
+    The graph may have nodes RNN, GRU or LSTM, all of the same kind and stacked, then MatMul, Gemm, Add, Tanh,
+    Relu and Sigmoid; between them nodes that only move numbers, such as Transpose or Gather.
 
-    - Without a product after the recurrent layers g is the identity: the outputs are the states h, those of
-      both directions side by side.
+    - Without a product after the recurrent layers g is the identity: the outputs are the states h, of both
+      directions concatenated.
     - Sub and Div of the inputs, Mul and Add after the last product, by constants, become the `scaling`; Casts
-      between float32 and float64 may stand anywhere.
+      between float32 and float64 are allowed anywhere.
     - The readout is "every" if the first output has the outputs of all steps.  If it has those of the last
-      step, the readout is "last", (n, O), without axes of length one that the graph keeps.  A graph that is
-      fixed at one step has the readout "every" if its output has the axis of steps, else "last".
-    - Initial states that are inputs of the graph are `x0` of `Network.predict`, and zeros where it is not
-      given; constants that are not zero become ``initial_state="trained"``.
-    - Lengths of the sequences (`sequence_lens`) need no input of their own here: hand `predict` a list of
-      sequences, or `lengths`.
+      step, the readout is "last", (n, O), without the graph's axes of length one.  A graph with
+      a fixed length of one step has the readout "every" if its output has the axis of steps, else "last".
+    - Initial states that are inputs of the graph are `x0` of `Network.predict`, zeros by
+      default; nonzero constants become ``initial_state="trained"``.
+    - Lengths of the sequences (`sequence_lens`) have no input of their own here: pass a list of
+      sequences or `lengths` to `predict`.
 
     ONNX operator schemas, https://onnx.ai/onnx/operators.
 
@@ -117,14 +117,14 @@ def from_onnx(path: Path) -> Network:
 
 
 def to_torch(net: Model) -> TorchModel:
-    """The network as a module of PyTorch's, with a copy of its parameters (extra "torch").
+    """Convert the network to a PyTorch module with a copy of its parameters (extra "torch").
 
     Returns
     -------
     model : bptt_fast.torch.Model
-        A ``torch.nn.Module`` with the parts `rnn`, one of ``bptt_fast.torch.RNN``, `GRU` and `LSTM`, and
-        `head`; called with x (n, T, I) it gives what `predict` gives.  Its `scaling` is computed in
-        float64 and takes x of any dtype; scaled outputs are float64.
+        A ``torch.nn.Module`` with the submodules `rnn`, a ``bptt_fast.torch.RNN``, `GRU` or `LSTM`, and
+        `head`.  Called with x (n, T, I) it returns the outputs of `predict`.  Its `scaling` is computed in
+        float64 and accepts x of any dtype; scaled outputs are float64.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def to_torch(net: Model) -> TorchModel:
         If PyTorch has no such cell: "mlp", reset "before", peepholes, recurrent dropout, and the
         nonlinearities "sigmoid" and "linear" of "elman".
     ImportError
-        Without PyTorch.
+        If PyTorch is not installed.
 
     Examples
     --------
@@ -146,29 +146,30 @@ def to_torch(net: Model) -> TorchModel:
 
 
 def from_torch(module: Any, head: Any = None, *, readout: str = "every") -> Network:
-    """A network with a copy of the parameters of a recurrent module of PyTorch's (extra "torch").
+    """Convert a recurrent PyTorch module to a network with a copy of its parameters (extra "torch").
 
     Parameters
     ----------
     module : torch.nn.RNN, torch.nn.GRU, torch.nn.LSTM, or bptt_fast.torch.Model
-        f.  Of a larger module pass its parts: ``from_torch(model.rnn, model.fc)``.
+        The state function f.  For a larger module pass its parts: ``from_torch(model.rnn, model.fc)``.
     head : torch.nn.Linear or torch.nn.Sequential, optional
-        g: linear layers with nonlinearities of one kind between them.  Without it the outputs are the states.
+        The readout g: linear layers with one kind of nonlinearity between them.  None: the outputs are the
+        states.
     readout : {"last", "every"}, default "every"
-        What g reads.  "last" is the state after the last step, in a reversed direction that after the first:
-        in PyTorch's words ``h_n[-1]``, not ``output[:, -1]``.  A Model has its own.
+        The state that g reads.  "last" is the state after the last step, for a reversed direction that after
+        the first: PyTorch's ``h_n[-1]``, not ``output[:, -1]``.  A Model has a readout of its own.
 
     Returns
     -------
     net : Network
-        Of the module's dtype.  Whatever is done to it leaves the module as it is.
+        A network of the module's dtype that shares no memory with the module.
 
     Raises
     ------
     ConfigError
-        If the module or the head is none of these, or not of float32 or float64.
+        If the module or the head is of another type, or not float32 or float64.
     ImportError
-        Without PyTorch.
+        If PyTorch is not installed.
 
     Examples
     --------

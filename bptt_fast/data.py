@@ -1,11 +1,11 @@
-"""A set of sequences as the C core wants it, made from what users give: nothing is modified."""
+"""Sets of sequences in the layout of the C core, from the user's data, which are never modified."""
 
 from __future__ import annotations
 
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,10 +18,11 @@ from .errors import ConfigError, ShapeError, integer, plain
 Array = np.ndarray[Any, Any]
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Sequences:
     """n sequences in one block of rows: sequence i is rows ``offset[i] : offset[i] + length[i]``.
 
-    Users make them by `Sequences.windows`; every method of a network that takes x takes the result.
+    `Sequences.windows` is the public constructor; every method of a network accepts the result as x.
 
     Attributes
     ----------
@@ -30,9 +31,9 @@ class Sequences:
     offset, length : ndarray of int64 (n,)
         First row and number of steps of each sequence.
     target_offset : ndarray of int64 (n,)
-        First target row of each sequence; a sequence has one target row, or one a step.
+        First target row of each sequence; a sequence has one target row, or one per step.
     targets : ndarray (rows, O) or None
-        Targets that are numbers.
+        Targets that are real numbers or probabilities.
     classes : ndarray of int64 (rows,) or None
         Targets that are class indices.
     weight : ndarray (rows,) or None
@@ -40,16 +41,16 @@ class Sequences:
     state : ndarray (n, state size) or None
         Initial states; None: zeros.
     form : {"series", "array", "list", "windows"}
-        What the user gave: one series (T, I), an array (n, T, I), a list of (T_i, I), or windows of a series.
+        The form of x: one series (T, I), an array (n, T, I), a list of (T_i, I), or windows of a series.
     steps : int
         Rows from one sequence to the next in an array, T; for a list the greatest length; the length of a
         window.
     stride, horizon : int
-        Of windows, see there; else 0.
+        Arguments of `windows`; 0 for other forms.
     columns : Columns
-        Names of the inputs and targets, as far as they are known, and the scaling that was applied.
+        Names of inputs and targets, where known, and the scaling applied.
     tables : list
-        The DataFrames or Series that the sequences came from, one a sequence; else empty.
+        The DataFrames or Series of the sequences, one per sequence; empty for arrays.
 
     Examples
     --------
@@ -58,93 +59,69 @@ class Sequences:
     91
     """
 
-    __slots__ = (
-        "classes",
-        "columns",
-        "form",
-        "horizon",
-        "length",
-        "offset",
-        "ragged",
-        "state",
-        "steps",
-        "stride",
-        "tables",
-        "target_offset",
-        "targets",
-        "values",
-        "weight",
-    )
+    values: Array
+    offset: Array
+    length: Array
+    form: str
+    steps: int
+    stride: int = 0
+    horizon: int = 0
+    ragged: bool = field(init=False)  # whether the sequences may differ in length
+    target_offset: Array = field(init=False)
+    targets: Array | None = field(default=None, init=False)
+    classes: Array | None = field(default=None, init=False)
+    weight: Array | None = field(default=None, init=False)
+    state: Array | None = field(default=None, init=False)
+    columns: Columns = field(default=UNKNOWN, init=False)
+    tables: list[Any] = field(default_factory=list, init=False)
 
-    def __init__(
-        self,
-        values: Array,
-        offset: Array,
-        length: Array,
-        form: str,
-        steps: int,
-        stride: int = 0,
-        horizon: int = 0,
-    ) -> None:
-        self.values = values
-        self.offset = offset
-        self.length = length
-        self.form = form
-        self.steps = steps
-        self.ragged = form == "list"  # the sequences may differ in length
-        self.stride = stride
-        self.horizon = horizon
-        self.target_offset: Array = offset
-        self.targets: Array | None = None
-        self.classes: Array | None = None
-        self.weight: Array | None = None
-        self.state: Array | None = None
-        self.columns = UNKNOWN
-        self.tables: list[Any] = []
+    def __post_init__(self) -> None:
+        self.ragged = self.form == "list"
+        self.target_offset = self.offset
 
     def __len__(self) -> int:
         return len(self.offset)
 
     @classmethod
     def windows(cls, series: Any, length: int, stride: int = 1, horizon: int = 1) -> Sequences:
-        """All windows of one series, without copying them: each is a place in the series and a length.
+        """All windows of one series, without copying: each is an offset into the series and a length.
 
         Parameters
         ----------
         series : array (S, I), DataFrame, or Series for I = 1
-            Real numbers; not copied if it is contiguous, in aligned memory and of the network's dtype, which
-            has no scaling.
+            Real numbers; not copied if contiguous, aligned and of the network's dtype, and the network has no
+            scaling.
         length : int
             Steps of a window, at most S.
         stride : int, default 1
             Rows from the start of a window to the start of the next.
         horizon : int, default 1
-            Where targets stand: the window that starts at row o has for a target row
+            Rows from an input to its target.  The target of the window that starts at row o is row
             o + length - 1 + horizon of y with readout "last", and rows o + horizon + j, j = 0 .. length-1,
             with "every".  0: rows of x and y belong together.
 
         Returns
         -------
         windows : Sequences
-            For x in `fit` and `evaluate`, with y (S, O), a row for each row of the series, and sample_weight
-            (S,) likewise; windows whose targets do not exist are left out.  For x in `predict` and
-            `forecast`, which take all windows whose inputs exist and give (n, ...).
+            As x of `fit` and `evaluate`, with y (S, O), one row for each row of the series, and sample_weight
+            (S,); windows whose targets do not exist are left out.  As x of `predict` and `forecast`, which
+            use all windows and return (n, ...).
 
         Raises
         ------
         ShapeError
             If `series` is not a table with at least `length` rows.
         ConfigError
-            If `series` is not of numbers, `length` or `stride` not an integer of at least 1, or `horizon` not
-            one of at least 0.
+            If `series` has no real numbers, `length` or `stride` is not an integer of at least 1, or
+            `horizon` is not one of at least 0.
 
         Notes
         -----
-        In training without shuffling, windows that overlap share the product with the input weights: it is
-        computed once for each row of the series in a batch.
+        In training without shuffling, overlapping windows share the product with the input weights: it is
+        computed once per row of the series in a batch.
 
-        The `validation_split` of `fit` splits the rows of the series, and leaves out the windows with inputs
-        or targets on both sides.
+        The `validation_split` of `fit` splits the rows of the series and leaves out windows with inputs or
+        targets on both sides.
 
         Examples
         --------
@@ -170,12 +147,12 @@ class Sequences:
             )
         n = (len(a) - length) // stride + 1
         offset = np.arange(n, dtype=np.int64) * stride
-        found = cls(a, offset, np.full(n, length, np.int64), "windows", length, stride, horizon)
-        found.columns = Columns(names)
-        return found
+        windows = cls(a, offset, np.full(n, length, np.int64), "windows", length, stride, horizon)
+        windows.columns = Columns(names)
+        return windows
 
     def place_outputs(self, every: bool) -> int:
-        """Rows of outputs, one a step if `every`, else one a sequence; `target_offset` says where they go."""
+        """Set `target_offset` for outputs of each step if `every`, else each sequence; the number of rows."""
         n = len(self)
         if every and self.form != "windows":
             self.target_offset = self.offset
@@ -185,10 +162,10 @@ class Sequences:
         return n * steps
 
     def arrange(self, rows: Array, every: bool, names: Names | None = None) -> Any:
-        """`rows` in the form the user gave x in: one row a step of `values` if `every`, else one a sequence.
+        """Output rows in the form of x; `rows` has one row per step if `every`, else one per sequence.
 
-        One series gives (T, .) or (.), an array or windows (n, T, .) or (n, .), a list a list of (T_i, .) or
-        (n, .).  Where x was tables, (T, .) are tables with these `names` of columns.
+        A series becomes (T, .) or (.), an array or windows (n, T, .) or (n, .), a list a list of (T_i, .) or
+        (n, .).  For tables, (T, .) are tables with the column names `names`.
         """
         if not every:
             return rows[0] if self.form == "series" else rows
@@ -201,9 +178,9 @@ class Sequences:
 
 
 class Shared:
-    """Inputs that several networks train on at a time: the sequences are made once for each kind of network.
+    """Inputs shared by several networks, converted to sequences once per kind of network.
 
-    Targets, weights, states and lengths are always given with it, and always the same ones.
+    All calls pass the same targets, weights, states and lengths with it.
     """
 
     def __init__(self, x: Any) -> None:
@@ -211,15 +188,15 @@ class Shared:
         self._made: dict[Any, Sequences] = {}
 
     def made_once(self, key: Any, make: Callable[[], Sequences]) -> Sequences:
-        """The sequences under that key: a shallow copy, since a fit sets attributes of its own."""
+        """A shallow copy of the sequences under `key`, since a fit sets attributes of its own."""
         if key not in self._made:
             self._made[key] = make()
         return copy.copy(self._made[key])
 
 
 def numbers(a: Any, name: str) -> Array:
-    """`a` as a real numeric array, not yet of the final dtype; DataFrames and tensors welcome."""
-    given = a
+    """`a` as an array of real numbers of any dtype; accepts DataFrames and tensors."""
+    source = a
     if type(a) is not np.ndarray:
         if isinstance(a, np.ma.MaskedArray):
             raise ConfigError(
@@ -230,26 +207,26 @@ def numbers(a: Any, name: str) -> Array:
         try:
             a = _table(a) if hasattr(a, "to_numpy") else np.asarray(a)
         except Exception as error:
-            found = _columns_without_numbers(given)
-            if found:
-                raise ConfigError(f"{name}: expected real numbers, got {found}") from None
+            wrong_columns = _columns_without_numbers(source)
+            if wrong_columns:
+                raise ConfigError(f"{name}: expected real numbers, got {wrong_columns}") from None
             raise ShapeError(
                 f"{name}: expected an array of numbers, got {type(a).__name__} that NumPy cannot read "
                 f"({str(error).rstrip('.')}).  Sequences of different length go in a list of 2-D arrays."
             ) from None
-    # polars makes numbers of dates that stand beside numbers
-    dates = hasattr(given, "to_arrow") and _columns_without_numbers(given)
+    # polars converts dates to numbers if other columns are numbers
+    dates = hasattr(source, "to_arrow") and _columns_without_numbers(source)
     if dates or a.dtype.kind not in "fiub":
-        raise ConfigError(f"{name}: expected real numbers, got {dates or _not_numbers(a, given)}")
+        raise ConfigError(f"{name}: expected real numbers, got {dates or _not_numbers(a, source)}")
     return a
 
 
 def _columns_without_numbers(table: Any) -> str:
-    """The columns of a table that are no numbers, for a message; "" if there is none, or it is no table."""
+    """The non-numeric columns of a table, for a message; "" if there are none, or it is no table."""
     if not is_table(table):
         return ""
     table = _frame(table)
-    names = getattr(table, "column_names", table.columns)  # the columns of Arrow are the data
+    names = getattr(table, "column_names", table.columns)  # `columns` of Arrow tables are the data
     parts = [table.iloc[:, i] if hasattr(table, "iloc") else table[names[i]] for i in range(table.shape[1])]
     wrong = {name: part for name, part in zip(names, parts, strict=True) if _is_no_number(part)}
     if not wrong:
@@ -260,7 +237,7 @@ def _columns_without_numbers(table: Any) -> str:
     return (
         f"{columns} {', '.join(map(repr, wrong))} of dtype {getattr(first, 'dtype', None) or first.type} "
         f"with entries "
-        f"such as {_entry(entry)}.  Leave {which} out, or make numbers of {which} first."
+        f"such as {_entry(entry)}.  Leave {which} out, or convert {which} to numbers first."
     )
 
 
@@ -268,16 +245,16 @@ def _is_no_number(column: Any) -> bool:
     return _table(column).dtype.kind not in "fiub"
 
 
-def _not_numbers(a: Array, given: Any) -> str:
-    """What the array `a`, made from `given`, has in place of numbers, and what to do about it."""
-    found = _columns_without_numbers(given)
-    if found:
-        return found
+def _not_numbers(a: Array, source: Any) -> str:
+    """The end of a message on an array `a`, made from `source`, without real numbers: contents and remedy."""
+    wrong_columns = _columns_without_numbers(source)
+    if wrong_columns:
+        return wrong_columns
     if a.dtype.kind == "c":
-        return f"an array of dtype {a.dtype}.  Give real and imaginary parts as columns: x.real, x.imag."
+        return f"an array of dtype {a.dtype}.  Pass real and imaginary parts as columns: x.real, x.imag."
     if a.dtype.names is not None:
         return (
-            f"an array with the fields {', '.join(a.dtype.names)}.  Make columns of them first, with "
+            f"an array with the fields {', '.join(a.dtype.names)}.  Convert them to columns first, with "
             f"numpy.lib.recfunctions.structured_to_unstructured."
         )
     index, entry = _first_without_number(a)
@@ -286,17 +263,15 @@ def _not_numbers(a: Array, given: Any) -> str:
             f"an array of dtype {a.dtype}.  Convert it first, for example with np.asarray(..., dtype=float)."
         )
     if hasattr(entry, "toarray"):
-        return "a sparse matrix.  Make an array of it first: x.toarray()."
+        return "a sparse matrix.  Convert it first: x.toarray()."
     if isinstance(entry, (list, tuple)) or (hasattr(entry, "ndim") and entry.ndim):
         return f"an array of arrays, {a.shape}.  Sequences of different length go in a list of 2-D arrays."
     where = f" at index {index}" if index else ""
-    return (
-        f"{_entry(entry)}{where} in an array of dtype {a.dtype}.  Leave it out, or make a number of it first."
-    )
+    return f"{_entry(entry)}{where} in an array of dtype {a.dtype}.  Leave it out, or convert it first."
 
 
 def _first_without_number(a: Array) -> tuple[tuple[int, ...] | None, Any]:
-    """Where in an array of objects or text the first entry is that is no number, and what it is."""
+    """Index and value of the first non-numeric entry in an array of objects or text."""
     for index, entry in np.ndenumerate(a if a.dtype.kind in "OUS" else a[:0]):
         try:
             if np.ndim(entry) == 0:
@@ -309,19 +284,19 @@ def _first_without_number(a: Array) -> tuple[tuple[int, ...] | None, Any]:
 
 
 def _entry(value: Any) -> str:
-    """A value for a message, cut short."""
+    """A value as text for a message, shortened."""
     text = repr(plain(value))
     return text if len(text) <= 40 else text[:37] + "..."
 
 
 def unboxed(x: Any) -> Any:
-    """An object array of arrays or tables (n,) as the list that it stands for; all else as it is."""
+    """An object array (n,) of arrays or tables as a list; other values unchanged."""
     boxed = isinstance(x, np.ndarray) and x.ndim == 1 and x.dtype.kind == "O"
     return list(x) if boxed and all(np.ndim(part) > 0 for part in x) else x
 
 
 def _table(table: Any) -> Array:
-    """The numbers of a DataFrame or its like; columns with gaps (pandas' Int64) get NaN there."""
+    """The numbers of a table; gaps in nullable columns (pandas' Int64) become NaN."""
     a = table.to_numpy()
     columns: list[Any] = (
         [getattr(table, "dtype", None)] if a.ndim == 1 else list(getattr(table, "dtypes", [None]))
@@ -332,7 +307,7 @@ def _table(table: Any) -> Array:
 
 
 def cast(a: Array, dtype: DTypeLike) -> Array:
-    """`a` as a C-contiguous array of `dtype` in aligned memory, itself if it is one."""
+    """`a` as a C-contiguous aligned array of `dtype`, without a copy if it is one."""
     if a.dtype == dtype and a.flags.c_contiguous and a.flags.aligned:
         return a
     with np.errstate(over="ignore", invalid="ignore"):
@@ -340,7 +315,7 @@ def cast(a: Array, dtype: DTypeLike) -> Array:
 
 
 def _frame(x: Any) -> Any:
-    """A Series as a DataFrame of one column; all else as it is."""
+    """A Series as a DataFrame of one column; other values unchanged."""
     return x.to_frame() if hasattr(x, "to_frame") and not hasattr(x, "columns") else x
 
 
@@ -352,28 +327,29 @@ def sequences(
     name: str = "x",
     columns: Columns = UNKNOWN,
 ) -> Sequences:
-    """The inputs `x`, checked, as Sequences without targets.
+    """The checked inputs `x` as Sequences without targets.
 
     Parameters
     ----------
     x : array (n, T, I) or (T, I), list of n arrays (T_i, I), or Sequences.windows(...)
-        Real numbers of any dtype, anywhere in memory; not copied if already contiguous, aligned and of
-        `dtype` (but for a list, and for scaling).  Arrays (T, I) may be tables.
+        Real numbers of any dtype and memory layout; not copied if contiguous, aligned and of `dtype` (except
+        lists and scaled inputs).  Arrays (T, I) may be tables.
     features : int
-        I, what the network expects.
+        I, the input size of the network.
     dtype : dtype
         float32 or float64.
     lengths : array of int (n,), optional
-        The steps that count in each sequence of an array (n, T, I).  What stands after them is never read.
+        Valid steps of each sequence of an array (n, T, I).  Values after them are never read.
     name : str
-        What the user calls `x`.
+        The user's name of `x`, for messages.
     columns : Columns
-        Tables are brought into the order of its names; its scaling is applied.
+        Columns of tables are reordered by its names; its scaling is applied.
 
     Raises
     ------
     ShapeError, ConfigError
-        Wrong shape, feature count or dtype, no or empty sequences, NaN or infinity (where and which).
+        If the shape, the feature count or the dtype is wrong, a sequence is empty or there is none, or a
+        value is NaN or infinite; the message names its index.
     """
     scaling = columns.scaling
     wide: DTypeLike = dtype if scaling is None else np.float64
@@ -381,8 +357,8 @@ def sequences(
     tables: list[Any] = []
     labels: Any = None
     if isinstance(x, Sequences):
-        found = _windows(x, features, wide, lengths, name, columns.inputs)
-        labels = columns.inputs or found.columns.inputs
+        sequence_set = _windows(x, features, wide, lengths, name, columns.inputs)
+        labels = columns.inputs or sequence_set.columns.inputs
     elif is_list(x):
         if lengths is not None:
             raise ConfigError(
@@ -394,10 +370,10 @@ def sequences(
         if framed:
             tables, names = list(x), names or names_of(framed[0])
             labels = names
-        given = [ordered(part, names, f"{name}[{i}]") for i, part in enumerate(x)]
-        parts = [_series(part, features, f"{name}[{i}]") for i, part in enumerate(given)]
+        items = [ordered(part, names, f"{name}[{i}]") for i, part in enumerate(x)]
+        parts = [_series(part, features, f"{name}[{i}]") for i, part in enumerate(items)]
         values, offset, length = _joined(parts, features, wide)
-        found = Sequences(values, offset, length, "list", int(length.max()))
+        sequence_set = Sequences(values, offset, length, "list", int(length.max()))
     else:
         if type(x) is not np.ndarray and is_table(x):
             tables, x = [x], _frame(ordered(x, columns.inputs, name))
@@ -422,16 +398,27 @@ def sequences(
         offset, length = _regular(n, steps)
         if lengths is not None:
             length = _lengths(lengths, n, steps, name)
-        found = Sequences(cast(a, wide).reshape(n * steps, features), offset, length, form, steps)
-        found.ragged = lengths is not None
-    known = found.columns.inputs or next((names_of(table) for table in tables if is_table(table)), None)
-    found.columns = replace(columns, inputs=columns.inputs or known) if known else columns
-    found.tables = tables
+        sequence_set = Sequences(cast(a, wide).reshape(n * steps, features), offset, length, form, steps)
+        sequence_set.ragged = lengths is not None
+    known = sequence_set.columns.inputs or next(
+        (names_of(table) for table in tables if is_table(table)), None
+    )
+    sequence_set.columns = replace(columns, inputs=columns.inputs or known) if known else columns
+    sequence_set.tables = tables
     if scaling is not None:
-        found.values = scaling.inputs(found.values, dtype)
-    if not finite(found.values):
-        _check_rows(found.values, found, True, None, name, "feature", "Fill or drop the gaps first.", labels)
-    return found
+        sequence_set.values = scaling.inputs(sequence_set.values, dtype)
+    if not finite(sequence_set.values):
+        _check_rows(
+            sequence_set.values,
+            sequence_set,
+            True,
+            None,
+            name,
+            "feature",
+            "Fill or drop the gaps first.",
+            labels,
+        )
+    return sequence_set
 
 
 def set_targets(
@@ -444,7 +431,7 @@ def set_targets(
     name: str = "y",
     weight_name: str = "sample_weight",
 ) -> None:
-    """Check the targets and weights and put them into `data`, scaled as its columns say.
+    """Check the targets and weights, scale the targets by `data.columns` and store both in `data`.
 
     Parameters
     ----------
@@ -452,23 +439,23 @@ def set_targets(
         The inputs, of the network's dtype.
     y : array or list
         One row of O outputs for each sequence, or for each step if `every`, in the form of the inputs; for
-        windows one for each row of their series, and windows whose targets do not exist are dropped.
-        Without the last axis for classes, and if O is 1.  Rows of weight 0 are not looked at.
+        windows one for each row of their series, and windows whose targets do not exist are dropped.  Classes
+        have no last axis; it is optional if O is 1.  Rows of weight 0 are not checked.
     outputs : int
         O.
     kind : {"real", "class", "probability"}
-        What the loss expects.
+        The kind of targets of the loss.
     every : bool
-        One target a step instead of one a sequence.
+        Whether there is one target per step instead of one per sequence.
     sample_weight : array or list, optional
         One number for each sequence, or for each target row; at least 0, not all 0.
     name, weight_name : str
-        What the user calls them.
+        The user's names of both, for messages.
 
     Raises
     ------
     ShapeError, ConfigError
-        As in `sequences`; also class indices out of range, probabilities outside [0, 1].
+        As in `sequences`; also for class indices out of range and probabilities outside [0, 1].
     """
     dtype, scaling = data.values.dtype, data.columns.scaling
     data.columns.check_targets(kind, name)
@@ -499,7 +486,7 @@ def set_targets(
             data.weight,
             name,
             "output",
-            "A sample_weight of 0 marks what has no target.",
+            "A sample_weight of 0 marks rows without a target.",
             data.columns.outputs,
         )
     if kind == "probability":
@@ -507,7 +494,7 @@ def set_targets(
 
 
 def _named_targets(data: Sequences, y: Any, outputs: int, kind: str, name: str) -> Any:
-    """`y`, tables in the order of the names of the outputs, which are those of the first table if unknown."""
+    """`y` with the columns of tables ordered by the output names, by default those of the first table."""
     listed = is_list(y)
     tables = [part for part in (y if listed else [y]) if is_table(part)]
     if kind == "class" or not tables:
@@ -527,7 +514,8 @@ def states(x0: Any, n: int, size: int, dtype: DTypeLike, name: str = "x0") -> Ar
     a = cast(numbers(x0, name), dtype)
     if a.shape not in ((size,), (n, size)):
         raise ShapeError(
-            f"{name}: expected ({n}, {size}), one state a sequence, or ({size},), one for all; got {a.shape}."
+            f"{name}: expected ({n}, {size}), one state per sequence, or ({size},), one for all; got "
+            f"{a.shape}."
         )
     if not finite(a):
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(a))[0])
@@ -545,7 +533,7 @@ def is_list(x: Any) -> bool:
 
 
 def counting(n: int) -> Array:
-    """0, 1, ..., n-1."""
+    """The indices 0, 1, ..., n-1."""
     return _regular(n, 1)[0]
 
 
@@ -557,22 +545,22 @@ def _windows(
     name: str,
     names: Names | None,
 ) -> Sequences:
-    """The windows in `dtype`, their columns in the order of `names`, as Sequences of their own."""
+    """A copy of the windows in `dtype`, with columns in the order of `names`."""
     if x.form != "windows":
-        raise ConfigError(f"{name}: expected Sequences made by Sequences.windows(...), got some others.")
+        raise ConfigError(f"{name}: expected Sequences made by Sequences.windows(...), got other ones.")
     if lengths is not None:
         raise ConfigError(f"lengths: expected None for windows, got {type(lengths).__name__}.")
     places = order(x.columns.inputs, names, name)
     if x.values.shape[1] != features:
         raise ShapeError(_wrong_width(name, x.values.shape, x.values.shape[1], features))
     values = cast(x.values if places is None else x.values[:, places], dtype)
-    found = Sequences(values, x.offset, x.length, x.form, x.steps, x.stride, x.horizon)
-    found.columns = x.columns
-    return found
+    windows = Sequences(values, x.offset, x.length, x.form, x.steps, x.stride, x.horizon)
+    windows.columns = x.columns
+    return windows
 
 
 def _drop_windows(data: Sequences, every: bool, name: str) -> None:
-    """Keep the windows whose targets exist, and note where these stand."""
+    """Keep the windows whose targets exist, and set the `target_offset` of these."""
     rows, needed = len(data.values), data.steps + data.horizon
     n = (rows - needed) // data.stride + 1
     if n < 1:
@@ -591,7 +579,7 @@ def _regular(n: int, steps: int) -> tuple[Array, Array]:
 
 @lru_cache(maxsize=32)
 def _few(n: int, steps: int) -> tuple[Array, Array]:
-    """The same, read-only because they are shared: small runs spend most of their time on such things."""
+    """The same arrays, cached because they are a large part of the time of small runs, hence read-only."""
     offset = np.arange(n, dtype=np.int64) * steps
     length = np.full(n, steps, dtype=np.int64)
     offset.setflags(write=False)
@@ -614,7 +602,7 @@ def _series(x: Any, features: int, name: str) -> Array:
 
 
 def _joined(parts: Sequence[Array], columns: int, dtype: DTypeLike) -> tuple[Array, Array, Array]:
-    """The rows of all parts in one block, cast on the way, with the offset and length of each."""
+    """The rows of all parts in one block of `dtype`, with the offset and length of each."""
     length = np.array([len(part) for part in parts], dtype=np.int64)
     offset = np.cumsum(length) - length
     values = np.empty((int(length.sum()), columns), dtype=dtype)
@@ -640,7 +628,7 @@ def _lengths(lengths: Any, n: int, steps: int, name: str) -> Array:
 
 
 def finite(a: Array) -> bool:
-    """Whether all numbers are finite.  A finite sum says so without a temporary; else look again."""
+    """Whether all numbers are finite.  A finite sum proves it without a temporary array."""
     if a.size <= 1024:
         return bool(np.isfinite(a).all())
     with np.errstate(over="ignore", invalid="ignore"):
@@ -648,13 +636,13 @@ def finite(a: Array) -> bool:
 
 
 def covered(rows: int, start: Array, length: Array | int) -> Array:
-    """Which of `rows` rows are among ``start[i] : start[i] + length[i]`` for some i."""
+    """Mask of the `rows` rows that lie in ``start[i] : start[i] + length[i]`` for some i."""
     begun, ended = (np.bincount(a, minlength=rows + 1) for a in (start, start + length))
     return np.cumsum(begun - ended)[:rows] > 0
 
 
 def _counted(data: Sequences, rows: int, every: bool, weight: Array | None) -> Array:
-    """Which of `rows` rows belong to a sequence (are not padding) and have a weight above 0."""
+    """Mask of the `rows` rows that belong to a sequence (are not padding) and have a weight above 0."""
     counted = np.ones(rows, dtype=bool)
     if every or data.form == "windows":
         counted = covered(rows, data.target_offset, data.length if every else 1)
@@ -662,7 +650,7 @@ def _counted(data: Sequences, rows: int, every: bool, weight: Array | None) -> A
 
 
 def _place(data: Sequences, row: int, every: bool) -> str:
-    """In words, where row `row` is."""
+    """The position of row `row`, for a message."""
     if data.form == "windows" or (every and data.form == "series"):
         return f"row {row}"
     if not every:
@@ -681,7 +669,7 @@ def _check_rows(
     hint: str,
     labels: Any = None,
 ) -> None:
-    """Raise for the first number that is not finite in a row that counts."""
+    """Raise a ConfigError for the first NaN or infinity in a row that is neither padding nor of weight 0."""
     wrong = np.flatnonzero(_counted(data, len(a), every, weight) & ~np.isfinite(a).all(axis=1))
     if len(wrong) == 0:
         return
@@ -691,16 +679,16 @@ def _check_rows(
     label = f" ({labels[column]!r})" if labels is not None else ""
     raise ConfigError(
         f"{name}: expected finite numbers in {a.dtype}, got {a[row, column]} at {_place(data, row, every)}, "
-        f"{axis} {column}{label}; {len(wrong)} row{'s' if len(wrong) > 1 else ''} like that.  {hint}"
+        f"{axis} {column}{label}; {len(wrong)} such row{'s' if len(wrong) > 1 else ''}.  {hint}"
     )
 
 
 def _target_rows(data: Sequences, y: Any, last: tuple[int, ...], every: bool, name: str) -> Array:
-    """The targets as rows (rows, O), or (rows,) for classes, in their own dtype; from any fitting shape."""
+    """The targets as rows (rows, O), or (rows,) for classes, in their own dtype, from any accepted shape."""
     n, steps = len(data), data.steps
     if every and data.form == "list":
         return _target_list(data, y, last, name)
-    if data.form == "windows":  # targets are those of the series
+    if data.form == "windows":  # targets belong to rows of the series
         n, steps, every = 1, len(data.values), True
     a = numbers(y, name)
     leads: list[tuple[int, ...]] = [(n, steps)] if every else [(n,)]
@@ -708,7 +696,7 @@ def _target_rows(data: Sequences, y: Any, last: tuple[int, ...], every: bool, na
         leads.append((steps,) if every else ())
     shapes = [lead + last for lead in reversed(leads)]
     if last in ((), (1,)):
-        shapes += [lead + other for lead in leads for other in ((), (1,)) if other != last]
+        shapes += [lead + last_axis for lead in leads for last_axis in ((), (1,)) if last_axis != last]
     if a.shape not in shapes:
         raise ShapeError(
             f"{name}: expected {shapes[0]}, {_meaning(every, last)}, got {a.shape}."
@@ -743,9 +731,9 @@ def _target_hint(got: tuple[int, ...], wanted: tuple[int, ...], every: bool, las
     if last == () and len(got) == len(wanted) + 1:
         return "  From one-hot rows: y.argmax(-1)."
     if every and len(got) < len(wanted):
-        return '  For one target a sequence: Network(readout="last").'
+        return '  For one target per sequence: Network(readout="last").'
     if not every and len(got) > len(wanted):
-        return '  For one target a step: Network(readout="every").'
+        return '  For one target per step: Network(readout="every").'
     return ""
 
 
@@ -790,16 +778,14 @@ def _weight(data: Sequences, sample_weight: Any, every: bool, name: str) -> Arra
             f"{_place(data, int(wrong[0]), every)}."
         )
     if not weight[counted].any():
-        raise ConfigError(
-            f"{name}: expected at least one weight above 0, got all 0: there is nothing to learn from."
-        )
+        raise ConfigError(f"{name}: expected at least one weight above 0, got only zeros.")
     return weight
 
 
 def _check_range(
     data: Sequences, rows: Array, low: int, high: int, every: bool, name: str, expected: str
 ) -> None:
-    """Raise for the first number below `low` or above `high` in a row that counts."""
+    """Raise for the first number outside [low, high] in a row that is neither padding nor of weight 0."""
     if rows.min() >= low and rows.max() <= high:
         return
     wrong = ((rows < low) | (rows > high)).reshape(len(rows), -1).any(axis=1)

@@ -24,10 +24,10 @@ Array = np.ndarray[Any, Any]
 
 LAST_TRAINING_YEAR = 1920
 TESTS = ((1921, 1955), (1956, 1979))
-RECORD = (1700, 1979)  # the years whose variance the errors are measured by
+RECORD = (1700, 1979)  # the years whose variance divides the errors
 SEEDS = range(5)
 
-SCALE = 100.0  # sunspots in one unit of the network's inputs and outputs
+SCALE = 100.0  # sunspots per unit of the network's inputs and outputs
 DELAYS = 2  # inputs: the numbers of this many years, the latest first
 K = 5
 HIDDEN = 8
@@ -48,7 +48,7 @@ def delayed(numbers: Array, delays: int) -> Array:
 
 
 def variance(years: Array, numbers: Array) -> float:
-    """Of the record whose variance the errors are measured by."""
+    """Variance of the record, by which the errors are divided."""
     return float(numbers[(years >= RECORD[0]) & (years <= RECORD[1])].var())
 
 
@@ -59,7 +59,7 @@ def relative_variance(years: Array, numbers: Array, predicted: Array, first: int
 
 
 def persistence(numbers: Array) -> Array:
-    """The number of the year before."""
+    """Predictions (n,) by the number of the year before; NaN at the start."""
     return np.concatenate([[np.nan], numbers[:-1]])
 
 
@@ -84,7 +84,7 @@ def train(
     optimizer: SGD = OPTIMIZER,
     net: Network | None = None,
 ) -> tuple[Network, int]:
-    """A new network, or `net`, trained on the years up to `last`, and the number of patterns it saw."""
+    """Train a new network, or `net`, on the years up to `last`; the network and its number of patterns."""
     net = net or Network(delays, hidden, 1, seed=seed)
     series = numbers[years <= last] / SCALE
     inputs, targets = delayed(series, delays), series[delays - 1 :, None]
@@ -93,19 +93,19 @@ def train(
 
 
 def predict(net: Network, numbers: Array) -> Array:
-    """What the network, run over the series once, says of each year (n,); NaN at the start."""
+    """Predictions (n,) of the network in one run over the series; NaN at the start."""
     delays = net.input_size
     outputs = net.predict(delayed(numbers[:-1] / SCALE, delays), readout="every")[:, 0]
     return np.concatenate([np.full(delays, np.nan), SCALE * outputs])
 
 
 def run(folder: str | os.PathLike[str] = ".") -> None:
-    """Train, compare, save, reload, draw; prints what it does and writes into `folder`.
+    """Train, compare, save, reload and plot; prints the results and writes into `folder`.
 
     Parameters
     ----------
     folder : path-like, default "."
-        Where sunspots.safetensors, and with matplotlib sunspots.png, are written.
+        Folder of sunspots.safetensors and, with matplotlib, sunspots.png.
 
     Raises
     ------
@@ -154,7 +154,9 @@ def run(folder: str | os.PathLike[str] = ".") -> None:
     predicted = predict(nets[0], numbers)
     nets[0].save(model)
     if not np.array_equal(predict(load(model), numbers), predicted, equal_nan=True):
-        raise RuntimeError(f"{model}: expected the predictions of the saved network to the bit, got others.")
+        raise RuntimeError(
+            f"{model}: expected the predictions of the saved network to the bit, got different ones."
+        )
     print(f"Saved the network of seed {SEEDS[0]} as {model}; reloaded, it predicts the same to the bit.")
     if importlib.util.find_spec("matplotlib") is None:
         print('No picture: matplotlib is not installed.  pip install ".[plots]" brings it.')
@@ -164,7 +166,7 @@ def run(folder: str | os.PathLike[str] = ".") -> None:
 
 
 def _draw(years: Array, numbers: Array, predicted: Array, path: Path) -> None:
-    """Actual against predicted: the whole record, and the years of the tests."""
+    """Plot actual and predicted numbers over the whole record and over the test years."""
     from matplotlib.figure import Figure
 
     from . import plots
@@ -172,15 +174,15 @@ def _draw(years: Array, numbers: Array, predicted: Array, path: Path) -> None:
     figure = Figure(figsize=(11, 6.5), layout="constrained")
     spans: dict[str, tuple[float, float]] = {"training": (float(years[0]), LAST_TRAINING_YEAR + 0.5)}
     spans |= {f"{first}-{last}": (first - 0.5, last + 0.5) for first, last in TESTS}
-    for ax, shown in zip(
+    for ax, in_span in zip(
         figure.subplots(2), (years >= years[0], years > LAST_TRAINING_YEAR - 20), strict=True
     ):
         plots.prediction(
-            years[shown],
-            numbers[shown],
-            predicted[shown],
+            years[in_span],
+            numbers[in_span],
+            predicted[in_span],
             ax=ax,
-            spans={name: (max(a, float(years[shown][0])), b) for name, (a, b) in spans.items()},
+            spans={name: (max(a, float(years[in_span][0])), b) for name, (a, b) in spans.items()},
         )
         ax.set_ylim(top=1.18 * numbers.max())
         ax.set_ylabel("sunspots, yearly mean")

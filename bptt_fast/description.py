@@ -1,4 +1,4 @@
-"""What a network is, without its parameters: names and sizes, checked when they are given."""
+"""The description of a network without its parameters: names and sizes, checked on construction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from .errors import ConfigError, choice, flag, integer, number, plain_fields
 from .initialisation import CELLS, RULES
 
-# cells of the core that are a cell and an option here
+# cells of the core that are a cell with an option here
 VARIANTS = {"gru_reset_before": ("gru", "reset", "before"), "lstm_peephole": ("lstm", "peephole", True)}
 NONLINEARITIES = ("tanh", "relu", "sigmoid", "linear")
 READOUTS = ("last", "every")
@@ -20,7 +20,7 @@ MAX_F, MAX_HEAD, MAX_LAYERS = 14, 15, 16
 
 @dataclass(frozen=True)
 class Description:
-    """What a network is, without its parameters; `Network` says what the fields mean.  Checked when made."""
+    """A network without its parameters, checked on construction; `Network` documents the fields."""
 
     input_size: int
     hidden_size: int
@@ -77,8 +77,8 @@ class Description:
         }
         for base, option, value in VARIANTS.values():
             if checked[option] == value and cell != base:
-                shown = f'"{value}"' if isinstance(value, str) else value
-                raise ConfigError(f'{option}: {shown} is for cell="{base}", got cell="{cell}".')
+                wanted = f'"{value}"' if isinstance(value, str) else value
+                raise ConfigError(f'{option}: {wanted} is for cell="{base}", got cell="{cell}".')
         proj_size = integer(self.proj_size, "proj_size", 0)
         if proj_size and not CELLS[cell]["projection"]:
             raise ConfigError(
@@ -91,7 +91,7 @@ class Description:
         dropout = number(self.dropout, "dropout", 0, 1, open_high=True)
         if dropout and checked["num_layers"] == 1:
             raise ConfigError(
-                f"dropout: {dropout:g} acts between layers, and num_layers=1 has no between.  Did you mean "
+                f"dropout: {dropout:g} acts between layers, and num_layers=1 has only one.  Did you mean "
                 f"recurrent_dropout?"
             )
         checked |= {
@@ -107,7 +107,7 @@ class Description:
             object.__setattr__(self, name, value)
 
     def _initial(self, cell: str, f: tuple[int, ...]) -> dict[str, float | None]:
-        """What changes the initial parameters after `init`, checked."""
+        """The checked fields that change the initial parameters after `init`."""
         radius, bias = self.spectral_radius, self.forget_bias
         if radius is not None:
             radius = number(radius, "spectral_radius", 0, open_low=True)
@@ -124,35 +124,35 @@ class Description:
         return {"spectral_radius": radius, "forget_bias": bias}
 
     def core(self) -> dict[str, Any]:
-        """The description in the words of the C core."""
-        words = asdict(self)
-        words["activation"] = words.pop("nonlinearity")
-        words["head_activation"] = words.pop("head_nonlinearity")
+        """The description in the fields of the C core (csrc/desc.def)."""
+        fields = asdict(self)
+        fields["activation"] = fields.pop("nonlinearity")
+        fields["head_activation"] = fields.pop("head_nonlinearity")
         for name in ("readout", "init", "spectral_radius", "forget_bias"):
-            del words[name]
-        options = {option: words.pop(option) for _, option, _ in VARIANTS.values()}
+            del fields[name]
+        options = {option: fields.pop(option) for _, option, _ in VARIANTS.values()}
         for variant, (cell, option, value) in VARIANTS.items():
-            if (words["cell"], options[option]) == (cell, value):
-                words["cell"] = variant
-        return words
+            if (fields["cell"], options[option]) == (cell, value):
+                fields["cell"] = variant
+        return fields
 
 
 def _cells_with(capability: str) -> str:
-    """The cells that have it, as arguments: cell="gru" or "lstm"."""
+    """The cells with a capability, for a message: cell="gru" or "lstm"."""
     wanted = [f'"{name}"' for name, row in CELLS.items() if row[capability] > 0 and name not in VARIANTS]
     return f"cell={' or '.join(wanted)}"
 
 
-def _widths(value: Any, name: str, most: int) -> tuple[int, ...]:
+def _widths(value: Any, name: str, max_layers: int) -> tuple[int, ...]:
     if not isinstance(value, (tuple, list)):
         raise ConfigError(f"{name}: expected a tuple of widths, got {value!r}.  One layer of 8: {name}=(8,).")
-    if len(value) > most:
-        raise ConfigError(f"{name}: expected at most {most} layers, got {len(value)}.")
+    if len(value) > max_layers:
+        raise ConfigError(f"{name}: expected at most {max_layers} layers, got {len(value)}.")
     return tuple(integer(width, f"{name}[{i}]") for i, width in enumerate(value))
 
 
 def _nonlinearities(description: Description, cell: str, f: tuple[int, ...]) -> tuple[str, ...]:
-    """One for each layer of f; none for the gated cells."""
+    """The nonlinearity of each layer of f; none for the gated cells."""
     value = description.nonlinearity
     if not CELLS[cell]["activation"]:
         if value is None or value in ((), []):

@@ -1,7 +1,7 @@
-"""Why a network does not learn: gradients over time, the state's dynamics, saturation, curvature, surfaces.
+"""Diagnostics of training: gradients over time, state dynamics, saturation, curvature, error surfaces.
 
-Everything but surfaces is computed in float64, without dropout, on a copy of the network, by the C core.
-Jacobians of the state are central differences, exact to about nine digits; gradients are exact.
+Everything except surfaces is computed in float64, without dropout, on a copy of the network, by the C core.
+Jacobians of the state are central differences, accurate to about nine digits; gradients are exact.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from .model import Model
 
 Array = np.ndarray[Any, Any]
 
-STEP = 6e-6  # of central differences, about the cube root of the precision of float64
-ROWS = 4096  # sequences at once
+STEP = 6e-6  # of central differences, about the cube root of the machine epsilon of float64
+ROWS = 4096  # sequences per batch
 
 
 @dataclass(frozen=True)
 class GradientFlow:
-    """What `gradient_flow` found.
+    """The result of `gradient_flow`.
 
     Attributes
     ----------
     lag : ndarray of int (L,)
-        Steps back in time: 1 is the state before the last step.
+        Lags in steps: 1 is the state before the last step.
     norm : ndarray (n, L)
-        Norm of the gradient of a sequence's loss with respect to its state `lag` steps before the end; NaN
-        before the sequence began.
+        Norm of the gradient of a sequence's loss with respect to its state `lag` steps before the end; NaN if
+        the sequence is shorter.
     """
 
     lag: Array
@@ -46,13 +46,14 @@ class GradientFlow:
 
     @property
     def median(self) -> Array:
-        """Over the sequences, (L,)."""
+        """The median norm over the sequences, (L,)."""
         return np.nanmedian(self.norm, axis=0)
 
     @property
     def factor(self) -> float:
-        """By what the gradient is multiplied with each step back, the slope of its logarithm fitted over all
-        lags: below 1 it vanishes, above 1 it explodes; NaN with fewer than two lags."""
+        """The factor of the gradient norm per step back in time, from a linear fit of its logarithm.
+
+        Below 1 the gradient vanishes, above 1 it explodes; NaN with fewer than two lags."""
         middle = self.median
         fitted = middle > 0
         if fitted.sum() < 2:
@@ -62,7 +63,7 @@ class GradientFlow:
 
 @dataclass(frozen=True)
 class Dynamics:
-    """What `dynamics` found along one run of T steps.
+    """The result of `dynamics` along one run of T steps.
 
     Attributes
     ----------
@@ -70,12 +71,12 @@ class Dynamics:
         The largest modulus of the eigenvalues of J[t], the derivative of the state after step t with respect
         to that before it.
     gain : ndarray (T,)
-        The largest singular value of J[t]: the most that one step can stretch a small difference.
+        The largest singular value of J[t]: the largest growth of a small difference in one step.
     exponents : ndarray (T,)
-        The logarithmic growth of a small difference in each step; it has turned into the direction that grows
-        fastest.
+        The logarithmic growth per step of a small difference, which aligns with the fastest growing
+        direction.
     skip : int
-        Steps at the beginning that do not count for `lyapunov`.
+        Initial steps that `lyapunov` excludes.
     """
 
     spectral_radius: Array
@@ -85,19 +86,21 @@ class Dynamics:
 
     @property
     def lyapunov(self) -> float:
-        """The largest Lyapunov exponent along the run, a step: below 0 the past is forgotten, above 0 the run
-        is chaotic."""
+        """The largest Lyapunov exponent along the run, per step.
+
+        Below 0 the past is forgotten, above 0 the run is chaotic."""
         return float(self.exponents[self.skip :].mean())
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What `conditioning` found.
+    """The result of `conditioning`.
 
     Attributes
     ----------
     singular_values : ndarray (min(N, P),)
-        Of J, the derivatives of all N outputs with respect to the P parameters, the largest first.
+        Singular values of J, the derivatives of all N outputs with respect to the P parameters, in descending
+        order.
     parameters : int
         The number of parameters, P.
     """
@@ -107,8 +110,7 @@ class Conditioning:
 
     @property
     def condition(self) -> float:
-        """Of J'J: its largest eigenvalue over its smallest; infinite if there are fewer outputs than
-        parameters."""
+        """Condition number of J'J; infinite if there are fewer outputs than parameters."""
         smallest = self.singular_values[-1]
         if len(self.singular_values) < self.parameters or smallest == 0:
             return math.inf
@@ -116,14 +118,13 @@ class Conditioning:
 
     @property
     def rank(self) -> int:
-        """How many directions of the parameters the outputs depend on, to within what central differences
-        can see (1e-8 of the largest)."""
+        """The numerical rank of J, with the resolution of central differences, 1e-8 of the largest value."""
         return int((self.singular_values > 1e-8 * self.singular_values[0]).sum())
 
 
 @dataclass(frozen=True)
 class Surface:
-    """What `error_surface` found: the loss on a grid of two directions through a network's parameters.
+    """The result of `error_surface`: the loss on a grid of two directions through a network's parameters.
 
     Attributes
     ----------
@@ -132,11 +133,11 @@ class Surface:
     loss : ndarray (points, points)
         ``loss[i, j]`` at b[i] and a[j]; infinite where it is not finite.
     labels : tuple of two str
-        What the axes are.
+        Labels of the two axes.
     marks : dict of str to (a, b)
-        Where the networks lie.
+        Coordinates of the networks.
     title : str
-        What the slice is.
+        Description of the slice.
     """
 
     a: Array
@@ -160,16 +161,16 @@ def gradient_flow(
     x0: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
 ) -> GradientFlow:
-    """How strongly the loss at the end of a sequence depends on the state some steps before.
+    """Gradient norms of the loss at the end of a sequence with respect to earlier states.
 
     Parameters
     ----------
     net : Network
-        Of one direction.
+        A network with one direction.
     x, y, x0, lengths
-        As in ``Network.fit``.  With readout "every" only the last target of each sequence counts.
+        As in ``Network.fit``.  With readout "every" only the last target of each sequence is used.
     lags : int or array of int, optional
-        Up to which lag, or which lags.  Default: all up to 200 steps, beyond that 200 of them, evenly spaced.
+        The largest lag, or the lags themselves.  Default: all, or 200 evenly spaced ones if there are more.
     loss : str, default "mse"
         As in ``Network.fit``.
 
@@ -180,15 +181,15 @@ def gradient_flow(
     Raises
     ------
     ShapeError, ConfigError
-        If an argument does not fit; see the text.
+        If an argument is invalid; the message names it.
     DivergedError
-        If the loss is not finite.
+        If the loss is NaN or infinite.
 
     Notes
     -----
-    These are exact gradients, one run through time for each lag.  That they vanish or explode is what makes
-    long dependencies hard to learn: S. Hochreiter, "Untersuchungen zu dynamischen neuronalen Netzen", 1991;
-    Y. Bengio, P. Simard and P. Frasconi, "Learning long-term dependencies with gradient descent is
+    The gradients are exact; each lag takes one forward and backward pass.  Vanishing and exploding gradients
+    make long dependencies hard to learn: S. Hochreiter, "Untersuchungen zu dynamischen neuronalen Netzen",
+    1991; Y. Bengio, P. Simard and P. Frasconi, "Learning long-term dependencies with gradient descent is
     difficult", 1994.
 
     Examples
@@ -201,7 +202,7 @@ def gradient_flow(
     ((4, 50), True)
     """
     twin = _twin(net)
-    evaluate(net, x, y, loss=loss, x0=x0, lengths=lengths)  # what does not fit is told here
+    evaluate(net, x, y, loss=loss, x0=x0, lengths=lengths)  # raises for invalid arguments
     parts, start = _parts(net, x, x0, lengths)
     targets = _last_targets(net, ordered(y, net.output_names, "y"), parts, x, lengths)
     longest = max(map(len, parts))
@@ -227,12 +228,12 @@ def gradient_flow(
 
 
 def states(net: Model, x: Any, *, x0: ArrayLike | None = None) -> Array:
-    """The states along one run.
+    """States along one run.
 
     Parameters
     ----------
     net : Network
-        Of one direction.
+        A network with one direction.
     x : array (T, I)
         One series.
     x0 : array (state_size,), optional
@@ -241,12 +242,12 @@ def states(net: Model, x: Any, *, x0: ArrayLike | None = None) -> Array:
     Returns
     -------
     states : ndarray (T + 1, state_size)
-        The first is the initial one.
+        The states; the first is the initial state.
 
     Raises
     ------
     ShapeError, ConfigError
-        If an argument does not fit; see the text.
+        If an argument is invalid; the message names it.
 
     Examples
     --------
@@ -260,7 +261,7 @@ def states(net: Model, x: Any, *, x0: ArrayLike | None = None) -> Array:
 
 
 def state_jacobians(net: Model, x: Any, *, x0: ArrayLike | None = None) -> Array:
-    """The derivatives of each state with respect to the one before, along one run.
+    """Derivatives of each state with respect to the previous one, along one run.
 
     Parameters
     ----------
@@ -270,12 +271,13 @@ def state_jacobians(net: Model, x: Any, *, x0: ArrayLike | None = None) -> Array
     Returns
     -------
     jacobians : ndarray (T, state_size, state_size)
-        ``jacobians[t, i, j]``: of number i of the state after step t with respect to number j before it.
+        ``jacobians[t, i, j]`` is the derivative of entry i of the state after step t with respect to entry j
+        before it.
 
     Raises
     ------
     ShapeError, ConfigError
-        If an argument does not fit; see the text.
+        If an argument is invalid; the message names it.
 
     Examples
     --------
@@ -305,14 +307,14 @@ def state_jacobians(net: Model, x: Any, *, x0: ArrayLike | None = None) -> Array
 
 
 def dynamics(net: Model, x: Any, *, x0: ArrayLike | None = None, skip: int | None = None) -> Dynamics:
-    """Spectral radius of the state's derivative at each step, and the largest Lyapunov exponent of the run.
+    """Spectral radius of the state Jacobian at each step, and the largest Lyapunov exponent of the run.
 
     Parameters
     ----------
     net, x, x0
         As in `states`.
     skip : int, optional
-        Steps at the beginning that do not count for the exponent.  Default: a tenth of them.
+        Initial steps that the exponent excludes.  Default: a tenth of the steps.
 
     Returns
     -------
@@ -321,14 +323,14 @@ def dynamics(net: Model, x: Any, *, x0: ArrayLike | None = None, skip: int | Non
     Raises
     ------
     ShapeError, ConfigError
-        If an argument does not fit; see the text.
+        If an argument is invalid; the message names it.
 
     Examples
     --------
     >>> import numpy as np, bptt_fast as bf
     >>> net = bf.Network(1, 8, 1, seed=0)
-    >>> found = bf.diagnostics.dynamics(net, np.random.default_rng(0).normal(size=(100, 1)))
-    >>> found.spectral_radius.shape, found.lyapunov < 0
+    >>> result = bf.diagnostics.dynamics(net, np.random.default_rng(0).normal(size=(100, 1)))
+    >>> result.spectral_radius.shape, result.lyapunov < 0
     ((100,), True)
     """
     jacobians = state_jacobians(net, x, x0=x0)
@@ -341,7 +343,7 @@ def dynamics(net: Model, x: Any, *, x0: ArrayLike | None = None, skip: int | Non
     for t, jacobian in enumerate(jacobians):
         direction = jacobian @ direction
         growth = np.linalg.norm(direction)
-        if growth == 0:  # every difference dies within one step
+        if growth == 0:  # all differences vanish within one step
             exponents[t:] = -np.inf
             break
         exponents[t] = np.log(growth)
@@ -365,12 +367,12 @@ def saturation(
     x0: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
 ) -> dict[str, Array]:
-    """How often each unit is where its nonlinearity is flat, so that little gradient passes.
+    """Share of steps in which each unit's nonlinearity is saturated, so that little gradient passes.
 
     Parameters
     ----------
     net : Network
-        Of one direction.
+        A network with one direction.
     x, x0, lengths
         As in ``Network.fit``.
     threshold : float, default 0.95
@@ -380,14 +382,14 @@ def saturation(
     Returns
     -------
     shares : dict of str to ndarray (units,)
-        From 0 to 1, the share of all steps.  "h_l0": the states of an "elman" or "mlp" layer 0; "f.1_l0": the
-        layers inside an "mlp" before; "r_l0", "z_l0": the gates of a "gru"; "i_l0", "f_l0", "o_l0", and
+        The share of all steps, from 0 to 1.  "h_l0": the states of layer 0, for "elman" and "mlp"; "f.1_l0":
+        the inner layers of an "mlp"; "r_l0", "z_l0": the gates of a "gru"; "i_l0", "f_l0", "o_l0", and
         "c_l0" for tanh(c): those of an "lstm".
 
     Raises
     ------
     ShapeError, ConfigError
-        If an argument does not fit; see the text.
+        If an argument is invalid; the message names it.
 
     Examples
     --------
@@ -406,7 +408,7 @@ def saturation(
     below = np.concatenate(parts)
     if net.scaling is not None:
         below = net.scaling.inputs(below, np.float64)
-    weights = {name: view for name, view in twin.state_dict().items()}
+    weights = twin.state_dict()
     d, shares, at = net.description, dict[str, Array](), 0
     width = d.proj_size or d.hidden_size
     for layer in range(d.num_layers):
@@ -417,8 +419,8 @@ def saturation(
         if CELLS[d.cell]["states"] > 1:
             c = before[:, at : at + d.hidden_size], after[:, at : at + d.hidden_size]
             at += d.hidden_size
-        for name, (kind, values) in _units(d, own, below, h, new, c).items():
-            shares[f"{name}_l{layer}"] = _flat(kind, values, limit).mean(axis=0)
+        for name, (nonlinearity, values) in _units(d, own, below, h, new, c).items():
+            shares[f"{name}_l{layer}"] = _flat(nonlinearity, values, limit).mean(axis=0)
         below = new
     return shares
 
@@ -426,7 +428,7 @@ def saturation(
 def _units(
     d: Any, w: Mapping[str, Array], x: Array, h: Array, new: Array, c: Any
 ) -> dict[str, tuple[str, Array]]:
-    """Name, nonlinearity and values (rows, units) of what can saturate in a layer."""
+    """The units of a layer that can saturate, {name: (nonlinearity, outputs (rows, units))}."""
     if CELLS[d.cell]["activation"]:
         units, kinds = {}, d.nonlinearity
         a = x @ w["weight_ih"].T + w["bias_ih"] + h @ w["weight_hh"].T + w["bias_hh"]
@@ -460,13 +462,13 @@ _NONLINEARITIES: dict[str, Any] = {
 }
 
 
-def _flat(kind: str, values: Array, threshold: float) -> Array:
-    """Where a nonlinearity of that kind, with these values, is flat."""
-    if kind == "tanh":
+def _flat(nonlinearity: str, values: Array, threshold: float) -> Array:
+    """Mask of the outputs at which a nonlinearity is saturated."""
+    if nonlinearity == "tanh":
         return np.abs(values) > threshold
-    if kind == "sigmoid":
+    if nonlinearity == "sigmoid":
         return (values > threshold) | (values < 1 - threshold)
-    return values == 0 if kind == "relu" else np.zeros(values.shape, dtype=bool)
+    return values == 0 if nonlinearity == "relu" else np.zeros(values.shape, dtype=bool)
 
 
 # ---- curvature
@@ -480,7 +482,7 @@ def conditioning(
     Parameters
     ----------
     net : Network
-        Of at most 2000 parameters.
+        A network of at most 2000 parameters.
     x, x0, lengths
         As in ``Network.fit``.
 
@@ -491,25 +493,25 @@ def conditioning(
     Raises
     ------
     ShapeError, ConfigError
-        If an argument does not fit; see the text.
+        If an argument is invalid; the message names it.
 
     Notes
     -----
-    J'J is the curvature of the mean squared error near a good fit; with `scaling`, of scaled outputs.  Here J
-    comes from central differences, two runs a parameter; what lies below 1e-9 of the largest singular value
-    is noise.
+    J'J approximates the curvature of the mean squared error near a good fit; with `scaling`, that of scaled
+    outputs.  J is computed by central differences, two runs per parameter; singular values below 1e-9 of the
+    largest are noise.
 
     Examples
     --------
     >>> import numpy as np, bptt_fast as bf
     >>> net = bf.Network(1, 4, 1, seed=0)
-    >>> found = bf.diagnostics.conditioning(net, np.random.default_rng(0).normal(size=(60, 10, 1)))
-    >>> found.rank < found.parameters  # the two biases of a layer do the same
+    >>> result = bf.diagnostics.conditioning(net, np.random.default_rng(0).normal(size=(60, 10, 1)))
+    >>> result.rank < result.parameters  # the two biases of a layer are redundant
     True
     """
     if net.num_parameters > 2000:
         raise ConfigError(
-            f"net: expected at most 2000 parameters for conditioning, which runs twice for each, got "
+            f"net: expected at most 2000 parameters for conditioning, which runs twice per parameter, got "
             f"{net.num_parameters}."
         )
     twin = _twin(net, readout=net.readout, both=True)
@@ -518,10 +520,8 @@ def conditioning(
     columns, center = [], twin.params.copy()
 
     def outputs() -> Array:
-        found = predict(twin, x, x0=x0, lengths=lengths)
-        return (
-            np.concatenate([np.ravel(part) for part in found]) if isinstance(found, list) else found.ravel()
-        )
+        y = predict(twin, x, x0=x0, lengths=lengths)
+        return np.concatenate([np.ravel(part) for part in y]) if isinstance(y, list) else y.ravel()
 
     for i, value in enumerate(center):
         step = STEP * max(1.0, abs(value))
@@ -552,21 +552,21 @@ def error_surface(
     Parameters
     ----------
     net : Network
-        In the middle of the slice, or at its left; not changed.
+        The network at the centre of the slice, or at its left; not changed.
     x, y : array or list
         As in ``Network.evaluate``.
     along : "random", Network or pair, default "random"
-        The slice.  "random": two random directions, in each block of parameters as long as the block itself.
-        A ``Network`` of the same kind, another solution: from `net` at 0 to it at 1, and a random direction
-        at right angles.  Two networks: the plane through all three.  Two weights: ``("weight_hh_l0", 0, 0)``
-        and ``("bias_hh_l0", 1)``, a name and indices each.
+        The slice.  "random": two random directions, scaled to the norm of each parameter block.  A
+        ``Network`` of the same kind, another solution: the line from `net` at 0 to it at 1, and an orthogonal
+        random direction.  Two networks: the plane through all three.  Two weights, each a name and indices:
+        ``("weight_hh_l0", 0, 0)`` and ``("bias_hh_l0", 1)``.
     span : float, optional
-        How far the slice goes from `net` in both directions.  Default 1; for weights 3, and towards other
-        networks half as far again as they are.
+        Extent of the slice from `net` in both directions.  Default 1; for weights 3, and towards other
+        networks half the distance beyond them.
     points : int, default 41
-        Along each axis.
+        Grid points along each axis.
     seed : int, default 0
-        Of the random directions.
+        Seed of the random directions.
     **options
         `loss`, `sample_weight`, `x0`, `lengths`, `batch_size`, `threads` of ``Network.evaluate``.
 
@@ -577,19 +577,19 @@ def error_surface(
     Raises
     ------
     ShapeError, ConfigError
-        If an argument does not fit; see the text.
+        If an argument is invalid; the message names it.
 
     Notes
     -----
-    Directions in proportion to the weights make surfaces of different networks comparable: H. Li et al.,
+    Directions scaled to the weights make surfaces of different networks comparable: H. Li et al.,
     "Visualizing the loss landscape of neural nets", 2018.
 
     Examples
     --------
     >>> import numpy as np, bptt_fast as bf
     >>> net = bf.Network(1, 4, 1, seed=0)
-    >>> found = bf.diagnostics.error_surface(net, np.ones((3, 5, 1)), np.zeros(3), points=5)
-    >>> found.loss.shape
+    >>> surface = bf.diagnostics.error_surface(net, np.ones((3, 5, 1)), np.zeros(3), points=5)
+    >>> surface.loss.shape
     (5, 5)
     """
     points = integer(points, "points", 2, 1001)
@@ -656,7 +656,7 @@ def error_surface(
 
 
 def _random_direction(net: Model, random: np.random.Generator) -> Array:
-    """As long as the parameters in each block."""
+    """A random direction with the norm of the parameters in each block."""
     parts = []
     for view in map(net.__getitem__, net.keys()):
         part = random.normal(size=view.size)
@@ -664,20 +664,20 @@ def _random_direction(net: Model, random: np.random.Generator) -> Array:
     return np.concatenate(parts)
 
 
-def _towards(net: Model, other: Model, index: int) -> Array:
-    if other.num_parameters != net.num_parameters or other.keys() != net.keys():
+def _towards(net: Model, solution: Model, index: int) -> Array:
+    if solution.num_parameters != net.num_parameters or solution.keys() != net.keys():
         raise ShapeError(
             f"along[{index}]: expected a network with the parameters of net ({net.num_parameters}), got "
-            f"{other.num_parameters}."
+            f"{solution.num_parameters}."
         )
-    difference: Array = other.params.astype(float) - net.params
+    difference: Array = solution.params.astype(float) - net.params
     if not difference.any():
         raise ConfigError(f"along[{index}]: expected another solution than net, got the same parameters.")
     return difference
 
 
 def _place(net: Model, weight: Any, name: str) -> int:
-    """Where in the flat vector of parameters a weight is."""
+    """The index of a weight in the flat vector of parameters."""
     if not isinstance(weight, (tuple, list)) or len(weight) < 2 or weight[0] not in net:
         raise ConfigError(
             f"{name}: expected a name ({', '.join(net)}) and indices, such as ({next(iter(net))!r}, 0, 0), "
@@ -687,37 +687,37 @@ def _place(net: Model, weight: Any, name: str) -> int:
     if len(index) != view.ndim or not all(0 <= i < size for i, size in zip(index, view.shape, strict=False)):
         raise ConfigError(f"{name}: expected an index into {weight[0]} of shape {view.shape}, got {index}.")
     names = net.keys()
-    before = sum(net[other].size for other in names[: names.index(weight[0])])
+    before = sum(net[earlier].size for earlier in names[: names.index(weight[0])])
     return before + int(np.ravel_multi_index(index, view.shape))
 
 
-# ---- what they share
+# ---- shared helpers
 
 
 def _twin(net: Model, readout: str = "last", both: bool = False) -> Model:
-    """The same network in float64, without dropout."""
+    """A copy of the network in float64, without dropout."""
     if not isinstance(net, Model):
         raise ConfigError(f"net: expected a Network, got {type(net).__name__}.")
     if net.description.bidirectional and not both:
         raise ConfigError("net: expected a network that runs forward in time, got bidirectional=True.")
-    words = {"dtype": "float64", "readout": readout, "dropout": 0.0, "recurrent_dropout": 0.0}
-    return type(net).rebuilt(net.config() | words, net.state_dict(), {}, net.columns)
+    changes = {"dtype": "float64", "readout": readout, "dropout": 0.0, "recurrent_dropout": 0.0}
+    return type(net).rebuilt(net.config() | changes, net.state_dict(), {}, net.columns)
 
 
 def _one_series(x: Any) -> Any:
     shape = data.numbers(x, "x").shape
     if len(shape) != 2:
-        raise ShapeError(f"x: expected one series (T, I), got {shape}.  Of a batch: x[0].")
+        raise ShapeError(f"x: expected one series (T, I), got {shape}.  For a sequence of a batch: x[0].")
     return x
 
 
 def _parts(net: Model, x: Any, x0: Any, lengths: Any) -> tuple[Sequence[Array], Array]:
-    """The sequences one by one (T_i, I), not scaled, and their initial states (n, state size)."""
+    """The sequences (T_i, I), not scaled, and their initial states (n, state size)."""
     columns = replace(net.columns, scaling=None)
-    found = data.sequences(x, net.input_size, np.float64, lengths, columns=columns)
-    if found.form == "windows":
-        raise ConfigError("x: expected sequences, got windows.  Give them as an array (n, T, I).")
-    parts = [found.values[o : o + n] for o, n in zip(found.offset, found.length, strict=True)]
+    sequences = data.sequences(x, net.input_size, np.float64, lengths, columns=columns)
+    if sequences.form == "windows":
+        raise ConfigError("x: expected sequences, got windows.  Pass them as an array (n, T, I).")
+    parts = [sequences.values[o : o + n] for o, n in zip(sequences.offset, sequences.length, strict=True)]
     start = data.states(x0, len(parts), net.state_size, np.float64)
     if start is None:
         trained = [net[name] for name in net if name.startswith("initial_")]
@@ -727,16 +727,16 @@ def _parts(net: Model, x: Any, x0: Any, lengths: Any) -> tuple[Sequence[Array], 
 
 
 def _states(twin: Model, parts: Sequence[Array], start: Array) -> list[Array]:
-    """All states of each sequence, (T_i + 1, state size), step by step."""
+    """All states of each sequence, (T_i + 1, state size), computed step by step."""
     runs = [np.empty((len(part) + 1, twin.state_size)) for part in parts]
     for run, state in zip(runs, start, strict=True):
         run[0] = state
     for t in range(max(map(len, parts))):
-        alive = [i for i, part in enumerate(parts) if len(part) > t]
-        inputs = np.stack([parts[i][t : t + 1] for i in alive])
-        before = np.stack([runs[i][t] for i in alive])
+        active = [i for i, part in enumerate(parts) if len(part) > t]
+        inputs = np.stack([parts[i][t : t + 1] for i in active])
+        before = np.stack([runs[i][t] for i in active])
         _, after = predict(twin, inputs, x0=before, return_state=True)
-        for i, state in zip(alive, after, strict=True):
+        for i, state in zip(active, after, strict=True):
             runs[i][t + 1] = state
     return runs
 

@@ -1,10 +1,12 @@
-"""The exceptions of the package, and the checks of plain values that raise them in words."""
+"""The exceptions of the package, and the checks of plain values that raise them."""
 
 from __future__ import annotations
 
 import math
 import operator
 from collections.abc import Sequence
+from dataclasses import fields
+from functools import partial
 from numbers import Number
 from typing import Any
 
@@ -14,7 +16,7 @@ MAX_SIZE = 2**31 - 1
 
 
 class ShapeError(ValueError):
-    """An array does not have the shape that the network or another array asks for.
+    """An array does not have the shape that the network or another array requires.
 
     Examples
     --------
@@ -28,7 +30,7 @@ class ShapeError(ValueError):
 
 
 class ConfigError(ValueError):
-    """An argument, an option or a number in the data has a value that cannot be used.
+    """An argument, an option or a number in the data has an invalid value.
 
     Examples
     --------
@@ -42,20 +44,20 @@ class ConfigError(ValueError):
 class CorruptFileError(ValueError):
     """A model file is truncated, damaged, or not a model file of this package.
 
-    `bptt_fast.load` raises it; nothing has been loaded then.
+    `bptt_fast.load` raises it and loads nothing.
     """
 
 
 class DivergedError(ArithmeticError):
-    """A loss, a gradient or a prediction is not finite any more.  The network keeps its last finite weights.
+    """A loss, a gradient or a prediction is NaN or infinite.  The network keeps its last finite weights.
 
     Attributes
     ----------
     epoch, batch : int or None
-        Where training stopped, counted from 1; with ``SlidingBPTT`` `batch` counts patterns, with
+        The epoch and batch of the failure, counted from 1; with ``SlidingBPTT`` `batch` counts patterns, with
         ``TruncatedBPTT`` passes.
     history : History or None
-        The epochs finished before.
+        The record of the finished epochs.
 
     Examples
     --------
@@ -75,9 +77,9 @@ class DivergedError(ArithmeticError):
 
 
 def plain(value: Any) -> Any:
-    """A number of NumPy's, or of another library, as Python's int, float, bool or str; all else as it is.
+    """The Python int, float, bool or str for a scalar of NumPy or another library; other values unchanged.
 
-    So it is for arrays and tensors without dimensions, and for a Fraction or a Decimal.
+    Arrays and tensors without dimensions, Fractions and Decimals are converted too.
     """
     if type(value) in (int, float, str, bool):
         return value
@@ -86,25 +88,25 @@ def plain(value: Any) -> Any:
             value = value.item()
         if not isinstance(value, (int, float)) and isinstance(value, Number):
             return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError, RuntimeError):  # which the checks report
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the checks report such values
         pass
     return value
 
 
 def plain_fields(frozen: Any) -> None:
-    """Make every field of a frozen dataclass plain: what can be written as JSON, and compared."""
+    """Make every field of a frozen dataclass plain, so that it can be written as JSON and compared."""
     for name, value in vars(frozen).items():
         object.__setattr__(frozen, name, plain(value))
 
 
 def integer(value: Any, name: str, low: int = 1, high: int | None = MAX_SIZE) -> int:
-    """`value` as an int in [low, high], or a ConfigError."""
+    """`value` as an int in [low, high]; raises a ConfigError if it is none."""
     wanted = f"an integer of at least {low}"
     try:
-        found = plain(value)
-        if isinstance(found, bool):
+        plain_value = plain(value)
+        if isinstance(plain_value, bool):
             raise TypeError
-        number = operator.index(found)
+        number = operator.index(plain_value)
     except TypeError:
         raise ConfigError(f"{name}: expected {wanted}, got {value!r} ({type(value).__name__}).") from None
     if number < low:
@@ -123,7 +125,7 @@ def number(
     open_low: bool = False,
     open_high: bool = False,
 ) -> float:
-    """`value` as a finite float between `low` and `high` (excluded where open), or a ConfigError."""
+    """`value` as a finite float between `low` and `high` (excluded where open); else raises a ConfigError."""
     wanted = "a finite number"
     if low > -math.inf:
         wanted += f" {'above' if open_low else 'of at least'} {low:g}"
@@ -148,7 +150,7 @@ def number(
 
 
 def choice(value: Any, name: str, options: Sequence[str]) -> str:
-    """`value` if it is one of `options`, or a ConfigError that suggests the nearest."""
+    """`value` if it is one of `options`; else raises a ConfigError that suggests the nearest one."""
     value = plain(value)
     if isinstance(value, str) and value in options:
         return options[options.index(value)]
@@ -162,8 +164,40 @@ def choice(value: Any, name: str, options: Sequence[str]) -> str:
 
 
 def flag(value: Any, name: str) -> bool:
-    """`value` as a bool if it is True or False (Python's or NumPy's), or a ConfigError."""
-    found = plain(value)
-    if isinstance(found, bool):
-        return found
+    """`value` as a bool if it is True or False (Python's or NumPy's); else raises a ConfigError."""
+    plain_value = plain(value)
+    if isinstance(plain_value, bool):
+        return plain_value
     raise ConfigError(f"{name}: expected True or False, got {value!r} ({type(value).__name__}).")
+
+
+# ---- metadata of dataclass fields, for `check_fields`
+
+POSITIVE = {"check": partial(number, low=0, open_low=True)}
+NONNEGATIVE = {"check": partial(number, low=0)}
+PROPORTION = {"check": partial(number, low=0, high=1)}
+BELOW_ONE = {"check": partial(number, low=0, high=1, open_high=True)}  # [0, 1)
+FACTOR = {"check": partial(number, low=0, high=1, open_low=True)}  # (0, 1]
+REDUCTION = {"check": partial(number, low=0, high=1, open_low=True, open_high=True)}  # (0, 1)
+AT_LEAST_ONE = {"check": partial(number, low=1)}
+ABOVE_ONE = {"check": partial(number, low=1, open_low=True)}
+COUNT = {"check": integer}
+NATURAL = {"check": partial(integer, low=0)}
+BOOLEAN = {"check": flag}
+
+
+def argument(owner: Any, name: str) -> str:
+    """The argument of a constructor, for a message: "Adam(beta1)"."""
+    return f"{type(owner).__name__}({name})"
+
+
+def check_fields(frozen: Any) -> None:
+    """Make the fields of a frozen dataclass plain, and run the check in the metadata of each.
+
+    None is valid where it is the default.
+    """
+    plain_fields(frozen)
+    for field in fields(frozen):
+        value = getattr(frozen, field.name)
+        if "check" in field.metadata and not (value is None and field.default is None):
+            field.metadata["check"](value, argument(frozen, field.name))

@@ -1,7 +1,7 @@
-"""scikit-learn's face: estimators that translate its words into those of ``Network`` (extra "sklearn").
+"""scikit-learn estimators on top of ``Network`` (extra "sklearn").
 
-Nothing is computed here.  X and y become sequences and targets, the parameters a network and a call of its
-`fit`, its outputs predictions.
+This module only translates: X and y into sequences and targets, the parameters into a network and a call of
+its `fit`, and outputs into predictions.
 """
 
 from __future__ import annotations
@@ -42,76 +42,83 @@ Array = np.ndarray[Any, Any]
 
 ACTIVATIONS = {"tanh": "tanh", "relu": "relu", "logistic": "sigmoid", "identity": "linear"}
 REAL_LOSSES = {"squared_error": "mse", "absolute_error": "mae", "huber": "huber"}
-DTYPES = (np.float64, np.float32)  # X of another dtype becomes the first
+DTYPES = (np.float64, np.float32)  # X of another dtype is converted to the first
 AUTO_BATCH = 200  # scikit-learn's
-MOST_PER_STEP = 50  # series for each step of them, in an array; more look like one series
+MAX_ROWS_PER_COLUMN = 50  # more rows per column of an array (n, T) look like one series
 
 NETWORK_WORDS = """hidden_size : int, default 32
-        Numbers in the state of one layer.
+        State size of each layer.
     cell : {"elman", "gru", "lstm"}, default "gru"
         The state function.
     num_layers : int, default 1
-        Recurrent layers, each reading the one below."""
+        Recurrent layers, stacked."""
 
 BIDIRECTIONAL_WORDS = """bidirectional : bool, default False
         Each layer also runs from the last step to the first."""
 
 COMMON_WORDS = """head : tuple of int, default ()
-        Widths of hidden layers between the state and the output.
+        Widths of the hidden layers of the readout.
     activation : {"tanh", "relu", "logistic", "identity"}, optional
-        Of the cell "elman"; None is "tanh".  The nonlinearities of the gated cells are fixed.
+        Nonlinearity of the cell "elman"; None is "tanh".  Those of the gated cells are fixed.
     dropout, recurrent_dropout : float, default 0
-        As in ``Network``: between layers, and within the recurrence.
+        Dropout between layers and in the recurrence, as in ``Network``.
     solver : str or optimiser, default "adam"
         A name, or an object such as ``bf.SGD(0.1, momentum=0.9)``.
     learning_rate_init : float, optional
-        In place of the learning rate of `solver`.  Not used by the solvers of second order ("lbfgs",
-        "levenberg_marquardt", "hessian_free"), which choose the length of their steps.
+        Overrides the learning rate of `solver`.  The solvers of second order ("lbfgs",
+        "levenberg_marquardt", "hessian_free") ignore it and choose the length of their steps.
     batch_size : int, default "auto"
-        Sequences between two updates; "auto" is min(200, n).  Not used by the solvers of second order, which
-        take all sequences at once.
+        Sequences per update; "auto" is min(200, n).  The solvers of second order ignore it and use all
+        sequences at once.
     clip_norm : float, optional
-        If the norm of the gradient is larger, it is scaled to this.  Not used by the solvers of second order.
+        Upper bound of the gradient's norm; larger gradients are scaled down.  The solvers of second order
+        ignore it.
     max_iter : int, default 200
-        Epochs at most.  A warning tells if they end before `n_iter_no_change` does.
+        Maximum number of epochs; training that reaches it without `n_iter_no_change` warns.
     shuffle : bool, default True
-        A new random order of the sequences in each epoch.  Without effect on the solvers of second order.
+        Whether to shuffle the sequences in each epoch.  No effect on the solvers of second order.
     random_state : int, RandomState or None
-        Of the initial parameters, the order of the sequences, dropout, and what is held out.
+        Seed for initialisation, shuffling, dropout and the validation split.
     tol : float, default 1e-4
-        A loss is better if it is lower than the best by more than this.
+        Smallest decrease of the loss that counts as an improvement.
     n_iter_no_change : int, default 10
-        Stop after this many epochs in a row without a better loss.
+        Stop after this many consecutive epochs without improvement.
     early_stopping : bool, default False
-        Judge by the loss of data held out, and end with the weights of the best epoch.
+        Use the loss of held-out data for stopping, and restore the weights of the best epoch.
     validation_fraction : float, default 0.1
-        The share held out: sequences drawn at random (of each class alike), of a forecaster the last steps of
-        each series.
+        The held-out share: random sequences (stratified by class), for a forecaster the last steps of each
+        series.
     warm_start : bool, default False
-        Go on with the network of the last `fit`.
+        Continue with the network of the last `fit`.
     verbose : bool or int, default False
-        0: silence; 1 or True: a progress bar; 2: a line an epoch.
+        0: silence; 1 or True: a progress bar; 2: one line per epoch.
     n_jobs : int, optional
-        Threads.  None and -1: as many as the machine and the environment allow.  Results do not depend on
-        it."""
+        Number of threads; None and -1: as many as the machine and the environment allow.  Results do not
+        depend on it."""
 
 FITTED_WORDS = """network_ : Network
-        What was trained; ``network_.save(path)`` writes it to a file.
+        The trained network; ``network_.save(path)`` writes it to a file.
     n_iter_ : int
-        Epochs, those of earlier calls with `warm_start` or `partial_fit` included.
+        Number of epochs, including earlier calls with `warm_start` or `partial_fit`.
     loss_ : float
-        The training loss of the last epoch; if a solver of second order found nothing to improve, that of the
-        network as it is.
+        The training loss of the last epoch, or of the unchanged network if a solver of second order had
+        converged.
     loss_curve_, validation_loss_curve_ : list of float
-        Of the last call; the second is empty without `early_stopping`.
+        Losses per epoch of the last call; the second list is empty without `early_stopping`.
     n_features_in_ : int
-        Columns: steps of a 2-D X, features of every other.
+        Number of columns: steps of a 2-D X, else features.
     feature_names_in_ : ndarray of str
-        The names of the columns, if X had some."""
+        Column names of X, if it has any."""
+
+NOTES_WORDS = """X is an array (n, T) of n sequences of T single numbers, an array (n, T, I), or a list of sequences of
+    different length, arrays or DataFrames (T_i,) or (T_i, I).  A DataFrame (n, T) is read as the array.  The
+    network is float32 if X is, which is faster, else float64.
+
+    `partial_fit` runs one epoch; each call resets the state of the solver."""
 
 
 class _Estimator(BaseEstimator):
-    """What the estimators share: how parameters become a network and a fit, and X a set of sequences."""
+    """Base of the estimators: converts parameters into a network and a fit, and X into sequences."""
 
     LOSSES: ClassVar[dict[str, str]] = REAL_LOSSES  # the first is the default
     bidirectional = False
@@ -147,7 +154,7 @@ class _Estimator(BaseEstimator):
         )
 
     def _network(self, inputs: int, outputs: int, dtype: Any, going_on: bool) -> Network:
-        """A new network, or the one there is if `going_on`."""
+        """A new network, or the existing one if `going_on`."""
         if not (going_on and hasattr(self, "network_")):
             seed = check_random_state(self.random_state).randint(2**31 - 1)
             return Network(**vars(self._description(inputs, outputs, np.dtype(dtype).name, int(seed))))
@@ -161,29 +168,31 @@ class _Estimator(BaseEstimator):
             ]
             raise ConfigError(
                 f"warm_start, partial_fit: expected the network of the earlier fit, got {', '.join(changed)}."
-                f"  Begin anew with clone(estimator)."
+                f"  Use clone(estimator) for a new network."
             )
         return self.network_
 
     def _solver(self) -> Any:
-        """The optimiser; one of second order has neither a learning rate nor clipping."""
-        solver = optimizers.get(self.solver, "solver")
-        if not isinstance(solver, optimizers.FirstOrder):
+        """The optimiser; those of second order have neither a learning rate nor clipping."""
+        solver: Any = optimizers.get(self.solver, "solver")
+        if solver.full_batch:
             return solver
-        given = {"learning_rate": self.learning_rate_init, "clip_norm": self.clip_norm}
-        return replace(solver, **{name: float(value) for name, value in given.items() if value is not None})
+        overrides = {"learning_rate": self.learning_rate_init, "clip_norm": self.clip_norm}
+        return replace(
+            solver, **{name: float(value) for name, value in overrides.items() if value is not None}
+        )
 
     def _loss(self) -> str:
         if self.loss is None:
             return next(iter(self.LOSSES.values()))
         return self.LOSSES[choice(self.loss, "loss", tuple(self.LOSSES))]
 
-    def _fitted(self, *given: Any) -> Any:
-        """Learn, and after an error be as before."""
+    def _fitted(self, *arguments: Any) -> Any:
+        """Fit with checked parameters; an error leaves the estimator unchanged."""
         before = vars(self).copy()
         try:
             self._check_parameters()
-            self._learn(*given)
+            self._learn(*arguments)
         except Exception:
             self.__dict__ = before
             raise
@@ -193,7 +202,7 @@ class _Estimator(BaseEstimator):
         raise NotImplementedError
 
     def _check_parameters(self) -> None:
-        """Raise a ConfigError for a parameter that the network and its `fit` would not see, or not always."""
+        """Raise a ConfigError for an invalid parameter that the network and its `fit` do not always check."""
         if self.learning_rate_init is not None:
             number(self.learning_rate_init, "learning_rate_init", 0, open_low=True)
         if not self._auto_batch:
@@ -214,7 +223,7 @@ class _Estimator(BaseEstimator):
         return isinstance(self.batch_size, str) and self.batch_size == "auto"
 
     def _train(self, net: Network, x: Any, y: Any, weight: Any, validation: Any, epochs: int | None) -> None:
-        """Run `epochs` more, or (None) what `max_iter` and the criteria of stopping say."""
+        """Train for `epochs`, or, if None, by `max_iter` and the stopping parameters."""
         stopping = None
         if epochs is None:
             stopping = Stopping(
@@ -223,8 +232,7 @@ class _Estimator(BaseEstimator):
         more = epochs or self.max_iter
         seen = self.n_iter_ if net is getattr(self, "network_", None) else 0
         solver, loss = self._solver(), self._loss()
-        whole = not isinstance(solver, optimizers.FirstOrder)
-        size = None if whole else min(AUTO_BATCH, len(x)) if self._auto_batch else self.batch_size
+        size = None if solver.full_batch else min(AUTO_BATCH, len(x)) if self._auto_batch else self.batch_size
         jobs = None if self.n_jobs == -1 else self.n_jobs
         try:
             history = net.fit(
@@ -249,7 +257,7 @@ class _Estimator(BaseEstimator):
         self.loss_curve_, self.validation_loss_curve_ = history["loss"], history.get("val_loss", [])
         if self.loss_curve_:
             self.loss_ = self.loss_curve_[-1]
-        else:  # a solver that had converged before its first iteration
+        else:  # the solver had converged before its first iteration
             self.loss_ = net.evaluate(x, y, loss=loss, sample_weight=weight, threads=jobs)
         if stopping and history.stopped == "epochs":
             warnings.warn(
@@ -267,7 +275,7 @@ class _Estimator(BaseEstimator):
     # ---- X
 
     def _inputs(self, X: Any, reset: bool) -> Any:
-        """X as (n, T, I) or a list of (T_i, I); names and number of the columns noted, or compared."""
+        """X as (n, T, I) or a list of (T_i, I); stores (`reset`) or compares its columns."""
         if _is_ragged(X):
             parts = [part if _dimensions(part) == 2 else np.asarray(part)[:, None] for part in X]
             if any(map(is_table, parts)) or len({part.shape[1] for part in parts}) > 1:
@@ -290,7 +298,7 @@ class _Estimator(BaseEstimator):
 
 
 class _Supervised(_Estimator):
-    """What regressor and classifier share: they learn y from X, one target a sequence or one a step."""
+    """Base of regressor and classifier: learns y from X, one target per sequence or per step."""
 
     def __init__(
         self,
@@ -320,46 +328,23 @@ class _Supervised(_Estimator):
         verbose=False,
         n_jobs=None,
     ):
-        self.hidden_size = hidden_size
-        self.cell = cell
-        self.num_layers = num_layers
-        self.bidirectional = bidirectional
-        self.head = head
-        self.activation = activation
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
-        self.readout = readout
-        self.loss = loss
-        self.solver = solver
-        self.learning_rate_init = learning_rate_init
-        self.batch_size = batch_size
-        self.clip_norm = clip_norm
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.warm_start = warm_start
-        self.verbose = verbose
-        self.n_jobs = n_jobs
+        _set_parameters(self, locals())
 
     @property
     def _every(self) -> bool:
         return choice(self.readout, "readout", ("last", "every")) == "every"
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
-        """Train a network, or with `warm_start` train it further.
+        """Train a network, or continue training with `warm_start`.
 
         Parameters
         ----------
         X : array (n, T) or (n, T, I), DataFrame, or list of arrays (T_i,) or (T_i, I)
-            The sequences, see above.
+            The sequences; see the notes of the class.
         y : array or list
-            Targets: one a sequence, or with readout "every" one a step.
+            Targets, one per sequence, or one per step with readout "every".
         sample_weight : array (n,), or of the shape of y without its last axis, optional
-            Weights of the sequences, or of the targets; at least 0.
+            Weights of the sequences or of the targets, at least 0.
 
         Returns
         -------
@@ -368,9 +353,9 @@ class _Supervised(_Estimator):
         Raises
         ------
         ValueError
-            If an argument or a parameter does not fit; see the text.
+            If an argument or a parameter is invalid; the message names it.
         DivergedError
-            If the loss is not finite any more.
+            If the loss is NaN or infinite.
         """
         return self._fitted(X, y, sample_weight, self.warm_start, None)
 
@@ -383,7 +368,7 @@ class _Supervised(_Estimator):
         self._train(net, x, y, weight, validation, epochs)
 
     def _data(self, X: Any, y: Any, weight: Any, going_on: bool) -> tuple[Any, Any, int, Any]:
-        """Inputs and targets for the network, its number of outputs, and the weights."""
+        """The network's inputs and targets, its number of outputs, and the weights."""
         if y is None:
             raise ConfigError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
@@ -400,17 +385,17 @@ class _Supervised(_Estimator):
         raise NotImplementedError
 
     def _all_rows(self, X: Any, y: Any, weight: Any) -> tuple[Any, Any, Any]:
-        """Targets, predictions and weights for a score; if there is one a step, those of all in one row."""
-        found = self.predict(X)
-        check_consistent_length(found, y)
-        weight = _weights(weight, found, "sequence", self._every)
+        """Targets, predictions and weights for a score; targets per step are concatenated."""
+        predicted = self.predict(X)
+        check_consistent_length(predicted, y)
+        weight = _weights(weight, predicted, "sequence", self._every)
         if not self._every:
-            return y, found, weight
+            return y, predicted, weight
         y = y if isinstance(y, np.ndarray) else [np.asarray(part) for part in y]
-        _check_steps(y, found)
+        _check_steps(y, predicted)
         if weight is not None:
-            weight = np.concatenate(_spread(weight, found))
-        return np.concatenate(list(y)), np.concatenate(list(found)), weight
+            weight = np.concatenate(_spread(weight, predicted))
+        return np.concatenate(list(y)), np.concatenate(list(predicted)), weight
 
     def _split(self, x: Any, y: Any, weight: Any, seed: int) -> tuple[Any, Any, Any, Any]:
         labels = y if is_classifier(self) and not self._every else None
@@ -425,15 +410,15 @@ class _Supervised(_Estimator):
 
 
 class RNNRegressor(RegressorMixin, _Supervised):
-    __doc__ = f"""Numbers from sequences, by a recurrent network: one target a sequence, or one a step.
+    __doc__ = f"""Sequence regression by a recurrent network, with one target per sequence or per step.
 
     Parameters
     ----------
     {NETWORK_WORDS}
     {BIDIRECTIONAL_WORDS}
     readout : {{"last", "every"}}, default "last"
-        Whether y has one target a sequence, (n,) or (n, O), or one a step, (n, T) or (n, T, O), for a list a
-        list of (T_i,) or (T_i, O).
+        Whether y has one target per sequence, (n,) or (n, O), or per step, (n, T) or (n, T, O), for a list of
+        sequences a list of (T_i,) or (T_i, O).
     loss : {{"squared_error", "absolute_error", "huber"}}, optional
         None is "squared_error".
     {COMMON_WORDS}
@@ -444,11 +429,7 @@ class RNNRegressor(RegressorMixin, _Supervised):
 
     Notes
     -----
-    X is an array (n, T) of n sequences of T single numbers, an array (n, T, I), or a list of sequences of
-    different length, arrays or DataFrames (T_i,) or (T_i, I).  A DataFrame (n, T) is read as the array.  The
-    network has the dtype of X if that is float32, which is the faster one, else float64.
-
-    `partial_fit` is one epoch; what the solver keeps starts anew in each call.
+    {NOTES_WORDS}
 
     Examples
     --------
@@ -467,16 +448,16 @@ class RNNRegressor(RegressorMixin, _Supervised):
         return tags
 
     def _targets(self, y: Any, dtype: Any, going_on: bool) -> tuple[Any, int]:
-        found: Any
+        targets: Any
         if self._every and _is_ragged(y):
-            found = [_numbers(part, f"y[{i}]", dtype) for i, part in enumerate(y)]
+            targets = [_numbers(part, f"y[{i}]", dtype) for i, part in enumerate(y)]
         else:
-            found = _numbers(_stacked(y, "y"), "y", dtype)
-        self._plain = found[0].ndim <= self._every  # whether y, and predictions, have no axis of outputs
-        return found, 1 if self._plain else found[0].shape[-1]
+            targets = _numbers(_stacked(y, "y"), "y", dtype)
+        self._plain = targets[0].ndim <= self._every  # whether y and predictions have no axis of outputs
+        return targets, 1 if self._plain else targets[0].shape[-1]
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
-        """One epoch with these data, in the network there is or a new one.
+        """Train the existing network, or a new one, for one epoch.
 
         Parameters
         ----------
@@ -490,12 +471,12 @@ class RNNRegressor(RegressorMixin, _Supervised):
         Raises
         ------
         ValueError
-            If X or y does not fit to those of the first call.
+            If X or y does not match those of the first call.
         """
         return self._fitted(X, y, sample_weight, True, 1)
 
     def predict(self, X: Any) -> Any:
-        """The outputs, in the shape that `fit` saw as y.
+        """Predict targets, in the shape of y in `fit`.
 
         Parameters
         ----------
@@ -511,7 +492,7 @@ class RNNRegressor(RegressorMixin, _Supervised):
         return [part[:, 0] for part in y] if isinstance(y, list) else y[..., 0]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """R^2 over all targets, those of all steps alike.
+        """R^2 over all targets; all steps have equal weight.
 
         Parameters
         ----------
@@ -521,19 +502,20 @@ class RNNRegressor(RegressorMixin, _Supervised):
         -------
         score : float
         """
-        y, found, weight = self._all_rows(X, y, sample_weight)
-        return float(r2_score(y, found, sample_weight=weight))
+        y, predicted, weight = self._all_rows(X, y, sample_weight)
+        return float(r2_score(y, predicted, sample_weight=weight))
 
 
 class RNNClassifier(ClassifierMixin, _Supervised):
-    __doc__ = f"""Classes from sequences, by a recurrent network: one a sequence, or one a step.
+    __doc__ = f"""Sequence classification by a recurrent network, with one label per sequence or per step.
 
     Parameters
     ----------
     {NETWORK_WORDS}
     {BIDIRECTIONAL_WORDS}
     readout : {{"last", "every"}}, default "last"
-        Whether y has one label a sequence, (n,), or one a step, (n, T), for a list a list of (T_i,).
+        Whether y has one label per sequence, (n,), or per step, (n, T), for a list of sequences a list of
+        (T_i,).
     loss : {{"log_loss"}}, optional
         None is "log_loss".
     {COMMON_WORDS}
@@ -546,15 +528,11 @@ class RNNClassifier(ClassifierMixin, _Supervised):
 
     Notes
     -----
-    X is an array (n, T) of n sequences of T single numbers, an array (n, T, I), or a list of sequences of
-    different length, arrays or DataFrames (T_i,) or (T_i, I).  A DataFrame (n, T) is read as the array.  The
-    network has the dtype of X if that is float32, which is the faster one, else float64.
-
-    `partial_fit` is one epoch; what the solver keeps starts anew in each call.
+    {NOTES_WORDS}
 
     Examples
     --------
-    Whether a sequence ends higher than it began; the sequences have different lengths.
+    Classify whether a sequence ends higher than it begins; the sequences have different lengths.
 
     >>> import numpy as np
     >>> from bptt_fast.estimators import RNNClassifier
@@ -576,14 +554,14 @@ class RNNClassifier(ClassifierMixin, _Supervised):
         if labels.dtype.kind == "f":
             assert_all_finite(labels, input_name="y")
         check_classification_targets(labels)
-        found = np.unique(labels)
+        classes = np.unique(labels)
         if not (going_on and hasattr(self, "classes_")):
-            self.classes_ = found
-        unknown = found[~np.isin(found, self.classes_)]
+            self.classes_ = classes
+        unknown = classes[~np.isin(classes, self.classes_)]
         if len(unknown):
             raise ConfigError(
-                f"y: expected labels of classes_, {_some(self.classes_)}, got {_some(unknown)}.  With "
-                f"warm_start and partial_fit the first call says which classes there are."
+                f"y: expected labels of classes_, {_text(self.classes_)}, got {_text(unknown)}.  With "
+                f"warm_start and partial_fit the first call sets the classes."
             )
         indices = np.searchsorted(self.classes_, labels)
         if not self._every:
@@ -593,14 +571,14 @@ class RNNClassifier(ClassifierMixin, _Supervised):
         return split if _listed(y) else np.stack(split), len(self.classes_)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
-        """One epoch with these data, in the network there is or a new one.
+        """Train the existing network, or a new one, for one epoch.
 
         Parameters
         ----------
         X, y, sample_weight
             As in `fit`.
         classes : array (C,)
-            All labels that will ever come.  Needed in the first call, optional in later ones.
+            All labels of this and later calls.  Required in the first call, optional in later ones.
 
         Returns
         -------
@@ -613,14 +591,14 @@ class RNNClassifier(ClassifierMixin, _Supervised):
             classes = np.unique(classes)
             if not first and not np.array_equal(classes, self.classes_):
                 raise ConfigError(
-                    f"classes: expected those of the first call, {_some(self.classes_)}, got "
-                    f"{_some(classes)}."
+                    f"classes: expected those of the first call, {_text(self.classes_)}, got "
+                    f"{_text(classes)}."
                 )
             self.classes_ = classes
         return self._fitted(X, y, sample_weight, True, 1)
 
     def predict(self, X: Any) -> Any:
-        """The most probable labels.
+        """Predict the most probable labels.
 
         Parameters
         ----------
@@ -633,7 +611,7 @@ class RNNClassifier(ClassifierMixin, _Supervised):
         return self._each(X, lambda logits: self.classes_[logits.argmax(axis=-1)])
 
     def predict_proba(self, X: Any) -> Any:
-        """The probability of each class, in the order of `classes_`.
+        """Predict the probability of each class, in the order of `classes_`.
 
         Parameters
         ----------
@@ -646,7 +624,7 @@ class RNNClassifier(ClassifierMixin, _Supervised):
         return self._each(X, lambda logits: softmax(logits, axis=-1))
 
     def predict_log_proba(self, X: Any) -> Any:
-        """The logarithms of `predict_proba`, exact also where the probabilities are tiny.
+        """Predict log-probabilities, without underflow of tiny probabilities.
 
         Parameters
         ----------
@@ -663,7 +641,7 @@ class RNNClassifier(ClassifierMixin, _Supervised):
         return [function(part) for part in logits] if isinstance(logits, list) else function(logits)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """The share of right labels, those of all steps alike.
+        """Accuracy over all labels; all steps have equal weight.
 
         Parameters
         ----------
@@ -673,50 +651,51 @@ class RNNClassifier(ClassifierMixin, _Supervised):
         -------
         score : float
         """
-        y, found, weight = self._all_rows(X, y, sample_weight)
-        return float(accuracy_score(y, found, sample_weight=weight))
+        y, predicted, weight = self._all_rows(X, y, sample_weight)
+        return float(accuracy_score(y, predicted, sample_weight=weight))
 
 
 class RNNForecaster(_Estimator):
-    __doc__ = f"""The future of series, by a recurrent network for the next step that is fed its own outputs.
+    __doc__ = f"""Time series forecasting by a recurrent one-step predictor that is fed its own outputs.
 
     Parameters
     ----------
     {NETWORK_WORDS}
     horizon : int, default 1
-        Steps that `predict` looks ahead.
+        Number of steps that `predict` forecasts.
     window : int, default 32
-        The network learns from windows of this many steps, and forecasts from the last window of a series.
-        A series that is not longer than a window is taken as it is.
+        Length of the windows for training, and of the last window of a series for forecasts.  A shorter
+        series is one window.
     stride : int, default 1
-        Steps from one window to the next.  A larger one makes an epoch shorter.
+        Steps from one window to the next.  Larger values make epochs shorter.
     standardize : bool, default True
-        Bring each feature to mean 0 and deviation 1 before; forecasts are brought back.
+        Scale each feature to mean 0 and standard deviation 1; forecasts are scaled back.
     loss : {{"squared_error", "absolute_error", "huber"}}, optional
-        Of the prediction of the next step.  None is "squared_error".
+        Loss of the one-step prediction.  None is "squared_error".
     {COMMON_WORDS}
 
     Attributes
     ----------
     {FITTED_WORDS}
     mean_, scale_ : ndarray (I,)
-        What `standardize` found; `network_` has it as its `scaling`, and takes series as they are.
+        Means and deviations of `standardize`; `network_` has them as its `scaling`, so its inputs are not
+        scaled by the caller.
 
     Notes
     -----
     X is one series or many:
 
-    - a DataFrame (T, I) or Series (T,) of pandas or polars is one series, its rows are the steps; its
-      forecast is a DataFrame or Series too.  The index of pandas goes on at its frequency, or by its constant
+    - a DataFrame (T, I) or Series (T,) of pandas or polars is one series with its rows as steps; its
+      forecast is a DataFrame or Series too.  A pandas index is continued at its frequency or by its constant
       step; an index without one is an error in `predict`;
     - an array (n, T, I), or a list of arrays or tables (T_i,) or (T_i, I), is n series.  One series as an
       array: ``[series]``;
-    - an array (n, T) is n series of T single numbers, the rows being scikit-learn's samples.  A column (T, 1)
-      is one series, and to a forecaster that was fitted to series of I > 1 features so is every (T, I).  In
+    - an array (n, T) is n series of T single numbers, one per row, as samples in scikit-learn.  A column
+      (T, 1) is one series, and so is every (T, I) for a forecaster fitted to series of I > 1 features.  In
       `fit`, an array that looks like one series of T steps is an error (more than 50 times as many rows as
       columns) or a warning (more rows than `window` steps, not more columns).
 
-    The network has the dtype of X if that is float32, which is the faster one, else float64.
+    The network is float32 if X is, which is faster, else float64.
 
     Examples
     --------
@@ -759,32 +738,7 @@ class RNNForecaster(_Estimator):
         verbose=False,
         n_jobs=None,
     ):
-        self.hidden_size = hidden_size
-        self.cell = cell
-        self.num_layers = num_layers
-        self.horizon = horizon
-        self.window = window
-        self.stride = stride
-        self.standardize = standardize
-        self.head = head
-        self.activation = activation
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
-        self.loss = loss
-        self.solver = solver
-        self.learning_rate_init = learning_rate_init
-        self.batch_size = batch_size
-        self.clip_norm = clip_norm
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.warm_start = warm_start
-        self.verbose = verbose
-        self.n_jobs = n_jobs
+        _set_parameters(self, locals())
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -792,17 +746,17 @@ class RNNForecaster(_Estimator):
         return tags
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """Train a network to predict the next step, or with `warm_start` train it further.
+        """Train a network to predict the next step, or continue training with `warm_start`.
 
         Parameters
         ----------
         X : array (n, T) or (n, T, I), DataFrame or Series, or list of arrays (T_i,) or (T_i, I)
-            The series, see above; each of at least two steps.
+            The series, each of at least two steps; see the notes of the class.
         y : None
-            There are no covariates: make columns of X of what else is known, all of which are forecast.
-            Labels (n,), which scikit-learn's tools may pass, are ignored with a warning.
+            Covariates are not supported: add them as columns of X, all of which are forecast.  Labels (n,),
+            which scikit-learn's tools may pass, are ignored with a warning.
         sample_weight : array (n,), optional
-            Weights of the series, at least 0; (T,), weights of the rows, where X is one series.
+            Weights of the series, at least 0; for one series weights of its rows, (T,).
 
         Returns
         -------
@@ -811,16 +765,16 @@ class RNNForecaster(_Estimator):
         Raises
         ------
         ValueError
-            If an argument or a parameter does not fit; see the text.
+            If an argument or a parameter is invalid; the message names it.
         DivergedError
-            If the loss is not finite any more.
+            If the loss is NaN or infinite.
         """
         return self._fitted(X, y, sample_weight, self.warm_start, None)
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """One epoch with these series, in the network there is or a new one.
+        """Train the existing network, or a new one, for one epoch.
 
-        The first call finds what `standardize` asks for; what the solver keeps starts anew in each call.
+        The first call computes the scaling of `standardize`; each call resets the state of the solver.
 
         Parameters
         ----------
@@ -862,22 +816,22 @@ class RNNForecaster(_Estimator):
             scaling = Scaling(*[self.mean_, self.scale_] * 2) if self.standardize else None
             net.columns = Columns(names, names, scaling)
         self._train(net, x, y, None if weight is None else each, held, epochs)
-        net.lead = 1  # y is x a step later
+        net.lead = 1  # targets are the inputs one step later
 
     def predict(self, X: Any, horizon: int | None = None) -> Any:
-        """The steps after the last ones of X.
+        """Forecast the steps after the end of each series.
 
         Parameters
         ----------
         X : as in `fit`
-            The series as far as they are known; a single step is enough.
+            The known steps of each series, at least one.
         horizon : int, optional
-            How many steps, in place of the parameter.
+            Number of steps; default: the parameter `horizon`.
 
         Returns
         -------
         future : array (n, horizon) or (n, horizon, I)
-            In the form of X; for one series, of `horizon` rows, a DataFrame, a Series or an array.
+            Forecasts in the form of X; for one series a DataFrame, Series or array of `horizon` rows.
         """
         check_is_fitted(self, "network_")
         steps = integer(self.horizon if horizon is None else horizon, "horizon")
@@ -889,7 +843,7 @@ class RNNForecaster(_Estimator):
         return {"array": future[0], "numbers": future[:, :, 0], "rows": future}[form]
 
     def score(self, X: Any, y: Any = None) -> float:
-        """R^2 of the last `horizon` steps of each series, forecast from those before.
+        """R^2 of the last `horizon` steps of each series, forecast from the preceding steps.
 
         Parameters
         ----------
@@ -909,39 +863,39 @@ class RNNForecaster(_Estimator):
         future = self._forecast([one[:-steps] for one in series], steps)
         return float(r2_score(np.concatenate([one[-steps:] for one in series]), np.concatenate(list(future))))
 
-    def _series(self, X: Any, reset: bool, least: int = 2) -> tuple[list[Array], str]:
-        """X as a list of (T_i, I), each of at least `least` steps, and its form.
+    def _series(self, X: Any, reset: bool, min_steps: int = 2) -> tuple[list[Array], str]:
+        """X as a list of (T_i, I), each of at least `min_steps` steps, and its form.
 
-        "table" and "array" are one series; "numbers" are many, without an axis of features, "rows" with one.
+        "table" and "array" are one series; "numbers" are many without an axis of features, "rows" with one.
         """
         if is_table(X):
             rows = self._rows(X if hasattr(X, "columns") else X.to_frame(), reset)
-            # names that are str scikit-learn has compared, and their order
+            # scikit-learn has compared names that are str, and their order
             known = hasattr(self, "network_") and (self.warm_start or not reset)
             places = order(names_of(X), self.network_.input_names, "X") if known else None
-            found, form = [rows if places is None else rows[:, places]], "table"
+            series, form = [rows if places is None else rows[:, places]], "table"
         elif _is_ragged(X):
-            found = list(self._inputs(X, reset))
+            series = list(self._inputs(X, reset))
             form = "numbers" if any(_dimensions(part) == 1 for part in X) else "rows"
         elif _dimensions(X := _stacked(X, "X")) == 3:
-            found, form = list(self._inputs(X, reset)), "rows"
+            series, form = list(self._inputs(X, reset)), "rows"
         else:
             rows = self._rows(X, reset)
             if rows.shape[1] == 1 or not (reset or self.network_.input_size == 1):
-                found, form = [rows], "array"
+                series, form = [rows], "array"
             else:
-                found, form = list(rows[:, :, None]), "numbers"
+                series, form = list(rows[:, :, None]), "numbers"
                 if reset:
                     self._check_reading(*rows.shape)
-        shortest = min(map(len, found))
-        if shortest < least:
-            raise ShapeError(f"X: expected series of at least {least} steps, got one of {shortest}.")
-        return found, form
+        shortest = min(map(len, series))
+        if shortest < min_steps:
+            raise ShapeError(f"X: expected series of at least {min_steps} steps, got one of {shortest}.")
+        return series, form
 
     def _check_reading(self, n: int, steps: int) -> None:
         """Raise or warn if an array (n, T), which is n series, looks like one series of n steps."""
         ways = f"For one series of {n} steps pass [X] or a DataFrame, for {n} series list(np.asarray(X))."
-        if n > MOST_PER_STEP * steps:
+        if n > MAX_ROWS_PER_COLUMN * steps:
             raise ShapeError(
                 f"X: expected an array (n, T) of n series of T steps, got ({n}, {steps}), which looks like "
                 f"one series of {n} steps with {steps} columns.  {ways}"
@@ -954,19 +908,19 @@ class RNNForecaster(_Estimator):
             )
 
     def _held_out(self, series: list[Array]) -> list[int]:
-        """How many of the last steps of each series are for validation."""
+        """The number of validation steps at the end of each series."""
         share = self.validation_fraction
         new = [max(1, round(share * len(one))) for one in series]
         for i, (one, held) in enumerate(zip(series, new, strict=True)):
             if len(one) - held < 2:
                 raise ShapeError(
-                    f"X: expected series of which at least 2 steps remain for training, with early_stopping "
+                    f"X: expected series with at least 2 steps left for training, with early_stopping "
                     f"and validation_fraction={share:g}, got {len(one)} steps in series {i}."
                 )
         return new
 
     def _validation(self, series: list[Array], weights: list[Array], new: list[int]) -> tuple[Any, ...]:
-        """Inputs, targets and weights of the `new` last steps of each series, with a window before them."""
+        """Inputs, targets and weights of the last `new` steps of each series, after a window of weight 0."""
         starts = [max(len(one) - n - self.window, 0) for one, n in zip(series, new, strict=True)]
         x, y = _steps_ahead([a[start:] for a, start in zip(series, starts, strict=True)])
         _, each = _steps_ahead([w[start:].copy() for w, start in zip(weights, starts, strict=True)])
@@ -980,22 +934,27 @@ class RNNForecaster(_Estimator):
             self.mean_, self.scale_ = moments(rows, weights)
 
     def _windows(self, series: Array) -> list[Array]:
-        """Views of `window` steps and the one to predict; the last steps are always among them."""
+        """Views of `window` steps and the step to predict; the last view ends with the series."""
         rows = self.window + 1
         last = max(len(series) - rows, 0)
         return [series[start : start + rows] for start in (*range(0, last, self.stride), last)]
 
     def _forecast(self, series: list[Array], steps: int) -> Array:
-        """(n, steps, I) after the series, from their last windows."""
+        """Forecasts (n, steps, I) from the last window of each series."""
         net, window = self.network_, integer(self.window, "window")
         return net.forecast([one[-window:] for one in series], steps).astype(net.dtype)
+
+
+def _set_parameters(estimator: BaseEstimator, arguments: dict[str, Any]) -> None:
+    """Store the constructor's arguments as attributes, unchanged, as scikit-learn requires."""
+    vars(estimator).update((name, value) for name, value in arguments.items() if name != "self")
 
 
 # ---- the forms of X, y and sample_weight
 
 
 def _dimensions(a: Any) -> int:
-    """Of an array or a table; 0 of all else."""
+    """Number of axes of an array or a table; 0 for other values."""
     return len(getattr(a, "shape", ()))
 
 
@@ -1004,12 +963,12 @@ def _listed(a: Any) -> bool:
 
 
 def _is_ragged(X: Any) -> bool:
-    """Whether it is a list of arrays or tables, each a sequence."""
+    """Whether X is a list of arrays or tables, one per sequence."""
     return _listed(X) and len(X) > 0 and all(_dimensions(part) in (1, 2) for part in X)
 
 
 def _stacked(a: Any, name: str) -> Any:
-    """Nested lists as an array; all else as it is."""
+    """Nested lists as an array; other values unchanged."""
     if _dimensions(a) == 1 and a.dtype == object and any(map(_dimensions, a)):
         raise ShapeError(f"{name}: expected numbers, got an array of arrays.  Pass a list: list({name}).")
     if not _listed(a):
@@ -1023,24 +982,24 @@ def _stacked(a: Any, name: str) -> Any:
             np.asarray(part)
         except ValueError:
             raise ShapeError(
-                f"{name}[{i}]: expected steps of as many numbers each, got lists of different length."
+                f"{name}[{i}]: expected steps with equally many numbers, got lists of different length."
             ) from None
     lengths = sorted({len(part) if np.ndim(part) else 1 for part in a})
     advice = f"Sequences of different length go in a list of arrays: [np.asarray(a) for a in {name}]."
     if _is_ragged(a):
-        advice = 'For one target a step: readout="every".'
+        advice = 'For one target per step: readout="every".'
     raise ShapeError(
-        f"{name}: expected parts of one shape, got some of {lengths[0]} to {lengths[-1]} entries.  {advice}"
+        f"{name}: expected parts of one shape, got parts of {lengths[0]} to {lengths[-1]} entries.  {advice}"
     )
 
 
 def _take(a: Any, indices: Array) -> Any:
-    """Some of the sequences, targets or weights."""
+    """The sequences, targets or weights at the `indices`."""
     return [a[i] for i in indices] if _listed(a) else np.asarray(a)[indices]
 
 
 def _check_steps(y: Any, x: Any) -> None:
-    """Raise unless there is one target for each step of each sequence, all of one width."""
+    """Raise unless each step of each sequence has one target, all of one width."""
     for i, (part, sequence) in enumerate(zip(y, x, strict=True)):
         expected = (len(sequence), *y[0].shape[1:])
         if part.shape != expected:
@@ -1050,32 +1009,30 @@ def _check_steps(y: Any, x: Any) -> None:
 
 
 def _check_no_targets(y: Any) -> None:
-    """Raise for covariates, warn of labels."""
+    """Raise for covariates, warn about labels."""
     if y is None:
         return
     try:
-        found = check_array(y, ensure_2d=False, allow_nd=True, dtype=None, ensure_all_finite=False)
+        targets = check_array(y, ensure_2d=False, allow_nd=True, dtype=None, ensure_all_finite=False)
     except ValueError:  # lists of different length, for example
-        found = np.empty((0, 0))
-    real = found.dtype.kind == "f" and not np.array_equal(found, np.round(found))
-    if found.ndim != 1 or real:
+        targets = np.empty((0, 0))
+    real = targets.dtype.kind == "f" and not np.array_equal(targets, np.round(targets))
+    if targets.ndim != 1 or real:
         raise ConfigError(
             f"y: expected None, as RNNForecaster learns the next step of X and takes no covariates, got "
-            f"{type(y).__name__}.  Make them columns of X, all of which are forecast, or learn with an "
+            f"{type(y).__name__}.  Add them as columns of X, all of which are forecast, or use an "
             f"RNNRegressor."
         )
     warnings.warn("y is ignored: RNNForecaster learns the next step of X.", UserWarning, stacklevel=5)
 
 
-def _some(labels: Array) -> str:
-    """Labels for a message."""
+def _text(labels: Array) -> str:
+    """Labels as text for a message."""
     return ", ".join(map(repr, labels[:10].tolist())) + (", ..." if len(labels) > 10 else "")
 
 
 def _weights(weight: Any, parts: Any, each: str, every: bool = False) -> Any:
-    """The weights, checked: an array of one for `each` of the parts, or if `every` one for each step of each,
-    in the form of the parts.
-    """
+    """The checked weights, one for `each` of the parts, or if `every` one per step in their form."""
     if weight is None:
         return None
     dtype = parts[0].dtype if parts[0].dtype.kind == "f" else float
@@ -1083,13 +1040,13 @@ def _weights(weight: Any, parts: Any, each: str, every: bool = False) -> Any:
         lists = weight if _listed(weight) else np.asarray(weight)
         if len(lists) != len(parts):
             raise ShapeError(f"sample_weight: expected {len(parts)} rows of weights, got {len(lists)}.")
-        found = [_numbers(w, f"sample_weight[{i}]", dtype) for i, w in enumerate(lists)]
-        for i, (w, part) in enumerate(zip(found, parts, strict=True)):
+        per_step = [_numbers(w, f"sample_weight[{i}]", dtype) for i, w in enumerate(lists)]
+        for i, (w, part) in enumerate(zip(per_step, parts, strict=True)):
             if w.shape != (len(part),):
                 raise ShapeError(
                     f"sample_weight[{i}]: expected ({len(part)},), one for each step, got {w.shape}."
                 )
-        rows, result = found, found if isinstance(parts, list) else np.stack(found)
+        rows, result = per_step, per_step if isinstance(parts, list) else np.stack(per_step)
     else:
         result = _numbers(_stacked(weight, "sample_weight"), "sample_weight", dtype)
         if result.shape != (len(parts),):
@@ -1097,26 +1054,26 @@ def _weights(weight: Any, parts: Any, each: str, every: bool = False) -> Any:
                 f"sample_weight: expected ({len(parts)},), one for each {each}, got {result.shape}."
             )
         rows = [result]
-    least = min(w.min() for w in rows)
-    if least < 0:
-        raise ConfigError(f"sample_weight: expected finite numbers of at least 0, got {least:g}.")
+    lowest = min(w.min() for w in rows)
+    if lowest < 0:
+        raise ConfigError(f"sample_weight: expected finite numbers of at least 0, got {lowest:g}.")
     if not any(map(np.any, rows)):
-        raise ConfigError("sample_weight: expected a weight that is not zero, got only such of zero.")
+        raise ConfigError("sample_weight: expected at least one weight above 0, got only zeros.")
     return result
 
 
 def _numbers(a: Any, name: str, dtype: Any) -> Array:
-    """An array of finite numbers of any shape, or a ShapeError."""
+    """An array of finite numbers of any shape; else raises a ShapeError."""
     try:
-        with np.errstate(over="ignore"):  # numbers too large for float32 are an error by name
-            found: Array = check_array(a, ensure_2d=False, allow_nd=True, dtype=dtype, input_name=name)
-            return found
+        with np.errstate(over="ignore"):  # overflow to float32 is reported as an infinity
+            array: Array = check_array(a, ensure_2d=False, allow_nd=True, dtype=dtype, input_name=name)
+            return array
     except (TypeError, ValueError) as error:
         raise ShapeError(f"{name}: {error}") from None
 
 
 def _spread(weight: Any, parts: Any) -> list[Array]:
-    """The weight of each step of each part, from one a part or one a step; None: 1."""
+    """Weights of each step of each part, from weights per part or per step; None: 1."""
     weight = np.ones(len(parts)) if weight is None else weight
     return [np.full(len(part), w) for part, w in zip(parts, weight, strict=True)]
 
@@ -1131,5 +1088,5 @@ def _check_both_sides(weight: Any, held: Any) -> None:
 
 
 def _steps_ahead(series: list[Array]) -> tuple[list[Array], list[Array]]:
-    """All steps but the last, and for each of them the next."""
+    """Inputs and targets of one-step prediction: all steps but the last, and all but the first."""
     return [one[:-1] for one in series], [one[1:] for one in series]

@@ -19,7 +19,7 @@ from .writing import csv_text, replace
 Array = np.ndarray[Any, Any]
 
 PART = 4096  # rows
-CHARACTERS = frozenset("0123456789+-.eE \t")  # all that numbers are written with
+CHARACTERS = frozenset("0123456789+-.eE \t")  # the characters of numbers
 
 
 class InputError(Exception):
@@ -27,16 +27,16 @@ class InputError(Exception):
 
 
 def read_table(path: str, columns: Sequence[str]) -> Array:
-    """The named columns of a Parquet file, if its name ends with .parquet, else of a CSV file with a header.
+    """Read the named columns of a Parquet file (*.parquet) or of a CSV file with a header.
 
     Parameters
     ----------
     path : str
         The file.  A CSV is UTF-8, comma-separated, with as many cells in each row as in the header; cells in
-        double quotes may hold commas and line ends.  Skipped are empty lines, rows of empty cells at the end,
-        and # lines before the header; the last of these is the header, if only it has the names.
+        double quotes may contain commas and line ends.  Empty lines, rows of empty cells at the end, and #
+        lines before the header are skipped; the last # line is the header if only it has the names.
     columns : sequence of str
-        Names from the header, spaces around them aside; one may be asked for twice.
+        Names from the header, without surrounding spaces; duplicates are allowed.
 
     Returns
     -------
@@ -45,9 +45,9 @@ def read_table(path: str, columns: Sequence[str]) -> Array:
     Raises
     ------
     InputError
-        If the file is empty or of another kind, or a column is missing, or a row has more or fewer cells than
-        the header, or a cell is no finite number: the text names the file, the line (of a Parquet file the
-        row, from 1) and the column.  Also without pyarrow.
+        If the file is empty or of another format, a column is missing, the number of cells in a row differs
+        from the header, or a cell is no finite number; the message names the file, the line (for Parquet the
+        row, from 1) and the column.  Also if pyarrow is missing.
     OSError
         If the file cannot be read.
 
@@ -60,9 +60,9 @@ def read_table(path: str, columns: Sequence[str]) -> Array:
 
 
 def write_table(path: str | None, names: list[str], columns: list[list[Any]]) -> None:
-    """Write columns of equal length to a file of the kind its name says; None: CSV to standard output.
+    """Write columns of equal length to a Parquet (*.parquet) or CSV file; None: CSV to standard output.
 
-    A CSV is in UTF-8, whatever the encoding of the terminal.
+    CSV is always in UTF-8, regardless of the encoding of the terminal.
     """
     if path is not None and _is_parquet(path):
         pyarrow, content = _pyarrow(path), io.BytesIO()
@@ -81,7 +81,7 @@ def write_table(path: str | None, names: list[str], columns: list[list[Any]]) ->
 
 
 def check_kind(path: str) -> None:
-    """Raise an InputError if this kind of file needs a library that is not here."""
+    """Raise an InputError if this file format needs a library that is not installed."""
     if _is_parquet(path):
         _pyarrow(path)
 
@@ -94,13 +94,13 @@ def _is_parquet(path: str) -> bool:
 
 
 class _Lines:
-    """The lines of a CSV file from its header on, checked to be UTF-8, and where a reader is among them."""
+    """The lines of a CSV file from its header on, checked to be UTF-8, and the position of the reader."""
 
     def __init__(self, file: Iterable[str], path: str) -> None:
         self.file, self.path = file, path
-        self.number = 0  # of the line that was given last
-        self.row: list[str] = []  # what was given since it was emptied
-        self.comment = ""  # the # line before the first one given
+        self.number = 0  # of the line yielded last
+        self.row: list[str] = []  # the lines of the current row
+        self.comment = ""  # the # line before the first line yielded
 
     def __iter__(self) -> Iterator[str]:
         begun = False
@@ -120,7 +120,7 @@ class _Lines:
         if wrong:
             raise InputError(
                 f"{self.path}, line {self.number}: expected text in UTF-8, got the byte "
-                f"{ord(wrong[0]) & 0xFF:#04x}.  Write the file again in UTF-8."
+                f"{ord(wrong[0]) & 0xFF:#04x}.  Save the file in UTF-8."
             )
 
 
@@ -139,12 +139,12 @@ def _read_csv(path: str, columns: Sequence[str]) -> Array:
 
 
 def _parts(lines: _Lines, columns: Sequence[str]) -> Iterator[Array]:
-    """The columns, by as many rows as are quick to convert."""
+    """The columns, in blocks of PART rows."""
     reader = csv.reader(lines, strict=True, skipinitialspace=True)
     header, rows = _header(lines, reader, columns)
     places = [_place(header, name, lines.path) for name in columns]
     width, gap = len(header), 0
-    found: list[tuple[int, list[str]]] = []
+    rows_read: list[tuple[int, list[str]]] = []
     for number, cells in rows:
         if not any(cells) or (len(cells) != width and not any(map(str.strip, cells))):
             if len(cells) > 1 or width == 1:  # else an empty line
@@ -160,22 +160,22 @@ def _parts(lines: _Lines, columns: Sequence[str]) -> Iterator[Array]:
         if number != lines.number and sum(_is_row(line, width, places) for line in lines.row) > 1:
             raise InputError(
                 f"{lines.path}, line {number}: expected a quote that is closed before the next row, got a "
-                f"cell that goes on to line {lines.number}."
+                f"cell that extends to line {lines.number}."
             )
-        found.append((number, cells))
-        if len(found) == PART:
-            yield _numbers(found, header, places, lines.path)
-            found = []
-    yield _numbers(found, header, places, lines.path)
+        rows_read.append((number, cells))
+        if len(rows_read) == PART:
+            yield _numbers(rows_read, header, places, lines.path)
+            rows_read = []
+    yield _numbers(rows_read, header, places, lines.path)
 
 
 def _header(
     lines: _Lines, reader: Iterator[list[str]], columns: Sequence[str]
 ) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    """The names of the columns, and the rows after them, each with the number of its first line.
+    """The column names, and the rows after them, each with the number of its first line.
 
-    They stand in the first line that has text and is no comment; or in the comment before it, if only that
-    has all that are asked for.
+    The header is the first line that has text and is no comment, or the comment before it if only that has
+    all requested names.
     """
     rows = _numbered(lines, reader)
     first = next(((number, cells) for number, cells in rows if any(map(str.strip, cells))), None)
@@ -213,13 +213,13 @@ def _place(header: Iterable[str], name: str, path: str) -> int:
 
 
 def _is_row(line: str, width: int, places: Sequence[int]) -> bool:
-    """Whether a line alone is a row, its quotes left out."""
+    """Whether a single line, without its quotes, is a row of numbers."""
     cells = line.replace('"', "").strip("\r\n").split(",")
     return len(cells) == width and all(math.isfinite(_number(cells[place])) for place in places)
 
 
 def _number(cell: str) -> float:
-    """A number as it is written in English without thousands separators; all else is nan."""
+    """A number in English notation without thousands separators; nan for other text."""
     try:
         return float(cell) if CHARACTERS.issuperset(cell) else math.nan
     except ValueError:
@@ -227,19 +227,19 @@ def _number(cell: str) -> float:
 
 
 def _numbers(rows: list[tuple[int, list[str]]], header: list[str], places: Sequence[int], path: str) -> Array:
-    """The cells at the `places` as numbers; `_number` of each, but quicker."""
-    found = np.full((len(rows), len(places)), np.nan)
+    """The cells at the `places` as numbers: a faster version of `_number` for columns."""
+    values = np.full((len(rows), len(places)), np.nan)
     for i, place in enumerate(places):
         cells = [row[place] for _, row in rows]
         if CHARACTERS.issuperset("".join(cells)):
             with suppress(ValueError):
-                found[:, i] = list(map(float, cells))
-        if not np.isfinite(found[:, i]).all():
+                values[:, i] = list(map(float, cells))
+        if not np.isfinite(values[:, i]).all():
             number, cell = next((n, row[place]) for n, row in rows if not math.isfinite(_number(row[place])))
             raise InputError(
                 f"{path}, line {number}, column {header[place]!r}: expected a finite number, got {cell!r}."
             )
-    return found
+    return values
 
 
 # ---- Parquet
@@ -261,16 +261,16 @@ def _read_parquet(path: str, columns: Sequence[str]) -> Array:
             table = pyarrow.parquet.ParquetFile(file).read()
         except pyarrow.ArrowException as error:
             raise InputError(f"{path}: expected a Parquet file, got something else ({error}).") from None
-    found = np.empty((table.num_rows, len(columns)))
+    values = np.empty((table.num_rows, len(columns)))
     for i, name in enumerate(columns):
         column = table.column(_place(table.column_names, name, path))
         if not (pyarrow.types.is_integer(column.type) or pyarrow.types.is_floating(column.type)):
             raise InputError(f"{path}, column {name!r}: expected numbers, got {column.type}.")
-        found[:, i] = column.to_numpy()
-        wrong = np.flatnonzero(~np.isfinite(found[:, i]))
+        values[:, i] = column.to_numpy()
+        wrong = np.flatnonzero(~np.isfinite(values[:, i]))
         if len(wrong):
             raise InputError(
                 f"{path}, row {wrong[0] + 1}, column {name!r}: expected a finite number, got "
                 f"{column[int(wrong[0])]}."
             )
-    return found
+    return values

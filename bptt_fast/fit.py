@@ -1,4 +1,4 @@
-"""The fit loop: one call of the C core per epoch; around it validation, stopping, callbacks, the record."""
+"""The fit loop: one call of the C core per epoch, with validation, stopping, callbacks and the record."""
 
 from __future__ import annotations
 
@@ -64,102 +64,102 @@ def fit(
     Parameters
     ----------
     x : array (n, T, I) or (T, I), list of n arrays (T_i, I), or ``Sequences.windows(...)``
-        Sequences, one series, sequences of different length, or windows of a series; real numbers, any
-        dtype.  Never modified.  Arrays (T, I) may be DataFrames, as in `predict`; the network keeps the
-        names of their columns, `input_names`, and those of targets, `output_names`.  Rows of x and y
-        belong together by their place, not by their index.
+        Sequences, one series, sequences of different length, or windows of a series; real numbers of any
+        dtype, never modified.  Arrays (T, I) may be DataFrames, as in `predict`; the network stores the
+        column names of inputs and targets as `input_names` and `output_names`.  Rows of x and y are
+        matched by position, not by index.
     y : array or list
         Targets.  readout "last": (n, O); "every": (n, T, O), for one series (T, O), for a list a list of
-        (T_i, O). With `SlidingBPTT` one row a step, as for "every"; for windows one for each row of their
-        series.  Class indices for "cross_entropy": integers, without the last axis.  If O is 1 the last
-        axis may be left out.
+        (T_i, O).  With `SlidingBPTT` one row per step, as for "every"; for windows one for each row of
+        their series.  "cross_entropy" takes class indices: integers, without the last axis.  The last axis
+        is optional if O is 1.
     epochs : int, default 1
-        Passes over the data; counted from `initial_epoch`, as in Keras.
+        Index of the final epoch, that is, the number of passes over the data if `initial_epoch` is 0, as in
+        Keras.
     batch_size : int, optional
-        Sequences at once; default 32, and all of them for the optimisers of second order.  `FullBPTT` and
-        `CheckpointedBPTT` update after each batch, `TruncatedBPTT` every k1 steps of a batch,
-        `SlidingBPTT` after every pattern of one sequence after the other.
+        Sequences per batch; default 32, and all of them for the optimisers of second order.  `FullBPTT`
+        and `CheckpointedBPTT` update after each batch, `TruncatedBPTT` every k1 steps of a batch.
+        `SlidingBPTT` runs the sequences one by one and updates after every pattern.
     optimizer : SGD, Adam, AdamW, NAdam, RMSprop, Adagrad or Rprop, or a name, optional
         Or of second order: LBFGS, LevenbergMarquardt or HessianFree.  Default Adam(1e-3); SGD(0.01) for
-        `SlidingBPTT`.  What it keeps starts anew in each fit.
+        `SlidingBPTT`.  Every call of `fit` resets the optimiser state.
     loss : {"mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"} or `Loss`, default "mse"
-        Mean over the outputs of a target row, weighted mean over the rows of a batch.  Both cross-
-        entropies take logits; the targets of "binary_cross_entropy" are numbers from 0 to 1.
+        Mean over the outputs of a target row, weighted mean over the rows of a batch.  Both cross-entropies
+        expect logits; the targets of "binary_cross_entropy" are numbers from 0 to 1.
     bptt : FullBPTT, SlidingBPTT, TruncatedBPTT or CheckpointedBPTT, default FullBPTT()
         How time is unfolded.
     sample_weight : array (n,), or of the shape of y without its last axis, optional
-        Weights of the sequences, or of the target rows.  A row of weight 0 has no target: anything may
-        stand there.
+        Weights of the sequences or of the target rows.  The target of a row of weight 0 is ignored.
     x0 : array (n, state_size) or (state_size,), optional
-        Initial states; default: the network's `initial_state`.  (state_size,) is also used for
+        Initial states; default: the network's `initial_state`.  A state (state_size,) also applies to
         `validation_data`.
     lengths : array of int (n,), optional
-        The steps that count in each sequence of an array (n, T, I); what stands after them is never read.
+        Valid steps of each sequence of an array (n, T, I); values after them are never read.
     validation_split : float, default 0
-        The last part of the sequences, in [0, 1), kept for validation.  Of windows: the last part of the
-        rows of their series.  Windows with inputs or targets on both sides are left out, see
-        ``history.left_out``, so that no row is in both parts.  Windows that were written out as an array
-        are sequences like any others, and must not share rows across the split.  With `SlidingBPTT` and
-        one series: its last steps, with a context that has run through the steps before.
+        Share of the data, in [0, 1), held out for validation: the last sequences.  For windows it is the
+        last part of the rows of their series; windows with inputs or targets on both sides are left out
+        (``history.left_out``), so that no row is in both parts.  Windows that were copied into an array
+        are ordinary sequences and must not share rows across the split.  With `SlidingBPTT` and one
+        series it is its last steps, with the context from the steps before.
     validation_data : tuple (x, y) or (x, y, sample_weight), optional
-        Data for validation instead.
+        Validation data, in place of `validation_split`.
     callbacks : list of Callback, optional
         Hooks around the epochs; ready ones are in ``bptt_fast.callbacks``.
     verbose : {"auto", 0, 1, 2}, default "auto"
-        0: silence; 1: a progress bar, with the speed in steps of sequences; 2: a line an epoch; "auto": 1
-        on a terminal and in a notebook, else 2.
+        0: silence; 1: a progress bar, with the speed in time steps; 2: one line per epoch; "auto": 1 on a
+        terminal and in a notebook, else 2.
     initial_epoch : int, default 0
-        The epoch to begin with.  The order of the sequences depends on the seed and on the number of the
-        epoch only.
+        The number of the first epoch.  The order of the sequences depends only on the seed and the number
+        of the epoch.
     shuffle : bool, optional
-        A new random order of the sequences in each epoch; default True unless `stateful`.  `SlidingBPTT`
-        always takes them in the order given.
+        Whether to shuffle the sequences in each epoch; default True unless `stateful`.  `SlidingBPTT` never
+        shuffles.
     stateful : bool, default False
-        With `FullBPTT` and `TruncatedBPTT`: a sequence begins in the state in which it ended in the epoch
-        before, or in the fit before if that was stateful too; sequence i of this fit goes on from
-        sequence i of that one.  The first fit begins with `x0`, as does every fit that is given one.
-        `reset_state` forgets the states.  Validation always begins with `x0`.
+        With `FullBPTT` and `TruncatedBPTT`: each sequence starts from its final state of the previous
+        epoch, or of the previous fit if that was stateful too; sequence i continues sequence i.  The first
+        fit starts from `x0`, and so does every fit with an `x0`.  `reset_state` discards the states.
+        Validation always starts from `x0`.
     teacher_forcing : float, default 1
-        In [0, 1]: the probability with which the input of a step, from the second of a sequence on, is
-        x's, and not the network's own output of the step before.  Each step draws for itself, by the seed
-        and the count of updates.  The gradient is exact, through the outputs that are fed back too.
-        Below 1 it needs `FullBPTT`, readout "every", output_size equal to input_size, one direction, and
-        targets that are real numbers.  Output j goes to input j: names of inputs and outputs, if known,
-        must be the same ones in one order, or have none in common.
+        Probability, in [0, 1], that the input of a step after the first is taken from x and not from the
+        network's output of the previous step (scheduled sampling).  Each step draws independently, by the
+        seed and the number of updates.  The gradient is exact, including the path through outputs that
+        are fed back.  Values below 1 need `FullBPTT`, readout "every", output_size equal to input_size,
+        one direction, and targets that are real numbers.  Output j becomes input j: names of inputs and
+        outputs, if known, must be equal and in the same order, or have none in common.
     patience : int or Stopping, optional
-        Stop after this many consecutive epochs without a better loss: the validation loss if there is any,
-        else the training loss.  Training then ends with the weights of the best epoch.  `Stopping` sets
-        further rules: a loss to reach, a time.
+        Stop after this many consecutive epochs without a lower loss (the validation loss if there is any,
+        else the training loss), and restore the weights of the best epoch.  `Stopping` adds further
+        criteria: a target loss, a time limit.
     scaling : "standard" or Scaling, optional
-        "standard": bring each input, and each target that is a real number, to mean 0 and deviation 1, as
-        measured on the training part: not on validation data, padding, or targets of weight 0.  A
-        constant column is only shifted.  With `teacher_forcing` below 1 targets are scaled as the inputs
-        are.  None: the network keeps the `scaling` it has, none at first.  Losses, and `target_loss`, are
-        those of scaled targets; targets of both cross-entropies are never scaled.
+        "standard": scale each input, and each target that is a real number, to mean 0 and standard
+        deviation 1 over the training data, without validation data, padding, and targets of weight 0.
+        Constant columns are only shifted.  With `teacher_forcing` below 1 targets are scaled as the
+        inputs.  None: the network keeps its `scaling`, initially none.  Losses and `target_loss` refer to
+        scaled targets; targets of both cross-entropies are never scaled.
     threads, isa : optional
-        As in `predict`.  The results do not depend on `threads`.
+        As in `predict`.  Results do not depend on `threads`.
 
     Returns
     -------
     history : History
-        A dict of lists, one entry an epoch; ``history.stopped`` says why training ended.
+        A dict of lists, one entry per epoch; ``history.stopped`` is the reason why training ended.
 
     Raises
     ------
     ShapeError, ConfigError
-        If an argument does not fit.  The network is as before.
+        If an argument is invalid; the network is unchanged.
     DivergedError
-        If a loss or gradient is not finite.  The network has its last finite weights.
+        If a loss or gradient is NaN or infinite; the network has its last finite weights.
     KeyboardInterrupt
-        After Ctrl-C, with the weights of the last finished update in the network, and the finished epochs
-        in the attribute `history` of the exception.
+        On Ctrl-C; the network has the weights of the last finished update, and the attribute `history` of
+        the exception the finished epochs.
 
     Warns
     -----
     UserWarning
-        If the k2 of `TruncatedBPTT` is longer than every sequence, so that nothing is truncated; or if
-        `validation_split` splits an array whose sequences are overlapping views, as those of
-        ``numpy.lib.stride_tricks.sliding_window_view`` are.
+        If the k2 of `TruncatedBPTT` exceeds the length of every sequence, so that nothing is truncated, or
+        if `validation_split` splits an array of overlapping views, such as those of
+        ``numpy.lib.stride_tricks.sliding_window_view``.
 
     Notes
     -----
@@ -191,11 +191,10 @@ def fit(
 
 
 class Training:
-    """A fit, an epoch at a time.
+    """The state of a fit, which advances epoch by epoch.
 
-    Making one checks all arguments: whatever can be wrong with them raises before the network changes.  Then
-    `advance` is called until it returns False.  A runner calls `begin_epoch`, trains an epoch, and calls
-    `end_epoch`.
+    The constructor checks all arguments, and raises before the network changes.  The caller calls `advance`
+    until it returns False; the runner calls `begin_epoch`, trains an epoch, and calls `end_epoch`.
 
     Parameters
     ----------
@@ -205,14 +204,14 @@ class Training:
     options : mapping of str
         A value for each keyword argument of `fit`.
     halt : callable, optional
-        Polled every 30 ms or so; once it returns true, the fit ends.
+        Polled about every 30 ms; the fit ends once it returns true.
 
     Attributes
     ----------
     epoch : int
-        The number of the present epoch, from 0.
+        The number of the current epoch, from 0.
     history : History
-        The finished epochs.
+        The record of the finished epochs.
     finished : bool
         Whether the fit is over.
     """
@@ -290,20 +289,20 @@ class Training:
         self.display = progress(verbose, self.epoch, epochs, self.runner.steps)
         self.logs: dict[str, float] = {}
         self.begun = False
-        net.columns = replace(train.columns, lead=unfold.rows_ahead(train))  # which ends a learner
+        net.columns = replace(train.columns, lead=unfold.rows_ahead(train))  # this ends a learner
 
     def advance(self) -> bool:
-        """Train one epoch, or with `LBFGS` all of them; whether there is more to do."""
+        """Train one epoch, or all of them with `LBFGS`; True if there are more."""
         return self.runner.advance(self)
 
     def close(self) -> None:
-        """Release the plan and the memory of the optimiser; the history stays."""
+        """Release the plan and the optimiser state; the history remains."""
         self.display.close()
         self.finished = True
         del self.runner
 
     def begin_epoch(self) -> Poll | None:
-        """Begin the next epoch: what the core is to poll, or None if the fit is over."""
+        """Begin the next epoch; the function that the core polls, or None if the fit is over."""
         if not self.begun:
             self.begun = True
             for hook in self.hooks:
@@ -327,7 +326,7 @@ class Training:
         return self.watch.expired or self.halt()
 
     def end_epoch(self, status: str, done: int) -> bool:
-        """Record an epoch that ended so after `done` updates; whether there is another one."""
+        """Record an epoch that ended with `status` after `done` updates; True if there are more."""
         runner = self.runner
         if status == "DIVERGED":
             raise self._diverged("the loss, the gradient or the update", runner.unit, done + 1)
@@ -390,7 +389,7 @@ def _scaling(
     feeds_back: bool,
     prepare: Callable[..., Sequences],
 ) -> Scaling:
-    """The scaling that a fit asks for; `prepare`: `training_data` with the data of the fit."""
+    """The scaling of a fit; `prepare` is `training_data` with the data of the fit."""
     if isinstance(scaling, Scaling):
         Columns(scaling=scaling).check(net.input_size, net.output_size)
         return scaling
@@ -409,11 +408,17 @@ def _scaling(
     return Scaling.standard(inputs, raw.targets[counted])
 
 
-def _validation_data(net: Model, given: Any, loss: Loss, every: bool, x0: Any, columns: Columns) -> Sequences:
-    if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
-        got = f"{len(given)} entries" if isinstance(given, (tuple, list)) else type(given).__name__
+def _validation_data(
+    net: Model, validation_data: Any, loss: Loss, every: bool, x0: Any, columns: Columns
+) -> Sequences:
+    if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+        got = (
+            f"{len(validation_data)} entries"
+            if isinstance(validation_data, (tuple, list))
+            else type(validation_data).__name__
+        )
         raise ConfigError(f"validation_data: expected (x, y) or (x, y, sample_weight), got {got}.")
-    x, y, weight = (*given, None)[:3]
+    x, y, weight = (*validation_data, None)[:3]
     x0 = x0 if np.ndim(x0) == 1 else None
     names = [f"validation_data[{i}]" for i in range(3)]
     return training_data(net, x, y, loss, every, weight, x0, None, names, columns)
@@ -426,7 +431,7 @@ def _warn_of_shared_rows(x: Any) -> None:
     if len(two) == 2 and np.shares_memory(two[0], two[1]):
         warnings.warn(
             "validation_split: the sequences of x are views of the same rows, so the last training sequences "
-            "share rows with the first ones of the validation, whose loss comes out too low.  "
+            "share rows with the first validation sequences, and the validation loss is too low.  "
             "Sequences.windows(series, length) leaves a gap between the two parts.",
             UserWarning,
             stacklevel=4,
@@ -434,7 +439,7 @@ def _warn_of_shared_rows(x: Any) -> None:
 
 
 def _order(net: Model, unfold: Unfolding, shuffle: Any, stateful: Any) -> tuple[bool, bool]:
-    """Whether sequences are shuffled, and whether they begin in the states in which they ended."""
+    """The checked `shuffle` and `stateful`."""
     if not flag(stateful, "stateful"):
         return True if shuffle is None else flag(shuffle, "shuffle"), False
     if not unfold.keeps_state:

@@ -1,4 +1,4 @@
-"""Runs without training: predictions, losses, and gradients for optimisers of the caller's own."""
+"""Predictions, losses, gradients for external optimisers, and memory estimates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .errors import ConfigError, DivergedError, choice, flag, integer, number
 from .losses import Loss
 from .machine import machine_for
 from .model import Model, named_views
-from .plans import core_data, make_plan, plan_bytes, with_groups
+from .plans import PlanSize, core_data, make_plan, plan_bytes, with_groups
 from .unfolding import Unfolding
 
 
@@ -33,47 +33,48 @@ def predict(
     threads: int | None = None,
     isa: str | None = None,
 ) -> Any:
-    """The outputs of the network.
+    """Compute the outputs of the network.
 
     Parameters
     ----------
     x : array (n, T, I) or (T, I), list of n arrays (T_i, I), or ``Sequences.windows(...)``
         Sequences, one series, sequences of different length, or windows of a series.  Arrays (T, I) may
-        be DataFrames, and Series if I is 1: their columns are taken by name, in any order, if the network
+        be DataFrames, and Series if I is 1; their columns are matched by name, in any order, if the network
         has `input_names`.
     readout : {"last", "every"}, optional
-        Outputs after the last step, or after every step; default: the network's.
+        Whether to return outputs of the last step or of every step; default: the network's readout.
     x0 : array (n, state_size) or (state_size,), optional
         Initial states; default: the network's `initial_state`.
     lengths : array of int (n,), optional
-        The steps that count in each sequence of an array (n, T, I); what stands after them is never read.
+        Valid steps of each sequence of an array (n, T, I); values after them are never read.
     batch_size : int, default 256
-        Sequences at once; changes speed and memory, not the results, to the bit.
+        Sequences per batch; affects speed and memory, but not the results, to the bit.
     return_state : bool, default False
-        Also return the final states, in the form `x0` takes, to go on from there.
+        Also return the final states, in the form of `x0`, to continue from them.
     threads : int, optional
-        At most this many; default: what the machine and the environment allow, see `show_config`.
+        Maximum number of threads; default: as many as the machine and the environment allow, see
+        `show_config`.
     isa : str, optional
-        The instruction set, one of those `show_config` lists; default: the environment's BPTT_FAST_ISA,
-        or the best.
+        The instruction set, one of those that `show_config` lists; default: the environment variable
+        BPTT_FAST_ISA, or the best one.
 
     Returns
     -------
     y : array or list
-        What g gives, without a softmax or logistic function.  "last": (n, O), for one series (O,).
+        The outputs of g, without a softmax or logistic function.  "last": (n, O), for one series (O,).
         "every": (n, T, O), with zeros after a sequence's length; (T, O) for one series; for a list a list
-        of (T_i, O); for windows (n, length, O).  If x was tables, then (T, O) are tables of the same
-        kind, with its index and the network's `output_names`.  Of the network's dtype; float64 if
-        outputs are scaled, see `scaling`.
+        of (T_i, O); for windows (n, length, O).  For tables, (T, O) are tables of the same type, with the
+        same index and the network's `output_names`.  The dtype is the network's, or float64 if outputs
+        are scaled, see `scaling`.
     state : array (n, state_size) or (state_size,)
         Only with `return_state`.
 
     Raises
     ------
     ShapeError, ConfigError
-        If an argument does not fit; see the text.
+        If an argument is invalid; the message names it.
     DivergedError
-        If an output is not finite.
+        If an output is NaN or infinite.
 
     Examples
     --------
@@ -124,7 +125,7 @@ def evaluate(
     threads: int | None = None,
     isa: str | None = None,
 ) -> float:
-    """The weighted mean loss over all target rows, without dropout; of scaled targets, as in `fit`.
+    """Compute the weighted mean loss over all target rows, without dropout; with scaled targets, as in `fit`.
 
     Parameters
     ----------
@@ -140,9 +141,9 @@ def evaluate(
     Raises
     ------
     ShapeError, ConfigError
-        If an argument does not fit; see the text.
+        If an argument is invalid; the message names it.
     DivergedError
-        If the loss is not finite.
+        If the loss is NaN or infinite.
 
     Examples
     --------
@@ -198,17 +199,17 @@ def loss_and_grad(
     threads: int | None = None,
     isa: str | None = None,
 ) -> tuple[float, Gradients]:
-    """The loss of one batch and its gradient, for own optimisers; the network does not change.
+    """Compute the loss of one batch and its gradient, for external optimisers; the network does not change.
 
     Parameters
     ----------
     x, y, loss, teacher_forcing, sample_weight, x0, lengths
         As in `fit`; all sequences are one batch.
     bptt : FullBPTT, TruncatedBPTT or CheckpointedBPTT, default FullBPTT()
-        The gradient is exact, but for `TruncatedBPTT`: then it is the sum over all passes, with the
-        weights as they are, of errors that are those of the loss of the whole batch.
+        The gradient is exact, except with `TruncatedBPTT`: then it is the sum over all passes, with constant
+        weights, for the loss of the whole batch.
     with_inputs : bool, default False
-        Also the gradients with respect to x and the initial states; not for windows or `TruncatedBPTT`.
+        Also return gradients with respect to x and the initial states; not for windows or `TruncatedBPTT`.
     threads, isa
         As in `predict`.
 
@@ -216,26 +217,26 @@ def loss_and_grad(
     -------
     loss : float
     grads : Gradients
-        A dict of arrays under the names of the parameters, views into ``grads.flat`` (P,).  `with_inputs`
-        adds "x", in the form of x, and "x0", (n, state_size) or for one series (state_size,).  With
-        `scaling` the loss is that of scaled targets; "x" is its derivative by x as it was given.
+        A dict of arrays by parameter name, views into ``grads.flat`` (P,).  `with_inputs` adds "x", in the
+        form of x, and "x0", (n, state_size) or for one series (state_size,).  With `scaling` the loss is
+        that of scaled targets; "x" is its derivative with respect to the unscaled x.
 
     Raises
     ------
     ShapeError, ConfigError
-        If an argument does not fit; see the text.
+        If an argument is invalid; the message names it.
     DivergedError
-        If the loss or the gradient is not finite.
+        If the loss or the gradient is NaN or infinite.
 
     Warns
     -----
     UserWarning
-        If the k2 of `TruncatedBPTT` is longer than every sequence, so that nothing is truncated.
+        If the k2 of `TruncatedBPTT` exceeds the length of every sequence, so that nothing is truncated.
 
     Notes
     -----
-    With dropout the masks are always the same ones, drawn by the network's seed, so that the loss is a
-    function of the parameters alone.
+    Dropout masks are drawn by the network's seed and the same in every call, so that the loss is a function
+    of the parameters alone.
 
     Examples
     --------
@@ -292,31 +293,31 @@ def estimate_memory(
     threads: int | None = None,
     isa: str | None = None,
 ) -> int:
-    """The memory that training works in, beside the data and the parameters; nothing is allocated.
+    """Estimate the working memory of training, without the data and the parameters; nothing is allocated.
 
     Parameters
     ----------
     batch : int
-        Sequences at once: the `batch_size` of `fit`, or the number of sequences if they are fewer.
+        Sequences per batch: the `batch_size` of `fit`, or the number of sequences if smaller.
     steps : int or array of int (n,)
-        Steps of the sequences: one number for all, or the length of each.
+        Length of the sequences: one number for all, or the length of each.
     bptt, loss
-        As in `fit`.  `SlidingBPTT` works on one window, whatever `batch` and `steps`.
+        As in `fit`.  `SlidingBPTT` works on one window, regardless of `batch` and `steps`.
     readout : {"last", "every"}, optional
-        Whether targets come with the last step of a sequence, or with every step; default: the network's.
+        Whether targets belong to the last step or to every step; default: the network's readout.
     threads, isa
         As in `predict`.
 
     Returns
     -------
     bytes : int
-        The size of the arena of ``fit(..., bptt=bptt)`` to the byte, on this machine, for sequences that
-        are no windows and with teacher_forcing=1 and stateful=False.
+        The exact size of the arena of ``fit(..., bptt=bptt)`` on this machine, for sequences that are no
+        windows, with teacher_forcing=1 and stateful=False.
 
     Raises
     ------
     ConfigError
-        If an argument does not fit, or the arena is too large for any machine.
+        If an argument is invalid, or the arena is too large for any machine.
 
     Examples
     --------
@@ -336,8 +337,8 @@ def estimate_memory(
     if not len(lengths):
         raise ConfigError("steps: expected at least one length, got none.")
     batch, longest, every = unfold.plan_size(batch, int(lengths.max()), every)
-    size = (losses.get(loss), every, batch, longest, *machine_for(threads, isa), False)
-    return plan_bytes(net.desc(), *size, with_groups(lengths, net.desc(), *size, unfold.core(longest)))
+    size = PlanSize(losses.get(loss), every, batch, longest, *machine_for(threads, isa))
+    return plan_bytes(net.desc(), size, with_groups(lengths, net.desc(), size, unfold.core(longest)))
 
 
 def _every(net: Model, readout: str | None) -> bool:
@@ -357,12 +358,12 @@ def _acquire(
     input_gradient: bool = False,
     options: dict[str, Any] | None = None,
 ) -> Any:
-    """A plan from the network's pool, for exactly these sizes and sequences of these lengths."""
-    size = (loss, every, batch, steps, *machine_for(threads, isa), input_gradient)
+    """A plan from the network's pool for these sizes and sequences of these lengths."""
+    size = PlanSize(loss, every, batch, steps, *machine_for(threads, isa), input_gradient)
     if sequences.ragged:
-        options = with_groups(sequences.length, net.desc(), *size, options)
+        options = with_groups(sequences.length, net.desc(), size, options)
     key = (*size, tuple(sorted(options.items())) if options else ())
-    return net.plans.acquire(key, (), lambda: make_plan(net.desc(), *size, options))
+    return net.plans.acquire(key, (), lambda: make_plan(net.desc(), size, options))
 
 
 # ---- data with targets
@@ -381,7 +382,7 @@ def training_data(
     columns: Columns | None = None,
     dtype: Any = None,
 ) -> Sequences:
-    """Inputs, targets and states, scaled; `columns` and `dtype` in place of the network's."""
+    """Scaled inputs, targets and states; `columns` and `dtype` override the network's."""
     columns, dtype = columns or net.columns, dtype or net.dtype
     if isinstance(x, data.Shared):
         state_size = 0 if x0 is None else net.state_size
@@ -395,7 +396,7 @@ def training_data(
 
 
 def sampling_probability(net: Model, unfold: Unfolding, loss: Loss, teacher_forcing: Any) -> float:
-    """The probability with which the input of a step is the network's own output (scheduled sampling)."""
+    """The probability that the input of a step is the network's previous output (scheduled sampling)."""
     ratio = number(teacher_forcing, "teacher_forcing", 0, 1)
     if ratio == 1:
         return 0.0
@@ -418,18 +419,18 @@ def sampling_probability(net: Model, unfold: Unfolding, loss: Loss, teacher_forc
 
 
 def check_feedback(probability: float, columns: Columns) -> None:
-    """Raise unless outputs can be inputs as they are, where they are fed back."""
+    """Raise unless outputs that are fed back can be used as inputs unchanged."""
     if not probability:
         return
     if columns.feedback("teacher_forcing") is not None:
         raise ConfigError(
             f"teacher_forcing: below 1 output j is fed back as input j, which needs names in one order, got "
-            f"inputs {listed(columns.inputs)}, outputs {listed(columns.outputs)}.  Give x and y in one order "
+            f"inputs {listed(columns.inputs)}, outputs {listed(columns.outputs)}.  Pass x and y in one order "
             f"of columns to a new network, or use teacher_forcing=1."
         )
     if columns.scaling is not None and not columns.scaling.closed:
         raise ConfigError(
-            "teacher_forcing: below 1 scaled outputs are fed back as they are, which needs a scaling of the "
-            'outputs that is that of the inputs, got another.  Use fit(scaling="standard") with this '
+            "teacher_forcing: below 1 scaled outputs are fed back unchanged, which needs equal scalings of "
+            'inputs and outputs, got different ones.  Use fit(scaling="standard") with this '
             "teacher_forcing, or teacher_forcing=1."
         )

@@ -1,7 +1,6 @@
-"""Initial parameters of a network, by the name of a rule or by a function of the user.
+"""Initial parameters of a network, by a named rule or by a function of the user.
 
-What the rules do to each kind of block is said in `Network`.  One stream of random numbers, from the seed,
-goes through the blocks in the order of the parameters.
+`Network` documents the rules.  All blocks, in the order of the parameters, draw from one random generator.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ Array = np.ndarray[Any, Any]
 Random = np.random.Generator
 
 RULES = ("torch", "orthogonal", "glorot", "identity")
-CELLS: dict[str, dict[str, Any]] = _core.cells()  # what each cell of csrc/cells.def has
-SMALL = 1e-3  # deviation of the input weights beside an identity
+CELLS: dict[str, dict[str, Any]] = _core.cells()  # properties of the cells of csrc/cells.def
+SMALL = 1e-3  # deviation of the input weights for the rule "identity"
 
 
 def initialise(
     views: Mapping[str, Array], d: Description, checked: Callable[[Any, Array, str], Array]
 ) -> None:
-    """Write initial values into the views of the parameters; `checked` judges what a function gave."""
+    """Write initial values into the views of the parameters; `checked` validates the user's values."""
     random = np.random.default_rng(d.seed)
     for name, view in views.items():
         if callable(d.init):
@@ -55,7 +54,7 @@ def initialise(
 
 
 def _torch(name: str, views: Mapping[str, Array], d: Description, random: Random) -> Array:
-    """Uniform in +-1/sqrt(H) for f, +-1/sqrt(fan in) for its inner layers and g; a bias like its weight."""
+    """Uniform in +-1/sqrt(H) for f, +-1/sqrt(fan in) for its inner layers and g; biases as their weights."""
     view, inner = views[name], name.startswith(("f.", "head."))
     weight = views[name.replace(".bias", ".weight")] if inner else view
     bound = 1 / math.sqrt(weight.shape[1] if inner else d.hidden_size)
@@ -63,7 +62,7 @@ def _torch(name: str, views: Mapping[str, Array], d: Description, random: Random
 
 
 def _weight(name: str, shape: tuple[int, ...], rule: str, random: Random) -> Array:
-    """One gate of a weight matrix, by the rules that have no biases."""
+    """One gate of a weight matrix, by the rules with zero biases."""
     rows, columns = shape
     recurrent = name.startswith(("weight_hh", "weight_hr"))
     if rule == "orthogonal" and recurrent:
@@ -77,18 +76,18 @@ def _weight(name: str, shape: tuple[int, ...], rule: str, random: Random) -> Arr
 
 
 def orthogonal(rows: int, columns: int, random: Random) -> Array:
-    """A matrix with orthonormal rows or columns, drawn uniformly: Q of a Gaussian one, signs by diag(R)."""
+    """A random matrix with orthonormal rows or columns: Q of a Gaussian matrix, with the signs of diag(R)."""
     q, r = np.linalg.qr(random.normal(size=(max(rows, columns), min(rows, columns))))
     q *= np.where(np.diag(r) < 0, -1.0, 1.0)
     return q if rows >= columns else q.T
 
 
 def _radius(name: str, matrix: Array) -> float:
-    """The largest modulus of an eigenvalue, which must not be zero."""
-    found = float(abs(np.linalg.eigvals(matrix.astype(np.float64))).max())
-    if found < 1e-12:
+    """The spectral radius of a matrix; raises a ConfigError if it is zero."""
+    radius = float(abs(np.linalg.eigvals(matrix.astype(np.float64))).max())
+    if radius < 1e-12:
         raise ConfigError(
             f"spectral_radius: expected initial recurrent weights that can be scaled, got {name} with the "
-            f"radius {found:g}.  Another init would give some."
+            f"radius {radius:g}.  Use another init."
         )
-    return found
+    return radius

@@ -1,4 +1,4 @@
-"""The losses; their list and their arithmetic are in C, in csrc/losses.def and csrc/losses.h.
+"""The losses; their list and arithmetic are in csrc/losses.def and csrc/losses.h.
 
 Per target row, with prediction p and target y: mse, mean over the outputs of (p - y)^2; mae, mean of |p - y|;
 huber, mean of e^2/2 where |e| <= delta and delta (|e| - delta/2) elsewhere, e = p - y; cross_entropy,
@@ -24,12 +24,12 @@ class Loss:
     ----------
     name : {"mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"}
     **parameters : float
-        Those of that loss: "huber" has delta, default 1, above 0.
+        Parameters of the loss: "huber" has delta, default 1, above 0.
 
     Raises
     ------
     ConfigError
-        If there is no such loss or parameter, or a number is out of its range.
+        If there is no such loss or parameter, or a value is out of range.
 
     Examples
     --------
@@ -44,28 +44,28 @@ class Loss:
 
     def __init__(self, name: str, **parameters: float) -> None:
         row = TABLE[choice(name, "loss", tuple(TABLE))]
-        for given in parameters:
-            if given not in row["parameters"]:
+        for parameter in parameters:
+            if parameter not in row["parameters"]:
                 known = ", ".join(row["parameters"]) or "none"
-                raise ConfigError(f'loss: expected parameters of "{name}" ({known}), got {given!r}.')
+                raise ConfigError(f'loss: expected parameters of "{name}" ({known}), got {parameter!r}.')
         self.name = name
         self.parameters: dict[str, float] = {}
-        for given, (initial, low, high) in row["parameters"].items():
-            value = parameters.get(given, initial)
-            label = f"Loss({name!r}, {given})"
-            self.parameters[given] = number(value, label, low, high, open_low=True, open_high=True)
+        for parameter, (initial, low, high) in row["parameters"].items():
+            value = parameters.get(parameter, initial)
+            label = f"Loss({name!r}, {parameter})"
+            self.parameters[parameter] = number(value, label, low, high, open_low=True, open_high=True)
         self.targets: str = row["targets"]  # "real" numbers, "class" indices or "probability" in [0, 1]
         self.least_squares: bool = row["least_squares"]
-        self.curved: bool = row["curved"]  # whether its second derivative is known, and nowhere negative
+        self.curved: bool = row["curved"]  # whether its second derivative is known and nonnegative
 
     @property
     def plain(self) -> Any:
-        """The loss as a name, or as a dict of name and parameters where these are not the defaults."""
+        """The name of the loss, or a dict of name and parameters if these are not the defaults."""
         same = self.parameters == Loss(self.name).parameters if self.parameters else True
         return self.name if same else {"name": self.name, **self.parameters}
 
     def core(self) -> dict[str, Any]:
-        """The loss in the words of the C core."""
+        """The loss in the fields of the C core."""
         return {"loss": self.name, "loss_parameter": tuple(self.parameters.values())}
 
     def __eq__(self, other: object) -> bool:
@@ -79,7 +79,7 @@ class Loss:
 
 
 def get(loss: Any) -> Loss:
-    """The loss itself, or the one of that name, or of a dict that `Loss.plain` gave, or a ConfigError."""
+    """The loss for a Loss, a name or a dict from `Loss.plain`; else raises a ConfigError."""
     if isinstance(loss, Loss):
         return loss
     if isinstance(loss, Mapping) and "name" in loss:
@@ -88,5 +88,5 @@ def get(loss: Any) -> Loss:
 
 
 def named(**properties: Any) -> tuple[str, ...]:
-    """The names of the losses that have these properties."""
+    """Names of the losses with these properties."""
     return tuple(k for k, row in TABLE.items() if all(row[p] == v for p, v in properties.items()))

@@ -1,4 +1,4 @@
-"""The machine: threads, instruction sets, memory, and what `show_config` prints of them."""
+"""Properties of the machine: threads, instruction sets, memory; and `show_config`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_THREADS = 1024
 
 
 def machine_for(threads: int | None, isa: str | None) -> tuple[int, str | None]:
-    """The number of threads and the instruction set of a call: what it asks for, or what the machine says."""
+    """The number of threads and the instruction set of a call: its arguments, or the machine's defaults."""
     return (
         machine().threads if threads is None else integer(threads, "threads", 1, MAX_THREADS),
         machine().isa if isa is None else choice(isa, "isa", _core.isas()),
@@ -28,7 +28,7 @@ def machine_for(threads: int | None, isa: str | None) -> tuple[int, str | None]:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the machine and the environment say, read once: threads, the limits by name, a forced isa."""
+    """Threads, their limits by name, and a forced instruction set, from the machine and the environment."""
 
     threads: int
     limits: dict[str, int]
@@ -37,7 +37,10 @@ class Machine:
 
 @cache
 def machine() -> Machine:
-    """Threads: the smallest of the processors this process may use, the cgroup quota, and two variables."""
+    """Read the machine and the environment, once.
+
+    The number of threads is the minimum of the available processors, the cgroup quota and two environment
+    variables."""
     affinity = getattr(os, "sched_getaffinity", None)
     limits = {"processors": len(affinity(0)) if affinity else os.cpu_count() or 1}
     quota = _cgroup_quota()
@@ -62,8 +65,8 @@ def machine() -> Machine:
 
 
 def _cgroup_quota() -> float | None:
-    """Processors that the control groups of this process and those above allow; None without a limit."""
-    found = []
+    """The processor quota of the control groups of this process and their ancestors; None without a limit."""
+    quotas = []
     for path in _cgroup_folders():
         try:
             if os.path.exists(f"{path}/cpu.max"):
@@ -71,10 +74,10 @@ def _cgroup_quota() -> float | None:
             else:
                 (quota,), (period,) = _words(f"{path}/cpu.cfs_quota_us"), _words(f"{path}/cpu.cfs_period_us")
             if quota not in ("max", "-1"):
-                found.append(int(quota) / int(period))
+                quotas.append(int(quota) / int(period))
         except (OSError, ValueError, ZeroDivisionError):
             continue
-    return min(found, default=None)
+    return min(quotas, default=None)
 
 
 def _cgroup_folders() -> Iterator[str]:
@@ -97,12 +100,12 @@ def _words(path: str) -> list[str]:
 
 
 def show_config() -> None:
-    """Print versions, the instruction sets of this machine, the one chosen, the number of threads and why.
+    """Print versions, the instruction sets of this machine, the chosen one, and the number of threads.
 
     Raises
     ------
     ConfigError
-        If BPTT_FAST_NUM_THREADS, OMP_NUM_THREADS or BPTT_FAST_ISA has a value that cannot be used.
+        If BPTT_FAST_NUM_THREADS, OMP_NUM_THREADS or BPTT_FAST_ISA has an invalid value.
 
     Examples
     --------
@@ -110,22 +113,22 @@ def show_config() -> None:
     >>> bf.show_config()  # doctest: +SKIP
     bptt_fast   0.1.0
     """
-    found = configuration()
-    chosen = f"{found['isa']} ({'BPTT_FAST_ISA' if machine().isa else 'the best here'})"
-    limits = ", ".join(f"{name} {limit}" for name, limit in found["limits"].items())
+    config = configuration()
+    chosen = f"{config['isa']} ({'BPTT_FAST_ISA' if machine().isa else 'the best here'})"
+    limits = ", ".join(f"{name} {limit}" for name, limit in config["limits"].items())
     rows = {
-        "bptt_fast": found["bptt_fast"],
-        "instances": f"{chosen}; supported: {', '.join(found['supported'])}",
-        "threads": f"{found['threads']} (the smallest of: {limits})",
-        "numpy": found["numpy"],
-        "python": f"{found['python']} ({found['executable']})",
-        "platform": found["platform"],
+        "bptt_fast": config["bptt_fast"],
+        "instances": f"{chosen}; supported: {', '.join(config['supported'])}",
+        "threads": f"{config['threads']} (the smallest of: {limits})",
+        "numpy": config["numpy"],
+        "python": f"{config['python']} ({config['executable']})",
+        "platform": config["platform"],
     }
     print("\n".join(f"{name:<10}  {text}" for name, text in rows.items()))
 
 
 def configuration() -> dict[str, Any]:
-    """What `show_config` prints, as plain values."""
+    """The output of `show_config` as plain values."""
     import platform
 
     supported = _core.isas()
@@ -143,13 +146,14 @@ def configuration() -> dict[str, Any]:
 
 
 def get_include() -> str:
-    """The folder of the C library: its header bptt.h and all its sources.
+    """The folder of the C library, with its header bptt.h and all sources.
 
     Returns
     -------
     folder : str
-        For the compiler's ``-I``, and for ``include_dirs`` of an extension that cimports ``bptt_fast._core``.
-        ``gcc -c @FOLDER/flags FOLDER/*.c FOLDER/instances/*.c`` compiles the library; docs/c.md tells more.
+        A path for the compiler's ``-I``, and for ``include_dirs`` of an extension that cimports
+        ``bptt_fast._core``.  ``gcc -c @FOLDER/flags FOLDER/*.c FOLDER/instances/*.c`` compiles the library;
+        see docs/c.md.
 
     Examples
     --------
@@ -164,7 +168,7 @@ def get_include() -> str:
 
 @cache
 def memory() -> int:
-    """Bytes of memory of this machine, or 1 TiB where it does not say."""
+    """Bytes of physical memory of this machine, or 1 TiB if unknown."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):

@@ -1,7 +1,7 @@
-"""The model: its description, and its parameters in one flat vector with named views.
+"""The model: a description, and parameters in one flat vector with named views.
 
-Everything that is done with a model, from training to export, is in the modules above this one; `Network`, at
-the top, has them all as methods.
+The modules that import this one implement all operations on a model, from training to export; `Network` binds
+them as methods.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-SMALL_PLAN = 1 << 20  # bytes of an arena that is kept between calls
+SMALL_PLAN = 1 << 20  # bytes of the largest arena that is kept between calls
 
 
 class Model:
@@ -39,15 +39,15 @@ class Model:
     Attributes
     ----------
     plans : PlanPool
-        The last small plan of a run without training.
+        The last small plan of a call without training.
     blocks : list of tuple
         Name, rows, columns (0: a vector) and offset of each block of `params`.
     carried_states : ndarray (n, state_size) or None
-        The states in which the sequences of the last stateful fit ended.
+        The final states of the sequences of the last stateful fit.
     """
 
     public: ClassVar[type[Network]]
-    """The class of the networks that files and conversions make; `network` sets it."""
+    """The class of networks created by `load` and conversions; the module `network` sets it."""
 
     __slots__ = (
         "__weakref__",
@@ -95,32 +95,8 @@ class Model:
         spectral_radius: float | None = None,
         forget_bias: float | None = None,
     ) -> None:
-        self._describe(
-            Description(
-                input_size,
-                hidden_size,
-                output_size,
-                cell=cell,
-                nonlinearity=nonlinearity,
-                f=f,
-                head=head,
-                head_nonlinearity=head_nonlinearity,
-                readout=readout,
-                num_layers=num_layers,
-                bidirectional=bidirectional,
-                reset=reset,
-                peephole=peephole,
-                proj_size=proj_size,
-                dropout=dropout,
-                recurrent_dropout=recurrent_dropout,
-                initial_state=initial_state,
-                dtype=dtype,
-                seed=seed,
-                init=init,
-                spectral_radius=spectral_radius,
-                forget_bias=forget_bias,
-            )
-        )
+        arguments = {name: value for name, value in locals().items() if name != "self"}
+        self._describe(Description(**arguments))
         initialise(self._views, self.description, self._checked)
 
     def _describe(self, description: Description) -> None:
@@ -145,8 +121,8 @@ class Model:
         self._params = np.zeros(size, self._dtype)
         self._views = named_views(self._params, self.blocks)
         self.plans = PlanPool(1, SMALL_PLAN)
-        self.carried_states: Array | None = None  # of a stateful fit
-        self.learner: ReferenceType[Learner] | None = None  # whose weights `params` follows
+        self.carried_states: Array | None = None  # final states of a stateful fit
+        self.learner: ReferenceType[Learner] | None = None  # the learner whose weights `params` mirrors
 
     @classmethod
     def rebuilt(
@@ -156,7 +132,7 @@ class Model:
         extra: Mapping[str, str],
         columns: Columns = UNKNOWN,
     ) -> Model:
-        """A network from what `config`, `state_dict` and `columns` gave, equal to the bit."""
+        """A network from `config`, `state_dict` and `columns` of another one, equal to the bit."""
         net = cls.__new__(cls)
         net._describe(Description(**config))
         if set(parameters) != set(net._views):
@@ -177,17 +153,18 @@ class Model:
         return self.__copy__()
 
     def config(self) -> dict[str, Any]:
-        """The arguments that make such a network.
+        """The constructor arguments of this network.
 
         Returns
         -------
         config : dict of str
-            Plain values: numbers, strings, tuples; ``Network(**config)`` is a new network of the same kind.
+            Plain values: numbers, strings, tuples; ``Network(**config)`` is a new network of the same
+            description.
         """
         return asdict(self.description)
 
     def saved_config(self) -> dict[str, Any]:
-        """`config` without a function for `init`, which is neither saved nor pickled.
+        """`config` without a callable `init`, which is neither saved nor pickled.
 
         Returns
         -------
@@ -196,32 +173,32 @@ class Model:
         return {name: None if callable(value) else value for name, value in self.config().items()}
 
     def desc(self) -> dict[str, Any]:
-        """The description in the words of the C core."""
+        """A copy of the description in the fields of the C core."""
         return dict(self._desc)
 
     @property
     def input_size(self) -> int:
-        """I, numbers in one step of the input."""
+        """I, the size of the input of one step."""
         return self.description.input_size
 
     @property
     def hidden_size(self) -> int:
-        """H, numbers in the state h of one layer."""
+        """H, the size of the state h of one layer."""
         return self.description.hidden_size
 
     @property
     def output_size(self) -> int:
-        """O, numbers in one output."""
+        """O, the size of one output."""
         return self.description.output_size
 
     @property
     def cell(self) -> str:
-        """The cell, by name."""
+        """The name of the cell."""
         return self.description.cell
 
     @property
     def readout(self) -> str:
-        """What g reads: "last" or "every"."""
+        """The steps that g reads: "last" or "every"."""
         return self.description.readout
 
     @property
@@ -231,14 +208,14 @@ class Model:
 
     @property
     def seed(self) -> int:
-        """The seed, given or drawn."""
+        """The seed, chosen by the caller or at random."""
         return int(self.description.seed)
 
-    # ---- what it knows of its data
+    # ---- columns of the data
 
     @property
     def columns(self) -> Columns:
-        """`input_names`, `output_names`, `scaling` and `lead` together."""
+        """`input_names`, `output_names`, `scaling` and `lead` as one object."""
         return self._columns
 
     @columns.setter
@@ -249,7 +226,7 @@ class Model:
 
     @property
     def scaling(self) -> Scaling | None:
-        """How inputs and targets are scaled on the way in, and outputs brought back; None: they are not."""
+        """The scaling of inputs, targets and outputs; None: no scaling."""
         return self._columns.scaling
 
     @scaling.setter
@@ -276,7 +253,7 @@ class Model:
 
     @property
     def lead(self) -> int:
-        """How many rows after the last row of its inputs an output belongs to."""
+        """The number of rows from the last row of the inputs to the row of the output."""
         return self._columns.lead
 
     @lead.setter
@@ -287,7 +264,7 @@ class Model:
 
     @property
     def params(self) -> Array:
-        """All parameters (P,), in the order of `keys`; writable, and what the views look into."""
+        """All parameters (P,), in the order of `keys`; writable, and the base of the named views."""
         self._sync_from_learner()
         return self._params
 
@@ -298,18 +275,18 @@ class Model:
         self._params[:] = checked
 
     def _sync_from_learner(self) -> None:
-        """Before the weights are read: take those of the live learner, if there is one."""
+        """Copy the weights of the live learner, if any; called before every read of the parameters."""
         learner = None if self.learner is None else self.learner()
         if learner is not None:
             learner.store()
 
     @property
     def stored_params(self) -> Array:
-        """The parameters as they were last stored; a live learner has newer ones."""
+        """The parameters as last stored; a live learner may have newer ones."""
         return self._params
 
     def detach_learner(self) -> None:
-        """Before the weights change by other means than the live learner: end it."""
+        """End the live learner, if any; called before the parameters change by other means."""
         self._sync_from_learner()
         self.learner = None
 
@@ -324,7 +301,7 @@ class Model:
         Returns
         -------
         names : list of str
-            In the order in which they lie in `params`.
+            The names in the order of `params`.
         """
         return list(self._views)
 
@@ -349,12 +326,12 @@ class Model:
         view[...] = checked
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of all parameters, as `load_state_dict` takes them.
+        """Copies of all parameters, for `load_state_dict`.
 
         Returns
         -------
         parameters : dict of str to ndarray
-            In PyTorch's names, shapes and order of the gates.
+            Parameters with PyTorch's names, shapes and order of the gates.
 
         Examples
         --------
@@ -367,14 +344,14 @@ class Model:
         return {name: view.copy() for name, view in self._views.items()}
 
     def load_state_dict(self, parameters: Mapping[str, ArrayLike], strict: bool = True) -> None:
-        """Copy parameters into the network; all are checked before the first is written.
+        """Copy parameters into the network, after checking all of them.
 
         Parameters
         ----------
         parameters : mapping of str to array
-            By name, of the shapes that `state_dict` shows; NumPy arrays or PyTorch tensors.
+            NumPy arrays or PyTorch tensors by name, with the shapes of `state_dict`.
         strict : bool, default True
-            Every name of the network must be there, and no other.
+            Whether the names must be exactly those of the network.
 
         Raises
         ------
@@ -391,7 +368,7 @@ class Model:
             raise ConfigError(
                 f"load_state_dict: expected {', '.join(self._views)}; "
                 f"missing {', '.join(missing) or 'none'}, "
-                f"unknown {', '.join(unknown) or 'none'}.  strict=False takes those that fit."
+                f"unknown {', '.join(unknown) or 'none'}.  strict=False loads only matching names."
             )
         checked = {
             name: self._checked(parameters[name], view, name)
@@ -428,11 +405,11 @@ class Model:
         return "\n".join([f"Network({', '.join(parts)})", *table])
 
     def steps_without_gradient(self, steps: int) -> int:
-        """Steps at once without gradients: long sequences go in blocks, if no layer runs backwards."""
+        """Steps per block without gradients; long sequences are split unless the network is bidirectional."""
         return steps if self.description.bidirectional else min(steps, 256)
 
     def reset_state(self) -> None:
-        """Forget the states that ``fit(..., stateful=True)`` has kept; the next such fit begins with `x0`.
+        """Discard the states kept by ``fit(..., stateful=True)``; the next such fit starts from `x0`.
 
         Examples
         --------
@@ -446,7 +423,7 @@ class Model:
 
 
 def named_views(flat: Array, blocks: list[tuple[str, int, int, int]]) -> dict[str, Array]:
-    """Views into a flat vector, by name."""
+    """Named views into a flat vector."""
     return {
         name: flat[offset : offset + rows * (cols or 1)].reshape((rows, cols) if cols else (rows,))
         for name, rows, cols, offset in blocks

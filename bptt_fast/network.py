@@ -1,6 +1,6 @@
-"""The network: a model with everything that can be done with it.
+"""The network: a model with all operations as methods.
 
-Each verb is a function of the module that implements it, with the one signature and docstring it has.
+Each method is a function of the module that implements it, which also holds its signature and docstring.
 """
 
 from __future__ import annotations
@@ -16,100 +16,99 @@ class Network(Model):
     Parameters
     ----------
     input_size, hidden_size, output_size : int
-        I, H and O: numbers in one step of the input, in the state h, and in one output.
+        I, H and O: the sizes of the input of one step, the state h, and one output.
     cell : {"elman", "gru", "lstm", "mlp"}, default "elman"
         The state function f.  "elman": h' = phi(W_ih x + b_ih + W_hh h + b_hh).  "mlp": the same with further
         layers after it.
     nonlinearity : {"tanh", "relu", "sigmoid", "linear"} or tuple of them, default "tanh"
-        phi of "elman" and "mlp"; for "mlp" also a tuple of len(f) + 1, one for each layer of f, the last
-        included.
+        phi of "elman" and "mlp"; for "mlp" also a tuple of len(f) + 1 names, one for each layer of f.
     f : tuple of int, default ()
-        Widths of the layers of an "mlp" cell before the one that gives the state.
+        Widths of the inner layers of an "mlp" cell, before the layer that yields the state.
     head : tuple of int, default ()
-        Widths of the hidden layers of g; none: g is one linear map.
+        Widths of the hidden layers of g; (): g is one linear map.
     head_nonlinearity : str, default "tanh"
-        Of the hidden layers of g.  The last layer is linear: with a cross-entropy for a loss, g gives logits.
+        Nonlinearity of the hidden layers of g.  The last layer is linear; for a cross-entropy it yields
+        logits.
     readout : {"last", "every"}, default "last"
         Whether g reads the state after the last step of a sequence, or after every step.
     num_layers : int, default 1
-        Recurrent layers, each reading the one below.
+        Recurrent layers, stacked.
     bidirectional : bool, default False
-        Each layer also runs from the last step to the first; the outputs of both directions are concatenated.
+        Whether each layer also runs from the last step to the first; the outputs of both directions are
+        concatenated.
     reset : {"after", "before"}, default "after"
         "gru": whether the reset gate acts after the recurrent product (PyTorch, cuDNN) or before (Cho 2014).
     peephole : bool, default False
-        "lstm": the gates also see the cell state.
+        "lstm": whether the gates also read the cell state.
     proj_size : int, default 0
         "lstm": if above 0, h is a projection of this width, less than H.
     dropout : float, default 0
-        Probability of a zero in what passes from layer to layer, in training.
+        Probability of zeroing an element between layers, in training.
     recurrent_dropout : float, default 0
-        Probability of a zero in h where it enters the recurrent product, in training; one mask a sequence.
+        Probability of zeroing an element of h before the recurrent product, in training; one mask per
+        sequence.
     initial_state : {"zeros", "trained"}, default "zeros"
-        The state before the first step where no `x0` is given.  "trained": parameters of their own, one
-        vector a layer and direction ("initial_h_l0", for an LSTM also "initial_c_l0", ...), zero at first;
-        where `x0` is given it wins, and their gradient is 0.
+        The state before the first step if no `x0` is given.  "trained": parameters, one vector per layer and
+        direction ("initial_h_l0", for an LSTM also "initial_c_l0", ...), initially zero; an `x0` overrides
+        them, and their gradient is then 0.
     dtype : {"float32", "float64"}, default "float32"
-        Of the parameters, of the arithmetic and of all results.
+        Data type of parameters, computation and results.
     seed : int, optional
-        Of the initial parameters, of the order of the sequences in `fit`, of dropout and of gradient noise.
-        None draws one.
+        Seed for initialisation, shuffling, dropout and gradient noise.  None: a random seed.
     init : {"torch", "orthogonal", "glorot", "identity"} or callable, default "torch"
-        The initial parameters, see Notes.  A function is called as ``init(name, shape, random)`` for each
-        block of parameters, `random` being a ``numpy.random.Generator``, and gives an array of that shape.
+        The rule of the initial parameters, see Notes.  A callable is called as ``init(name, shape, random)``
+        for each block of parameters, with a ``numpy.random.Generator``, and returns an array of that shape.
         It is neither saved nor pickled with the network.
     spectral_radius : float, optional
-        Above 0.  The recurrent weights, each gate's by themselves, are scaled so that the largest modulus of
-        their eigenvalues is this.
+        Spectral radius, above 0, to which the recurrent weights of each gate are scaled.
     forget_bias : float, optional
-        Bias (the sum of its two) of the gate that keeps the past: f of "lstm", z of "gru".
+        Initial bias (the sum of both biases) of the gate that keeps the state: f of "lstm", z of "gru".
 
     Attributes
     ----------
     params : ndarray (P,)
-        All parameters.  Write into it as you like: ``net.params[:] = ...``.
+        All parameters, writable: ``net.params[:] = ...``.
     num_parameters : int
         The number of parameters, P.
     state_size : int
-        Numbers in the state of one sequence: layers, directions in a layer, and h before c in a direction.
+        Size of the state of one sequence, ordered by layer, direction, and h before c.
     description : Description
-        The arguments, checked.
+        The checked constructor arguments.
     scaling : Scaling or None
-        How inputs and targets are scaled on the way in, and outputs brought back; see `fit`.  Whatever takes
-        or gives data does so in the units of the data; losses and their gradients are those of the scaled
-        numbers.  It can be assigned.
+        The scaling of inputs, targets and outputs; see `fit`.  All methods take and return data in the units
+        of the data; losses and their gradients refer to scaled values.  It can be assigned.
     input_names, output_names : tuple or None
-        Names of the columns, from the tables that `fit` saw first: str, numbers and tuples of them as they
-        are, any other label, such as a date, as its str.  Tables are then brought into their order; a column
-        that is missing, or one more, is an error, and so is a Series of another name (one without a name is
-        taken as an array is).  They can be assigned.
+        Column names of the tables of the first `fit`: str, numbers and tuples of them unchanged, any other
+        label, such as a date, as its str.  Columns of later tables are reordered by them; a missing or an
+        extra column is an error, and so is a Series of another name (one without a name is treated as an
+        array).  They can be assigned.
     lead : int
-        How many rows after the last row of its inputs an output belongs to, as `fit` and `learn_online`
-        learnt it: the lead of ``SlidingBPTT``, the horizon of windows, else 0.  It can be assigned.
+        Number of rows from the last row of the inputs to the row of the output, set by `fit` and
+        `learn_online`: the lead of ``SlidingBPTT``, the horizon of windows, else 0.  It can be assigned.
     extra : dict of str to str
-        Notes of your own, empty at first; they are saved and loaded with the network.
+        The user's notes, initially empty; they are saved and loaded with the network.
 
     Raises
     ------
     ConfigError
-        If an argument is not among the values above, or the network does not fit into memory.
+        If an argument is invalid, or the network does not fit into memory.
     ShapeError
         If `init` gives an array of another shape.
 
     Notes
     -----
     Names, shapes and gate order of the parameters are PyTorch's; ``net["weight_hh_l0"]`` is a view into
-    `params`.  What they are at first, by `init`:
+    `params`.  Their initial values by `init`:
 
     - "torch": all of f uniform in +-1/sqrt(H) as in ``torch.nn.RNN``; inner layers of f and those of g in
       +-1/sqrt(fan in).
-    - "glorot": weights, each gate's by themselves, uniform in +-sqrt(6 / (fan in + fan out)); biases zero.
-    - "orthogonal": the same, but recurrent weights and projections orthogonal, each gate's by themselves.
-    - "identity": the same, but these the identity, and the input weights normal with a deviation of 0.001;
-      with nonlinearity "relu" this is the IRNN.
+    - "glorot": the weights of each gate uniform in +-sqrt(6 / (fan in + fan out)); biases zero.
+    - "orthogonal": as "glorot", but recurrent weights and projections orthogonal, per gate.
+    - "identity": as "glorot", but recurrent weights and projections the identity, and the input weights
+      normal with a deviation of 0.001; with nonlinearity "relu" this is the IRNN.
 
-    Peepholes start as for "torch".  Where something has to be remembered over many steps, "orthogonal" learns
-    it more often; on short series it is no better, and its worst seeds are worse (docs/decisions, 0009).
+    Peepholes are always initialised as for "torch".  On tasks with long memory, "orthogonal" succeeds more
+    often; on short series it is no better, and its worst seeds are worse (docs/decisions, 0009).
 
     J. L. Elman, "Finding structure in time", Cognitive Science 14 (1990).  X. Glorot and Y. Bengio,
     "Understanding the difficulty of training deep feedforward neural networks", 2010.  A. M. Saxe, J. L.

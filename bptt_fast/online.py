@@ -1,4 +1,4 @@
-"""One step at a time: streams that predict, learners that train as data arrive, free-running forecasts."""
+"""Step-by-step execution: streams for prediction, learners for online training, free-running forecasts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import _core, data, losses, optimizers, storage  # type: ignore[attr-defined]
+from . import _core, data, losses, optimizers, storage, unfolding  # type: ignore[attr-defined]
 from .columns import continued, is_table, like
 from .data import Array
 from .errors import ConfigError, DivergedError, ShapeError, integer, number
@@ -22,19 +22,18 @@ from .losses import Loss
 from .machine import machine_for
 from .model import Model
 from .optimizers import FirstOrder
-from .schedules import Schedule
 from .unfolding import SlidingBPTT
 
 
 class Stream:
-    """A network that runs one step at a time; ``Network.stream`` makes it.
+    """A network that runs one step per call; ``Network.stream`` creates it.
 
     Parameters
     ----------
     net : Network
-        One that runs forward in time.
+        A network with one direction.
     batch : int, default 1
-        Sequences that go in step.
+        Number of sequences that run in parallel.
     isa : str, optional
         As in ``Network.predict``.
 
@@ -46,7 +45,7 @@ class Stream:
     Raises
     ------
     ConfigError
-        If the network is bidirectional, or an argument does not fit.
+        If the network is bidirectional, or an argument is invalid.
 
     Examples
     --------
@@ -77,25 +76,27 @@ class Stream:
 
     def _take_scaling(self) -> None:
         self._scaling = self.network.scaling
-        self._step: Any = self._core.step if self._scaling is None else None  # which `step` cannot call
+        self._step: Any = (
+            self._core.step if self._scaling is None else None
+        )  # None makes `step` convert and scale
 
     def step(self, x: ArrayLike) -> Array:
-        """One step of all sequences.
+        """Run one step of all sequences.
 
         Parameters
         ----------
         x : array (I,), or (batch, I)
-            The input; fastest as a contiguous array of the network's dtype, else it is converted first.
+            The input; a contiguous array of the network's dtype is fastest, others are converted.
 
         Returns
         -------
         y : ndarray (O,), or (batch, O)
-            What g reads from the new state; in float64 if outputs are scaled.
+            The outputs of g; in float64 if outputs are scaled.
 
         Raises
         ------
         ShapeError, ConfigError
-            If `x` does not fit or is not finite.  The state is as before.
+            If `x` has a wrong shape or is not finite; the state is unchanged.
         """
         try:
             return self._step(x)
@@ -107,7 +108,7 @@ class Stream:
 
     @property
     def state(self) -> Array:
-        """The state (state_size,), or (batch, state_size), a copy; assign to it to go on from another one."""
+        """A copy of the state, (state_size,) or (batch, state_size); assigning continues from another one."""
         return self._core.state
 
     @state.setter
@@ -118,14 +119,14 @@ class Stream:
         self._core.state = states[0] if self.batch == 1 else states
 
     def reset(self) -> None:
-        """Back to the network's initial state, with the weights and the scaling it has now."""
+        """Reset to the network's initial state, with its current weights and scaling."""
         self._core.reset(self.network.params)
         self._take_scaling()
 
     def __reduce__(self) -> Any:
         raise ConfigError(
-            "Stream: expected an object that can be pickled or copied, got one that cannot.  Take "
-            "stream.network and stream.state: a new net.stream() goes on from a state that is assigned to it."
+            "Stream: expected an object that can be pickled or copied, got one that cannot.  Copy "
+            "stream.network and stream.state: a new net.stream() continues from a state assigned to it."
         )
 
     def __repr__(self) -> str:
@@ -133,18 +134,18 @@ class Stream:
 
 
 class Learner:
-    """The classical online algorithm as data arrive; ``Network.learn_online`` makes it.
+    """The classical online algorithm, one observation per call; ``Network.learn_online`` creates it.
 
-    As long as it lives, the parameters of its network are the learner's.
+    As long as the learner exists, it owns the parameters of its network.
 
     Parameters
     ----------
     net : Network
-        One for `SlidingBPTT`: readout "last", one direction, no dropout, initial_state "zeros".
+        A network for `SlidingBPTT`: readout "last", one direction, no dropout, initial_state "zeros".
     bptt : SlidingBPTT
-        The depth of unfolding, and where the target of a window stands.
+        The depth of unfolding and the lead of the target.
     optimizer : SGD, Adam or another, optional
-        Default SGD(0.01); with a number for a learning_rate.
+        Default SGD(0.01); schedules of the learning_rate are not supported.
     loss, isa
         As in ``Network.fit``.
     x0 : array (state_size,), optional
@@ -153,14 +154,14 @@ class Learner:
     Attributes
     ----------
     network : Network
-        Whose parameters are learnt.
+        The trained network.
     bptt, optimizer, loss
-        What it was made with.
+        The constructor arguments.
 
     Raises
     ------
     ConfigError, ShapeError
-        If an argument does not fit; see the text.
+        If an argument is invalid; the message names it.
 
     Examples
     --------
@@ -179,10 +180,10 @@ class Learner:
         "_hyper",
         "_needs_checks",
         "_observe",
+        "_optimizer_state",
         "_restored_counts",
         "_scaling",
         "_self_ref",
-        "_slots",
         "_status",
         "_stored",
         "bptt",
@@ -215,13 +216,12 @@ class Learner:
         counts: Mapping[str, float],
         arrays: Mapping[str, Array],
     ) -> None:
-        """Check everything, then take the network over; `counts` and `arrays` are those of a snapshot."""
-        if not isinstance(bptt, SlidingBPTT):
-            raise ConfigError(f"learn_online: expected SlidingBPTT(k), got {bptt!r}.")
+        """Check all arguments, then own the network's parameters; `counts` and `arrays` are of a snapshot."""
+        bptt = unfolding.get_sliding(bptt, "learn_online")
         bptt.check(net)
         self.network, self.bptt = net, bptt
         chosen_optimizer = optimizers.get("sgd" if optimizer is None else optimizer)
-        if not isinstance(chosen_optimizer, optimizers.FirstOrder):
+        if chosen_optimizer.full_batch:
             raise ConfigError(
                 f"learn_online: expected an optimizer of first order, got {chosen_optimizer!r}, which needs "
                 f"all sequences at once.  Use SGD() or Adam()."
@@ -229,20 +229,20 @@ class Learner:
         self.optimizer = chosen_optimizer
         chosen_loss = losses.get(loss)
         self.loss = chosen_loss.plain
-        kind = chosen_loss.targets
+        targets = chosen_loss.targets
         self._scaling = net.scaling
-        net.columns.check_targets(kind, "learn_online")
-        self._needs_checks = kind == "probability" or net.scaling is not None
-        if isinstance(self.optimizer.learning_rate, Schedule):
+        net.columns.check_targets(targets, "learn_online")
+        self._needs_checks = targets == "probability" or net.scaling is not None
+        if self.optimizer.schedule is not None:
             raise ConfigError(
                 f"learn_online: expected a number for a learning_rate, got "
-                f"{self.optimizer.learning_rate}: an endless series has no epochs."
+                f"{self.optimizer.schedule}: an endless series has no epochs."
             )
         self._hyper = self.optimizer.hyper(net.seed)
         self._restored_counts = {name: int(counts.get(name, 0)) for name in ("seen", "updates")}
         self._hyper |= {name: value for name, value in counts.items() if name in ("product", "previous")}
         self._hyper["step"] = self._restored_counts["updates"]
-        self._slots = arrays.get(
+        self._optimizer_state = arrays.get(
             "slots", np.zeros(_core.state_vectors(self.optimizer.name) * net.num_parameters, net.dtype)
         )
         chosen = machine_for(None, isa)[1]
@@ -250,7 +250,7 @@ class Learner:
             self._core = _core.Learner(
                 net.desc(),
                 net.params,
-                self._slots,
+                self._optimizer_state,
                 self._hyper,
                 bptt.k,
                 bptt.lead,
@@ -267,41 +267,42 @@ class Learner:
         except (ValueError, OverflowError) as error:
             raise ConfigError(f"learn_online: {bptt} cannot be planned: {error}.") from None
         self._observe, self._status, self._stored = self._core.observe, self._core.status, 0
-        net.columns = replace(net.columns, lead=bptt.lead)  # which ends another learner
+        net.columns = replace(net.columns, lead=bptt.lead)  # this ends another learner
         self._self_ref = net.learner = weakref.ref(self)
 
     def observe(self, x: ArrayLike, y: Any = None, weight: float = 1.0) -> float:
-        """Take one row of the series, and with it perform one pattern of the algorithm.
+        """Process one row of the series, and train on the pattern that it completes.
 
         Parameters
         ----------
         x : array (I,)
-            The input; fastest as a contiguous array of the network's dtype, else it is converted first.
+            The input; a contiguous array of the network's dtype is fastest, others are converted.
         y : array (O,), or int for "cross_entropy", optional
-            The row of the targets that belongs to the same time as `x`, as in `fit`.  None: there is none;
-            the context moves on and nothing is learnt.
+            The target row of the same step as `x`, as in `fit`.  None: no target; the context advances
+            without an update.
         weight : float, default 1
-            Of the target, at least 0; the same as no target if 0.
+            Weight of the target, at least 0; 0 acts as no target.
 
         Returns
         -------
         loss : float
-            Of the pattern, before its update; of scaled targets, as in `fit`.  nan without a target, and as
-            long as the window fills: the first pattern comes with observation k + lead.
+            Loss of the pattern before its update, with scaled targets, as in `fit`.  nan without a target,
+            and before the first full window, at observation k + lead.
 
         Raises
         ------
         ShapeError, ConfigError
-            If a row does not fit or is not finite.  The learner is as before.
+            If a row has a wrong shape or is not finite; the learner is unchanged.
         ConfigError
-            If the network's weights were changed by other means since the learner was made.
+            If the network's weights were changed by other means since the learner was created.
         DivergedError
-            If the loss, the gradient or the update is not finite.  The learner has its last finite weights.
+            If the loss, the gradient or the update is NaN or infinite; the learner has its last finite
+            weights.
         """
         if self.network.learner is not self._self_ref:
             raise ConfigError(
                 "observe: expected a network that only this learner trains, but its weights or its scaling "
-                "were changed by fit, by an assignment or by another learner.  Make a new learner with "
+                "were changed by fit, by an assignment or by another learner.  Create a new learner with "
                 "learn_online."
             )
         loss: float
@@ -323,13 +324,13 @@ class Learner:
         return loss
 
     def _checked(self, x: Any, y: Any, weight: Any) -> tuple[Array, Any, float]:
-        """The arguments of `observe` as the core wants them, or an error in words."""
-        net, kind, scaling = self.network, losses.get(self.loss).targets, self._scaling
+        """The checked arguments of `observe` for the core."""
+        net, targets, scaling = self.network, losses.get(self.loss).targets, self._scaling
         row = _rows(x, 1, net.input_size, net.dtype, "x", getattr(scaling, "inputs", None))
         weight = number(weight, "weight", 0)
         if y is None:
             return row, None, weight
-        if kind == "class":
+        if targets == "class":
             try:
                 target: Any = operator.index(y if np.ndim(y) == 0 else np.asarray(y).item())
             except (TypeError, ValueError):
@@ -341,33 +342,33 @@ class Learner:
                 )
             return row, target, weight
         target = _rows(y, 1, net.output_size, net.dtype, "y", getattr(scaling, "targets", None))
-        if kind == "probability" and not (target.min() >= 0 and target.max() <= 1):
+        if targets == "probability" and not (target.min() >= 0 and target.max() <= 1):
             raise ConfigError(f"y: expected numbers from 0 to 1, got {target}.")
         return row, target, weight
 
     @property
     def updates(self) -> int:
-        """How many updates were made."""
+        """The number of updates."""
         return self._restored_counts["updates"] + int(self._core.updates)
 
     @property
     def seen(self) -> int:
-        """How many observations were taken."""
+        """The number of observations."""
         return self._restored_counts["seen"] + int(self._core.seen)
 
     @property
     def state(self) -> Array:
-        """The context (state_size,): the state before the oldest row of the window, a copy."""
+        """A copy of the context (state_size,): the state before the oldest row of the window."""
         return self._core.state
 
     def store(self) -> None:
-        """Bring the parameters of the network up to date; every access through the network does it."""
+        """Copy the current weights into the network; every access through the network calls it."""
         if self.network.learner is self._self_ref and self._core.updates != self._stored:
-            self._core.store(self.network.stored_params, self._slots)
+            self._core.store(self.network.stored_params, self._optimizer_state)
             self._stored = self._core.updates
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write network and learner to a safetensors file; ``bptt_fast.load`` gives the learner back.
+        """Write network and learner to a safetensors file; ``bptt_fast.load`` reads the learner.
 
         Parameters
         ----------
@@ -378,14 +379,14 @@ class Learner:
         ------
         ConfigError
             If `path` is not a path, ``network.extra`` not a dict of str to str, or the network's weights were
-            changed by other means since the learner was made.
+            changed by other means since the learner was created.
         OSError
-            If the file cannot be written; the old one is still there.
+            If the file cannot be written; an existing file is unchanged.
 
         Notes
         -----
-        The window, the context, the optimiser's momenta and counts are saved too: what the learner that is
-        loaded learns from then on is equal to the bit.
+        The file includes the window, the context and the optimiser state, so that the loaded learner
+        continues equal to the bit.
         """
         self._check_live("save")
         storage.save(self, path)
@@ -394,7 +395,7 @@ class Learner:
         if self.network.learner is not self._self_ref:
             raise ConfigError(
                 f"{what}: expected a network that only this learner trains, but its weights were changed by "
-                f"other means.  Take the network instead."
+                f"other means.  Use the network instead."
             )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -405,7 +406,7 @@ class Learner:
         return copy.deepcopy(self)  # a network has one learner
 
     def snapshot(self) -> tuple[dict[str, Any], dict[str, Array]]:
-        """All that is not the network: plain values, and arrays by name; `restored` takes them."""
+        """The learner's state without the network, as plain values and arrays; `restored` is the inverse."""
         self.store()
         values = {
             "k": self.bptt.k,
@@ -420,12 +421,12 @@ class Learner:
             "updates": self.updates,
             **{name: self._core.carried[name] for name in ("product", "previous")},
         }
-        arrays = {"window": self._core.window, "state": self.state, "slots": self._slots}
+        arrays = {"window": self._core.window, "state": self.state, "slots": self._optimizer_state}
         return values, {name: np.array(array) for name, array in arrays.items()}
 
     @classmethod
     def restored(cls, net: Model, values: Mapping[str, Any], arrays: Mapping[str, Array]) -> Learner:
-        """A learner from what `snapshot` gave, and the network as it was then."""
+        """A learner from the values of `snapshot` and the network of that time."""
         optimizer = optimizers.OPTIMIZERS[values["optimizer"]]
         counts: dict[str, Any] = {name: integer(values[name], name, 0, None) for name in ("seen", "updates")}
         counts |= {name: number(values[name], name) for name in ("product", "previous")}
@@ -436,9 +437,9 @@ class Learner:
             "state": (net.state_size,),
             "slots": (_core.state_vectors(values["optimizer"]) * net.num_parameters,),
         }
-        found = {name: array.shape for name, array in arrays.items() if array.dtype == net.dtype}
-        if found != expected:
-            raise ShapeError(f"learner: expected arrays of {net.dtype} {expected}, got {found}.")
+        shapes = {name: array.shape for name, array in arrays.items() if array.dtype == net.dtype}
+        if shapes != expected:
+            raise ShapeError(f"learner: expected arrays of {net.dtype} {expected}, got {shapes}.")
         learner._begin(
             net,
             bptt,
@@ -461,19 +462,19 @@ class Learner:
 
 
 def stream(net: Model, batch: int = 1, *, isa: str | None = None) -> Stream:
-    """A stream: the network one step at a time, in a few microseconds.
+    """Create a stream, which runs the network one step per call, in a few microseconds.
 
     Parameters
     ----------
     batch : int, default 1
-        Sequences that go in step.
+        Number of sequences that run in parallel.
     isa : str, optional
         As in `predict`.
 
     Returns
     -------
     stream : Stream
-        In the network's initial state, with a copy of its weights of the moment.  Its rows are in the
+        A stream in the network's initial state, with a copy of its current weights.  Its rows are in the
         units of the data, if the network has a `scaling`, and in the order of `input_names`.
 
     Raises
@@ -501,12 +502,12 @@ def learn_online(
     x0: ArrayLike | None = None,
     isa: str | None = None,
 ) -> Learner:
-    """A learner: the classical online algorithm as the data arrive, one observation at a time.
+    """Create a learner, which runs the classical online algorithm one observation per call.
 
     Parameters
     ----------
     bptt : SlidingBPTT
-        The depth of unfolding, and where the target of a window stands.
+        The depth of unfolding and the lead of the target.
     optimizer : SGD or Adam, optional
         Default SGD(0.01).
     loss, isa
@@ -517,19 +518,19 @@ def learn_online(
     Returns
     -------
     learner : Learner
-        As long as it lives, the parameters of this network are the learner's: every access through the
-        network sees its latest weights.  What is written into arrays of the network meanwhile is lost
-        with the learner's next update; `fit`, `load_state_dict`, assignments such as
-        ``net["head.0.bias"] = 0``, and another learner end the learner instead.
+        As long as it exists, the learner owns the parameters of this network: every access through the
+        network returns its latest weights.  The learner's next update overwrites values written into
+        arrays of the network; `fit`, `load_state_dict`, assignments such as ``net["head.0.bias"] = 0``,
+        and another learner end the learner instead.
 
     Raises
     ------
     ConfigError, ShapeError
-        If an argument does not fit, or the network is not one for `SlidingBPTT`; see the text.
+        If an argument is invalid, or the network is not one for `SlidingBPTT`; the message names it.
 
     Notes
     -----
-    A series observed row by row gives the same weights as one epoch of `fit` on the series, to the bit.
+    A series observed row by row yields the same weights as one epoch of `fit` on the series, to the bit.
 
     Examples
     --------
@@ -551,41 +552,40 @@ def forecast(
     next_input: Callable[[Array, int], ArrayLike] | None = None,
     x0: ArrayLike | None = None,
 ) -> Any:
-    """Run freely: over the series, and then on by itself, the outputs fed back as inputs.
+    """Forecast in a free run: after the series, outputs are fed back as inputs.
 
     Parameters
     ----------
     series : array (T, I) or (n, T, I), list of n arrays (T_i, I), or ``Sequences.windows(...)``
-        What is known.  Arrays (T, I) may be DataFrames, as in `predict`.
+        The known steps.  Arrays (T, I) may be DataFrames, as in `predict`.
     steps : int
-        How many outputs, at least 1.
+        Number of outputs, at least 1.
     next_input : callable, optional
-        ``next_input(output, step)`` makes the input of the next step, (I,) or for several sequences
-        (n, I), from an output, (O,) or (n, O), and its number, counted from 0.  Without it the output
-        itself is the next input: each number goes where its name stands among `input_names`, if the
-        `output_names` are the same ones, and to its own place if they have none in common or are unknown.
+        ``next_input(output, step)`` returns the input of the next step, (I,) or for several sequences
+        (n, I), for an output, (O,) or (n, O), and its number, counted from 0.  By default the output is
+        the next input, matched by name if `output_names` are the same as `input_names`, and by position
+        if they have none in common or are unknown.
     x0 : array (state_size,) or (n, state_size), optional
         The state before the series; default: the network's `initial_state`.
 
     Returns
     -------
     y : ndarray (steps, O) or (n, steps, O)
-        The first output is the one after the last step of the series, ``predict(series,
-        readout="last")``, each further one that of a step whose input was made from the output before it.
-        For a table, or a list of them, tables of the same kind, whose index goes on at its frequency or
-        by its constant step.  A frequency that an index of dates does not have is inferred by pandas,
-        from at least three labels.
+        The first output is ``predict(series, readout="last")``; the input of each further one comes from
+        the previous output.  For a table, or a list of tables, tables of the same type, whose index
+        continues at its frequency or by its constant step.  The frequency of an index of dates without
+        one is inferred by pandas, from at least three labels.
 
     Raises
     ------
     ConfigError
         If there is no `next_input` and output_size is not input_size, or only some of `output_names` are
         `input_names`; if the network is bidirectional, the index of a table has no frequency or constant
-        step, or an argument does not fit.
+        step, or an argument is invalid.
     ShapeError
-        If an array does not fit, what `next_input` gives included.
+        If an array has a wrong shape, including the results of `next_input`.
     DivergedError
-        If an output is not finite.
+        If an output is NaN or infinite.
 
     Examples
     --------
@@ -603,7 +603,7 @@ def forecast(
         raise ConfigError(
             "forecast: outputs can be fed back as inputs only if output_size equals input_size, got "
             f"output_size={net.output_size} and input_size={net.input_size}.  Pass next_input, a function of "
-            "(output, step) that gives the next input."
+            "(output, step) that returns the next input."
         )
     if next_input is not None and not callable(next_input):
         raise ConfigError(f"next_input: expected a function of (output, step), got {next_input!r}.")
@@ -639,14 +639,14 @@ def forecast(
             "forecast: an output is not finite: fed back, the outputs grow without bound.  Try fewer steps, "
             "or train with a lower teacher_forcing."
         )
-    found = np.ascontiguousarray(outputs.swapaxes(0, 1))
+    forecasts = np.ascontiguousarray(outputs.swapaxes(0, 1))
     if len(tables) == n:
         several = [
             like(table, rows, net.output_names, index)
-            for table, rows, index in zip(tables, found, ahead, strict=True)
+            for table, rows, index in zip(tables, forecasts, ahead, strict=True)
         ]
         return several if listed else several[0]
-    return found[0] if one else found
+    return forecasts[0] if one else forecasts
 
 
 def _rows(
@@ -657,7 +657,7 @@ def _rows(
     name: str,
     scaled: Callable[[Array, Any], Array] | None = None,
 ) -> Array:
-    """`a` as finite rows (batch, width), or for one sequence as (width,), scaled."""
+    """`a` as finite, scaled rows (batch, width), or (width,) for one sequence."""
     rows = data.numbers(a, name)
     wanted = (width,) if batch == 1 else (batch, width)
     if rows.shape not in (wanted, (batch, width)) and not (rows.shape == () and wanted == (1,)):

@@ -1,8 +1,8 @@
-"""Networks as ONNX graphs, for other runtimes, and ONNX graphs of other libraries as networks.
+"""Export of networks as ONNX graphs, and import of ONNX graphs as networks.
 
-Gates are stacked as i o f c (LSTM) and z r h (GRU) there, as i f g o and r z n here; ONNX's weights have an
-axis of directions before PyTorch's shapes, and its bias is one vector, b_ih then b_hh.  Axes: N sequences, T
-steps, D directions, W the width of h, L layers.
+ONNX stacks gates as i o f c (LSTM) and z r h (GRU), this package as i f g o and r z n.  ONNX's weights have
+an axis of directions before PyTorch's shapes, and its bias is one vector, b_ih then b_hh.  Axes: N sequences,
+T steps, D directions, W the width of h, L layers.
 
 Operators: ONNX operator schemas, https://onnx.ai/onnx/operators, "RNN", "GRU", "LSTM" and "Scan".
 """
@@ -41,14 +41,14 @@ except ImportError as error:
 Array = np.ndarray[Any, Any]
 
 OPSET, IR_VERSION = 14, 7  # of the same release of ONNX, 1.9
-COARSE = 1e-4  # times the scale: if neighbouring numbers of float32 are further apart, x and y are float64
-# cell: operator, its gates as places among ours, its activations; None: any of ACTIVATIONS
+COARSE = 1e-4  # largest spacing of float32 numbers, relative to the scale; above it x and y are float64
+# cell: operator, indices of its gates in this package's order, its activations (None: any of ACTIVATIONS)
 OPERATORS: dict[str, tuple[str, tuple[int, ...], list[str] | None]] = {
     "elman": ("RNN", (0,), None),
     "gru": ("GRU", (1, 0, 2), ["Sigmoid", "Tanh"]),
     "lstm": ("LSTM", (0, 3, 1, 2), ["Sigmoid", "Tanh", "Tanh"]),
 }
-PEEPHOLES = (0, 2, 1)  # i o f there, i f o here
+PEEPHOLES = (0, 2, 1)  # i o f in ONNX, i f o in this package
 ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu", "sigmoid": "Sigmoid"}
 
 
@@ -56,7 +56,7 @@ ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu", "sigmoid": "Sigmoid"}
 
 
 def write(net: Model, path: storage.Path) -> None:
-    """``Network.to_onnx``."""
+    """Write a network as an ONNX file; ``Network.to_onnx`` documents it."""
     writing.replace(writing.named(path), _model(net).SerializeToString())
 
 
@@ -75,7 +75,7 @@ def _model(net: Model) -> Any:
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor of a graph in the making.  An operator makes a node in the graph of its left operand."""
+    """A tensor of a graph under construction.  Operators add a node to the graph of the left operand."""
 
     graph: Graph
     name: str
@@ -105,18 +105,18 @@ class Value:
 
 
 class Graph:
-    """Nodes and constants, in the order in which they are made; names begin with `prefix`."""
+    """Nodes and constants in the order of their creation; names begin with `prefix`."""
 
     def __init__(self, prefix: str = "") -> None:
         self.prefix = prefix
-        self.made: list[Any] = []
+        self.node_list: list[Any] = []
         self.constants: list[Any] = []
 
     def nodes(self, op: str, *inputs: Value | None, outputs: int = 1, **attributes: Any) -> list[Value]:
-        name = f"{self.prefix}{op}_{len(self.made)}"
+        name = f"{self.prefix}{op}_{len(self.node_list)}"
         results = [Value(self, f"{name}.{i}" if outputs > 1 else name) for i in range(outputs)]
         names = [value.name if value else "" for value in inputs]
-        self.made.append(helper.make_node(op, names, [r.name for r in results], name=name, **attributes))
+        self.node_list.append(helper.make_node(op, names, [r.name for r in results], name=name, **attributes))
         return results
 
     def node(self, op: str, *inputs: Value | None, **attributes: Any) -> Value:
@@ -128,7 +128,7 @@ class Graph:
         return self.node("Cast", value, to=helper.np_dtype_to_tensor_dtype(np.dtype(after)))
 
     def named(self, name: str, value: Value) -> None:
-        self.made.append(helper.make_node("Identity", [value.name], [name], name=name))
+        self.node_list.append(helper.make_node("Identity", [value.name], [name], name=name))
 
     def constant(self, name: str, array: Any) -> Value:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
@@ -139,20 +139,20 @@ def _graph(net: Model) -> Any:
     d, g = net.description, Graph()
     if d.cell not in SCANNED:
         raise ConfigError(f"to_onnx: expected a cell of {', '.join(SCANNED)}, got {d.cell!r}.")
-    ways, weights = _ways(d.bidirectional), net.state_dict()
+    suffixes, weights = _direction_suffixes(d.bidirectional), net.state_dict()
     widths = {"h": d.proj_size or d.hidden_size} | (
         {"c": d.hidden_size} if CELLS_OF_CORE[d.cell]["states"] > 1 else {}
     )
-    pieces = d.num_layers * len(ways)
+    pieces = d.num_layers * len(suffixes)
 
     x, scaling = Value(g, "x"), _constants(g, net)
     types = {side: _outer_dtype(net, side) for side in ("input", "output")}
     one, first = g.constant("one", np.array([1])), g.constant("first", np.array([0]))
     sequences = g.node("Gather", g.node("Shape", x), first)
-    each = g.node("Concat", one, sequences, one, axis=0)  # what (pieces, 1, W) is repeated by
-    states: list[list[Value]] = []  # for each kind, that of each layer, (D, N, W)
+    each = g.node("Concat", one, sequences, one, axis=0)  # repeats of (pieces, 1, W)
+    states: list[list[Value]] = []  # for h and c: the states of each layer, (D, N, W)
     for kind, width in widths.items():
-        rows = [weights.get(f"initial_{kind}{s}", np.zeros(width)) for s in _suffixes(d.num_layers, ways)]
+        rows = [weights.get(f"initial_{kind}{s}", np.zeros(width)) for s in _suffixes(d.num_layers, suffixes)]
         initial = g.constant(f"{kind}0", np.stack(rows)[:, None].astype(net.dtype))
         states.append(g.node("Expand", initial, each).split(d.num_layers, axis=0))
 
@@ -168,7 +168,7 @@ def _graph(net: Model) -> Any:
         last.append(after)
 
     if d.readout == "last":  # (D, N, W) -> (N, D W)
-        shape = g.constant("width", np.array([0, len(ways) * widths["h"]]))
+        shape = g.constant("width", np.array([0, len(suffixes) * widths["h"]]))
         out = g.node("Reshape", g.node("Transpose", last[-1][0], perm=(1, 0, 2)), shape)
     else:
         out = g.node("Transpose", out, perm=(1, 0, 2))
@@ -190,33 +190,33 @@ def _graph(net: Model) -> Any:
     steps = ["steps"] if d.readout == "every" else []
     outputs = [tensor("y", "batch", *steps, d.output_size, dtype=types["output"])]
     outputs += [tensor(f"{kind}n", pieces, "batch", width) for kind, width in widths.items()]
-    return helper.make_graph(g.made, "bptt_fast", inputs, outputs, g.constants)
+    return helper.make_graph(g.node_list, "bptt_fast", inputs, outputs, g.constants)
 
 
 def _constants(g: Graph, net: Model) -> dict[str, Value]:
-    """The network's scaling in a graph, which computes it in float64."""
-    found = {} if net.scaling is None else asdict(net.scaling)
-    return {name: g.constant(name, np.array(a)) for name, a in found.items() if a is not None}
+    """The network's scaling as float64 constants of a graph."""
+    scaling = {} if net.scaling is None else asdict(net.scaling)
+    return {name: g.constant(name, np.array(a)) for name, a in scaling.items() if a is not None}
 
 
 def _outer_dtype(net: Model, side: str) -> np.dtype[Any]:
-    """Of the graph's x or y: the network's dtype, unless that rounds the unscaled numbers coarsely."""
+    """The dtype of the graph's x or y: the network's, or float64 if that rounds unscaled numbers coarsely."""
     mean, scale = (getattr(net.scaling, f"{side}_{field}", None) or () for field in ("mean", "scale"))
     with np.errstate(over="ignore"):
         gaps = [np.spacing(net.dtype.type(abs(m) + s)) / s for m, s in zip(mean, scale, strict=True)]
     return net.dtype if all(gap <= COARSE for gap in gaps) else np.dtype(np.float64)
 
 
-def _ways(bidirectional: bool) -> tuple[str, ...]:
+def _direction_suffixes(bidirectional: bool) -> tuple[str, ...]:
     return ("", "_reverse")[: 1 + bidirectional]
 
 
-def _suffixes(layers: int, ways: tuple[str, ...]) -> list[str]:
-    return [f"_l{layer}{way}" for layer in range(layers) for way in ways]
+def _suffixes(layers: int, suffixes: tuple[str, ...]) -> list[str]:
+    return [f"_l{layer}{direction}" for layer in range(layers) for direction in suffixes]
 
 
 def _gates(stacked: Array, order: Iterable[int]) -> Array:
-    """Blocks of rows in another order."""
+    """Blocks of rows of `stacked`, one per gate, in another order."""
     order = list(order)
     blocks = np.split(stacked, len(order))
     return np.concatenate([blocks[k] for k in order])
@@ -227,10 +227,10 @@ def _operator_layer(
 ) -> list[Value]:
     """A layer as a node RNN, GRU or LSTM: x (T, N, F), states (D, N, W) -> (T, N, D W), states."""
     op, order, _ = OPERATORS[d.cell]
-    ways = _ways(d.bidirectional)
+    suffixes = _direction_suffixes(d.bidirectional)
 
     def stacked(name: str, order: Iterable[int]) -> Array:
-        return np.stack([_gates(weights[f"{name}_l{layer}{way}"], order) for way in ways])
+        return np.stack([_gates(weights[f"{name}_l{layer}{direction}"], order) for direction in suffixes])
 
     biases = np.concatenate([stacked("bias_ih", order), stacked("bias_hh", order)], axis=1)
     inputs: list[Value | None] = [
@@ -249,25 +249,28 @@ def _operator_layer(
     }
     if d.cell == "gru":
         attributes["linear_before_reset"] = int(d.reset == "after")
-    if d.cell == "elman":
-        attributes["activations"] = [ACTIVATIONS.get(d.nonlinearity[0], "Affine")] * len(ways)
+    if d.nonlinearity:
+        attributes["activations"] = [ACTIVATIONS.get(d.nonlinearity[0], "Affine")] * len(suffixes)
         if d.nonlinearity[0] == "linear":
-            attributes |= {"activation_alpha": [1.0] * len(ways), "activation_beta": [0.0] * len(ways)}
+            attributes |= {
+                "activation_alpha": [1.0] * len(suffixes),
+                "activation_beta": [0.0] * len(suffixes),
+            }
     y, *after = g.nodes(op, *inputs, outputs=1 + len(states), **attributes)
-    shape = g.constant(f"width_l{layer}", np.array([0, 0, len(ways) * d.hidden_size]))
+    shape = g.constant(f"width_l{layer}", np.array([0, 0, len(suffixes) * d.hidden_size]))
     return [g.node("Reshape", g.node("Transpose", y, perm=(0, 2, 1, 3)), shape), *after]
 
 
 def _scan_layer(
     g: Graph, d: Description, weights: Mapping[str, Array], layer: int, x: Value, states: Sequence[Value]
 ) -> list[Value]:
-    """A layer as a node Scan for each direction, for what the operators or their runtimes do not have."""
+    """A layer as one node Scan per direction, for layers that operators or runtimes do not support."""
     number = helper.np_dtype_to_tensor_dtype(np.dtype(d.dtype))
     kinds, done = ["h", "c"][: len(states)], []
-    first, ways = Value(g, "first"), _ways(d.bidirectional)
-    pieces = [[g.node("Squeeze", s, first) for s in state.split(len(ways), axis=0)] for state in states]
-    for way, *before in zip(ways, *pieces, strict=True):
-        suffix = f"_l{layer}{way}"
+    first, suffixes = Value(g, "first"), _direction_suffixes(d.bidirectional)
+    pieces = [[g.node("Squeeze", s, first) for s in state.split(len(suffixes), axis=0)] for state in states]
+    for direction, *before in zip(suffixes, *pieces, strict=True):
+        suffix = f"_l{layer}{direction}"
         w = {
             name.removesuffix(suffix): g.constant(name, array.T)
             for name, array in weights.items()
@@ -277,12 +280,12 @@ def _scan_layer(
         after = SCANNED[d.cell](d, w, *(Value(step, name) for name in ("z", *kinds)))
         results = [value.name for value in (*after, step.node("Identity", after[0]))]
         body = helper.make_graph(
-            step.made,
+            step.node_list,
             f"step{suffix}",
             [helper.make_tensor_value_info(name, number, None) for name in (*kinds, "z")],
             [helper.make_tensor_value_info(name, number, None) for name in results],
         )
-        back = [int(bool(way))]
+        back = [int(bool(direction))]
         done.append(
             g.nodes(
                 "Scan",
@@ -335,13 +338,12 @@ SCANNED: dict[str, Any] = {"elman": _mlp, "mlp": _mlp, "gru": _gru, "lstm": _lst
 
 # ---- reading
 #
-# What stands between two layers is judged by what it does, not by its nodes: every number that depends on
-# the data is given a tag, an integer that says where it comes from, and nodes that only move numbers are run
-# on the tags of a few short sequences.  What reaches a layer must be the tags of all that the layer below
-# gives, in their order.
+# The nodes between two layers are interpreted by their effect: every number that depends on the data gets a
+# tag, an integer for its source, and nodes that only move numbers are executed on the tags of a few short
+# sequences.  The input of a layer must be the tags of all outputs of the layer below, in order.
 
 CELLS = {op: cell for cell, (op, _, _) in OPERATORS.items()}
-SPACE = 1 << 40  # tags of one source
+SPACE = 1 << 40  # number of tags per source
 MOVES = {
     *("Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape"),
     *("Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"),
@@ -350,23 +352,23 @@ OF_CONSTANTS = MOVES | {
     *("Add", "Cast", "Constant", "ConstantOfShape", "Div", "Equal"),
     *("Mul", "Range", "Shape", "Sub", "Where"),
 }
-# attribute of RNN, GRU or LSTM: what it may be, the default first, and what to do
+# attribute of RNN, GRU or LSTM: allowed values, the default first, and a suggestion
 ATTRIBUTES: dict[str, tuple[tuple[Any, ...], str]] = {
     "clip": ((None,), "A Network does not clip pre-activations."),
-    "direction": (("forward", "bidirectional"), "Turn the sequences round, and let it run forward."),
-    "input_forget": ((0,), "The input and forget gates of a Network are two."),
+    "direction": (("forward", "bidirectional"), "Reverse the sequences and use a forward layer."),
+    "input_forget": ((0,), "The input and forget gates of a Network are separate."),
     "layout": ((0, 1), ""),
     "linear_before_reset": ((0, 1), ""),
 }
-EXACT = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)  # types between which a Cast may stand anywhere
-LARGEST = 1 << 27  # numbers of one tensor while a graph is read
-FREE = "Leave the axes of sequences and steps free (dynamic_axes of torch.onnx.export)."
-LOGITS = "Cut it off: the outputs of a Network are logits."
+EXACT = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)  # a Cast between these types is allowed anywhere
+LARGEST = 1 << 27  # largest number of elements of a tensor while reading a graph
+FREE = "Export with free axes of sequences and steps (dynamic_axes of torch.onnx.export)."
+LOGITS = "Remove it: the outputs of a Network are logits."
 UNROLLED = "Is it an nn.RNN in single steps?  torch.onnx.export(..., dynamo=False) writes it as one node."
 
 
 def read(path: storage.Path) -> Any:
-    """``bptt_fast.from_onnx``."""
+    """Read a network from an ONNX file; ``bptt_fast.from_onnx`` documents it."""
     name = writing.named(path)
     try:
         model = onnx.load(name, format="protobuf")
@@ -384,12 +386,15 @@ def read(path: storage.Path) -> Any:
         ) from error
     if any(node.op_type == "Scan" for node in model.graph.node):
         return _scanned(name, model, tensors, config, extra, columns)
-    for size in (5, 9):  # refuses what is true of one number of steps only, such as "the last is number 4"
+    for size in (
+        5,
+        9,
+    ):  # rejects graphs that are right for one length only, such as "the last step is step 4"
         reader = _Reader(name, model, tensors, size)
-        found, parameters = reader.network(output, trained=config.get("initial_state") == "trained")
+        description, parameters = reader.network(output, trained=config.get("initial_state") == "trained")
     noted = {key: value for key, value in config.items() if key in Description.__dataclass_fields__}
     try:
-        return Model.public.rebuilt(noted | found, parameters, extra, reader.columns(columns))
+        return Model.public.rebuilt(noted | description, parameters, extra, reader.columns(columns))
     except ShapeError as error:
         raise CorruptFileError(f"{name}: expected notes that fit the graph, but {error}") from error
 
@@ -402,13 +407,13 @@ def _scanned(
     extra: dict[str, str],
     columns: Columns,
 ) -> Any:
-    """A network in a graph with a Scan, one that was written here: written again it must be the same."""
+    """A network from a graph with a Scan; writing it again must reproduce the graph."""
     weights = ("weight_", "bias_", "f.", "head.")
     try:
         parameters = {key: array.T for key, array in tensors.items() if key.startswith(weights)}
         d = Description(**config)
         if d.initial_state == "trained":
-            for i, suffix in enumerate(_suffixes(d.num_layers, _ways(d.bidirectional))):
+            for i, suffix in enumerate(_suffixes(d.num_layers, _direction_suffixes(d.bidirectional))):
                 states = {k: tensors[f"{k}0"] for k in "hc" if f"{k}0" in tensors}
                 parameters |= {f"initial_{k}{suffix}": state[i, 0] for k, state in states.items()}
         net = Model.public.rebuilt(config, parameters, extra, columns)
@@ -432,14 +437,14 @@ def _attributes(node: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class Flow:
-    """Numbers that depend on the data, known by their tags."""
+    """Numbers that depend on the data, represented by their tags."""
 
     tags: Array
 
 
 @dataclass
 class Affine:
-    """A layer of g."""
+    """A layer of the readout g."""
 
     weight: Array  # (out, in)
     bias: Array | None = None
@@ -447,24 +452,24 @@ class Affine:
 
 
 class _Reader:
-    """Goes through the nodes that the first output depends on, with constants and Flows by name.
+    """Interpreter of the nodes that the first output depends on; constants and Flows are stored by name.
 
-    `source` is that of the outputs of the last layer met so far, `width` their number in a row.  Row n + N t
-    belongs to step t of sequence n, row n + N T to the state after its last step.  `axes`: the lengths
+    `source` is the source of the outputs of the latest layer, `width` their number per row.  Row n + N t
+    belongs to step t of sequence n, row n + N T to the state after its last step.  `axes` are the lengths
     of the input's axes before its features.
-    tag = source * SPACE + row * width + place in the row.
+    tag = source * SPACE + row * width + column.
     """
 
     def __init__(self, path: str, model: Any, tensors: dict[str, Array], size: int) -> None:
-        """Axes that are free get the sizes `size`, `size` + 1, ..."""
+        """Prepare the graph; free axes get the sizes `size`, `size` + 1, ..."""
         self.path, self.graph, self.opsets = path, model.graph, list(model.opset_import)
         self.sources = self.source = self.width = self.T = self.N = 0
         self.axes: tuple[int, ...] = ()
-        self.layers: list[dict[str, Any]] = []  # what each is, the same for all
+        self.layers: list[dict[str, Any]] = []  # descriptions, which must be equal
         self.parameters: dict[str, Array] = {}
         self.initial: dict[str, Array] = {}
         self.head: list[Affine] = []
-        self.scaling: dict[str, Array] = {}  # of the fields of a Scaling those met so far
+        self.scaling: dict[str, Array] = {}  # fields of a Scaling read so far
         self.known: dict[str, Any] = dict(tensors)
         sizes: dict[str, int] = defaultdict(count(size).__next__)
         self.inputs: list[Array] = []
@@ -476,7 +481,7 @@ class _Reader:
                 self.inputs.append(flow.tags)
 
     def network(self, output: Any, trained: bool) -> tuple[dict[str, Any], dict[str, Array]]:
-        """What the network is, and its parameters; `trained`: its initial states too, even if zero."""
+        """The description and parameters of the network; `trained` includes initial states even if zero."""
         for node in self._needed(output.name):
             self.known |= zip(node.output, self._results(node), strict=False)
         flow = self.known.get(output.name)
@@ -492,7 +497,7 @@ class _Reader:
             bias = np.zeros(len(layer.weight)) if layer.bias is None else layer.bias
             self.parameters |= {f"head.{i}.weight": layer.weight, f"head.{i}.bias": bias}
         trained = trained or any(state.any() for state in self.initial.values())
-        found = self.layers[0] | {
+        description = self.layers[0] | {
             "input_size": self.parameters["weight_ih_l0"].shape[1],
             "output_size": self.width,
             "f": (),
@@ -503,12 +508,12 @@ class _Reader:
             "initial_state": "trained" if trained else "zeros",
         }
         if between:
-            found["head_nonlinearity"] = between[0]
-        del found["lengths"]
-        return found, self.parameters | (self.initial if trained else {})
+            description["head_nonlinearity"] = between[0]
+        del description["lengths"]
+        return description, self.parameters | (self.initial if trained else {})
 
     def _needed(self, output: str) -> list[Any]:
-        """The nodes that an output depends on, but for those that make the lengths of the sequences."""
+        """The nodes that an output depends on, without those that compute the lengths of the sequences."""
         needed, kept = {output}, []
         for node in reversed(self.graph.node):
             if needed & set(node.output):
@@ -520,7 +525,7 @@ class _Reader:
         return kept[::-1]
 
     def _error(self, where: Any, text: str, hint: str = "") -> ConfigError:
-        """`where`: a node or an output."""
+        """A ConfigError about `where`, a node or an output."""
         if isinstance(where, onnx.NodeProto):
             label = f"node {where.name or where.output[0]!r} ({where.op_type})"
         else:
@@ -528,7 +533,7 @@ class _Reader:
         return ConfigError(f"{self.path}, {label}: {text}.{'  ' * bool(hint)}{hint}")
 
     def _flow(self, *shape: int) -> Flow:
-        """Numbers from a new source."""
+        """A Flow of numbers from a new source."""
         if min(shape, default=0) < 0 or math.prod(shape) > LARGEST:
             raise ConfigError(
                 f"{self.path}: expected at most {LARGEST} numbers of one name, got axes {shape}.  {FREE}"
@@ -554,7 +559,9 @@ class _Reader:
             if op in MOVES and (only_first or (op == "Concat" and all(flows))):
                 return [Flow(tags) for tags in self._evaluated(node, values)]
             if "output_scale" in self.scaling:
-                raise self._error(node, "expected nothing but a constant to be added after the last product")
+                raise self._error(
+                    node, "expected only the addition of a constant after the scaling of outputs"
+                )
             if op in ("MatMul", "Gemm") and only_first and self.layers:
                 return [self._affine(node, *values)]
             if op == "Add" and sum(flows) == 1 and self.head:
@@ -569,7 +576,7 @@ class _Reader:
         )
 
     def _part_of_scaling(self, op: str, values: list[Any]) -> str:
-        """Which field of a Scaling an operator with a constant brings: (x - mean) / scale, y scale + mean."""
+        """The field of a Scaling that an operator defines, for (x - mean) / scale and y scale + mean."""
         if not self.layers:
             fields = {"Sub": "input_mean", "Div": "input_scale"}
             late = op == "Sub" and "input_scale" in self.scaling
@@ -589,42 +596,42 @@ class _Reader:
         return x
 
     def columns(self, noted: Columns) -> Columns:
-        """The names of the columns that are noted, and the scaling of the graph, or that which it rounds."""
+        """The stored names with the graph's scaling, or the stored scaling if the graph's is its rounding."""
         if not self.scaling:
             return replace(noted, scaling=None)
         widths = {
             "input": self.parameters["weight_ih_l0"].shape[1],
             "output": len(self.head[-1].weight) if "output_scale" in self.scaling else 0,
         }
-        found: dict[str, Any] = {}
+        scaling: dict[str, Any] = {}
         for side, width in widths.items():
             if width:
-                found |= {f"{side}_mean": np.zeros(width), f"{side}_scale": np.ones(width)}
-        found |= self.scaling
+                scaling |= {f"{side}_mean": np.zeros(width), f"{side}_scale": np.ones(width)}
+        scaling |= self.scaling
         exact = {} if noted.scaling is None else asdict(noted.scaling)
         exact = {name: a for name, a in exact.items() if a is not None}
-        same = exact.keys() == found.keys() and all(
-            np.array_equal(np.array(exact[name], a.dtype), a) for name, a in found.items()
+        same = exact.keys() == scaling.keys() and all(
+            np.array_equal(np.array(exact[name], a.dtype), a) for name, a in scaling.items()
         )
-        return noted if same else replace(noted, scaling=Scaling(**found))
+        return noted if same else replace(noted, scaling=Scaling(**scaling))
 
     def _evaluated(self, node: Any, values: list[Any]) -> list[Array]:
-        """The outputs of a node, for constants and tags."""
-        given = {
+        """The outputs of a node, computed for constants and tags."""
+        inputs = {
             name: value.tags if isinstance(value, Flow) else value
             for name, value in zip(node.input, values, strict=True)
             if name
         }
-        function = helper.make_function("", "node", list(given), list(node.output), [node], self.opsets)
+        function = helper.make_function("", "node", list(inputs), list(node.output), [node], self.opsets)
         try:
-            if self._size(node, list(given.values())) > LARGEST:
+            if self._size(node, list(inputs.values())) > LARGEST:
                 raise ValueError(f"sizes that ask for more than {LARGEST} numbers")
-            return list(ReferenceEvaluator(function).run(None, given, attributes={}))
+            return list(ReferenceEvaluator(function).run(None, inputs, attributes={}))
         except Exception as error:
-            raise self._error(node, f"expected inputs that it can work on, got {error}") from error
+            raise self._error(node, f"expected valid inputs, got {error}") from error
 
     def _size(self, node: Any, arrays: list[Array]) -> int:
-        """At most so many numbers come from a node that can make more of them than it is given."""
+        """An upper bound of the output size of a node that can enlarge its inputs."""
         op, shapes = node.op_type, [a.shape for a in arrays]
         if op == "ConstantOfShape":
             return math.prod(arrays[0].tolist())
@@ -649,15 +656,15 @@ class _Reader:
         order = OPERATORS[cell][1]
         attributes = _attributes(node)
         options = self._options(node, attributes)
-        ways = _ways(options["direction"] == "bidirectional")
-        w, r, b, p = self._weights(node, len(ways), len(order), w, r, b, p)
+        suffixes = _direction_suffixes(options["direction"] == "bidirectional")
+        w, r, b, p = self._weights(node, len(suffixes), len(order), w, r, b, p)
         hidden = r.shape[2]
         self.layers.append(
             {
                 "cell": cell,
-                "nonlinearity": self._nonlinearity(node, attributes, cell, len(ways)),
+                "nonlinearity": self._nonlinearity(node, attributes, cell, len(suffixes)),
                 "hidden_size": hidden,
-                "bidirectional": len(ways) == 2,
+                "bidirectional": len(suffixes) == 2,
                 "reset": "before" if cell == "gru" and not options["linear_before_reset"] else "after",
                 "peephole": p is not None,
                 "dtype": w.dtype.name,
@@ -672,23 +679,23 @@ class _Reader:
         self._connect(node, x.tags if isinstance(x, Flow) else np.zeros(0), batch_first, w.shape[2])
 
         back = np.argsort(order)
-        states = {"initial_h": h} | ({"initial_c": c} if cell == "lstm" else {})
+        states = {"initial_h": h} | ({"initial_c": c} if CELLS_OF_CORE[cell]["states"] > 1 else {})
         initial = {
-            name: self._initial(node, s, batch_first, (len(ways), self.N, hidden))
+            name: self._initial(node, s, batch_first, (len(suffixes), self.N, hidden))
             for name, s in states.items()
         }
-        for i, way in enumerate(ways):
+        for i, direction in enumerate(suffixes):
             b_ih, b_hh = np.split(b[i], 2)
             blocks = {"weight_ih": w[i], "weight_hh": r[i], "bias_ih": b_ih, "bias_hh": b_hh}
             blocks = {name: _gates(block, back) for name, block in blocks.items()}
             if p is not None:
                 blocks["weight_peephole"] = _gates(p[i], PEEPHOLES)
-            suffix = f"_l{len(self.layers) - 1}{way}"
+            suffix = f"_l{len(self.layers) - 1}{direction}"
             self.parameters |= {name + suffix: block for name, block in blocks.items()}
             self.initial |= {name + suffix: state[i] for name, state in initial.items()}
 
-        self.width = len(ways) * hidden
-        every = self._flow(self.T + 1, self.N, len(ways), hidden).tags
+        self.width = len(suffixes) * hidden
+        every = self._flow(self.T + 1, self.N, len(suffixes), hidden).tags
         self.source = self.sources
         y, y_h = every[:-1].transpose(0, 2, 1, 3), every[-1].swapaxes(0, 1)  # (T, D, N, H), (D, N, H)
         y_c = self._flow(*y_h.shape).tags
@@ -701,18 +708,23 @@ class _Reader:
         for name, (allowed, hint) in ATTRIBUTES.items():
             options[name] = value = attributes.get(name, allowed[0])
             if value not in allowed:
-                words = " or ".join("none" if option is None else repr(option) for option in allowed)
-                raise self._error(node, f"attribute {name}: expected {words}, got {value!r}", hint)
+                expected = " or ".join("none" if option is None else repr(option) for option in allowed)
+                raise self._error(node, f"attribute {name}: expected {expected}, got {value!r}", hint)
         return options
 
-    def _weights(self, node: Any, ways: int, gates: int, w: Any, r: Any, b: Any, p: Any) -> list[Any]:
-        """W, R, B and P, checked; the bias is zero if there is none."""
+    def _weights(self, node: Any, suffixes: int, gates: int, w: Any, r: Any, b: Any, p: Any) -> list[Any]:
+        """The checked W, R, B and P; a missing bias is zero."""
         if not all(isinstance(a, np.ndarray) and a.ndim == 3 for a in (w, r)):
             raise self._error(node, "expected weights W and R that are constants of three axes")
         rows, hidden = gates * r.shape[2], r.shape[2]
         if b is None:
-            b = np.broadcast_to(w.dtype.type(0), (ways, 2 * rows))
-        shapes = ((ways, rows, w.shape[2]), (ways, rows, hidden), (ways, 2 * rows), (ways, 3 * hidden))
+            b = np.broadcast_to(w.dtype.type(0), (suffixes, 2 * rows))
+        shapes = (
+            (suffixes, rows, w.shape[2]),
+            (suffixes, rows, hidden),
+            (suffixes, 2 * rows),
+            (suffixes, 3 * hidden),
+        )
         for name, a, shape in zip("WRBP", (w, r, b, p), shapes, strict=True):
             if a is None:
                 continue
@@ -725,10 +737,10 @@ class _Reader:
                 )
         return [w, r, b, p]
 
-    def _nonlinearity(self, node: Any, attributes: dict[str, Any], cell: str, ways: int) -> str | None:
-        """Of an Elman cell; None for the others, which must have theirs."""
+    def _nonlinearity(self, node: Any, attributes: dict[str, Any], cell: str, suffixes: int) -> str | None:
+        """The nonlinearity of an Elman cell; None for other cells, whose activations are fixed."""
         fixed = OPERATORS[cell][2]
-        default = (fixed or ["Tanh"]) * ways
+        default = (fixed or ["Tanh"]) * suffixes
         names = attributes.get("activations", default)
         lines = [list(attributes.get(f"activation_{k}", [])) for k in ("alpha", "beta")]
         if fixed:
@@ -738,16 +750,16 @@ class _Reader:
         else:
             wanted = "Tanh, Relu, Sigmoid or Affine with alpha 1 and beta 0, the same in both directions"
             known = {op: name for name, op in ACTIVATIONS.items()}
-            if lines == [[1.0] * ways, [0.0] * ways]:
+            if lines == [[1.0] * suffixes, [0.0] * suffixes]:
                 known["Affine"] = "linear"
-            if names and names == names[:1] * ways and names[0] in known:
+            if names and names == names[:1] * suffixes and names[0] in known:
                 return known[names[0]]
         raise self._error(
             node, f"attribute activations: expected {wanted}, got {names} with alpha, beta {lines}"
         )
 
     def _connect(self, node: Any, x: Any, batch_first: bool, inputs: int) -> None:
-        """Make sure that x is an input of the graph, or all that the layer before gives."""
+        """Raise unless x is an input of the graph or all outputs of the previous layer."""
         first = len(self.layers) == 1
         x = x.swapaxes(0, 1) if batch_first and x.ndim == 3 else x  # (T, N, F)
         if x.ndim == 3 and x.shape[2] == inputs and not self.head:
@@ -765,11 +777,11 @@ class _Reader:
         what = f"an input of the graph, (batch, steps, {inputs}) or (steps, batch, {inputs})"
         raise self._error(
             node,
-            f"expected to read {what if first else 'all outputs of the recurrent layer before'}, as it is",
+            f"expected to read {what if first else 'all outputs of the previous recurrent layer'}, unchanged",
         )
 
     def _initial(self, node: Any, state: Any, batch_first: bool, shape: tuple[int, ...]) -> Array:
-        """The state before the first step if none is given, the same for all sequences: (D, H)."""
+        """The default initial state, the same for all sequences: (D, H)."""
         if state is None or (isinstance(state, Flow) and (state.tags // SPACE <= len(self.inputs)).all()):
             return np.zeros((shape[0], shape[2]))
         if isinstance(state, np.ndarray) and state.ndim == 3:
@@ -816,13 +828,13 @@ class _Reader:
         return self._next(rows)
 
     def _next(self, rows: Array) -> Flow:
-        """The outputs of another layer of g, in the rows that it read."""
+        """The outputs of a new layer of g, in the rows of its inputs."""
         tags = self._flow((self.T + 1) * self.N, self.width).tags
         self.source = self.sources
         return Flow(tags[rows])
 
     def _joined(self, x: Flow) -> Flow:
-        """A bidirectional layer at the end, its directions side by side: their axis goes into the last."""
+        """A final bidirectional layer with its axis of directions merged into the last axis."""
         for axis in np.flatnonzero(np.array(x.tags.shape[:-1]) == 2):
             tags = np.moveaxis(x.tags, axis, -2)
             tags = tags.reshape(*tags.shape[:-2], -1)
@@ -831,17 +843,17 @@ class _Reader:
         return x
 
     def _rows(self, where: Any, x: Flow) -> Array:
-        """The rows, along the last axis, that x consists of, or of last states that it equals."""
+        """Indices of the rows that x consists of, or of the final states that these equal."""
         tags, steps = x.tags - self.source * SPACE, np.arange(self.T + 1)
         for counted, some in ((tags, steps), (self._as_last(tags), steps[-1:])):
             rows, place = np.divmod(counted, self.width)
             whole = counted.shape[-1:] == (self.width,) and (place == np.arange(self.width)).all()
             if whole and (rows == rows[..., :1]).all() and np.isin(rows // self.N, some).all():
                 return np.asarray(rows[..., 0])
-        raise self._error(where, f"expected whole rows ({self.width},) of what the layer before gives")
+        raise self._error(where, f"expected whole rows ({self.width},) of the outputs of the previous layer")
 
     def _as_last(self, tags: Array) -> Array:
-        """Tags of what a direction gives after its last step as those of its last state, which it is."""
+        """Tags in which outputs of a direction's last step are replaced by those of its equal final state."""
         layer = self.layers[0]
         if layer["lengths"] or (layer["bidirectional"] and self.head):
             return tags
@@ -857,9 +869,10 @@ class _Reader:
             return "every"
         if one or not (layer["bidirectional"] or layer["lengths"]):
             rows = np.where(rows // self.N == self.T - 1, rows + self.N, rows)
-        if np.array_equal(rows.ravel(), row[-1]):  # of a single step the axes decide
+        if np.array_equal(rows.ravel(), row[-1]):  # for a single step the axes decide
             return "every" if one and rows.shape == self.axes else "last"
         raise self._error(
             output,
-            "expected what g makes of every step, or of the last step of each direction, got another choice",
+            "expected the outputs of every step, or of the last step of each direction, got "
+            "another selection",
         )

@@ -1,4 +1,4 @@
-"""The optimisers of first order, and all by name.  C computes; formulas and defaults are PyTorch's.
+"""The optimisers of first order, and the table of all; formulas and defaults are PyTorch's.
 
 In the formulas w is a weight, g the gradient of the batch or pattern (after clipping and noise), t counts
 updates from 1, and r is the learning rate.
@@ -9,7 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .errors import ConfigError, choice, flag, number, plain_fields
+from .errors import (
+    ABOVE_ONE,
+    BELOW_ONE,
+    BOOLEAN,
+    NONNEGATIVE,
+    POSITIVE,
+    REDUCTION,
+    ConfigError,
+    argument,
+    check_fields,
+    choice,
+    number,
+)
 from .schedules import Rates, Schedule
 from .second_order import LBFGS, HessianFree, LevenbergMarquardt, SecondOrder
 
@@ -22,24 +34,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class FirstOrder:
-    """What the optimisers of first order have in common: what is done to a gradient before a step.
+    """Base class of the optimisers of first order: clipping and noise of the gradient before a step.
 
     Parameters
     ----------
     clip_norm : float, optional
-        Above 0.  If the norm of the gradient over all parameters is larger, the gradient is scaled to it.
+        Upper bound, above 0, of the gradient's norm over all parameters; larger gradients are scaled down.
     clip_value : float, optional
-        Above 0.  Every number of the gradient is then clipped to +-clip_value.
+        Bound, above 0; each element of the gradient is then clipped to +-clip_value.
     clip_state : float, optional
-        Above 0.  In the backward pass dLoss/dh of each state is clipped to +-clip_state at each step.
+        Bound, above 0; the backward pass clips dLoss/dh of each state to +-clip_state at each step.
     gradient_noise : float, default 0
-        eta, at least 0: normally distributed numbers of variance eta / (1 + t)^0.55 are added to the clipped
-        gradient of update t, counted from 0.  They depend on the network's seed, t and the parameter only.
+        eta, at least 0: Gaussian noise of variance eta / (1 + t)^0.55 is added to the clipped gradient of
+        update t, counted from 0.  It depends only on the network's seed, t and the parameter.
 
     Raises
     ------
     ConfigError
-        If a number is out of its range.
+        If a value is out of range.
 
     Notes
     -----
@@ -56,75 +68,57 @@ class FirstOrder:
     """
 
     name: ClassVar[str]
-    core_names: ClassVar[dict[str, str]] = {}  # fields that have another name in the core
+    full_batch: ClassVar[bool] = False
+    core_names: ClassVar[dict[str, str]] = {}  # fields with another name in the core
     learning_rate: float | Schedule = 0.01
-    clip_norm: float | None = None
-    clip_value: float | None = None
-    clip_state: float | None = None
-    gradient_noise: float = 0.0
+    clip_norm: float | None = field(default=None, metadata=POSITIVE)
+    clip_value: float | None = field(default=None, metadata=POSITIVE)
+    clip_state: float | None = field(default=None, metadata=POSITIVE)
+    gradient_noise: float = field(default=0.0, metadata=NONNEGATIVE)
 
     def __post_init__(self) -> None:
-        plain_fields(self)
-        for name in ("clip_norm", "clip_value", "clip_state"):
-            if getattr(self, name) is not None:
-                number(getattr(self, name), _name(self, name), 0, open_low=True)
-        number(self.gradient_noise, _name(self, "gradient_noise"), 0)
+        check_fields(self)
+        self._check_rate()
+
+    def _check_rate(self) -> None:
+        if self.schedule is None:
+            number(self.learning_rate, argument(self, "learning_rate"), 0, open_low=True)
 
     def __repr__(self) -> str:
-        given = [
+        shown = [
             f"{f.name}={getattr(self, f.name)!r}"
             for f in sorted(fields(self), key=lambda f: bool(f.kw_only))
             if f.name == "learning_rate" or getattr(self, f.name) != f.default
         ]
-        return f"{type(self).__name__}({', '.join(given)})"
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def hyper(self, noise_seed: int = 0) -> dict[str, Any]:
-        """Hyperparameters as the core reads them, and the counters that it advances."""
+        """Hyperparameters in the fields of the core, and the counters that the core advances."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         hyper = {self.core_names.get(name, name): value for name, value in values.items()}
         for name in ("clip_norm", "clip_value", "clip_state"):
             hyper[name] = hyper[name] or 0.0
         hyper["noise"] = hyper.pop("gradient_noise")
         hyper["no_bias_decay"] = not hyper.pop("decay_biases", True)
-        if isinstance(hyper["learning_rate"], Schedule):
-            hyper["learning_rate"] = hyper["learning_rate"].learning_rate
+        if self.schedule is not None:
+            hyper["learning_rate"] = self.schedule.learning_rate
         return hyper | {"optimizer": self.name, "step": 0, "noise_seed": noise_seed}
 
     def rates(self, epochs: int, updates: int) -> Rates | None:
-        """The learning rate of each update, where it follows a schedule."""
-        schedule = self.learning_rate
-        return Rates(schedule, epochs, updates) if isinstance(schedule, Schedule) else None
+        """The learning rates of the updates if they follow a schedule, else None."""
+        return None if self.schedule is None else Rates(self.schedule, epochs, updates)
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """The schedule of the learning rate, if there is one."""
+        return self.learning_rate if isinstance(self.learning_rate, Schedule) else None
 
     def check(self, net: Model, loss: Loss, unfold: Unfolding, stateful: Any, teacher_forcing: Any) -> None:
-        """First order trains everything."""
+        """Raise unless the optimiser can train the network; first order always can."""
 
     def runner(self, job: Job) -> Runner:
-        """What runs the epochs of a fit."""
+        """The runner of the epochs of a fit."""
         return job.unfold.runner(job)
-
-
-def _check_rate(optimizer: Any) -> None:
-    if not isinstance(optimizer.learning_rate, Schedule):
-        number(optimizer.learning_rate, _name(optimizer, "learning_rate"), 0, open_low=True)
-
-
-def _check_decay(optimizer: Any) -> None:
-    number(optimizer.weight_decay, _name(optimizer, "weight_decay"), 0)
-    flag(optimizer.decay_biases, _name(optimizer, "decay_biases"))
-
-
-def _check_shares(optimizer: Any, *names: str) -> None:
-    """Numbers in [0, 1)."""
-    for name in names:
-        number(getattr(optimizer, name), _name(optimizer, name), 0, 1, open_high=True)
-
-
-def _check_eps(optimizer: Any) -> None:
-    number(optimizer.eps, _name(optimizer, "eps"), 0, open_low=True)
-
-
-def _name(optimizer: Any, argument: str) -> str:
-    return f"{type(optimizer).__name__}({argument})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -136,20 +130,20 @@ class SGD(FirstOrder):
     learning_rate : float or schedule, default 0.01
         r, above 0, or a schedule such as ``Cosine(0.01)``.
     momentum : float, default 0
-        In [0, 1).  b <- momentum b + g, and b takes the place of g.
+        In [0, 1).  b <- momentum b + g replaces g.
     nesterov : bool, default False
-        g + momentum b takes the place of g.  Needs momentum.
+        Whether g + momentum b replaces g.  Needs momentum.
     weight_decay : float, default 0
         At least 0; weight_decay w is added to g.
     decay_biases : bool, default True
-        Whether that goes for the biases too.
+        Whether `weight_decay` applies to biases too.
     clip_norm, clip_value, clip_state, gradient_noise : float, optional
         See `FirstOrder`.
 
     Raises
     ------
     ConfigError
-        If a number is out of its range.
+        If a value is out of range.
 
     Examples
     --------
@@ -160,17 +154,14 @@ class SGD(FirstOrder):
 
     name: ClassVar[str] = "sgd"
     learning_rate: float | Schedule = 0.01
-    momentum: float = field(default=0.0, kw_only=True)
-    nesterov: bool = field(default=False, kw_only=True)
-    weight_decay: float = field(default=0.0, kw_only=True)
-    decay_biases: bool = field(default=True, kw_only=True)
+    momentum: float = field(default=0.0, kw_only=True, metadata=BELOW_ONE)
+    nesterov: bool = field(default=False, kw_only=True, metadata=BOOLEAN)
+    weight_decay: float = field(default=0.0, kw_only=True, metadata=NONNEGATIVE)
+    decay_biases: bool = field(default=True, kw_only=True, metadata=BOOLEAN)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_rate(self)
-        _check_shares(self, "momentum")
-        _check_decay(self)
-        if flag(self.nesterov, "SGD(nesterov)") and self.momentum == 0:
+        if self.nesterov and self.momentum == 0:
             raise ConfigError(
                 "SGD(nesterov): True needs momentum above 0, got momentum=0.  Try momentum=0.9."
             )
@@ -193,14 +184,14 @@ class Adam(FirstOrder):
     weight_decay : float, default 0
         At least 0; weight_decay w is added to g (an L2 penalty, not AdamW's decay).
     decay_biases : bool, default True
-        Whether that goes for the biases too.
+        Whether `weight_decay` applies to biases too.
     clip_norm, clip_value, clip_state, gradient_noise : float, optional
         See `FirstOrder`.
 
     Raises
     ------
     ConfigError
-        If a number is out of its range.
+        If a value is out of range.
 
     Notes
     -----
@@ -215,18 +206,11 @@ class Adam(FirstOrder):
 
     name: ClassVar[str] = "adam"
     learning_rate: float | Schedule = 1e-3
-    beta1: float = field(default=0.9, kw_only=True)
-    beta2: float = field(default=0.999, kw_only=True)
-    eps: float = field(default=1e-8, kw_only=True)
-    weight_decay: float = field(default=0.0, kw_only=True)
-    decay_biases: bool = field(default=True, kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_rate(self)
-        _check_shares(self, "beta1", "beta2")
-        _check_eps(self)
-        _check_decay(self)
+    beta1: float = field(default=0.9, kw_only=True, metadata=BELOW_ONE)
+    beta2: float = field(default=0.999, kw_only=True, metadata=BELOW_ONE)
+    eps: float = field(default=1e-8, kw_only=True, metadata=POSITIVE)
+    weight_decay: float = field(default=0.0, kw_only=True, metadata=NONNEGATIVE)
+    decay_biases: bool = field(default=True, kw_only=True, metadata=BOOLEAN)
 
 
 @dataclass(frozen=True, repr=False)
@@ -240,14 +224,14 @@ class AdamW(Adam):
     beta1, beta2, eps : float, default 0.9, 0.999 and 1e-8
         As in `Adam`.
     weight_decay : float, default 0.01
-        At least 0; of the weight itself, as said above.
+        At least 0; decay of the weight itself.
     decay_biases : bool, default True
-        Whether that goes for the biases too.
+        Whether `weight_decay` applies to biases too.
 
     Raises
     ------
     ConfigError
-        If a number is out of its range.
+        If a value is out of range.
 
     Notes
     -----
@@ -261,12 +245,12 @@ class AdamW(Adam):
     """
 
     name: ClassVar[str] = "adamw"
-    weight_decay: float = field(default=0.01, kw_only=True)
+    weight_decay: float = field(default=0.01, kw_only=True, metadata=NONNEGATIVE)
 
 
 @dataclass(frozen=True, repr=False)
 class NAdam(FirstOrder):
-    """Adam with Nesterov's momentum, which is warmed up.
+    """Adam with Nesterov momentum and a warm-up of the momentum.
 
     m and v as in `Adam`; with mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2) and P_t = mu_1 ... mu_t:
     w <- w - r ((1 - mu_t) / (1 - P_t) g + mu_(t+1) / (1 - P_(t+1)) m) / (sqrt(v / (1 - beta2^t)) + eps).
@@ -282,14 +266,14 @@ class NAdam(FirstOrder):
     weight_decay : float, default 0
         At least 0; weight_decay w is added to g.
     decay_biases : bool, default True
-        Whether that goes for the biases too.
+        Whether `weight_decay` applies to biases too.
     clip_norm, clip_value, clip_state, gradient_noise : float, optional
         See `FirstOrder`.
 
     Raises
     ------
     ConfigError
-        If a number is out of its range.
+        If a value is out of range.
 
     Notes
     -----
@@ -304,20 +288,12 @@ class NAdam(FirstOrder):
 
     name: ClassVar[str] = "nadam"
     learning_rate: float | Schedule = 2e-3
-    beta1: float = field(default=0.9, kw_only=True)
-    beta2: float = field(default=0.999, kw_only=True)
-    eps: float = field(default=1e-8, kw_only=True)
-    momentum_decay: float = field(default=4e-3, kw_only=True)
-    weight_decay: float = field(default=0.0, kw_only=True)
-    decay_biases: bool = field(default=True, kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_rate(self)
-        _check_shares(self, "beta1", "beta2")
-        _check_eps(self)
-        number(self.momentum_decay, "NAdam(momentum_decay)", 0)
-        _check_decay(self)
+    beta1: float = field(default=0.9, kw_only=True, metadata=BELOW_ONE)
+    beta2: float = field(default=0.999, kw_only=True, metadata=BELOW_ONE)
+    eps: float = field(default=1e-8, kw_only=True, metadata=POSITIVE)
+    momentum_decay: float = field(default=4e-3, kw_only=True, metadata=NONNEGATIVE)
+    weight_decay: float = field(default=0.0, kw_only=True, metadata=NONNEGATIVE)
+    decay_biases: bool = field(default=True, kw_only=True, metadata=BOOLEAN)
 
 
 @dataclass(frozen=True, repr=False)
@@ -335,18 +311,18 @@ class RMSprop(FirstOrder):
     momentum : float, default 0
         In [0, 1).  b <- momentum b + g / (sqrt(v) + eps), and w <- w - r b.
     centered : bool, default False
-        v less the square of the mean of g (with the same alpha) takes the place of v.
+        Whether v minus the square of the moving average of g (with the same alpha) replaces v.
     weight_decay : float, default 0
         At least 0; weight_decay w is added to g.
     decay_biases : bool, default True
-        Whether that goes for the biases too.
+        Whether `weight_decay` applies to biases too.
     clip_norm, clip_value, clip_state, gradient_noise : float, optional
         See `FirstOrder`.
 
     Raises
     ------
     ConfigError
-        If a number is out of its range.
+        If a value is out of range.
 
     Notes
     -----
@@ -363,27 +339,19 @@ class RMSprop(FirstOrder):
     name: ClassVar[str] = "rmsprop"
     core_names: ClassVar[dict[str, str]] = {"alpha": "beta2"}
     learning_rate: float | Schedule = 0.01
-    alpha: float = field(default=0.99, kw_only=True)
-    eps: float = field(default=1e-8, kw_only=True)
-    momentum: float = field(default=0.0, kw_only=True)
-    centered: bool = field(default=False, kw_only=True)
-    weight_decay: float = field(default=0.0, kw_only=True)
-    decay_biases: bool = field(default=True, kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_rate(self)
-        _check_shares(self, "alpha", "momentum")
-        _check_eps(self)
-        flag(self.centered, "RMSprop(centered)")
-        _check_decay(self)
+    alpha: float = field(default=0.99, kw_only=True, metadata=BELOW_ONE)
+    eps: float = field(default=1e-8, kw_only=True, metadata=POSITIVE)
+    momentum: float = field(default=0.0, kw_only=True, metadata=BELOW_ONE)
+    centered: bool = field(default=False, kw_only=True, metadata=BOOLEAN)
+    weight_decay: float = field(default=0.0, kw_only=True, metadata=NONNEGATIVE)
+    decay_biases: bool = field(default=True, kw_only=True, metadata=BOOLEAN)
 
 
 @dataclass(frozen=True, repr=False)
 class Adagrad(FirstOrder):
     """The gradient over the root of the sum of all its squares: w <- w - r g / (sqrt(v) + eps), v <- v + g^2.
 
-    v begins at `initial_accumulator`, and r / (1 + (t - 1) rate_decay) takes the place of r.
+    v starts at `initial_accumulator`, and r / (1 + (t - 1) rate_decay) replaces r.
 
     Parameters
     ----------
@@ -396,14 +364,14 @@ class Adagrad(FirstOrder):
     weight_decay : float, default 0
         At least 0; weight_decay w is added to g.
     decay_biases : bool, default True
-        Whether that goes for the biases too.
+        Whether `weight_decay` applies to biases too.
     clip_norm, clip_value, clip_state, gradient_noise : float, optional
         See `FirstOrder`.
 
     Raises
     ------
     ConfigError
-        If a number is out of its range.
+        If a value is out of range.
 
     Notes
     -----
@@ -419,48 +387,40 @@ class Adagrad(FirstOrder):
 
     name: ClassVar[str] = "adagrad"
     learning_rate: float | Schedule = 0.01
-    rate_decay: float = field(default=0.0, kw_only=True)
-    initial_accumulator: float = field(default=0.0, kw_only=True)
-    eps: float = field(default=1e-10, kw_only=True)
-    weight_decay: float = field(default=0.0, kw_only=True)
-    decay_biases: bool = field(default=True, kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_rate(self)
-        number(self.rate_decay, "Adagrad(rate_decay)", 0)
-        number(self.initial_accumulator, "Adagrad(initial_accumulator)", 0)
-        _check_eps(self)
-        _check_decay(self)
+    rate_decay: float = field(default=0.0, kw_only=True, metadata=NONNEGATIVE)
+    initial_accumulator: float = field(default=0.0, kw_only=True, metadata=NONNEGATIVE)
+    eps: float = field(default=1e-10, kw_only=True, metadata=POSITIVE)
+    weight_decay: float = field(default=0.0, kw_only=True, metadata=NONNEGATIVE)
+    decay_biases: bool = field(default=True, kw_only=True, metadata=BOOLEAN)
 
 
 @dataclass(frozen=True, repr=False)
 class Rprop(FirstOrder):
-    """iRprop+: only the sign of the gradient counts, and each weight has a step d of its own.
+    """iRprop+: steps by the sign of the gradient, with an individual step size d per weight.
 
-    Where g has the sign it had before, d grows by eta_plus, and w <- w - sign(g) d.  Where the sign has
-    turned, d shrinks by eta_minus, g counts as zero in the next comparison, and the last step of this weight
-    is taken back if the loss has become worse.  Where g or the last one is zero, w <- w - sign(g) d.
+    If g keeps its sign, d grows by eta_plus, and w <- w - sign(g) d.  If the sign changes, d shrinks by
+    eta_minus, g counts as zero in the next comparison, and the last step of this weight is reverted if the
+    loss has increased.  If g or the previous g is zero, w <- w - sign(g) d.
 
-    Meant for the gradient of all data: give ``batch_size=len(x)``.
+    Rprop needs the gradient of all data: use ``batch_size=len(x)``.
 
     Parameters
     ----------
     learning_rate : float, default 0.01
-        The first step of all weights, from step_min to step_max.
+        The initial step size of all weights, from step_min to step_max.
     eta_minus, eta_plus : float, default 0.5 and 1.2
         In (0, 1), and above 1.
     step_min, step_max : float, default 1e-6 and 50
-        The limits of d, above 0.
+        Bounds of d, above 0.
     backtrack : bool, default True
-        False: no step is ever taken back, as in ``torch.optim.Rprop``.
+        Whether steps can be reverted; False as in ``torch.optim.Rprop``.
     clip_norm, clip_value, clip_state, gradient_noise : float, optional
         See `FirstOrder`.
 
     Raises
     ------
     ConfigError
-        If a number is out of its range, or the learning rate is a schedule: the steps adapt by themselves.
+        If a value is out of range, or the learning rate is a schedule: step sizes adapt by themselves.
 
     Notes
     -----
@@ -477,23 +437,18 @@ class Rprop(FirstOrder):
 
     name: ClassVar[str] = "rprop"
     learning_rate: float = 0.01
-    eta_minus: float = field(default=0.5, kw_only=True)
-    eta_plus: float = field(default=1.2, kw_only=True)
-    step_min: float = field(default=1e-6, kw_only=True)
+    eta_minus: float = field(default=0.5, kw_only=True, metadata=REDUCTION)
+    eta_plus: float = field(default=1.2, kw_only=True, metadata=ABOVE_ONE)
+    step_min: float = field(default=1e-6, kw_only=True, metadata=POSITIVE)
     step_max: float = field(default=50.0, kw_only=True)
-    backtrack: bool = field(default=True, kw_only=True)
+    backtrack: bool = field(default=True, kw_only=True, metadata=BOOLEAN)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        number(self.eta_minus, "Rprop(eta_minus)", 0, 1, open_low=True, open_high=True)
-        number(self.eta_plus, "Rprop(eta_plus)", 1, open_low=True)
-        number(self.step_min, "Rprop(step_min)", 0, open_low=True)
+    def _check_rate(self) -> None:
         number(self.step_max, "Rprop(step_max)", self.step_min)
-        flag(self.backtrack, "Rprop(backtrack)")
-        if isinstance(self.learning_rate, Schedule):
+        if self.schedule is not None:
             raise ConfigError(
-                f"Rprop(learning_rate): expected a number, got {self.learning_rate!r}.  Its steps adapt by "
-                "themselves; it is the first one."
+                f"Rprop(learning_rate): expected a number, got {self.learning_rate!r}.  It is the initial "
+                "step size, which adapts by itself."
             )
         number(self.learning_rate, "Rprop(learning_rate)", self.step_min, self.step_max)
 
@@ -509,10 +464,10 @@ NAMES: dict[str, type[Optimizer]] = {
 
 
 def get(optimizer: Any, name: str = "optimizer") -> Optimizer:
-    """The optimiser itself, or the one of that name with its defaults, or a ConfigError that names `name`."""
+    """The optimiser for an optimiser or a name; else raises a ConfigError about the argument `name`."""
     if isinstance(optimizer, Optimizer):
         return optimizer
     if isinstance(optimizer, str):
         return NAMES[choice(optimizer, name, tuple(NAMES))]()
-    names = ", ".join(f"{kind.__name__}(...)" for kind in NAMES.values())
+    names = ", ".join(f"{cls.__name__}(...)" for cls in NAMES.values())
     raise ConfigError(f"{name}: expected one of {names}, or a name, got {optimizer!r}.")

@@ -1,4 +1,4 @@
-"""Reading what `storage` writes."""
+"""Reading of the files that `storage` writes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def load(path: Path) -> Any:
     Returns
     -------
     model : Network or Learner
-        With the description and the parameters of the network that was saved, equal to the bit.  A learner
-        goes on where the one that was saved stood; its attribute ``network`` is the network.
+        The saved network, with its parameters equal to the bit, or the saved learner in its saved state; the
+        attribute ``network`` of a learner is its network.
 
     Raises
     ------
     CorruptFileError
-        If the file is truncated, damaged (a checksum finds a single wrong bit), or not written by this
+        If the file is truncated, damaged (a checksum detects a single wrong bit), or not written by this
         package.
     ConfigError
         If `path` is not a path.

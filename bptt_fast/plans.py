@@ -1,4 +1,4 @@
-"""Plans of the C core: made with errors that name the sizes, and kept for later calls."""
+"""Plans of the C core: creation with errors that name the sizes, and a pool for reuse."""
 
 from __future__ import annotations
 
@@ -13,88 +13,75 @@ from .data import Array, Sequences
 from .errors import ConfigError
 from .losses import Loss
 
-UNGROUPED = 1 << 26  # bytes of a plan that takes any batch at once, however ragged
-GROUPED = {"sampling_probability", "residuals"}  # options of plans that may take a batch in groups
+UNGROUPED = 1 << 26  # bytes of the largest plan that never groups a batch
+GROUPED = {"sampling_probability", "residuals"}  # options of plans that can group a batch
 
 
-def make_plan(*description: Any, **options: Any) -> Any:
-    """A plan of the C core; the arguments are those of `plan_bytes`."""
-    return _planned(_core.Plan, *description, **options)
+class PlanSize(NamedTuple):
+    """The loss, the sizes and the machine of a plan."""
+
+    loss: Loss | str
+    every: bool  # whether g reads every step
+    batch: int
+    steps: int
+    threads: int
+    isa: str | None
+    input_gradient: bool = False
 
 
-def plan_bytes(*description: Any, **options: Any) -> int:
-    """The size of a plan's arena in bytes."""
-    return int(_planned(_core.nbytes, *description, **options))
+def make_plan(desc: Mapping[str, Any], size: PlanSize, options: Mapping[str, Any] | None = None) -> Any:
+    """A plan of the C core; `options` are further fields of csrc/desc.def."""
+    return _planned(_core.Plan, desc, size, options)
+
+
+def plan_bytes(desc: Mapping[str, Any], size: PlanSize, options: Mapping[str, Any] | None = None) -> int:
+    """The size in bytes of the arena of ``make_plan(desc, size, options)``."""
+    return int(_planned(_core.nbytes, desc, size, options))
 
 
 def _planned(
-    make: Callable[..., Any],
-    desc: Mapping[str, Any],
-    loss: Loss | str,
-    every: bool,
-    batch: int,
-    steps: int,
-    threads: int,
-    isa: str | None,
-    input_gradient: bool = False,
-    unfold: Mapping[str, Any] | None = None,
+    make: Callable[..., Any], desc: Mapping[str, Any], size: PlanSize, options: Mapping[str, Any] | None
 ) -> Any:
+    fields = size._asdict()
+    fields |= {**losses.get(size.loss).core(), "readout_every_step": fields.pop("every"), **(options or {})}
+    what = f"{size.batch} sequences of {size.steps} steps at once"
     try:
-        return make(
-            desc,
-            **losses.get(loss).core(),
-            readout_every_step=every,
-            batch=batch,
-            steps=steps,
-            threads=threads,
-            isa=isa,
-            input_gradient=input_gradient,
-            **(unfold or {}),
-        )
+        return make(desc, **fields)
     except MemoryError as error:
         raise MemoryError(
-            f"{batch} sequences of {steps} steps at once do not fit into memory ({error}).  Try a smaller "
-            f"batch_size, shorter sequences, or in training bptt=CheckpointedBPTT()."
+            f"{what} do not fit into memory ({error}).  Try a smaller batch_size, shorter sequences, or in "
+            f"training bptt=CheckpointedBPTT()."
         ) from None
     except (ValueError, OverflowError) as error:
-        raise ConfigError(f"{batch} sequences of {steps} steps at once cannot be planned: {error}.") from None
+        raise ConfigError(f"{what} cannot be planned: {error}.") from None
 
 
 def with_groups(
-    lengths: Array | None,
-    desc: Mapping[str, Any],
-    loss: Loss | str,
-    every: bool,
-    batch: int,
-    steps: int,
-    threads: int,
-    isa: str | None,
-    input_gradient: bool = False,
-    options: Mapping[str, Any] | None = None,
+    lengths: Array | None, desc: Mapping[str, Any], size: PlanSize, options: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The options of a plan for sequences of these lengths (None: of equal length).
 
-    Where most of batch x steps would be empty, and the plan is large, `area` is added to them: a batch is
-    then computed in groups of sequences of similar length, so that memory grows with the sum of lengths.
+    If most of batch x steps is padding, and the plan is large, `area` is added: a batch is then computed in
+    groups of sequences of similar length, so that memory grows with the sum of lengths.
     """
     chosen = dict(options or {})
-    if lengths is None or batch == 1 or not set(chosen) <= GROUPED:
+    if lengths is None or size.batch == 1 or not set(chosen) <= GROUPED:
         return chosen
-    area = max(steps, 2 * batch * int(np.minimum(lengths, steps).sum()) // len(lengths))
-    size = (loss, every, batch, steps, threads, isa, input_gradient)
-    if area < batch * steps and plan_bytes(desc, *size, chosen) > UNGROUPED:
+    total = int(np.minimum(lengths, size.steps).sum())
+    area = max(size.steps, 2 * size.batch * total // len(lengths))
+    if area < size.batch * size.steps and plan_bytes(desc, size, chosen) > UNGROUPED:
         chosen["area"] = area
     return chosen
 
 
 def core_data(sequences: Sequences) -> Any:
-    """The sequences as the C core reads them; nothing is copied."""
+    """The sequences as Data of the C core, without copying."""
     s = sequences
     return _core.Data(s.values, s.offset, s.length, s.target_offset, s.targets, s.classes, s.weight, s.state)
 
 
 class Pooled(NamedTuple):
-    """A plan in a pool: what it is for, and the largest sizes that it takes."""
+    """A plan in a pool with its key and its largest sizes."""
 
     key: Hashable
     size: tuple[int, ...]
@@ -102,7 +89,7 @@ class Pooled(NamedTuple):
 
 
 class PlanPool:
-    """Plans kept for later calls, since making one costs more than a step of a small network.
+    """A pool of plans, since creating a plan takes longer than a step of a small network.
 
     A plan serves one caller at a time: `acquire` removes it from the pool, `release` puts it back.  Appending
     to a list and removing from it are atomic, so callers in several threads need no lock.
@@ -110,9 +97,9 @@ class PlanPool:
     Parameters
     ----------
     size : int
-        Plans that are kept; the one that was released longest ago goes first.
+        Maximum number of plans; the least recently released one is dropped first.
     nbytes : int, optional
-        Plans with a larger arena are not kept.
+        Size of the largest arena that is kept.
     """
 
     __slots__ = ("_nbytes", "_plans", "_size")
@@ -125,11 +112,11 @@ class PlanPool:
         return len(self._plans)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy starts empty: plans hold memory of this process."""
+        """Copy and pickle as an empty pool, since plans hold memory of this process."""
         return PlanPool, (self._size, self._nbytes)
 
     def acquire(self, key: Hashable, size: tuple[int, ...], make: Callable[[], Any]) -> Pooled:
-        """A plan for this key that takes these sizes, from the pool or from `make`."""
+        """A plan for this key and at least these sizes, from the pool or from `make`."""
         for pooled in tuple(self._plans):
             if pooled.key == key and all(map(le, size, pooled.size)):
                 try:
@@ -140,7 +127,7 @@ class PlanPool:
         return Pooled(key, size, make())
 
     def release(self, pooled: Pooled) -> None:
-        """Put a plan back for the next caller."""
+        """Return a plan to the pool."""
         if self._nbytes is None or pooled.plan.nbytes <= self._nbytes:
             self._plans.append(pooled)
             if len(self._plans) > self._size:

@@ -1,4 +1,4 @@
-"""Pictures.  They need matplotlib (the extra "plots"), which is imported inside the functions only."""
+"""Plots.  They need matplotlib (the extra "plots"), which is imported on first use."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def history(record: Mapping[str, Sequence[float]], *, log: bool = True, ax: Axes
     Parameters
     ----------
     record : History or mapping
-        What ``Network.fit`` returned: "epoch", "loss", and "val_loss" if there was validation.
+        The result of ``Network.fit``: "epoch", "loss", and "val_loss" if there was validation.
     log : bool, default True
-        Logarithmic losses, where all of them are positive.
+        Logarithmic axis of losses, if all are positive.
     ax : matplotlib Axes, optional
-        Where to draw.  None makes a new figure.
+        Axes to draw on; None: a new figure.
 
     Returns
     -------
     ax : matplotlib Axes
-        For further touches, or ``ax.figure.savefig("history.png")``.
+        The axes, for example for ``ax.figure.savefig("history.png")``.
 
     Raises
     ------
@@ -70,16 +70,16 @@ def prediction(
     Parameters
     ----------
     time, actual, predicted : array (n,)
-        Where, what was, and what was predicted; NaN leaves a gap.
+        Times, actual values and predictions; NaN leaves a gap.
     spans : mapping of str to (first, last), optional
-        Stretches of time to shade, by the name that stands above each.
+        Labelled periods of time to shade.
     ax : matplotlib Axes, optional
-        Where to draw.  None makes a new figure.
+        Axes to draw on; None: a new figure.
 
     Returns
     -------
     ax : matplotlib Axes
-        For further touches, or ``ax.figure.savefig("prediction.png")``.
+        The axes, for example for ``ax.figure.savefig("prediction.png")``.
 
     Raises
     ------
@@ -111,21 +111,21 @@ def prediction(
 
 
 def restarts(table: Restarts, *, log: bool = True, ax: Axes | None = None) -> Axes:
-    """Draw the losses of all copies that `bptt_fast.restarts` trained, and where halves of them were dropped.
+    """Draw the losses of all copies of `bptt_fast.restarts`, and the epochs at which copies were dropped.
 
     Parameters
     ----------
     table : Restarts
-        The second thing that ``bptt_fast.restarts`` returned.
+        The table that ``bptt_fast.restarts`` returns.
     log : bool, default True
-        Logarithmic losses, where all of them are positive; epochs too, if copies were dropped.
+        Logarithmic axis of losses, if all are positive, and of epochs, if copies were dropped.
     ax : matplotlib Axes, optional
-        Where to draw.  None makes a new figure.
+        Axes to draw on; None: a new figure.
 
     Returns
     -------
     ax : matplotlib Axes
-        For further touches, or ``ax.figure.savefig("restarts.png")``.
+        The axes, for example for ``ax.figure.savefig("restarts.png")``.
 
     Raises
     ------
@@ -152,18 +152,18 @@ def restarts(table: Restarts, *, log: bool = True, ax: Axes | None = None) -> Ax
         "best": dict(color="tab:red", linewidth=1.8),
     }
     counts: dict[str, int] = {}
-    kinds = ["best"] + [dropped.get(why, "trained to the end") for why in table["stopped"][1:]]
-    for kind in kinds:
-        counts[kind] = counts.get(kind, 0) + 1
+    outcomes = ["best"] + [dropped.get(why, "trained to the end") for why in table["stopped"][1:]]
+    for outcome in outcomes:
+        counts[outcome] = counts.get(outcome, 0) + 1
     positive, drawn = log, set[str]()
-    for kind, record, seed in reversed(list(zip(kinds, table.histories, table["seed"], strict=True))):
+    for outcome, record, seed in reversed(list(zip(outcomes, table.histories, table["seed"], strict=True))):
         losses = record[name]
         positive = positive and all(loss > 0 for loss in losses)
-        words = f"best (seed {seed})" if kind == "best" else f"{kind} ({counts[kind]})"
-        label = None if kind in drawn else words
-        drawn.add(kind)
+        text = f"best (seed {seed})" if outcome == "best" else f"{outcome} ({counts[outcome]})"
+        label = None if outcome in drawn else text
+        drawn.add(outcome)
         marker = "." if len(losses) == 1 else None
-        ax.plot(record["epoch"], losses, label=label, marker=marker, markersize=4, **styles[kind])
+        ax.plot(record["epoch"], losses, label=label, marker=marker, markersize=4, **styles[outcome])
     if positive:
         ax.set_yscale("log")
         if table.rungs:
@@ -171,27 +171,27 @@ def restarts(table: Restarts, *, log: bool = True, ax: Axes | None = None) -> Ax
             ax.xaxis.set_major_formatter("{x:g}")
     ax.set_xlabel("epoch")
     ax.set_ylabel("validation loss" if name == "val_loss" else "training loss")
-    words = f", the worse half dropped {len(table.rungs)} times" if table.rungs else ""
-    ax.set_title(f"{len(table.networks)} restarts{words}", loc="left", size="medium")
+    text = f", the worse half dropped {len(table.rungs)} times" if table.rungs else ""
+    ax.set_title(f"{len(table.networks)} restarts{text}", loc="left", size="medium")
     handles, labels = ax.get_legend_handles_labels()
     ax.legend(handles[::-1], labels[::-1], frameon=False, loc="lower left", fontsize="small")
     return ax
 
 
 def gradient_flow(flow: GradientFlow | Mapping[str, GradientFlow], *, ax: Axes | None = None) -> Axes:
-    """Draw how strongly the loss depends on the state some steps before.
+    """Draw gradient norms of the loss with respect to earlier states.
 
     Parameters
     ----------
     flow : GradientFlow or mapping of str to GradientFlow
-        What ``diagnostics.gradient_flow`` gave, or several by name, to compare.
+        The result of ``diagnostics.gradient_flow``, or several by name, to compare.
     ax : matplotlib Axes, optional
-        Where to draw.  None makes a new figure.
+        Axes to draw on; None: a new figure.
 
     Returns
     -------
     ax : matplotlib Axes
-        For further touches, or ``ax.figure.savefig("flow.png")``.  Lines are medians over the sequences,
+        The axes, for example for ``ax.figure.savefig("flow.png")``.  Lines are medians over the sequences,
         bands reach from the tenth to the ninetieth percentile.
 
     Raises
@@ -210,13 +210,13 @@ def gradient_flow(flow: GradientFlow | Mapping[str, GradientFlow], *, ax: Axes |
 
     ax = _axes(ax)
     flows = flow if isinstance(flow, Mapping) else {"": flow}
-    for name, found in flows.items():
-        words = f"{name}: " if name else ""
-        label = f"{words}\u00d7 {found.factor:.3g} a step"
-        (line,) = ax.plot(found.lag, found.median, label=label, linewidth=1.6)
-        low, high = np.nanpercentile(found.norm, (10, 90), axis=0)
-        ax.fill_between(found.lag, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
-    if any((found.median > 0).any() for found in flows.values()):
+    for name, one_flow in flows.items():
+        prefix = f"{name}: " if name else ""
+        label = f"{prefix}\u00d7 {one_flow.factor:.3g} per step"
+        (line,) = ax.plot(one_flow.lag, one_flow.median, label=label, linewidth=1.6)
+        low, high = np.nanpercentile(one_flow.norm, (10, 90), axis=0)
+        ax.fill_between(one_flow.lag, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+    if any((one_flow.median > 0).any() for one_flow in flows.values()):
         ax.set_yscale("log")
     ax.set_xlim(left=0)
     ax.set_xlabel("lag (steps back in time)")
@@ -240,28 +240,28 @@ def error_surface(
     Parameters
     ----------
     net : Network or Surface
-        A network, with x and y as in ``Network.evaluate``, or what ``diagnostics.error_surface`` gave.
+        A network, with x and y as in ``Network.evaluate``, or the result of ``diagnostics.error_surface``.
     x, y : array or list
-        The data, beside a network.
+        The data, if `net` is a network.
     log : bool, default True
-        Colours by the logarithm of the loss, where it is positive.
+        Colours on a logarithmic scale, if the loss is positive.
     ax : matplotlib Axes, optional
-        Where to draw.  None makes a new figure.
+        Axes to draw on; None: a new figure.
     **options
-        Those of ``diagnostics.error_surface``: `along` (random directions, two weights, towards another
+        Options of ``diagnostics.error_surface``: `along` (random directions, two weights, towards another
         solution), `span`, `points`, `seed`, `loss`.
 
     Returns
     -------
     ax : matplotlib Axes
-        For further touches, or ``ax.figure.savefig("surface.png")``.
+        The axes, for example for ``ax.figure.savefig("surface.png")``.
 
     Raises
     ------
     ImportError
         If matplotlib is not installed.
     ShapeError, ConfigError
-        If an argument does not fit; see the text.
+        If an argument is invalid; the message names it.
 
     Examples
     --------
@@ -281,7 +281,7 @@ def error_surface(
     loss = np.ma.masked_invalid(surface.loss)
     low, high = float(loss.min()), float(loss.max())
     if log and low > 0 and high > 1.01 * low:
-        # the bottom of a narrow valley would take most of the colours
+        # else the bottom of a narrow valley uses most of the colours
         low = min(max(low, float(np.quantile(loss.compressed(), 0.003))), high / 1.01)
         levels, norm = np.geomspace(low, high, 25), LogNorm(low, high)
         filled = ax.contourf(surface.a, surface.b, loss, levels, norm=norm, cmap="viridis", extend="min")
@@ -317,7 +317,7 @@ def error_surface(
 
 
 def _axes(ax: Axes | None) -> Axes:
-    """The caller's axes, or those of a new figure."""
+    """The caller's axes, or the axes of a new figure."""
     if ax is not None:
         return ax
     try:

@@ -1,7 +1,7 @@
-"""Restarts: many copies of a network, from different seeds or settings, trained side by side.
+"""Restarts: concurrent training of many copies of a network from different seeds or settings.
 
-A copy is a fit that pauses between its epochs, each of which is one call of the C core without the GIL.  The
-worker threads take turns with the copies, so the results cannot depend on how many workers there are.
+A copy is a fit that pauses between epochs, each of which is one call of the C core without the GIL.  Worker
+threads process the copies from a queue, so results cannot depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -19,58 +19,55 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import data, optimizers, unfolding
-from .callbacks import check_verbose
+from .callbacks import Table, check_verbose
 from .description import Description
 from .errors import ConfigError, DivergedError, ShapeError, choice, integer, plain
 from .fit import Training, fit
 from .machine import machine_for
 from .model import Model
-from .writing import csv_text, named, replace
 
 if TYPE_CHECKING:
-    from os import PathLike
-
     from .callbacks import History
     from .network import Network
 
-TURN_SECONDS = 0.05  # a worker stays with a copy for about this long
-# arguments of fit that belong to all copies together, and why
+SLICE_SECONDS = 0.05  # approximate time that a worker spends on a copy before the next
+# arguments of fit that cannot differ between copies, and why
 COMMON = {
     "epochs": "it is an argument of restarts itself",
     "threads": "it is an argument of restarts itself",
     "verbose": "it is an argument of restarts itself",
     "callbacks": "a callback watches one fit; read the histories of the table instead",
     "initial_epoch": "every copy begins with its first epoch",
-    "x0": "give it to restarts, it is the same for all copies",
-    "sample_weight": "give it to restarts, it is the same for all copies",
-    "lengths": "give it to restarts, it is the same for all copies",
-    "validation_data": "give it to restarts, it is the same for all copies",
-    "scaling": "the losses of different scalings cannot be compared; give it to restarts",
-    "seed": "give seeds=[...]",
+    "x0": "pass it to restarts, it is the same for all copies",
+    "sample_weight": "pass it to restarts, it is the same for all copies",
+    "lengths": "pass it to restarts, it is the same for all copies",
+    "validation_data": "pass it to restarts, it is the same for all copies",
+    "scaling": "the losses of different scalings cannot be compared; pass it to restarts",
+    "seed": "pass seeds=[...]",
 }
 OF_ALL = ("x0", "sample_weight", "lengths", "validation_data", "scaling")
 
 
-class Restarts(dict[str, list[Any]]):
-    """The table of `restarts`: a dict of lists of equal length, one entry a copy, the best copy first.
+class Restarts(Table):
+    """The table of `restarts`: a dict of lists of equal length, one entry per copy, the best copy first.
 
-    Keys are "seed", the names of what was varied, "loss", "val_loss" (if there was validation), "epochs" (how
-    many the copy had), "seconds" (what they took) and "stopped": why the copy ended, "epochs", "target_loss",
-    "patience", "max_seconds" and "converged" as in `History`, or "halving" (it was dropped), "diverged",
-    "interrupted", or "not needed" (another one reached `target_loss`).
+    Keys are "seed", the names of the varied settings, "loss", "val_loss" (if there was validation), "epochs"
+    (their number), "seconds" (their duration) and "stopped", the reason why the copy ended: "epochs",
+    "target_loss", "patience", "max_seconds" and "converged" as in `History`, or "halving" (dropped at a
+    rung), "diverged", "interrupted", or "not needed" (another copy reached `target_loss`).
 
     Attributes
     ----------
     networks : list of Network
-        All copies as they were left, in the order of the table.
+        All copies in their final state, in the order of the table.
     histories : list of History
-        Their records.
+        The records of the copies.
     rungs : list of int
         The epochs after which the worse half was dropped.
     threads : int
-        How many copies were trained at a time.
+        Number of copies trained concurrently.
     seconds : float
-        What all of it took.
+        Total duration.
 
     Examples
     --------
@@ -82,8 +79,10 @@ class Restarts(dict[str, list[Any]]):
     ([4, 2, 1, 1], ['epochs', 'halving', 'halving', 'halving'])
     """
 
+    drawing = "restarts"
+
     def __init__(self, *columns: str) -> None:
-        super().__init__((column, []) for column in columns)
+        super().__init__(*columns)
         self.networks: list[Network] = []
         self.histories: list[History] = []
         self.rungs: list[int] = []
@@ -91,52 +90,14 @@ class Restarts(dict[str, list[Any]]):
         self.seconds = 0.0
 
     def rows(self) -> list[dict[str, Any]]:
-        """The table by rows.
+        """Rows of the table.
 
         Returns
         -------
         rows : list of dict
-            One a copy, the best first, with the keys of the table.
+            One dict per copy, the best first, with the keys of the table.
         """
         return [dict(zip(self, row, strict=True)) for row in zip(*self.values(), strict=True)]
-
-    def to_csv(self, path: str | PathLike[str]) -> None:
-        """Write the table as comma-separated values with a header line.
-
-        Parameters
-        ----------
-        path : str or path-like
-            The file, replaced if it exists.
-
-        Raises
-        ------
-        ConfigError
-            If `path` is not a path.
-        OSError
-            If the file cannot be written; the old one is still there.
-        """
-        replace(named(path), csv_text(self, self.values()).encode())
-
-    def plot(self, **options: Any) -> Any:
-        """Draw the losses of all copies (needs matplotlib).
-
-        Parameters
-        ----------
-        **options
-            Those of ``bptt_fast.plots.restarts``.
-
-        Returns
-        -------
-        ax : matplotlib Axes
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed.
-        """
-        from .plots import restarts
-
-        return restarts(self, **options)
 
     def __str__(self) -> str:
         texts = [list(self)] + [[_short(value) for value in row.values()] for row in self.rows()]
@@ -163,72 +124,71 @@ def restarts(
     verbose: int | str = "auto",
     **options: Any,
 ) -> tuple[Network, Restarts]:
-    """Train n copies of a network from different seeds, drop the worse half again and again, return the best.
+    """Train n copies of a network from different seeds, drop the worse half repeatedly, return the best.
 
     Parameters
     ----------
     net : Network
-        What the copies are like.  Its parameters are neither used nor changed: every copy starts from initial
-        parameters of its own.
+        The description of the copies.  Its parameters are neither used nor changed: every copy starts from
+        its own initial parameters.
     x, y : array or list
         As in ``Network.fit``; checked and converted once, for all copies.
     n : int, default 32
         Number of copies.
     epochs : int
-        Epochs of the copies that stay to the end.
+        Epochs of the surviving copies.
     keep : {"halving", "all"}, default "halving"
-        Whether the worse half of the copies is dropped at each of the `rungs`, or all are trained to the end.
+        Whether to drop the worse half of the copies at each of the `rungs`, or to train all to the end.
     rungs : list of int, optional
         Epochs after which the worse half is dropped, increasing and below `epochs`.  Default: epochs / 2,
-        / 4, / 8, ..., as many as it takes to get from n to `survivors`.
+        / 4, / 8, ..., as many as needed to get from n to `survivors`.
     survivors : int, default 1
-        At least this many copies stay to the end.
+        Minimum number of copies trained to the end.
     seeds : list of n int, optional
         Default: the network's seed and those that follow it.
     grid : mapping of str to list, optional
-        What to vary: arguments of `Network` ("hidden_size"), of ``Network.fit`` ("batch_size", "optimizer")
-        and of the optimiser ("learning_rate", "clip_norm"), each with the values to take.  The copies go
-        through all combinations repeatedly; n is at least their number.
+        Settings to vary: arguments of `Network` ("hidden_size"), of ``Network.fit`` ("batch_size",
+        "optimizer") and of the optimiser ("learning_rate", "clip_norm"), each with its values.  The copies
+        cycle through all combinations; n is at least their number.
     draws : mapping of str to list, distribution or function, optional
-        The same, drawn for each copy: one of a list, from a distribution with a method `rvs` such as
-        ``scipy.stats.loguniform(1e-4, 1e-1)``, or as a function gives it that is called with a
-        ``numpy.random.Generator``.  The draws depend on the network's seed.
+        Settings to draw for each copy: from a list, from a distribution with a method `rvs` such as
+        ``scipy.stats.loguniform(1e-4, 1e-1)``, or by a function of a ``numpy.random.Generator``.  The draws
+        depend on the network's seed.
     threads : int, optional
-        How many copies are trained at a time, each on one thread; default: what the machine and the
+        Number of copies trained concurrently, each on one thread; default: as many as the machine and the
         environment allow, see `show_config`.
     verbose : {"auto", 0, 1, 2}, default "auto"
-        0: silence; else a line at each rung and at the end.
+        0: silence; else one line at each rung and at the end.
     **options
-        All other arguments of ``Network.fit``, for every copy, but for ``callbacks`` and ``initial_epoch``.
-        The `max_seconds` of a `Stopping` is the time for all copies together.
+        Other arguments of ``Network.fit``, for every copy, except ``callbacks`` and ``initial_epoch``.  The
+        `max_seconds` of a `Stopping` limits the time of all copies together.
 
     Returns
     -------
     best : Network
-        The copy with the lowest loss: the validation loss if there is any, else the training loss, of its
-        last epoch (with `patience` of its best one).
+        The copy with the lowest loss (the validation loss if there is any, else the training loss) in its
+        last epoch, with `patience` in its best one.
     table : Restarts
-        One row a copy, the best first, as a dict of lists: seed, what was varied, losses, epochs, time.
+        One row per copy, the best first, as a dict of lists: seed, varied settings, losses, epochs, time.
 
     Raises
     ------
     ShapeError, ConfigError
-        If an argument does not fit, before any training.
+        If an argument is invalid, before any training.
     DivergedError
-        If all copies diverged.  Its attribute `table` has what there is.
+        If all copies diverged.  Its attribute `table` is the table.
     KeyboardInterrupt
-        After Ctrl-C, with the best copy so far and the table in the attributes `best` and `table` of the
-        exception.
+        On Ctrl-C; the attributes `best` and `table` of the exception are the best copy so far and the table.
 
     Notes
     -----
-    Copies are compared at the rungs only, with what each has done by then.  So the result does not depend on
-    `threads`, and each copy equals, to the bit, ``Network(..., seed=seed).fit(...)`` stopped after as many
-    epochs.  If at a rung a copy has reached `target_loss`, the others end there.
-    `LBFGS` cannot pause: its copies train to their end before the first rung.
+    Copies are compared only at the rungs, so the result does not depend on `threads`, and each copy equals,
+    to the bit, ``Network(..., seed=seed).fit(...)`` stopped after as many epochs.  If a copy has reached
+    `target_loss` at a rung, the others end there.  `LBFGS` cannot pause: its copies train to their end
+    before the first rung.
 
-    With the default rungs n copies cost about (1 + log2(n) / 2) trainings.  All copies are in memory at a
-    time, each with its plan.
+    With the default rungs n copies cost about (1 + log2(n) / 2) trainings.  All copies, each with its plan,
+    are in memory at the same time.
 
     K. Jamieson and A. Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization",
     2016 (successive halving).
@@ -250,30 +210,30 @@ def restarts(
         raise ConfigError(f"net: expected a Network, got {type(net).__name__}.")
     n, epochs = integer(n, "n"), integer(epochs, "epochs")
     halts_at = _rungs(n, epochs, choice(keep, "keep", ("halving", "all")), rungs, survivors)
-    shown = check_verbose(verbose)
+    prints = check_verbose(verbose)
     workers = min(machine_for(threads, options.get("isa"))[0], n)
     varied, settings = _settings(net, n, grid, draws, options)
     halt = threading.Event()
     copies = _prepare(net, x, y, epochs, _seeds(net, n, seeds), settings, options, halt)
-    alive, dropped_at = copies, list[int]()
+    active, dropped_at = copies, list[int]()
     error: BaseException | None = None
     try:
         for until in [*halts_at, epochs]:
             last = until == epochs
-            _advance(alive, math.inf if last else until, workers, halt)
-            ranked = sorted(alive, key=_Copy.rank)
-            reached = any(copy.history.stopped == "target_loss" for copy in alive)
-            over = last or reached or all(copy.done for copy in alive)
+            _advance(active, math.inf if last else until, workers, halt)
+            ranked = sorted(active, key=_Copy.rank)
+            reached = any(copy.history.stopped == "target_loss" for copy in active)
+            over = last or reached or all(copy.done for copy in active)
             stay = len(ranked) if over else max(-(-len(ranked) // 2), survivors)
-            if shown:
+            if prints:
                 seconds = time.perf_counter() - start
                 print(_line(until, epochs, ranked, 0 if over else stay, seconds), flush=True)
-            for copy in alive if over else ranked[stay:]:
+            for copy in active if over else ranked[stay:]:
                 copy.end("not needed" if over else "halving")
             if over:
                 break
             dropped_at.append(until)
-            alive = ranked[:stay]
+            active = ranked[:stay]
     except KeyboardInterrupt as interrupt:
         error = interrupt
         for copy in copies:
@@ -294,7 +254,7 @@ def restarts(
 
 
 class _Copy:
-    """One network in training, and what was varied for it."""
+    """One network in training, and its varied settings."""
 
     def __init__(self, index: int, net: Network, training: Training, setting: dict[str, Any]) -> None:
         self.index, self.net, self.training, self.setting = index, net, training, setting
@@ -305,7 +265,7 @@ class _Copy:
         return self.training.finished
 
     def advance(self, until: float, halt: threading.Event) -> bool:
-        """Train for a turn; whether there is more to do up to epoch `until`."""
+        """Train for about SLICE_SECONDS; True if epoch `until` is not reached yet."""
         begin = time.perf_counter()
         while not self.done and not halt.is_set():
             if len(self.history["epoch"]) >= until:
@@ -315,12 +275,12 @@ class _Copy:
                     self.training.close()
             except DivergedError:
                 self.end("diverged")
-            if time.perf_counter() - begin > TURN_SECONDS:
+            if time.perf_counter() - begin > SLICE_SECONDS:
                 return not self.done and len(self.history["epoch"]) < until
         return False
 
     def end(self, why: str) -> None:
-        """Stop the copy, unless it has ended, and release its plan and the memory of the optimiser."""
+        """Stop the copy, unless it has ended, and release its plan and the optimiser state."""
         if not self.done:
             self.training.close()
             self.history.stopped = why
@@ -335,14 +295,14 @@ class _Copy:
         return {name: record[name][at] for name in columns}
 
     def rank(self) -> tuple[bool, float, int]:
-        """Lower is better: what diverged comes last."""
+        """A sort key, lower is better; diverged copies come last."""
         loss = list(self.losses().values())[-1]
         lost = self.history.stopped == "diverged" or not math.isfinite(loss)
         return lost, math.inf if lost else loss, self.index
 
 
 def _advance(copies: list[_Copy], until: float, workers: int, halt: threading.Event) -> None:
-    """Train all copies up to epoch `until`; the workers take turns with them."""
+    """Train all copies up to epoch `until` in worker threads."""
     waiting = deque(copies)
     errors: list[BaseException] = []
 
@@ -368,8 +328,8 @@ def _advance(copies: list[_Copy], until: float, workers: int, halt: threading.Ev
         try:
             for worker in team:
                 worker.start()
-            for end in ends:  # not join, which an interrupt makes believe that the thread has ended
-                while not end.wait(0.1):  # in pieces: where polars is loaded, Ctrl-C does not end a wait
+            for end in ends:  # not join: an interrupt makes it report a running thread as ended
+                while not end.wait(0.1):  # with timeouts: if polars is loaded, Ctrl-C does not end a wait
                     pass
         except BaseException as error:
             errors.append(error)
@@ -395,7 +355,7 @@ def _prepare(
     options: dict[str, Any],
     halt: threading.Event,
 ) -> list[_Copy]:
-    """All copies with their arguments checked; the data are made once."""
+    """All copies with checked arguments; the data are converted once."""
     config = {field.name: getattr(net.description, field.name) for field in dataclasses.fields(Description)}
     defaults = {
         name: parameter.default
@@ -410,7 +370,7 @@ def _prepare(
     copies = []
     for index, (seed, setting) in enumerate(zip(seeds, settings, strict=True)):
         own = {name: value for name, value in setting.items() if name in config}
-        if "cell" in own or "f" in own:  # another kind of cell has nonlinearities of its own
+        if "cell" in own or "f" in own:  # nonlinearities depend on the cell
             own = {"nonlinearity": None} | own
         try:
             copy = type(net)(**(config | own | {"seed": seed}))
@@ -426,8 +386,8 @@ def _prepare(
         except (ConfigError, ShapeError) as error:
             if not setting:
                 raise
-            words = ", ".join(f"{name}={value!r}" for name, value in setting.items())
-            raise type(error)(f"restarts, copy {index} with {words}: {error}") from None
+            values = ", ".join(f"{name}={value!r}" for name, value in setting.items())
+            raise type(error)(f"restarts, copy {index} with {values}: {error}") from None
     return copies
 
 
@@ -437,7 +397,7 @@ def _fit_parameters() -> dict[str, inspect.Parameter]:
 
 
 def _check_fields(optimizer: optimizers.Optimizer, names: Mapping[str, Any]) -> None:
-    """Second order has no learning rate."""
+    """Raise for fields that the optimiser does not have, such as the learning rate of second order."""
     for name in names:
         if name not in {field.name for field in dataclasses.fields(optimizer)}:
             raise ConfigError(
@@ -446,7 +406,7 @@ def _check_fields(optimizer: optimizers.Optimizer, names: Mapping[str, Any]) -> 
 
 
 def _optimizer(arguments: Mapping[str, Any]) -> optimizers.Optimizer:
-    """The one that fit would take."""
+    """The optimiser that `fit` uses for these arguments."""
     chosen = arguments["optimizer"]
     if chosen is None:
         chosen = unfolding.get(arguments["bptt"]).default_optimizer
@@ -456,14 +416,16 @@ def _optimizer(arguments: Mapping[str, Any]) -> optimizers.Optimizer:
 def _settings(
     net: Network, n: int, grid: Any, draws: Any, options: dict[str, Any]
 ) -> tuple[list[str], list[dict[str, Any]]]:
-    """The names of what is varied, and each copy's values."""
+    """The names of the varied settings, and each copy's values."""
     known = _fit_parameters()
     for name in options:
         if name in ("callbacks", "initial_epoch"):
-            raise ConfigError(f"{name}: restarts does not take it; {COMMON[name]}.")
+            raise ConfigError(f"{name}: restarts does not accept it; {COMMON[name]}.")
         choice(name, "restarts, argument", [key for key in known if key not in COMMON or key in OF_ALL])
     if grid is not None and draws is not None:
-        raise ConfigError("draws: expected None beside grid, got both.  A list in draws is drawn from.")
+        raise ConfigError(
+            "draws: expected None with grid, got both.  Values of a list in draws are drawn at random."
+        )
     name = "grid" if grid is not None else "draws"
     varied = grid if grid is not None else {} if draws is None else draws
     if not isinstance(varied, Mapping):
@@ -521,16 +483,18 @@ def _seeds(net: Network, n: int, seeds: Any) -> list[int]:
     if seeds is None:
         return [(net.seed + i) % 2**64 for i in range(n)]
     try:
-        found = [integer(seed, f"seeds[{i}]", 0, 2**64 - 1) for i, seed in enumerate(seeds)]
+        checked = [integer(seed, f"seeds[{i}]", 0, 2**64 - 1) for i, seed in enumerate(seeds)]
     except TypeError:
         raise ConfigError(f"seeds: expected a list of {n} integers, got {seeds!r}.") from None
-    if len(found) != n:
-        raise ConfigError(f"seeds: expected {n} of them, one a copy, got {len(found)}.  Change n or seeds.")
-    return found
+    if len(checked) != n:
+        raise ConfigError(
+            f"seeds: expected {n} of them, one per copy, got {len(checked)}.  Change n or seeds."
+        )
+    return checked
 
 
 def _rungs(n: int, epochs: int, keep: str, rungs: Any, survivors: Any) -> list[int]:
-    """The epochs after which copies are dropped."""
+    """The checked or default epochs after which copies are dropped."""
     survivors = integer(survivors, "survivors", 1, n)
     if keep == "all":
         if rungs is not None:
@@ -540,12 +504,12 @@ def _rungs(n: int, epochs: int, keep: str, rungs: Any, survivors: Any) -> list[i
         halvings = max(0, math.ceil(math.log2(n / survivors)))
         return sorted({epochs >> i for i in range(1, halvings + 1)} - {0, epochs})
     try:
-        found = [integer(rung, f"rungs[{i}]", 1, None) for i, rung in enumerate(rungs)]
+        checked = [integer(rung, f"rungs[{i}]", 1, None) for i, rung in enumerate(rungs)]
     except TypeError:
         raise ConfigError(f"rungs: expected a list of epochs, got {rungs!r}.") from None
-    if any(a >= b for a, b in itertools.pairwise([*found, epochs])):
-        raise ConfigError(f"rungs: expected increasing epochs below epochs={epochs}, got {found}.")
-    return found
+    if any(a >= b for a, b in itertools.pairwise([*checked, epochs])):
+        raise ConfigError(f"rungs: expected increasing epochs below epochs={epochs}, got {checked}.")
+    return checked
 
 
 def _table(copies: list[_Copy], varied: list[str]) -> Restarts:
@@ -555,8 +519,7 @@ def _table(copies: list[_Copy], varied: list[str]) -> Restarts:
         row = {"seed": copy.net.seed, **copy.setting, **copy.losses()}
         row |= {"epochs": len(copy.history["epoch"]), "seconds": sum(copy.history["seconds"])}
         row["stopped"] = copy.history.stopped
-        for column, entries in table.items():
-            entries.append(row[column])
+        table.add(row)
         table.networks.append(copy.net)
         table.histories.append(copy.history)
     return table
@@ -564,10 +527,10 @@ def _table(copies: list[_Copy], varied: list[str]) -> Restarts:
 
 def _line(epoch: int, epochs: int, ranked: list[_Copy], stay: int, seconds: float) -> str:
     losses = [loss for lost, loss, _ in map(_Copy.rank, ranked) if not lost]
-    words = f"best {losses[0]:.6g}, median {np.median(losses):.6g}" if losses else "all diverged"
+    summary = f"best {losses[0]:.6g}, median {np.median(losses):.6g}" if losses else "all diverged"
     copies = "1 copy" if len(ranked) == 1 else f"{len(ranked)} copies"
-    line = f"epoch {epoch}/{epochs}  {copies}: {words}  {seconds:.3g} s"
-    return line + (f"; {stay} go on" if stay else "")
+    line = f"epoch {epoch}/{epochs}  {copies}: {summary}  {seconds:.3g} s"
+    return line + (f"; {stay} continue" if stay else "")
 
 
 def _short(value: Any) -> str:

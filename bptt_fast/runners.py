@@ -1,7 +1,7 @@
-"""What runs the epochs of a fit: batches of sequences, or the windows of the online algorithm.
+"""Runners of the epochs of a fit: batches of sequences, or the windows of the online algorithm.
 
-A runner is made by an unfolding (`unfolding`) or by an optimiser of second order (`second_order`), with all
-data checked.  The loop around the epochs is `fit.Training`.
+An unfolding (`unfolding`) or an optimiser of second order (`second_order`) creates a runner, with checked
+data.  `fit.Training` is the loop around the epochs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from . import _core, data  # type: ignore[attr-defined]
 from .errors import ConfigError, ShapeError
-from .plans import core_data, make_plan, with_groups
+from .plans import PlanSize, core_data, make_plan, with_groups
 
 if TYPE_CHECKING:
     from .data import Array, Sequences
@@ -25,19 +25,17 @@ if TYPE_CHECKING:
     from .unfolding import SlidingBPTT, Unfolding
 
 Poll = Callable[[int], bool]
-"""Called with the number of finished updates, from the calling thread; true stops the run."""
+"""Called with the number of finished updates, in the calling thread; true stops the run."""
 
 
 @dataclass
 class Job:
-    """What is to be trained: the arguments of a fit, checked, and its data."""
+    """The checked arguments and the data of a fit."""
 
     net: Model
     loss: Loss
     unfold: Unfolding
-    hyper: dict[
-        str, Any
-    ]  # hyperparameters and counters of the optimiser, as the core reads and advances them
+    hyper: dict[str, Any]  # hyperparameters and counters of the optimiser, which the core advances
     first_epoch: int
     batch_size: int | None
     shuffle: bool
@@ -46,9 +44,9 @@ class Job:
     threads: int
     isa: str | None
     train: Sequences
-    split: float  # the share of `train` that is kept for validation
-    validation: Sequences | None  # or data of its own
-    given_states: bool  # the caller gave initial states
+    split: float  # the share of `train` that is held out for validation
+    validation: Sequences | None  # separate validation data
+    given_states: bool  # whether the caller passed initial states
 
     @property
     def every(self) -> bool:
@@ -56,31 +54,31 @@ class Job:
         return self.net.readout == "every"
 
     def batch(self, n: int, default: int = 32) -> int:
-        """Sequences at once of n."""
+        """The batch size for n sequences."""
         return min(self.batch_size or default, n)
 
     def training_plan(
         self, every: bool, batch: int, steps: int, options: dict[str, Any], lengths: Array | None = None
     ) -> Any:
-        """A plan; the masks of dropout depend on the epoch a fit begins with, as the order of sequences.
+        """A plan for training, whose dropout masks depend on the first epoch.
 
-        lengths: those of the sequences, if they may be computed in groups.
+        `lengths` are those of the sequences if batches may be computed in groups.
         """
         desc = self.net.desc()
         desc["seed"] = (desc["seed"] + self.first_epoch * 0x9E3779B97F4A7C15) % 2**64
-        size = (self.loss, every, batch, steps, self.threads, self.isa, False)
+        size = PlanSize(self.loss, every, batch, steps, self.threads, self.isa)
         if lengths is not None:
-            options = with_groups(lengths, desc, *size, options)
-        return make_plan(desc, *size, options)
+            options = with_groups(lengths, desc, size, options)
+        return make_plan(desc, size, options)
 
     def optimizer_state(self) -> Array:
-        """Zeros for the state of the optimiser."""
+        """The initial optimiser state, zeros."""
         return np.zeros(
             _core.state_vectors(self.hyper["optimizer"]) * self.net.num_parameters, self.net.dtype
         )
 
     def split_sequences(self) -> tuple[int, Callable[[], float] | None]:
-        """The number of sequences for training, and the validation loss as a function, if there is any."""
+        """The number of training sequences, and a function that returns the validation loss, or None."""
         n, held_out = split_parts(self.train, self.split)
         if self.validation is not None:
             return n, self.validation_loss(self.validation, data.counting(len(self.validation)), self.every)
@@ -91,11 +89,11 @@ class Job:
         return n, self.validation_loss(self.train, held_out, self.every)
 
     def validation_loss(self, sequences: Sequences, order: Array, every: bool) -> Callable[[], float]:
-        """A function that returns the loss of the sequences `order`."""
+        """A function that returns the loss of the sequences with the indices `order`."""
         steps = self.net.steps_without_gradient(int(sequences.length[order].max()))
         batch = min(max(self.batch_size or 32, 32), len(order))
-        desc, size = self.net.desc(), (self.loss, every, batch, steps, self.threads, self.isa, False)
-        plan = make_plan(desc, *size, with_groups(sequences.length[order], desc, *size))
+        desc, size = self.net.desc(), PlanSize(self.loss, every, batch, steps, self.threads, self.isa)
+        plan = make_plan(desc, size, with_groups(sequences.length[order], desc, size))
         validation = core_data(sequences)
         return lambda: float(plan.evaluate(self.net.params, validation, order)[1])
 
@@ -108,13 +106,13 @@ class Record:
         self.losses, self.weights = np.zeros(updates), np.zeros(updates)
 
     def begin(self, updates: int) -> None:
-        """Make room for so many updates."""
+        """Prepare the record of an epoch of `updates` updates."""
         if updates > len(self.losses):
             self.losses, self.weights = np.zeros(updates), np.zeros(updates)
         self.updates = updates
 
     def mean(self, done: int) -> float:
-        """The mean loss of all target rows of the first `done` updates; nan if there is none."""
+        """The mean loss over all target rows of the first `done` updates; nan without target rows."""
         with_targets = self.weights[:done] > 0
         if not with_targets.any():
             return math.nan
@@ -122,22 +120,22 @@ class Record:
 
 
 class Runner:
-    """Runs epochs, each one call of the C core.
+    """Base class of runners; an epoch is one call of the C core.
 
     Attributes
     ----------
     record : Record
-        The losses of the epoch that was run last.
+        The losses of the latest epoch.
     updates : int
-        Updates in an epoch, at most.
+        Maximum number of updates per epoch.
     unit : str
-        What an update belongs to: a batch, a pass, a pattern.
+        The unit of an update: "batch", "pass", "pattern" or "iteration".
     steps : int
-        Steps of sequences that an epoch trains on.
+        Number of time steps per epoch.
     validate : callable or None
         Returns the validation loss.
     left_out : int
-        Sequences that are neither for training nor for validation.
+        Sequences used neither for training nor for validation.
     """
 
     record: Record
@@ -148,17 +146,17 @@ class Runner:
     left_out: int = 0
 
     def epoch(self, number: int, poll: Poll) -> tuple[str, int]:
-        """Run one epoch: how it ended (a name of status.def), and its finished updates."""
+        """Run one epoch; its status (a name of status.def) and its number of finished updates."""
         raise NotImplementedError
 
     def advance(self, training: Training) -> bool:
-        """Train until the next pause; whether there is more to do."""
+        """Train until the next pause; True if there is more to do."""
         poll = training.begin_epoch()
         return poll is not None and training.end_epoch(*self.epoch(training.epoch, poll))
 
 
 class BatchRunner(Runner):
-    """Minibatches of sequences, unfolded over all steps, in passes or in segments."""
+    """The runner of minibatches, unfolded over all steps, in passes or in segments."""
 
     def __init__(self, job: Job) -> None:
         net, train, unfold = job.net, job.train, job.unfold
@@ -194,16 +192,16 @@ class BatchRunner(Runner):
         finally:
             if self.states is not None:
                 job.net.carried_states = self.states[: self.n]
-                if self.train.state is not self.states:  # the first epoch began with the initial states
+                if self.train.state is not self.states:  # the first epoch started from the initial states
                     self.train.state = self.states
                     self.data = core_data(self.train)
         return result
 
 
 def _carried_states(job: Job, n: int) -> Array:
-    """Room for the states that a stateful fit carries from epoch to epoch, holding those it begins with.
+    """The array of states that a stateful fit carries from epoch to epoch, with its first states.
 
-    `train` begins with them too, unless they are the network's initial state, which may be trained.
+    `train` gets the same states, unless they are the network's initial state, which may be trained.
     """
     net, train = job.net, job.train
     states = np.zeros((len(train), net.state_size), net.dtype)
@@ -226,26 +224,26 @@ def _carried_states(job: Job, n: int) -> Array:
 
 
 class SlidingRunner(Runner):
-    """The online algorithm: an update for every pattern of one series after the other."""
+    """The runner of the online algorithm, which updates after every pattern, sequence by sequence."""
 
     unit = "pattern"
 
     def __init__(self, job: Job, unfold: SlidingBPTT) -> None:
         train, k, lead, split = job.train, unfold.k, unfold.lead, job.split
-        n, other = len(train), job.validation
+        n, validation = len(train), job.validation
         check_lengths(train.length, k, lead, "x")
         self.validate = None
-        if other is not None:
-            check_no_windows(other, "validation_data[0]")
-            check_lengths(other.length, k, lead, "validation_data[0]")
-            run = plain_run(other, k, lead)
-            self.validate = job.validation_loss(run, data.counting(len(other)), True)
+        if validation is not None:
+            check_no_windows(validation, "validation_data[0]")
+            check_lengths(validation.length, k, lead, "validation_data[0]")
+            run = plain_run(validation, k, lead)
+            self.validate = job.validation_loss(run, data.counting(len(validation)), True)
         elif split and n > 1:
-            n = kept(n, split, "sequences")
+            n = n_training(n, split, "sequences")
             order = np.arange(n, len(train), dtype=np.int64)
             self.validate = job.validation_loss(plain_run(train, k, lead), order, True)
         elif split:
-            begin = kept(int(train.length[0]), split, "steps")
+            begin = n_training(int(train.length[0]), split, "steps")
             run = plain_run(train, k, lead, begin)
             self.validate = job.validation_loss(run, data.counting(1), True)
             train.length = np.array([begin], dtype=np.int64)
@@ -274,9 +272,9 @@ class SlidingRunner(Runner):
 
 
 def plain_run(sequences: Sequences, k: int, lead: int, begin: int = 0) -> Sequences:
-    """The patterns of the online algorithm as one run of f, g read at every step.
+    """The patterns of the online algorithm as one run of f with readout "every".
 
-    With constant weights both have the same predictions; only targets from step `begin` on count.
+    With constant weights both have the same predictions.  Targets before step `begin` get weight 0.
     """
     run = data.Sequences(
         sequences.values, sequences.offset, sequences.length - lead, sequences.form, sequences.steps
@@ -294,7 +292,7 @@ def plain_run(sequences: Sequences, k: int, lead: int, begin: int = 0) -> Sequen
 
 
 def check_no_windows(sequences: Sequences, name: str) -> None:
-    """Raise if the sequences are windows, which the online algorithm makes itself."""
+    """Raise if the sequences are windows, which the online algorithm creates itself."""
     if sequences.form == "windows":
         raise ConfigError(
             f"{name}: expected a series or a list of them with SlidingBPTT, which slides over them itself, "
@@ -303,7 +301,7 @@ def check_no_windows(sequences: Sequences, name: str) -> None:
 
 
 def check_lengths(length: Array, k: int, lead: int, name: str) -> None:
-    """Raise unless every sequence has a pattern."""
+    """Raise unless every sequence has at least one pattern."""
     short = np.flatnonzero(length < k + lead)
     if len(short):
         raise ShapeError(
@@ -323,16 +321,16 @@ def check_weights(sequences: Sequences, part: Array, every: bool, what: str) -> 
 
 
 def split_parts(train: Sequences, split: float) -> tuple[int, Array]:
-    """How many sequences, from the first on, are for training, and which ones are for validation.
+    """The number of training sequences, which come first, and the indices of the validation sequences.
 
-    Windows share rows, so their series is split: none of its rows, of inputs or of targets, is in a window of
-    each part.  The windows between the parts are in none.
+    Windows share rows, so their series is split, and windows with inputs or targets in both parts are left
+    out.
     """
     if not split or train.form != "windows":
-        n = kept(len(train), split, "sequences")
+        n = n_training(len(train), split, "sequences")
         return n, np.arange(n, len(train), dtype=np.int64)
     rows, window = len(train.values), train.steps + train.horizon
-    begin = kept(rows, split, "rows")
+    begin = n_training(rows, split, "rows")
     n = int(np.searchsorted(train.offset, begin - window, side="right"))
     first = int(np.searchsorted(train.offset, begin))
     if n == 0 or first == len(train):
@@ -344,8 +342,8 @@ def split_parts(train: Sequences, split: float) -> tuple[int, Array]:
     return n, np.arange(first, len(train), dtype=np.int64)
 
 
-def kept(n: int, split: float, what: str) -> int:
-    """How many of n are for training."""
+def n_training(n: int, split: float, what: str) -> int:
+    """The number of n items that are used for training."""
     training = math.floor(n * (1 - split) + 1e-9)
     if split and not 0 < training < n:
         raise ConfigError(

@@ -1,7 +1,7 @@
-"""Learning-rate schedules: what an optimiser takes in place of a number.
+"""Learning-rate schedules, which replace a constant learning rate of an optimiser.
 
-Times are in epochs, fractions allowed, so that they do not change with the size of a batch; rates are
-evaluated at every single update.  In the formulas k counts updates from 0, u is the number of updates in an
+Times are in epochs, including fractions, so that they do not depend on the batch size; rates are evaluated at
+every update.  In the formulas k counts updates from 0, u is the number of updates in an
 epoch, e = k / u is the time, and r is `learning_rate`, which no rate exceeds.
 """
 
@@ -13,24 +13,38 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ConfigError, integer, number, plain_fields
+from .errors import (
+    AT_LEAST_ONE,
+    BELOW_ONE,
+    FACTOR,
+    NATURAL,
+    NONNEGATIVE,
+    POSITIVE,
+    PROPORTION,
+    REDUCTION,
+    ConfigError,
+    argument,
+    check_fields,
+    integer,
+    number,
+)
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """What all schedules have in common.  Take one of the others; this one is for ``isinstance``.
+    """Abstract base class of the schedules, for ``isinstance``.
 
     Parameters
     ----------
     learning_rate : float
-        The largest rate.
+        The largest learning rate.
 
     Raises
     ------
     ConfigError
-        If it is not one of the others, or a number is out of its range.
+        If the class is Schedule itself, or a value is out of range.
 
     Examples
     --------
@@ -39,30 +53,26 @@ class Schedule:
     True
     """
 
-    learning_rate: float
+    learning_rate: float = field(metadata=POSITIVE)
 
     def __post_init__(self) -> None:
-        plain_fields(self)
         if type(self) is Schedule:
             raise ConfigError(
                 "Schedule: expected one of Constant, Step, Exponential, Cosine, OneCycle, ReduceOnPlateau."
             )
-        number(self.learning_rate, self._name("learning_rate"), 0, open_low=True)
-
-    def _name(self, argument: str) -> str:
-        return f"{type(self).__name__}({argument})"
+        check_fields(self)
 
     def rates(self, epochs: int, updates: int, first: int = 0) -> Array:
-        """The rates of a fit, to look at or to draw.
+        """Learning rates of all updates of a fit, for inspection and plots.
 
         Parameters
         ----------
         epochs : int
-            Where the fit ends.
+            The final epoch of the fit.
         updates : int
-            Updates in an epoch.
+            Updates per epoch.
         first : int, default 0
-            The epoch with which it begins.
+            The first epoch of the fit.
 
         Returns
         -------
@@ -85,7 +95,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """The same rate throughout, as a plain number is.
+    """Constant rate, equivalent to a plain number.
 
     Parameters
     ----------
@@ -95,7 +105,7 @@ class Constant(Schedule):
     Raises
     ------
     ConfigError
-        If it is out of its range.
+        If the rate is out of range.
 
     Examples
     --------
@@ -107,21 +117,21 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class Step(Schedule):
-    """The rate falls in steps: r factor^floor(e / every), as in ``torch.optim.lr_scheduler.StepLR``.
+    """Decay in steps, r factor^floor(e / every), as in ``torch.optim.lr_scheduler.StepLR``.
 
     Parameters
     ----------
     learning_rate : float
-        r, the rate at the beginning, above 0.
+        r, the initial rate, above 0.
     every : float
-        Epochs from step to step, above 0.
+        Epochs between two steps, above 0.
     factor : float, default 0.1
         In (0, 1].
 
     Raises
     ------
     ConfigError
-        If a number is out of its range.
+        If a value is out of range.
 
     Examples
     --------
@@ -130,13 +140,8 @@ class Step(Schedule):
     Step(learning_rate=0.1, every=10, factor=0.1)
     """
 
-    every: float
-    factor: float = field(default=0.1, kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        number(self.every, self._name("every"), 0, open_low=True)
-        number(self.factor, self._name("factor"), 0, 1, open_low=True)
+    every: float = field(metadata=POSITIVE)
+    factor: float = field(default=0.1, kw_only=True, metadata=FACTOR)
 
     def _at(self, k: Array, updates: int, epochs: int) -> Array:
         return self.learning_rate * self.factor ** np.floor(k / updates / self.every + 1e-9)
@@ -144,19 +149,19 @@ class Step(Schedule):
 
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """The rate falls steadily: r factor^e; at whole epochs ``torch.optim.lr_scheduler.ExponentialLR``.
+    """Exponential decay, r factor^e; at whole epochs as ``torch.optim.lr_scheduler.ExponentialLR``.
 
     Parameters
     ----------
     learning_rate : float
-        r, the rate at the beginning, above 0.
+        r, the initial rate, above 0.
     factor : float
-        Of the rate from one epoch to the next, in (0, 1].
+        Factor of the rate per epoch, in (0, 1].
 
     Raises
     ------
     ConfigError
-        If a number is out of its range.
+        If a value is out of range.
 
     Examples
     --------
@@ -165,11 +170,7 @@ class Exponential(Schedule):
     [0.1, 0.05, 0.025]
     """
 
-    factor: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        number(self.factor, self._name("factor"), 0, 1, open_low=True)
+    factor: float = field(metadata=FACTOR)
 
     def _at(self, k: Array, updates: int, epochs: int) -> Array:
         return self.learning_rate * self.factor ** (k / updates)
@@ -177,7 +178,7 @@ class Exponential(Schedule):
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Half a cosine from r down to `final`, after a linear warm-up.
+    """Cosine decay from r to `final` after a linear warm-up.
 
     With w = round(warmup u) and n = epochs u updates: r (k + 1) / (w + 1) for k < w, and then
     final + (r - final) (1 + cos(pi (k - w) / (n - w))) / 2; `final` from update n on.
@@ -187,16 +188,16 @@ class Cosine(Schedule):
     learning_rate : float
         r, above 0.
     warmup : float, default 0
-        Epochs of the warm-up.
+        Length of the warm-up in epochs.
     final : float, default 0
-        The rate at the end, from 0 to r.
+        The final rate, from 0 to r.
     epochs : float, optional
-        Where the end is, more than `warmup`; default: the `epochs` of the fit.
+        End of the decay, more than `warmup`; default: the `epochs` of the fit.
 
     Raises
     ------
     ConfigError
-        If a number is out of its range.
+        If a value is out of range.
 
     Notes
     -----
@@ -210,16 +211,15 @@ class Cosine(Schedule):
     [0.1, 0.085, 0.05, 0.015]
     """
 
-    warmup: float = field(default=0.0, kw_only=True)
+    warmup: float = field(default=0.0, kw_only=True, metadata=NONNEGATIVE)
     final: float = field(default=0.0, kw_only=True)
     epochs: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        number(self.warmup, self._name("warmup"), 0)
-        number(self.final, self._name("final"), 0, self.learning_rate)
+        number(self.final, argument(self, "final"), 0, self.learning_rate)
         if self.epochs is not None:
-            number(self.epochs, self._name("epochs"), self.warmup, open_low=True)
+            number(self.epochs, argument(self, "epochs"), self.warmup, open_low=True)
 
     def _at(self, k: Array, updates: int, epochs: int) -> Array:
         w, n = round(self.warmup * updates), round((self.epochs or epochs) * updates)
@@ -230,32 +230,32 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """One rise and one longer fall, each half a cosine: r / div_factor, r, r / (div_factor final_div_factor).
+    """Cosine rise and longer decay: from r / div_factor to r to r / (div_factor final_div_factor).
 
     The rise ends at update pct_start n - 1, the fall at update n - 1, with n = epochs u updates.
 
     Parameters
     ----------
     learning_rate : float
-        r, the rate at the top, above 0.
+        r, the largest rate, above 0.
     pct_start : float, default 0.3
-        Share of the rise, in [0, 1].
+        Share of the updates in the rise, in [0, 1].
     div_factor : float, default 25
         At least 1.
     final_div_factor : float, default 1e4
         At least 1.
     epochs : float, optional
-        Where the end is, above 0; default: the `epochs` of the fit.
+        End of the decay, above 0; default: the `epochs` of the fit.
 
     Raises
     ------
     ConfigError
-        If a number is out of its range.
+        If a value is out of range.
 
     Notes
     -----
     L. N. Smith and N. Topin, "Super-convergence: very fast training of neural networks using large learning
-    rates", 2017.  The numbers are those of ``torch.optim.lr_scheduler.OneCycleLR`` with
+    rates", 2017.  The rates are those of ``torch.optim.lr_scheduler.OneCycleLR`` with
     ``cycle_momentum=False``.
 
     Examples
@@ -265,18 +265,10 @@ class OneCycle(Schedule):
     [0.004, 0.052, 0.1, 0.095, 0.081, 0.061, 0.039, 0.019, 0.005, 0.0]
     """
 
-    pct_start: float = field(default=0.3, kw_only=True)
-    div_factor: float = field(default=25.0, kw_only=True)
-    final_div_factor: float = field(default=1e4, kw_only=True)
-    epochs: float | None = field(default=None, kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        number(self.pct_start, self._name("pct_start"), 0, 1)
-        number(self.div_factor, self._name("div_factor"), 1)
-        number(self.final_div_factor, self._name("final_div_factor"), 1)
-        if self.epochs is not None:
-            number(self.epochs, self._name("epochs"), 0, open_low=True)
+    pct_start: float = field(default=0.3, kw_only=True, metadata=PROPORTION)
+    div_factor: float = field(default=25.0, kw_only=True, metadata=AT_LEAST_ONE)
+    final_div_factor: float = field(default=1e4, kw_only=True, metadata=AT_LEAST_ONE)
+    epochs: float | None = field(default=None, kw_only=True, metadata=POSITIVE)
 
     def _at(self, k: Array, updates: int, epochs: int) -> Array:
         end = max(round((self.epochs or epochs) * updates) - 1.0, 0.0)
@@ -294,63 +286,59 @@ class OneCycle(Schedule):
 
 @dataclass(frozen=True)
 class ReduceOnPlateau(Schedule):
-    """The rate falls by `factor` when the loss has not got better for a while; decided after each epoch.
+    """Reduction of the rate by `factor` after epochs without improvement of the loss.
 
-    Better means a loss below (1 - threshold) times the best one.  What counts is the validation loss if there
-    is any, else the training loss.
+    An improvement is a loss below (1 - threshold) times the best one.  The schedule watches the validation
+    loss if there is any, else the training loss.
 
     Parameters
     ----------
     learning_rate : float
-        The rate at the beginning, above 0.
+        The initial rate, above 0.
     factor : float, default 0.1
         In (0, 1).
     patience : int, default 10
-        This many epochs in a row may pass without a better loss; the next one reduces the rate.
+        Number of consecutive epochs without improvement that do not reduce the rate; the next one does.
     threshold : float, default 1e-4
         In [0, 1).
     cooldown : int, default 0
-        Epochs after a reduction that do not count.
+        Epochs after a reduction that do not count towards `patience`.
     final : float, default 0
-        The rate does not fall below this.
+        Lower bound of the rate.
 
     Raises
     ------
     ConfigError
-        If a number is out of its range.
+        If a value is out of range.
 
     Notes
     -----
-    As ``torch.optim.lr_scheduler.ReduceLROnPlateau`` with its defaults.
+    The same as ``torch.optim.lr_scheduler.ReduceLROnPlateau`` with its defaults.
 
     Examples
     --------
     >>> import numpy as np, bptt_fast as bf
     >>> net = bf.Network(1, 4, 1, seed=0)
     >>> slow = bf.SGD(bf.ReduceOnPlateau(0.1, patience=1, threshold=0.9))
-    >>> x, y = np.ones((2, 5, 1)), np.array([[0.0], [1.0]])  # the same input, two answers
+    >>> x, y = np.ones((2, 5, 1)), np.array([[0.0], [1.0]])  # the same input, two targets
     >>> history = net.fit(x, y, epochs=4, optimizer=slow, verbose=0)
     >>> [round(rate, 3) for rate in history["learning_rate"]]
     [0.1, 0.1, 0.1, 0.01]
     """
 
-    factor: float = field(default=0.1, kw_only=True)
-    patience: int = field(default=10, kw_only=True)
-    threshold: float = field(default=1e-4, kw_only=True)
-    cooldown: int = field(default=0, kw_only=True)
+    factor: float = field(default=0.1, kw_only=True, metadata=REDUCTION)
+    patience: int = field(default=10, kw_only=True, metadata=NATURAL)
+    threshold: float = field(default=1e-4, kw_only=True, metadata=BELOW_ONE)
+    cooldown: int = field(default=0, kw_only=True, metadata=NATURAL)
     final: float = field(default=0.0, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        number(self.factor, self._name("factor"), 0, 1, open_low=True, open_high=True)
-        integer(self.patience, self._name("patience"), 0)
-        number(self.threshold, self._name("threshold"), 0, 1, open_high=True)
-        integer(self.cooldown, self._name("cooldown"), 0)
-        number(self.final, self._name("final"), 0, self.learning_rate)
+        number(self.final, argument(self, "final"), 0, self.learning_rate)
 
 
 class Rates:
-    """A schedule at work in one fit: the rates of an epoch, and what the losses do to them."""
+    """The state of a schedule in one fit: computes the rates of an epoch, reacts to losses."""
 
     def __init__(self, schedule: Schedule, epochs: int, updates: int) -> None:
         self.schedule, self.epochs, self.updates = schedule, epochs, updates
@@ -362,7 +350,7 @@ class Rates:
         return self.share * self.schedule._at(k, self.updates, self.epochs)
 
     def after(self, loss: float) -> None:
-        """An epoch is over with this loss."""
+        """Update the state with the loss of an epoch."""
         s = self.schedule
         if not isinstance(s, ReduceOnPlateau):
             return

@@ -1,6 +1,6 @@
-"""Second order: L-BFGS, Levenberg-Marquardt and Hessian-free, each iteration over all sequences at once.
+"""Optimisers of second order: L-BFGS, Levenberg-Marquardt and Hessian-free, with full-batch iterations.
 
-Everything here is in float64, whatever the dtype of the network: differences of losses decide.
+All computation is in float64, regardless of the dtype of the network, because differences of losses decide.
 """
 
 from __future__ import annotations
@@ -8,14 +8,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from . import _core, data, losses  # type: ignore[attr-defined]
-from .errors import ConfigError, flag, integer, number, plain_fields
-from .plans import core_data, make_plan, with_groups
+from .errors import (
+    ABOVE_ONE,
+    COUNT,
+    NONNEGATIVE,
+    POSITIVE,
+    PROPORTION,
+    ConfigError,
+    argument,
+    check_fields,
+    flag,
+    integer,
+    number,
+)
+from .plans import PlanSize, core_data, make_plan, with_groups
 from .runners import Record, Runner, check_weights
 
 if TYPE_CHECKING:
@@ -26,29 +38,34 @@ if TYPE_CHECKING:
     from .runners import Job, Poll
     from .unfolding import Unfolding
 
-BATCH = 256  # sequences at once where the method needs no single batch
-ROWS = 32  # rows of the Jacobian at once: their tapes should stay in the cache
-MOST_PARAMETERS = 5000  # whose J'J still fits into memory
-SMALLEST = 1e-20  # damping
+BATCH = 256  # sequences per batch if the method does not need a single batch
+ROWS = 32  # rows of the Jacobian at once, so that their tapes fit into the cache
+MAX_PARAMETERS = 5000  # so that J'J fits into memory
+SMALLEST = 1e-20  # lower bound of the damping
 
 
 def _either(**properties: Any) -> str:
-    """The losses with these properties, for an error."""
+    """The losses with these properties, for a message."""
     return " or ".join(f'"{name}"' for name in losses.named(**properties))
 
 
 @dataclass(frozen=True)
 class SecondOrder:
-    """What the optimisers of second order have in common: they need the same loss at every evaluation."""
+    """Base class of the optimisers of second order, which need a deterministic loss."""
 
     name: ClassVar[str]
+    full_batch: ClassVar[bool] = True  # an update needs all sequences at once
+    schedule: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def hyper(self, noise_seed: int = 0) -> dict[str, Any]:
-        """The core's optimisers have no part in it."""
+        """No hyperparameters: the core's optimisers are not used."""
         return {}
 
     def rates(self, epochs: int, updates: int) -> None:
-        """A line search, or the damping, sets the length of a step."""
+        """No learning rates: a line search or the damping sets the length of a step."""
 
     def check(self, net: Model, loss: Loss, unfold: Unfolding, stateful: Any, teacher_forcing: Any) -> None:
         """Raise unless the loss is a smooth function of the parameters alone."""
@@ -84,7 +101,7 @@ class SecondOrder:
         """Raise unless the method can minimise this loss."""
 
     def runner(self, job: Job) -> Runner:
-        """What runs the iterations of a fit."""
+        """The runner of the iterations of a fit."""
         raise NotImplementedError
 
 
@@ -92,32 +109,31 @@ class SecondOrder:
 class LBFGS(SecondOrder):
     """Limited-memory BFGS on the loss of all sequences, by ``scipy.optimize.minimize``.
 
-    An iteration goes along -B g, with g the gradient and B the inverse of the curvature that the last
-    `memory` steps s and changes of the gradient y imply:
-    B <- (I - s y'/y's) B (I - y s'/y's) + s s'/y's.  A line search that satisfies the Wolfe conditions gives
-    the length of the step.
+    An iteration moves along -B g, with g the gradient and B the inverse of the curvature that the last
+    `memory` steps s and changes of the gradient y imply: B <- (I - s y'/y's) B (I - y s'/y's) + s s'/y's.  A
+    line search that satisfies the Wolfe conditions sets the length of the step.
 
     Parameters
     ----------
     memory : int, default 10
-        Pairs s, y that are kept.
+        Number of stored pairs s, y.
     max_evaluations : int, default 20
-        Of loss and gradient in one line search.
+        Maximum number of evaluations of loss and gradient per line search.
     gradient_tolerance : float, default 1e-10
-        Above 0.  Training has converged where no entry of g is larger.
+        Above 0.  Training has converged if no entry of g is larger.
 
     Raises
     ------
     ConfigError
-        If a number is out of its range.  In `Network.fit`: with a `batch_size` below the number of sequences,
-        since differences of gradients need the same loss each time; with another unfolding than `FullBPTT`,
+        If a value is out of range.  In `Network.fit`: with a `batch_size` below the number of sequences,
+        since differences of gradients need a deterministic loss; with another unfolding than `FullBPTT`,
         or with dropout.
 
     Notes
     -----
     An epoch of `Network.fit` is an iteration; the arithmetic is in float64 for any dtype of the network.
-    ``history.stopped`` is "converged" if no step lowers the loss any more.  The memory lasts for one fit;
-    what a callback writes into the parameters is overwritten.
+    ``history.stopped`` is "converged" if no further step lowers the loss.  Each fit resets the memory; values
+    that a callback writes into the parameters are overwritten.
 
     D. C. Liu and J. Nocedal, "On the limited memory BFGS method for large scale optimization", Mathematical
     Programming 45 (1989).
@@ -134,53 +150,62 @@ class LBFGS(SecondOrder):
 
     name = "lbfgs"
 
-    memory: int = 10
-    max_evaluations: int = field(default=20, kw_only=True)
-    gradient_tolerance: float = field(default=1e-10, kw_only=True)
-
-    def __post_init__(self) -> None:
-        plain_fields(self)
-        integer(self.memory, "LBFGS(memory)", 1, 1000)
-        integer(self.max_evaluations, "LBFGS(max_evaluations)", 2)
-        number(self.gradient_tolerance, "LBFGS(gradient_tolerance)", 0, open_low=True)
+    memory: int = field(default=10, metadata={"check": partial(integer, low=1, high=1000)})
+    max_evaluations: int = field(default=20, kw_only=True, metadata={"check": partial(integer, low=2)})
+    gradient_tolerance: float = field(default=1e-10, kw_only=True, metadata=POSITIVE)
 
     def runner(self, job: Job) -> Runner:
         return _LimitedMemory(self, job)
 
 
+class _Damped(SecondOrder):
+    """Base class of the damped methods."""
+
+    damping: float
+    max_damping: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_damping < self.damping:
+            raise ConfigError(
+                f"{argument(self, 'max_damping')}: expected at least damping={self.damping:g}, got "
+                f"{self.max_damping:g}."
+            )
+
+
 @dataclass(frozen=True)
-class LevenbergMarquardt(SecondOrder):
+class LevenbergMarquardt(_Damped):
     """Levenberg-Marquardt: least squares for small networks, with the exact Jacobian through time.
 
     With a residual r = sqrt(weight) (y - target) for each output of each target row and J = dr/dw, an
-    iteration solves (J'J + damping I) d = J'r by Cholesky.  If w - d lowers the loss, the step is made and
-    damping <- damping / decrease; if not, damping <- damping * increase, and the same J is tried again.
+    iteration solves (J'J + damping I) d = J'r by Cholesky.  If w - d lowers the loss, it becomes the new w
+    and damping <- damping / decrease; else damping <- damping * increase, and J is reused.
 
     Parameters
     ----------
     damping : float, default 3
-        Above 0: what to begin with.  Large values make short steps down the gradient, small ones
-        Gauss-Newton steps.
+        Initial damping, above 0.  Large values yield short gradient steps, small values Gauss-Newton steps.
     increase, decrease : float, default 3 and 5
-        Above 1.  Marquardt's are 10 and 10; finer steps took half as many iterations where it was measured.
+        Factors, above 1.  Marquardt used 10 and 10; finer steps took half as many iterations in our
+        benchmarks.
     max_damping : float, default 1e10
-        Where no step below this damping lowers the loss, training has converged.
+        Largest damping; training has converged if no step up to it lowers the loss.
 
     Raises
     ------
     ConfigError
-        If a number is out of its range.  In `Network.fit`: with a loss other than "mse", which is no sum of
-        squares, with more than 5000 parameters, and where `LBFGS` does.
+        If a value is out of range.  In `Network.fit`: with a loss other than "mse", which is no sum of
+        squares, with more than 5000 parameters, and in the cases of `LBFGS`.
 
     Notes
     -----
-    An epoch of `Network.fit` is an iteration over all sequences, however many dampings it tries; the
+    An epoch of `Network.fit` is an iteration over all sequences, for any number of dampings tried; the
     arithmetic is in float64 for any dtype of the network.  J'J and J'r are summed a few rows of J at a time;
-    only where there are fewer residuals than parameters J is kept, and d = J'(J J' + damping I)^-1 r.  An
-    iteration takes P^2 numbers of memory and, with N residuals T steps deep, of the order of N T P + N P^2 +
-    P^3 operations (where sequences are long and read at every step less: then "elman", "gru" and "lstm" of
-    one layer run tangents forwards): made for some hundred parameters.  ``history.stopped`` is "converged" if
-    no step lowers the loss any more.
+    if there are fewer residuals than parameters, J is stored, and d = J'(J J' + damping I)^-1 r.  An
+    iteration takes P^2 numbers of memory and, with N residuals over T steps, on the order of N T P + N P^2 +
+    P^3 operations (fewer for long sequences with readout "every": one-layer "elman", "gru" and "lstm" then
+    use forward-mode tangents).  The method suits some hundred parameters.  ``history.stopped`` is "converged"
+    if no step lowers the loss any more.
 
     K. Levenberg, "A method for the solution of certain non-linear problems in least squares", Quarterly of
     Applied Mathematics 2 (1944); D. W. Marquardt, "An algorithm for least-squares estimation of nonlinear
@@ -198,22 +223,10 @@ class LevenbergMarquardt(SecondOrder):
 
     name = "levenberg_marquardt"
 
-    damping: float = 3.0
-    increase: float = field(default=3.0, kw_only=True)
-    decrease: float = field(default=5.0, kw_only=True)
-    max_damping: float = field(default=1e10, kw_only=True)
-
-    def __post_init__(self) -> None:
-        plain_fields(self)
-        number(self.damping, "LevenbergMarquardt(damping)", 0, open_low=True)
-        number(self.increase, "LevenbergMarquardt(increase)", 1, open_low=True)
-        number(self.decrease, "LevenbergMarquardt(decrease)", 1, open_low=True)
-        number(self.max_damping, "LevenbergMarquardt(max_damping)", 0, open_low=True)
-        if self.max_damping < self.damping:
-            raise ConfigError(
-                f"LevenbergMarquardt(max_damping): expected at least damping={self.damping:g}, got "
-                f"{self.max_damping:g}."
-            )
+    damping: float = field(default=3.0, metadata=POSITIVE)
+    increase: float = field(default=3.0, kw_only=True, metadata=ABOVE_ONE)
+    decrease: float = field(default=5.0, kw_only=True, metadata=ABOVE_ONE)
+    max_damping: float = field(default=1e10, kw_only=True, metadata=POSITIVE)
 
     def check_loss(self, net: Model, loss: Loss) -> None:
         if not loss.least_squares:
@@ -221,10 +234,10 @@ class LevenbergMarquardt(SecondOrder):
                 f"loss: LevenbergMarquardt needs a sum of squares and expects {_either(least_squares=True)}, "
                 f'got "{loss.name}".  Use {"HessianFree() or LBFGS()" if loss.curved else "LBFGS()"}.'
             )
-        if net.num_parameters > MOST_PARAMETERS:
+        if net.num_parameters > MAX_PARAMETERS:
             raise ConfigError(
                 f"optimizer: LevenbergMarquardt solves for all parameters at once and expects at most "
-                f"{MOST_PARAMETERS}, got {net.num_parameters}.  Use HessianFree() or LBFGS()."
+                f"{MAX_PARAMETERS}, got {net.num_parameters}.  Use HessianFree() or LBFGS()."
             )
 
     def runner(self, job: Job) -> Runner:
@@ -232,42 +245,42 @@ class LevenbergMarquardt(SecondOrder):
 
 
 @dataclass(frozen=True)
-class HessianFree(SecondOrder):
+class HessianFree(_Damped):
     """Hessian-free optimisation: Gauss-Newton steps by conjugate gradients, for networks of any size.
 
-    An iteration looks for the minimum of q(d) = g'd + d'(G + damping I + damping structural_damping S) d / 2
+    An iteration minimises q(d) = g'd + d'(G + damping I + damping structural_damping S) d / 2
     by conjugate gradients, with g the gradient, G = J' H J the Gauss-Newton matrix (J: outputs by parameters,
     H: loss by outputs) and S = J_h' J_h that of the states of the top layer, all of them means over their
-    rows.  Neither is formed: a product costs two runs forward, for the outputs along d, and one gradient.
-    The step is the one of the iterates with the least loss.  With rho = (loss(w + d) - loss(w)) / q(d),
-    damping grows by 3/2 where rho < 1/4 and shrinks by 2/3 where rho > 3/4.
+    rows.  Neither matrix is formed: a product costs two forward passes, for the outputs along d, and one
+    gradient.  The step is the iterate with the lowest loss.  With rho = (loss(w + d) - loss(w)) / q(d),
+    damping is multiplied by 3/2 if rho < 1/4 and by 2/3 if rho > 3/4.
 
     Parameters
     ----------
     damping : float, default 0.01
-        Above 0: what to begin with.
+        Initial damping, above 0.
     structural_damping : float, default 0
-        At least 0; keeps the states from changing much at once.
+        At least 0; penalises large changes of the states.
     max_products : int, default 100
-        Iterations of the conjugate gradients in one iteration.
+        Maximum number of conjugate gradient steps per iteration.
     tolerance : float, default 5e-4
-        Above 0: they end where q gains less than this share in an iteration, averaged over the last ten.
+        Above 0; conjugate gradients end if q decreases by less than this share per step, averaged over ten.
     warm_start : float, default 0.95
-        In [0, 1].  They begin with this share of the last step.
+        In [0, 1].  Conjugate gradients start from this share of the last step.
     max_damping : float, default 1e10
-        Where no step below this damping lowers the loss, training has converged.
+        Largest damping; training has converged if no step up to it lowers the loss.
 
     Raises
     ------
     ConfigError
-        If a number is out of its range.  In `Network.fit`: with "mae" and "huber", which have no curvature in
-        part of their range, and where `LBFGS` does.
+        If a value is out of range.  In `Network.fit`: with "mae" and "huber", which have no curvature in
+        part of their range, and in the cases of `LBFGS`.
 
     Notes
     -----
     An epoch of `Network.fit` is an iteration over all sequences; the arithmetic is in float64 for any dtype
-    of the network, which the differences along d need.  ``history.stopped`` is "converged" if no step lowers
-    the loss any more.
+    of the network, which the differences along d need.  ``history.stopped`` is "converged" if no further step
+    lowers the loss.
 
     J. Martens and I. Sutskever, "Learning recurrent neural networks with Hessian-free optimization", ICML
     2011.
@@ -284,26 +297,12 @@ class HessianFree(SecondOrder):
 
     name = "hessian_free"
 
-    damping: float = 0.01
-    structural_damping: float = field(default=0.0, kw_only=True)
-    max_products: int = field(default=100, kw_only=True)
-    tolerance: float = field(default=5e-4, kw_only=True)
-    warm_start: float = field(default=0.95, kw_only=True)
-    max_damping: float = field(default=1e10, kw_only=True)
-
-    def __post_init__(self) -> None:
-        plain_fields(self)
-        number(self.damping, "HessianFree(damping)", 0, open_low=True)
-        number(self.structural_damping, "HessianFree(structural_damping)", 0)
-        integer(self.max_products, "HessianFree(max_products)")
-        number(self.tolerance, "HessianFree(tolerance)", 0, open_low=True)
-        number(self.warm_start, "HessianFree(warm_start)", 0, 1)
-        number(self.max_damping, "HessianFree(max_damping)", 0, open_low=True)
-        if self.max_damping < self.damping:
-            raise ConfigError(
-                f"HessianFree(max_damping): expected at least damping={self.damping:g}, got "
-                f"{self.max_damping:g}."
-            )
+    damping: float = field(default=0.01, metadata=POSITIVE)
+    structural_damping: float = field(default=0.0, kw_only=True, metadata=NONNEGATIVE)
+    max_products: int = field(default=100, kw_only=True, metadata=COUNT)
+    tolerance: float = field(default=5e-4, kw_only=True, metadata=POSITIVE)
+    warm_start: float = field(default=0.95, kw_only=True, metadata=PROPORTION)
+    max_damping: float = field(default=1e10, kw_only=True, metadata=POSITIVE)
 
     def check_loss(self, net: Model, loss: Loss) -> None:
         if not loss.curved:
@@ -317,11 +316,11 @@ class HessianFree(SecondOrder):
 
 
 class _Leave(Exception):
-    """Out of scipy's loop."""
+    """Raised to leave scipy's loop."""
 
 
 class _Interrupted(Exception):
-    """The poll said stop."""
+    """Raised if the poll stops the run."""
 
 
 class Problem:
@@ -337,33 +336,32 @@ class Problem:
         self.weights = net.params.astype(np.float64)
 
     def plan(self, batch: int, residuals: int = 0) -> Any:
-        """A plan for this network and these sequences."""
+        """A plan for the network and the sequences."""
         return self.plan_of(self.desc, self.chosen_loss, self.every, batch, residuals=residuals)
 
     def plan_of(self, desc: dict[str, Any], loss: Loss | str, every: bool, batch: int, **more: int) -> Any:
-        """A plan for another network on these sequences."""
-        words = (desc, loss, every, batch, self.steps, *self.machine, False)
-        length = self.sequences.length[: self.n]
-        return make_plan(*words, with_groups(length, *words, more))
+        """A plan for another network on the sequences."""
+        size = PlanSize(loss, every, batch, self.steps, *self.machine)
+        return make_plan(desc, size, with_groups(self.sequences.length[: self.n], desc, size, more))
 
     @cached_property
     def forward(self) -> Any:
-        """The plan for losses without gradients."""
+        """A plan for losses without gradients."""
         return self.plan(min(BATCH, self.n))
 
     def begin(self) -> Array:
-        """The parameters: those of the last step, unless somebody has changed the network since."""
+        """The parameters of the last step, or of the network if it was changed since."""
         if not np.array_equal(self.weights.astype(self.net.dtype), self.net.params):
             self.weights = self.net.params.astype(np.float64)
         return self.weights
 
     def finish(self, weights: Array) -> None:
-        """The step is made."""
+        """Store the parameters of a step in the network."""
         self.weights = weights
         self.net.params[:] = weights
 
     def loss(self, weights: Array) -> float:
-        """The loss at these parameters, infinite where it is not a number."""
+        """The loss at these parameters; infinite instead of NaN."""
         with np.errstate(over="ignore"):
             if not np.isfinite(weights.astype(self.net.dtype)).all():
                 return math.inf
@@ -372,12 +370,12 @@ class Problem:
 
 
 def _double(sequences: Sequences) -> Sequences:
-    """The same sequences in float64."""
+    """A copy of the sequences in float64."""
     s = sequences
-    found = data.Sequences(_cast(s.values), s.offset, s.length, s.form, s.steps)
-    found.target_offset, found.classes = s.target_offset, s.classes
-    found.targets, found.weight, found.state = _cast(s.targets), _cast(s.weight), _cast(s.state)
-    return found
+    doubled = data.Sequences(_cast(s.values), s.offset, s.length, s.form, s.steps)
+    doubled.target_offset, doubled.classes = s.target_offset, s.classes
+    doubled.targets, doubled.weight, doubled.state = _cast(s.targets), _cast(s.weight), _cast(s.state)
+    return doubled
 
 
 def _cast(array: Array | None) -> Any:
@@ -385,7 +383,7 @@ def _cast(array: Array | None) -> Any:
 
 
 class _Iterations(Runner):
-    """An epoch is one call of `iterate`; `loss` is that after the iteration."""
+    """Base of the runners; an epoch is one call of `iterate`, and `loss` the loss after it."""
 
     updates, unit = 1, "iteration"
     loss = math.nan
@@ -408,7 +406,7 @@ class _Iterations(Runner):
         self.record.weights[:] = 1
 
     def iterate(self, poll: Poll) -> str:
-        """One iteration: "OK", or why there was none."""
+        """Run one iteration; its status."""
         raise NotImplementedError
 
     def epoch(self, number: int, poll: Poll) -> tuple[str, int]:
@@ -418,7 +416,7 @@ class _Iterations(Runner):
 
 
 class _Marquardt(_Iterations):
-    """See `LevenbergMarquardt`."""
+    """The runner of `LevenbergMarquardt`."""
 
     def __init__(self, options: LevenbergMarquardt, job: Job) -> None:
         super().__init__(options, job)
@@ -430,7 +428,7 @@ class _Marquardt(_Iterations):
         self.at, self.current = problem.weights, math.nan
 
     def _few_rows(self, size: int) -> Array | None:
-        """Room for J itself if it has fewer rows than columns; rows without a residual stay zero."""
+        """An array for [J r] if it has fewer rows than columns; rows without a residual stay zero."""
         targets = self.problem.sequences.targets
         assert targets is not None
         return np.zeros((*targets.shape, size + 1)) if targets.size < size else None
@@ -469,8 +467,8 @@ class _Marquardt(_Iterations):
         matrix = jacobian @ jacobian.T
 
         def step(damping: float) -> Array | None:
-            found = _solve(matrix, damping, residuals)
-            return None if found is None else jacobian.T @ found
+            solution = _solve(matrix, damping, residuals)
+            return None if solution is None else jacobian.T @ solution
 
         return step
 
@@ -481,10 +479,10 @@ def _solve(matrix: Array, damping: float, right: Array) -> Array | None:
 
     damped = matrix.copy()
     np.fill_diagonal(damped, matrix.diagonal() + damping)
-    found: Array
-    # Fortran's order: the transposed view, whose lower triangle this is
-    _, found, info = dposv(damped.T, right, lower=True, overwrite_a=True)
-    return found if info == 0 and np.isfinite(found).all() else None
+    solution: Array
+    # in Fortran order the upper triangle is the lower one of the transpose
+    _, solution, info = dposv(damped.T, right, lower=True, overwrite_a=True)
+    return solution if info == 0 and np.isfinite(solution).all() else None
 
 
 class _Gradients:
@@ -505,14 +503,14 @@ class _Gradients:
 
 
 class _LimitedMemory(_Iterations):
-    """scipy's L-BFGS, which calls back after each iteration; see `LBFGS`."""
+    """The runner of `LBFGS`: scipy's L-BFGS with a callback after each iteration."""
 
     def __init__(self, options: LBFGS, job: Job) -> None:
         super().__init__(options, job)
         self.gradients = _Gradients(self.problem)
 
     def advance(self, training: Training) -> bool:
-        """All iterations: scipy's loop cannot pause."""
+        """Run all iterations, since scipy's loop cannot pause."""
         from scipy.optimize import minimize
 
         problem, options = self.problem, self.options
@@ -566,14 +564,14 @@ class _LimitedMemory(_Iterations):
 
 
 class _Curvature:
-    """Products G v = J' H J v of all sequences, H the second derivative of the loss by the outputs.
+    """Products G v = J' H J v over all sequences, with H the second derivative of the loss by the outputs.
 
-    J v is a central difference of the outputs along v, J' u the gradient of a squared error whose targets lie
-    u beside the outputs: both are runs of the ordinary kernels.
+    J v is a central difference of the outputs along v; J' u is the gradient of a squared error with targets
+    y - u for outputs y.  Both use the ordinary kernels.
     """
 
     def __init__(self, problem: Problem, desc: dict[str, Any] | None = None) -> None:
-        """`desc`: another network, with the square of its outputs after every step for a loss."""
+        """Prepare products; `desc` is another network, with the squared outputs of every step as its loss."""
         p, s = problem, problem.sequences
         hidden = desc is not None
         self.loss = None if hidden else p.chosen_loss
@@ -590,7 +588,7 @@ class _Curvature:
         self.plan = p.plan_of(self.desc, "mse", every, p.n)
 
     def begin(self, weights: Array) -> None:
-        """The point at which products are taken."""
+        """Set the parameters at which products are taken."""
         self.weights = weights
         self.reach = 1e-5 * max(1.0, float(np.linalg.norm(weights)))
         self._run(weights, self.outputs[0])
@@ -628,19 +626,19 @@ class _States:
         self.curvature = _Curvature(problem, desc | {"head": (), "output_size": width})
 
     def begin(self, weights: Array) -> None:
-        """The point at which products are taken."""
+        """Set the parameters at which products are taken."""
         self.curvature.begin(np.concatenate([weights[: self.recurrent], self.identity]))
 
     def times(self, v: Array, poll: Poll) -> Array:
-        """J' J v; g has no part in it."""
+        """J' J v; the entries of g are zero."""
         wide = np.concatenate([v[: self.recurrent], np.zeros_like(self.identity)])
-        found = np.zeros(self.size)
-        found[: self.recurrent] = self.curvature.times(wide, poll)[: self.recurrent]
-        return found
+        product = np.zeros(self.size)
+        product[: self.recurrent] = self.curvature.times(wide, poll)[: self.recurrent]
+        return product
 
 
 class _HessianFree(_Iterations):
-    """Conjugate gradients on the damped Gauss-Newton model; see `HessianFree`."""
+    """The runner of `HessianFree`: conjugate gradients on the damped Gauss-Newton model."""
 
     def __init__(self, options: HessianFree, job: Job) -> None:
         super().__init__(options, job)
@@ -666,22 +664,22 @@ class _HessianFree(_Iterations):
             self.states.begin(weights)
 
         def product(v: Array) -> Array:
-            found = self.curvature.times(v, poll) + self.damping * v
+            result = self.curvature.times(v, poll) + self.damping * v
             if self.states is not None:
-                found += self.damping * self.options.structural_damping * self.states.times(v, poll)
-            return found
+                result += self.damping * self.options.structural_damping * self.states.times(v, poll)
+            return result
 
         while self.damping <= self.options.max_damping:
-            found, models = self._conjugate(product, slope)
-            self.direction = found[-1]
-            losses = [p.loss(weights + found[-1])]
-            for earlier in reversed(found[:-1]):  # the last of the iterates before the loss grows
+            iterates, models = self._conjugate(product, slope)
+            self.direction = iterates[-1]
+            losses = [p.loss(weights + iterates[-1])]
+            for earlier in reversed(iterates[:-1]):  # back to the last iterate before the loss grows
                 loss = p.loss(weights + earlier)
                 if loss >= losses[-1] and losses[-1] < current:
                     break
                 losses.append(loss)
-            best = len(found) - 1 - int(np.argmin(losses))
-            change, loss = found[best], min(losses)
+            best = len(iterates) - 1 - int(np.argmin(losses))
+            change, loss = iterates[best], min(losses)
             ratio = (losses[0] - current) / models[-1] if models[-1] < 0 else 0.0
             if ratio < 0.25 or not math.isfinite(ratio):
                 self.damping *= 1.5 if loss < current else 4.0
@@ -695,15 +693,15 @@ class _HessianFree(_Iterations):
         return "CONVERGED"
 
     def _conjugate(self, product: Callable[[Array], Array], slope: Array) -> tuple[list[Array], list[float]]:
-        """Some iterates towards the minimum of q(d) = slope'd + d'A d / 2, the last one included, and q."""
+        """Some iterates d of conjugate gradients on q= slope'd + d'A d / 2, including the last, and q."""
         d = self.options.warm_start * self.direction
         residual = -slope - product(d) if d.any() else -slope
-        if d.any() and -0.5 * float(d @ (residual - slope)) > 0:  # q(d) > 0: worse than nothing
+        if d.any() and -0.5 * float(d @ (residual - slope)) > 0:  # q(d) > 0: worse than d = 0
             d, residual = np.zeros_like(d), -slope
         v, square = residual.copy(), float(residual @ residual)
-        found: list[Array] = []
+        iterates: list[Array] = []
         models: list[float] = []
-        every, wanted = [], 1.0
+        values, wanted = [], 1.0
         for i in range(1, self.options.max_products + 1):
             a = product(v)
             curvature = float(v @ a)
@@ -711,18 +709,18 @@ class _HessianFree(_Iterations):
                 break
             d = d + square / curvature * v
             residual = residual - square / curvature * a
-            every.append(-0.5 * float(d @ (residual - slope)))
+            values.append(-0.5 * float(d @ (residual - slope)))
             if i >= wanted:
-                found.append(d)
-                models.append(every[-1])
+                iterates.append(d)
+                models.append(values[-1])
                 wanted = max(wanted * 1.3, i + 1.0)
             before = max(10, i // 10)
-            gained = every[-1 - before] - every[-1] if i > before else math.inf
-            if gained < -self.options.tolerance * before * every[-1]:
+            gained = values[-1 - before] - values[-1] if i > before else math.inf
+            if gained < -self.options.tolerance * before * values[-1]:
                 break
             new = float(residual @ residual)
             v, square = residual + new / square * v, new
-        if not found or found[-1] is not d:
-            found.append(d)
-            models.append(every[-1] if every else 0.0)
-        return found, models
+        if not iterates or iterates[-1] is not d:
+            iterates.append(d)
+            models.append(values[-1] if values else 0.0)
+        return iterates, models

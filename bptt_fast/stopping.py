@@ -1,4 +1,4 @@
-"""When training stops before its last epoch, and which weights it ends with."""
+"""Stopping criteria of training, and restoring of the best weights."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Stopping:
-    """Rules that end a fit before its last epoch; pass them as the `patience` of ``Network.fit``.
+    """Stopping criteria of a fit, for the argument `patience` of ``Network.fit``.
 
-    All rules watch the validation loss if there is any, else the training loss.
+    All criteria watch the validation loss if there is any, else the training loss.
 
     Parameters
     ----------
     patience : int, optional
-        Stop after this many consecutive epochs without a better loss.
+        Stop after this many consecutive epochs without improvement.
     min_delta : float, default 0
-        A loss is better if it is lower than the best by more than this.
+        Smallest decrease of the loss that counts as an improvement.
     restore_best : bool, default True
-        With `patience`: end with the weights of the best epoch.
+        With `patience`: whether to restore the weights of the best epoch.
     target_loss : float, optional
         Stop after an epoch with a loss of at most this.
     max_seconds : float, optional
-        Stop after this time, also within an epoch.
+        Stop after this time, even within an epoch.
 
     Raises
     ------
     ConfigError
-        If a number is out of its range.
+        If a value is out of range.
 
     Examples
     --------
@@ -69,16 +69,16 @@ class Stopping:
             object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
-        given = [
+        shown = [
             f"{field.name}={getattr(self, field.name)!r}"
             for field in fields(self)
             if getattr(self, field.name) != field.default
         ]
-        return f"Stopping({', '.join(given)})"
+        return f"Stopping({', '.join(shown)})"
 
 
 def get(patience: Any) -> Stopping:
-    """The rules that a user asked for: a Stopping, a number of epochs, or None for no rule."""
+    """The criteria for a Stopping, a number of epochs, or None (no criterion)."""
     if isinstance(patience, Stopping):
         return patience
     try:
@@ -90,7 +90,7 @@ def get(patience: Any) -> Stopping:
 
 
 class Watch:
-    """The rules applied to one fit, and the best weights so far."""
+    """The state of the criteria in one fit, with the best weights so far."""
 
     def __init__(self, rules: Stopping) -> None:
         self.rules = rules
@@ -105,7 +105,7 @@ class Watch:
         return time.perf_counter() >= self.deadline
 
     def after(self, epoch: int, loss: float, params: Array) -> str:
-        """The reason to stop after this epoch, or ""."""
+        """The reason to stop after this epoch; "" if there is none."""
         rules = self.rules
         if loss < self.best - rules.min_delta:
             self.best, self.waited = loss, 0
@@ -118,7 +118,7 @@ class Watch:
         return "patience" if rules.patience is not None and self.waited >= rules.patience else ""
 
     def restore(self, params: Array) -> int | None:
-        """Put the best weights back, if they were kept; the epoch that they come from."""
+        """Restore the best weights, if stored; the epoch of these weights."""
         if self.weights is not None:
             params[:] = self.weights
         return self.best_epoch

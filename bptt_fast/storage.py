@@ -1,4 +1,4 @@
-"""Networks and learners in files: safetensors with a description as JSON and a checksum.  Never pickle."""
+"""Model files of networks and learners: safetensors with a description as JSON and a checksum, no pickle."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 Path = str | os.PathLike[str]
 
 FORMAT = "bptt_fast 1"
-LEARNER = FORMAT + " learner"  # the same, with a learner's values in "learner" and arrays under "learner.*"
+LEARNER = FORMAT + " learner"  # adds a learner's values in "learner" and arrays under "learner.*"
 PREFIX = "learner."
 
 
 def save(model: Model | Learner, path: Path) -> None:
-    """Write a network to a file: description, names and scaling of columns, parameters; or a learner.
+    """Write a network (description, names and scaling of columns, parameters) or a learner to a file.
 
     The file is a safetensors file that any reader of that format can open.  It is written under another name
-    in the same folder, flushed to the disk and then renamed, so that an interrupted save leaves what was
-    there before.  A file that is replaced hands down its mode; a pipe or a device is written to.
+    in the same folder, flushed to the disk and then renamed, so that an interrupted save leaves an existing
+    file unchanged.  The mode of a replaced file is kept; pipes and devices are written to directly.
 
     Parameters
     ----------
     model : Network or Learner
-        What to save; of a learner its network too.
+        The network, or the learner with its network.
     path : str or path-like
         The file, replaced if it exists.
 
@@ -43,7 +43,7 @@ def save(model: Model | Learner, path: Path) -> None:
     ConfigError
         If `path` is not a path, or ``net.extra`` not a dict of str to str.
     OSError
-        If the file cannot be written; the old one is still there.
+        If the file cannot be written; an existing file is unchanged.
     """
     import safetensors.numpy
 
@@ -60,21 +60,21 @@ def save(model: Model | Learner, path: Path) -> None:
 
 
 def described(net: Model) -> dict[str, str]:
-    """What a file says of a network beside its parameters."""
+    """Metadata of a network in a file."""
     if not isinstance(net.extra, dict) or not all(
         isinstance(t, str) for pair in net.extra.items() for t in pair
     ):
         raise ConfigError(f"extra: expected a dict of str to str, got {net.extra!r}.")
     config = json.dumps(net.saved_config())
-    found = {"format": FORMAT, "network": config, "extra": json.dumps(net.extra)}
-    return found if net.columns == UNKNOWN else found | {"columns": json.dumps(net.columns.plain())}
+    metadata = {"format": FORMAT, "network": config, "extra": json.dumps(net.extra)}
+    return metadata if net.columns == UNKNOWN else metadata | {"columns": json.dumps(net.columns.plain())}
 
 
 def digest(description: str, tensors: dict[str, Any]) -> str:
-    """Of the description and all other text, and of the names, types, shapes and bytes of the tensors."""
-    found = sha256(description.encode())
+    """Checksum of the description and other text, and of names, dtypes, shapes and bytes of the tensors."""
+    checksum = sha256(description.encode())
     for name in sorted(tensors):
         tensor = np.ascontiguousarray(tensors[name])
-        found.update(f"\n{name} {tensor.dtype} {tensor.shape}\n".encode())
-        found.update(tensor.tobytes())
-    return found.hexdigest()
+        checksum.update(f"\n{name} {tensor.dtype} {tensor.shape}\n".encode())
+        checksum.update(tensor.tobytes())
+    return checksum.hexdigest()

@@ -1,9 +1,9 @@
-"""PyTorch's face: its recurrent modules with this package's kernels inside (extra "torch").
+"""PyTorch recurrent modules that use this package's kernels (extra "torch").
 
     from bptt_fast.torch import GRU, LSTM, RNN      # in place of: from torch.nn import GRU, LSTM, RNN
 
-One `torch.autograd.Function` calls the core forwards and backwards.  The core reads inputs where they lie,
-time-major, batch-major or packed, and writes outputs and gradients into tensors of PyTorch's.
+One `torch.autograd.Function` calls the core's forward and backward passes.  The core reads inputs in place,
+time-major, batch-major or packed, and writes outputs and gradients into PyTorch tensors.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .columns import Scaling
 from .description import MAX_LAYERS, READOUTS
 from .errors import ConfigError, choice
 from .initialisation import CELLS
-from .plans import PlanPool, Pooled, with_groups
+from .plans import PlanPool, PlanSize, Pooled, with_groups
 
 try:
     import torch
@@ -39,15 +39,17 @@ __all__ = ["GRU", "LSTM", "RNN", "Model", "from_torch", "plain"]
 
 Array = np.ndarray[Any, Any]
 
-PLAIN = (Tensor, nn.Parameter)  # a subclass may not have its numbers in memory
+PLAIN = (Tensor, nn.Parameter)  # subclasses may not store their values in memory
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
-PLANS = 4  # that a module keeps for its next calls
-ONEDNN = 4096  # rows times units from which oneDNN, inside PyTorch, predicts with an LSTM as fast or faster
+PLANS = 4  # number of plans in a module's pool
+ONEDNN = 4096  # rows * units from which PyTorch's oneDNN kernels predict with an LSTM as fast or faster
 
 
 class Rows(NamedTuple):
-    """Where a batch lies in the rows of a tensor: step t of sequence b, which has length[b] of them, is row
-    offset[b] + start[t], or offset[b] + t if `start` is None."""
+    """The rows of a batch in a tensor.
+
+    Step t < length[b] of sequence b is row offset[b] + start[t], or offset[b] + t if `start` is None.
+    """
 
     offset: Array
     length: Array
@@ -62,14 +64,16 @@ def _rows(batch: int, steps: int, time_major: bool) -> Rows:
 
 
 def _packed_rows(sizes: Array) -> Rows:
-    """Of a PackedSequence: step t is one of sizes[t] sequences, the longest first."""
+    """Rows of a PackedSequence: step t has sizes[t] sequences, the longest first."""
     order = np.arange(sizes[0])
     start = np.concatenate(([0], sizes[:-1].cumsum()))
-    return Rows(order, np.searchsorted(-sizes, -order), start)  # as many steps as have more than b sequences
+    return Rows(
+        order, np.searchsorted(-sizes, -order), start
+    )  # sequence b has as many steps as have more than b sequences
 
 
 class Run:
-    """One call of a module: where its rows lie, which masks of dropout it draws, its tape."""
+    """One call of a module: the rows of its batch, its dropout masks, its tape."""
 
     __slots__ = ("batch", "draw", "dropout", "module", "rows", "steps", "tape")
 
@@ -77,14 +81,15 @@ class Run:
         self.module, self.rows, self.batch, self.steps = module, rows, batch, steps
         self.dropout = module.dropout if module.training and module.num_layers > 1 else 0.0
         self.draw = int(torch.randint(1 << 62, ())) if self.dropout else 0
-        self.tape: Any = None  # Pooled, from forward to backward
+        self.tape: Any = None  # Pooled, held from forward to backward
 
     def acquire(self, x: Tensor, input_gradient: bool) -> Pooled:
-        """A plan from the module's pool that is large enough, or a new one."""
+        """A large enough plan from the module's pool, or a new one."""
         threads, size = torch.get_num_threads(), (self.batch, self.steps)
         desc = _describe(self.module, x.dtype, self.dropout)
+        plan_size = PlanSize("mse", True, *size, threads, None, input_gradient)
         lengths = self.rows.length if self.rows.length[-1] < self.steps else None  # the shortest is the last
-        options = with_groups(lengths, desc, "mse", True, *size, threads, None, input_gradient)
+        options = with_groups(lengths, desc, plan_size)
         pooled = self.module._plans.acquire(
             (x.dtype, self.dropout, input_gradient, threads, bool(options)),
             (*size, options.get("area", 0)),
@@ -101,7 +106,7 @@ class Run:
         return pooled
 
     def forward(self, x: Tensor, states: Any, weights: Any, keep: bool, input_gradient: bool) -> Any:
-        """Outputs (rows, O) and final states; keep: what the way back needs stays in the tape."""
+        """Outputs (rows, O) and final states; `keep` retains the tape for the backward pass."""
         y = x.new_empty((*x.shape[:-1], _output_size(self.module)))
         final = tuple(x.new_empty(shape) for shape in self.state_shapes())
         pooled = self.acquire(x, input_gradient)
@@ -120,17 +125,19 @@ class Run:
             self.module._plans.release(pooled)
         return y, *final
 
-    def backward(self, x: Tensor, states: Any, weights: Any, slopes: Any, wanted: Any) -> Any:
-        """Gradients of x, states and weights, None where not wanted."""
-        dy, *dfinal = (None if slope is None else slope.contiguous() for slope in slopes)
+    def backward(self, x: Tensor, states: Any, weights: Any, output_grads: Any, wanted: Any) -> Any:
+        """Gradients of x, states and weights; None for those not `wanted`."""
+        dy, *dfinal = (
+            None if grad_output is None else grad_output.contiguous() for grad_output in output_grads
+        )
         if dy is None:
             dy = x.new_zeros((*x.shape[:-1], _output_size(self.module)))
-        if self.tape is None:  # a second time through the same graph
+        if self.tape is None:  # backward runs through the same graph again
             self.forward(x, states, weights, True, wanted[0])
         pooled, self.tape = self.tape, None
         dx = torch.empty_like(x) if wanted[0] else None
-        back_to_start = any(wanted[1 : 1 + len(states)])
-        dstates = [torch.empty_like(h) if back_to_start else None for h in states]
+        wants_states = any(wanted[1 : 1 + len(states)])
+        dstates = [torch.empty_like(h) if wants_states else None for h in states]
         grad = [
             torch.empty_like(w) if want else None
             for w, want in zip(weights, wanted[1 + len(states) :], strict=True)
@@ -140,23 +147,23 @@ class Run:
             _addresses(dfinal),
             self.blocks(grad),
             _address(dx),
-            _addresses(dstates) if back_to_start else None,
+            _addresses(dstates) if wants_states else None,
         )
         self.module._plans.release(pooled)
         return dx, *dstates, *grad
 
     def state_shapes(self) -> list[tuple[int, int, int]]:
-        """Of h, and in an LSTM of c."""
+        """Shapes of h and, for an LSTM, of c."""
         count = self.module.num_layers * (1 + self.module.bidirectional)
         return [(count, self.batch, width) for width in _widths(self.module)]
 
     def blocks(self, tensors: Any) -> tuple[int, ...]:
-        """Addresses in the core's order, which is PyTorch's; 0 for biases that the module does not have."""
-        found = _addresses(tensors)
+        """Addresses in the core's order, which is PyTorch's; 0 for missing biases."""
+        addresses = _addresses(tensors)
         if self.module.bias:
-            return found
+            return addresses
         each = 3 if self.module.proj_size else 2
-        layers = (found[at : at + each] for at in range(0, len(found), each))
+        layers = (addresses[at : at + each] for at in range(0, len(addresses), each))
         return tuple(address for a in layers for address in (*a[:2], 0, 0, *a[2:]))
 
 
@@ -169,7 +176,7 @@ def _addresses(tensors: Any) -> tuple[int, ...]:
 
 
 class Unfold(torch.autograd.Function):
-    """x (rows, I), states, weights -> y (rows, O), final states."""
+    """The core as a function: x (rows, I), states, weights -> y (rows, O), final states."""
 
     @staticmethod
     def forward(ctx: Any, run: Run, kinds: int, x: Tensor, *tensors: Tensor) -> Any:
@@ -179,24 +186,24 @@ class Unfold(torch.autograd.Function):
         return run.forward(x, tensors[:kinds], tensors[kinds:], True, ctx.needs_input_grad[2])
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor | None) -> Any:
+    def backward(ctx: Any, *output_grads: Tensor | None) -> Any:
         x, *tensors = ctx.saved_tensors
         states, weights, wanted = tensors[: ctx.kinds], tensors[ctx.kinds :], ctx.needs_input_grad[2:]
-        ours = not torch.is_grad_enabled() and all(map(_in_memory, slopes))
-        way = Run.backward if ours else _differentiable
-        return None, None, *way(ctx.run, x, states, weights, slopes, wanted)
+        use_core = not torch.is_grad_enabled() and all(map(_in_memory, output_grads))
+        backward = Run.backward if use_core else _differentiable
+        return None, None, *backward(ctx.run, x, states, weights, output_grads, wanted)
 
 
 def _differentiable(
-    run: Run, x: Tensor, states: Any, weights: Any, slopes: Any, wanted: Any
+    run: Run, x: Tensor, states: Any, weights: Any, output_grads: Any, wanted: Any
 ) -> list[Tensor | None]:
-    """The gradients by PyTorch's kernels: as a graph of their own, for derivatives of the second order, or
-    of slopes that are not in memory."""
+    """Gradients by PyTorch's kernels: for second derivatives, as a graph of their own, or for gradients of
+    outputs that are not in memory."""
     module, name, second = run.module, type(run.module).__name__, torch.is_grad_enabled()
     if run.dropout:
         raise RuntimeError(
             f"{name}: no second derivative with dropout={run.dropout:g} in training, since PyTorch cannot "
-            f"draw its mask again.  Call eval(), or use torch.nn.{name}."
+            f"reproduce its mask.  Call eval(), or use torch.nn.{name}."
         )
     hx = tuple(states) or tuple(x.new_zeros(shape) for shape in run.state_shapes())
     hx = hx if len(hx) > 1 else hx[0]
@@ -208,23 +215,27 @@ def _differentiable(
             outputs = function(x, sizes, hx, *numbers)
         else:
             outputs = function(x, hx, *numbers, run.rows.start is None)
-    chosen = [(y, slope) for y, slope in zip(outputs, slopes, strict=True) if slope is not None]
-    found = iter(
+    chosen = [
+        (y, grad_output)
+        for y, grad_output in zip(outputs, output_grads, strict=True)
+        if grad_output is not None
+    ]
+    gradients = iter(
         torch.autograd.grad(
             [y for y, _ in chosen],
             [tensor for tensor, want in zip((x, *states, *weights), wanted, strict=True) if want],
-            [slope for _, slope in chosen],
+            [grad_output for _, grad_output in chosen],
             create_graph=second,
             allow_unused=True,
         )
     )
-    return [next(found) if want else None for want in wanted]
+    return [next(gradients) if want else None for want in wanted]
 
 
 def _describe(module: Any, dtype: torch.dtype, dropout: float) -> dict[str, Any]:
-    """A module in the words of the core; output_size 0: the outputs are the states."""
-    words = ("input_size", "hidden_size", "num_layers", "bidirectional", "proj_size")
-    return {word: getattr(module, word) for word in words} | {
+    """A module's description in the fields of the C core; output_size 0 makes the states the outputs."""
+    names = ("input_size", "hidden_size", "num_layers", "bidirectional", "proj_size")
+    return {name: getattr(module, name) for name in names} | {
         "cell": module.cell,
         "dtype": DTYPES[dtype],
         "activation": (module.nonlinearity,) if CELLS[module.cell]["activation"] else (),
@@ -234,7 +245,7 @@ def _describe(module: Any, dtype: torch.dtype, dropout: float) -> dict[str, Any]
 
 
 def _in_memory(tensor: Tensor | None) -> bool:
-    """Not so of those that stand for others, in torch.func's transforms and elsewhere."""
+    """Whether a tensor has its values in memory, unlike the wrappers of torch.func's transforms."""
     try:
         _address(tensor)
         return True
@@ -251,17 +262,20 @@ def _output_size(module: Any) -> int:
     return (module.proj_size or module.hidden_size) * (1 + module.bidirectional)
 
 
-def _as_it_lies(x: Tensor) -> tuple[Tensor, bool]:
-    """(T, B, I), or the (B, T, I) that it is in memory, or a copy; and whether it is (T, B, I)."""
+def _contiguous_layout(x: Tensor) -> tuple[Tensor, bool]:
+    """x in its contiguous layout, (T, B, I) or (B, T, I), or a copy; and whether it is (T, B, I)."""
     if x.is_contiguous():
         return x, True
-    turned = x.transpose(0, 1)
-    return (turned, False) if turned.is_contiguous() else (x.contiguous(), True)
+    transposed = x.transpose(0, 1)
+    return (transposed, False) if transposed.is_contiguous() else (x.contiguous(), True)
 
 
-class _Fast:
-    """What the three modules share: `forward`.  It leaves to PyTorch's whatever the core has no kernels for,
-    and all that does not fit, for PyTorch's own error."""
+class _CoreModule:
+    """Base of the three modules, with `forward`.
+
+    Calls that the core does not support, and invalid ones, for PyTorch's error, are left to PyTorch's
+    forward.
+    """
 
     cell: str
 
@@ -270,16 +284,16 @@ class _Fast:
         self._plans = PlanPool(PLANS)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "qconfig" and self.cell != "elman":  # of torch.nn.RNN it has no quantized form
+        if name == "qconfig" and self.cell != "elman":  # torch.nn.RNN has no quantized form
             warnings.warn(
-                f"{type(self).__name__}: torch.ao.quantization goes by exact types, and leaves this module "
-                f"in floating point.  Quantize bptt_fast.torch.plain(model) instead.",
+                f"{type(self).__name__}: torch.ao.quantization recognises exact types, and leaves this "
+                f"module in floating point.  Quantize bptt_fast.torch.plain(model) instead.",
                 stacklevel=2,
             )
         super().__setattr__(name, value)
 
     def __prepare_scriptable__(self) -> nn.Module:
-        """For torch.jit.script and `plain`: PyTorch's module with the same parameters."""
+        """PyTorch's module with the same parameters, for torch.jit.script and `plain`."""
         plain: Any = next(base for base in type(self).__mro__ if base.__module__ == nn.RNN.__module__)
         module = plain.__new__(plain)
         module.__dict__.update((name, value) for name, value in self.__dict__.items() if name != "_plans")
@@ -290,29 +304,29 @@ class _Fast:
         x = input.data if packed else input
         states = () if hx is None else hx if isinstance(hx, tuple) else (hx,)
         weights = [weight for layer in self.all_weights for weight in layer]
-        if not self._fits(x, states, weights, input.batch_sizes if packed else None):
+        if not self._supported(x, states, weights, input.batch_sizes if packed else None):
             return super().forward(input, hx)  # type: ignore[misc]
-        lone = not packed and x.dim() == 2
+        unbatched = not packed and x.dim() == 2
         if packed:
             if input.sorted_indices is not None:
                 states = tuple(h.index_select(1, input.sorted_indices) for h in states)
             sizes = input.batch_sizes.numpy()
             x, rows, batch, steps = x.contiguous(), _packed_rows(sizes), int(sizes[0]), len(sizes)
         else:
-            if lone:
+            if unbatched:
                 x, states = x.unsqueeze(1), tuple(h.unsqueeze(1) for h in states)
             elif self.batch_first:
                 x = x.transpose(0, 1)
             steps, batch, _ = x.shape
-            x, time_major = _as_it_lies(x)
+            x, time_major = _contiguous_layout(x)
             rows = _rows(batch, steps, time_major)
-        differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *weights))
+        needs_grad = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *weights))
         large = self.mode == "LSTM" and x.dtype == torch.float32 and batch * self.hidden_size >= ONEDNN
-        if large and not packed and not differentiated and torch.backends.mkldnn.is_available():
+        if large and not packed and not needs_grad and torch.backends.mkldnn.is_available():
             return super().forward(input, hx)  # type: ignore[misc]
         run, states = Run(self, rows, batch, steps), tuple(h.contiguous() for h in states)
         weights = [w.contiguous() for w in weights]
-        if differentiated:
+        if needs_grad:
             y, *ends = Unfold.apply(run, len(states), x, *states, *weights)
         else:
             y, *ends = run.forward(x, states, weights, False, False)
@@ -320,13 +334,13 @@ class _Fast:
             if input.unsorted_indices is not None:
                 ends = [h.index_select(1, input.unsorted_indices) for h in ends]
             y = PackedSequence(y, input.batch_sizes, input.sorted_indices, input.unsorted_indices)
-        elif lone:
+        elif unbatched:
             y, ends = y.reshape(steps, -1), [h.squeeze(1) for h in ends]
         elif time_major == self.batch_first:
             y = y.transpose(0, 1)
         return y, tuple(ends) if len(ends) > 1 else ends[0]
 
-    def _fits(self: Any, x: Any, states: Any, weights: list[Any], sizes: Tensor | None) -> bool:
+    def _supported(self: Any, x: Any, states: Any, weights: list[Any], sizes: Tensor | None) -> bool:
         if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_autocast_enabled("cpu"):
             return False
         dtype = x.dtype if isinstance(x, Tensor) else None
@@ -335,7 +349,7 @@ class _Fast:
                 return False
             if tensor.is_neg() or not _in_memory(tensor):
                 return False
-        if forward_ad._current_level >= 0:  # derivatives forwards
+        if forward_ad._current_level >= 0:  # forward-mode derivatives
             return False
         if dtype not in DTYPES or x.dim() not in ((2, 3) if sizes is None else (2,)) or not x.numel():
             return False
@@ -351,15 +365,15 @@ class _Fast:
         return [h.shape for h in states] == [(count, *batch, width) for width in _widths(self)]
 
 
-class RNN(_Fast, nn.RNN):
+class RNN(_CoreModule, nn.RNN):
     """``torch.nn.RNN`` with this package's kernels: the same constructor, parameters, call and results.
 
-    The kernels serve float32 and float64 on the CPU, with as many threads as ``torch.get_num_threads()``
-    says; whatever else is asked (another device or dtype, autocast, tracing, torch.compile) is done by
-    PyTorch's own code, and so is prediction with large LSTMs, at which oneDNN is as fast.  A call that needs
-    gradients keeps its tape until the way back, or until its outputs are forgotten; the module keeps the
-    memory of its last few calls for the next ones.  Derivatives of the second order are PyTorch's.  The masks
-    of dropout follow ``torch.manual_seed``, but are not those of ``torch.nn.RNN``.
+    The kernels support float32 and float64 on the CPU, with ``torch.get_num_threads()`` threads.  PyTorch's
+    own code handles other cases (another device or dtype, autocast, tracing, torch.compile), and prediction
+    with large LSTMs, for which oneDNN is as fast.  A call that needs gradients keeps its tape until the
+    backward pass, or until its outputs are deleted; the module keeps the memory of its last few calls for
+    reuse.  Second derivatives are PyTorch's.  Dropout masks depend on ``torch.manual_seed``, but differ from
+    those of ``torch.nn.RNN``.
 
     Parameters
     ----------
@@ -371,7 +385,7 @@ class RNN(_Fast, nn.RNN):
     MemoryError
         If the tape does not fit into memory.
     RuntimeError
-        From the way back of the second order, with dropout in training.
+        For second derivatives with dropout in training.
 
     Examples
     --------
@@ -386,7 +400,7 @@ class RNN(_Fast, nn.RNN):
     cell = "elman"
 
 
-class GRU(_Fast, nn.GRU):
+class GRU(_CoreModule, nn.GRU):
     """``torch.nn.GRU`` with this package's kernels; see `RNN`.
 
     Parameters
@@ -406,7 +420,7 @@ class GRU(_Fast, nn.GRU):
     cell = "gru"
 
 
-class LSTM(_Fast, nn.LSTM):
+class LSTM(_CoreModule, nn.LSTM):
     """``torch.nn.LSTM`` with this package's kernels; see `RNN`.
 
     Parameters
@@ -427,14 +441,14 @@ class LSTM(_Fast, nn.LSTM):
 
 
 def plain(module: nn.Module) -> nn.Module:
-    """A module with PyTorch's own RNN, GRU and LSTM in place of those of this package.
+    """Replace this package's RNN, GRU and LSTM in a module by PyTorch's own.
 
-    For tools that know modules by their exact type, such as ``torch.ao.quantization``.
+    Tools that recognise modules by their exact type, such as ``torch.ao.quantization``, need it.
 
     Parameters
     ----------
     module : nn.Module
-        Stays as it is.
+        The module, which is not changed.
 
     Returns
     -------
@@ -454,18 +468,18 @@ def plain(module: nn.Module) -> nn.Module:
     >>> type(plain(model)["rnn"]) is torch.nn.GRU
     True
     """
-    if any(isinstance(part, _Fast) and is_parametrized(part) for part in module.modules()):
+    if any(isinstance(part, _CoreModule) and is_parametrized(part) for part in module.modules()):
         raise ConfigError(
             "plain: expected modules without parametrizations.  Call torch.nn.utils.parametrize."
             "remove_parametrizations first."
         )
     shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     twin = copy.deepcopy(module, shared)
-    if isinstance(twin, _Fast):
+    if isinstance(twin, _CoreModule):
         return twin.__prepare_scriptable__()
     for part in list(twin.modules()):
         for name, child in part.named_children():
-            if isinstance(child, _Fast):
+            if isinstance(child, _CoreModule):
                 setattr(part, name, child.__prepare_scriptable__())
     return twin
 
@@ -475,24 +489,24 @@ LAYERS = {"tanh": nn.Tanh, "relu": nn.ReLU, "sigmoid": nn.Sigmoid}
 
 
 class Model(nn.Module):
-    """A network as a module of PyTorch's: `rnn`, one of the three above, then `head`, linear layers.
+    """A network as a PyTorch module: `rnn`, one of the three modules above, then `head`, linear layers.
 
-    ``Network.to_torch`` makes it, `from_torch` turns it into a network again.
+    ``Network.to_torch`` creates it, `from_torch` converts it back.
 
     Parameters
     ----------
     rnn : RNN, GRU or LSTM
-        With batch_first=True.
+        The recurrent module, with batch_first=True.
     head : nn.Sequential
         Linear layers with nonlinearities between them.
     readout : {"last", "every"}
-        What `head` reads: the state after the last step (in a reversed direction that after the first), or
-        that after every step.
+        The state that `head` reads: that after the last step (for a reversed direction after the first), or
+        after every step.
     initial : tuple of Tensor, optional
         Trained states before the first step, h and for an LSTM c, each (layers * directions, width).
     scaling : Scaling, optional
-        Of inputs and outputs, see ``Network.fit``; its means and scales are buffers.  They stay float64, as
-        what is computed with them, whatever ``half``, ``float`` or ``to`` make of the parameters.
+        Scaling of inputs and outputs, see ``Network.fit``; its means and scales are buffers, which stay
+        float64, as does the scaling's arithmetic, when ``half``, ``float`` or ``to`` convert the parameters.
 
     Examples
     --------
@@ -527,21 +541,21 @@ class Model(nn.Module):
         return self
 
     def forward(self, x: Any, hx: Any = None) -> Tensor:
-        """The outputs of a batch.
+        """Compute the outputs of a batch.
 
         Parameters
         ----------
         x : Tensor (B, T, I) or PackedSequence
-            Inputs: of the parameters' dtype; of any dtype if there is a scaling, float64 for numbers of which
-            float32 has too few digits.
+            Inputs of the parameters' dtype; with a scaling of any dtype, float64 for values that need more
+            digits than float32 has.
         hx : Tensor, or tuple of two, optional
-            The state before the first step, as for `rnn`; default: zeros, or the trained one.
+            The initial state, as for `rnn`; default: zeros, or the trained one.
 
         Returns
         -------
         y : Tensor (B, O), or with the readout "every" (B, T, O)
-            Of a PackedSequence the readout "every" gives padded outputs.  Of the parameters' dtype; float64
-            if outputs are scaled, as from ``Network.predict``.
+            Outputs, padded for a PackedSequence with the readout "every".  The dtype is the parameters', or
+            float64 if outputs are scaled, as in ``Network.predict``.
         """
         if self.input_mean is not None:
             x = x._replace(data=self._scaled(x.data)) if isinstance(x, PackedSequence) else self._scaled(x)
@@ -559,46 +573,46 @@ class Model(nn.Module):
         return y if self.output_mean is None else y.double() * self.output_scale + self.output_mean
 
     def _scaled(self, x: Tensor) -> Tensor:
-        weight = getattr(self.rnn, "weight_ih_l0", None)  # a quantized module has none, and takes float32
+        weight = getattr(self.rnn, "weight_ih_l0", None)  # a quantized module has none, and expects float32
         dtype = torch.float32 if weight is None else weight.dtype
         return ((x.double() - self.input_mean) / self.input_scale).to(dtype)
 
 
 def to_torch(net: model.Model) -> Model:
-    """What ``Network.to_torch`` gives."""
+    """Convert a network to a module; ``Network.to_torch`` documents it."""
     d = net.description
     if d.cell not in MODULES or d.reset == "before" or d.peephole or d.recurrent_dropout:
         kind = next(
             text
-            for found, text in (
+            for unsupported, text in (
                 (d.cell not in MODULES, f'cell="{d.cell}"'),
                 (d.reset == "before", 'reset="before"'),
                 (d.peephole, "peephole=True"),
                 (True, f"recurrent_dropout={d.recurrent_dropout:g}"),
             )
-            if found
+            if unsupported
         )
         raise ConfigError(
-            f"to_torch: expected a network that torch.nn.RNN, GRU or LSTM can be, got {kind}.  "
-            f"Network.to_onnx writes every cell."
+            f"to_torch: expected a network that torch.nn.RNN, GRU or LSTM can represent, got {kind}.  "
+            f"Use Network.to_onnx."
         )
-    if d.cell == "elman" and d.nonlinearity[0] not in ("tanh", "relu"):
+    if d.nonlinearity and d.nonlinearity[0] not in ("tanh", "relu"):
         raise ConfigError(
             f'to_torch: expected nonlinearity "tanh" or "relu", which torch.nn.RNN has, got '
-            f'"{d.nonlinearity[0]}".  Network.to_onnx writes all of them.'
+            f'"{d.nonlinearity[0]}".  Use Network.to_onnx.'
         )
-    words: dict[str, Any] = {"batch_first": True, "bidirectional": d.bidirectional, "dropout": d.dropout}
-    words["dtype"] = next(dtype for dtype, name in DTYPES.items() if name == d.dtype)
-    if d.cell == "elman":
-        words["nonlinearity"] = d.nonlinearity[0]
+    options: dict[str, Any] = {"batch_first": True, "bidirectional": d.bidirectional, "dropout": d.dropout}
+    options["dtype"] = next(dtype for dtype, name in DTYPES.items() if name == d.dtype)
+    if d.nonlinearity:
+        options["nonlinearity"] = d.nonlinearity[0]
     if d.proj_size:
-        words["proj_size"] = d.proj_size
-    rnn: Any = MODULES[d.cell](d.input_size, d.hidden_size, d.num_layers, **words)
+        options["proj_size"] = d.proj_size
+    rnn: Any = MODULES[d.cell](d.input_size, d.hidden_size, d.num_layers, **options)
     inner = [] if d.head_nonlinearity == "linear" else [LAYERS[d.head_nonlinearity]]
     sizes = (_output_size(rnn), *d.head, d.output_size)
     layers: list[nn.Module] = []
     for size, width in pairwise(sizes):
-        layers += [*(make() for make in inner if layers), nn.Linear(size, width, dtype=words["dtype"])]
+        layers += [*(make() for make in inner if layers), nn.Linear(size, width, dtype=options["dtype"])]
     initial = None
     if d.initial_state == "trained":
         initial = tuple(
@@ -616,7 +630,7 @@ def to_torch(net: model.Model) -> Model:
 
 
 def from_torch(module: nn.Module, head: nn.Module | None = None, *, readout: str = "every") -> Any:
-    """What ``bptt_fast.from_torch`` gives."""
+    """Convert a module to a network; ``bptt_fast.from_torch`` documents it."""
     initial = scaling = None
     if isinstance(module, Model):
         numbers = {field.name: getattr(module, field.name) for field in fields(Scaling)}
@@ -628,7 +642,7 @@ def from_torch(module: nn.Module, head: nn.Module | None = None, *, readout: str
     if not isinstance(module, (nn.RNN, nn.GRU, nn.LSTM)):
         raise ConfigError(
             f"from_torch: expected a torch.nn.RNN, GRU or LSTM, got a {type(module).__name__}.  "
-            f"Of a larger module pass its parts: from_torch(model.rnn, model.head)."
+            f"For a larger module pass its parts: from_torch(model.rnn, model.head)."
         )
     first = module.all_weights[0][0]
     if first.dtype not in DTYPES:
@@ -683,7 +697,7 @@ def _head_layers(head: nn.Module | None) -> tuple[list[nn.Linear], str]:
     if "" in kinds or len(kinds) > 1 or (kinds and (not all(between) or len(parts) != 2 * len(linear) - 1)):
         raise ConfigError(
             f"from_torch: expected a head of linear layers with one kind of nonlinearity (tanh, relu or "
-            f"sigmoid) between them, got {', '.join(type(part).__name__ for part in parts)}.  Keep what "
-            f"follows in PyTorch."
+            f"sigmoid) between them, got {', '.join(type(part).__name__ for part in parts)}.  Keep further "
+            f"layers in PyTorch."
         )
     return linear, kinds.pop() if kinds else "linear"

@@ -1,4 +1,4 @@
-"""How time is unfolded in training.  Each class knows what it needs, and runs its epochs; C computes."""
+"""Ways to unfold time in training.  Each class holds its requirements and its runner; the C core computes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import ConfigError, integer
-from .runners import BatchRunner, Job, Runner, SlidingRunner, check_no_windows, kept, split_parts
+from .runners import BatchRunner, Job, Runner, SlidingRunner, check_no_windows, n_training, split_parts
 
 if TYPE_CHECKING:
     from .data import Array, Sequences
@@ -16,46 +16,46 @@ if TYPE_CHECKING:
 
 
 class Unfolding:
-    """What `fit` asks an unfolding; the class variables are what most answer."""
+    """Base class of the unfoldings, with the defaults of their properties."""
 
     default_optimizer: ClassVar[str] = "adam"
-    plain: ClassVar[bool] = False  # over all steps at once: no passes, no segments
-    keeps_state: ClassVar[bool] = False  # a sequence may begin in the state in which the last epoch left it
+    plain: ClassVar[bool] = False  # over all steps at once, without passes or segments
+    keeps_state: ClassVar[bool] = False  # sequences can continue from their states of the last epoch
     input_gradient: ClassVar[bool] = True  # dLoss/dx can be computed
 
     def core(self, steps: int) -> dict[str, int]:
-        """The fields of the core's description that it sets, for sequences of at most `steps` steps."""
+        """Fields of the core's description for sequences of at most `steps` steps."""
         return {}
 
     def check(self, net: Model) -> None:
-        """Raise unless this network can be unfolded so."""
+        """Raise unless the network supports this unfolding."""
 
     def check_gradient(self) -> None:
-        """Raise unless there is a gradient for one set of weights."""
+        """Raise unless the unfolding has a gradient for constant weights."""
 
     def check_data(self, sample_weight: Any) -> None:
-        """Raise unless targets can have these weights."""
+        """Raise unless the unfolding supports weights of targets."""
 
     def check_sequences(self, train: Sequences) -> None:
-        """Raise unless sequences of this form can be unfolded so."""
+        """Raise unless the unfolding supports sequences of this form."""
 
     def warn(self, steps: int, stacklevel: int) -> None:
-        """Warn if it has no effect on sequences of at most `steps` steps."""
+        """Warn if the unfolding has no effect on sequences of at most `steps` steps."""
 
     def every(self, net: Model) -> bool:
         """Whether there is a target for every step."""
         return net.readout == "every"
 
     def rows_ahead(self, train: Sequences) -> int:
-        """How many rows after the last row of its inputs an output belongs to."""
+        """The number of rows from the last row of the inputs to the row of the output."""
         return train.horizon
 
     def plan_size(self, batch: int, steps: int, every: bool) -> tuple[int, int, bool]:
-        """Sequences and steps at once, and whether g reads every step, in a training plan."""
+        """Batch size, steps, and whether g reads every step, of a training plan."""
         return batch, steps, every
 
     def updates(self, batches: int, steps: int) -> tuple[int, str]:
-        """Updates in an epoch of so many batches of at most `steps` steps, and what one belongs to."""
+        """The number of updates of an epoch with these batches of at most `steps` steps, and their unit."""
         return batches, "batch"
 
     def plan_options(
@@ -65,12 +65,12 @@ class Unfolding:
         return dict(self.core(int(train.length[:n].max())))
 
     def training_part(self, sequences: Sequences, split: float) -> tuple[int, Array]:
-        """How many sequences are for training, and their lengths without validation steps."""
+        """The number of training sequences, and their lengths without validation steps."""
         n = split_parts(sequences, split)[0]
         return n, sequences.length[:n]
 
     def runner(self, job: Job) -> Runner:
-        """What runs the epochs of a fit."""
+        """The runner of the epochs of a fit."""
         return BatchRunner(job)
 
 
@@ -84,7 +84,7 @@ def _check_one_direction(unfolding: Unfolding, net: Model) -> None:
 
 @dataclass(frozen=True)
 class FullBPTT(Unfolding):
-    """Minibatches of whole sequences: f is unfolded over all steps, the gradient is exact.
+    """Minibatches of whole sequences: f is unfolded over all steps, and the gradient is exact.
 
     Examples
     --------
@@ -99,7 +99,7 @@ class FullBPTT(Unfolding):
     def plan_options(
         self, net: Model, train: Sequences, n: int, sampling_probability: float, in_order: bool
     ) -> dict[str, Any]:
-        """Windows in their order share the projection of their inputs."""
+        """Let windows that are not shuffled share the projection of their inputs."""
         if sampling_probability:
             return {"sampling_probability": sampling_probability}
         if train.form == "windows" and in_order and train.stride < train.steps:
@@ -109,13 +109,13 @@ class FullBPTT(Unfolding):
 
 @dataclass(frozen=True)
 class SlidingBPTT(Unfolding):
-    """The classical online algorithm: a window of `k` steps slides over the series, an update a pattern.
+    """The classical online algorithm: a window of `k` steps slides over the series, one update per pattern.
 
     For each pattern t, f is unfolded `k` times from the context x (the state), one g reads the last state,
     the weight changes of the k instances are summed, the weights are updated, and then the context advances
     one step with the new weights: x <- f(x, a[t]).  No gradient flows into the context.  The loss of a
-    pattern is a mean over the O outputs, so with "mse" a learning rate here is O/2 times that of a text that
-    propagates the bare error.
+    pattern is a mean over the O outputs, so with "mse" a learning rate here corresponds to O/2 times that of
+    texts that propagate the plain error.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ class SlidingBPTT(Unfolding):
             )
         if d.initial_state == "trained":
             raise ConfigError(
-                "bptt: SlidingBPTT takes the context as given, without a gradient, and expects a network "
+                "bptt: SlidingBPTT computes no gradient for the context and expects a network "
                 'with initial_state="zeros", got "trained".  Use FullBPTT().'
             )
 
@@ -190,21 +190,21 @@ class SlidingBPTT(Unfolding):
         check_no_windows(train, "x")
 
     def every(self, net: Model) -> bool:
-        """A target for every step of the series: each window has one."""
+        """True: each window has a target, so every step of the series has one."""
         return True
 
     def rows_ahead(self, train: Sequences) -> int:
         return self.lead
 
     def plan_size(self, batch: int, steps: int, every: bool) -> tuple[int, int, bool]:
-        """One window at a time."""
+        """The size of one window."""
         return 1, self.k, False
 
     def training_part(self, sequences: Sequences, split: float) -> tuple[int, Array]:
-        """A single series keeps its last steps for validation."""
+        """The training part, where a single series holds out its last steps for validation."""
         if len(sequences) > 1:
             return super().training_part(sequences, split)
-        return 1, sequences.length * 0 + kept(int(sequences.length[0]), split, "steps")
+        return 1, sequences.length * 0 + n_training(int(sequences.length[0]), split, "steps")
 
     def runner(self, job: Job) -> Runner:
         return SlidingRunner(job, self)
@@ -212,19 +212,20 @@ class SlidingBPTT(Unfolding):
 
 @dataclass(frozen=True)
 class TruncatedBPTT(Unfolding):
-    """Long sequences with an update every `k1` steps, each from errors that travel back at most `k2` steps.
+    """Truncated BPTT for long sequences: an update every `k1` steps, with gradients over at most `k2` steps.
 
-    A pass takes the next `k1` steps of all sequences of a batch forward from where they are, injects the
-    errors of these steps only, runs them back over the last `k2` steps (fewer near the start), sums the
-    gradients over all of these, and updates the weights; then the states go on, they are never reset within
-    a sequence.  Every error is injected exactly once.  The last pass of a sequence may be shorter.
+    A pass runs the next `k1` steps of all sequences of a batch forward, injects the errors of these steps
+    only, propagates them back over the last `k2` steps (fewer near the start), sums the gradients of these
+    steps, and updates the weights.  States carry over from pass to pass and are never reset within a
+    sequence.  Every error is injected exactly once.  The last pass of a sequence may be shorter.
 
     Parameters
     ----------
     k1 : int
         Steps between two updates, at least 1.
     k2 : int, optional
-        Steps an error travels back at most, itself included, at least `k1`; default `k1`.
+        Maximum number of steps that an error is propagated back, including its own, at least `k1`; default
+        `k1`.
 
     Raises
     ------
@@ -235,15 +236,15 @@ class TruncatedBPTT(Unfolding):
     -----
     This is BPTT(h; h') with h = k2 and h' = k1 of R. J. Williams and J. Peng, "An efficient gradient-based
     algorithm for on-line training of recurrent network trajectories", Neural Computation 2 (1990).
-    k1 = k2 cuts a sequence into chunks, the form common elsewhere; k1 = 1 is their real-time BPTT(h); with
+    k1 = k2 cuts a sequence into chunks, the common form; k1 = 1 is their real-time BPTT(h); with
     k1 = k2 of the length of the sequences it is `FullBPTT`, to the bit.
 
     The loss of a pass is the weighted mean over the target rows of its steps, in all sequences of the batch;
-    a pass without targets moves the states and updates nothing.  Where k1 < k2, activations stay as they were
-    computed, with older weights, and run back through the weights of the moment.
+    a pass without targets advances the states without an update.  If k1 < k2, the backward pass combines
+    stored activations, computed with older weights, with the current weights.
 
-    A pass costs k1 forward and at most k2 backward steps, and the memory is that of at most 2 k2 + k1 steps
-    (k1 if k2 = k1), whatever the length of the sequences.
+    A pass costs k1 forward and at most k2 backward steps.  Memory is that of at most 2 k2 + k1 steps (k1 if
+    k2 = k1), regardless of the length of the sequences.
 
     Examples
     --------
@@ -269,7 +270,7 @@ class TruncatedBPTT(Unfolding):
         if k1 > k2:
             raise ConfigError(
                 f"TruncatedBPTT(k1, k2): expected k1 <= k2, got k1={k1}, k2={k2}: the errors of the {k1} "
-                f"steps since an update travel back over these at least.  Try TruncatedBPTT({k1}, {k1})."
+                f"steps since an update are propagated over at least these.  Try TruncatedBPTT({k1}, {k1})."
             )
         object.__setattr__(self, "k1", k1)
         object.__setattr__(self, "k2", k2)
@@ -284,7 +285,7 @@ class TruncatedBPTT(Unfolding):
         if self.k2 is not None and self.k2 > steps:
             warnings.warn(
                 f"bptt: {self} truncates nothing, as the longest sequence has {steps} steps: every error "
-                f"travels back to the first step.  Training continues; a k2 below {steps} would truncate.",
+                f"is propagated to the first step.  Training continues; a k2 below {steps} would truncate.",
                 UserWarning,
                 stacklevel=stacklevel,
             )
@@ -295,22 +296,22 @@ class TruncatedBPTT(Unfolding):
 
 @dataclass(frozen=True)
 class CheckpointedBPTT(Unfolding):
-    """The exact gradient of whole, very long sequences in little memory, for up to one more run forward.
+    """Gradient checkpointing: the exact gradient of very long sequences in little memory.
 
-    Only the state at the start of every segment of `segment` steps is kept on the way forward; on the way
-    back the segments are run forward once more, the last one first, and each is an ordinary unfolding.
-    States, outputs and loss are those of `FullBPTT` to the bit, dropout included, and the gradient but for
-    the order of its summation over the segments.
+    The forward pass stores only the state at the start of every segment of `segment` steps.  The backward
+    pass reruns the segments forward, the last one first, each as an ordinary unfolding.  States, outputs and
+    loss equal those of `FullBPTT` to the bit, including dropout; the gradient equals it up to the order of
+    summation over the segments.  It costs up to one more forward pass.
 
     Parameters
     ----------
     segment : int, optional
         Steps of a segment, at least 1; default the square root of the steps of the longest sequence, rounded
-        up.  As long as the sequences, nothing is computed twice, and nothing saved.
+        up.  A segment as long as the sequences recomputes nothing and saves no memory.
     slots : int, optional
-        Segments whose initial states are stored at the same time, the first one included, at least 1.
-        With fewer than there are segments, states are recomputed from earlier ones by the binomial schedule,
-        which needs the fewest steps; `forward_steps` says how many.  Default: a slot for each segment.
+        Maximum number of stored initial states of segments (checkpoints), including the first, at least 1.
+        With fewer slots than segments, states are recomputed from earlier ones by the binomial schedule,
+        which needs the fewest steps; `forward_steps` returns their number.  Default: one slot per segment.
 
     Raises
     ------
@@ -319,8 +320,8 @@ class CheckpointedBPTT(Unfolding):
 
     Notes
     -----
-    Memory for T steps: T / segment states (or `slots` of them), and all that one segment keeps for its way
-    back.  Segments: T. Chen, B. Xu, C. Zhang and C. Guestrin, "Training deep nets with sublinear memory
+    Memory for T steps: T / segment states (or `slots` of them), and the tape of one
+    segment.  Segments: T. Chen, B. Xu, C. Zhang and C. Guestrin, "Training deep nets with sublinear memory
     cost", arXiv:1604.06174 (2016).  Slots: A. Griewank and A. Walther, "Algorithm 799: Revolve: an
     implementation of checkpointing for the reverse or adjoint mode of computational differentiation", ACM
     Transactions on Mathematical Software 26 (2000).
@@ -351,7 +352,7 @@ class CheckpointedBPTT(Unfolding):
         _check_one_direction(self, net)
 
     def forward_steps(self, steps: int) -> int:
-        """How many steps f runs forward for one gradient of a sequence.
+        """The number of forward steps of f for one gradient of a sequence.
 
         Parameters
         ----------
@@ -361,8 +362,8 @@ class CheckpointedBPTT(Unfolding):
         Returns
         -------
         forward_steps : int
-            In steps of f, between T (one segment: nothing is computed twice) and, with `slots` = 1, about
-            T^2 / (2 segment).  With a slot for each segment 2 T less the steps of the last segment.
+            Between T (one segment, no recomputation) and, with `slots` = 1, about T^2 / (2 segment); with one
+            slot per segment 2 T minus the steps of the last segment.
 
         Raises
         ------
@@ -371,11 +372,10 @@ class CheckpointedBPTT(Unfolding):
 
         Notes
         -----
-        T steps are run with all that the way back needs.  To them come the steps that only lead from a stored
-        state to a segment, p(n, s) segments for n segments and s slots: p(n, 1) = n (n - 1) / 2, and
-        p(n, s) the least of i + p(i, s) + p(n - i, s - 1) over i from 1 to n - 1.  Griewank and Walther's
-        closed form is p(n, s) = r n - C(s + r, s + 1), with r the smallest number for which
-        n <= C(s + r, s).
+        T steps are run with a tape.  Further steps lead from a stored state to a segment: p(n, s) segments
+        for n segments and s slots, with p(n, 1) = n (n - 1) / 2, and p(n, s) the minimum of i + p(i, s) + p(n
+        - i, s - 1) over i from 1 to n - 1.  Griewank and Walther's closed form is p(n, s) = r n - C(s + r, s
+        + 1), with r the smallest number such that n <= C(s + r, s).
 
         Examples
         --------
@@ -396,7 +396,7 @@ class CheckpointedBPTT(Unfolding):
 
 
 def get(bptt: Any) -> Unfolding:
-    """The unfolding a user asked for; None is FullBPTT()."""
+    """The checked unfolding; None is FullBPTT()."""
     if bptt is None:
         return FullBPTT()
     if isinstance(bptt, Unfolding):
@@ -405,3 +405,10 @@ def get(bptt: Any) -> Unfolding:
         "bptt: expected FullBPTT(), SlidingBPTT(k), TruncatedBPTT(k1, k2) or CheckpointedBPTT(), got "
         f"{bptt!r}."
     )
+
+
+def get_sliding(bptt: Any, name: str) -> SlidingBPTT:
+    """The unfolding if it is SlidingBPTT; else raises a ConfigError that begins with `name`."""
+    if isinstance(bptt, SlidingBPTT):
+        return bptt
+    raise ConfigError(f"{name}: expected SlidingBPTT(k), got {bptt!r}.")

@@ -1,4 +1,4 @@
-"""Files are replaced as a whole or not at all; pipes and devices are written through.  Tables as CSV text."""
+"""Atomic replacement of files, direct writing to pipes and devices, and tables as CSV text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .errors import ConfigError
 
 
 def named(path: Any, name: str = "path") -> str:
-    """A path as a str, or a ConfigError about the argument `name`."""
+    """A path as a str; raises a ConfigError about the argument `name` if it is none."""
     try:
         return os.fsdecode(os.fspath(path))
     except TypeError:
@@ -25,7 +25,7 @@ def named(path: Any, name: str = "path") -> str:
 
 
 def csv_text(names: Iterable[str], columns: Iterable[Iterable[Any]], end: str = "\r\n") -> str:
-    """Columns of equal length as comma-separated values under a header line."""
+    """Columns of equal length as comma-separated values with a header line."""
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator=end)
     table.writerow(names)
@@ -34,37 +34,37 @@ def csv_text(names: Iterable[str], columns: Iterable[Iterable[Any]], end: str = 
 
 
 def is_stream(path: str) -> bool:
-    """Whether `path` is a pipe, a character device, or where standard output or error goes."""
+    """Whether `path` is a pipe, a character device, or the target of standard output or error."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except FileNotFoundError:
         return False
-    return stat.S_ISCHR(found.st_mode) or stat.S_ISFIFO(found.st_mode) or _standard(found) is not None
+    return stat.S_ISCHR(status.st_mode) or stat.S_ISFIFO(status.st_mode) or _standard(status) is not None
 
 
 def replace(path: str, content: bytes) -> None:
-    """Replace a file by `content`, all or nothing; write to a stream (`is_stream`) as it is.
+    """Replace a file by `content` atomically; write to a stream (`is_stream`) directly.
 
-    A symbolic link stays and the file behind it is replaced.  That file's mode is kept, and its owner and
-    group where the system permits it; a new file gets the mode of any new file.
+    The target of a symbolic link is replaced.  The mode of an existing file is kept, and its owner and group
+    if the system permits it; a new file gets the default mode.
     """
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except FileNotFoundError:
-        found = None
+        status = None
     if is_stream(path):
         _write_through(path, content)
         return
-    if found is not None and not stat.S_ISREG(found.st_mode):
-        code = errno.EISDIR if stat.S_ISDIR(found.st_mode) else errno.EINVAL
+    if status is not None and not stat.S_ISREG(status.st_mode):
+        code = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL
         raise OSError(code, os.strerror(code), path)
     path = os.path.realpath(path)
     folder = os.path.dirname(path)
     temporary = os.path.join(folder, f".bptt_fast.{os.getpid()}.{os.urandom(4).hex()}")
     try:
-        with open(temporary, "xb", opener=_private if found else None) as file:
-            if found is not None:
-                _take_over(file.fileno(), temporary, found)
+        with open(temporary, "xb", opener=_private if status else None) as file:
+            if status is not None:
+                _take_over(file.fileno(), temporary, status)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -81,17 +81,17 @@ def replace(path: str, content: bytes) -> None:
             os.close(descriptor)
 
 
-def _standard(found: os.stat_result) -> int | None:
-    """The descriptor of standard output or error, if it leads to what was `found`."""
+def _standard(status: os.stat_result) -> int | None:
+    """The descriptor of standard output or error if it is the file of `status`, else None."""
     for descriptor in (1, 2):
-        with suppress(OSError):  # it is closed
-            if os.path.samestat(found, os.fstat(descriptor)):
+        with suppress(OSError):  # the descriptor is closed
+            if os.path.samestat(status, os.fstat(descriptor)):
                 return descriptor
     return None
 
 
 def _write_through(path: str, content: bytes) -> None:
-    print(end="", flush=True)  # what was printed before goes first
+    print(end="", flush=True)  # flushes earlier output
     descriptor = _standard(os.stat(path))
     with open(path if descriptor is None else os.dup(descriptor), "wb") as file:
         file.write(content)
@@ -102,7 +102,7 @@ def _private(path: str, flags: int) -> int:
 
 
 def _take_over(descriptor: int, path: str, old: os.stat_result) -> None:
-    """Give a new file the owner, the group and the mode of an `old` one, as far as the system permits."""
+    """Copy owner, group and mode of an `old` file to a new one, as far as the system permits."""
     if os.name == "posix":
         for owner in (-1, old.st_gid), (old.st_uid, -1):
             with suppress(PermissionError):

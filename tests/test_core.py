@@ -441,7 +441,7 @@ def test_unknown_fields():
     with pytest.raises(TypeError, match="unknown field 'slots'; there are cell, dtype"):
         CORE.Plan(desc, slots=2)
     run = cases.Problem().run()
-    with pytest.raises(TypeError, match=r"unknown numbers \['decay_biases'\]; there are optimizer"):
+    with pytest.raises(TypeError, match=r"unknown hyperparameters \['decay_biases'\]; there are optimizer"):
         run.plan.epoch(
             run.params,
             None,

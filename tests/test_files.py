@@ -101,7 +101,7 @@ def test_a_model_from_python(capsys):
     """One that knows the names of its columns is enough; rows are numbered as they are."""
     net = bf.Network(2, 4, 1, seed=0)
     net.save("m")
-    failed(run(capsys, "predict", "m", "s.csv"), 1, "m: expected a model", "names of columns")
+    failed(run(capsys, "predict", "m", "s.csv"), 1, "m: expected a model", "column names")
     net.input_names, net.output_names = ("b", "a"), ("row",)
     net.save("m")
     code, out, _ = run(capsys, "predict", "m", "s.csv")
@@ -225,9 +225,9 @@ WRONG_CSVS = {
     "an unclosed quote in a number": ('note,load\na,"100\nb,101\n', 2, "each quote closed"),
     "two unclosed quotes": ('note,load\n"a,100\nb,101\n"c,102\n', 2, "each quote closed"),
     "two quotes with rows between": (
-        'a,note,load\n0,x,99\n1,"x,100\n2,y,101\n3,z",102\n', 3, "goes on to line 5"
+        'a,note,load\n0,x,99\n1,"x,100\n2,y,101\n3,z",102\n', 3, "extends to line 5"
     ),
-    "two quotes in two rows": ('a,note,load\n1,"x,100\n2,y",101\n', 2, "goes on to line 3"),
+    "two quotes in two rows": ('a,note,load\n1,"x,100\n2,y",101\n', 2, "extends to line 3"),
     "text after a quote": ('note,load\n"a"b,100\n', 2, "each quote closed"),
     "a quoted line end in a number": ('note,load\na,"1\n"\n', 2, "got '1\\n'"),
     "a long unclosed quote": ("note,load\n1,2\n\"" + "x,1\n" * 50000, 3, "each quote closed"),
@@ -298,9 +298,7 @@ def test_awkward_names_can_be_selected(name, typed, kind, capsys):
 
 @pytest.mark.parametrize("typed", ('"a', "", "a,,b", ",", '"a"b', '""'))
 def test_names_that_are_none(typed, capsys):
-    failed(
-        run(capsys, "train", "s.csv", f"--inputs={typed}", "--targets", "y"), 2, "expected names of columns"
-    )
+    failed(run(capsys, "train", "s.csv", f"--inputs={typed}", "--targets", "y"), 2, "expected column names")
 
 
 # ---- Parquet

@@ -534,7 +534,7 @@ def test_lengths(op, ways, tmp_path):
     parts.append(node("Transpose", ["step"], ["states"], perm=[1, 0, 2]))
     parts.append(node("Reshape", ["states", "row"], ["y"]))
     constants = {"row": np.array([0, 5 * ways]), "end": np.array(-1)}
-    with pytest.raises(bf.ConfigError, match="another choice"):
+    with pytest.raises(bf.ConfigError, match="another selection"):
         read(model(parts, "y", constants=constants, inputs=lengths), tmp_path)
 
 
@@ -646,7 +646,7 @@ REFUSED = {
     "reset": (lambda: two(linear_before_reset=1), "a layer like the first"),
     "skipping": (
         lambda: two(node("Concat", ["between", "x"], ["both"], axis=2), x="both", inputs=8),
-        "all outputs of the recurrent layer before",
+        "all outputs of the previous recurrent layer",
     ),
     "before": (
         lambda: model(
@@ -667,7 +667,7 @@ REFUSED = {
             "y",
             constants={"four": np.array(4), "axis": np.array([0])},
         ),
-        "another choice",
+        "another selection",
     ),
     "first-step": (
         lambda: model(
@@ -681,7 +681,7 @@ REFUSED = {
             "y",
             constants={"shape": np.array([0, 0, 10]), "w": numbers(10, 1), "zero": np.array(0)},
         ),
-        "another choice",
+        "another selection",
     ),
     "part": (lambda: on_top(node("Slice", ["h", "axis", "b4", "b1"], ["y"]), b4=[4], b1=[1]), "whole rows"),
     "mixed": (
@@ -714,7 +714,10 @@ REFUSED = {
         ),
         "whole rows",
     ),
-    "empty": (lambda: on_top(node("Slice", ["h", "b2", "b2"], ["y"]), b2=[2]), "whole rows|another choice"),
+    "empty": (
+        lambda: on_top(node("Slice", ["h", "b2", "b2"], ["y"]), b2=[2]),
+        "whole rows|another selection",
+    ),
     "scalar": (
         lambda: on_top(
             node("Gather", ["h", "b0"], ["a"]),
@@ -743,7 +746,7 @@ def test_encoder_and_decoder(tmp_path):
     """A layer that begins in the last state of another."""
     parts = [layer(name="a", without=NONE), layer(name="b", without=("lengths",))]
     parts[1][0].input[5] = "aY_h"
-    with pytest.raises(bf.ConfigError, match="all outputs of the recurrent layer before"):
+    with pytest.raises(bf.ConfigError, match="all outputs of the previous recurrent layer"):
         read(model(parts, "bY_h"), tmp_path)
     parts[1] = layer(name="b", x="between", inputs=5, without=("lengths",))
     parts[1][0].input[5] = "aY_h"

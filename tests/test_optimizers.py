@@ -443,7 +443,7 @@ NUMBERS = [
     (bf.Rprop, dict(eta_plus=1.0), r"Rprop\(eta_plus\): .* above 1"),
     (bf.Rprop, dict(step_min=1.0, step_max=0.1), r"Rprop\(step_max\): .* at least 1"),
     (bf.Rprop, dict(learning_rate=100.0), r"Rprop\(learning_rate\): .* at most 50"),
-    (bf.Rprop, dict(learning_rate=bf.Cosine(0.1)), "expected a number.*adapt by themselves"),
+    (bf.Rprop, dict(learning_rate=bf.Cosine(0.1)), "expected a number.*adapts by itself"),
     *(
         (kind, dict(learning_rate=rate), r"\(learning_rate\)")
         for kind in OPTIMIZERS.values()

@@ -246,7 +246,7 @@ def test_lines(capsys):
     run(n=4, epochs=4, verbose=2)
     out = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in out] == ["1/4", "2/4", "4/4"]
-    assert "4 copies: best" in out[0] and out[0].endswith("2 go on") and "1 copy: best" in out[2]
+    assert "4 copies: best" in out[0] and out[0].endswith("2 continue") and "1 copy: best" in out[2]
     run(n=4, epochs=4)
     assert not capsys.readouterr().out
 
@@ -294,16 +294,16 @@ def test_an_error_in_a_worker_is_raised(monkeypatch):
         ({"survivors": 7}, "survivors: expected at most 6"),
         ({"seeds": [1, 2]}, "seeds: expected 6 of them"),
         ({"seeds": 1}, "seeds: expected a list of 6"),
-        ({"callbacks": []}, "callbacks: restarts does not take it; a callback watches one fit"),
-        ({"initial_epoch": 1}, "initial_epoch: restarts does not take it"),
+        ({"callbacks": []}, "callbacks: restarts does not accept it; a callback watches one fit"),
+        ({"initial_epoch": 1}, "initial_epoch: restarts does not accept it"),
         ({"batchsize": 1}, "Did you mean 'batch_size'"),
         ({"grid": {"learning_rat": [1]}}, "Did you mean 'learning_rate'"),
-        ({"grid": {"seed": [1]}}, "'seed' cannot be varied; give seeds"),
+        ({"grid": {"seed": [1]}}, "'seed' cannot be varied; pass seeds"),
         ({"grid": {"x0": [1]}}, "'x0' cannot be varied"),
         ({"grid": {"learning_rate": 0.1}}, "grid['learning_rate']: expected a list"),
         ({"grid": {"learning_rate": [1] * 7}}, "n: expected at least 7"),
         ({"grid": [1]}, "grid: expected a dict"),
-        ({"grid": {}, "draws": {}}, "draws: expected None beside grid"),
+        ({"grid": {}, "draws": {}}, "draws: expected None with grid"),
         ({"draws": {"learning_rate": 0.1}}, "draws['learning_rate']: expected a list of values"),
         ({"grid": {"learning_rate": [0.1, -1]}}, "copy 1 with learning_rate=-1: Adam(learning_rate)"),
         ({"grid": {"hidden_size": [0]}}, "copy 0 with hidden_size=0: hidden_size"),
