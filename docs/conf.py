@@ -12,7 +12,8 @@ import re
 from pathlib import Path
 
 import bptt_fast
-from bptt_fast.optimizers import FirstOrder, SecondOrder
+from bptt_fast.optimizers import FirstOrder
+from bptt_fast.second_order import SecondOrder
 from bptt_fast.unfolding import Unfolding
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -52,7 +53,9 @@ autodoc_member_order = "bysource"
 autodoc_class_signature = "mixed"
 autosummary_generate = True
 numpydoc_show_class_members = False
-INTERNAL = {  # methods without an underscore that the package calls itself
+ASKED_BY_FIT = (FirstOrder, SecondOrder, Unfolding)  # whose methods are questions of the fit loop
+INTERNAL = {name for base in ASKED_BY_FIT for name, thing in vars(base).items() if inspect.isfunction(thing)}
+INTERNAL |= {  # further methods without an underscore that the package calls itself
     "core",
     "get_metadata_routing",
     "desc",

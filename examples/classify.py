@@ -1,8 +1,8 @@
 """
-Sequences of different length, a class each
-===========================================
+Classifying sequences of different lengths
+==========================================
 
-Which of two symbols came more often?  A GRU reads lists of sequences as they are, without padding.
+Which of two symbols is more frequent?  A GRU is trained on a list of sequences, without padding.
 """
 
 import matplotlib.pyplot as plt
@@ -16,8 +16,8 @@ sequences = [random.integers(0, 2, (random.integers(10, 40), 1)).astype(float) f
 classes = np.array([int(x.mean() > 0.5) for x in sequences])
 
 # %%
-# The last 200 are kept back.  Training ends when their loss has not become better for five epochs, with the
-# weights of the best one.
+# The last 200 sequences are held out.  Training stops when their loss has not improved for five epochs,
+# and the weights of the best epoch are restored.
 net = bf.Network(input_size=1, hidden_size=16, output_size=2, cell="gru", seed=0)
 history = net.fit(
     sequences[:800],
@@ -30,17 +30,17 @@ history = net.fit(
     patience=5,
     verbose=0,
 )
-right = net.predict(sequences[800:]).argmax(axis=1) == classes[800:]
-print(f"{len(history['epoch'])} epochs, loss {min(history['val_loss']):.4f}, {right.mean():.0%} right")
+correct = net.predict(sequences[800:]).argmax(axis=1) == classes[800:]
+print(f"{len(history['epoch'])} epochs, loss {min(history['val_loss']):.4f}, {correct.mean():.0%} correct")
 
 # %%
-# Where it errs, the two symbols come almost equally often.
+# It errs where both symbols are almost equally frequent.
 lead = np.array([abs(int(2 * x.sum() - len(x))) for x in sequences[800:]])
-for least, most in ((0, 2), (3, 5), (6, 40)):
-    among = (lead >= least) & (lead <= most)
-    print(f"one symbol leads by {least} to {most}: {right[among].mean():.0%} of {among.sum()} right")
+for low, high in ((0, 2), (3, 5), (6, 40)):
+    among = (lead >= low) & (lead <= high)
+    print(f"one symbol leads by {low} to {high}: {correct[among].mean():.0%} of {among.sum()} correct")
 
 figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 plots.history(history, ax=ax)
-ax.set(title="Which symbol came more often?  GRU, 16 units", ylabel="cross-entropy (nats)")
+ax.set(title="Which symbol is more frequent?  GRU, 16 units", ylabel="cross-entropy (nats)")
 plt.show()

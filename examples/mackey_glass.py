@@ -1,10 +1,11 @@
 """
-Mackey-Glass, running free
-==========================
+Mackey-Glass: free-running forecasts
+====================================
 
-A chaotic series from a delay equation, the classical test of reservoir computing: a network learns one step
-ahead and then runs by itself.  Here the whole network is trained, not only its readout: 16 units in place of
-a reservoir of hundreds, by Levenberg-Marquardt with the exact Jacobian through time.
+A chaotic series from a delay equation, a standard benchmark of reservoir computing: a network learns to
+predict one step ahead and then runs on its own outputs.  Here the whole network is trained, not only its
+readout: 16 units instead of a reservoir of hundreds, by Levenberg-Marquardt with the exact Jacobian
+through time.
 """
 
 import time
@@ -16,7 +17,7 @@ import bptt_fast as bf
 
 
 def mackey_glass(n, tau=17.0, dt=0.1, skip=1000):
-    """x' = 0.2 x(t - tau) / (1 + x(t - tau)^10) - 0.1 x, at n times one apart, by Runge and Kutta's rule."""
+    """x' = 0.2 x(t - tau) / (1 + x(t - tau)^10) - 0.1 x, at n unit times, by Runge-Kutta of order 4."""
 
     def slope(now, then):
         return 0.2 * then / (1 + then**10) - 0.1 * now
@@ -39,8 +40,8 @@ known, AHEAD, SPIN_UP = 3000, 300, 200
 series = (series - series[:known].mean()) / series[:known].std()  # (5000, 1)
 
 # %%
-# Training: the first 3000 steps as 29 stretches of 100 steps, the next value as the target of each step.  The
-# first 20 steps of a stretch have weight 0: there the state does not know enough of the past.
+# Training: the first 3000 steps as 29 sequences of 100 steps, with the next value as the target of each
+# step.  The first 20 steps of a sequence have weight 0, because the state has not seen enough of the past.
 inputs = np.stack([series[t : t + 100] for t in range(0, 2900, 100)])  # (n, T, I)
 targets = np.stack([series[t + 1 : t + 101] for t in range(0, 2900, 100)])
 weights = np.ones((29, 100))
@@ -57,9 +58,9 @@ for seed in range(3):
     nets.append(net)
 
 # %%
-# The free run: 200 true steps set the state, then the outputs are the inputs.  60 starts after the training
-# data, the error relative to the deviation of the series (NRMSE).  Beside it a linear model of the last 40
-# values, fitted to the same 3000 steps and run the same way.
+# The free run: 200 true steps set the state, then outputs are fed back as inputs.  There are 60 starts
+# after the training data; errors are relative to the standard deviation of the series (NRMSE).  For
+# comparison, a linear model of the last 40 values is fitted to the same 3000 steps and run the same way.
 starts = np.arange(known + SPIN_UP, 5000 - AHEAD, 25)
 past = np.stack([series[t - SPIN_UP : t] for t in starts])
 actual = np.stack([series[t : t + AHEAD, 0] for t in starts])
@@ -78,19 +79,19 @@ for name, e in error.items():
     print(f"{name:<18} {e[0]:9.5f}  {e[16]:9.4f}  {e[83]:9.3f}  {e[299]:10.2f}")
 
 # %%
-# One step ahead the linear model is as good as the networks; running free it is lost within a period, and
-# the networks are not.  Seeds differ several times in how long they hold on, though all have learnt one
-# step almost perfectly: what counts in a free run is how errors grow, which the loss does not see.  In
-# chaos every model loses the trajectory in the end.  The thousand units of a good reservoir come much
-# further: an NRMSE of 10^-4.2 after 84 steps in H. Jaeger and H. Haas, "Harnessing nonlinearity", Science
-# 304 (2004).
+# One step ahead the linear model is as good as the networks; in the free run it diverges within a period,
+# and the networks do not.  Seeds differ by several times in how long they follow the series, although all
+# predict one step almost perfectly: a free run depends on how errors grow, which the loss does not
+# measure.  In a chaotic system every model loses the trajectory eventually.  A good reservoir of a thousand
+# units is much better: an NRMSE of 10^-4.2 after 84 steps in H. Jaeger and H. Haas, "Harnessing
+# nonlinearity", Science 304 (2004).
 best = min(range(len(nets)), key=lambda seed: error[f"network, seed {seed}"][83])
 figure, (above, below) = plt.subplots(2, 1, figsize=(6.5, 5.5), layout="constrained")
 run = runs[f"network, seed {best}"]
 above.plot(actual[0], color="0.3", label="series")
 above.plot(run[0], color="tab:red", label="free run")
 above.set(
-    ylabel="x (in deviations)",
+    ylabel="x (standard deviations)",
     title="Mackey-Glass series: one free run, and the errors of all",
     ylim=(-3.4, 2.6),
 )

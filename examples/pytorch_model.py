@@ -2,8 +2,9 @@
 A PyTorch model made faster
 ===========================
 
-A classifier as one writes it in PyTorch, twice: with ``torch.nn.GRU``, and with one import changed.  The same
-data, the same first weights, the same optimiser; the losses agree to rounding, the time does not.
+A classifier written in PyTorch is trained twice: with ``torch.nn.GRU``, and with one import
+changed.  Data, initial weights and optimiser are the same; the losses agree up to rounding, the times do
+not.
 """
 
 import time
@@ -17,7 +18,7 @@ torch.set_num_threads(1)
 
 
 class Classifier(torch.nn.Module):
-    """Which of three tones is in the noise?"""
+    """Which of three tones is hidden in the noise?"""
 
     def __init__(self, recurrent):
         super().__init__()
@@ -35,11 +36,11 @@ tones = torch.sin(steps * (0.2 + 0.1 * kinds[:, None]) + 6.3 * torch.rand(512, 1
 x = (tones + 0.5 * torch.randn(512, 60))[..., None]  # (n, T, 1)
 
 # %%
-# The training loop knows nothing of which module is inside.
+# The training loop is the same for both modules.
 
 
 def train(recurrent, epochs=10):
-    """The loss of each update, and the seconds that passed until then."""
+    """The loss of each update, and the seconds until then."""
     torch.manual_seed(1)
     model = Classifier(recurrent)
     model.load_state_dict(first)
@@ -68,7 +69,7 @@ print(f"{slow[-1] / fast[-1]:.1f} times as fast; losses of the first 50 updates 
 print(f"{(theirs - ours)[:50].abs().max():.0e}")
 
 # %%
-# Both curves are one curve, drawn over its own clock.
+# Both losses follow the same curve, at different speeds.
 figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 for (name, (losses, seconds)), color in zip(results.items(), ("0.5", "tab:red"), strict=True):
     smooth = losses.unfold(0, 16, 1).mean(1)

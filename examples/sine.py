@@ -2,8 +2,8 @@
 The classical online algorithm on one series
 ============================================
 
-A window of ten steps slides over two added sines, with an update of the weights after every step.  Then the
-network forecasts, fed by its own outputs.
+A window of ten steps slides over the sum of two sines, with an update of the weights after every
+step.  Then the network forecasts, with its outputs fed back as inputs.
 """
 
 import matplotlib.pyplot as plt
@@ -16,7 +16,7 @@ series = np.sin(2 * np.pi * t / 25) + 0.5 * np.sin(2 * np.pi * t / 40)
 
 # %%
 # One series (T, I).  The target of a window is the row after it, so inputs and targets are the same column.
-# The first 1500 steps are for training.
+# The first 1500 steps are used for training.
 x = series[:, None]
 net = bf.Network(input_size=1, hidden_size=16, output_size=1, seed=0)
 history = net.fit(
@@ -25,17 +25,16 @@ history = net.fit(
 print(f"loss of the first epoch {history['loss'][0]:.4f}, of the last {history['loss'][-1]:.6f}")
 
 # %%
-# One step ahead, in the steps that were kept back: the network runs over the series and g is read at every
-# step.
+# One-step predictions for the held-out steps: the network runs over the series, with an output at every step.
 predicted = net.predict(x[:-1], readout="every")[:, 0]
 error = np.mean((predicted[1499:] - series[1500:]) ** 2) / series.var()
 print(f"mean squared error one step ahead, over the variance: {error:.6f}")
 
 # %%
-# Fed by its own outputs from step 1500 on, it has to live with its own mistakes.  The rhythm stays, but
-# levels are soon off by as much as the series itself varies: a small error one step ahead is no proof of a
-# good model of the series.  The example on the Mackey-Glass series does better, with exact gradients of
-# long stretches.
+# From step 1500 on its outputs are fed back, and errors accumulate.  The rhythm is right, but
+# levels are soon off by as much as the series varies: a small one-step error does not imply a
+# good model of the series.  The example on the Mackey-Glass series does better, with exact gradients over
+# longer sequences.
 free = net.forecast(x[:1500], 200)[:, 0]
 relative = (free - series[1500:1700]) ** 2 / series.var()
 print(f"the same 1 to 5 steps ahead {relative[:5].mean():.3f}, 1 to 25 ahead {relative[:25].mean():.2f}")

@@ -2,9 +2,9 @@
 Sunspots, one to twelve years ahead
 ===================================
 
-The yearly sunspot numbers are a classical test of forecasts.  A small Elman network learns the years up to
-1920, and then forecasts up to twelve years from every later year on, fed by its own outputs.  A linear model
-of twelve years, AR(12), does the same.
+The yearly sunspot numbers are a classical benchmark of forecasting.  A small Elman network is trained on
+the years up to 1920 and forecasts up to twelve years from every later year, with its outputs fed back as
+inputs.  It is compared with a linear model of twelve years, AR(12).
 """
 
 import matplotlib.pyplot as plt
@@ -15,12 +15,12 @@ from bptt_fast.demo import sunspots
 
 years, numbers = sunspots()  # (309,) each, 1700 to 2008
 known = years <= 1920
-series = numbers[:, None] / 100  # (T, 1), of size 1
-ORDER, AHEAD = 12, 12  # years of the linear model, years ahead
+series = numbers[:, None] / 100  # (T, 1), of order 1
+ORDER, AHEAD = 12, 12  # order of the linear model, years ahead
 
 # %%
-# The network: one number in, one out, eight states; the window of the online algorithm is five years.  These
-# settings come from the years before 1920 alone, where they were among the best five (see the page on
+# The network: one input, one output, eight units; the window of the online algorithm is five years.  These
+# settings were chosen on the years before 1920 only, where they were among the best five (see the page on
 # benchmarks).  Five seeds.
 nets = [bf.Network(input_size=1, hidden_size=8, output_size=1, seed=seed) for seed in range(5)]
 for net in nets:
@@ -34,7 +34,7 @@ for net in nets:
     )
 
 # %%
-# The linear model, by least squares from the same years.
+# The linear model, fitted by least squares to the same years.
 rows = np.lib.stride_tricks.sliding_window_view(numbers, ORDER)[:-1]  # (T - 12, 12), the latest last
 design = np.column_stack([rows, np.ones(len(rows))])
 fitted = known[ORDER:]
@@ -42,7 +42,7 @@ weights = np.linalg.lstsq(design[fitted], numbers[ORDER:][fitted], rcond=None)[0
 
 
 def autoregression(past):
-    """AHEAD years after `past`, each made from those before."""
+    """AHEAD years after `past`, each predicted from the years before it."""
     years_so_far = list(past)
     for _ in range(AHEAD):
         years_so_far.append(np.dot(years_so_far[-ORDER:], weights[:-1]) + weights[-1])
@@ -50,13 +50,13 @@ def autoregression(past):
 
 
 # %%
-# Forecasts from every year on, errors as the mean square over the variance of 1700 to 1979 (the "average
+# Forecasts from every year; errors are mean squares divided by the variance of 1700 to 1979 (the "average
 # relative variance" of the literature).
 variance = numbers[years <= 1979].var()
 
 
 def errors(first, last):
-    """Of forecasts within the years first..last, by years ahead: AR(12), and each network."""
+    """Errors of forecasts within first..last by years ahead: of AR(12), and of each network."""
     begin, end = np.searchsorted(years, (first, last))
     origins = range(begin, end - AHEAD + 2)
     actual = np.array([numbers[t : t + AHEAD] for t in origins])
@@ -73,9 +73,9 @@ for (first, last), (linear, networks) in spans.items():
     print(f"{first}-{last}  network       " + "".join(f"{e:7.2f}" for e in np.median(networks, axis=0)))
 
 # %%
-# Up to 1955 the network is as good as the linear model, with 97 parameters to 13, and no better.  The cycles
-# after 1955 are higher than anything before 1920: a tanh that has never seen them does not reach them, the
-# linear model does, and is clearly ahead.
+# Up to 1955 the network is as good as the linear model, with 97 parameters instead of 13.  The cycles
+# after 1955 are higher than all before 1920: the network, whose units saturate, does not reach them; the
+# linear model does, and is clearly better.
 figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
 ahead = np.arange(1, AHEAD + 1)
 for ax, ((first, last), (linear, networks)) in zip(axes, spans.items(), strict=True):

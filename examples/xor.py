@@ -2,9 +2,9 @@
 Temporal XOR, after Elman (1990)
 ================================
 
-A stream of bits in groups of three: two at random, then their exclusive or.  The network reads bit after
-bit and predicts the next one.  Two of three cannot be foreseen; the third can, by a network that remembers
-the bit before.  Elman's "Finding structure in time" begins with this task.
+A stream of bits in groups of three: two random bits and their exclusive or.  The network reads one bit per
+step and predicts the next one.  The two random bits cannot be predicted; the third can, by a network that
+remembers the previous bit.  Elman's "Finding structure in time" begins with this task.
 """
 
 import matplotlib.pyplot as plt
@@ -24,10 +24,10 @@ def stream(groups):
 bits, fresh = stream(1000), stream(1000)
 
 # %%
-# ``SlidingBPTT(k=1)`` with the context carried along is Elman's own training: the error does not travel
-# back through time at all, and what the state remembers of the past is luck.  With k = 2 it travels one
-# step back, to where the first of the two bits came in.  (Elman's network had two units and sigmoids, and
-# 600 passes over 3000 bits; here are eight units and 40 passes.)  Five seeds each.
+# ``SlidingBPTT(k=1)``, where the context is carried from step to step, is Elman's original training:
+# errors are not propagated through time, and nothing trains the state to remember.  With k = 2 errors are
+# propagated one step back, to the first of the two bits.  (Elman's network had two units and sigmoids, and
+# 600 passes over 3000 bits; here there are eight units and 40 passes.)  Five seeds each.
 SEEDS = 5
 errors = {}
 for k in (1, 2):
@@ -42,7 +42,7 @@ for k in (1, 2):
             bptt=bf.SlidingBPTT(k),
             verbose=0,
         )
-        logits = net.predict(fresh[:-1], readout="every")[:, 0]  # [t] is about bit t + 1
+        logits = net.predict(fresh[:-1], readout="every")[:, 0]  # [t] predicts bit t + 1
         squared = (1 / (1 + np.exp(-logits)) - fresh[1:, 0]) ** 2
         errors[k, seed] = [squared[(place - 1) % 3 :: 3].mean() for place in range(3)]
 
@@ -52,9 +52,9 @@ for k in (1, 2):
         print(f"k = {k}, seed {seed}:  " + "  ".join(f"{error:.3f}" for error in errors[k, seed]))
 
 # %%
-# As in the article, the error falls at every third bit.  With k = 1 a part of the way, with k = 2 almost to
-# nothing.  The other two places stay at chance; the little above 0.25 is what a network loses by being bold
-# where there is nothing to know.
+# As in the article, the error drops at every third bit: partly with k = 1, almost to zero with k = 2.  At the
+# other two positions it stays at chance level; it is slightly above 0.25 where the network is overconfident
+# about random bits.
 figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 place = np.arange(12)
 for k, color in ((1, "0.5"), (2, "tab:red")):
@@ -63,6 +63,6 @@ for k, color in ((1, "0.5"), (2, "tab:red")):
         ax.plot(place + 1, np.tile(errors[k, seed], 4), color=color, marker="o", markersize=3, label=label)
 ax.axhline(0.25, color="0.8", linewidth=1, linestyle="--", zorder=0)
 ax.set(xlabel="bit of the stream", ylabel="mean squared error", xticks=place + 1, ylim=(0, 0.4))
-ax.set_title("Temporal XOR: every third bit can be foreseen")
+ax.set_title("Temporal XOR: every third bit can be predicted")
 ax.legend(frameon=False, ncols=2, title="five seeds each; dashed: chance")
 plt.show()
