@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite("support")
+
 ROOT = Path(__file__).resolve().parents[1]
 if not any(
     (ROOT / "bptt_fast").glob("_core*.so")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import ROOT
+from support.cases import ROOT
 
 import bptt_fast as bf
 from bptt_fast import demo

@@ -1,9 +1,9 @@
 """Dropout: what is dropped, how often, and that the gradient is exact for the masks that were drawn."""
 
-import cases
 import numpy as np
 import pytest
-import reference as ref
+from support import cases
+from support import reference as ref
 
 STRUCTURES = (
     dict(num_layers=2, dropout=0.3),

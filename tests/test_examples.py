@@ -3,7 +3,7 @@
 import runpy
 
 import pytest
-from cases import ROOT
+from support.cases import ROOT
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 lacking = runpy.run_path(str(ROOT / "docs" / "conf.py"))["lacking"]

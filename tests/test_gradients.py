@@ -1,9 +1,9 @@
 """The gradients of csrc/: finite differences on every block, x and the initial state; and the oracle's."""
 
-import cases
 import numpy as np
 import pytest
-import reference as ref
+from support import cases
+from support import reference as ref
 
 GRADIENT_CASES = cases.gradient_cases()
 ISAS = cases.isas()

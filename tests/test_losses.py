@@ -2,10 +2,10 @@
 
 from functools import partial
 
-import cases
 import numpy as np
 import pytest
-import reference as ref
+from support import cases
+from support import reference as ref
 
 import bptt_fast as bf
 from bptt_fast import losses

@@ -4,11 +4,11 @@ import contextlib
 import dataclasses
 import inspect
 
-import cases
 import numpy as np
 import pytest
-import reference as ref
-from test_sliding import Training, check
+from support import cases
+from support import reference as ref
+from support.training import Training, check
 
 import bptt_fast as bf
 from bptt_fast.optimizers import OPTIMIZERS, FirstOrder

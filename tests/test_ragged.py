@@ -2,9 +2,9 @@
 
 import threading
 
-import cases
 import numpy as np
 import pytest
+from support import cases
 
 import bptt_fast as bf
 from bptt_fast import estimators

@@ -6,10 +6,10 @@ import math
 import pickle
 from fractions import Fraction
 
-import cases
 import numpy as np
 import pytest
-import reference as ref
+from support import cases
+from support import reference as ref
 
 import bptt_fast as bf
 

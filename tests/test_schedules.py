@@ -1,10 +1,10 @@
 """Learning-rate schedules: their formulas, PyTorch's numbers, and that every update gets its own rate."""
 
-import cases
 import numpy as np
 import pytest
-import reference as ref
-from test_sliding import Training, check
+from support import cases
+from support import reference as ref
+from support.training import Training, check
 
 import bptt_fast as bf
 

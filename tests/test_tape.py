@@ -1,10 +1,9 @@
 """Forwards and backwards in two calls, for programs that take derivatives of their own."""
 
-import cases
-import gradcheck
 import numpy as np
 import pytest
-import reference as ref
+from support import cases, gradcheck
+from support import reference as ref
 
 CORE = cases.core()
 SHAPES = {

@@ -4,13 +4,12 @@
 import types
 from pathlib import Path
 
-import cases
-import gradcheck
 import numpy as np
 import pytest
-import reference as ref
-from test_sliding import SGD
-from test_truncated import Truncated
+from support import cases, gradcheck
+from support import reference as ref
+from support.training import SGD
+from support.truncated import Truncated
 
 SOURCE = Path(ref.__file__).read_text()
 ADD_STEP = "add(grads, dw, suffix)\n                dxs"
@@ -71,7 +70,7 @@ CONTEXT = {
 def test_gradient_mutants_are_caught(context, old, new):
     problem = cases.Problem(**CONTEXT[context], lengths=(4, 3), hidden_size=4)
     problem.check_reference()
-    with pytest.raises(gradcheck.GradientError, match="again: python tests/gradcheck"):
+    with pytest.raises(gradcheck.GradientError, match="again: python tests/support/gradcheck"):
         problem.check_reference(mutant(old, new))
 
 

@@ -1,18 +1,16 @@
 """fit: what it learns, when it stops, what it keeps when it is interrupted or diverges."""
 
-import contextlib
 import dataclasses
 import io
-import os
 import signal
 import sys
-import threading
 import time
 
-import cases
 import numpy as np
 import pytest
-import reference as ref
+from support import cases
+from support import reference as ref
+from support.signals import interrupted
 
 import bptt_fast as bf
 
@@ -381,24 +379,6 @@ def test_divergence_of_the_validation_loss():
 
 
 # ---- Ctrl-C
-
-
-@contextlib.contextmanager
-def interrupted(delay):
-    """Ctrl-C after so many seconds; gives a list for the moment, in seconds of work that this process did."""
-    sent = []
-
-    def press():
-        sent.append(time.process_time())
-        os.kill(os.getpid(), signal.SIGINT)
-
-    timer = threading.Timer(delay, press)
-    timer.start()
-    try:
-        yield sent
-    finally:
-        timer.cancel()
-        timer.join()
 
 
 SLOW = {

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from cases import ROOT
+from support.cases import ROOT
 
 import bptt_fast
 

@@ -9,11 +9,12 @@ import importlib
 import sys
 from pathlib import Path
 
-import gradcheck
 import numpy as np
-import reference as ref
 
-ROOT = Path(__file__).resolve().parents[1]
+from . import gradcheck
+from . import reference as ref
+
+ROOT = Path(__file__).resolve().parents[2]
 LOSSES = tuple(ref.LOSSES)
 CANCELLING = (
     "mae",
@@ -22,6 +23,8 @@ CANCELLING = (
 # 1, a prime, and VL-1, VL, VL+1 for VL = 2, 4, 8, 16
 WIDTHS = (1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17)
 RAGGED = (4, 1, 7, 4)
+# enough work for several threads
+LARGE = dict(hidden_size=64, input_size=24, output_size=5, head=(32,))
 
 # Every form of every cell that has several; another cell has one form, its name.
 FORMS = {
@@ -211,7 +214,7 @@ class Problem:
         value, grads = expected or self.reference(masks=masks)
         got_value, got = self.run(dtype, isa, threads, **how).loss_and_grad()
         tolerance = self.tolerance(dtype)
-        again = f"{dtype} {isa}; again: python tests/gradcheck.py {self.line}"
+        again = f"{dtype} {isa}; again: python tests/support/gradcheck.py {self.line}"
         assert abs(got_value - value) <= tolerance * max(1, abs(value)), (
             f"loss {got_value} for {value}: {again}"
         )
