@@ -232,3 +232,9 @@ def test_a_test_file_imports_no_other(path):
 def test_the_support_imports_no_test_file():
     for path in (Path(__file__).parent / "support").glob("*.py"):
         assert not re.search(r"^\s*(?:from|import) .*\btest_", path.read_text(), flags=re.M), path.name
+
+
+def test_ids_are_short_and_stable(request):
+    """No object's address, no numbers of an array, nothing that a terminal would wrap."""
+    ids = [item.nodeid.partition("[")[2] for item in request.session.items]
+    assert not [one for one in ids if len(one) > 75 or re.search(r"0x[0-9a-f]|\\\\|array\(|<", one)]

@@ -84,7 +84,7 @@ def test_it_learns(cli, table, tmp_path):
 @pytest.mark.parametrize("arguments", (
     (), ("trane",), ("train",), ("predict", "m"), ("train", "f.csv", "--targets", "y"), ("train", "f.csv", *TRAIN, "--cell", "elmo"),
     ("train", "f.csv", *TRAIN, "--epochs", "many"), ("info", "--colour"),
-), ids=str)  # fmt: skip
+))  # fmt: skip
 def test_usage(arguments, cli):
     found = cli(*arguments)
     assert found.returncode == 2 and "usage" in found.stderr.lower() and "Traceback" not in found.stderr
@@ -93,7 +93,6 @@ def test_usage(arguments, cli):
 @pytest.mark.parametrize(
     "arguments",
     (("--help",), ("train", "--help"), ("predict", "--help"), ("demo", "--help"), ("--version",)),
-    ids=str,
 )
 def test_help(arguments, cli):
     found = cli(*arguments)

@@ -51,7 +51,7 @@ def masks(problem):
     return out
 
 
-@pytest.mark.parametrize("structure", STRUCTURES, ids=str)
+@pytest.mark.parametrize("structure", STRUCTURES)
 @pytest.mark.parametrize("form", cases.FORMS.values(), ids=cases.FORMS)
 def test_gradients(form, structure):
     """Finite differences for the masks of one seed, and the oracle with these, on every instruction set."""

@@ -60,7 +60,7 @@ def test_common_checks(kind):
 # ---- the forms of X and y
 
 
-@pytest.mark.parametrize("x, n, columns", ((X, 120, 2), (RAGGED, 120, 2), (X[..., 0], 120, 10)), ids=str)
+@pytest.mark.parametrize("x, n, columns", ((X, 120, 2), (RAGGED, 120, 2), (X[..., 0], 120, 10)))
 @pytest.mark.parametrize("kind, y", SUPERVISED)
 def test_one_target_a_sequence(kind, y, x, n, columns):
     model = made(kind).fit(x[:80], y[:80])
@@ -346,7 +346,7 @@ def test_repeatable(kind):
 SECOND_ORDER = (bf.LBFGS(), bf.LevenbergMarquardt(), bf.HessianFree(), "lbfgs")
 
 
-@pytest.mark.parametrize("solver", SECOND_ORDER, ids=str)
+@pytest.mark.parametrize("solver", SECOND_ORDER)
 @pytest.mark.parametrize("kind", (RNNRegressor, RNNForecaster))
 def test_a_solver_that_has_converged(kind, solver):
     """Nothing left to improve is no epoch: the network, the count and the loss stay."""
@@ -371,7 +371,7 @@ def test_converged_at_once():
     pickle.loads(pickle.dumps(model)).predict(X)
 
 
-@pytest.mark.parametrize("solver", SECOND_ORDER, ids=str)
+@pytest.mark.parametrize("solver", SECOND_ORDER)
 def test_parameters_that_a_solver_does_not_use(solver):
     """As scikit-learn's MLP: a grid goes over solvers.  A value that no solver can use stays an error."""
     options = dict(cell="elman", hidden_size=3, max_iter=3, solver=solver)
@@ -611,7 +611,7 @@ def test_early_stopping_of_one_series():
     (dict(verbose=None), "verbose: expected"),
     (dict(dropout=1.0), "dropout: expected"),
     (dict(head=(0,)), "head"),
-), ids=str)  # fmt: skip
+))  # fmt: skip
 @pytest.mark.parametrize("kind", (RNNRegressor, RNNForecaster))
 def test_parameters_are_checked_in_fit(kind, options, words):
     model = made(kind).set_params(**options)

@@ -150,7 +150,7 @@ def test_gauss_newton(every):
 @pytest.mark.parametrize("how", (
     dict(area=10), dict(area=-1), dict(area=12, update_every=3, look_back=3), dict(area=12, segment=3),
     dict(area=12, window_stride=1)
-), ids=str)  # fmt: skip
+))  # fmt: skip
 def test_wrong_plans(how):
     with pytest.raises(ValueError, match="cannot plan"):
         cases.Problem(LENGTHS).run(**how)
@@ -287,7 +287,7 @@ def test_packed_sequences_of_torch():
 # ---- the poll
 
 
-@pytest.mark.parametrize("how", (dict(), dict(segment=50), dict(area=650)), ids=str)
+@pytest.mark.parametrize("how", (dict(), dict(segment=50), dict(area=650)))
 @pytest.mark.parametrize("what", ("epoch", "evaluate", "predict"))
 def test_only_the_calling_thread_polls(what, how):
     """Also where the last batch, or group, has fewer rows than there are threads."""

@@ -464,7 +464,7 @@ def test_wrong_calls_change_nothing(given, words):
     (([0.0], [1.0, 2.0]), "input_scale: expected 1 numbers"),
     ((0.0, 1.0), "input_mean: expected a list"),
     (([0.0], [1.0], [0.0]), "output_scale: expected a list"),
-), ids=str)  # fmt: skip
+))  # fmt: skip
 def test_wrong_scalings(given, words):
     with pytest.raises((bf.ConfigError, bf.ShapeError), match=words):
         bf.Scaling(*given)

@@ -354,7 +354,7 @@ def test_networks_that_cannot_learn_online(options, words):
     (("FullBPTT",), dict(), ("SlidingBPTT",)),
     (("SlidingBPTT", 2), dict(optimizer="sdg"), ("optimizer", "sdg")),
     (("SlidingBPTT", 2), dict(loss="mean"), ("loss", "mean")),
-), ids=str)  # fmt: skip
+))  # fmt: skip
 def test_wrong_learners(arguments, options, words):
     name, *numbers = arguments
     with pytest.raises(bf.ConfigError) as caught:

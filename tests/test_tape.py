@@ -109,7 +109,7 @@ RAGGED = (4, 1, 17, 9, 2, 1, 5)
 
 @pytest.mark.parametrize("shape", (
     dict(), dict(num_layers=2, bidirectional=True), dict(num_layers=2, dropout=0.4, recurrent_dropout=0.3)
-), ids=str)  # fmt: skip
+))  # fmt: skip
 @pytest.mark.parametrize("form", cases.FORMS)
 def test_groups(form, shape):
     """Sequences of very different lengths: the tapes of groups lie one after the other."""

@@ -74,6 +74,22 @@ def test_gradient_mutants_are_caught(context, old, new):
         problem.check_reference(mutant(old, new))
 
 
+@pytest.mark.parametrize("old, new", [lines[1:] for lines in MUTANTS.values()], ids=MUTANTS)
+def test_the_covering_cases_show_every_mutant(old, new):
+    """At least two of the few cases of test_gradients.py tell each mutant from the reference."""
+    module, caught = mutant(old, new), 0
+    for case in cases.gradient_cases().values():
+        problem = cases.Problem(**case)
+        try:
+            right, wrong = problem.reference()[1], problem.reference(module)[1]
+        except ValueError:  # its shapes do not fit this form
+            continue
+        caught += any(abs(wrong[k] - g).max() > gradcheck.TOLERANCE * abs(g).max() for k, g in right.items())
+        if caught == 2:
+            return
+    pytest.fail(f"{caught} cases show it")
+
+
 @pytest.mark.parametrize("every", (False, True), ids=("last", "every"))
 def test_a_zero_gradient_is_caught(every):
     """Both the one that is wrong and the one that is right: a network that is dead proves nothing."""

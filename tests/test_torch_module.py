@@ -74,7 +74,7 @@ def same(theirs, ours, *call):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("dtype", TOLERANCE)
 def test_results_and_gradients_are_pytorchs(kind, dtype):
     flags = itertools.product((1, 3), (False, True), (False, True), (False, True), (False, True))
     for layers, bidirectional, bias, batch_first, given in flags:

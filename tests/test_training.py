@@ -115,7 +115,7 @@ def test_data_are_not_modified():
 @pytest.mark.parametrize("options", (
     {}, dict(optimizer=bf.SGD(0.1, momentum=0.9)), dict(batch_size=7, validation_split=0.2),
     dict(bptt=bf.SlidingBPTT(3), y=X[..., :1]),
-), ids=str)  # fmt: skip
+))  # fmt: skip
 def test_seeds(options):
     """The same seed gives the same bits, another one other weights; global generators do not matter."""
     ends = []
@@ -505,7 +505,6 @@ def test_interrupt_of_a_child(python):
         bf.Adam(1e38),
         bf.Adam(1e300),
     ),
-    ids=str,
 )
 def test_an_update_that_overflows_is_not_written(optimizer, bptt, dtype):
     """Finite losses and gradients, but a step too large: no later loss need betray it."""

@@ -110,7 +110,7 @@ def test_fit_of_every_cell(form, every):
 @pytest.mark.parametrize("words", (
     dict(learning_rate=0.05, momentum=0.5, nesterov=True, weight_decay=0.01),
     dict(learning_rate=0.05, clip_norm=0.1),
-), ids=str)  # fmt: skip
+))  # fmt: skip
 def test_optimizers(words):
     t = Truncated(2, 4, lengths=RAGGED)
     losses, expected, _ = t.train(ref.Optimizer(**words), 2)
@@ -381,7 +381,7 @@ def test_wrong_calls(options, given, words):
 @pytest.mark.parametrize("options, name, word", (
     (dict(bidirectional=True, readout="every"), "TruncatedBPTT", "bidirectional"),
     (dict(readout="every"), "SlidingBPTT", "SlidingBPTT"),
-), ids=str)  # fmt: skip
+))  # fmt: skip
 def test_wrong_gradients(options, name, word):
     with pytest.raises(bf.ConfigError, match=word):
         bf.Network(3, 4, 2, **options).loss_and_grad(X, Y, bptt=getattr(bf, name)(2))
