@@ -1,4 +1,4 @@
-"""Where the package under test comes from, child processes that use it, and the ids of the tests."""
+"""Where the package under test comes from, child processes that use it, ids, and processes for the suite."""
 
 import os
 import re
@@ -36,6 +36,19 @@ def short(value):
 def pytest_make_parametrize_id(config, val):
     """Of a value without an id of its own; its type for what is not plain (`ids=` says more)."""
     return short(val)[:24].rstrip(" .,:=") or None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """The whole suite: a process for each core, where pytest-xdist is installed and `-n` is not given."""
+    option = config.option
+    whole = config.args_source is config.ArgsSource.TESTPATHS and not (option.usepdb or option.collectonly)
+    if whole and getattr(option, "numprocesses", 0) is None and "PYTEST_XDIST_WORKER" not in os.environ:
+        from bptt_fast.machine import machine
+
+        if machine().threads > 1:
+            option.numprocesses = min(machine().threads, 8)
+            option.dist = "loadgroup"
 
 
 @pytest.fixture

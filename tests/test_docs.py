@@ -110,6 +110,7 @@ def test_blocks_are_found():
         assert page in WITH_CODE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", WITH_CODE)
 def test_blocks(page, reader):
     """One after the other, in one namespace a page, as a reader would."""

@@ -44,6 +44,7 @@ def targets(kind, labels=LABELS):
     return {RNNRegressor: Y, RNNClassifier: labels, RNNForecaster: None}[kind]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ALL)
 def test_common_checks(kind):
     """Nothing fails and nothing is declared to fail."""

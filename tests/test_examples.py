@@ -8,6 +8,8 @@ from support.cases import ROOT
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 lacking = runpy.run_path(str(ROOT / "docs" / "conf.py"))["lacking"]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_example(example, python):

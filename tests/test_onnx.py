@@ -900,6 +900,7 @@ def own_cases():
         yield case.name, case.model, x if batch_first else x.swapaxes(0, 1), np.asarray(expected[0])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_own_cases_of_onnx(tmp_path):
     path, read_ones = tmp_path / "case.onnx", set()

@@ -103,6 +103,7 @@ TORCH = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, ours, theirs", TORCH.values(), ids=TORCH)
 @pytest.mark.parametrize("cell", ("elman", "lstm"))
 def test_fifty_steps_of_pytorch(cell, kind, ours, theirs):

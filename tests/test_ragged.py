@@ -265,6 +265,7 @@ def test_little_is_not_cut(made, monkeypatch):
     assert "area" not in words[0]
 
 
+@pytest.mark.slow
 def test_packed_sequences_of_torch():
     """As PyTorch's, with memory for the sum of lengths."""
     torch = pytest.importorskip("torch")

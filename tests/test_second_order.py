@@ -83,6 +83,7 @@ def test_products_against_numpy(form, more):
             check(problem, dtype, isa)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ("elman-tanh", "elman-sigmoid", "gru-after", "lstm", "lstm-peephole"))
 def test_long_sequences(form):
     """Where J is made forwards, from tangents of the parameters; the last form has none."""
