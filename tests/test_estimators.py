@@ -289,6 +289,7 @@ def test_weights_of_the_last_steps_only():
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("early", (False, True))
 def test_targets_and_weights_of_steps_are_checked_before_they_are_split(early):
     """Wherever the fault is, held out or not, it has the place that the user knows."""
@@ -405,6 +406,7 @@ def test_a_grid_over_solvers(kind):
 # ---- among scikit-learn's tools
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ALL)
 def test_clone_and_pickle(kind):
     """A pickle has the weights and at most 10 kB more, also after the default number of epochs."""

@@ -306,6 +306,7 @@ def test_names_that_are_none(typed, capsys):
 # ---- Parquet
 
 
+@pytest.mark.slow
 def test_parquet_is_csv(python):
     """The same model, the same predictions; columns of integers and of single precision too."""
     parquet = pytest.importorskip("pyarrow.parquet")

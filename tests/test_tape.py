@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support import cases, gradcheck
+from support import cases, covering, gradcheck
 from support import reference as ref
 
 CORE = cases.core()
@@ -85,9 +85,10 @@ def pointers(arrays):
     return tuple(map(pointer, arrays))
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("form", cases.FORMS)
-@pytest.mark.parametrize("headless", (False, True), ids=("head", "no head"))
+SLOPES = covering.design(dict(form=list(cases.FORMS), shape=list(SHAPES), headless=(False, True)))
+
+
+@pytest.mark.parametrize("form, shape, headless", [tuple(row.values()) for row in SLOPES])
 def test_slopes_are_finite_differences(form, shape, headless):
     for layout in ("rows", "steps"):
         taped = Taped(layout, headless, **cases.FORMS[form], **SHAPES[shape], hidden_size=4, output_size=2)

@@ -68,7 +68,8 @@ CONTEXT = {
 
 @pytest.mark.parametrize("context, old, new", MUTANTS.values(), ids=MUTANTS)
 def test_gradient_mutants_are_caught(context, old, new):
-    problem = cases.Problem(**CONTEXT[context], lengths=(4, 3), hidden_size=4)
+    case = CONTEXT[context]
+    problem = cases.Problem(**case, lengths=(4, 3), hidden_size=1 + case.get("proj_size", 2))
     problem.check_reference()
     with pytest.raises(gradcheck.GradientError, match="again: python tests/support/gradcheck"):
         problem.check_reference(mutant(old, new))

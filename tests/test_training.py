@@ -417,6 +417,7 @@ LONG_CALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", LONG_CALLS.values(), ids=LONG_CALLS)
 def test_interrupt_of_one_long_call(made):
     """Every way through the core hears Ctrl-C, wherever it is."""
