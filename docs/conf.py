@@ -69,9 +69,6 @@ INTERNAL |= {  # further methods without an underscore that the package calls it
     "value",
     "better",
 }
-# and what `fit` asks of every unfolding and optimiser
-for protocol in (Unfolding, FirstOrder, SecondOrder):
-    INTERNAL |= {name for name, thing in vars(protocol).items() if inspect.isfunction(thing)}
 
 
 def lacking(example: Path) -> set[str]:

@@ -3,9 +3,10 @@
 import ast
 import re
 import sys
+from pathlib import Path
 
 import pytest
-from cases import ROOT
+from support.cases import ROOT
 
 PACKAGE, C = ROOT / "bptt_fast", ROOT / "csrc"
 PYTHON = sorted(path.stem for path in PACKAGE.glob("*.py"))
@@ -208,8 +209,32 @@ def test_no_threads_before_the_first_run(python):
 
 
 def test_every_status_has_its_words():
-    import cases
+    from support import cases
 
     names = re.findall(r"^STATUS\((\w+),", (C / "status.def").read_text(), flags=re.M)
     texts = {cases.core().message(name) for name in names}
     assert len(texts) == len(names) >= 8
+
+
+# ---- the tests
+
+
+TESTS = sorted(Path(__file__).parent.glob("test_*.py"))
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_a_test_file_imports_no_other(path):
+    """What test files share lies in tests/support."""
+    found = {name.split(".")[0] for name, _ in Imports(path.read_text()).found}
+    assert not found & {"tests", *(other.stem for other in TESTS)}
+
+
+def test_the_support_imports_no_test_file():
+    for path in (Path(__file__).parent / "support").glob("*.py"):
+        assert not re.search(r"^\s*(?:from|import) .*\btest_", path.read_text(), flags=re.M), path.name
+
+
+def test_ids_are_short_and_stable(request):
+    """No object's address, no numbers of an array, nothing that a terminal would wrap."""
+    ids = [item.nodeid.partition("[")[2] for item in request.session.items]
+    assert not [one for one in ids if len(one) > 75 or re.search(r"0x[0-9a-f]|\\\\|array\(|<", one)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import ROOT
+from support.cases import ROOT
 
 import bptt_fast as bf
 from bptt_fast import demo
@@ -22,6 +22,11 @@ STRICT = ("-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I", CSRC)
 LINK = ("libbptt.a", "-lm", "-pthread")
 needs_gcc = pytest.mark.skipif(not GCC, reason="needs gcc")
 needs_gxx = pytest.mark.skipif(not GXX, reason="needs g++")
+
+
+def compiles(test):
+    """Slow; all by one process, for which the library is compiled once."""
+    return pytest.mark.slow(pytest.mark.xdist_group("c_library")(test))
 
 
 def run(*command, cwd, fails=False):
@@ -61,6 +66,7 @@ def test_header_alone_in_c(tmp_path):
     run(GCC, "-std=c11", *STRICT, "-fsyntax-only", "alone.c", cwd=tmp_path)
 
 
+@compiles
 @needs_gcc
 @needs_gxx
 def test_header_and_library_in_cpp(library):
@@ -108,6 +114,7 @@ int main(void) {
 """
 
 
+@compiles
 @needs_gcc
 def test_fields_by_name(library):
     (library / "by_name.c").write_text(BY_NAME)
@@ -141,6 +148,7 @@ def uniform(seed, n):
     return numbers * 2.0**-53
 
 
+@compiles
 @needs_gcc
 def test_sunspots(library):
     """The same training in Python gives the same weights and errors; only the optimisation levels differ."""
@@ -170,6 +178,7 @@ def test_sunspots(library):
     assert "usage" in run("./sunspots", cwd=library, fails=True)
 
 
+@compiles
 @needs_gcc
 def test_program_of_the_page(library):
     """docs/c.md: it compiles, and Python prints its losses."""
@@ -213,6 +222,7 @@ def built(tmp_path, python, monkeypatch):
     return build
 
 
+@compiles
 def test_cython_example(built):
     watch = built("watch", (ROOT / "examples/cython/watch.pyx").read_text())
     random = np.random.default_rng(0)
@@ -247,6 +257,7 @@ def call(Plan plan, Data data, size_t params, size_t y, bint every):
 """
 
 
+@compiles
 def test_a_failure_without_the_gil_is_an_exception(built):
     from bptt_fast import _core
 

@@ -80,7 +80,7 @@ def test_only_true_stops(result, epochs):
     (dict(patience=2, start_from_epoch=3), [1, 2, 3, 9, 8, 8, 8, 8], 4, 6),
     (dict(patience=2, monitor="other"), [5, 4, 4, 4], 1, 3),
     (dict(patience=2), [5, 4, 3, 2], 3, None),
-), ids=str)  # fmt: skip
+))  # fmt: skip
 def test_early_stopping(options, losses, best, stopped):
     stop, weights, net = cb.EarlyStopping(restore_best_weights=True, **options), [], network()
     keep = cb.LambdaCallback(on_epoch_end=lambda epoch, logs: weights.append(net.params.copy()))
@@ -185,7 +185,7 @@ def test_only_the_best(tmp_path):
     (dict(keep_last=1, mode="max"), [1, 2, 3, 4, 3], [4, 5]),
     (dict(keep_last=2, save_best_only=True), [5, 4, 6, 3, 9], [2, 4]),
     (dict(keep_last=9), [5, 4, 6, 3, 9], [1, 2, 3, 4, 5]),
-), ids=str)  # fmt: skip
+))  # fmt: skip
 def test_keep_the_last_and_the_best(options, losses, kept, tmp_path):
     save = cb.ModelCheckpoint(tmp_path / "{epoch}", **options)
     (tmp_path / "mine").touch()
@@ -219,7 +219,7 @@ def test_a_checkpoint_that_fails_leaves_the_old_ones(tmp_path, monkeypatch):
     (dict(factor=0.1, patience=1, min_lr=7), [5, 5], [1, 1]),
     (dict(factor=0.5, patience=1, min_delta=2), [5, 4, 3.5], [1, 0.5, 0.25]),
     (dict(factor=0.5, patience=1, mode="max"), [5, 6, 6], [1, 1, 0.5]),
-), ids=str)  # fmt: skip
+))  # fmt: skip
 def test_reduce_on_plateau(options, losses, rates):
     slower, found = cb.ReduceLROnPlateau(**options), []
     note = cb.LambdaCallback(on_epoch_end=lambda epoch, logs: found.append(slower.hyper["learning_rate"]))
@@ -386,7 +386,7 @@ def shown(monkeypatch, **options):
 
 @pytest.mark.parametrize("options, total", (
     ({}, "1.60k/1.60k"), (dict(validation_split=0.5), "800/800"), (dict(initial_epoch=3), "640/640"),
-), ids=str)  # fmt: skip
+))  # fmt: skip
 def test_the_bar_counts_steps(options, total, monkeypatch):
     """Of 40 sequences of 8 steps in 5 epochs; it ends full, with the loss, the speed and the time."""
     last = shown(monkeypatch, **options)[-1]

@@ -2,11 +2,11 @@
 
 from math import comb
 
-import cases
 import numpy as np
 import pytest
-import reference as ref
-from test_threads import LARGE
+from support import cases
+from support import reference as ref
+from support.cases import LARGE
 
 import bptt_fast as bf
 

@@ -84,7 +84,7 @@ def test_it_learns(cli, table, tmp_path):
 @pytest.mark.parametrize("arguments", (
     (), ("trane",), ("train",), ("predict", "m"), ("train", "f.csv", "--targets", "y"), ("train", "f.csv", *TRAIN, "--cell", "elmo"),
     ("train", "f.csv", *TRAIN, "--epochs", "many"), ("info", "--colour"),
-), ids=str)  # fmt: skip
+))  # fmt: skip
 def test_usage(arguments, cli):
     found = cli(*arguments)
     assert found.returncode == 2 and "usage" in found.stderr.lower() and "Traceback" not in found.stderr
@@ -93,7 +93,6 @@ def test_usage(arguments, cli):
 @pytest.mark.parametrize(
     "arguments",
     (("--help",), ("train", "--help"), ("predict", "--help"), ("demo", "--help"), ("--version",)),
-    ids=str,
 )
 def test_help(arguments, cli):
     found = cli(*arguments)
@@ -127,6 +126,7 @@ def test_a_cell_that_is_no_number(cli, table):
         one_line(cli("train", table, *TRAIN), 1, str(table), "line 11", "b", wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content, fragment", (
     ("", "empty"), ("t,a,b,y\n", ""), ("t,a,b,y\n1,2,3\n", "line 2"), ("t,a,b,y\n1,2,3,4\n", ""), ("t,a,a,b,y\n" + "1,2,3,4,5\n" * 20, "a"),
 ), ids=("nothing", "no rows", "a short row", "too few rows", "a column twice"))  # fmt: skip
@@ -172,6 +172,7 @@ READ = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("out", READ.values(), ids=READ)
 def test_what_is_read_is_not_written(out, cli, table, tmp_path):
     """Said before the training; nothing is lost."""
@@ -186,6 +187,7 @@ def test_what_is_read_is_not_written(out, cli, table, tmp_path):
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_predictions_do_not_replace_what_they_are_made_from(cli, table, tmp_path):
     assert cli("train", table, *TRAIN, "--epochs", "1", "--out", tmp_path / "m").returncode == 0
     (tmp_path / "run.toml").write_text("")
@@ -196,6 +198,7 @@ def test_predictions_do_not_replace_what_they_are_made_from(cli, table, tmp_path
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_out_is_no_file(cli, table, tmp_path):
     """Devices and pipes are written to, and remain; other things are an error before the training."""
     (tmp_path / "null").symlink_to("/dev/null")
@@ -221,6 +224,7 @@ ASCII = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env", ASCII.values(), ids=ASCII)
 def test_other_letters_on_an_ascii_terminal(env, cli, table, tmp_path):
     """Tables are in UTF-8, as in files; all else shows code points."""
@@ -293,6 +297,7 @@ def baselines(first, last):
     return [np.mean((spots[12:] - guess)[test] ** 2) / variance for guess in (past[:, 1], past @ weights)]
 
 
+@pytest.mark.slow
 def test_demo(cli, tmp_path):
     """The table is right, the network beats both baselines on 1921-1955, the model can be read, the picture is one."""
     start = time.perf_counter()

@@ -4,11 +4,11 @@ import contextlib
 import platform
 import types
 
-import cases
 import numpy as np
 import pytest
-from mode import Mode
-from test_sliding import OPTIMIZERS, SGD, Training, hyper
+from support import cases
+from support.mode import Mode
+from support.training import OPTIMIZERS, SGD, Training, hyper
 
 CORE = cases.core()
 ADAM = OPTIMIZERS["adam"]
@@ -338,7 +338,8 @@ def test_calls_keep_the_mode(mode, name):
 @x86
 def test_import_and_fit_keep_the_mode(python):
     code = (
-        "import numpy as np, mode; control = mode.Mode(); before = control.get(); import bptt_fast\n"
+        "import numpy as np; from support.mode import Mode\n"
+        "control = Mode(); before = control.get(); import bptt_fast\n"
         "assert control.get() == before, 'import'\n"
         "net = bptt_fast.Network(2, 3, 1); x, y = np.ones((40, 5, 2)), np.ones((40, 1))\n"
         "net.fit(x, y, verbose=0); net.fit(x[0], x[0, :, :1], bptt=bptt_fast.SlidingBPTT(2), verbose=0)\n"
@@ -430,7 +431,7 @@ BAD_PLANS = (
 )
 
 
-@pytest.mark.parametrize("words, wrong", BAD_PLANS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize("words, wrong", BAD_PLANS)
 def test_bad_plans(words, wrong):
     with pytest.raises(ValueError, match=f"cannot plan: .*{words}"):
         CORE.Plan(cases.Problem().desc, **wrong)
@@ -583,7 +584,7 @@ def test_interruption_keeps_finished_work(sliding):
         np.testing.assert_array_equal(stopped.run.params, whole.run.params)
 
 
-@pytest.mark.parametrize("how", (dict(), dict(segment=2), dict(area=7)), ids=str)
+@pytest.mark.parametrize("how", (dict(), dict(segment=2), dict(area=7)))
 def test_no_target_weighs_anything(how):
     """Loss and all gradients are zero."""
     problem = cases.Problem((4, 1, 7), every=True, weighted=True, cell="lstm", activation=())

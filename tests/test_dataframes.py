@@ -239,8 +239,8 @@ RULES = [
 ]  # fmt: skip
 ZONES = (None, "UTC", CET, "America/New_York", "Australia/Lord_Howe")
 REGULAR = {
-    f"{rule} {zone}": pandas.date_range("2024-03-20 13:37", periods=40, freq=rule, tz=zone)
-    for rule in RULES for zone in ZONES
+    f"{type(rule).__name__} {n} {zone}": pandas.date_range("2024-03-20 13:37", periods=40, freq=rule, tz=zone)
+    for n, rule in enumerate(RULES) for zone in ZONES
 } | {
     "range": pandas.RangeIndex(5, 205, 5),
     "range down": pandas.RangeIndex(205, 5, -5),

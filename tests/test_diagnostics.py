@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-import reference as ref
+from support import reference as ref
 
 import bptt_fast as bf
 from bptt_fast import diagnostics

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import ROOT
+from support.cases import ROOT
 
 import bptt_fast
 
@@ -110,6 +110,7 @@ def test_blocks_are_found():
         assert page in WITH_CODE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", WITH_CODE)
 def test_blocks(page, reader):
     """One after the other, in one namespace a page, as a reader would."""

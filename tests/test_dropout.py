@@ -1,9 +1,9 @@
 """Dropout: what is dropped, how often, and that the gradient is exact for the masks that were drawn."""
 
-import cases
 import numpy as np
 import pytest
-import reference as ref
+from support import cases
+from support import reference as ref
 
 STRUCTURES = (
     dict(num_layers=2, dropout=0.3),
@@ -51,7 +51,7 @@ def masks(problem):
     return out
 
 
-@pytest.mark.parametrize("structure", STRUCTURES, ids=str)
+@pytest.mark.parametrize("structure", STRUCTURES)
 @pytest.mark.parametrize("form", cases.FORMS.values(), ids=cases.FORMS)
 def test_gradients(form, structure):
     """Finite differences for the masks of one seed, and the oracle with these, on every instruction set."""

@@ -316,7 +316,7 @@ def test_columns_that_are_no_numbers_are_named(table):
     (sparse.eye(2).tocsr(), r"a sparse matrix.*x\.toarray\(\)"),
     (pl.DataFrame({"a": [1.5], "b": [date(2020, 1, 1)]}), "column 'b' of dtype Date with .*2020"),
     (object, "<class 'object'> in an array"),
-), ids=str)  # fmt: skip
+))  # fmt: skip
 def test_arrays_that_are_no_numbers(given, pattern):
     with pytest.raises(bf.ConfigError, match=f"^x: expected real numbers, got .*{pattern}"):
         bf.Network(2, 4, 1, seed=0).predict(given)

@@ -44,6 +44,7 @@ def targets(kind, labels=LABELS):
     return {RNNRegressor: Y, RNNClassifier: labels, RNNForecaster: None}[kind]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ALL)
 def test_common_checks(kind):
     """Nothing fails and nothing is declared to fail."""
@@ -60,7 +61,7 @@ def test_common_checks(kind):
 # ---- the forms of X and y
 
 
-@pytest.mark.parametrize("x, n, columns", ((X, 120, 2), (RAGGED, 120, 2), (X[..., 0], 120, 10)), ids=str)
+@pytest.mark.parametrize("x, n, columns", ((X, 120, 2), (RAGGED, 120, 2), (X[..., 0], 120, 10)))
 @pytest.mark.parametrize("kind, y", SUPERVISED)
 def test_one_target_a_sequence(kind, y, x, n, columns):
     model = made(kind).fit(x[:80], y[:80])
@@ -288,6 +289,7 @@ def test_weights_of_the_last_steps_only():
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("early", (False, True))
 def test_targets_and_weights_of_steps_are_checked_before_they_are_split(early):
     """Wherever the fault is, held out or not, it has the place that the user knows."""
@@ -346,7 +348,7 @@ def test_repeatable(kind):
 SECOND_ORDER = (bf.LBFGS(), bf.LevenbergMarquardt(), bf.HessianFree(), "lbfgs")
 
 
-@pytest.mark.parametrize("solver", SECOND_ORDER, ids=str)
+@pytest.mark.parametrize("solver", SECOND_ORDER)
 @pytest.mark.parametrize("kind", (RNNRegressor, RNNForecaster))
 def test_a_solver_that_has_converged(kind, solver):
     """Nothing left to improve is no epoch: the network, the count and the loss stay."""
@@ -371,7 +373,7 @@ def test_converged_at_once():
     pickle.loads(pickle.dumps(model)).predict(X)
 
 
-@pytest.mark.parametrize("solver", SECOND_ORDER, ids=str)
+@pytest.mark.parametrize("solver", SECOND_ORDER)
 def test_parameters_that_a_solver_does_not_use(solver):
     """As scikit-learn's MLP: a grid goes over solvers.  A value that no solver can use stays an error."""
     options = dict(cell="elman", hidden_size=3, max_iter=3, solver=solver)
@@ -404,6 +406,7 @@ def test_a_grid_over_solvers(kind):
 # ---- among scikit-learn's tools
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ALL)
 def test_clone_and_pickle(kind):
     """A pickle has the weights and at most 10 kB more, also after the default number of epochs."""
@@ -611,7 +614,7 @@ def test_early_stopping_of_one_series():
     (dict(verbose=None), "verbose: expected"),
     (dict(dropout=1.0), "dropout: expected"),
     (dict(head=(0,)), "head"),
-), ids=str)  # fmt: skip
+))  # fmt: skip
 @pytest.mark.parametrize("kind", (RNNRegressor, RNNForecaster))
 def test_parameters_are_checked_in_fit(kind, options, words):
     model = made(kind).set_params(**options)

@@ -3,10 +3,12 @@
 import runpy
 
 import pytest
-from cases import ROOT
+from support.cases import ROOT
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 lacking = runpy.run_path(str(ROOT / "docs" / "conf.py"))["lacking"]
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)

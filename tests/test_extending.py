@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from cases import ROOT
+from support.cases import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +63,7 @@ INLINE void mgu_backward(int act, const V *peep, const V *saved, const V *s_prev
     )
     edit.before("csrc/cells.def", "#define CELL mlp\n", '#define CELL mgu\n#include "cell.h"\n')
     edit.before(
-        "tests/reference.py",
+        "tests/support/reference.py",
         "# name: blocks, forward, backward, number of states\n",
         """def mgu_blocks(d, inputs):
     n = d["hidden_size"]
@@ -87,7 +87,7 @@ def mgu_backward(d, w, x, s, m, saved, ds):
 """,
     )
     row = '    "gru": (gru_blocks, gru_forward, gru_backward, 1),\n'
-    edit.before("tests/reference.py", row, '    "mgu": (mgu_blocks, mgu_forward, mgu_backward, 1),\n')
+    edit.before("tests/support/reference.py", row, '    "mgu": (mgu_blocks, mgu_forward, mgu_backward, 1),\n')
     edit.before("docs/cells.md", "## The readout and the losses\n", "## mgu\n\nf = ..., n = ...\n\n")
 
 
@@ -107,7 +107,7 @@ INLINE double log_cosh_loss(const double *with, double p, double y, double *dp) 
 """,
     )
     edit.before(
-        "tests/reference.py",
+        "tests/support/reference.py",
         "def cross_entropy(p, y):\n",
         """def log_cosh(p, y, scale=1.0):
     e = (p - y) / scale
@@ -116,7 +116,7 @@ INLINE double log_cosh_loss(const double *with, double p, double y, double *dp) 
 
 """,
     )
-    edit.before("tests/reference.py", "cross_entropy, binary_cross_entropy)}", "log_cosh, ")
+    edit.before("tests/support/reference.py", "cross_entropy, binary_cross_entropy)}", "log_cosh, ")
     edit.before("docs/cells.md", '| `"cross_entropy"` |', '| `"log_cosh"` | real | log cosh | tanh |\n')
 
 
@@ -158,7 +158,7 @@ class SoftSign(FirstOrder):
     )
     edit.before("bptt_fast/optimizers.py", "SGD, Adam, AdamW", "SoftSign, ")
     edit.before(
-        "tests/reference.py",
+        "tests/support/reference.py",
         "    def rprop(self, k, g):\n",
         """    def soft_sign(self, k, g):
         self.m[k] = self.beta1 * self.m.get(k, 0) + (1 - self.beta1) * g
@@ -166,16 +166,17 @@ class SoftSign(FirstOrder):
 
 """,
     )
-    edit.before("tests/reference.py", "no_bias_decay=False, beta1=0.9", "softness=0.1, ")
+    edit.before("tests/support/reference.py", "no_bias_decay=False, beta1=0.9", "softness=0.1, ")
     numbers = '    "soft_sign": dict(softness=0.3, beta1=0.7),\n'
-    edit.before("tests/reference.py", '    "rprop": dict(),\n', numbers)
+    edit.before("tests/support/reference.py", '    "rprop": dict(),\n', numbers)
 
 
 CHECK = """
-import numpy as np, cases, reference as ref, gradcheck
+import numpy as np
 import bptt_fast as bf
 from bptt_fast import optimizers
-from test_sliding import Training, check
+from support import cases, gradcheck, reference as ref
+from support.training import Training, check
 
 assert "mgu" in cases.FORMS and "log_cosh" in cases.LOSSES and "soft_sign" in optimizers.OPTIMIZERS
 deep = dict(every=True, num_layers=2, bidirectional=True, head=(3,))

@@ -304,6 +304,7 @@ def test_names_that_are_none(typed, capsys):
 # ---- Parquet
 
 
+@pytest.mark.slow
 def test_parquet_is_csv(python):
     """The same model, the same predictions; columns of integers and of single precision too."""
     parquet = pytest.importorskip("pyarrow.parquet")
@@ -406,7 +407,7 @@ def test_what_is_typed_wins(typed, attribute, value, capsys):
 @pytest.mark.parametrize("text, readout", (
     ("truncate = [5, 10]", "every"), ("truncate = 5", "every"), ("checkpoint = true", "every"),
     ("checkpoint = 7", "every"), ("checkpoint = false", "last"), ('head = [4]\ncell = "gru"', "last"),
-), ids=str)  # fmt: skip
+))  # fmt: skip
 def test_values_in_a_file(text, readout, capsys):
     text = FULL.replace("unfold = 3\n", "") + text
     assert run(capsys, "train", *config(text), "--out", "m") == (0, "", "")

@@ -1,10 +1,9 @@
 """Outputs as the next inputs: forecasts, and training with some of them (teacher_forcing)."""
 
-import cases
-import gradcheck
 import numpy as np
 import pytest
-import reference as ref
+from support import cases, gradcheck
+from support import reference as ref
 
 import bptt_fast as bf
 

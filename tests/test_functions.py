@@ -1,8 +1,8 @@
 """tanh, sigmoid and exp of the vector code: at most 2.5 units in the last place."""
 
-import cases
 import numpy as np
 import pytest
+from support import cases
 
 APPLY = cases.core().apply
 EXACT = {"tanh": np.tanh, "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "exp": np.exp}

@@ -1,16 +1,14 @@
 """The gradients of csrc/: finite differences on every block, x and the initial state; and the oracle's."""
 
-import cases
+import itertools
+
 import numpy as np
 import pytest
-import reference as ref
+from support import cases
+from support import reference as ref
 
-GRADIENT_CASES = cases.gradient_cases()
+GRADIENT_CASES, WIDTH_CASES = cases.gradient_cases(), cases.width_cases()
 ISAS = cases.isas()
-
-
-def name(case):
-    return cases.line(case).replace(" ", ":")
 
 
 def test_every_row_has_a_reference():
@@ -20,15 +18,28 @@ def test_every_row_has_a_reference():
     assert set(cases.core().losses()) == set(ref.LOSSES)
 
 
-def test_there_are_cases_enough():
-    assert len(GRADIENT_CASES) >= 400
-    assert all(cases.parse(cases.line(case).split()) == case for case in GRADIENT_CASES)
+def test_the_cases_cover_every_pair():
+    """Any two values of any two factors meet in a case; a case's line says all of it."""
+    found = [*GRADIENT_CASES.values()]
+    for one, other in itertools.combinations(cases.FACTORS, 2):
+        pairs = {(case.get(one), case.get(other)) for case in found}
+        wanted = set(itertools.product(cases.FACTORS[one], cases.FACTORS[other]))
+        if {one, other} == {"loss", "weighted"}:
+            wanted -= {pair for loss in cases.CANCELLING for pair in ((loss, False), (False, loss))}
+        assert wanted <= pairs, (one, other)
+    for form in cases.FORMS.values():
+        mine = [case for case in found if form.items() <= case.items()]
+        for name, values in cases.FACTORS.items():
+            wanted = {True} if name == "weighted" else set(values)
+            assert wanted <= {case.get(name) for case in mine}, (form, name)
+    assert all(cases.parse(cases.line(case).split()) == case for case in found)
 
 
 @pytest.mark.parametrize("form", cases.FORMS.values(), ids=cases.FORMS)
 def test_oracle(form):
     for more in (dict(every=True, weighted=True), dict(num_layers=2, bidirectional=True, head=(4,))):
-        cases.Problem(**form, lengths=(3, 1), hidden_size=4, **more).check_reference()
+        hidden_size = 1 + form.get("proj_size", 1)
+        cases.Problem(**form, lengths=(3, 1), hidden_size=hidden_size, **more).check_reference()
 
 
 @pytest.mark.parametrize("loss", cases.LOSSES)
@@ -36,16 +47,25 @@ def test_oracle_losses(loss):
     cases.Problem(loss=loss, lengths=(3, 1), every=True, output_size=3).check_reference()
 
 
-@pytest.mark.parametrize("case", GRADIENT_CASES, ids=name)
-def test_finite_differences(case):
-    isa = ISAS[GRADIENT_CASES.index(case) % len(ISAS)]
-    cases.Problem(**case).check_core(isa=isa)
+@pytest.mark.parametrize("name", GRADIENT_CASES)
+def test_finite_differences(name):
+    isa = ISAS[[*GRADIENT_CASES].index(name) % len(ISAS)]
+    cases.Problem(**GRADIENT_CASES[name]).check_core(isa=isa)
 
 
-@pytest.mark.parametrize("case", GRADIENT_CASES + cases.width_cases(), ids=name)
+@pytest.mark.parametrize("case", GRADIENT_CASES.values(), ids=GRADIENT_CASES)
 def test_every_instance(case):
     """float64 and float32 on every instruction set against the oracle."""
-    problem = cases.Problem(**case)
+    check_every_instance(cases.Problem(**case))
+
+
+@pytest.mark.parametrize("case", WIDTH_CASES.values(), ids=WIDTH_CASES)
+def test_widths(case):
+    """Sizes below, at and above the width of a vector, on every instance."""
+    check_every_instance(cases.Problem(**case))
+
+
+def check_every_instance(problem):
     expected = problem.reference()
     for isa in ISAS:
         for dtype in ("float64", "float32"):

@@ -49,7 +49,7 @@ def bound(shape):
 # ---- by name
 
 
-@pytest.mark.parametrize("options", CELLS, ids=str)
+@pytest.mark.parametrize("options", CELLS)
 def test_the_default_is_that_of_pytorch(options):
     """Uniform in +-1/sqrt(H), inside f and in g in +-1/sqrt(fan in); the same numbers as ever."""
     net = network(**options)
@@ -63,7 +63,7 @@ def test_the_default_is_that_of_pytorch(options):
         )
 
 
-@pytest.mark.parametrize("options", CELLS, ids=str)
+@pytest.mark.parametrize("options", CELLS)
 def test_orthogonal(options):
     net = network(**options, init="orthogonal")
     projections = [net[name] for name in net if name.startswith("weight_hr")]
@@ -92,7 +92,7 @@ def test_orthogonal_matrices_are_drawn_uniformly():
     assert orthogonal(5, 2, random).shape == (5, 2) and orthogonal(2, 5, random).shape == (2, 5)
 
 
-@pytest.mark.parametrize("options", CELLS, ids=str)
+@pytest.mark.parametrize("options", CELLS)
 def test_glorot(options):
     net = network(**options, init="glorot")
     for name in net:
@@ -105,7 +105,7 @@ def test_glorot(options):
                 assert 0.5 * limit < abs(part).max() <= limit, name
 
 
-@pytest.mark.parametrize("options", CELLS, ids=str)
+@pytest.mark.parametrize("options", CELLS)
 def test_identity(options):
     net = network(**options, init="identity")
     for gate in recurrent(net):
@@ -134,7 +134,7 @@ def test_peepholes_start_as_ever():
 
 @pytest.mark.parametrize("init", ("torch", "orthogonal", "glorot", "identity"))
 @pytest.mark.parametrize("radius", (0.5, 1.0, 1.5))
-@pytest.mark.parametrize("options", [c for c in CELLS if not c.get("f") and not c.get("proj_size")], ids=str)
+@pytest.mark.parametrize("options", [c for c in CELLS if not c.get("f") and not c.get("proj_size")])
 def test_spectral_radius(options, radius, init):
     net, plain = network(**options, init=init, spectral_radius=radius), network(**options, init=init)
     for gate, before in zip(recurrent(net), recurrent(plain), strict=True):
@@ -245,7 +245,7 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("options, error, words", WRONG, ids=[words for _, _, words in WRONG])
+@pytest.mark.parametrize("options, error, words", WRONG)
 def test_wrong_arguments(options, error, words):
     with pytest.raises(error, match=words):
         network(**options)

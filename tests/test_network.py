@@ -3,10 +3,10 @@
 import copy
 import pickle
 
-import cases
 import numpy as np
 import pytest
-import reference as ref
+from support import cases
+from support import reference as ref
 
 import bptt_fast as bf
 

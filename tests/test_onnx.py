@@ -6,6 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from support import covering
 
 import bptt_fast as bf
 
@@ -328,17 +329,18 @@ def side_by_side(states):
     return torch.cat(list(states), dim=1)
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("free", (False, True), ids=("fixed", "free"))
-@pytest.mark.parametrize("batch_first", (False, True), ids=("steps-first", "batch-first"))
-@pytest.mark.parametrize("kind", ("RNN", "GRU", "LSTM"))
-@pytest.mark.parametrize(
-    "name, both",
-    [(n, b) for n in SINGLE for b in (False, True) if "state" not in n or b == (n == "both-states")],
+OUTPUTS = [(n, b) for n in SINGLE for b in (False, True) if "state" not in n or b == (n == "both-states")]
+ONE_STEP = covering.design(
+    dict(outputs=OUTPUTS, kind=("RNN", "GRU", "LSTM"), batch_first=(False, True), free=(False, True))
 )
-def test_a_graph_of_one_step(name, both, kind, batch_first, free, tmp_path):
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("outputs, kind, batch_first, free", [tuple(row.values()) for row in ONE_STEP])
+def test_a_graph_of_one_step(outputs, kind, batch_first, free, tmp_path):
     """The axis of steps is in our outputs where it is in the graph's; with a head the number of sequences is
     free."""
+    name, both = outputs
     choose, *readouts = SINGLE[name]
     axis = 1 if batch_first else 0
     structure = dict(num_layers=2, bidirectional=both, batch_first=batch_first)
@@ -903,6 +905,7 @@ def own_cases():
         yield case.name, case.model, x if batch_first else x.swapaxes(0, 1), np.asarray(expected[0])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_own_cases_of_onnx(tmp_path):
     path, read_ones = tmp_path / "case.onnx", set()

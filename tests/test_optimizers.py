@@ -4,11 +4,11 @@ import contextlib
 import dataclasses
 import inspect
 
-import cases
 import numpy as np
 import pytest
-import reference as ref
-from test_sliding import Training, check
+from support import cases
+from support import reference as ref
+from support.training import Training, check
 
 import bptt_fast as bf
 from bptt_fast.optimizers import OPTIMIZERS, FirstOrder
@@ -103,6 +103,7 @@ TORCH = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, ours, theirs", TORCH.values(), ids=TORCH)
 @pytest.mark.parametrize("cell", ("elman", "lstm"))
 def test_fifty_steps_of_pytorch(cell, kind, ours, theirs):
@@ -214,7 +215,7 @@ def test_what_counts_as_a_bias():
 # ---- clipping
 
 
-@pytest.mark.parametrize("numbers", (dict(clip_value=0.02), dict(clip_norm=0.2, clip_value=0.02)), ids=str)
+@pytest.mark.parametrize("numbers", (dict(clip_value=0.02), dict(clip_norm=0.2, clip_value=0.02)))
 @pytest.mark.parametrize("form", LAYOUTS.values(), ids=LAYOUTS)
 def test_clipping_by_value(form, numbers):
     """First the norm, then the values."""
@@ -294,9 +295,7 @@ def data():
 
 
 @pytest.mark.parametrize("isa", cases.isas())
-@pytest.mark.parametrize(
-    "form", (dict(), dict(cell="gru", reset="before"), dict(cell="lstm", peephole=True)), ids=str
-)
+@pytest.mark.parametrize("form", (dict(), dict(cell="gru", reset="before"), dict(cell="lstm", peephole=True)))
 def test_noise(form, isa):
     """Added to the clipped gradient, keyed by seed, update and place in `params`; padding keeps out of it."""
     x, y = data()
@@ -362,7 +361,7 @@ HUGE = (
 
 @pytest.mark.parametrize("dtype", ("float32", "float64"))
 @pytest.mark.parametrize("bptt", (bf.FullBPTT(), bf.SlidingBPTT(3)), ids=("full", "sliding"))
-@pytest.mark.parametrize("optimizer", HUGE, ids=str)
+@pytest.mark.parametrize("optimizer", HUGE)
 def test_an_update_that_overflows_is_not_written(optimizer, bptt, dtype):
     x = np.random.default_rng(0).normal(size=(64, 10, 3))
     y = x.sum(2)[:, :, None] if isinstance(bptt, bf.SlidingBPTT) else x.sum((1, 2))[:, None]
@@ -377,7 +376,7 @@ def test_an_update_that_overflows_is_not_written(optimizer, bptt, dtype):
             assert np.isfinite(net.params).all()
 
 
-@pytest.mark.parametrize("options", (dict(gradient_noise=1e300), dict(gradient_noise=1e60)), ids=str)
+@pytest.mark.parametrize("options", (dict(gradient_noise=1e300), dict(gradient_noise=1e60)))
 def test_noise_that_overflows_is_not_written(options):
     x, y = data()
     net = bf.Network(3, 5, 2, seed=0)
@@ -452,7 +451,7 @@ NUMBERS = [
 ]
 
 
-@pytest.mark.parametrize("kind, numbers, words", NUMBERS, ids=str)
+@pytest.mark.parametrize("kind, numbers, words", NUMBERS)
 def test_numbers_out_of_range(kind, numbers, words):
     with pytest.raises(bf.ConfigError, match=words):
         kind(**numbers)

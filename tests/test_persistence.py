@@ -165,7 +165,7 @@ def test_a_network_of_nonsense_with_a_right_checksum(saved, monkeypatch):
         refused(path)
 
 
-@pytest.mark.parametrize("content", (b"", b"\0" * 8, b"\xff" * 64, b"a,b\n1,2\n", b"\x80\x04N."), ids=repr)
+@pytest.mark.parametrize("content", (b"", b"\0" * 8, b"\xff" * 64, b"a,b\n1,2\n", b"\x80\x04N."))
 def test_other_files(content, tmp_path):
     (tmp_path / "a").write_bytes(content)
     refused(tmp_path / "a")
@@ -414,7 +414,7 @@ def test_a_long_name(tmp_path):
     (dict(bptt=bf.SlidingBPTT(5)), 1), (dict(bptt=bf.SlidingBPTT(5, lead=0)), 0),
     (dict(bptt=bf.SlidingBPTT(5, lead=3)), 3), (dict(), 0), (dict(bptt=bf.TruncatedBPTT(5)), 0),
     (dict(bptt=bf.CheckpointedBPTT()), 0),
-), ids=str)  # fmt: skip
+))  # fmt: skip
 @pytest.mark.parametrize("named", (False, True))
 def test_fit_says_how_far_ahead(how, lead, named, tmp_path):
     """The last fit counts; copies, files and graphs have it."""
@@ -472,7 +472,7 @@ def test_a_failed_fit_leaves_the_lead():
     assert net.lead == 2
 
 
-@pytest.mark.parametrize("wrong", (-1, 1.5, "1", None, True), ids=repr)
+@pytest.mark.parametrize("wrong", (-1, 1.5, "1", None, True))
 def test_wrong_leads(wrong):
     net = bf.Network(1, 4, 1, seed=0)
     with pytest.raises(bf.ConfigError, match="lead: expected an integer of at least 0"):

@@ -1,8 +1,8 @@
 """bench.quality: its data and its measures, on little made-up input; with the real files where they are."""
 
-import cases
 import numpy as np
 import pytest
+from support import cases
 
 import bptt_fast as bf
 

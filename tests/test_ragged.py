@@ -2,9 +2,9 @@
 
 import threading
 
-import cases
 import numpy as np
 import pytest
+from support import cases
 
 import bptt_fast as bf
 from bptt_fast import estimators
@@ -150,7 +150,7 @@ def test_gauss_newton(every):
 @pytest.mark.parametrize("how", (
     dict(area=10), dict(area=-1), dict(area=12, update_every=3, look_back=3), dict(area=12, segment=3),
     dict(area=12, window_stride=1)
-), ids=str)  # fmt: skip
+))  # fmt: skip
 def test_wrong_plans(how):
     with pytest.raises(ValueError, match="cannot plan"):
         cases.Problem(LENGTHS).run(**how)
@@ -265,6 +265,7 @@ def test_little_is_not_cut(made, monkeypatch):
     assert "area" not in words[0]
 
 
+@pytest.mark.slow
 def test_packed_sequences_of_torch():
     """As PyTorch's, with memory for the sum of lengths."""
     torch = pytest.importorskip("torch")
@@ -287,7 +288,7 @@ def test_packed_sequences_of_torch():
 # ---- the poll
 
 
-@pytest.mark.parametrize("how", (dict(), dict(segment=50), dict(area=650)), ids=str)
+@pytest.mark.parametrize("how", (dict(), dict(segment=50), dict(area=650)))
 @pytest.mark.parametrize("what", ("epoch", "evaluate", "predict"))
 def test_only_the_calling_thread_polls(what, how):
     """Also where the last batch, or group, has fewer rows than there are threads."""

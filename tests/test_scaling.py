@@ -6,10 +6,10 @@ import math
 import pickle
 from fractions import Fraction
 
-import cases
 import numpy as np
 import pytest
-import reference as ref
+from support import cases
+from support import reference as ref
 
 import bptt_fast as bf
 
@@ -464,7 +464,7 @@ def test_wrong_calls_change_nothing(given, words):
     (([0.0], [1.0, 2.0]), "input_scale: expected 1 numbers"),
     ((0.0, 1.0), "input_mean: expected a list"),
     (([0.0], [1.0], [0.0]), "output_scale: expected a list"),
-), ids=str)  # fmt: skip
+))  # fmt: skip
 def test_wrong_scalings(given, words):
     with pytest.raises((bf.ConfigError, bf.ShapeError), match=words):
         bf.Scaling(*given)

@@ -1,10 +1,10 @@
 """Learning-rate schedules: their formulas, PyTorch's numbers, and that every update gets its own rate."""
 
-import cases
 import numpy as np
 import pytest
-import reference as ref
-from test_sliding import Training, check
+from support import cases
+from support import reference as ref
+from support.training import Training, check
 
 import bptt_fast as bf
 
@@ -31,7 +31,7 @@ FORMULAS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("schedule, expected", FORMULAS.items(), ids=map(str, FORMULAS))
+@pytest.mark.parametrize("schedule, expected", FORMULAS.items())
 def test_formulas(schedule, expected):
     rates = schedule.rates(EPOCHS, UPDATES)
     np.testing.assert_allclose(rates, expected, rtol=1e-13)
@@ -80,7 +80,7 @@ PLATEAU = (
 )
 
 
-@pytest.mark.parametrize("schedule", PLATEAU, ids=str)
+@pytest.mark.parametrize("schedule", PLATEAU)
 def test_plateau_is_that_of_pytorch(schedule):
     torch = pytest.importorskip("torch")
     from bptt_fast.schedules import Rates
@@ -244,7 +244,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("make, words", WRONG, ids=[words for _, words in WRONG])
+@pytest.mark.parametrize("make, words", WRONG)
 def test_numbers_out_of_range(make, words):
     with pytest.raises(bf.ConfigError, match=words):
         make()

@@ -15,7 +15,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("arguments, text", WRONG, ids=str)
+@pytest.mark.parametrize("arguments, text", WRONG)
 def test_wrong_rules(arguments, text):
     with pytest.raises(bf.ConfigError, match=text):
         bf.Stopping(**arguments)

@@ -3,10 +3,10 @@
 import gc
 import json
 
-import cases
 import numpy as np
 import pytest
-import reference as ref
+from support import cases
+from support import reference as ref
 
 import bptt_fast as bf
 
@@ -354,7 +354,7 @@ def test_networks_that_cannot_learn_online(options, words):
     (("FullBPTT",), dict(), ("SlidingBPTT",)),
     (("SlidingBPTT", 2), dict(optimizer="sdg"), ("optimizer", "sdg")),
     (("SlidingBPTT", 2), dict(loss="mean"), ("loss", "mean")),
-), ids=str)  # fmt: skip
+))  # fmt: skip
 def test_wrong_learners(arguments, options, words):
     name, *numbers = arguments
     with pytest.raises(bf.ConfigError) as caught:

@@ -3,8 +3,8 @@
 import json
 import re
 
-import cases
 import pytest
+from support import cases
 
 tables, plot = cases.bench("tables"), cases.bench("plot")
 TEXTS = {str(page.relative_to(cases.ROOT)): page.read_text(encoding="utf-8") for page in tables.PAGES}

@@ -1,10 +1,9 @@
 """Forwards and backwards in two calls, for programs that take derivatives of their own."""
 
-import cases
-import gradcheck
 import numpy as np
 import pytest
-import reference as ref
+from support import cases, covering, gradcheck
+from support import reference as ref
 
 CORE = cases.core()
 SHAPES = {
@@ -86,9 +85,10 @@ def pointers(arrays):
     return tuple(map(pointer, arrays))
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("form", cases.FORMS)
-@pytest.mark.parametrize("headless", (False, True), ids=("head", "no head"))
+SLOPES = covering.design(dict(form=list(cases.FORMS), shape=list(SHAPES), headless=(False, True)))
+
+
+@pytest.mark.parametrize("form, shape, headless", [tuple(row.values()) for row in SLOPES])
 def test_slopes_are_finite_differences(form, shape, headless):
     for layout in ("rows", "steps"):
         taped = Taped(layout, headless, **cases.FORMS[form], **SHAPES[shape], hidden_size=4, output_size=2)
@@ -110,7 +110,7 @@ RAGGED = (4, 1, 17, 9, 2, 1, 5)
 
 @pytest.mark.parametrize("shape", (
     dict(), dict(num_layers=2, bidirectional=True), dict(num_layers=2, dropout=0.4, recurrent_dropout=0.3)
-), ids=str)  # fmt: skip
+))  # fmt: skip
 @pytest.mark.parametrize("form", cases.FORMS)
 def test_groups(form, shape):
     """Sequences of very different lengths: the tapes of groups lie one after the other."""

@@ -4,13 +4,12 @@
 import types
 from pathlib import Path
 
-import cases
-import gradcheck
 import numpy as np
 import pytest
-import reference as ref
-from test_sliding import SGD
-from test_truncated import Truncated
+from support import cases, gradcheck
+from support import reference as ref
+from support.training import SGD
+from support.truncated import Truncated
 
 SOURCE = Path(ref.__file__).read_text()
 ADD_STEP = "add(grads, dw, suffix)\n                dxs"
@@ -69,10 +68,27 @@ CONTEXT = {
 
 @pytest.mark.parametrize("context, old, new", MUTANTS.values(), ids=MUTANTS)
 def test_gradient_mutants_are_caught(context, old, new):
-    problem = cases.Problem(**CONTEXT[context], lengths=(4, 3), hidden_size=4)
+    case = CONTEXT[context]
+    problem = cases.Problem(**case, lengths=(4, 3), hidden_size=1 + case.get("proj_size", 2))
     problem.check_reference()
-    with pytest.raises(gradcheck.GradientError, match="again: python tests/gradcheck"):
+    with pytest.raises(gradcheck.GradientError, match="again: python tests/support/gradcheck"):
         problem.check_reference(mutant(old, new))
+
+
+@pytest.mark.parametrize("old, new", [lines[1:] for lines in MUTANTS.values()], ids=MUTANTS)
+def test_the_covering_cases_show_every_mutant(old, new):
+    """At least two of the few cases of test_gradients.py tell each mutant from the reference."""
+    module, caught = mutant(old, new), 0
+    for case in cases.gradient_cases().values():
+        problem = cases.Problem(**case)
+        try:
+            right, wrong = problem.reference()[1], problem.reference(module)[1]
+        except ValueError:  # its shapes do not fit this form
+            continue
+        caught += any(abs(wrong[k] - g).max() > gradcheck.TOLERANCE * abs(g).max() for k, g in right.items())
+        if caught == 2:
+            return
+    pytest.fail(f"{caught} cases show it")
 
 
 @pytest.mark.parametrize("every", (False, True), ids=("last", "every"))

@@ -8,15 +8,15 @@ import threading
 import time
 from pathlib import Path
 
-import cases
 import numpy as np
 import pytest
-from test_sliding import OPTIMIZERS, Training
+from support import cases
+from support.cases import LARGE
+from support.training import OPTIMIZERS, Training
 
 import bptt_fast as bf
 
 THREADS = (1, 2, 3, 4, 8)
-LARGE = dict(hidden_size=64, input_size=24, output_size=5, head=(32,))
 SHAPES = {
     "B64": (20,) * 64,
     "B7": (60,) * 7,

@@ -74,7 +74,7 @@ def same(theirs, ours, *call):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("dtype", TOLERANCE)
 def test_results_and_gradients_are_pytorchs(kind, dtype):
     flags = itertools.product((1, 3), (False, True), (False, True), (False, True), (False, True))
     for layers, bidirectional, bias, batch_first, given in flags:
@@ -129,6 +129,7 @@ def gradcheck_call(ours, sizes):
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("packed", (False, True))
 def test_gradcheck_of_both_orders(kind, packed):
@@ -556,6 +557,7 @@ WAYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ("float32", "float64"))
 @pytest.mark.parametrize("way", WAYS)
 def test_a_scaling_keeps_its_digits(way, dtype):

@@ -161,6 +161,7 @@ OPTIMIZERS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("dtype, tolerance", (("float32", 1e-4), ("float64", 1e-9)))
 @pytest.mark.parametrize("kind", RECURRENT)

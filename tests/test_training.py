@@ -1,18 +1,16 @@
 """fit: what it learns, when it stops, what it keeps when it is interrupted or diverges."""
 
-import contextlib
 import dataclasses
 import io
-import os
 import signal
 import sys
-import threading
 import time
 
-import cases
 import numpy as np
 import pytest
-import reference as ref
+from support import cases
+from support import reference as ref
+from support.signals import interrupted
 
 import bptt_fast as bf
 
@@ -117,7 +115,7 @@ def test_data_are_not_modified():
 @pytest.mark.parametrize("options", (
     {}, dict(optimizer=bf.SGD(0.1, momentum=0.9)), dict(batch_size=7, validation_split=0.2),
     dict(bptt=bf.SlidingBPTT(3), y=X[..., :1]),
-), ids=str)  # fmt: skip
+))  # fmt: skip
 def test_seeds(options):
     """The same seed gives the same bits, another one other weights; global generators do not matter."""
     ends = []
@@ -383,24 +381,6 @@ def test_divergence_of_the_validation_loss():
 # ---- Ctrl-C
 
 
-@contextlib.contextmanager
-def interrupted(delay):
-    """Ctrl-C after so many seconds; gives a list for the moment, in seconds of work that this process did."""
-    sent = []
-
-    def press():
-        sent.append(time.process_time())
-        os.kill(os.getpid(), signal.SIGINT)
-
-    timer = threading.Timer(delay, press)
-    timer.start()
-    try:
-        yield sent
-    finally:
-        timer.cancel()
-        timer.join()
-
-
 SLOW = {
     "full": dict(x=np.ones((400, 400, 2)), y=np.ones((400, 1)), batch_size=400),
     "small batches": dict(x=np.ones((4000, 20, 2)), y=np.ones((4000, 1)), batch_size=1),
@@ -437,6 +417,7 @@ LONG_CALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", LONG_CALLS.values(), ids=LONG_CALLS)
 def test_interrupt_of_one_long_call(made):
     """Every way through the core hears Ctrl-C, wherever it is."""
@@ -525,7 +506,6 @@ def test_interrupt_of_a_child(python):
         bf.Adam(1e38),
         bf.Adam(1e300),
     ),
-    ids=str,
 )
 def test_an_update_that_overflows_is_not_written(optimizer, bptt, dtype):
     """Finite losses and gradients, but a step too large: no later loss need betray it."""

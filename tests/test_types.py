@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
-from cases import ROOT
+from support.cases import ROOT
 
 import bptt_fast
 
 pytest.importorskip("mypy")
+pytestmark = pytest.mark.slow
 FOLDER = Path(bptt_fast.__file__).parents[1]
 SEARCH = (
     {} if FOLDER.name == "site-packages" else {"MYPYPATH": str(FOLDER)}

@@ -3,9 +3,9 @@
 import tracemalloc
 import warnings
 
-import cases
 import numpy as np
 import pytest
+from support import cases
 
 import bptt_fast as bf
 

@@ -9,11 +9,12 @@ import importlib
 import sys
 from pathlib import Path
 
-import gradcheck
 import numpy as np
-import reference as ref
 
-ROOT = Path(__file__).resolve().parents[1]
+from . import covering, gradcheck
+from . import reference as ref
+
+ROOT = Path(__file__).resolve().parents[2]
 LOSSES = tuple(ref.LOSSES)
 CANCELLING = (
     "mae",
@@ -22,6 +23,8 @@ CANCELLING = (
 # 1, a prime, and VL-1, VL, VL+1 for VL = 2, 4, 8, 16
 WIDTHS = (1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17)
 RAGGED = (4, 1, 7, 4)
+# enough work for several threads
+LARGE = dict(hidden_size=64, input_size=24, output_size=5, head=(32,))
 
 # Every form of every cell that has several; another cell has one form, its name.
 FORMS = {
@@ -45,21 +48,28 @@ FORMS |= {
 }
 
 
-# What the random cases are drawn from.
-DRAWN = dict(
-    input_size=(1, 2, 3, 4, 5),
-    hidden_size=(4, 5, 6, 7),
-    output_size=(2, 3, 4),
-    num_layers=(1, 1, 2),
-    bidirectional=(False, False, True),
-    head=((), (3,), (4, 5)),
-    head_activation=("tanh", "sigmoid"),
+# What the gradients are checked for; a form of FORMS, by name, comes with each.
+FACTORS = dict(
     loss=LOSSES,
     every=(False, True),
     weighted=(False, True),
-    lengths=((6,), (1, 1), (8, 8), (2, 5), (3, 1, 7), (5, 6, 5), (1, 8, 3, 3), (2, 4, 6, 7)),
-    data_seed=range(1000),
+    lengths=((1, 1), (5, 5), RAGGED, (6,), (2, 4, 6, 7)),
+    num_layers=(1, 2, 3),
+    bidirectional=(False, True),
+    head=((), (4,), (7,), (8, 5, 6)),
+    head_activation=("tanh", "relu", "sigmoid"),
+    input_size=(1, 2, 3, 4, 5),
+    hidden_size=(4, 5, 6, 7),
+    output_size=(2, 3, 4),
 )
+STRUCTURE = dict(
+    num_layers=(1, 2, 3),
+    bidirectional=(False, True),
+    every=(False, True),
+    head=((), (4,)),
+    lengths=(RAGGED, (3, 1, 5)),
+)
+SIZES = dict(hidden_size=WIDTHS, input_size=WIDTHS, output_size=WIDTHS, head=((), (9,), (4, 7)))
 
 
 def bench(name):
@@ -128,6 +138,8 @@ class Problem:
             return rng.uniform(-scale, scale, shape).astype(np.float32).astype(float)
 
         self.params = {k: uniform(s, gain * scale(d, k, s)) for k, s in ref.blocks(d).items()}
+        if "relu" in (*d["activation"], d["head_activation"]):  # with biases above 0 hardly a layer is dead
+            self.params = {k: abs(w) if w.ndim == 1 else w for k, w in self.params.items()}
         self.state = uniform((n, ref.state_size(d)), 0.9)
         if d["initial_state"] == "trained":
             self.state = None  # the parameters have it
@@ -211,7 +223,7 @@ class Problem:
         value, grads = expected or self.reference(masks=masks)
         got_value, got = self.run(dtype, isa, threads, **how).loss_and_grad()
         tolerance = self.tolerance(dtype)
-        again = f"{dtype} {isa}; again: python tests/gradcheck.py {self.line}"
+        again = f"{dtype} {isa}; again: python tests/support/gradcheck.py {self.line}"
         assert abs(got_value - value) <= tolerance * max(1, abs(value)), (
             f"loss {got_value} for {value}: {again}"
         )
@@ -314,48 +326,34 @@ class Run:
         return np.split(y, starts[1:-1]), state
 
 
+def named_cases(rows):
+    """{id: case} from rows with the name of a form, each with data of its own."""
+    found = {}
+    for n, row in enumerate(rows):
+        name = row["form"]
+        case = FORMS[name] | {k: v for k, v in row.items() if k != "form"} | {"data_seed": 1000 + n}
+        if case.get("loss") in CANCELLING:
+            case["weighted"] = True
+        found[f"{name}-{n}"] = case
+    return found
+
+
 def gradient_cases():
-    """Every form of a cell x loss x readout x lengths; layers, directions, heads, weights; random draws."""
-    cases = [
-        dict(form, loss=loss, every=every, lengths=lengths, output_size=3, weighted=loss in CANCELLING)
-        for form in FORMS.values()
-        for loss in LOSSES
-        for every in (False, True)
-        for lengths in ((1, 1), (5, 5), RAGGED)
-    ]
-    cases += [
-        dict(form, num_layers=layers, bidirectional=both, every=every, lengths=(3, 1, 5), hidden_size=4)
-        for form in FORMS.values()
-        for layers in (1, 2, 3)
-        for both in (False, True)
-        for every in (False, True)
-        if layers > 1 or both
-    ]
-    cases += [
-        dict(form, head=head, head_activation=phi, every=every, weighted=True)
-        for form in FORMS.values()
-        for head, phi, every in (((4,), "tanh", True), ((3,), "relu", False), ((5, 2, 6), "sigmoid", True))
-    ]
+    """Every pair of values of FACTORS, every triple of STRUCTURE's, and random draws; {id: case}."""
+    rows = covering.design({"form": sorted(FORMS)} | FACTORS)
+    rows += covering.design({"form": sorted(FORMS)} | STRUCTURE, 3)
     rng = np.random.default_rng(8)
-    for _ in range(100):
-        drawn = {name: options[rng.integers(len(options))] for name, options in DRAWN.items()}
-        form = FORMS[sorted(FORMS)[rng.integers(len(FORMS))]]
-        cases.append(form | drawn | {"weighted": drawn["weighted"] or drawn["loss"] in CANCELLING})
-    return cases
+    for _ in range(50):
+        draws = {"form": sorted(FORMS)} | FACTORS | {"head_activation": ("tanh", "sigmoid")}  # no kinks
+        rows.append({name: values[rng.integers(len(values))] for name, values in draws.items()})
+    return named_cases(rows)
 
 
 def width_cases():
-    return [
-        dict(
-            form,
-            input_size=w,
-            hidden_size=w + bool(form.get("proj_size")) * 3,
-            output_size=w,
-            head=head,
-            every=True,
-            data_seed=2,
+    """Every form at every width, of every two of the sizes; {id: case}."""
+    cases = named_cases(covering.design({"form": sorted(FORMS)} | SIZES))
+    for case in cases.values():
+        case |= dict(
+            every=True, data_seed=2, hidden_size=case["hidden_size"] + bool(case.get("proj_size")) * 3
         )
-        for form in FORMS.values()
-        for w in WIDTHS
-        for head in ((), (w,))
-    ]
+    return cases

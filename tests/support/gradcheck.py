@@ -1,6 +1,6 @@
 """Gradients against finite differences.  One case again, from its line:
 
-python tests/gradcheck.py cell=gru hidden_size=5 lengths=7,1 loss=huber every=1
+python tests/support/gradcheck.py cell=gru hidden_size=5 lengths=7,1 loss=huber every=1
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def check(loss, arrays, grads, line=""):
         slope = numeric_gradient(loss, array)
         size = abs(slope).max()
         error = abs(slope - grads[name]).max()
-        where = f"{name} of shape {array.shape}; again: python tests/gradcheck.py {line}"
+        where = f"{name} of shape {array.shape}; again: python tests/support/gradcheck.py {line}"
         if not size > VANISHING:
             raise GradientError(f"the gradient is zero: {where}")
         if not error <= TOLERANCE * size + noise:
@@ -47,8 +47,10 @@ def check(loss, arrays, grads, line=""):
 
 if __name__ == "__main__":
     import sys
+    from pathlib import Path
 
-    import cases
+    sys.path[0] = str(Path(__file__).parents[1])
+    from support import cases
 
     problem = cases.Problem(**cases.parse(sys.argv[1:]))
     problem.check_reference()
