@@ -28,7 +28,7 @@ static void NAME(gather)(const source *s, int64_t width, int64_t columns, const 
 static void NAME(scatter)(const source *s, int64_t width, int64_t columns, const field *x, const span *at, int every,
                           void *out) {
     for (int64_t r = at->r0; r < at->r1; r++) {
-        const int64_t i = s->row[r], n = every ? least(at->t1, s->length[i] - s->first) : at->t1;
+        const int64_t i = s->row[r], n = every ? min64(at->t1, s->length[i] - s->first) : at->t1;
         const int64_t row = every < 0 ? s->offset[i] : s->target_offset[i];
         for (int64_t t = at->t0; t < n; t++)
             row_out(chunk(x, t, r, 0), x->block, columns, (real *)out + (row + (every ? rows_after(s, t) : 0)) * width);
@@ -66,7 +66,7 @@ static void NAME(sum_windows)(const field *from, const field *to, int64_t stride
                        int64_t parts) {
     const int64_t blocks = to->step / to->block;
     for (int64_t n = share(blocks, part, parts); n < share(blocks, part + 1, parts); n++) {
-        for (int64_t p = 0; p < least(stride, steps); p++)
+        for (int64_t p = 0; p < min64(stride, steps); p++)
             for (int64_t r = 0; r < to->block / to->row; r++) v_store(chunk(to, p, r, n), v_set(0));
         for (int64_t t = 0; t < steps; t++) {
             const real *d = chunk(from, t, 0, n);

@@ -6,8 +6,8 @@ CELL_ROW(CELL)
 #define C(x) CAT(CAT(CELL, _), x)
 #include STRING(cells/CELL.h)
 
-#ifndef KEPT
-#define KEPT 0
+#ifndef GATE_VALUES
+#define GATE_VALUES 0
 #endif
 #ifndef SAVED
 #define SAVED 0
@@ -54,10 +54,10 @@ static const cell_kernels C(NAME(kernels)) = {
     .name = STRING(CELL),
     .gates = GATES,
     .states = STATES,
-    .kept = KEPT,
+    .gate_values = GATE_VALUES,
     .saved = SAVED,
-    .split = SEPARATE_DZR,
-    .peeps = PEEPHOLES,
+    .separate_dzr = SEPARATE_DZR,
+    .peepholes = PEEPHOLES,
     .activation = ACTIVATION,
     .projection = PROJECTION,
     .hidden_layers = HIDDEN_LAYERS,
@@ -73,7 +73,7 @@ static const cell_kernels C(NAME(kernels)) = {
 #undef C
 #undef GATES
 #undef STATES
-#undef KEPT
+#undef GATE_VALUES
 #undef SAVED
 #undef SEPARATE_DZR
 #undef PASSES_STATE

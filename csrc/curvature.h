@@ -37,9 +37,9 @@ INLINE void add_row(real *to, const real *x, int64_t block, int64_t columns, rea
 INLINE void add_panel(const real *a, int64_t a_row, int64_t columns, const real *b, int64_t b_row, int64_t wide, int64_t rows,
                       real *out) {
     const field af = { (void *)a, 0, VL, a_row }, bf = { (void *)b, 0, VL, b_row };
-    const span at = { 0, 1, 0, rows, NULL, BATCH };
+    const span at = { 0, 1, 0, rows, NULL, REDUCE_ROWS };
     for (int64_t i = 0, height; i < columns; i += height) {
-        height = tile_height(COLLECT_HIGH, least(COLLECT_HIGH, columns - i));
+        height = tile_height(COLLECT_HIGH, min64(COLLECT_HIGH, columns - i));
         collectors[wide][height](&af, a + i, &bf, b, &at, out + i * b_row, b_row, 1);
     }
 }
@@ -47,9 +47,9 @@ INLINE void add_panel(const real *a, int64_t a_row, int64_t columns, const real 
 static void NAME(apply_chain_rule)(const field *ds, int64_t r, int64_t units, const void *tangent, int64_t width, void *row) {
     const field one = { ds->p, 0, VL, 1 }, by_unit = { (void *)tangent, 0, VL, width };
     for (int64_t k = 0; k < units; k += VL) {
-        const span at = { 0, 1, 0, least(VL, units - k), NULL, BATCH };
+        const span at = { 0, 1, 0, min64(VL, units - k), NULL, REDUCE_ROWS };
         for (int64_t c = 0, wide; c < width; c += wide * VL) {
-            wide = least(PANEL_MAX, (width - c) / VL);
+            wide = min64(PANEL_MAX, (width - c) / VL);
             collectors[wide][1](&one, chunk(ds, 0, r, k / VL), &by_unit, (const real *)tangent + k * width + c, &at,
                                 (real *)row + c, 0, k > 0);
         }

@@ -14,28 +14,32 @@ typedef struct {
 } field;
 
 enum { ACT_TANH, ACT_RELU, ACT_SIGMOID, ACT_LINEAR };      /* nonlinearities */
-enum { BATCH, SINGLE, ONE_STEP };                          /* span.single */
+enum reduction_order { REDUCE_ROWS, REDUCE_SEQUENCE, REDUCE_STEP };
+
+/* For sizes and indices. */
+static inline __attribute__((always_inline)) int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline __attribute__((always_inline)) int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* The part of a batch that a call works on: steps t0 <= t < t1, rows r0 <= b < r1, of these at step t only the first
-   active[t] (rows are sorted by length).  single: BATCH; SINGLE, the whole batch is one sequence, whose steps can serve
-   as rows; ONE_STEP of such a sequence.  It picks the order of summation, so it depends on the problem, never on the
+   active[t] (rows are sorted by length).  reduction: REDUCE_ROWS; REDUCE_SEQUENCE, the whole batch is one sequence, whose steps can serve
+   as rows; REDUCE_STEP of such a sequence.  It picks the order of summation, so it depends on the problem, never on the
    split into threads. */
 typedef struct {
     int64_t t0, t1, r0, r1;
     const int64_t *batch_sizes;
-    int single;
+    int reduction;
 } span;
 
 /* One weight matrix W (gates*units, cols), or a vector (cols = 1).
    flat: offset in the parameter vector, PyTorch's order, row g*units + j.
-   work: offset in the working vector, where it lies packed for the micro-kernel: columns of the packed matrix are
+   packed: offset in the packed vector, where it lies packed for the micro-kernel: columns of the packed matrix are
          (block of units, gate, lane), in panels of `panel(gates)` vectors; a panel is (cols, panel*VL), contiguous.
    transposed: the same weights for the backward pass, packed by input columns: per segment of the columns, panels of 2 vectors,
          (gates*units, 2*VL) each, rows in the order (block of units, gate, lane), only real units. */
 typedef struct {
-    int64_t gates, units, cols, segments;
+    int64_t gates, units, cols, column_groups;
     int64_t K, vectors, width;             /* columns of a segment; packed vectors a row; vectors of a panel */
-    int64_t flat, work, size;              /* size: reals in the working vector */
+    int64_t flat, packed, size;              /* size: reals in the working vector */
     int64_t block, first;                  /* which parameter block it is (of), and where that begins in the flat vector */
     int bias;
     void *transposed;                          /* NULL: not needed */
@@ -57,7 +61,7 @@ typedef struct {
     matrix hr;                             /* projection h = W_hr m (R, H); size 0: none */
     int64_t depth;                         /* dense layers of f after the first; two_products: 2 */
     const dense *inner;
-    field zx, kept, dzx;                   /* (T, B, G*H) input projections; what the backward pass needs of the gates; gradients of zx:
+    field zx, gate_values, dzx;                   /* (T, B, G*H) input projections; what the backward pass needs of the gates; gradients of zx:
                                               one memory, each in the place of the one before, unless the batch's windows
                                               share zx (phases > 0), or what is kept is needed after the backward pass (truncation,
                                               second order) */
@@ -72,7 +76,7 @@ typedef struct {
     double clip;                           /* dLoss/dh is clipped to +-clip at each step of the backward pass; 0: it is not */
     field mask, masked;                    /* recurrent dropout: (B, R) factors, (T+1, B, R) h times them; p NULL: none */
     field a[16], da[16];                   /* cell mlp: (T, B, width) values and gradients of the layers before the last */
-    const void *work;                      /* the working vector */
+    const void *packed;                    /* the packed vector of all parameters */
 } frame;
 
 /* A dropout mask, or the draws of a closed loop: which of its kind, and how likely a zero (an own input) is. */
@@ -138,9 +142,9 @@ typedef struct bptt_hyper bptt_hyper;
 typedef struct {
     const char *name;
     int gates, states;
-    int kept, saved;                       /* vectors per unit where zx was, and in a field of their own */
-    int split;                             /* SEPARATE_DZR */
-    int peeps;                             /* PEEPHOLES */
+    int gate_values, saved;                       /* vectors per unit where zx was, and in a field of their own */
+    int separate_dzr;                             /* SEPARATE_DZR */
+    int peepholes;                             /* PEEPHOLES */
     int activation, projection, hidden_layers, keep_gate, two_products;
     void (*forward)(const frame *, const span *);
     void (*backward)(const frame *, const span *);

@@ -4,8 +4,6 @@
 
 enum { PANEL_MAX = 4, HEIGHT_MAX = 12 };
 INLINE int64_t blocks_of(int64_t columns) { return (columns + VL - 1) / VL; }
-INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 /* Where part `part` of `parts` equal shares of n begins. */
 INLINE int64_t share(int64_t n, int64_t part, int64_t parts) { return parts > 1 ? n * part / parts : part ? n : 0; }
 
@@ -28,7 +26,7 @@ INLINE void tile_product(const int mr, const int nv, const int64_t row, const op
             if (start) acc[i][v] += v_load(start + i * o->start_row + v * o->start_block);
         }
     for (int64_t u = 0; u < o->units; u += VL) {
-        const int64_t n = least(VL, o->units - u);
+        const int64_t n = min64(VL, o->units - u);
         for (int64_t g = 0; g < o->gates; g++, a += o->block)
             UNROLL_4_FOR (int64_t j = 0; j < n; j++, w += nv * VL) {
                 V b[PANEL_MAX];
@@ -92,7 +90,7 @@ INLINE void row_product(const int nv, const int panels, int64_t apart, int64_t u
             for (int64_t j = VL - 4; j >= 0; j -= 4, w -= 4 * nv * VL) UNROLL_FOR (int q = 0; q < 4; q++) ROW_STEP(q)
     } else
         for (int64_t u = 0; u < units; u += VL) {
-            const int64_t n = least(VL, units - u);
+            const int64_t n = min64(VL, units - u);
             for (int64_t g = 0; g < gates; g++, a += block) {
                 int64_t j = 0;
                 for (; j + 4 <= n; j += 4, w += 4 * nv * VL) UNROLL_FOR (int q = 0; q < 4; q++) ROW_STEP(q)
@@ -102,24 +100,24 @@ INLINE void row_product(const int nv, const int panels, int64_t apart, int64_t u
     UNROLL_FOR (int v = 0; v < nv * panels; v++) acc[0][v] += (part[0][v] + part[1][v]) + (part[2][v] + part[3][v]);
 }
 
-/* A single sequence: its steps are the rows.  One step of it (ONE_STEP) is a row by itself, summed by row_product. */
+/* A single sequence: its steps are the rows.  One step of it (REDUCE_STEP) is a row by itself, summed by row_product. */
 INLINE void steps_as_rows(span *at, field *const fields[], int count) {
-    if (at->single != SINGLE) return;
+    if (at->reduction != REDUCE_SEQUENCE) return;
     for (int i = 0; i < count; i++)
         if (fields[i]->p) {
             const field f = *fields[i];
             *fields[i] = (field){ (real *)f.p + at->t0 * f.step, 0, f.block, f.step };
         }
-    *at = (span){ .t0 = 0, .t1 = 1, .r0 = 0, .r1 = at->r1 > at->r0 ? at->t1 - at->t0 : 0, .single = SINGLE };
+    *at = (span){ .t0 = 0, .t1 = 1, .r0 = 0, .r1 = at->r1 > at->r0 ? at->t1 - at->t0 : 0, .reduction = REDUCE_SEQUENCE };
 }
-INLINE int64_t last_row(const span *at, int64_t t) { return at->batch_sizes ? least(at->batch_sizes[t], at->r1) : at->r1; }
+INLINE int64_t last_row(const span *at, int64_t t) { return at->batch_sizes ? min64(at->batch_sizes[t], at->r1) : at->r1; }
 INLINE real *chunk(const field *f, int64_t t, int64_t r, int64_t block) {
     return f->p ? (real *)f->p + t * f->step + r * f->row + block * f->block : NULL;
 }
 
 /* For loops over time: one step of a span, and the field whose chunk t is the given one's chunk t + steps. */
 INLINE span one_step(const span *at, int64_t t) {
-    return (span){ t, t + 1, at->r0, at->r1, at->batch_sizes, at->single ? ONE_STEP : BATCH };
+    return (span){ t, t + 1, at->r0, at->r1, at->batch_sizes, at->reduction ? REDUCE_STEP : REDUCE_ROWS };
 }
 INLINE field later(const field *f, int64_t steps) {
     return (field){ (real *)f->p + steps * f->step, f->step, f->block, f->row };
@@ -170,11 +168,11 @@ static void NAME(forward)(const matrix *m, const void *work, const matrix *bias,
         const real *x = chunk(xf, t, at.r0, 0);
         if (rows <= 0) continue;
         for (int64_t n = 0; n < vectors; n += width) {
-            const int64_t nv = least(width, vectors - n);
-            const real *w = (const real *)work + m->work + (n * m->cols + segment * K * nv) * VL;
-            const real *b = bias ? (const real *)work + bias->work + n * VL : NULL;
+            const int64_t nv = min64(width, vectors - n);
+            const real *w = (const real *)work + m->packed + (n * m->cols + segment * K * nv) * VL;
+            const real *b = bias ? (const real *)work + bias->packed + n * VL : NULL;
             real *y = chunk(yf, t, at.r0, n);
-            panel_product(&o, nv, rows, at.single == ONE_STEP, x, w, b, chunk(af, t, at.r0, n), y);
+            panel_product(&o, nv, rows, at.reduction == REDUCE_STEP, x, w, b, chunk(af, t, at.r0, n), y);
             if (act == ACT_LINEAR) continue;
             for (int v = 0; v < nv; v++) {
                 real *out = y + v * yf->block;
@@ -197,10 +195,10 @@ static void NAME(backward)(const matrix *m, int64_t segment, const field *z_, co
         const real *dz = chunk(zf, t, at.r0, 0);
         if (rows <= 0) continue;
         for (int64_t n = 0; n < vectors; n += 2) {
-            const int64_t nv = least(2, vectors - n);
+            const int64_t nv = min64(2, vectors - n);
             const real *w = (const real *)m->transposed + (segment * vectors + n) * VL * depth;
             real *dx = chunk(xf, t, at.r0, n);
-            panel_product(&o, nv, rows, at.single == ONE_STEP, dz, w, NULL, add ? dx : NULL, dx);
+            panel_product(&o, nv, rows, at.reduction == REDUCE_STEP, dz, w, NULL, add ? dx : NULL, dx);
             if (a_)
                 for (int v = 0; v < nv; v++) {
                     const real *value = chunk(af, t, at.r0, n + v);
@@ -255,23 +253,23 @@ static void NAME(collect)(const matrix *m, int64_t segment, const field *x_, con
     int64_t first = 0, last = vectors, c0 = 0, c1 = K;
     if (parts > 1) {                  /* the threads share the panels, or the columns where there are more of them */
         const int64_t panels = (vectors + width - 1) / width, tiles = (K + COLLECT_HIGH - 1) / COLLECT_HIGH;
-        if (panels >= tiles) first = panels * part / parts * width, last = least(vectors, panels * (part + 1) / parts * width);
-        else c0 = tiles * part / parts * COLLECT_HIGH, c1 = least(K, tiles * (part + 1) / parts * COLLECT_HIGH);
+        if (panels >= tiles) first = panels * part / parts * width, last = min64(vectors, panels * (part + 1) / parts * width);
+        else c0 = tiles * part / parts * COLLECT_HIGH, c1 = min64(K, tiles * (part + 1) / parts * COLLECT_HIGH);
     }
-    const int64_t rows_once = COLLECT_ROWS, steps_once = all.t1 - all.t0 == 1 ? 1 : most(1, rows_once / most(1, all.r1 - all.r0));
+    const int64_t rows_once = COLLECT_ROWS, steps_once = all.t1 - all.t0 == 1 ? 1 : max64(1, rows_once / max64(1, all.r1 - all.r0));
     for (int64_t t = all.t0; t < all.t1; t += steps_once)
         for (int64_t r = all.r0; r < all.r1; r += rows_once, add = 1) {
-            const span group = { t, least(all.t1, t + steps_once), r, least(all.r1, r + rows_once), all.batch_sizes, all.single };
+            const span group = { t, min64(all.t1, t + steps_once), r, min64(all.r1, r + rows_once), all.batch_sizes, all.reduction };
             const span *at = &group;
             for (int64_t c = c0; c < c1; c += COLLECT_COLUMNS)
                 for (int64_t n = first; n < last; n += width) {
-                    const int64_t nv = least(width, vectors - n), stride = nv * VL, columns = least(COLLECT_COLUMNS, c1 - c);
-                    real *g = (real *)grad + m->work + (n * m->cols + (segment * K + c) * nv) * VL;
+                    const int64_t nv = min64(width, vectors - n), stride = nv * VL, columns = min64(COLLECT_COLUMNS, c1 - c);
+                    real *g = (real *)grad + m->packed + (n * m->cols + (segment * K + c) * nv) * VL;
                     const real *x = (const real *)xf->p, *dz = (const real *)zf->p + n * zf->block;
                     for (int64_t v = 0, wide; v < nv; v += wide) {
                         wide = nv == 4 ? 2 : nv;
                         for (int64_t i = 0, height; i < columns; i += height) {
-                            height = tile_height(COLLECT_HIGH, least(COLLECT_HIGH, columns - i));   /* within a block of x */
+                            height = tile_height(COLLECT_HIGH, min64(COLLECT_HIGH, columns - i));   /* within a block of x */
                             collectors[wide][height](xf, x + (c + i) / VL * xf->block + (c + i) % VL, zf, dz + v * zf->block, at,
                                                      g + i * stride + v * VL, stride, add);
                         }
@@ -288,7 +286,7 @@ static void NAME(collect_bias)(const matrix *m, const matrix *twin, const field 
     steps_as_rows(at, &zf, 1);
     const int64_t first = share(m->vectors, part, parts), last = share(m->vectors, part + 1, parts);
     for (int64_t n = first; n < last; n++) {
-        real *g = (real *)grad + m->work + n * VL;
+        real *g = (real *)grad + m->packed + n * VL;
         V acc[4] = { add ? v_load(g) : v_set(0) };
         for (int64_t t = at->t0; t < at->t1; t++) {
             const real *dz = (const real *)zf->p + t * zf->step + n * zf->block + at->r0 * zf->row;
@@ -299,16 +297,16 @@ static void NAME(collect_bias)(const matrix *m, const matrix *twin, const field 
         }
         acc[0] = (acc[0] + acc[1]) + (acc[2] + acc[3]);
         v_store(g, acc[0]);
-        if (twin) v_store((real *)grad + twin->work + n * VL, acc[0]);
+        if (twin) v_store((real *)grad + twin->packed + n * VL, acc[0]);
     }
 }
 
 /* Flat (PyTorch's order) to packed and back, each thread its share; padding is written as zero. */
 INLINE real *packed_row(const matrix *m, void *work, int64_t ub, int64_t g, int64_t *stride) {
     const int64_t n = ub * m->gates + g, first = m->gates == 1 ? n / 2 * 2 : ub * m->gates,
-        nv = least(m->width, m->vectors - first);
+        nv = min64(m->width, m->vectors - first);
     *stride = nv * VL;
-    return (real *)work + m->work + (first * m->cols + n - first) * VL;
+    return (real *)work + m->packed + (first * m->cols + n - first) * VL;
 }
 /* rows[i][j] <-> rows[j][i]: log2(VL) perfect shuffles of the rows' halves */
 INLINE void v_transpose(V *rows) {
@@ -329,10 +327,10 @@ static void NAME(pack)(const matrix *m, const void *flat, void *work, int64_t pa
     for (int64_t v = first; v < last; v++) {
         const int64_t ub = v / m->gates, g = v % m->gates;
         real *to = packed_row(m, work, ub, g, &stride);
-        const int64_t n = least(VL, m->units - ub * VL);
+        const int64_t n = min64(VL, m->units - ub * VL);
         const real *from = (const real *)flat + m->flat + (g * m->units + ub * VL) * m->cols;
         for (int64_t c = 0; c < m->cols; c += VL) {
-            const int64_t columns = least(VL, m->cols - c);
+            const int64_t columns = min64(VL, m->cols - c);
             V rows[VL];
             for (int64_t j = 0; j < VL; j++) rows[j] = j < n ? v_load_part(from + j * m->cols + c, columns) : v_set(0);
             v_transpose(rows);
@@ -346,10 +344,10 @@ static void NAME(unpack)(const matrix *m, const void *work, void *flat, int64_t 
     for (int64_t v = first; v < last; v++) {
         const int64_t ub = v / m->gates, g = v % m->gates;
         const real *from = packed_row(m, (void *)work, ub, g, &stride);
-        const int64_t n = least(VL, m->units - ub * VL);
+        const int64_t n = min64(VL, m->units - ub * VL);
         real *to = (real *)flat + m->flat + (g * m->units + ub * VL) * m->cols;
         for (int64_t c = 0; c < m->cols; c += VL) {
-            const int64_t columns = least(VL, m->cols - c);
+            const int64_t columns = min64(VL, m->cols - c);
             V rows[VL];
             for (int64_t k = 0; k < VL; k++) rows[k] = k < columns ? v_load(from + k * stride) : v_set(0);
             from += columns * stride;
@@ -361,17 +359,17 @@ static void NAME(unpack)(const matrix *m, const void *work, void *flat, int64_t 
 
 /* The packed copy for the backward pass, from the packed weights. */
 static void NAME(pack_transposed)(const matrix *m, const void *work, int64_t part, int64_t parts) {
-    const int64_t K = m->K, vectors = blocks_of(K), depth = m->gates * m->units, all = m->segments * vectors;
+    const int64_t K = m->K, vectors = blocks_of(K), depth = m->gates * m->units, all = m->column_groups * vectors;
     const int64_t from_n = share(all, part, parts), to_n = share(all, part + 1, parts);
-    for (int64_t segment = 0; segment < m->segments; segment++)
-        for (int64_t kb = most(0, from_n - segment * vectors); kb < least(vectors, to_n - segment * vectors); kb++) {
-            const int64_t first = kb / 2 * 2, nv = least(2, vectors - first), count = least(VL, K - kb * VL);
+    for (int64_t segment = 0; segment < m->column_groups; segment++)
+        for (int64_t kb = max64(0, from_n - segment * vectors); kb < min64(vectors, to_n - segment * vectors); kb++) {
+            const int64_t first = kb / 2 * 2, nv = min64(2, vectors - first), count = min64(VL, K - kb * VL);
             real *to = (real *)m->transposed + ((segment * vectors + first) * depth + kb - first) * VL;
             for (int64_t ub = 0; ub < blocks_of(m->units); ub++)
                 for (int64_t g = 0; g < m->gates; g++) {
                     int64_t stride;
                     const real *from = packed_row(m, (void *)work, ub, g, &stride) + (segment * K + kb * VL) * stride;
-                    const int64_t units = least(VL, m->units - ub * VL);
+                    const int64_t units = min64(VL, m->units - ub * VL);
                     if (units <= 2) {                    /* a few outputs: not worth the exchanges */
                         for (int64_t j = 0; j < units; j++, to += nv * VL)
                             for (int64_t k = 0; k < VL; k++) to[k] = k < count ? from[k * stride + j] : 0;

@@ -12,7 +12,7 @@
 /* out = function(in), the vector functions by themselves, for their tests: tanh, sigmoid, exp */
 static void NAME(apply)(int function, const void *in, void *out, int64_t n) {
     for (int64_t i = 0; i < n; i += VL) {
-        const int64_t part = least(VL, n - i);
+        const int64_t part = min64(VL, n - i);
         const V x = v_load_part((const real *)in + i, part);
         v_store_part((real *)out + i, function == 0 ? v_tanh(x) : function == 1 ? v_sigmoid(x) : v_exp(x), part);
     }

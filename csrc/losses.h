@@ -137,7 +137,7 @@ static void NAME(loss)(const loss_desc *l, const source *s, int64_t outputs, con
                        const span *at, double *row_loss, int gradient) {
     for (int64_t r = at->r0; r < at->r1; r++) {
         const int64_t i = s->row[r],
-                      steps = l->every ? least(at->t1, s->length[i] - s->first) : at->t1;
+                      steps = l->every ? min64(at->t1, s->length[i] - s->first) : at->t1;
         double sum = row_loss ? row_loss[r] : 0;
         for (int64_t t = at->t0; t < steps; t++) {
             const int64_t row = s->target_offset[i] + l->shift + (l->every ? s->first + t : 0);

@@ -202,7 +202,7 @@ static void NAME(clip_and_add_noise)(const bptt_hyper *h, const update *u, const
         for (int64_t v = 0; v < m->vectors; v++) {
             int64_t stride;
             const int64_t ub = v / m->gates, gate = v % m->gates,
-                          units = least(VL, m->units - ub * VL);
+                          units = min64(VL, m->units - ub * VL);
             real *g = packed_row(m, grad, ub, gate, &stride);
             for (int64_t c = 0; c < m->cols; c++, g += stride) {
                 const int64_t at = g - (real *)grad;

@@ -15,10 +15,10 @@ INLINE void row_forward_panel(const int nv, int64_t K, const real *x, int64_t x_
 }
 static void NAME(row_forward)(const matrix *m, const void *work, const matrix *bias, int act, const void *x_, int64_t x_step,
                               void *y_, int64_t y_step, int64_t steps) {
-    const real *x = x_, *w = (const real *)work + m->work, *b = (const real *)work + bias->work;
+    const real *x = x_, *w = (const real *)work + m->packed, *b = (const real *)work + bias->packed;
     for (int64_t n = 0; n < m->vectors; n += m->width, w += m->width * VL * m->cols, b += m->width * VL) {
         real *out = (real *)y_ + n * VL;
-        switch (least(m->width, m->vectors - n)) { ROW_PANEL(1); ROW_PANEL(2); ROW_PANEL(3); ROW_PANEL(4); }
+        switch (min64(m->width, m->vectors - n)) { ROW_PANEL(1); ROW_PANEL(2); ROW_PANEL(3); ROW_PANEL(4); }
     }
 }
 /* dx = (dz W) . act'(a); a NULL: without the derivative */
@@ -30,7 +30,7 @@ static void NAME(row_backward)(const matrix *m, const void *dz, int act, const v
         V acc[1][PANEL_MAX] = { { v_set(0), v_set(0) } };
         if (vectors - n >= 2) row_product(2, 1, 0, m->units, m->gates, dz, VL, w, 0, acc);
         else row_product(1, 1, 0, m->units, m->gates, dz, VL, w, 0, acc);
-        for (int v = 0; v < least(2, vectors - n); v++)
+        for (int v = 0; v < min64(2, vectors - n); v++)
             v_store(dx + v * VL, a ? acc[0][v] * v_dact(act, v_load((const real *)a + (n + v) * VL)) : acc[0][v]);
     }
 }
@@ -59,9 +59,9 @@ static row_collector *const row_collectors[PANEL_MAX + 1][HEIGHT_MAX + 1] = { EA
 static void NAME(row_collect)(const matrix *m, const matrix *bias, const matrix *twin, const void *x_, int64_t x_step,
                               const void *dz_, int64_t z_step, int64_t steps, void *grad) {
     const real *x = x_, *dz = dz_;
-    real *g = (real *)grad + m->work;
+    real *g = (real *)grad + m->packed;
     for (int64_t n = 0; n < m->vectors; n += m->width, dz += m->width * VL, g += m->width * VL * m->cols) {
-        const int64_t nv = least(m->width, m->vectors - n);
+        const int64_t nv = min64(m->width, m->vectors - n);
         for (int64_t i = 0, height; i < m->K; i += height) {
             height = tile_height(ROW_HIGH(nv), m->K - i);
             row_collectors[nv][height](x + i, x_step, dz, z_step, steps, g + i * nv * VL);
@@ -70,7 +70,7 @@ static void NAME(row_collect)(const matrix *m, const matrix *bias, const matrix 
     for (int64_t n = 0; bias && n < bias->vectors; n++) {
         V sum = v_set(0);
         for (int64_t t = 0; t < steps; t++) sum += v_load((const real *)dz_ + t * z_step + n * VL);
-        v_store((real *)grad + bias->work + n * VL, sum);
-        if (twin) v_store((real *)grad + twin->work + n * VL, sum);
+        v_store((real *)grad + bias->packed + n * VL, sum);
+        if (twin) v_store((real *)grad + twin->packed + n * VL, sum);
     }
 }

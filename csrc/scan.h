@@ -1,18 +1,18 @@
 /* scan.h: THE HOT LOOP, shared by every gated cell.  cell.h includes it once per cell.
    forward:   zr = h[t-1] W_hh' + b_hh ;  s[t], saved[t] = cell(zx[t], zr, s[t-1])            t upwards
    backward:  dh[t] = dy[t] + carried + dzr[t+1] W_hh ;  dzx[t], dzr[t], carried = cell'(...)   t downwards
-   (a reverse direction runs both the other way).  cells.def explains GATES, STATES, KEPT and the others. */
+   (a reverse direction runs both the other way).  cells.def explains GATES, STATES, GATE_VALUES and the others. */
 enum {
     C(G) = GATES,
     C(S) = STATES,
-    C(K) = KEPT + SAVED,
+    C(K) = GATE_VALUES + SAVED,
     C(WIDE) = GATES == 1 ? 2 : 1            /* units per panel, in vectors */
 };
 
 /* The chunks of one step, from its first row on. */
 typedef struct {
     const real *h_prev, *s_prev, *zx, *below, *dy, *mask;   /* below: what the product in the backward pass reads */
-    real *s, *h, *kept, *saved, *dzx, *dzr, *ds, clip;
+    real *s, *h, *gate_values, *saved, *dzx, *dzr, *ds, clip;
     int back;
 } C(step);
 INLINE C(step) C(at)(const frame *f, int64_t t, int64_t r) {
@@ -23,7 +23,7 @@ INLINE C(step) C(at)(const frame *f, int64_t t, int64_t r) {
         .s_prev = s + (t + f->reverse) * f->s.step, .s = s + (t + !f->reverse) * f->s.step,
         .h_prev = f->mask.p ? chunk(&f->masked, t + f->reverse, r, 0) : s + (t + f->reverse) * f->s.step,
         .h = f->hr.size ? chunk(&f->m, t, r, 0) : s + (t + !f->reverse) * f->s.step,
-        .zx = chunk(&zx, t, r, 0), .kept = chunk(&f->kept, t, r, 0), .dzx = chunk(&f->dzx, t, r, 0),
+        .zx = chunk(&zx, t, r, 0), .gate_values = chunk(&f->gate_values, t, r, 0), .dzx = chunk(&f->dzx, t, r, 0),
         .dzr = (real *)f->dzr.p + t * f->dzr.step + r * VL,
         .below = f->hr.size ? chunk(&f->dh, t, r, 0) : (real *)f->dzr.p + (t + back) * f->dzr.step + r * VL,
         .saved = chunk(&f->saved, t, r, 0), .back = f->zigzag & (int)(t & 1),
@@ -44,13 +44,13 @@ INLINE void C(forward_tile)(const int units, const frame *f, const C(step) *at, 
             UNROLL_FOR (int g = 0; g < G; g++) zx[g] = v_load(at->zx + (b * G + g) * f->zx.block + r), zh[g] = v_load(zr + g * VL);
             UNROLL_FOR (int q = 0; q < S; q++) s_prev[q] = v_load(at->s_prev + q * kind + b * f->s.block + r);
             UNROLL_FOR (int q = 0; q < PEEPHOLES; q++)
-                peep[q] = v_load((const real *)f->work + f->peep.work + (b * PEEPHOLES + q) * VL);
+                peep[q] = v_load((const real *)f->packed + f->peep.packed + (b * PEEPHOLES + q) * VL);
             C(forward)(f->act, peep, zx, zh, s_prev, s, saved);
             v_store(at->h + b * f->s.block + r, s[0]);
             UNROLL_FOR (int q = 1; q < S; q++) v_store(at->s + q * kind + b * f->s.block + r, s[q]);
             if (!f->saved.p) continue;
-            UNROLL_FOR (int q = 0; q < KEPT; q++) v_store(at->kept + (b * G + q) * f->kept.block + r, saved[q]);
-            UNROLL_FOR (int q = KEPT; q < K; q++) v_store(at->saved + (b * (K - KEPT) + q - KEPT) * f->saved.block + r, saved[q]);
+            UNROLL_FOR (int q = 0; q < GATE_VALUES; q++) v_store(at->gate_values + (b * G + q) * f->gate_values.block + r, saved[q]);
+            UNROLL_FOR (int q = GATE_VALUES; q < K; q++) v_store(at->saved + (b * (K - GATE_VALUES) + q - GATE_VALUES) * f->saved.block + r, saved[q]);
         }
 }
 /* dh (rows, units) vectors: dLoss/dh by way of the next step (next = 1), or with a projection dLoss/dm = dh W_hr; NULL: zeros.
@@ -75,11 +75,11 @@ INLINE void C(backward_tile)(const int units, const frame *f, const C(step) *at,
                     s_prev[q] = v_load(at->s_prev + q * kind + b * f->s.block + r);
                     s[q] = v_load(at->s + q * kind + b * f->s.block + r);
                 }
-                UNROLL_FOR (int q = 0; q < KEPT; q++) saved[q] = v_load(at->kept + (b * G + q) * f->kept.block + r);
-                UNROLL_FOR (int q = KEPT; q < K; q++)
-                    saved[q] = v_load(at->saved + (b * (K - KEPT) + q - KEPT) * f->saved.block + r);
+                UNROLL_FOR (int q = 0; q < GATE_VALUES; q++) saved[q] = v_load(at->gate_values + (b * G + q) * f->gate_values.block + r);
+                UNROLL_FOR (int q = GATE_VALUES; q < K; q++)
+                    saved[q] = v_load(at->saved + (b * (K - GATE_VALUES) + q - GATE_VALUES) * f->saved.block + r);
                 UNROLL_FOR (int q = 0; q < PEEPHOLES; q++)
-                    peep[q] = v_load((const real *)f->work + f->peep.work + (b * PEEPHOLES + q) * VL);
+                    peep[q] = v_load((const real *)f->packed + f->peep.packed + (b * PEEPHOLES + q) * VL);
                 C(backward)(f->act, peep, saved, s_prev, s, ds, dzx, dzr);
                 UNROLL_FOR (int g = 0; g < G; g++) {
                     v_store(at->dzx + (b * G + g) * f->dzx.block + r, dzx[g]);
@@ -110,13 +110,13 @@ INLINE void C(backward_tile)(const int units, const frame *f, const C(step) *at,
 /* A tile of products goes into the cell while it is in the nearest cache. */
 INLINE void C(forward_units)(const int units, const frame *f, const C(step) *at, int64_t rows, int64_t ub, const int single) {
     enum { G = C(G), WIDE = C(WIDE) };
-    const real *w = (const real *)f->work + f->hh.work + ub * G * VL * f->R;
-    const real *bias = (const real *)f->work + f->b_hh.work + ub * G * VL;
+    const real *w = (const real *)f->packed + f->hh.packed + ub * G * VL * f->R;
+    const real *bias = (const real *)f->packed + f->b_hh.packed + ub * G * VL;
     if (single) {
         V acc[1][PANEL_MAX];
         real zr[PANEL_MAX * VL];                         /* its address is given to nobody: it stays in registers */
         UNROLL_FOR (int v = 0; v < units * G; v++) acc[0][v] = v_load(bias + v * VL);
-        row_product(least(units, WIDE) * G, units / least(units, WIDE), WIDE * G * VL * f->R, f->R, 1, at->h_prev, f->s.block, w,
+        row_product(min64(units, WIDE) * G, units / min64(units, WIDE), WIDE * G * VL * f->R, f->R, 1, at->h_prev, f->s.block, w,
                     at->back, acc);
         UNROLL_FOR (int v = 0; v < units * G; v++) v_store(zr + v * VL, acc[0][v]);
         C(forward_tile)(units, f, at, 0, 1, ub, zr);
@@ -138,7 +138,7 @@ INLINE void C(backward_units)(const int units, const frame *f, const C(step) *at
         V acc[1][PANEL_MAX];
         real dh[PANEL_MAX * VL];
         UNROLL_FOR (int v = 0; v < units; v++) acc[0][v] = v_set(0);
-        if (next) row_product(least(units, 2), units / least(units, 2), 2 * gates * VL * width, width, gates, at->below, block, w,
+        if (next) row_product(min64(units, 2), units / min64(units, 2), 2 * gates * VL * width, width, gates, at->below, block, w,
                               at->back, acc);
         UNROLL_FOR (int v = 0; v < units; v++) v_store(dh + v * VL, acc[0][v]);
         C(backward_tile)(units, f, at, 0, 1, ub, dh, next, last);
@@ -162,13 +162,13 @@ static void C(NAME(scan_forward))(const frame *f, const span *at) {
         const int64_t t = f->reverse ? at->t1 - 1 - step : at->t0 + step, rows = last_row(at, t) - at->r0;
         if (rows <= 0) continue;
         const C(step) here = C(at)(f, t, at->r0);
-        if (!at->single) BY_PANEL(blocks, C(WIDE), FORWARD_ROWS)
+        if (!at->reduction) BY_PANEL(blocks, C(WIDE), FORWARD_ROWS)
         else if (C(G) > 1) BY_PANEL(blocks, 1, FORWARD_ROW)
         else BY_TWO_PANELS(blocks, t & 1, FORWARD_ROW)
         if (f->hr.size) {
             const span now = one_step(at, t);
             const field h = later(&f->s, !f->reverse);
-            NAME(forward)(&f->hr, f->work, NULL, 0, ACT_LINEAR, &f->m, NULL, &h, &now);
+            NAME(forward)(&f->hr, f->packed, NULL, 0, ACT_LINEAR, &f->m, NULL, &h, &now);
         }
         if (f->mask.p) NAME(multiply)(&f->s, &f->mask, &f->masked, t + !f->reverse, at->r0, at->r0 + rows);
     }
@@ -176,7 +176,7 @@ static void C(NAME(scan_forward))(const frame *f, const span *at) {
 /* With a projection: dh[t] = dy[t] + carried + (dzr[t+1] W_hh) . mask, which the product of the tiles then reads. */
 static void C(NAME(projected_rows))(const frame *f, const span *at, int64_t t, int64_t r0, int64_t r1, int next, int last) {
     const int64_t back = f->reverse ? -1 : 1;
-    const span now = { t, t + 1, r0, r1, NULL, at->single ? ONE_STEP : BATCH };
+    const span now = { t, t + 1, r0, r1, NULL, at->reduction ? REDUCE_STEP : REDUCE_ROWS };
     const field dzr = later(&f->dzr, back), dh = last ? later(&f->ds, -t) : f->dh;
     if (next) NAME(backward)(&f->hh, 0, &dzr, &dh, 0, ACT_LINEAR, NULL, &now);
     for (int64_t b = 0; b < blocks_of(f->R); b++)
@@ -200,18 +200,18 @@ static void C(NAME(backward_rows))(const frame *f, const span *at, int64_t t, in
         if (last) return;
         next = 1;
     }
-    if (at->single) BY_TWO_PANELS(blocks, t & 1, BACKWARD_ROW)
+    if (at->reduction) BY_TWO_PANELS(blocks, t & 1, BACKWARD_ROW)
     else BY_PANEL(blocks, 2, BACKWARD_ROWS)
 }
 /* The steps backwards.  Rows that begin here (their sequence's last step, in the layer's direction) have no next step. */
 static void C(NAME(scan_backward))(const frame *f, const span *at) {
     for (int64_t n = 0; n < at->t1 - at->t0; n++) {
         const int64_t t = f->reverse ? at->t0 + n : at->t1 - 1 - n, rows = last_row(at, t);
-        const int64_t next = f->reverse ? (t > 0 ? rows : at->r0) : most(at->r0, least(rows, at->batch_sizes[t + 1]));
+        const int64_t next = f->reverse ? (t > 0 ? rows : at->r0) : max64(at->r0, min64(rows, at->batch_sizes[t + 1]));
         C(NAME(backward_rows))(f, at, t, at->r0, next, 1, 0);
         C(NAME(backward_rows))(f, at, t, next, rows, 0, 0);
         if (f->reverse)                                   /* sequences that start here: their backward pass is done */
-            C(NAME(backward_rows))(f, at, t + 1, most(at->r0, least(at->r1, at->batch_sizes[t + 1])), rows, 1, 1);
+            C(NAME(backward_rows))(f, at, t + 1, max64(at->r0, min64(at->r1, at->batch_sizes[t + 1])), rows, 1, 1);
     }
 }
 /* After the last step backwards: what reaches the initial states. */

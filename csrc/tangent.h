@@ -15,20 +15,20 @@ static void C(NAME(tangent))(const frame *f, const field *x, int64_t t, int64_t 
         s_prev[0] = v_load(at.s_prev + u * f->s.block), s_new[0] = v_load(at.h + u * f->s.block);
         UNROLL_FOR (int q = 1; q < S; q++) s_prev[q] = v_load(at.s_prev + q * kind + u * f->s.block);
         UNROLL_FOR (int q = 1; q < S; q++) s_new[q] = v_load(at.s + q * kind + u * f->s.block);
-        UNROLL_FOR (int q = 0; q < KEPT; q++) saved[q] = v_load(at.kept + (u * G + q) * f->kept.block);
-        UNROLL_FOR (int q = KEPT; q < K; q++) saved[q] = v_load(at.saved + (u * (K - KEPT) + q - KEPT) * f->saved.block);
+        UNROLL_FOR (int q = 0; q < GATE_VALUES; q++) saved[q] = v_load(at.gate_values + (u * G + q) * f->gate_values.block);
+        UNROLL_FOR (int q = GATE_VALUES; q < K; q++) saved[q] = v_load(at.saved + (u * (K - GATE_VALUES) + q - GATE_VALUES) * f->saved.block);
         UNROLL_FOR (int q = 0; q < S; q++) {
             UNROLL_FOR (int i = 0; i < S; i++) by_s[q][i] = v_set(i == q);
             C(backward)(f->act, peep, saved, s_prev, s_new, by_s[q], by_zx[q], by_zr[q]);
         }
-        UNROLL_FOR (int g = 0; g < G; g++) w[g] = packed_row(&f->hh, (void *)f->work, u, g, &stride);
+        UNROLL_FOR (int g = 0; g < G; g++) w[g] = packed_row(&f->hh, (void *)f->packed, u, g, &stride);
         for (int64_t k = 0; k < f->H; k++)
             UNROLL_FOR (int q = 0; q < S; q++) {
                 V sum = v_set(0);
                 UNROLL_FOR (int g = 0; g < G; g++) sum += by_zr[q][g] * v_load(w[g] + k * stride);
                 v_store((real *)transition + (k * S + q) * Hp + u * VL, sum);
             }
-        for (int64_t j = 0, unit = u * VL; j < least(VL, f->H - u * VL); j++, unit++)
+        for (int64_t j = 0, unit = u * VL; j < min64(VL, f->H - u * VL); j++, unit++)
             UNROLL_FOR (int q = 0; q < S; q++) {
                 real *to = (real *)after + (q * Hp + unit) * width;
                 if (PASSES_STATE) ((real *)transition)[(unit * S + q) * Hp + unit] += by_s[q][0][j];
@@ -47,7 +47,7 @@ static void C(NAME(tangent))(const frame *f, const field *x, int64_t t, int64_t 
             }
     }
     for (int64_t c = 0, wide; c < width; c += wide * VL) {
-        wide = least(3, (width - c) / VL);
+        wide = min64(3, (width - c) / VL);
         UNROLL_FOR (int q = 0; q < S; q++)
             add_panel((const real *)transition + q * Hp, S * Hp, f->H, (const real *)before + c, width, wide, f->H,
                       (real *)after + q * Hp * width + c);

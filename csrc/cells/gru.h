@@ -2,7 +2,7 @@
    gates r z n      kept: r z n      saved: zr_n */
 #define GATES 3
 #define STATES 1
-#define KEPT 3
+#define GATE_VALUES 3
 #define SAVED 1
 #define SEPARATE_DZR 1
 #define PASSES_STATE 1

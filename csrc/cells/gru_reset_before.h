@@ -17,8 +17,8 @@ static void NAME(gru_reset_before_scan_forward)(const frame *f, const span *at) 
         const int64_t t = f->reverse ? at->t1 - 1 - i : at->t0 + i, rows = last_row(at, t);
         const span here = one_step(at, t);
         const field zx = inputs_at(f, t);
-        NAME(forward)(&f->inner[0].w, f->work, NULL, 0, ACT_LINEAR, &h_prev, NULL, &f->a[0], &here);
-        const real *bias = (const real *)f->work + f->b_hh.work;
+        NAME(forward)(&f->inner[0].w, f->packed, NULL, 0, ACT_LINEAR, &h_prev, NULL, &f->a[0], &here);
+        const real *bias = (const real *)f->packed + f->b_hh.packed;
         for (int64_t b = 0; b < blocks_of(f->H); b++)
             for (int64_t r = at->r0; r < rows; r++) {
                 real *reset = chunk(&f->a[0], t, r, 2 * b), *update = chunk(&f->a[0], t, r, 2 * b + 1);
@@ -27,7 +27,7 @@ static void NAME(gru_reset_before_scan_forward)(const frame *f, const span *at) 
                                           v_load(bias + (3 * b + 1) * VL)));
                 v_store(chunk(&f->a[1], t, r, b), v_load(reset) * v_load(chunk(&h_prev, t, r, b)));
             }
-        NAME(forward)(&f->inner[1].w, f->work, NULL, 0, ACT_LINEAR, &f->a[1], NULL, &f->saved, &here);
+        NAME(forward)(&f->inner[1].w, f->packed, NULL, 0, ACT_LINEAR, &f->a[1], NULL, &f->saved, &here);
         for (int64_t b = 0; b < blocks_of(f->H); b++)
             for (int64_t r = at->r0; r < rows; r++) {
                 const V n = v_tanh(v_load(chunk(&f->saved, t, r, b)) + v_load(chunk(&zx, t, r, 3 * b + 2)) +

@@ -2,7 +2,7 @@
    gates i f g o      kept: i f g o      saved: tanh(c) */
 #define GATES 4
 #define STATES 2
-#define KEPT 4
+#define GATE_VALUES 4
 #define SAVED 1
 #define PROJECTION 1
 #define KEEP_GATE 1

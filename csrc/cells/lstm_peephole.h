@@ -4,7 +4,7 @@
    gates i f g o      peep: p_i p_f p_o      kept: i f g o      saved: tanh(c) */
 #define GATES 4
 #define STATES 2
-#define KEPT 4
+#define GATE_VALUES 4
 #define SAVED 1
 #define PEEPHOLES 3
 #define PROJECTION 1
@@ -48,7 +48,7 @@ static void NAME(lstm_peephole_peephole_gradient)(const frame *f, void *grad, in
     static const int gate[] = { 0, 1, 3 }, new_c[] = { 0, 0, 1 };
     const int64_t blocks = blocks_of(f->H), c = blocks_of(f->R);
     for (int64_t n = 3 * blocks * part / parts; n < 3 * blocks * (part + 1) / parts; n++) {
-        real *g = (real *)grad + f->peep.work + n * VL;
+        real *g = (real *)grad + f->peep.packed + n * VL;
         const int64_t b = n / 3, q = n % 3;
         V sum = add ? v_load(g) : v_set(0);
         for (int64_t t = at->t0; t < at->t1; t++)

@@ -13,10 +13,10 @@ static void NAME(mlp_scan_forward)(const frame *f, const span *at) {
     for (int64_t n = 0; n < at->t1 - at->t0; n++) {
         const span here = one_step(at, f->reverse ? at->t1 - 1 - n : at->t0 + n);
         const field zx = inputs_at(f, here.t0), *a = f->depth ? &f->a[0] : &h;
-        NAME(forward)(&f->hh, f->work, &f->b_hh, 0, f->act, &h_prev, &zx, a, &here);
+        NAME(forward)(&f->hh, f->packed, &f->b_hh, 0, f->act, &h_prev, &zx, a, &here);
         for (int64_t l = 0; l < f->depth; l++) {
             const field *above = l + 1 < f->depth ? &f->a[l + 1] : &h;
-            NAME(forward)(&f->inner[l].w, f->work, &f->inner[l].b, 0, f->inner[l].act, a, NULL, above, &here);
+            NAME(forward)(&f->inner[l].w, f->packed, &f->inner[l].b, 0, f->inner[l].act, a, NULL, above, &here);
             a = above;
         }
         if (f->mask.p) NAME(multiply)(&f->s, &f->mask, &f->masked, here.t0 + !f->reverse, at->r0, last_row(at, here.t0));
