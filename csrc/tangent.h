@@ -6,7 +6,7 @@
 static void C(NAME(tangent))(const frame *f, const field *x, int64_t t, int64_t b, void *transition, const void *before,
                              void *after, int64_t width) {
     enum { G = C(G), S = C(S), K = C(K) };
-    const C(step) at = C(at)(f, t, b);
+    const C(step) at = C(step_at)(f, t, b);
     const int64_t kind = blocks_of(f->R) * f->s.block, Hp = blocks_of(f->H) * VL;
     for (int64_t u = 0; u < blocks_of(f->H); u++) {
         V s_prev[S], s_new[S], saved[K + 1], peep[1], by_zx[S][G], by_zr[S][G], by_s[S][S];
