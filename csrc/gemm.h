@@ -139,14 +139,14 @@ INLINE void tile_product(const int mr, const int nv, const int64_t row, const op
 #define EACH_SHAPE(X) EACH_HEIGHT(X, 1) EACH_HEIGHT(X, 2) EACH_HEIGHT(X, 3) EACH_HEIGHT(X, 4)
 #define TALL(nv) ((nv) == 1 ? (TILE > 12 ? 12 : 8) : TILE / (nv))
 #define TALL_FAR(nv) ((nv) == 1 ? (TILE > 12 ? 8 : 4) : (nv) == 4 && TILE <= 12 ? 3 : 4)
-#define PRODUCT(mr, nv)                                                                        \
-    static void product_##mr##x##nv(const operands *o, const real *a, const real *w,           \
-                                    const real *bias, const real *start, real *out) {          \
-        tile_product(mr, nv, VL, o, a, w, bias, start, out);                                   \
-    }                                                                                          \
-    static void product_far_##mr##x##nv(const operands *o, const real *a, const real *w,       \
-                                        const real *bias, const real *start, real *out) {      \
-        tile_product(mr, nv, o->row, o, a, w, bias, start, out);                               \
+#define PRODUCT(mr, nv)                                                                   \
+    static void product_##mr##x##nv(const operands *o, const real *a, const real *w,      \
+                                    const real *bias, const real *start, real *out) {     \
+        tile_product(mr, nv, VL, o, a, w, bias, start, out);                              \
+    }                                                                                     \
+    static void product_far_##mr##x##nv(const operands *o, const real *a, const real *w,  \
+                                        const real *bias, const real *start, real *out) { \
+        tile_product(mr, nv, o->row, o, a, w, bias, start, out);                          \
     }
 EACH_SHAPE(PRODUCT)
 #define NEAR_ENTRY(mr, nv) [nv][mr] = (mr) <= TALL(nv) ? product_##mr##x##nv : NULL,
@@ -154,8 +154,8 @@ EACH_SHAPE(PRODUCT)
 static product *const near_products[PANEL_MAX + 1][HEIGHT_MAX + 1] = { EACH_SHAPE(NEAR_ENTRY) };
 static product *const far_products[PANEL_MAX + 1][HEIGHT_MAX + 1] = { EACH_SHAPE(FAR_ENTRY) };
 
-/* The height of the next tile of `left` rows: the tallest, unless it would leave a few rows that two
-   tiles of middling height take faster. */
+/* The height of the next tile of `left` rows: the tallest, unless it would leave a few rows that
+   two tiles of middling height take faster. */
 INLINE int64_t tile_height(int64_t limit, int64_t left) {
     static const int8_t heights[] = { 12, 8, 6, 4, 3, 2, 1 };
     const int in_two = left > limit && left < limit + 4 && limit > 4;
@@ -174,11 +174,11 @@ INLINE void row_step(const int nv, const int panels, int64_t apart, const real *
 }
 
 /* The product of a single row, acc[0] += a W, for `panels` panels of nv vectors that lie `apart`
-   reals from each other: four partial sums over k modulo 4, since one sum would wait for the latency
-   of the FMA.
-   from_end: k downwards (blocks must be whole).  Weights a little larger than the nearest cache, read
-   over and over in the same order, are never there when they are wanted; read to and fro, most of
-   them are. */
+   reals from each other: four partial sums over k modulo 4, since one sum would wait for the
+   latency of the FMA.
+   from_end: k downwards (blocks must be whole).  Weights a little larger than the nearest cache,
+   read over and over in the same order, are never there when they are wanted; read to and fro,
+   most of them are. */
 INLINE void row_product(const int nv, const int panels, int64_t apart, int64_t units, int64_t gates,
                         const real *a, int64_t block, const real *w, int from_end,
                         V acc[][PANEL_MAX]) {
@@ -327,8 +327,8 @@ static void NAME(backward)(const matrix *m, int64_t group, const field *output_g
 }
 
 /* -- weight gradients: dW' (columns, vectors) = sum over all rows of x' dz, in the layout of the
-      packed weights.  A tile is mr columns of x by nv vectors of dz.  Steps are taken in groups that
-      stay in the cache; a group adds to what the last one left. -- */
+      packed weights.  A tile is mr columns of x by nv vectors of dz.  Steps are taken in groups
+      that stay in the cache; a group adds to what the last one left. -- */
 enum {
     COLLECT_TALL = TILE > 12 ? 8 : 4,
     COLLECT_HIGH = VL < COLLECT_TALL ? VL : COLLECT_TALL,
@@ -367,11 +367,11 @@ INLINE void tile_collect(const int mr, const int nv, const field *x_field, const
             v_store(g, add ? v_load(g) + acc[i][v] : acc[i][v]);
         }
 }
-#define COLLECTOR(mr, nv)                                                                      \
+#define COLLECTOR(mr, nv)                                                                       \
     static void collect_##mr##x##nv(const field *x_field, const real *x, const field *dz_field, \
                                     const real *dz, const span *at, real *grad, int64_t stride, \
-                                    int add) {                                                 \
-        tile_collect(mr, nv, x_field, x, dz_field, dz, at, grad, stride, add);                 \
+                                    int add) {                                                  \
+        tile_collect(mr, nv, x_field, x, dz_field, dz, at, grad, stride, add);                  \
     }
 EACH_SHAPE(COLLECTOR)
 #define COLLECT_ENTRY(mr, nv) [nv][mr] = (mr) <= COLLECT_HIGH ? collect_##mr##x##nv : NULL,
@@ -393,8 +393,8 @@ INLINE void panel_collect(const field *x, int64_t c, int64_t columns, const fiel
         }
 }
 
-/* dW of column group `group`, over all rows of the span.  All threads call it: they share the panels
-   of dz, or the columns of x where there are more tiles of them. */
+/* dW of column group `group`, over all rows of the span.  All threads call it: they share the
+   panels of dz, or the columns of x where there are more tiles of them. */
 static void NAME(collect)(const matrix *m, int64_t group, const field *inputs,
                           const field *output_grads, void *grad, int add, const span *steps,
                           int64_t part, int64_t parts) {
@@ -403,7 +403,7 @@ static void NAME(collect)(const matrix *m, int64_t group, const field *inputs,
     const field dz = rows_field(output_grads, steps);
     const int64_t width = m->width, K = m->K;
     int64_t first = 0, last = m->vectors; /* vectors of dz */
-    int64_t c0 = 0, c1 = K;               /* columns of x */
+    int64_t c0 = 0, c1 = K; /* columns of x */
     if (parts > 1) {
         const int64_t panels = (m->vectors + width - 1) / width;
         const int64_t tiles = (K + COLLECT_HIGH - 1) / COLLECT_HIGH;
@@ -553,8 +553,8 @@ INLINE void transpose_block(const real *from, int64_t stride, int64_t count, rea
     for (int64_t j = 0; j < units; j++, to += apart) v_store(to, rows[j]);
 }
 
-/* The transposed copy for the backward pass, from the packed weights.  All threads call it, each for
-   its share of the vectors of columns. */
+/* The transposed copy for the backward pass, from the packed weights.  All threads call it, each
+   for its share of the vectors of columns. */
 static void NAME(pack_transposed)(const matrix *m, const void *packed, int64_t part,
                                   int64_t parts) {
     const int64_t K = m->K, vectors = blocks_of(K), depth = m->gates * m->units;

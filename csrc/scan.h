@@ -7,7 +7,7 @@
 
    A reverse direction runs both the other way.  run.c, online.c and curvature.c call
    <cell>_scan_forward, _scan_backward, _scan_finish and _collect through the table of cells; each
-   thread calls them for its own rows.  cells.def explains GATES, STATES, GATE_VALUES and the
+   thread calls them for its own rows.  cell.h explains GATES, STATES, GATE_VALUES and the
    others. */
 enum {
     C(G) = GATES,
@@ -165,10 +165,10 @@ INLINE void C(backward_tile)(const int units, const frame *f, const C(step) *ste
 
 /* The recurrent weights and b_hh of the panel that begins with vector ub of the units. */
 INLINE const real *C(panel)(const frame *f, int64_t ub) {
-    return (const real *)f->packed + f->hh.packed + ub * C(G) * VL * f->R;
+    return (const real *)f->packed + f->hh.packed + ub * C(G) *VL * f->R;
 }
 INLINE const real *C(panel_bias)(const frame *f, int64_t ub) {
-    return (const real *)f->packed + f->b_hh.packed + ub * C(G) * VL;
+    return (const real *)f->packed + f->b_hh.packed + ub * C(G) *VL;
 }
 
 /* Forward: `units` vectors of units, all rows of a batch. */
@@ -218,8 +218,8 @@ INLINE void C(forward_batch)(const frame *f, const C(step) *step, int64_t rows) 
     }
 }
 
-/* Forward: all units, for a single row.  A cell with one gate takes two panels at once, and at every
-   other step in the other order: what was read last is still in the nearest cache. */
+/* Forward: all units, for a single row.  A cell with one gate takes two panels at once, and at
+   every other step in the other order: what was read last is still in the nearest cache. */
 INLINE void C(forward_single)(const frame *f, const C(step) *step, int descending) {
     const int64_t blocks = blocks_of(f->H);
     if (C(G) > 1) {
@@ -410,8 +410,9 @@ static void C(NAME(scan_finish))(const frame *f, const span *at) {
     if (!f->reverse) C(NAME(backward_rows))(f, at, -1, at->r0, last_row(at, 0), 1, 1);
 }
 
-/* Gradients of the weights inside the loop: dW_hh = sum of dzr[t]' h[t-1], and so on, over the steps
-   and rows of the span.  All threads call it, each for part `part` of `parts` of the weights. */
+/* Gradients of the weights inside the loop: dW_hh = sum of dzr[t]' h[t-1], and so on, over the
+   steps and rows of the span.  All threads call it, each for part `part` of `parts` of the
+   weights. */
 static void C(NAME(collect))(const frame *f, void *grad, int add, const span *at, int64_t part,
                              int64_t parts) {
     const field h_prev = later(f->mask.p ? &f->masked : &f->s, f->reverse);
