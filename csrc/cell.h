@@ -20,7 +20,10 @@
 CELL_ROW(CELL)
 #else
 #define C(x) CAT(CAT(CELL, _), x)
-#include STRING(cells / CELL.h)
+/* it would put spaces around the slash: */
+/* clang-format off */
+#include STRING(cells/CELL.h)
+/* clang-format on */
 
 #ifndef GATE_VALUES
 #define GATE_VALUES 0
