@@ -81,7 +81,7 @@ INLINE void gru_reset_before_gates(const gru_reset_before_step *s, int64_t block
     for (int64_t b = 0; b < blocks; b++)
         for (int64_t r = s->r0; r < s->r1; r++) {
             const gru_reset_before_place i = { s->t, r, b };
-            for (int gate = RESET; gate <= UPDATE; gate++) {
+            UNROLL_FOR (int gate = RESET; gate <= UPDATE; gate++) {
                 const V z = v_load(of_rz(&s->rz, gate, i)) + v_load(of_rzn(&s->zx, gate, i));
                 v_store(of_rz(&s->rz, gate, i), v_sigmoid(z + v_load(bias + (3 * b + gate) * VL)));
             }
