@@ -1,6 +1,9 @@
-/* batch.h: the caller's rows into fields and back, and the padding of fields. */
+/* batch.h: the caller's rows into fields and back, the padding of fields, dropout and the closed
+   loop.  run.c and online.c call the functions with NAME through the table of kernels, each thread
+   for its own rows. */
 
-/* n reals to or from columns [0, n) of a row of blocks; columns beyond are written as zero */
+/* n reals into columns [0, n) of a row of blocks (columns beyond are written as zero), or out of
+   them. */
 INLINE void row_in(const real *from, int64_t n, real *to, int64_t block) {
     for (; n >= VL; n -= VL, from += VL, to += block) v_store(to, v_load(from));
     if (n) v_store(to, v_load_part(from, n));
@@ -9,75 +12,113 @@ INLINE void row_out(const real *from, int64_t block, int64_t n, real *to) {
     for (; n >= VL; n -= VL, from += block, to += VL) v_store(to, v_load(from));
     if (n) v_store_part(to, v_load(from), n);
 }
-/* The caller's rows: step t of a sequence lies so many after its first. */
-INLINE int64_t rows_after(const source *s, int64_t t) { return s->start ? s->start[s->first + t] : s->first + t; }
-/* `columns` reals of each of the caller's rows, which are `width` reals apart. */
-static void NAME(gather)(const source *s, int64_t width, int64_t columns, const field *x, const span *at) {
+
+/* How many of the caller's rows step t of a sequence lies after its first. */
+INLINE int64_t rows_after(const source *s, int64_t t) {
+    return s->start ? s->start[s->first + t] : s->first + t;
+}
+
+/* x[t] = `columns` reals of each of the caller's rows, which are `width` reals apart. */
+static void NAME(gather)(const source *s, int64_t width, int64_t columns, const field *x,
+                         const span *at) {
     const int64_t whole = columns / VL * VL;
     for (int64_t t = at->t0; t < at->t1; t++)
         for (int64_t r = at->r0; r < last_row(at, t); r++) {
-            const real *from = (const real *)s->values + (s->offset[s->row[r]] + rows_after(s, t)) * width;
+            const int64_t row = s->offset[s->row[r]] + rows_after(s, t);
+            const real *from = (const real *)s->values + row * width;
             real *to = chunk(x, t, r, 0);
             int64_t c = 0;
-            for (int64_t ahead = 0; ahead < columns; ahead += 64 / sizeof(real)) __builtin_prefetch(from + 8 * width + ahead);
+            for (int64_t ahead = 0; ahead < columns; ahead += 64 / sizeof(real))
+                __builtin_prefetch(from + 8 * width + ahead);
             for (; c < whole; c += VL, to += x->block) v_store(to, v_load(from + c));
             if (c < columns) v_store(to, v_load_part(from + c, columns - c));
         }
 }
-/* Rows of a field into the caller's array: to the rows of the targets (every or last step), or of the inputs (-1). */
-static void NAME(scatter)(const source *s, int64_t width, int64_t columns, const field *x, const span *at, int every,
-                          void *out) {
-    for (int64_t r = at->r0; r < at->r1; r++) {
-        const int64_t i = s->row[r], n = every ? least(at->t1, s->length[i] - s->first) : at->t1;
-        const int64_t row = every < 0 ? s->offset[i] : s->target_offset[i];
-        for (int64_t t = at->t0; t < n; t++)
-            row_out(chunk(x, t, r, 0), x->block, columns, (real *)out + (row + (every ? rows_after(s, t) : 0)) * width);
-    }
-}
-/* `columns` reals at position `at_state` of each sequence's state, into chunk t of s (zeros without states), and back. */
-static void NAME(load_state)(const source *s, int64_t size, int64_t at_state, int64_t columns, const field *to, int64_t t,
-                             const span *at) {
-    for (int64_t r = at->r0; r < at->r1; r++)
-        if (s->state) row_in((const real *)s->state + s->row[r] * size + at_state, columns, chunk(to, t, r, 0), to->block);
-        else for (int64_t b = 0; b < blocks_of(columns); b++) v_store(chunk(to, t, r, b), v_set(0));
-}
-static void NAME(store_state)(const source *s, int64_t size, int64_t at_state, int64_t columns, const field *from, int64_t t,
-                              const span *at, void *out) {
-    for (int64_t r = at->r0; r < at->r1; r++)
-        row_out(chunk(from, t, r, 0), from->block, columns, (real *)out + s->row[r] * size + at_state);
-}
-static void NAME(copy_rows)(const field *from, int64_t t_from, const field *to, int64_t t_to, int64_t r0, int64_t r1) {
-    for (int64_t b = 0; b < to->step / to->block; b++)
-        for (int64_t r = r0; r < r1; r++) v_store(chunk(to, t_to, r, b), v_load(chunk(from, t_from, r, b)));
-}
-static void NAME(zero_rows)(const field *to, int64_t t, int64_t r0, int64_t r1) {
-    for (int64_t b = 0; b < to->step / to->block; b++)
-        for (int64_t r = r0; r < r1; r++) v_store(chunk(to, t, r, b), v_set(0));
-}
-/* to = from . by, for the rows of one step each; `by` has one chunk */
-static void NAME(multiply)(const field *from, const field *by, const field *to, int64_t t, int64_t r0, int64_t r1) {
-    for (int64_t b = 0; b < by->step / by->block; b++)
-        for (int64_t r = r0; r < r1; r++) v_store(chunk(to, t, r, b), v_load(chunk(from, t, r, b)) * v_load(chunk(by, 0, r, b)));
-}
 
-/* Of windows that share the projection of their inputs: row p + r*stride of the series lies in row r of chunk p.  to[p][r] = sum
-   of from[t][b] over all steps t and windows b with t + b*stride = p + r*stride, always in the order of t. */
-static void NAME(sum_windows)(const field *from, const field *to, int64_t stride, int64_t steps, int64_t rows, int64_t part,
-                       int64_t parts) {
-    const int64_t blocks = to->step / to->block;
-    for (int64_t n = share(blocks, part, parts); n < share(blocks, part + 1, parts); n++) {
-        for (int64_t p = 0; p < least(stride, steps); p++)
-            for (int64_t r = 0; r < to->block / to->row; r++) v_store(chunk(to, p, r, n), v_set(0));
-        for (int64_t t = 0; t < steps; t++) {
-            const real *d = chunk(from, t, 0, n);
-            real *sum = chunk(to, t % stride, t / stride, n);
-            for (int64_t b = 0; b < rows; b++, d += VL, sum += VL) v_store(sum, v_load(sum) + v_load(d));
+/* The inverse: rows of a field into the caller's array.  every: 1 and 0: to the rows of the
+   targets, one per step or per sequence; -1: to the rows of the inputs. */
+static void NAME(scatter)(const source *s, int64_t width, int64_t columns, const field *x,
+                          const span *at, int every, void *out) {
+    for (int64_t r = at->r0; r < at->r1; r++) {
+        const int64_t i = s->row[r];
+        const int64_t steps = every ? min64(at->t1, s->length[i] - s->first) : at->t1;
+        const int64_t first = every < 0 ? s->offset[i] : s->target_offset[i];
+        for (int64_t t = at->t0; t < steps; t++) {
+            const int64_t row = first + (every ? rows_after(s, t) : 0);
+            row_out(chunk(x, t, r, 0), x->block, columns, (real *)out + row * width);
         }
     }
 }
 
-/* Dropout: to = from times 0 or 1/(1-p).  The mask is a hash of (key, sequence, step, column), so it depends neither on the
-   split nor on the order, and the backward pass makes it again.  from NULL: the factors themselves. */
+/* `columns` reals at position `at_state` of each sequence's state (of `size` reals) into chunk t of
+   a field; zeros where there are no states. */
+static void NAME(load_state)(const source *s, int64_t size, int64_t at_state, int64_t columns,
+                             const field *to, int64_t t, const span *at) {
+    for (int64_t r = at->r0; r < at->r1; r++) {
+        if (s->state) {
+            const real *from = (const real *)s->state + s->row[r] * size + at_state;
+            row_in(from, columns, chunk(to, t, r, 0), to->block);
+        } else {
+            for (int64_t b = 0; b < blocks_of(columns); b++) v_store(chunk(to, t, r, b), v_set(0));
+        }
+    }
+}
+
+/* The inverse. */
+static void NAME(store_state)(const source *s, int64_t size, int64_t at_state, int64_t columns,
+                              const field *from, int64_t t, const span *at, void *out) {
+    for (int64_t r = at->r0; r < at->r1; r++) {
+        real *to = (real *)out + s->row[r] * size + at_state;
+        row_out(chunk(from, t, r, 0), from->block, columns, to);
+    }
+}
+
+/* Rows [r0, r1) of chunk t_to = those of chunk t_from of another field. */
+static void NAME(copy_rows)(const field *from, int64_t t_from, const field *to, int64_t t_to,
+                            int64_t r0, int64_t r1) {
+    for (int64_t b = 0; b < to->step / to->block; b++)
+        for (int64_t r = r0; r < r1; r++)
+            v_store(chunk(to, t_to, r, b), v_load(chunk(from, t_from, r, b)));
+}
+
+/* Rows [r0, r1) of chunk t = 0 */
+static void NAME(zero_rows)(const field *to, int64_t t, int64_t r0, int64_t r1) {
+    for (int64_t b = 0; b < to->step / to->block; b++)
+        for (int64_t r = r0; r < r1; r++) v_store(chunk(to, t, r, b), v_set(0));
+}
+
+/* to = from . by, for the rows of one step each; `by` has one chunk */
+static void NAME(multiply)(const field *from, const field *by, const field *to, int64_t t,
+                           int64_t r0, int64_t r1) {
+    for (int64_t b = 0; b < by->step / by->block; b++)
+        for (int64_t r = r0; r < r1; r++) {
+            const V factor = v_load(chunk(by, 0, r, b));
+            v_store(chunk(to, t, r, b), v_load(chunk(from, t, r, b)) * factor);
+        }
+}
+
+/* For windows that share the projection of their inputs: row p + r*stride of the series lies in row
+   r of chunk p.  to[p][r] = sum of from[t][b] over all steps t and windows b with
+   t + b*stride = p + r*stride, always in the order of t.  All threads call it, each for its share
+   of the columns. */
+static void NAME(sum_windows)(const field *from, const field *to, int64_t stride, int64_t steps,
+                              int64_t rows, int64_t part, int64_t parts) {
+    const int64_t blocks = to->step / to->block;
+    for (int64_t n = share(blocks, part, parts); n < share(blocks, part + 1, parts); n++) {
+        for (int64_t p = 0; p < min64(stride, steps); p++)
+            for (int64_t r = 0; r < to->block / to->row; r++) v_store(chunk(to, p, r, n), v_set(0));
+        for (int64_t t = 0; t < steps; t++) {
+            const real *d = chunk(from, t, 0, n);
+            real *sum = chunk(to, t % stride, t / stride, n);
+            for (int64_t b = 0; b < rows; b++, d += VL, sum += VL)
+                v_store(sum, v_load(sum) + v_load(d));
+        }
+    }
+}
+
+/* -- draws: a hash of (key, sequence, step, column), so they depend neither on the split into
+      threads nor on the order, and the backward pass makes them again -- */
+
 INLINE uint32_t hash32(uint32_t x) {
     x = (x ^ (x >> 16)) * 0x21f0aaadu;
     x = (x ^ (x >> 15)) * 0xd35a2d97u;
@@ -88,14 +129,22 @@ INLINE uint64_t hash64(uint64_t x) {
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
     return x ^ (x >> 31);
 }
-INLINE uint64_t draw_key(const dropout *d, const source *s, int64_t r, int64_t t, int per_sequence) {
-    const uint64_t row = hash64(d->key ^ hash64((uint64_t)s->row[r] + 0x9e3779b97f4a7c15u));
+INLINE uint64_t draw_key(const dropout *d, const source *s, int64_t r, int64_t t,
+                         int per_sequence) {
+    const uint64_t sequence = hash64((uint64_t)s->row[r] + 0x9e3779b97f4a7c15u);
+    const uint64_t row = hash64(d->key ^ sequence);
     return per_sequence ? row : hash64(row + (uint64_t)(s->first + t));
 }
+/* One draw, uniform over [0, 2^32). */
 INLINE uint32_t draw(uint64_t key, int64_t column) {
-    return hash32(hash32((uint32_t)column * 0x9e3779b1u + (uint32_t)key) ^ (uint32_t)(key >> 32));
+    const uint32_t low = hash32((uint32_t)column * 0x9e3779b1u + (uint32_t)key);
+    return hash32(low ^ (uint32_t)(key >> 32));
 }
-static void NAME(drop)(const dropout *d, const source *s, const field *from, const field *to, const span *at, int per_sequence) {
+
+/* Dropout: to = from times 0 or 1/(1-p).  from NULL: the factors themselves.  per_sequence: the
+   same factors at each step. */
+static void NAME(drop)(const dropout *d, const source *s, const field *from, const field *to,
+                       const span *at, int per_sequence) {
     const uint32_t limit = (uint32_t)(d->p * 4294967296.0);
     const real factor = (real)(1 / (1 - d->p));
     for (int64_t t = at->t0; t < at->t1; t++)
@@ -104,20 +153,31 @@ static void NAME(drop)(const dropout *d, const source *s, const field *from, con
             for (int64_t b = 0; b < to->step / to->block; b++) {
                 real keep[VL];
                 for (int j = 0; j < VL; j++) keep[j] = draw(key, b * VL + j) >= limit ? factor : 0;
-                v_store(chunk(to, t, r, b), from ? v_load(keep) * v_load(chunk(from, t, r, b)) : v_load(keep));
+                const V factors = v_load(keep);
+                v_store(chunk(to, t, r, b),
+                        from ? factors * v_load(chunk(from, t, r, b)) : factors);
             }
         }
 }
-/* Closed loop: with probability p the input of a step is the output of the step before; in the backward pass that output gets the
-   gradient of the input, and the data none (x holds dLoss/dx, y dLoss/dy). */
-static void NAME(feed_back)(const dropout *d, const source *s, const field *y, const field *x, const span *at, int back) {
+
+/* Closed loop: with probability p the input of a step is the output of the step before.  back: in
+   the backward pass that output gets the gradient of the input, and the data none (x holds
+   dLoss/dx, y dLoss/dy). */
+static void NAME(feed_back)(const dropout *d, const source *s, const field *y, const field *x,
+                            const span *at, int back) {
     for (int64_t t = at->t0; t < at->t1; t++)
         for (int64_t r = at->r0; r < last_row(at, t); r++) {
-            if (s->first + t == 0 || draw(draw_key(d, s, r, t, 0), 0) >= d->p * 4294967296.0) continue;
+            if (s->first + t == 0) continue;
+            if (draw(draw_key(d, s, r, t, 0), 0) >= d->p * 4294967296.0) continue;
             for (int64_t b = 0; b < x->step / x->block; b++) {
-                real *output = chunk(y, t - 1, r, b), *input = chunk(x, t, r, b);
-                if (back) v_store(output, v_load(output) + v_load(input)), v_store(input, v_set(0));
-                else v_store(input, v_load(output));
+                real *output = chunk(y, t - 1, r, b);
+                real *input = chunk(x, t, r, b);
+                if (back) {
+                    v_store(output, v_load(output) + v_load(input));
+                    v_store(input, v_set(0));
+                } else {
+                    v_store(input, v_load(output));
+                }
             }
         }
 }

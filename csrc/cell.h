@@ -1,13 +1,32 @@
 /* cell.h: one cell of cells.def, CELL set.  Its file, its loops over time and its row of the table;
-   or, where CELL_ROW is set, only CELL_ROW(its name). */
+   or, where CELL_ROW is set, only CELL_ROW(its name).
+
+   What a cell has is said by macros, here with what holds where its file does not set them:
+
+     GATES, STATES     gates, and states: 1 (h) or 2 (h and c); every file sets them
+     GATE_VALUES       vectors per unit, at most GATES, that the backward pass needs from the
+                       forward one and that take the place of zx: frame.gate_values
+     SAVED             vectors per unit that it needs besides: frame.saved
+     SEPARATE_DZR      1: dzr differs from dzx, and has a field of its own
+     PASSES_STATE      1: a part of dLoss/dh[t-1] does not come through zr; it is left in ds[0]
+     PEEPHOLES         weights per unit besides the products; <cell>_peephole_gradient sums theirs
+     ACTIVATION        1: `act` is the user's choice
+     PROJECTION        1: h may be a projection W_hr m
+     HIDDEN_LAYERS     1: f may have hidden layers
+     KEEP_GATE         the gate that keeps the past, for forget_bias; -1: none
+     OWN_LOOP          1: the file has its loops over time, <cell>_scan_forward, ... _collect
+     TWO_PRODUCTS      1: the recurrent weights are two matrices */
 #ifdef CELL_ROW
 CELL_ROW(CELL)
 #else
 #define C(x) CAT(CAT(CELL, _), x)
+/* it would put spaces around the slash: */
+/* clang-format off */
 #include STRING(cells/CELL.h)
+/* clang-format on */
 
-#ifndef KEPT
-#define KEPT 0
+#ifndef GATE_VALUES
+#define GATE_VALUES 0
 #endif
 #ifndef SAVED
 #define SAVED 0
@@ -40,6 +59,7 @@ CELL_ROW(CELL)
 #define TWO_PRODUCTS 0
 #endif
 
+/* The loops over time, and the tangents of the cells that have them. */
 #if !OWN_LOOP
 #include "scan.h"
 #endif
@@ -50,14 +70,15 @@ CELL_ROW(CELL)
 #define TANGENT NULL
 #endif
 
+/* Its row of the table. */
 static const cell_kernels C(NAME(kernels)) = {
     .name = STRING(CELL),
     .gates = GATES,
     .states = STATES,
-    .kept = KEPT,
+    .gate_values = GATE_VALUES,
     .saved = SAVED,
-    .split = SEPARATE_DZR,
-    .peeps = PEEPHOLES,
+    .separate_dzr = SEPARATE_DZR,
+    .peepholes = PEEPHOLES,
     .activation = ACTIVATION,
     .projection = PROJECTION,
     .hidden_layers = HIDDEN_LAYERS,
@@ -73,7 +94,7 @@ static const cell_kernels C(NAME(kernels)) = {
 #undef C
 #undef GATES
 #undef STATES
-#undef KEPT
+#undef GATE_VALUES
 #undef SAVED
 #undef SEPARATE_DZR
 #undef PASSES_STATE

@@ -38,7 +38,7 @@ static void repeat_tape(const bptt_plan *p, const bptt_plan *q, int64_t n, const
     p->k->gather_rows(&from->s, q->row, &to->s, &first);
     p->k->gather_rows(&s_from, q->row, &s_to, at);
     p->k->gather_rows(&from->saved, q->row, &to->saved, at);
-    if (p->cell->kept) p->k->gather_rows(&from->kept, q->row, &to->kept, at);
+    if (p->cell->gate_values) p->k->gather_rows(&from->gate_values, q->row, &to->gate_values, at);
     if (from->hr.size) p->k->gather_rows(&from->m, q->row, &to->m, at);
     for (int64_t i = 0; i < from->depth; i++) p->k->gather_rows(&from->a[i], q->row, &to->a[i], at);
 }
@@ -124,10 +124,10 @@ static void run_back(blocks *b, bptt_plan *q, const span *at) {
             poll_caller(&b->run, step_work(q) * (double)(now.t1 - now.t0));
         }
     for (int64_t r = at->r0; r < at->r1 && !stopped(&b->run); r++) {
-        const span steps = { 0, p->residual[r].steps, r, r + 1, q->batch_sizes, BATCH };
+        const span steps = { 0, p->residual[r].steps, r, r + 1, q->batch_sizes, REDUCE_ROWS };
         q->x = row_as(p, &p->x, q->row[r], r);
         for (int64_t n = 0; n < count; n++) collect_layer(q, n, 0, &steps, 0, 1);
-        poll_caller(&b->run, (double)q->work_size * (double)p->residual[r].steps);
+        poll_caller(&b->run, (double)q->packed_size * (double)p->residual[r].steps);
         each_block(q, k->unpack, q->grad, row_of(p, r), 0, 1);
     }
 }
@@ -149,7 +149,7 @@ static void push_tangents(blocks *b) {
 static void finish_block(blocks *b) {
     bptt_plan *p = b->p, *q = p->rows;
     const int64_t rows = b->count, T = rows && !b->forwards ? p->residual[0].steps : 1;
-    const span all = { 0, T, 0, rows, q->batch_sizes, BATCH }, one = { .t1 = 1, .r1 = rows };
+    const span all = { 0, T, 0, rows, q->batch_sizes, REDUCE_ROWS }, one = { .t1 = 1, .r1 = rows };
     if (!rows) return;
     lay_out(q, rows, T, TRAIN, 0);
     for (int64_t r = 0; r < rows; r++) {
@@ -242,7 +242,7 @@ bptt_status bptt_gauss_newton(bptt_plan *p, const void *params, const bptt_data 
     bptt_loss loss;
     bptt_describe_loss(p->loss.kind, &loss);
     if (!loss.least_squares || p->dropout > 0 || p->recurrent_dropout > 0) return BPTT_BAD_DESC;
-    each_block(p->rows, p->k->pack, params, p->rows->work, 0, 1);
+    each_block(p->rows, p->k->pack, params, p->rows->packed, 0, 1);
     pack_transposed_all(p->rows, 0, 1);
     if (gram) memset(p->gram, 0, wide * (size_t)p->gram_width);
     for (int64_t from = 0, B; from < n; from += B) {

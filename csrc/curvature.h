@@ -1,64 +1,87 @@
-/* curvature.h: the tape of a few sequences repeated in the rows of a batch, seeds of its backward pass, and what its rows become in J;
-   what tangents of the states are made of; and the product A'A. */
+/* curvature.h: kernels of second order, which curvature.c calls on its one thread: the tape of a
+   few sequences repeated in the rows of a batch, seeds of its backward pass, and what its rows
+   become in the Jacobian J; what tangents of the states are made of; and the product A'A. */
 
 /* Row r of `to` becomes row row[r] of `from`, in the steps of the span. */
-static void NAME(gather_rows)(const field *from, const int64_t *row, const field *to, const span *at) {
+static void NAME(gather_rows)(const field *from, const int64_t *row, const field *to,
+                              const span *at) {
     for (int64_t t = at->t0; t < at->t1; t++)
         for (int64_t b = 0; b < to->step / to->block; b++)
-            for (int64_t r = at->r0; r < last_row(at, t); r++) v_store(chunk(to, t, r, b), v_load(chunk(from, t, row[r], b)));
+            for (int64_t r = at->r0; r < last_row(at, t); r++)
+                v_store(chunk(to, t, r, b), v_load(chunk(from, t, row[r], b)));
 }
+
 /* Row r of chunk 0: `value` in one column, zeros in the others. */
 static void NAME(set_one_hot)(const field *to, int64_t r, int64_t column, double value) {
     for (int64_t b = 0; b < to->step / to->block; b++) v_store(chunk(to, 0, r, b), v_set(0));
     chunk(to, 0, r, column / VL)[column % VL] = (real)value;
 }
+
+/* The value in one column of row r at step t. */
 static double NAME(element)(const field *from, int64_t t, int64_t r, int64_t column) {
     return chunk(from, t, r, column / VL)[column % VL];
 }
+
 /* A row's value in one column, zeros after it. */
 static void NAME(fill_row)(void *row, int64_t column, int64_t width, double value) {
     for (int64_t c = column; c < width; c++) ((real *)row)[c] = c == column ? (real)value : 0;
 }
-/* row[parameters of a segment of W] = dz x', of row r */
-static void NAME(outer_product)(const matrix *m, int64_t segment, const field *dz, const field *x, int64_t r, void *row) {
+
+/* row[parameters of a column group of W] = dz x', of row r of chunk 0 */
+static void NAME(outer_product)(const matrix *m, int64_t group, const field *dz, const field *x,
+                                int64_t r, void *row) {
     for (int64_t j = 0; j < m->units; j++) {
         const real slope = chunk(dz, 0, r, j / VL)[j % VL];
-        real *to = (real *)row + m->flat + j * m->cols + segment * m->K;
-        for (int64_t c = 0; c < m->K; c++) to[c] = m->bias ? slope : slope * chunk(x, 0, r, c / VL)[c % VL];
+        real *to = (real *)row + m->flat + j * m->cols + group * m->K;
+        for (int64_t c = 0; c < m->K; c++)
+            to[c] = m->bias ? slope : slope * chunk(x, 0, r, c / VL)[c % VL];
     }
 }
+
 /* to[c] += factor x[c], the columns of x in blocks */
 INLINE void add_row(real *to, const real *x, int64_t block, int64_t columns, real factor) {
     int64_t c = 0;
-    for (; c + VL <= columns; c += VL, x += block) v_store(to + c, v_load(to + c) + factor * v_load(x));
+    for (; c + VL <= columns; c += VL, x += block)
+        v_store(to + c, v_load(to + c) + factor * v_load(x));
     for (int64_t i = 0; c + i < columns; i++) to[c + i] += factor * x[i];
 }
-/* out (columns, wide vectors) += A'B, of `rows` rows of A and B; those of out are as far apart as those of B */
-INLINE void add_panel(const real *a, int64_t a_row, int64_t columns, const real *b, int64_t b_row, int64_t wide, int64_t rows,
-                      real *out) {
-    const field af = { (void *)a, 0, VL, a_row }, bf = { (void *)b, 0, VL, b_row };
-    const span at = { 0, 1, 0, rows, NULL, BATCH };
+
+/* out (columns, wide vectors) += A'B, of `rows` rows of A and B; those of out are as far apart as
+   those of B */
+INLINE void add_panel(const real *a, int64_t a_row, int64_t columns, const real *b, int64_t b_row,
+                      int64_t wide, int64_t rows, real *out) {
+    const field a_field = { .p = (void *)a, .block = VL, .row = a_row };
+    const field b_field = { .p = (void *)b, .block = VL, .row = b_row };
+    const span at = { .t1 = 1, .r1 = rows, .reduction = REDUCE_ROWS };
     for (int64_t i = 0, height; i < columns; i += height) {
-        height = tile_height(COLLECT_HIGH, least(COLLECT_HIGH, columns - i));
-        collectors[wide][height](&af, a + i, &bf, b, &at, out + i * b_row, b_row, 1);
+        height = tile_height(COLLECT_HIGH, min64(COLLECT_HIGH, columns - i));
+        collectors[wide][height](&a_field, a + i, &b_field, b, &at, out + i * b_row, b_row, 1);
     }
 }
-/* The chain rule: row (width) = sum over the units k of ds[k] tangent[k], ds of row r and tangents (units, width) of h */
-static void NAME(apply_chain_rule)(const field *ds, int64_t r, int64_t units, const void *tangent, int64_t width, void *row) {
-    const field one = { ds->p, 0, VL, 1 }, by_unit = { (void *)tangent, 0, VL, width };
+
+/* The chain rule: row (width) = sum over the units k of ds[k] tangent[k], for ds of row r and the
+   tangents (units, width) of h */
+static void NAME(apply_chain_rule)(const field *ds, int64_t r, int64_t units, const void *tangent,
+                                   int64_t width, void *row) {
+    const field one_row = { .p = ds->p, .block = VL, .row = 1 };
+    const field by_unit = { .p = (void *)tangent, .block = VL, .row = width };
     for (int64_t k = 0; k < units; k += VL) {
-        const span at = { 0, 1, 0, least(VL, units - k), NULL, BATCH };
+        const span at = { .t1 = 1, .r1 = min64(VL, units - k), .reduction = REDUCE_ROWS };
+        const real *from = (const real *)tangent + k * width;
         for (int64_t c = 0, wide; c < width; c += wide * VL) {
-            wide = least(PANEL_MAX, (width - c) / VL);
-            collectors[wide][1](&one, chunk(ds, 0, r, k / VL), &by_unit, (const real *)tangent + k * width + c, &at,
+            wide = min64(PANEL_MAX, (width - c) / VL);
+            collectors[wide][1](&one_row, chunk(ds, 0, r, k / VL), &by_unit, from + c, &at,
                                 (real *)row + c, 0, k > 0);
         }
     }
 }
-/* out (width, width) += A'A of A (rows, width), from the first column on to the end of the diagonal's tile: the upper triangle */
+
+/* out (width, width) += A'A of A (rows, width): the upper triangle, each row of it from the first
+   column of the diagonal's tile on */
 static void NAME(gram)(const void *a, int64_t rows, int64_t width, void *out) {
     for (int64_t n = 0; n < width; n += 2 * VL) {
         const int64_t wide = width - n >= 2 * VL ? 2 : 1;
-        add_panel(a, width, n + wide * VL, (const real *)a + n, width, wide, rows, (real *)out + n);
+        const real *panel = (const real *)a + n;
+        add_panel(a, width, n + wide * VL, panel, width, wide, rows, (real *)out + n);
     }
 }

@@ -9,34 +9,63 @@
 #include "curvature.h"
 #include "cells.def"
 
-/* out = function(in), the vector functions by themselves, for their tests: tanh, sigmoid, exp */
+/* out = function(in), 0 tanh, 1 sigmoid, 2 exp: the vector functions by themselves, for their
+   tests. */
 static void NAME(apply)(int function, const void *in, void *out, int64_t n) {
     for (int64_t i = 0; i < n; i += VL) {
-        const int64_t part = least(VL, n - i);
+        const int64_t part = min64(VL, n - i);
         const V x = v_load_part((const real *)in + i, part);
-        v_store_part((real *)out + i, function == 0 ? v_tanh(x) : function == 1 ? v_sigmoid(x) : v_exp(x), part);
+        const V y = function == 0 ? v_tanh(x) : function == 1 ? v_sigmoid(x) : v_exp(x);
+        v_store_part((real *)out + i, y, part);
     }
 }
 
+/* The table of cells, in the order of cells.def. */
 static const cell_kernels *const NAME(cells)[] = {
 #define CELL_ROW(cell) CELL_ADDRESS(cell)
 #define CELL_ADDRESS(cell) &NAME(cell##_kernels),
 #include "cells.def"
     NULL
 };
+/* What plan.c chooses among, with the other instances. */
 extern const kernels NAME(kernels);
 const kernels NAME(kernels) = {
-    .lanes = VL, .bytes = sizeof(real),
+    .lanes = VL,
+    .bytes = sizeof(real),
     .cell = NAME(cells),
-    .pack = NAME(pack), .unpack = NAME(unpack), .pack_transposed = NAME(pack_transposed),
-    .gather = NAME(gather), .scatter = NAME(scatter), .load_state = NAME(load_state), .store_state = NAME(store_state),
-    .copy_rows = NAME(copy_rows), .zero_rows = NAME(zero_rows),
-    .forward = NAME(forward), .backward = NAME(backward), .collect = NAME(collect), .collect_bias = NAME(collect_bias),
-    .row_forward = NAME(row_forward), .row_backward = NAME(row_backward), .row_collect = NAME(row_collect),
-    .loss = NAME(loss), .weight = NAME(weight), .multiply = NAME(multiply), .drop = NAME(drop),
-    .sum_windows = NAME(sum_windows), .feed_back = NAME(feed_back),
-    .norm2 = NAME(norm2), .curvature = NAME(curvature), .prepare = NAME(prepare),
-    .clip_and_add_noise = NAME(clip_and_add_noise), .optimise = NAME(optimise), .apply = NAME(apply),
-    .gather_rows = NAME(gather_rows), .set_one_hot = NAME(set_one_hot), .element = NAME(element), .fill_row = NAME(fill_row), .gram = NAME(gram),
-    .outer_product = NAME(outer_product), .apply_chain_rule = NAME(apply_chain_rule),
+    .pack = NAME(pack),
+    .unpack = NAME(unpack),
+    .pack_transposed = NAME(pack_transposed),
+    .forward = NAME(forward),
+    .backward = NAME(backward),
+    .collect = NAME(collect),
+    .collect_bias = NAME(collect_bias),
+    .row_forward = NAME(row_forward),
+    .row_backward = NAME(row_backward),
+    .row_collect = NAME(row_collect),
+    .gather = NAME(gather),
+    .scatter = NAME(scatter),
+    .load_state = NAME(load_state),
+    .store_state = NAME(store_state),
+    .sum_windows = NAME(sum_windows),
+    .feed_back = NAME(feed_back),
+    .copy_rows = NAME(copy_rows),
+    .zero_rows = NAME(zero_rows),
+    .multiply = NAME(multiply),
+    .drop = NAME(drop),
+    .loss = NAME(loss),
+    .weight = NAME(weight),
+    .curvature = NAME(curvature),
+    .norm2 = NAME(norm2),
+    .prepare = NAME(prepare),
+    .clip_and_add_noise = NAME(clip_and_add_noise),
+    .optimise = NAME(optimise),
+    .gather_rows = NAME(gather_rows),
+    .set_one_hot = NAME(set_one_hot),
+    .element = NAME(element),
+    .fill_row = NAME(fill_row),
+    .outer_product = NAME(outer_product),
+    .apply_chain_rule = NAME(apply_chain_rule),
+    .gram = NAME(gram),
+    .apply = NAME(apply),
 };

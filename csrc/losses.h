@@ -1,6 +1,7 @@
 /* losses.h: loss of a row of predictions against its target, and in place of the predictions
-   dLoss/dy. Each loss of losses.def is one function here, of one output or of a row; with: its
-   parameters.  The cross-entropies take logits. */
+   dLoss/dy.  Each loss of losses.def is one function here, of one output or of a row; with: its
+   parameters.  The cross-entropies take logits.  run.c, online.c and curvature.c call the functions
+   with NAME through the table of kernels. */
 #include <math.h>
 
 /* name_loss(with, p, y, dp): the loss of one output p with the target y; *dp: its derivative by p.
@@ -14,7 +15,8 @@ INLINE double mse_loss(const double *with, double p, double y, double *dp) {
     return e * e;
 }
 INLINE double mse_curvature(const double *with, double p) {
-    (void)with, (void)p;
+    (void)with;
+    (void)p;
     return 2;
 }
 /* |e| */
@@ -86,7 +88,7 @@ INLINE void cross_entropy_curvature_row(const double *with, int64_t outputs, con
     for (int64_t c = 0; c < outputs; c++) product[c] = product[c] / sum * (dy[c] - mean);
 }
 
-/* The loss of one output, and of a row with a class. */
+/* The switches: the loss of one output, and of a row with a class. */
 #define LOSS(name, ...) \
     case LOSS_##name: return name##_loss(l->parameter, p, y, dp);
 INLINE double loss_of(const chosen_loss *l, double p, double y, double *dp) {
@@ -127,32 +129,33 @@ static void NAME(curvature)(const chosen_loss *l, int64_t outputs, const double 
 #include "losses.def"
     }
 }
+/* The weight of a target row. */
 static double NAME(weight)(const void *weights, int64_t row) {
     return ((const real *)weights)[row];
 }
 /* Adds the weighted losses of each row's steps to row_loss (B) or, if it is NULL, nowhere: steps t0
-   .. t1, or with one target a sequence just once.  Always in the order of time, so that blocks do
-   not matter. */
+   .. t1, or with one target per sequence just once.  Always in the order of time, so that blocks do
+   not matter.  gradient: 1: y becomes dLoss/dy.  Each thread calls it for its own rows. */
 static void NAME(loss)(const loss_desc *l, const source *s, int64_t outputs, const field *y,
                        const span *at, double *row_loss, int gradient) {
     for (int64_t r = at->r0; r < at->r1; r++) {
-        const int64_t i = s->row[r],
-                      steps = l->every ? least(at->t1, s->length[i] - s->first) : at->t1;
+        const int64_t i = s->row[r];
+        const int64_t steps = l->every ? min64(at->t1, s->length[i] - s->first) : at->t1;
         double sum = row_loss ? row_loss[r] : 0;
         for (int64_t t = at->t0; t < steps; t++) {
             const int64_t row = s->target_offset[i] + l->shift + (l->every ? s->first + t : 0);
-            const double weight = s->weight ? (double)((const real *)s->weight)[row] : 1,
-                         factor = weight * l->scale;
+            const double weight = s->weight ? (double)((const real *)s->weight)[row] : 1;
+            const double factor = weight * l->scale;
             real *p = chunk(y, t, r, 0);
             if (weight == 0) { /* no target here: its row may hold anything */
-                if (gradient)
-                    for (int64_t c = 0; c < outputs; c += VL)
-                        v_store(p + c / VL * y->block, v_set(0));
+                for (int64_t c = 0; gradient && c < outputs; c += VL)
+                    v_store(p + c / VL * y->block, v_set(0));
                 continue;
             }
             if (l->loss.classes) {
-                sum += weight *
-                    loss_of_row(&l->loss, p, y->block, outputs, s->classes[row], factor, gradient);
+                const int64_t class = s->classes[row];
+                sum +=
+                    weight * loss_of_row(&l->loss, p, y->block, outputs, class, factor, gradient);
                 continue;
             }
             const real *target = (const real *)s->targets + row * outputs;

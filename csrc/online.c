@@ -17,7 +17,7 @@ static void unfold(run *r, const char *x, const span *at) {
         span now = *at;
         for (now.t1 = 0; now.t1 < at->t1 && !stopped(r); poll_caller(r, step_work(p) * (double)(now.t1 - now.t0))) {
             now.t0 = now.t1, now.t1 = at->t1 - now.t0 < r->each ? at->t1 : now.t0 + r->each;
-            p->k->row_forward(&f->ih, p->work, &f->b_ih, ACT_LINEAR,
+            p->k->row_forward(&f->ih, p->packed, &f->b_ih, ACT_LINEAR,
                               (n ? (char *)below.p : x) + now.t0 * below.step * p->k->bytes, below.step, at_step(p, &f->zx, now.t0),
                               f->zx.step, now.t1 - now.t0);
             p->cell->forward(f, &now);
@@ -33,7 +33,7 @@ static void pattern(run *r, const char *x, const span *at, const span *one) {
     unfold(r, x, at);
     const void *in = at_step(p, &top->s, r->k), *h = in;
     for (int64_t l = 0; l <= last; in = p->value[l].p, l++)
-        k->row_forward(&p->head[l].w, p->work, &p->head[l].b, p->head[l].act, in, 0, p->value[l].p, 0, 1);
+        k->row_forward(&p->head[l].w, p->packed, &p->head[l].b, p->head[l].act, in, 0, p->value[l].p, 0, 1);
     p->row_loss[0] = 0;
     k->loss(&r->loss_desc, &r->source, p->O, &p->value[last], one, p->row_loss, 1);
     for (int64_t n = 0; n < p->layers; n++) k->zero_rows(&p->layer[n].ds, 0, 0, 1);
@@ -53,17 +53,17 @@ static void pattern(run *r, const char *x, const span *at, const span *one) {
             if (n) p->k->backward(&f->ih, 0, &f->dzx, &p->layer[n - 1].dy, 0, ACT_LINEAR, NULL, &now);
         }
         if (stopped(r)) return;
-        k->row_collect(&f->ih, &f->b_ih, p->cell->split ? NULL : &f->b_hh, n ? below.p : x, below.step, f->dzx.p, f->dzx.step,
+        k->row_collect(&f->ih, &f->b_ih, p->cell->separate_dzr ? NULL : &f->b_hh, n ? below.p : x, below.step, f->dzx.p, f->dzx.step,
                        r->k, p->grad);
-        if (p->cell->split) k->collect_bias(&f->b_hh, NULL, &f->dzr, p->grad, 0, at, 0, 1);
-        if (f->depth || f->hr.size || p->cell->peeps) p->cell->collect(f, p->grad, 0, at, 0, 1);
+        if (p->cell->separate_dzr) k->collect_bias(&f->b_hh, NULL, &f->dzr, p->grad, 0, at, 0, 1);
+        if (f->depth || f->hr.size || p->cell->peepholes) p->cell->collect(f, p->grad, 0, at, 0, 1);
         else k->row_collect(&f->hh, NULL, NULL, f->s.p, f->s.step, f->dzr.p, f->dzr.step, r->k, p->grad);
     }
 }
 /* Pattern t: its gradient and update, unless its target weighs nothing; then the context moves on.  0: diverged, or stopped. */
 static int one_pattern(run *r, const char *x, double weight, double *loss) {
     bptt_plan *p = r->p;
-    const span all = all_rows(r), one = readout_span(0, all), first = { 0, 1, 0, 1, p->batch_sizes, SINGLE };
+    const span all = all_rows(r), one = readout_span(0, all), first = { 0, 1, 0, 1, p->batch_sizes, REDUCE_SEQUENCE };
     if (weight > 0) {
         pattern(r, x, &all, &one);
         if (stopped(r)) return 0;
@@ -95,7 +95,7 @@ static void slide_patterns(run *r) {
         for (int64_t t = 0; t < patterns; t++) {
             if (t % WINDOW == 0) {                     /* the inputs of the next patterns, which overlap */
                 const int64_t left = patterns - t < WINDOW ? patterns - t : WINDOW;
-                const span window = { 0, left - 1 + r->k, 0, 1, NULL, BATCH };
+                const span window = { 0, left - 1 + r->k, 0, 1, NULL, REDUCE_ROWS };
                 r->source.first = t;
                 p->k->gather(&r->source, p->I, p->I, &p->x, &window);
             }
@@ -177,7 +177,7 @@ bptt_status bptt_learn_start(bptt_plan *p, const void *params, const void *opt_s
     team_run(1, start_learner, &r);
     const int64_t offset = 0, row = 0;
     const source rows = { .values = window, .offset = &offset, .row = &row };
-    const span at = { 0, l->rows, 0, 1, NULL, BATCH };
+    const span at = { 0, l->rows, 0, 1, NULL, REDUCE_ROWS };
     p->k->gather(&rows, p->I, p->I, &p->x, &at);
     l->first = 0;
     return BPTT_OK;
@@ -194,7 +194,7 @@ static void observe(void *context, team *team, int rank, int size) {
     }
     const int64_t offset = -(l->first + l->rows);           /* row 0 of x into that chunk */
     const source one = { .values = o->x, .offset = &offset, .row = p->row };
-    const span at = { -offset, 1 - offset, 0, 1, NULL, BATCH };
+    const span at = { -offset, 1 - offset, 0, 1, NULL, REDUCE_ROWS };
     p->k->gather(&one, p->I, p->I, &p->x, &at);
     if (++l->rows < l->k + l->lead) return;
     one_pattern(r, at_step(p, &p->x, l->first), o->weight, o->loss);
@@ -224,7 +224,7 @@ void bptt_learn_window(const bptt_plan *p, const bptt_learner *l, void *window, 
     run r = { .p = (bptt_plan *)p, .rows = 1 };
     const int64_t offset = -l->first, length = l->rows + l->first, row = 0;
     r.source = (source){ .offset = &offset, .length = &length, .row = &row };
-    const span at = { l->first, l->first + l->rows, 0, 1, NULL, BATCH };
+    const span at = { l->first, l->first + l->rows, 0, 1, NULL, REDUCE_ROWS };
     p->k->scatter(&r.source, p->I, p->I, &p->x, &at, -1, window);
     for (int64_t n = 0; n < p->layers; n++) store_states(&r, n, &p->layer[n].s, 0, all_rows(&r), state, NULL);
 }

@@ -1,6 +1,9 @@
-/* optimizers.h: one update of a slice of the working vector: the formulas of the optimisers,
-   clipping and noise. */
+/* optimizers.h: one update of a slice of the packed vector: the formulas of the optimisers,
+   clipping and noise.  run.c and online.c call the functions with NAME through the table of
+   kernels, each thread for its own slice. */
 #include "bptt.h"
+
+/* The square root of each lane. */
 INLINE V v_sqrt(V v) {
 #ifdef X86
     return CAT(X86(sqrt, ), PACKED)(v);
@@ -25,15 +28,19 @@ static double NAME(norm2)(const void *grad, int64_t from, int64_t to) {
 
 /* Each optimiser of optimizers.def is two functions.
    name_prepare(h, u), once per update, in double: what is derived from h and from u's rate, t and
-   loss. name_step(h, u, g, w, s, stride): what a weight w with gradient g loses; its own vectors
+   loss.  name_step(h, u, g, w, s, stride): what a weight w with gradient g loses; its own vectors
    lie at s, s + stride, ...  Where g and w are zero so is the step: padding stays zero.
    The formulas are PyTorch's. */
 
 /* m = momentum m + g;  rate m, or with Nesterov's rate (g + momentum m) */
-static void sgd_prepare(bptt_hyper *h, update *u) { (void)h, (void)u; }
+static void sgd_prepare(bptt_hyper *h, update *u) {
+    (void)h;
+    (void)u;
+}
 INLINE V sgd_step(const bptt_hyper *h, const update *u, V g, V w, real *s, int64_t stride) {
     const real rate = (real)u->rate, momentum = (real)h->momentum;
-    (void)w, (void)stride;
+    (void)w;
+    (void)stride;
     if (momentum == 0) return rate * g;
     const V m = momentum * v_load(s) + g;
     v_store(s, m);
@@ -47,8 +54,8 @@ static void adam_prepare(bptt_hyper *h, update *u) {
     u->root = 1 / sqrt(1 - pow(h->beta2, u->t));
 }
 INLINE V adam_step(const bptt_hyper *h, const update *u, V g, V w, real *s, int64_t stride) {
-    const real b1 = (real)h->beta1, c1 = (real)(1 - h->beta1), b2 = (real)h->beta2,
-               c2 = (real)(1 - h->beta2);
+    const real b1 = (real)h->beta1, c1 = (real)(1 - h->beta1);
+    const real b2 = (real)h->beta2, c2 = (real)(1 - h->beta2);
     (void)w;
     const V m = b1 * v_load(s) + c1 * g;
     const V v = b2 * v_load(s + stride) + c2 * (g * g);
@@ -77,8 +84,8 @@ static void nadam_prepare(bptt_hyper *h, update *u) {
     u->root = 1 / sqrt(1 - pow(h->beta2, u->t));
 }
 INLINE V nadam_step(const bptt_hyper *h, const update *u, V g, V w, real *s, int64_t stride) {
-    const real b1 = (real)h->beta1, c1 = (real)(1 - h->beta1), b2 = (real)h->beta2,
-               c2 = (real)(1 - h->beta2);
+    const real b1 = (real)h->beta1, c1 = (real)(1 - h->beta1);
+    const real b2 = (real)h->beta2, c2 = (real)(1 - h->beta2);
     (void)w;
     const V m = b1 * v_load(s) + c1 * g;
     const V v = b2 * v_load(s + stride) + c2 * (g * g);
@@ -89,9 +96,13 @@ INLINE V nadam_step(const bptt_hyper *h, const update *u, V g, V w, real *s, int
 
 /* v = b2 v + (1 - b2) g^2,  centered: less the square of the mean of g;
    m = momentum m + g / (sqrt(v) + eps);  rate m */
-static void rmsprop_prepare(bptt_hyper *h, update *u) { (void)h, (void)u; }
+static void rmsprop_prepare(bptt_hyper *h, update *u) {
+    (void)h;
+    (void)u;
+}
 INLINE V rmsprop_step(const bptt_hyper *h, const update *u, V g, V w, real *s, int64_t stride) {
-    const real b2 = (real)h->beta2, c2 = (real)(1 - h->beta2), momentum = (real)h->momentum;
+    const real b2 = (real)h->beta2, c2 = (real)(1 - h->beta2);
+    const real momentum = (real)h->momentum;
     (void)w;
     V v = b2 * v_load(s) + c2 * (g * g);
     v_store(s, v);
@@ -115,7 +126,8 @@ static void adagrad_prepare(bptt_hyper *h, update *u) {
     u->start = u->t == 1 ? h->initial_accumulator : 0;
 }
 INLINE V adagrad_step(const bptt_hyper *h, const update *u, V g, V w, real *s, int64_t stride) {
-    (void)w, (void)stride;
+    (void)w;
+    (void)stride;
     const V v = v_load(s) + (real)u->start + g * g;
     v_store(s, v);
     return (real)u->size * g / (v_sqrt(v) + (real)h->eps);
@@ -133,7 +145,10 @@ INLINE V rprop_step(const bptt_hyper *h, const update *u, V g, V w, real *s, int
     (void)w;
     const V zero = v_set(0), p = v_load(s + stride), last = v_load(s);
     const V d = v_select(last == zero, v_set((real)u->start), last);
-    const VI up = g > zero, down = g<zero, before_up = p> zero, before_down = p < zero;
+    const VI up = g > zero;
+    const VI down = g < zero;
+    const VI before_up = p > zero;
+    const VI before_down = p < zero;
     const VI same = (up & before_up) | (down & before_down);
     const VI reversed = (up & before_down) | (down & before_up);
     const V longer = v_min(v_set((real)h->step_max), d * (real)h->eta_plus);
@@ -155,10 +170,10 @@ static void NAME(prepare)(bptt_hyper *h, update *u) {
 #include "optimizers.def"
     }
 }
-/* One update of [from, to) of the working vector.  slots: the optimiser's vectors, `stride` reals
+/* One update of [from, to) of the packed vector.  slots: the optimiser's vectors, `stride` reals
    apart; decays: whether weight decay is for this slice.  h and u are copied, so that what the loop
    stores cannot change them. */
-static void NAME(optimise)(const bptt_hyper *hyper, const update *of, int decays, void *work,
+static void NAME(optimise)(const bptt_hyper *hyper, const update *of, int decays, void *packed,
                            const void *grad, void *slots, int64_t stride, int64_t from,
                            int64_t to) {
     bptt_hyper h = *hyper;
@@ -170,7 +185,7 @@ static void NAME(optimise)(const bptt_hyper *hyper, const update *of, int decays
 #define OPTIMIZER(name, ...)                                                         \
     case OPTIMIZER_##name:                                                           \
         for (int64_t i = from; i < to; i += VL) {                                    \
-            real *to_w = (real *)work + i;                                           \
+            real *to_w = (real *)packed + i;                                         \
             const V w = v_load(to_w);                                                \
             const V g = v_load((const real *)grad + i) * scale + coupled * w;        \
             v_store(to_w, w - name##_step(&h, &u, g, w, (real *)slots + i, stride)); \
@@ -180,16 +195,17 @@ static void NAME(optimise)(const bptt_hyper *hyper, const update *of, int decays
     }
 }
 
-/* A number of the standard normal distribution (Box and Muller), a function of key and index: |it|
-   < 8.6. */
+/* A number of the standard normal distribution (Box and Muller), a function of key and index; its
+   magnitude is below 8.6. */
 INLINE double normal(uint64_t key, uint64_t index) {
-    const uint64_t a = hash64(key + hash64(index + 0x9e3779b97f4a7c15u)),
-                   b = hash64(a + 0x9e3779b97f4a7c15u);
-    const double u = ((double)(a >> 11) + 1) * 0x1p-53, v = (double)(b >> 11) * 0x1p-53;
+    const uint64_t a = hash64(key + hash64(index + 0x9e3779b97f4a7c15u));
+    const uint64_t b = hash64(a + 0x9e3779b97f4a7c15u);
+    const double u = ((double)(a >> 11) + 1) * 0x1p-53;
+    const double v = (double)(b >> 11) * 0x1p-53;
     return sqrt(-2 * log(u)) * cos(6.283185307179586477 * v);
 }
 /* What an update does to the gradient of one block before the optimiser sees it, in [from, to) of
-   the working vector: the scale of clip_norm, the clip by value, and noise keyed by the parameter's
+   the packed vector: the scale of clip_norm, the clip by value, and noise keyed by the parameter's
    place in the flat vector. */
 static void NAME(clip_and_add_noise)(const bptt_hyper *h, const update *u, const matrix *m,
                                      void *grad, int64_t from, int64_t to) {
@@ -198,21 +214,20 @@ static void NAME(clip_and_add_noise)(const bptt_hyper *h, const update *u, const
         const V g = v_load((real *)grad + i) * scale;
         v_store((real *)grad + i, limit > 0 ? v_clip(g, limit) : g);
     }
-    if (u->noise > 0)
-        for (int64_t v = 0; v < m->vectors; v++) {
-            int64_t stride;
-            const int64_t ub = v / m->gates, gate = v % m->gates,
-                          units = least(VL, m->units - ub * VL);
-            real *g = packed_row(m, grad, ub, gate, &stride);
-            for (int64_t c = 0; c < m->cols; c++, g += stride) {
-                const int64_t at = g - (real *)grad;
-                if (at < from || at >= to) continue;
-                for (int64_t j = 0; j < units; j++)
-                    g[j] +=
-                        (real)(u->noise *
-                               normal(u->key,
-                                      (uint64_t)(m->flat +
-                                                 (gate * m->units + ub * VL + j) * m->cols + c)));
+    if (u->noise <= 0) return;
+    for (int64_t v = 0; v < m->vectors; v++) {
+        const int64_t ub = v / m->gates, gate = v % m->gates;
+        const int64_t units = min64(VL, m->units - ub * VL);
+        int64_t stride;
+        real *g = packed_row(m, grad, ub, gate, &stride);
+        for (int64_t c = 0; c < m->cols; c++, g += stride) {
+            const int64_t offset = g - (real *)grad;
+            if (offset < from || offset >= to) continue;
+            for (int64_t j = 0; j < units; j++) {
+                const int64_t row = gate * m->units + ub * VL + j;
+                const uint64_t place = (uint64_t)(m->flat + row * m->cols + c);
+                g[j] += (real)(u->noise * normal(u->key, place));
             }
         }
+    }
 }

@@ -117,7 +117,7 @@ int bptt_describe_cell(int i, bptt_cell *out) {
         .activation = cell->activation,
         .hidden_layers = cell->hidden_layers,
         .projection = cell->projection,
-        .peepholes = cell->peeps,
+        .peepholes = cell->peepholes,
         .keep_gate = cell->keep_gate,
     };
     return 1;
@@ -239,9 +239,9 @@ static void block(declaration *d, matrix *m, const char *name, int64_t gates, in
     *m = (matrix){ .gates = gates,
                    .units = units,
                    .cols = columns,
-                   .segments = segments,
+                   .column_groups = segments,
                    .flat = p->flat_size,
-                   .work = p->work_size,
+                   .packed = p->packed_size,
                    .bias = !cols,
                    .block = d->count,
                    .first = p->flat_size };
@@ -255,7 +255,7 @@ static void block(declaration *d, matrix *m, const char *name, int64_t gates, in
     }
     d->count++;
     p->flat_size = plus(p->flat_size, times(times(gates, units), columns));
-    p->work_size = plus(p->work_size, m->size);
+    p->packed_size = plus(p->packed_size, m->size);
 }
 static void dense_layer(declaration *d, dense *l, const char *part, int64_t number, int64_t out,
                         int64_t in, int64_t segments) {
@@ -272,12 +272,12 @@ static void split_rows(matrix *whole, matrix *two, matrix *one) {
     *two = *one = *whole;
     two->gates = two->width = 2, two->vectors = whole->vectors / 3 * 2, two->size = 2 * each;
     one->gates = 1, one->width = 2, one->vectors = whole->vectors / 3, one->size = each;
-    one->flat += 2 * whole->units * whole->cols, one->work += 2 * each;
+    one->flat += 2 * whole->units * whole->cols, one->packed += 2 * each;
     whole->size = 0;
 }
 static int64_t declare(bptt_plan *p, const bptt_desc *desc, bptt_block *out, int64_t max) {
     declaration d = { .p = p, .out = out, .max = max };
-    p->flat_size = p->work_size = 0;
+    p->flat_size = p->packed_size = 0;
     for (int64_t l = 0; l < p->layers; l++)
         for (int dir = 0; dir < p->directions; dir++) {
             const int64_t n = l * p->directions + dir, in = l ? p->R * p->directions : p->I,
@@ -290,7 +290,7 @@ static int64_t declare(bptt_plan *p, const bptt_desc *desc, bptt_block *out, int
             block(&d, &f->b_ih, "bias_ih", gates, first, 0, 1);
             block(&d, &f->b_hh, "bias_hh", gates, first, 0, 1);
             if (desc->proj_size) block(&d, &f->hr, "weight_hr", 1, p->R, p->H, 1);
-            if (p->cell->peeps) block(&d, &f->peep, "weight_peephole", p->cell->peeps, p->H, 0, 1);
+            if (p->cell->peepholes) block(&d, &f->peep, "weight_peephole", p->cell->peepholes, p->H, 0, 1);
             if (p->trained_state) block(&d, &f->initial[0], "initial_h", 1, p->R, 0, 1);
             if (p->trained_state && p->cell->states > 1)
                 block(&d, &f->initial[1], "initial_c", 1, p->H, 0, 1);
@@ -544,35 +544,34 @@ static field take_field(cursor *c, const bptt_plan *p, int64_t T, int64_t B, int
 }
 static void take_transposed(cursor *c, const bptt_plan *p, matrix *m, const char *name,
                         int64_t number) {
-    const int64_t columns = times(m->segments, padded(p, m->K));
+    const int64_t columns = times(m->column_groups, padded(p, m->K));
     m->transposed = take(c, times(times(columns, m->gates * m->units), p->k->bytes), name, number);
 }
 static int64_t width_of(const dense *l) { return l->w.units; }
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t parts_of(int64_t whole, int64_t part) { return (whole - 1) / part + 1; }
 
 /* Truncated with k1 < k2: the last k2 - k1 steps are needed again, and move to the front only when
    the tape is full. */
 int64_t tape_steps(const bptt_plan *p, int64_t T) {
-    if (p->segment) return least(T, p->segment);
+    if (p->segment) return min64(T, p->segment);
     if (p->k1)
-        return least(T, p->k1 == p->k2 ? p->k1 : plus(p->k2, times(parts_of(p->k2, p->k1), p->k1)));
+        return min64(T, p->k1 == p->k2 ? p->k1 : plus(p->k2, times(parts_of(p->k2, p->k1), p->k1)));
     return T;
 }
 int64_t series_rows(const bptt_plan *p, int64_t B, int64_t T) { return B + (T - 1) / p->stride; }
 static int64_t stored_states(const bptt_plan *p) {
     const int64_t segments = parts_of(p->steps, p->segment);
-    return p->checkpoints ? least(p->checkpoints, segments) : segments;
+    return p->checkpoints ? min64(p->checkpoints, segments) : segments;
 }
 
 /* Pieces that depend on the network alone, then those that depend on the batch. */
 static void walk_fixed(bptt_plan *p, cursor *c) {
     const int64_t real = p->k->bytes;
     take(c, sizeof *p, "plan", -1);
-    p->work = take(c, times(p->work_size, real), "work", -1);
-    p->grad = take(c, times(p->work_size, real), "grad", -1);
-    p->slots = take(c, times(times(MAX_SLOTS, p->work_size), real), "slots", -1);
+    p->packed = take(c, times(p->packed_size, real), "work", -1);
+    p->grad = take(c, times(p->packed_size, real), "grad", -1);
+    p->slots = take(c, times(times(MAX_SLOTS, p->packed_size), real), "slots", -1);
     p->norms = take(c, times(norm_slices(p), sizeof *p->norms), "norms", -1);
     p->row_loss = take(c, times(p->batch, sizeof *p->row_loss), "row_loss", -1);
     p->row = take(c, times(p->batch, sizeof *p->row), "row", -1);
@@ -591,7 +590,7 @@ static void walk_fixed(bptt_plan *p, cursor *c) {
             take_transposed(c, p, &p->layer[n].ih, "ih_turned", n);
         for (int64_t i = 0; i < p->layer[n].depth; i++)
             take_transposed(c, p, &p->inner[n][i].w, "f_turned", n * p->layer[n].depth + i);
-        p->layer[n].work = p->work;
+        p->layer[n].packed = p->packed;
     }
     for (int64_t i = 0; i < p->head_layers; i++) take_transposed(c, p, &p->head[i].w, "head_turned", i);
     if (p->residuals) {
@@ -617,16 +616,16 @@ static void walk_batch(bptt_plan *p, cursor *c, int64_t B, int64_t T) {
     for (int64_t n = 0; n < count; n++) {
         frame *f = &p->layer[n];
         const int64_t zb = f->gates * blocks_of(p, f->hh.units);
-        f->zx = f->kept = f->dzx = take_field(c, p, T, B, zb, "z", n);
+        f->zx = f->gate_values = f->dzx = take_field(c, p, T, B, zb, "z", n);
         if (p->k1 < p->k2 || p->residuals) f->dzx = take_field(c, p, T, B, zb, "dz", n);
         f->phases = p->shared && n < p->directions ? p->stride : 0;
         if (p->stride && n < p->directions) {
             p->window_zx[n] =
-                take_field(c, p, 1, least(times(p->stride, rows), times(T, B)), zb, "window_zx", n);
+                take_field(c, p, 1, min64(times(p->stride, rows), times(T, B)), zb, "window_zx", n);
             p->window_zx[n].block = rows * p->x.row, p->window_zx[n].step = zb * p->window_zx[n].block;
             if (p->shared) f->zx = p->window_zx[n];
         }
-        f->dzr = p->cell->split ? take_field(c, p, T, B, zb, "dzr", n) : f->dzx;
+        f->dzr = p->cell->separate_dzr ? take_field(c, p, T, B, zb, "dzr", n) : f->dzx;
         f->s = take_field(c, p, T + 1, B, Rb + (f->states - 1) * Hb, "s", n);
         f->saved = take_field(c, p, T, B, f->saved_count * Hb, "saved", n);
         if (p->purpose == INFER && !p->two_products) f->saved.p = NULL;
@@ -672,7 +671,7 @@ static void walk_batch(bptt_plan *p, cursor *c, int64_t B, int64_t T) {
 static void walk_capacity(bptt_plan *p, cursor *c) {
     const int64_t before = c->count;
     p->begin = c->at;
-    walk_batch(p, c, p->batch, tape_steps(p, p->grouped ? least(p->steps, parts_of(p->area, p->batch)) : p->steps));
+    walk_batch(p, c, p->batch, tape_steps(p, p->grouped ? min64(p->steps, parts_of(p->area, p->batch)) : p->steps));
     if (p->grouped) c->at = plus(c->at, (c->count - before) * 64 * TAPES);
     p->end = c->at;
 }
@@ -691,16 +690,16 @@ void lay_out(bptt_plan *p, int64_t B, int64_t T, int purpose, int shared) {
     lay_out_at(p, (int64_t)p->fixed, B, T, purpose, shared);
 }
 
-int64_t norm_slices(const bptt_plan *p) { return (p->work_size + NORM_SLICE - 1) / NORM_SLICE; }
+int64_t norm_slices(const bptt_plan *p) { return (p->packed_size + NORM_SLICE - 1) / NORM_SLICE; }
 
 /* Multiply-adds of one batch, forward, backward and gradient: small work does not pay for the
    barriers. */
 static int choose_threads(const bptt_plan *p, int64_t wanted) {
     const double area = fmin((double)p->batch * (double)p->steps, (double)p->area);
-    const double work = 3.0 * (double)p->work_size * area, each = 4e5;
+    const double work = 3.0 * (double)p->packed_size * area, each = 4e5;
     int64_t n = wanted > 1 ? wanted : 1;
     if (n > THREADS_MAX - 1) n = THREADS_MAX - 1;
-    const int64_t few = p->batch >= 4 && p->work_size >= 1 << 17
+    const int64_t few = p->batch >= 4 && p->packed_size >= 1 << 17
         ? 2
         : 1; /* two rows a thread pay if a step has many weights */
     if (n > p->batch / 4) n = p->batch / 4 > few ? p->batch / 4 : few;

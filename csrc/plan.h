@@ -43,7 +43,7 @@ struct bptt_plan {
     int64_t k1, k2, segment, checkpoints, stride;    /* how training unfolds time: the description's numbers */
     double sampling_probability;
     int64_t B, T, laid;                        /* rows; steps of the present chunk; steps that the fields are laid out for */
-    int64_t flat_size, work_size, state_size;
+    int64_t flat_size, packed_size, state_size;
     char *arena;
     size_t bytes, fixed;                       /* of the arena; of its part that the batch does not change */
     int64_t begin, end;                        /* where the fields of the present group lie in it */
@@ -59,7 +59,7 @@ struct bptt_plan {
     field last[2];                             /* (B, R) last state a direction, where rows end at different steps */
     field value[BPTT_MAX_DEPTH + 1];           /* g's layers: (T or 1, B, width); the last holds y, then dy */
     field head_grad[BPTT_MAX_DEPTH];               /* gradients of the pre-activations of g's hidden layers */
-    void *work, *grad, *slots;                 /* (work_size), (work_size), (MAX_SLOTS, work_size) reals */
+    void *packed, *grad, *slots;                 /* (packed_size), (packed_size), (MAX_SLOTS, packed_size) reals */
     double *norms, *row_loss;                  /* (slices), (B) */
     int64_t *row, *batch_sizes;                     /* (B), (T+1) */
     int64_t *series_row, *series_offset, *series_batch_sizes;   /* shared: (rows) 0, 1, ..., and where phase 0 of each lies; (stride) */

@@ -1,5 +1,6 @@
-/* real.h: the words that kernels are written in.  One instance = one dtype on one instruction set; the instance file sets
-   REAL_BITS (32 or 64), VBYTES (bytes of a vector), TILE (accumulators of the micro-kernel) and SUFFIX. */
+/* real.h: the words that kernels are written in: a real, a vector V of VL of them, and functions of
+   vectors.  One instance = one dtype on one instruction set; the instance file sets REAL_BITS (32
+   or 64), VBYTES (bytes of a vector), TILE (accumulators of the micro-kernel) and SUFFIX. */
 #include <string.h>
 #if VBYTES == 64
 #include <immintrin.h>
@@ -12,15 +13,18 @@
 #define X86(op, type) _mm_##op##_##type
 #endif
 
+/* Names: NAME(collect) is collect_f32_avx2; loops that are unrolled whatever the level of
+   optimisation. */
 #define CAT_(a, b) a##b
 #define CAT(a, b) CAT_(a, b)
 #define STRING_(x) #x
 #define STRING(x) STRING_(x)
-#define NAME(f) CAT(CAT(f, _), SUFFIX)                    /* collect -> collect_f32_avx2 */
+#define NAME(f) CAT(CAT(f, _), SUFFIX)
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL_FOR _Pragma("GCC unroll 16") for
 #define UNROLL_4_FOR _Pragma("GCC unroll 4") for
 
+/* Types.  ireal, VI: integers of the same width, for masks. */
 #if REAL_BITS == 64
 typedef double real;
 typedef int64_t ireal;
@@ -32,14 +36,22 @@ typedef int32_t ireal;
 #endif
 typedef real V __attribute__((vector_size(VBYTES)));
 typedef ireal VI __attribute__((vector_size(VBYTES)));
-enum { VL = VBYTES / sizeof(real) };                      /* lanes of a vector */
+/* lanes of a vector */
+enum { VL = VBYTES / sizeof(real) };
 
-INLINE V v_set(real a) { return a - (V){0}; }
-INLINE V v_load(const real *p) { V v; memcpy(&v, p, sizeof v); return v; }
+/* All lanes the same; a vector from memory and into it, at any address; a where the mask is set, b
+   elsewhere. */
+INLINE V v_set(real a) { return a - (V){ 0 }; }
+INLINE V v_load(const real *p) {
+    V v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
 INLINE void v_store(real *p, V v) { memcpy(p, &v, sizeof v); }
 INLINE V v_select(VI mask, V a, V b) { return (V)((mask & (VI)a) | (~mask & (VI)b)); }
 
-/* Lane j: lane at[j] of a, or at[j] - VL of b.  Constant indices, once loops are unrolled, become one instruction. */
+/* Lane j: lane at[j] of a, or at[j] - VL of b.  Constant indices, once loops are unrolled, become
+   one instruction. */
 INLINE V v_shuffle(V a, V b, VI at) {
 #ifdef __clang__
     V v;
@@ -59,35 +71,60 @@ INLINE V v_max(V a, V b) { return v_select(a > b, a, b); }
 INLINE V v_min(V a, V b) { return v_select(a < b, a, b); }
 #endif
 
-INLINE V v_clip(V v, real limit) { return v_min(v_set(limit), v_max(v_set(-limit), v)); }   /* NaN stays NaN */
+/* v between -limit and limit; NaN stays NaN */
+INLINE V v_clip(V v, real limit) { return v_min(v_set(limit), v_max(v_set(-limit), v)); }
 
-/* A row of p with n <= VL reals in it, the other lanes zero; and the n lanes of v back into such a row. */
-INLINE V v_load_part(const real *p, int64_t n) { V v = {0}; memcpy(&v, p, (size_t)n * sizeof(real)); return v; }
+/* A row of p with n <= VL reals in it, the other lanes zero; and the n lanes of v back into such a
+   row. */
+INLINE V v_load_part(const real *p, int64_t n) {
+    V v = { 0 };
+    memcpy(&v, p, (size_t)n * sizeof(real));
+    return v;
+}
 INLINE void v_store_part(real *p, V v, int64_t n) { memcpy(p, &v, (size_t)n * sizeof(real)); }
-INLINE real v_sum(V v) { real s = 0; for (int i = 0; i < VL; i++) s += v[i]; return s; }
 
-/* x = n ln2 + r with |r| <= ln2 / 2:  e^x = 2^n e^r.  Gives 2^n and e^r - 1 = r + r^2 q(r).  The magic number rounds to the
-   nearest integer and leaves n + bias in the low bits.  fine: ln2 in two parts, where e^x itself
-   is wanted to the last bit.  The terms of q are summed in pairs, to shorten the chain. */
+/* The sum of the lanes, from the first on. */
+INLINE real v_sum(V v) {
+    real s = 0;
+    for (int i = 0; i < VL; i++) s += v[i];
+    return s;
+}
+
+/* x = n ln2 + r with |r| <= ln2 / 2:  e^x = 2^n e^r.  Gives 2^n and e^r - 1 = r + r^2 q(r).  The
+   magic number rounds to the nearest integer and leaves n + bias in the low bits.  fine: ln2 in two
+   parts, where e^x itself is wanted to the last bit.  The terms of q are summed in pairs, to
+   shorten the chain. */
 INLINE void v_exp_parts(V x, const int fine, V *power, V *expm1) {
 #if REAL_BITS == 64
-    const real magic = 6755399441055744.0 + 1023, ln2_hi = 6.93147180369123816490e-01, ln2_lo = 1.90821492927058770002e-10;
-    static const real q[] = { 0.5, 1 / 6.0, 1 / 24.0, 1 / 120.0, 1 / 720.0, 1 / 5040.0, 1 / 40320.0, 1 / 362880.0,
-                              1 / 3628800.0, 1 / 39916800.0, 1 / 479001600.0, 1 / 6227020800.0 };
+    const real magic = 6755399441055744.0 + 1023;
+    const real ln2_hi = 6.93147180369123816490e-01;
+    const real ln2_lo = 1.90821492927058770002e-10;
+    static const real q[] = {
+        0.5,         1 / 6.0,      1 / 24.0,      1 / 120.0,      1 / 720.0,       1 / 5040.0,
+        1 / 40320.0, 1 / 362880.0, 1 / 3628800.0, 1 / 39916800.0, 1 / 479001600.0, 1 / 6227020800.0,
+    };
     enum { MANTISSA = 52 };
 #else
-    const real magic = 12582912.0f + 127, ln2_hi = 0.693359375f, ln2_lo = -2.12194440e-4f;
-    static const real q[] = { 0.5f, 1.6666667e-1f, 4.1666552e-2f, 8.3333109e-3f, 1.3933169e-3f, 1.9840874e-4f };
+    const real magic = 12582912.0f + 127;
+    const real ln2_hi = 0.693359375f;
+    const real ln2_lo = -2.12194440e-4f;
+    static const real q[] = {
+        0.5f, 1.6666667e-1f, 4.1666552e-2f, 8.3333109e-3f, 1.3933169e-3f, 1.9840874e-4f,
+    };
     enum { MANTISSA = 23 };
 #endif
     enum { TERMS = sizeof q / sizeof *q };
-    const V shifted = x * (real)1.4426950408889634 + magic, n = shifted - magic;
-    const V r = fine ? (x - n * ln2_hi) - n * ln2_lo : x - n * (real)0.69314718055994530942, r2 = r * r;
+    const V shifted = x * (real)1.4426950408889634 + magic;
+    const V n = shifted - magic;
+    const V r = fine ? (x - n * ln2_hi) - n * ln2_lo : x - n * (real)0.69314718055994530942;
+    const V r2 = r * r;
     V p = q[TERMS - 1] * r + q[TERMS - 2];
     UNROLL_FOR (int k = TERMS - 4; k >= 0; k -= 2) p = p * r2 + (q[k + 1] * r + q[k]);
     *expm1 = r2 * p + r;
     *power = (V)((VI)shifted << MANTISSA);
 }
+
+/* e^x, x limited to where it is a normal number; 1 / (1 + e^-x) */
 INLINE V v_exp(V x) {
     V power, p;
     const real limit = REAL_BITS == 64 ? 708 : 87;
@@ -95,16 +132,19 @@ INLINE V v_exp(V x) {
     return power * p + power;
 }
 INLINE V v_sigmoid(V x) { return 1 / (1 + v_exp(-x)); }
-/* tanh |x| = m / (m + 2) with m = e^(2|x|) - 1: no cancellation at either end.  At most 2.5 ulp, as is the sigmoid. */
+
+/* tanh |x| = m / (m + 2) with m = e^(2|x|) - 1: no cancellation at either end.  At most 2.5 ulp, as
+   is the sigmoid. */
 INLINE V v_tanh(V x) {
     const VI sign = (VI)v_set((real)-0.0);
-    V power, p, a = v_min(v_set(REAL_BITS == 64 ? 20 : 10), (V)((VI)x & ~sign));
+    const V a = v_min(v_set(REAL_BITS == 64 ? 20 : 10), (V)((VI)x & ~sign));
+    V power, p;
     v_exp_parts(a + a, REAL_BITS == 64, &power, &p);
     V m = power * p + (power - 1);
     return (V)((VI)(m / (m + 2)) | ((VI)x & sign));
 }
 
-/* The nonlinearities, and their derivatives from their own values. */
+/* The nonlinearities (ACT_...), and their derivatives from their own values a = act(z). */
 INLINE V v_act(int act, V z) {
     switch (act) {
     case ACT_TANH: return v_tanh(z);

@@ -1,76 +1,109 @@
-/* rows.h: the products of a single sequence over a few steps, for the online algorithm.  With one row a field is a plain
-   matrix (T, columns), so pointers and the distance of two steps are all there is to say. */
+/* rows.h: the products of a single sequence over a few steps, for the online algorithm.  With one
+   row a field is a plain matrix (T, columns), so pointers and the distance of two steps are all
+   there is to say.  online.c calls the functions with NAME, on its one thread. */
 
-/* y[t] = act(x[t] W' + b) */
-#define ROW_PANEL(nv) case nv: row_forward_panel(nv, m->K, x, x_step, w, b, act, out, y_step, steps); break
-INLINE void row_forward_panel(const int nv, int64_t K, const real *x, int64_t x_step, const real *w, const real *b, int act,
-                              real *y, int64_t y_step, int64_t steps) {
+/* One panel of nv vectors: y[t] = act(x[t] W' + b). */
+INLINE void row_forward_panel(const int nv, int64_t K, const real *x, int64_t x_step, const real *w,
+                              const real *b, int act, real *y, int64_t y_step, int64_t steps) {
     for (int64_t t = 0; t < steps; t++, x += x_step, y += y_step) {
         V acc[1][PANEL_MAX];
         UNROLL_FOR (int v = 0; v < nv; v++) acc[0][v] = v_load(b + v * VL);
         row_product(nv, 1, 0, K, 1, x, VL, w, 0, acc);
         UNROLL_FOR (int v = 0; v < nv; v++) v_store(y + v * VL, acc[0][v]);
-        if (act != ACT_LINEAR) for (int v = 0; v < nv; v++) v_store(y + v * VL, v_act(act, v_load(y + v * VL)));
+        if (act == ACT_LINEAR) continue;
+        for (int v = 0; v < nv; v++) v_store(y + v * VL, v_act(act, v_load(y + v * VL)));
     }
 }
-static void NAME(row_forward)(const matrix *m, const void *work, const matrix *bias, int act, const void *x_, int64_t x_step,
-                              void *y_, int64_t y_step, int64_t steps) {
-    const real *x = x_, *w = (const real *)work + m->work, *b = (const real *)work + bias->work;
-    for (int64_t n = 0; n < m->vectors; n += m->width, w += m->width * VL * m->cols, b += m->width * VL) {
-        real *out = (real *)y_ + n * VL;
-        switch (least(m->width, m->vectors - n)) { ROW_PANEL(1); ROW_PANEL(2); ROW_PANEL(3); ROW_PANEL(4); }
+
+/* y[t] = act(x[t] W' + b);  inputs (steps, K), outputs (steps, units). */
+static void NAME(row_forward)(const matrix *m, const void *packed, const matrix *bias, int act,
+                              const void *inputs, int64_t x_step, void *outputs, int64_t y_step,
+                              int64_t steps) {
+    const real *x = inputs;
+    const real *w = (const real *)packed + m->packed;
+    const real *b = (const real *)packed + bias->packed;
+    real *y = outputs;
+    for (int64_t n = 0; n < m->vectors; n += m->width) {
+        switch (min64(m->width, m->vectors - n)) {
+        case 1: row_forward_panel(1, m->K, x, x_step, w, b, act, y, y_step, steps); break;
+        case 2: row_forward_panel(2, m->K, x, x_step, w, b, act, y, y_step, steps); break;
+        case 3: row_forward_panel(3, m->K, x, x_step, w, b, act, y, y_step, steps); break;
+        case 4: row_forward_panel(4, m->K, x, x_step, w, b, act, y, y_step, steps); break;
+        }
+        w += m->width * VL * m->cols;
+        b += m->width * VL;
+        y += m->width * VL;
     }
 }
-/* dx = (dz W) . act'(a); a NULL: without the derivative */
-static void NAME(row_backward)(const matrix *m, const void *dz, int act, const void *a, void *dx_) {
+
+/* dx = (dz W) . act'(a), of one step: dz (gates*units), a and dx (K).  a NULL: without act'. */
+static void NAME(row_backward)(const matrix *m, const void *dz, int act, const void *a,
+                               void *input_grads) {
     const int64_t vectors = blocks_of(m->K);
     for (int64_t n = 0; n < vectors; n += 2) {
         const real *w = (const real *)m->transposed + n * VL * m->gates * m->units;
-        real *dx = (real *)dx_ + n * VL;
+        real *dx = (real *)input_grads + n * VL;
         V acc[1][PANEL_MAX] = { { v_set(0), v_set(0) } };
-        if (vectors - n >= 2) row_product(2, 1, 0, m->units, m->gates, dz, VL, w, 0, acc);
-        else row_product(1, 1, 0, m->units, m->gates, dz, VL, w, 0, acc);
-        for (int v = 0; v < least(2, vectors - n); v++)
-            v_store(dx + v * VL, a ? acc[0][v] * v_dact(act, v_load((const real *)a + (n + v) * VL)) : acc[0][v]);
+        if (vectors - n >= 2)
+            row_product(2, 1, 0, m->units, m->gates, dz, VL, w, 0, acc);
+        else
+            row_product(1, 1, 0, m->units, m->gates, dz, VL, w, 0, acc);
+        for (int v = 0; v < min64(2, vectors - n); v++) {
+            const real *value = a ? (const real *)a + (n + v) * VL : NULL;
+            v_store(dx + v * VL, a ? acc[0][v] * v_dact(act, v_load(value)) : acc[0][v]);
+        }
     }
 }
-/* dW' = sum over the steps of x[t]' dz[t], and of the bias and its twin (or NULL); tiles as in collect */
-typedef void row_collector(const real *x, int64_t x_step, const real *dz, int64_t z_step, int64_t steps, real *grad);
-INLINE void rows_tile(const int mr, const int nv, const real *x, int64_t x_step, const real *dz, int64_t z_step,
-                      int64_t steps, real *grad) {
+
+/* A tile of the weight gradient, mr columns of x by nv vectors of dz, as in tile_collect:
+   grad = sum over the steps of x[t]' dz[t]. */
+typedef void row_collector(const real *x, int64_t x_step, const real *dz, int64_t z_step,
+                           int64_t steps, real *grad);
+INLINE void rows_tile(const int mr, const int nv, const real *x, int64_t x_step, const real *dz,
+                      int64_t z_step, int64_t steps, real *grad) {
     V acc[HEIGHT_MAX][PANEL_MAX];
-    UNROLL_FOR (int i = 0; i < mr; i++) UNROLL_FOR (int v = 0; v < nv; v++) acc[i][v] = v_set(0);
+    UNROLL_FOR (int i = 0; i < mr; i++)
+        UNROLL_FOR (int v = 0; v < nv; v++) acc[i][v] = v_set(0);
     for (int64_t t = 0; t < steps; t++, x += x_step, dz += z_step) {
         V d[PANEL_MAX];
         UNROLL_FOR (int v = 0; v < nv; v++) d[v] = v_load(dz + v * VL);
-        UNROLL_FOR (int i = 0; i < mr; i++) UNROLL_FOR (int v = 0; v < nv; v++) acc[i][v] += v_set(x[i]) * d[v];
+        UNROLL_FOR (int i = 0; i < mr; i++)
+            UNROLL_FOR (int v = 0; v < nv; v++) acc[i][v] += v_set(x[i]) * d[v];
     }
-    UNROLL_FOR (int i = 0; i < mr; i++) UNROLL_FOR (int v = 0; v < nv; v++) v_store(grad + (i * nv + v) * VL, acc[i][v]);
+    UNROLL_FOR (int i = 0; i < mr; i++)
+        UNROLL_FOR (int v = 0; v < nv; v++) v_store(grad + (i * nv + v) * VL, acc[i][v]);
 }
-#define ROW_COLLECTOR(mr, nv)                                                                                              \
-    static void row_collect_##mr##x##nv(const real *x, int64_t x_step, const real *dz, int64_t z_step, int64_t steps,      \
-                                        real *grad) {                                                                      \
-        rows_tile(mr, nv, x, x_step, dz, z_step, steps, grad);                                                             \
+#define ROW_COLLECTOR(mr, nv)                                                          \
+    static void row_collect_##mr##x##nv(const real *x, int64_t x_step, const real *dz, \
+                                        int64_t z_step, int64_t steps, real *grad) {   \
+        rows_tile(mr, nv, x, x_step, dz, z_step, steps, grad);                         \
     }
 EACH_SHAPE(ROW_COLLECTOR)
 #define ROW_HIGH(nv) (TALL(nv) < 8 ? TALL(nv) : 8)
 #define ROW_ENTRY(mr, nv) [nv][mr] = (mr) <= ROW_HIGH(nv) ? row_collect_##mr##x##nv : NULL,
-static row_collector *const row_collectors[PANEL_MAX + 1][HEIGHT_MAX + 1] = { EACH_SHAPE(ROW_ENTRY) };
-static void NAME(row_collect)(const matrix *m, const matrix *bias, const matrix *twin, const void *x_, int64_t x_step,
-                              const void *dz_, int64_t z_step, int64_t steps, void *grad) {
-    const real *x = x_, *dz = dz_;
-    real *g = (real *)grad + m->work;
-    for (int64_t n = 0; n < m->vectors; n += m->width, dz += m->width * VL, g += m->width * VL * m->cols) {
-        const int64_t nv = least(m->width, m->vectors - n);
+static row_collector *const row_collectors[PANEL_MAX + 1][HEIGHT_MAX + 1] = { EACH_SHAPE(
+    ROW_ENTRY) };
+
+/* dW and the gradient of the bias and of its twin; either of these may be NULL.  inputs (steps, K),
+   output_grads (steps, gates*units). */
+static void NAME(row_collect)(const matrix *m, const matrix *bias, const matrix *twin,
+                              const void *inputs, int64_t x_step, const void *output_grads,
+                              int64_t z_step, int64_t steps, void *grad) {
+    const real *x = inputs;
+    const real *dz = output_grads;
+    real *g = (real *)grad + m->packed;
+    for (int64_t n = 0; n < m->vectors; n += m->width) {
+        const int64_t nv = min64(m->width, m->vectors - n);
         for (int64_t i = 0, height; i < m->K; i += height) {
             height = tile_height(ROW_HIGH(nv), m->K - i);
-            row_collectors[nv][height](x + i, x_step, dz, z_step, steps, g + i * nv * VL);
+            row_collectors[nv][height](x + i, x_step, dz + n * VL, z_step, steps, g + i * nv * VL);
         }
+        g += m->width * VL * m->cols;
     }
     for (int64_t n = 0; bias && n < bias->vectors; n++) {
         V sum = v_set(0);
-        for (int64_t t = 0; t < steps; t++) sum += v_load((const real *)dz_ + t * z_step + n * VL);
-        v_store((real *)grad + bias->work + n * VL, sum);
-        if (twin) v_store((real *)grad + twin->work + n * VL, sum);
+        for (int64_t t = 0; t < steps; t++) sum += v_load(dz + t * z_step + n * VL);
+        v_store((real *)grad + bias->packed + n * VL, sum);
+        if (twin) v_store((real *)grad + twin->packed + n * VL, sum);
     }
 }

@@ -16,8 +16,6 @@
 enum { BLOCK_BYTES = 384 << 10 };              /* of activations that a block of steps may touch: it should stay in the L2 cache */
 static const double POLL_WORK = 2e7;           /* multiply-adds between two looks at the caller's poll: some milliseconds */
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* By the caller's thread alone. */
 void poll_caller(run *r, double work) {
@@ -55,18 +53,18 @@ static void readout_of(const bptt_plan *p, int every, field in[2]) {
 static int64_t block_steps(const bptt_plan *p, int64_t T) {
     const frame *f = &p->layer[0];
     const int64_t x = ((p->I - 1) / p->k->lanes + 1) * p->k->lanes * p->B;
-    const int64_t a_step = (x + f->kept.step * (1 + p->cell->split) + f->s.step + f->saved.step) * p->k->bytes;
+    const int64_t a_step = (x + f->gate_values.step * (1 + p->cell->separate_dzr) + f->s.step + f->saved.step) * p->k->bytes;
     const int64_t steps = BLOCK_BYTES / a_step;
     return steps < 1 ? 1 : steps > T ? T : steps;
 }
-double step_work(const bptt_plan *p) { return (double)p->work_size * (double)p->B; }
+double step_work(const bptt_plan *p) { return (double)p->packed_size * (double)p->B; }
 
 /* Blocks of the steps [from, to) in the order of time (of the layer), or against it. */
 int next_block(const bptt_plan *p, const frame *f, int backward, int64_t number, int64_t from, int64_t to, span *at) {
     const int64_t size = block_steps(p, to - from), count = (to - from + size - 1) / size;
     if (number >= count) return 0;
     const int64_t i = (f->reverse ^ backward) ? count - 1 - number : number;
-    at->t0 = from + i * size, at->t1 = least(at->t0 + size, to);
+    at->t0 = from + i * size, at->t1 = min64(at->t0 + size, to);
     return 1;
 }
 
@@ -115,7 +113,7 @@ static void init_kind(const run *r, int64_t n, int q, int64_t t, span rows) {
         p->k->load_state(&r->source, p->state_size, kind_at(f, n, q), kind_width(f, q), &to, t, &rows);
         return;
     }
-    const field from = { (char *)p->work + f->initial[q].work * p->k->bytes, 0, p->k->lanes, 0 };   /* for all rows the same */
+    const field from = { (char *)p->packed + f->initial[q].packed * p->k->bytes, 0, p->k->lanes, 0 };   /* for all rows the same */
     to.p = (char *)to.p + t * to.step * p->k->bytes, to.step = f->initial[q].vectors * to.block;
     p->k->copy_rows(&from, 0, &to, 0, rows.r0, rows.r1);
 }
@@ -138,7 +136,7 @@ void init_states(run *r, span at) {             /* chunk 0; in reverse, the chun
 }
 /* Windows that share: the input projection of each row of the series once. */
 static span series_rows_of(const bptt_plan *p, int64_t r0, int64_t r1) {
-    return (span){ .t1 = p->stride, .r0 = r0, .r1 = r1, .batch_sizes = p->series_batch_sizes, .single = BATCH };
+    return (span){ .t1 = p->stride, .r0 = r0, .r1 = r1, .batch_sizes = p->series_batch_sizes, .reduction = REDUCE_ROWS };
 }
 static void project_series(run *r, int rank, int size) {
     const bptt_plan *p = r->p;
@@ -149,7 +147,7 @@ static void project_series(run *r, int rank, int size) {
     p->k->gather(&series, p->I, p->I, &p->x, &at);
     for (int64_t n = 0; n < p->directions; n++) {
         const frame *f = &p->layer[n];
-        p->k->forward(&f->ih, p->work, &f->b_ih, 0, ACT_LINEAR, &p->x, NULL, &p->window_zx[n], &at);
+        p->k->forward(&f->ih, p->packed, &f->b_ih, 0, ACT_LINEAR, &p->x, NULL, &p->window_zx[n], &at);
     }
 }
 void layer_forward(run *r, int64_t n, const span *at) {
@@ -158,7 +156,7 @@ void layer_forward(run *r, int64_t n, const span *at) {
     field in[2];
     const int segments = p->shared && n < p->directions ? 0 : inputs_of(p, n, in);
     for (int g = 0; g < segments; g++)
-        p->k->forward(&f->ih, p->work, g ? NULL : &f->b_ih, g, ACT_LINEAR, &in[g], g ? &f->zx : NULL, &f->zx, at);
+        p->k->forward(&f->ih, p->packed, g ? NULL : &f->b_ih, g, ACT_LINEAR, &in[g], g ? &f->zx : NULL, &f->zx, at);
     p->cell->forward(f, at);
     if (drops(p) && n < (p->layers - 1) * p->directions) {
         const dropout mask = mask_of(r, n, 0);
@@ -178,7 +176,7 @@ static void layers_forward(run *r, span at) {  /* the new steps of the chunk */
         }
 }
 span readout_span(int every, span at) {
-    return every ? at : (span){ .t0 = 0, .t1 = 1, .r0 = at.r0, .r1 = at.r1, .single = at.single ? ONE_STEP : BATCH };
+    return every ? at : (span){ .t0 = 0, .t1 = 1, .r0 = at.r0, .r1 = at.r1, .reduction = at.reduction ? REDUCE_STEP : REDUCE_ROWS };
 }
 /* Copy the states after the last step of the rows that end within this run of T steps. */
 static void gather_last_states(run *r, span at) {
@@ -199,7 +197,7 @@ void head_forward(const bptt_plan *p, int every, span at) {
         const dense *g = &p->head[l];
         const int segments = l ? 1 : p->directions;
         for (int s = 0; s < segments; s++)
-            p->k->forward(&g->w, p->work, s ? NULL : &g->b, s, s + 1 < segments ? ACT_LINEAR : g->act,
+            p->k->forward(&g->w, p->packed, s ? NULL : &g->b, s, s + 1 < segments ? ACT_LINEAR : g->act,
                           l ? &p->value[l - 1] : &in[s], s ? &p->value[l] : NULL, &p->value[l], &to);
     }
 }
@@ -264,8 +262,8 @@ void collect_layer(const bptt_plan *p, int64_t n, int add, const span *at, int64
     const int segments = shared ? 0 : inputs_of(p, n, in);
     for (int g = 0; g < segments; g++) p->k->collect(&f->ih, g, &in[g], &f->dzx, p->grad, add, at, part, parts);
     p->cell->collect(f, p->grad, add, at, part, parts);
-    if (!shared) p->k->collect_bias(&f->b_ih, p->cell->split ? NULL : &f->b_hh, &f->dzx, p->grad, add, at, part, parts);
-    if (p->cell->split) p->k->collect_bias(&f->b_hh, NULL, &f->dzr, p->grad, add, at, part, parts);
+    if (!shared) p->k->collect_bias(&f->b_ih, p->cell->separate_dzr ? NULL : &f->b_hh, &f->dzx, p->grad, add, at, part, parts);
+    if (p->cell->separate_dzr) p->k->collect_bias(&f->b_hh, NULL, &f->dzr, p->grad, add, at, part, parts);
 }
 static void collect_head(const bptt_plan *p, int add, span all, int64_t part, int64_t parts) {
     field in[2];
@@ -285,14 +283,14 @@ static int slices_of(double work) { return 1 + (int)fmin(work / (50 * POLL_WORK)
 static void collect_initial(const run *r, int add, int part, int parts) {
     const bptt_plan *p = r->p;
     const int reached = r->source.first == 0 && r->back == 0 && !r->given;
-    const span once = { .t1 = 1, .r1 = r->rows, .single = all_rows(r).single };
+    const span once = { .t1 = 1, .r1 = r->rows, .reduction = all_rows(r).reduction };
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         const frame *f = &p->layer[n];
         for (int q = 0; q < f->states; q++) {
             const field ds = state_kind(p, f, &f->ds, q);
             const matrix *m = &f->initial[q];
             if (reached) p->k->collect_bias(m, NULL, &ds, p->grad, add, &once, part, parts);
-            else if (!add && part == 0) memset((char *)p->grad + m->work * p->k->bytes, 0, (size_t)(m->size * p->k->bytes));
+            else if (!add && part == 0) memset((char *)p->grad + m->packed * p->k->bytes, 0, (size_t)(m->size * p->k->bytes));
         }
     }
 }
@@ -347,7 +345,7 @@ static void collect_rest(run *r, int add, int rank, int size) {
         const frame *f = &p->layer[n];
         const span series = series_rows_of(p, 0, series_rows(p, p->B, p->T));
         p->k->collect(&f->ih, 0, &p->x, &p->window_zx[n], p->grad, add, &series, rank, size);
-        p->k->collect_bias(&f->b_ih, p->cell->split ? NULL : &f->b_hh, &p->window_zx[n], p->grad, add, &series, rank, size);
+        p->k->collect_bias(&f->b_ih, p->cell->separate_dzr ? NULL : &f->b_hh, &p->window_zx[n], p->grad, add, &series, rank, size);
     }
 }
 /* The gradient of g: over the new steps, or over the last states of the rows that end. */
@@ -370,17 +368,17 @@ static void collect_readout(run *r, int add, int rank, int size) {
 void pack_transposed_all(const bptt_plan *p, int rank, int size) {
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         const frame *f = &p->layer[n];
-        if (f->hh.size) p->k->pack_transposed(&f->hh, p->work, rank, size);
-        if (f->hr.size) p->k->pack_transposed(&f->hr, p->work, rank, size);
-        if (f->ih.transposed) p->k->pack_transposed(&f->ih, p->work, rank, size);
-        for (int64_t i = 0; i < f->depth; i++) p->k->pack_transposed(&f->inner[i].w, p->work, rank, size);
+        if (f->hh.size) p->k->pack_transposed(&f->hh, p->packed, rank, size);
+        if (f->hr.size) p->k->pack_transposed(&f->hr, p->packed, rank, size);
+        if (f->ih.transposed) p->k->pack_transposed(&f->ih, p->packed, rank, size);
+        for (int64_t i = 0; i < f->depth; i++) p->k->pack_transposed(&f->inner[i].w, p->packed, rank, size);
     }
-    for (int64_t l = 0; l < p->head_layers; l++) p->k->pack_transposed(&p->head[l].w, p->work, rank, size);
+    for (int64_t l = 0; l < p->head_layers; l++) p->k->pack_transposed(&p->head[l].w, p->packed, rank, size);
 }
 static void partial_norms(const bptt_plan *p, int rank, int size) {
     const int64_t slices = norm_slices(p);
     for (int64_t i = slices * rank / size; i < slices * (rank + 1) / size; i++) {
-        const int64_t from = i * NORM_SLICE, to = from + NORM_SLICE < p->work_size ? from + NORM_SLICE : p->work_size;
+        const int64_t from = i * NORM_SLICE, to = from + NORM_SLICE < p->packed_size ? from + NORM_SLICE : p->packed_size;
         p->norms[i] = p->k->norm2(p->grad, from, to);
     }
 }
@@ -399,7 +397,7 @@ static int may_update(const run *r, double loss, double norm) {
     double g = h->clip_norm > 0 && norm > h->clip_norm ? h->clip_norm : norm;
     if (h->clip_value > 0 && g > h->clip_value) g = h->clip_value;
     if (h->noise > 0) g += 8.6 * sqrt(h->noise);
-    const double decay = r->amplifies ? h->weight_decay * sqrt(p->k->norm2(p->work, 0, p->work_size)) : 0;
+    const double decay = r->amplifies ? h->weight_decay * sqrt(p->k->norm2(p->packed, 0, p->packed_size)) : 0;
     g += decay;
     return h->learning_rate < limit && g < limit && fmin(r->most, r->gain * g) + h->learning_rate * decay < limit;
 }
@@ -422,13 +420,13 @@ static void prepare_update(run *r, double norm) {
 /* This thread's share of the working vector, as far as it lies in one block. */
 static void update_part(const run *r, int decays, const matrix *m, int64_t rank, int64_t size) {
     const bptt_plan *p = r->p;
-    const int64_t vectors = p->work_size / p->k->lanes;
+    const int64_t vectors = p->packed_size / p->k->lanes;
     int64_t from = vectors * rank / size * p->k->lanes, to = vectors * (rank + 1) / size * p->k->lanes;
-    if (m && from < m->work) from = m->work;
-    if (m && to > m->work + m->size) to = m->work + m->size;
+    if (m && from < m->packed) from = m->packed;
+    if (m && to > m->packed + m->size) to = m->packed + m->size;
     if (from >= to) return;
     if (m && r->update.needs_preprocessing) p->k->clip_and_add_noise(r->hyper, &r->update, m, p->grad, from, to);
-    p->k->optimise(r->hyper, &r->update, decays, p->work, p->grad, p->slots, p->work_size, from, to);
+    p->k->optimise(r->hyper, &r->update, decays, p->packed, p->grad, p->slots, p->packed_size, from, to);
 }
 static void update_block(const matrix *m, const void *of_run, void *unused, int64_t rank, int64_t size) {
     const run *r = of_run;
@@ -468,19 +466,19 @@ static void move_slots(const run *r, int into_arena, int rank, int size) {
     const bptt_plan *p = r->p;
     for (int i = 0; i < r->slots; i++) {
         char *theirs = (char *)r->opt_state + i * p->flat_size * p->k->bytes,
-            *ours = (char *)p->slots + i * p->work_size * p->k->bytes;
+            *ours = (char *)p->slots + i * p->packed_size * p->k->bytes;
         if (into_arena) each_block(p, p->k->pack, theirs, ours, rank, size);
         else each_block(p, p->k->unpack, ours, theirs, rank, size);
     }
 }
 void load_parameters(const run *r, team *team, int rank, int size) {
-    each_block(r->p, r->p->k->pack, r->params, r->p->work, rank, size);
+    each_block(r->p, r->p->k->pack, r->params, r->p->packed, rank, size);
     if (r->hyper) move_slots(r, 1, rank, size);
     team_barrier(team);
 }
 void store_parameters(const run *r, team *team, int rank, int size) {
     team_barrier(team);
-    each_block(r->p, r->p->k->unpack, r->p->work, r->trained, rank, size);
+    each_block(r->p, r->p->k->unpack, r->p->packed, r->trained, rank, size);
     move_slots(r, 0, rank, size);
 }
 
@@ -512,7 +510,7 @@ source source_of(const bptt_plan *p, const bptt_data *d) {
 /* The batch that begins at order[from]: its rows by length. */
 static void begin_batch(run *r, int64_t from) {
     bptt_plan *p = r->p;
-    const int64_t B = least(r->n - from, p->batch);
+    const int64_t B = min64(r->n - from, p->batch);
     r->batch = B, r->end = from + B;
     r->source = source_of(p, r->data), r->given = r->data->state != NULL;
     r->first_update = r->hyper ? (uint64_t)r->hyper->step : r->forward ? r->forward->draw : 0;
@@ -528,7 +526,7 @@ static int begin_group(run *r, int64_t from, int64_t most_steps) {
     const int64_t begin = from - (r->end - r->batch);
     r->source.row = p->row + begin, r->source.first = 0, r->row_loss = p->row_loss + begin;
     r->longest = r->data->length[p->row[begin]];
-    r->rows = least(r->end - from, p->area / least(r->longest, most_steps));
+    r->rows = min64(r->end - from, p->area / min64(r->longest, most_steps));
     return first;
 }
 /* Whether the batch's rows are consecutive windows into one series, whose projection is less work than theirs. */
@@ -557,10 +555,10 @@ static double chunk_weight(const run *r, int64_t rows, int64_t from, int64_t to)
     const bptt_plan *p = r->p;
     double sum = 0;
     for (int64_t b = 0; b < rows; b++) {
-        const int64_t i = r->source.row[b], left = r->source.length[i] - r->source.first, end = p->every ? least(left, to) : 1;
+        const int64_t i = r->source.row[b], left = r->source.length[i] - r->source.first, end = p->every ? min64(left, to) : 1;
         const int64_t row = r->source.target_offset[i] + (p->every ? r->source.first : 0);
         if (!p->every && (left <= from || left > to)) continue;
-        if (!r->source.weight) sum += (double)most(0, end - (p->every ? from : 0));
+        if (!r->source.weight) sum += (double)max64(0, end - (p->every ? from : 0));
         else for (int64_t t = p->every ? from : 0; t < end; t++) sum += p->k->weight(r->source.weight, row + t);
     }
     return sum;
@@ -568,13 +566,13 @@ static double chunk_weight(const run *r, int64_t rows, int64_t from, int64_t to)
 span all_rows(const run *r) {
     const bptt_plan *p = r->p;
     return (span){ .t0 = 0, .t1 = p->T, .r0 = 0, .r1 = r->rows, .batch_sizes = p->batch_sizes,
-                   .single = p->B == 1 && !r->several ? SINGLE : BATCH };
+                   .reduction = p->B == 1 && !r->several ? REDUCE_SEQUENCE : REDUCE_ROWS };
 }
 /* The rows of one thread, in fours where there are enough, so that tiles stay high.  Thread 0, the caller's, always has some. */
 static span rows_of(const run *r, int rank, int size) {
     const int64_t unit = r->rows >= 4 * size ? 4 : 1, units = (r->rows + unit - 1) / unit;
     span at = all_rows(r);
-    at.r0 = (units * rank + size - 1) / size * unit, at.r1 = least(r->rows, (units * (rank + 1) + size - 1) / size * unit);
+    at.r0 = (units * rank + size - 1) / size * unit, at.r1 = min64(r->rows, (units * (rank + 1) + size - 1) / size * unit);
     return at;
 }
 /* Of the whole batch. */
@@ -594,7 +592,7 @@ static void readout(run *r, span at, double *row_loss) {
     const bptt_plan *p = r->p;
     const field *y = &p->value[p->head_layers - 1];
     const int main_thread = at.r0 == 0;
-    if (!p->every) at.r0 = most(at.r0, r->ended);
+    if (!p->every) at.r0 = max64(at.r0, r->ended);
     for (int64_t i = 0; (p->every ? next_block(p, &p->layer[0], 0, i, r->fresh, p->T, &at) : i == 0) && !stopped(r); i++) {
         const span to = readout_span(p->every, at);
         if (at.r1 <= at.r0) return;
@@ -651,7 +649,7 @@ static void move_tape(bptt_plan *p, int64_t from, int64_t keep) {
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         frame *f = &p->layer[n];
         const struct { const field *f; int64_t steps; } tape[] = {
-            { &f->s, keep + 1 }, { &f->masked, keep + 1 }, { &f->kept, keep }, { &f->saved, keep }, { &f->m, keep },
+            { &f->s, keep + 1 }, { &f->masked, keep + 1 }, { &f->gate_values, keep }, { &f->saved, keep }, { &f->m, keep },
             { &p->dropped[n], keep }, { n ? NULL : &p->x, keep },
         };
         for (size_t i = 0; i < sizeof tape / sizeof *tape; i++) {
@@ -678,7 +676,7 @@ static void open_pass(run *r, int64_t begin, int64_t T) {
         set_scale(r, r->weight_sum);
         return;
     }
-    const int64_t steps = p->k1 ? least(p->k1, T - begin) : T, old = p->k1 ? least(begin, p->k2 - p->k1) : 0;
+    const int64_t steps = p->k1 ? min64(p->k1, T - begin) : T, old = p->k1 ? min64(begin, p->k2 - p->k1) : 0;
     int64_t fresh = begin - r->source.first;
     if (fresh + steps > p->laid) {
         move_tape(p, fresh, old);
@@ -716,7 +714,7 @@ static void store_final_states(run *r, span at) {
             const int64_t steps = r->source.length[r->source.row[b]] - r->source.first;
             const span one = { .r0 = b, .r1 = b + 1 };
             void *const *kinds = r->forward ? r->forward->final : NULL;
-            if (steps > 0) store_states(r, n, &f->s, f->reverse ? 0 : least(steps, p->T), one, r->state, kinds);
+            if (steps > 0) store_states(r, n, &f->s, f->reverse ? 0 : min64(steps, p->T), one, r->state, kinds);
         }
     }
 }
@@ -764,7 +762,7 @@ static span open_segment(segments *s, int64_t number) {
     team_barrier(s->team);
     if (s->rank == 0) {
         const int64_t first = number * r->p->segment;
-        set_chunk(r, first, least(r->p->segment, s->steps - first));
+        set_chunk(r, first, min64(r->p->segment, s->steps - first));
         r->over = stopped(r);
         if (number == s->count - 1) r->ended = 0;          /* g reads the last states of all rows at once, after the last step */
     }
@@ -795,7 +793,7 @@ static void advance(segments *s, int64_t number) {
     if (number >= s->seen && p->every) give_results(r, 1, at);
     else if (number >= s->seen) gather_last_states(r, at);
     if (number >= s->seen && r->state) store_final_states(r, at);
-    s->seen = most(s->seen, number + 1);
+    s->seen = max64(s->seen, number + 1);
     for (int64_t n = 0; n < p->layers; n++) {
         const frame *f = &p->layer[n];
         p->k->copy_rows(&f->s, p->T, &f->s, 0, at.r0, at.r1);
@@ -815,7 +813,7 @@ static void reverse_segment(segments *s, int64_t number) {
     layers_backward(r, s->team, at, add, s->rank, s->size);
     if (r->dx) p->k->scatter(&r->source, p->I, p->I, &p->dx, &at, -1, r->dx);
     if (last && r->state) store_final_states(r, at);
-    s->seen = most(s->seen, number + 1), s->done++;
+    s->seen = max64(s->seen, number + 1), s->done++;
     team_barrier(s->team);
     if (!stopped(r)) {
         collect_rest(r, add, s->rank, s->size);
@@ -826,7 +824,7 @@ static void reverse_segment(segments *s, int64_t number) {
 /* C(s + r, s): how many segments s slots can reverse if none is run forwards more than r times (below 2^62). */
 static int64_t reach_of(int64_t s, int64_t r) {
     double exact = 1;
-    for (int64_t i = 1; i <= least(s, r) && exact < 4e18; i++) exact = exact * (double)(most(s, r) + i) / (double)i;
+    for (int64_t i = 1; i <= min64(s, r) && exact < 4e18; i++) exact = exact * (double)(max64(s, r) + i) / (double)i;
     return r < 0 || s < 0 ? 0 : exact < 4e18 ? (int64_t)(exact + 0.5) : INT64_MAX / 2;
 }
 /* How far to go before the next state is stored, so that the fewest segments are run again (Griewank 1992). */
@@ -834,7 +832,7 @@ static int64_t advance_length(int64_t count, int64_t slots) {
     int64_t r = 0;
     if (slots >= count) return 1;
     while (reach_of(slots, r) < count) r++;
-    return most(1, most(reach_of(slots, r - 2), count - reach_of(slots - 1, r)));
+    return max64(1, max64(reach_of(slots, r - 2), count - reach_of(slots - 1, r)));
 }
 /* Segments [from, to) backwards; the state before `from` is in slot `top`. */
 static void reverse_segments(segments *s, int64_t from, int64_t to, int64_t top) {
@@ -854,7 +852,7 @@ static void reverse_segments(segments *s, int64_t from, int64_t to, int64_t top)
 static void gradient_by_segments(run *r, team *team, int rank, int size, int64_t T) {
     const bptt_plan *p = r->p;
     segments s = { r, team, rank, size, .count = (T - 1) / p->segment + 1, .steps = T };
-    s.slots = p->checkpoints ? least(p->checkpoints, s.count) : s.count;
+    s.slots = p->checkpoints ? min64(p->checkpoints, s.count) : s.count;
     const span at = rows_of(r, rank, size);
     if (at.r1 > at.r0) {
         init_states(r, at);
@@ -943,7 +941,7 @@ static void train(void *context, team *team, int rank, int size) {
     }
     if (r->hyper) store_parameters(r, team, rank, size);
     else if (r->status != BPTT_INTERRUPTED) {
-        if (rank == 0 && !added) memset(p->grad, 0, (size_t)(p->work_size * p->k->bytes));
+        if (rank == 0 && !added) memset(p->grad, 0, (size_t)(p->packed_size * p->k->bytes));
         team_barrier(team);
         each_block(p, p->k->unpack, p->grad, r->grad, rank, size);
     }
@@ -961,7 +959,7 @@ bptt_status prepare_training(run *r) {
     const double rate = h->learning_rate, decay = h->weight_decay;
     const int kind = find(h->optimizer, bptt_optimizer);
     if (kind < 0) return BPTT_BAD_DESC;
-    r->each = most(1, (int64_t)(POLL_WORK / step_work(r->p)));
+    r->each = max64(1, (int64_t)(POLL_WORK / step_work(r->p)));
     r->update = (update){ .kind = kind, .needs_preprocessing = h->clip_value > 0 || h->noise > 0 };
     switch (kind) {
 #define OPTIMIZER(name, vectors, in_use, step_bound, gain_bound) \
@@ -979,7 +977,7 @@ void set_clip(bptt_plan *p, double clip) {
 int64_t bptt_updates(const bptt_plan *p, const bptt_data *data, const int64_t *order, int64_t n) {
     int64_t updates = 0, longest = 0;
     for (int64_t i = 0; i < n; i++) {
-        longest = most(i % p->batch ? longest : 0, data->length[order[i]]);
+        longest = max64(i % p->batch ? longest : 0, data->length[order[i]]);
         if (i + 1 == n || (i + 1) % p->batch == 0) updates += p->k1 ? (longest - 1) / p->k1 + 1 : 1;
     }
     return updates;
@@ -1018,7 +1016,7 @@ static void pack_block(const matrix *m, const void *of_run, void *work, int64_t 
     const char *own = r->forward->params[m->block];
     const int64_t bytes = r->p->k->bytes;
     if (own) r->p->k->pack(m, own - m->first * bytes, work, rank, size);
-    else if (rank == 0) memset((char *)work + m->work * bytes, 0, (size_t)(m->size * bytes));
+    else if (rank == 0) memset((char *)work + m->packed * bytes, 0, (size_t)(m->size * bytes));
 }
 static void unpack_block(const matrix *m, const void *of_run, void *unused, int64_t rank, int64_t size) {
     const run *r = of_run;
@@ -1052,7 +1050,7 @@ static void forward_taped(void *context, team *team, int rank, int size) {
     run *r = context;
     bptt_plan *p = r->p;
     const int purpose = r->forward->keep || p->dropout > 0 || p->recurrent_dropout > 0 ? TRAIN : INFER;
-    each_block(p, pack_block, r, p->work, rank, size);
+    each_block(p, pack_block, r, p->packed, rank, size);
     for (int64_t from = 0, rows; from < r->n && !stopped(r); from += rows) {
         if (rank == 0) open_tape(r, from, purpose);
         team_barrier(team);
@@ -1167,7 +1165,7 @@ static void forward_only(void *context, team *team, int rank, int size) {
         if (rank == 0) {
             const int64_t most_steps = tape_steps(p, p->steps);
             const int first = begin_group(r, from, most_steps);
-            lay_out(p, r->rows, least(r->longest, most_steps), INFER, 0);
+            lay_out(p, r->rows, min64(r->longest, most_steps), INFER, 0);
             r->loss_desc = (loss_desc){ p->loss, p->every, 0, 1 };
             r->fresh = 0, r->several = r->n > 1;       /* a sequence gives the same bits in every batch */
             if (!r->y && first) r->weight_sum += chunk_weight(r, r->batch, 0, r->longest);

@@ -1,5 +1,5 @@
-/* target.h: TARGET(features, more) compiles the rest of the file for an instruction set, until END_TARGET.  gcc and clang spell
-   this differently; `more` holds what only gcc knows. */
+/* target.h: TARGET(features, more) compiles the rest of the file for an instruction set, until
+   END_TARGET.  gcc and clang spell this differently; `more` holds what only gcc knows. */
 #define PRAGMA(text) _Pragma(#text)
 #ifdef __clang__
 #define TARGET(features, more) \

@@ -40,7 +40,7 @@ def cell(edit):
    gates f n      kept: f n */
 #define GATES 2
 #define STATES 1
-#define KEPT 2
+#define GATE_VALUES 2
 #define PASSES_STATE 1
 #define KEEP_GATE 0
 

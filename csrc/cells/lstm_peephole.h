@@ -1,15 +1,17 @@
 /* lstm_peephole.h: the LSTM whose gates also see the cell state (Gers and Schmidhuber 2000):
    i = s(z_i + p_i * c_prev),  f = s(z_f + p_f * c_prev),  c = f * c_prev + i * g,
    o = s(z_o + p_o * c),  h = o * tanh(c)
-   gates i f g o      peep: p_i p_f p_o      kept: i f g o      saved: tanh(c) */
+   gates i f g o      peep: p_i p_f p_o      saved in their place: i f g o      saved besides:
+   tanh(c) */
 #define GATES 4
 #define STATES 2
-#define KEPT 4
+#define GATE_VALUES 4
 #define SAVED 1
 #define PEEPHOLES 3
 #define PROJECTION 1
 #define KEEP_GATE 1
 
+/* s: h c;  saved: i f g o tanh(c). */
 INLINE void lstm_peephole_forward(int act, const V *peep, const V *zx, const V *zr, const V *s_prev,
                                   V *s, V *saved) {
     (void)act;
@@ -27,9 +29,12 @@ INLINE void lstm_peephole_forward(int act, const V *peep, const V *zx, const V *
     saved[3] = o;
     saved[4] = tanh_c;
 }
+
+/* From ds: dh dc, to the gradients of zx and zr, and to dc_prev. */
 INLINE void lstm_peephole_backward(int act, const V *peep, const V *saved, const V *s_prev,
                                    const V *s, V *ds, V *dzx, V *dzr) {
-    (void)act, (void)s;
+    (void)act;
+    (void)s;
     V i = saved[0], f = saved[1], g = saved[2], o = saved[3], tanh_c = saved[4];
     V dz_o = ds[0] * tanh_c * o * (1 - o);
     V dc = ds[1] + ds[0] * o * (1 - tanh_c * tanh_c) + peep[2] * dz_o;
@@ -48,7 +53,7 @@ static void NAME(lstm_peephole_peephole_gradient)(const frame *f, void *grad, in
     static const int gate[] = { 0, 1, 3 }, new_c[] = { 0, 0, 1 };
     const int64_t blocks = blocks_of(f->H), c = blocks_of(f->R);
     for (int64_t n = 3 * blocks * part / parts; n < 3 * blocks * (part + 1) / parts; n++) {
-        real *g = (real *)grad + f->peep.work + n * VL;
+        real *g = (real *)grad + f->peep.packed + n * VL;
         const int64_t b = n / 3, q = n % 3;
         V sum = add ? v_load(g) : v_set(0);
         for (int64_t t = at->t0; t < at->t1; t++)
