@@ -7,16 +7,9 @@
    vectors. */
 #ifndef BPTT_FRAME_H
 #define BPTT_FRAME_H
+#include "integers.h"
 #include <stddef.h>
 #include <stdint.h>
-
-/* For sizes and indices. */
-static inline __attribute__((always_inline)) int64_t min64(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-static inline __attribute__((always_inline)) int64_t max64(int64_t a, int64_t b) {
-    return a > b ? a : b;
-}
 
 /* An array of activations in the arena; who has it there, plan.c says.  p NULL: there is none. */
 typedef struct {

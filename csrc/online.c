@@ -1,294 +1,370 @@
-/* online.c: single rows, one thread: the classical online algorithm over series or observation by observation, and streams. */
+/* online.c: the classical online algorithm, over series or observation by observation: single rows
+   on one thread.  No arithmetic on data.
+
+   A pattern at step t is k instances of f, from the context (the state before step t), one g and
+   one target.  Chunk 0 of p->s holds the context, chunks 1 .. k the states after it.  The inputs
+   of the k steps lie one after the other, from the address `x` within p->x on. */
 #include "run.h"
+#include "update.h"
 #include <math.h>
 #include <string.h>
 
-static char *at_step(const bptt_plan *p, const field *f, int64_t t) { return (char *)f->p + t * f->step * p->k->bytes; }
-static field state_of(const bptt_plan *p, const frame *f, int64_t t) {
-    return (field){ at_step(p, &f->s, t), f->s.step, f->s.block, f->s.row };
+/* The context of both forms of the online algorithm. */
+typedef struct {
+    run run;
+    updater updater;
+    const void *params; /* the caller's (P), to be read */
+    int64_t k; /* instances of f */
+    int64_t lead; /* steps from the last input of a pattern to its target */
+    int64_t poll_steps; /* steps between two polls */
+    double *loss; /* (patterns) */
+} sliding;
+
+/* The address of chunk t of a field. */
+static char *at_step(const bptt_plan *p, const field *f, int64_t t) {
+    return real_at(p, f->p, t * f->step);
 }
 
-/* Instances of f from the states in chunk 0, for the steps of the span. */
-static void unfold(run *r, const char *x, const span *at) {
+/* What layer n reads: the inputs, or h of the layer below after each step. */
+static field input_of(const bptt_plan *p, int64_t n, const char *x) {
+    if (n) return from_step(p, &p->layer[n - 1].s, 1);
+    return (field){ (char *)x, p->x.step, p->x.block, p->x.row };
+}
+
+/* Instances of f from the context, for the steps of the span, which begins at step 0. */
+static void unfold(sliding *s, const char *x, const span *at) {
+    run *r = &s->run;
     const bptt_plan *p = r->p;
     for (int64_t n = 0; n < p->layers; n++) {
         const frame *f = &p->layer[n];
-        const field below = n ? state_of(p, &p->layer[n - 1], 1) : p->x;
+        const field in = input_of(p, n, x);
         span now = *at;
-        for (now.t1 = 0; now.t1 < at->t1 && !stopped(r); poll_caller(r, step_work(p) * (double)(now.t1 - now.t0))) {
-            now.t0 = now.t1, now.t1 = at->t1 - now.t0 < r->each ? at->t1 : now.t0 + r->each;
-            p->k->row_forward(&f->ih, p->packed, &f->b_ih, ACT_LINEAR,
-                              (n ? (char *)below.p : x) + now.t0 * below.step * p->k->bytes, below.step, at_step(p, &f->zx, now.t0),
-                              f->zx.step, now.t1 - now.t0);
+        for (int64_t t = 0; t < at->t1 && !stopped(r); t = now.t1) {
+            now.t0 = t;
+            now.t1 = min64(t + s->poll_steps, at->t1);
+            p->k->row_forward(&f->ih, p->packed, &f->b_ih, ACT_LINEAR, at_step(p, &in, t), in.step,
+                              at_step(p, &f->zx, t), f->zx.step, now.t1 - t);
             p->cell->forward(f, &now);
+            poll_caller(r, step_work(p) * (double)(now.t1 - t));
         }
     }
 }
-/* Loss and gradient of one pattern: k instances of f and one g. */
-static void pattern(run *r, const char *x, const span *at, const span *one) {
-    const bptt_plan *p = r->p;
+
+/* g on the state after step k, its loss, and backward to dLoss/dh in ds of the top layer, with g's
+   weight gradients. */
+static void head_of_pattern(sliding *s, const span *one) {
+    const bptt_plan *p = s->run.p;
+    const batch *b = &s->run.batch;
     const kernels *k = p->k;
     const int64_t last = p->head_layers - 1;
     const frame *top = &p->layer[p->layers - 1];
-    unfold(r, x, at);
-    const void *in = at_step(p, &top->s, r->k), *h = in;
-    for (int64_t l = 0; l <= last; in = p->value[l].p, l++)
-        k->row_forward(&p->head[l].w, p->packed, &p->head[l].b, p->head[l].act, in, 0, p->value[l].p, 0, 1);
+    const void *const h = at_step(p, &top->s, s->k);
+    for (int64_t l = 0; l <= last; l++)
+        k->row_forward(&p->head[l].w, p->packed, &p->head[l].b, p->head[l].act,
+                       l ? p->value[l - 1].p : h, 0, p->value[l].p, 0, 1);
     p->row_loss[0] = 0;
-    k->loss(&r->loss_desc, &r->source, p->O, &p->value[last], one, p->row_loss, 1);
+    k->loss(&b->loss_desc, &b->source, p->O, &p->value[last], one, p->row_loss, 1);
     for (int64_t n = 0; n < p->layers; n++) k->zero_rows(&p->layer[n].ds, 0, 0, 1);
     for (int64_t l = last; l >= 0; l--) {
-        const void *dz = l < last ? p->head_grad[l].p : p->value[l].p, *below = l ? p->value[l - 1].p : h;
-        k->row_collect(&p->head[l].w, &p->head[l].b, NULL, below, 0, dz, 0, 1, p->grad);
-        if (l) k->row_backward(&p->head[l].w, dz, p->head[l - 1].act, below, p->head_grad[l - 1].p);
-        else k->row_backward(&p->head[l].w, dz, ACT_LINEAR, NULL, top->ds.p);
-    }
-    for (int64_t n = p->layers - 1; n >= 0 && !stopped(r); n--, poll_caller(r, step_work(p) * (double)r->k)) {
-        const frame *f = &p->layer[n];
-        const field below = n ? state_of(p, &p->layer[n - 1], 1) : p->x;
-        span now = *at;
-        for (now.t0 = at->t1; now.t0 > 0 && !stopped(r); poll_caller(r, step_work(p) * (double)(now.t1 - now.t0))) {
-            now.t1 = now.t0, now.t0 = now.t1 < r->each ? 0 : now.t1 - r->each;
-            p->cell->backward(f, &now);
-            if (n) p->k->backward(&f->ih, 0, &f->dzx, &p->layer[n - 1].dy, 0, ACT_LINEAR, NULL, &now);
-        }
-        if (stopped(r)) return;
-        k->row_collect(&f->ih, &f->b_ih, p->cell->separate_dzr ? NULL : &f->b_hh, n ? below.p : x, below.step, f->dzx.p, f->dzx.step,
-                       r->k, p->grad);
-        if (p->cell->separate_dzr) k->collect_bias(&f->b_hh, NULL, &f->dzr, p->grad, 0, at, 0, 1);
-        if (f->depth || f->hr.size || p->cell->peepholes) p->cell->collect(f, p->grad, 0, at, 0, 1);
-        else k->row_collect(&f->hh, NULL, NULL, f->s.p, f->s.step, f->dzr.p, f->dzr.step, r->k, p->grad);
+        const dense *g = &p->head[l];
+        const void *dz = l < last ? p->head_grad[l].p : p->value[l].p;
+        const void *below = l ? p->value[l - 1].p : h;
+        k->row_collect(&g->w, &g->b, NULL, below, 0, dz, 0, 1, p->grad);
+        if (l)
+            k->row_backward(&g->w, dz, p->head[l - 1].act, below, p->head_grad[l - 1].p);
+        else
+            k->row_backward(&g->w, dz, ACT_LINEAR, NULL, top->ds.p);
     }
 }
-/* Pattern t: its gradient and update, unless its target weighs nothing; then the context moves on.  0: diverged, or stopped. */
-static int one_pattern(run *r, const char *x, double weight, double *loss) {
+
+/* Layer n through all steps of a pattern, backward. */
+static void layer_of_pattern_backward(sliding *s, int64_t n, const span *at) {
+    run *r = &s->run;
+    const bptt_plan *p = r->p;
+    const frame *f = &p->layer[n];
+    span now = *at;
+    for (int64_t t = at->t1; t > 0 && !stopped(r); t = now.t0) {
+        now.t1 = t;
+        now.t0 = max64(t - s->poll_steps, 0);
+        p->cell->backward(f, &now);
+        if (n) p->k->backward(&f->ih, 0, &f->dzx, &p->layer[n - 1].dy, 0, ACT_LINEAR, NULL, &now);
+        poll_caller(r, step_work(p) * (double)(t - now.t0));
+    }
+}
+
+/* The weight gradients of layer n over a pattern. */
+static void collect_layer_of_pattern(sliding *s, int64_t n, const char *x, const span *at) {
+    const bptt_plan *p = s->run.p;
+    const kernels *k = p->k;
+    const frame *f = &p->layer[n];
+    const field in = input_of(p, n, x);
+    const int split = p->cell->separate_dzr;
+    k->row_collect(&f->ih, &f->b_ih, split ? NULL : &f->b_hh, in.p, in.step, f->dzx.p, f->dzx.step,
+                   s->k, p->grad);
+    if (split) k->collect_bias(&f->b_hh, NULL, &f->dzr, p->grad, 0, at, 0, 1);
+    if (f->depth || f->hr.size || p->cell->peepholes)
+        p->cell->collect(f, p->grad, 0, at, 0, 1);
+    else
+        k->row_collect(&f->hh, NULL, NULL, f->s.p, f->s.step, f->dzr.p, f->dzr.step, s->k, p->grad);
+}
+
+/* Loss and gradient of one pattern: k instances of f and one g. */
+static void pattern(sliding *s, const char *x, const span *at, const span *one) {
+    run *r = &s->run;
+    const bptt_plan *p = r->p;
+    unfold(s, x, at);
+    head_of_pattern(s, one);
+    for (int64_t n = p->layers - 1; n >= 0 && !stopped(r); n--) {
+        layer_of_pattern_backward(s, n, at);
+        if (stopped(r)) return;
+        collect_layer_of_pattern(s, n, x, at);
+        poll_caller(r, step_work(p) * (double)s->k);
+    }
+}
+
+/* The next pattern: gradient and update, unless its target weighs nothing, then the context moves
+   on by one step.  Returns 0 if the run diverged or was stopped. */
+static int one_pattern(sliding *s, const char *x, double weight, double *loss) {
+    run *r = &s->run;
     bptt_plan *p = r->p;
-    const span all = all_rows(r), one = readout_span(0, all), first = { 0, 1, 0, 1, p->batch_sizes, REDUCE_SEQUENCE };
+    const span all = all_rows(r), one = readout_span(0, all);
+    const span first = {
+        .t1 = 1, .r1 = 1, .batch_sizes = p->batch_sizes, .reduction = REDUCE_SEQUENCE
+    };
     if (weight > 0) {
-        pattern(r, x, &all, &one);
+        pattern(s, x, &all, &one);
         if (stopped(r)) return 0;
         *loss = p->row_loss[0];
-        if (!update_alone(r, *loss)) {
+        if (!update_alone(&s->updater, r->done, *loss)) {
             r->status = BPTT_DIVERGED;
             return 0;
         }
     }
-    unfold(r, x, &first);
-    for (int64_t n = 0; n < p->layers; n++) p->k->copy_rows(&p->layer[n].s, 1, &p->layer[n].s, 0, 0, 1);
+    unfold(s, x, &first);
+    for (int64_t n = 0; n < p->layers; n++)
+        p->k->copy_rows(&p->layer[n].s, 1, &p->layer[n].s, 0, 0, 1);
     return 1;
 }
-static void open_patterns(run *r, int64_t window) {    /* inputs held at once, beside those gathered ahead */
+
+/* Fields for patterns of k steps with `window` inputs, in addition to those gathered ahead. */
+static void open_patterns(sliding *s, int64_t window) {
+    run *r = &s->run;
     bptt_plan *p = r->p;
     lay_out(p, 1, window, SLIDE, 0);
-    p->T = r->k, r->rows = 1;
-    for (int64_t t = 0; t <= r->k; t++) p->batch_sizes[t] = t < r->k;
+    p->T = s->k;
+    r->batch.rows = 1;
+    for (int64_t t = 0; t <= s->k; t++) p->batch_sizes[t] = t < s->k;
 }
-static void slide_patterns(run *r) {
-    bptt_plan *p = r->p;
-    const bptt_data *d = r->data;
-    open_patterns(r, r->k);
-    for (int64_t i = 0; i < r->n; i++) {
-        p->row[0] = r->order[i];
-        r->source = source_of(p, d);
-        const int64_t patterns = d->length[p->row[0]] - r->k - r->lead + 1;
-        init_states(r, all_rows(r));
-        for (int64_t t = 0; t < patterns; t++) {
-            if (t % WINDOW == 0) {                     /* the inputs of the next patterns, which overlap */
-                const int64_t left = patterns - t < WINDOW ? patterns - t : WINDOW;
-                const span window = { 0, left - 1 + r->k, 0, 1, NULL, REDUCE_ROWS };
-                r->source.first = t;
-                p->k->gather(&r->source, p->I, p->I, &p->x, &window);
-            }
-            r->loss_desc = (loss_desc){ p->loss, 0, t + r->k - 1 + r->lead, 1 };
-            r->loss[r->done] = 0;
-            if (!one_pattern(r, at_step(p, &p->x, t % WINDOW),
-                             d->weight ? p->k->weight(d->weight, d->target_offset[p->row[0]] + r->loss_desc.shift) : 1,
-                             &r->loss[r->done]))
-                return;
-            r->done++;
-            if (stopped(r)) return;
-        }
-    }
-}
+
 /* Recurrent weights that a cache of 48 KB does not hold are read to and fro. */
 static void set_zigzag(bptt_plan *p, int on) {
     enum { NEAR = 40 << 10 };
     for (int64_t n = 0; n < p->layers; n++) {
         frame *f = &p->layer[n];
-        f->zigzag = on && f->R == f->H && f->H % p->k->lanes == 0 && p->k->lanes >= 4 && f->hh.size * p->k->bytes > NEAR;
+        const int is_whole = f->R == f->H && f->H % p->k->lanes == 0 && p->k->lanes >= 4;
+        f->zigzag = on && is_whole && f->hh.size * p->k->bytes > NEAR;
     }
 }
-static void slide(void *context, team *team, int rank, int size) {
-    run *r = context;
-    set_zigzag(r->p, 1);
-    load_parameters(r, team, rank, size);
-    pack_transposed_all(r->p, rank, size);
-    slide_patterns(r);
-    set_zigzag(r->p, 0);
-    store_parameters(r, team, rank, size);
+
+/* -- over series -- */
+
+/* The inputs of the patterns from t on, which overlap, into p->x: at most WINDOW patterns. */
+static void gather_inputs(sliding *s, int64_t t, int64_t patterns) {
+    run *r = &s->run;
+    const bptt_plan *p = r->p;
+    const span window = { .t1 = min64(patterns - t, WINDOW) - 1 + s->k, .r1 = 1 };
+    r->batch.source.first = t;
+    p->k->gather(&r->batch.source, p->I, p->I, &p->x, &window);
 }
-bptt_status bptt_slide(bptt_plan *p, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,
-                       const int64_t *order, int64_t n, int64_t k, int64_t lead, double *loss, int64_t *done,
-                       bptt_poll poll, void *context) {
-    run r = { .p = p, .data = data, .order = order, .n = n, .hyper = hyper, .loss = loss, .poll = poll, .context = context,
-              .params = params, .trained = params, .opt_state = opt_state, .k = k, .lead = lead };
-    if (!has_targets(p, data) || p->directions > 1 || p->every || p->batch > 1 || k < 1 || k > tape_steps(p, p->steps) || lead < 0)
-        return BPTT_CAPACITY;
-    const bptt_status status = prepare_training(&r);
+
+/* All patterns of the sequence p->row[0].  Returns 0 where the run is over. */
+static int slide_sequence(sliding *s) {
+    run *r = &s->run;
+    bptt_plan *p = r->p;
+    const bptt_data *d = r->data;
+    const int64_t i = p->row[0], patterns = d->length[i] - s->k - s->lead + 1;
+    r->batch.source = source_of(p, d);
+    init_states(r, all_rows(r));
+    for (int64_t t = 0; t < patterns; t++) {
+        const int64_t target = t + s->k - 1 + s->lead;
+        const double weight = d->weight ? p->k->weight(d->weight, d->target_offset[i] + target) : 1;
+        if (t % WINDOW == 0) gather_inputs(s, t, patterns);
+        r->batch.loss_desc = (loss_desc){ .loss = p->loss, .shift = target, .scale = 1 };
+        s->loss[r->done] = 0;
+        if (!one_pattern(s, at_step(p, &p->x, t % WINDOW), weight, &s->loss[r->done])) return 0;
+        r->done++;
+        if (stopped(r)) return 0;
+    }
+    return 1;
+}
+
+/* bptt_slide, on its one thread. */
+static void slide(void *context, team *team, int rank, int size) {
+    sliding *s = context;
+    run *r = &s->run;
+    bptt_plan *p = r->p;
+    set_zigzag(p, 1);
+    load_parameters(p, s->params, &s->updater, team, rank, size);
+    pack_transposed_all(p, rank, size);
+    open_patterns(s, s->k);
+    for (int64_t i = 0; i < r->n; i++) {
+        p->row[0] = r->order[i];
+        if (!slide_sequence(s)) break;
+    }
+    set_zigzag(p, 0);
+    store_parameters(&s->updater, team, rank, size);
+}
+
+/* 1: the plan can run the online algorithm with tapes of so many steps. */
+static int can_slide(const bptt_plan *p, int64_t k, int64_t lead, int64_t steps) {
+    return p->directions == 1 && !p->every && p->batch == 1 && k >= 1 && lead >= 0 &&
+        steps <= tape_steps(p, p->steps);
+}
+
+bptt_status bptt_slide(bptt_plan *p, void *params, void *opt_state, bptt_hyper *hyper,
+                       const bptt_data *data, const int64_t *order, int64_t n, int64_t k,
+                       int64_t lead, double *loss, int64_t *done, bptt_poll poll, void *context) {
+    sliding s = {
+        .run = { .p = p, .data = data, .order = order, .n = n, .poll = poll, .context = context },
+        .updater = { .p = p, .hyper = hyper, .params = params, .opt_state = opt_state },
+        .params = params,
+        .k = k,
+        .lead = lead,
+        .poll_steps = poll_steps(p),
+        .loss = loss,
+    };
+    if (!has_targets(p, data) || !can_slide(p, k, lead, k)) return BPTT_CAPACITY;
+    const bptt_status status = prepare_updater(&s.updater);
     if (status) return status;
     set_clip(p, hyper->clip_state);
-    team_run(1, slide, &r);
+    team_run(1, slide, &s);
     set_clip(p, 0);
-    *done = r.done;
-    return r.status;
+    *done = s.run.done;
+    return s.run.status;
 }
 
-/* -- the same, observation by observation -- */
+/* -- observation by observation -- */
 
+/* bptt_learn's context. */
 typedef struct {
-    run run;
+    sliding sliding;
     bptt_learner *learner;
-    const void *x;
-    double weight, *loss;
+    const void *x; /* (I) the caller's observation */
+    double weight; /* of its target */
 } observation;
 
+/* bptt_learn_start, on its one thread. */
 static void start_learner(void *context, team *team, int rank, int size) {
-    run *r = context;
+    sliding *s = context;
+    run *r = &s->run;
     set_zigzag(r->p, 1);
-    load_parameters(r, team, rank, size);
+    load_parameters(r->p, s->params, &s->updater, team, rank, size);
     pack_transposed_all(r->p, rank, size);
-    open_patterns(r, r->k + r->lead);
+    open_patterns(s, s->k + s->lead);
     r->p->row[0] = 0;
     init_states(r, all_rows(r));
 }
-bptt_status bptt_learn_start(bptt_plan *p, const void *params, const void *opt_state, const bptt_hyper *hyper,
-                             bptt_learner *l, const void *window, const void *state) {
+
+bptt_status bptt_learn_start(bptt_plan *p, const void *params, const void *opt_state,
+                             const bptt_hyper *hyper, bptt_learner *l, const void *window,
+                             const void *state) {
     bptt_hyper numbers = *hyper;
     const bptt_data data = { .state = state };
-    run r = { .p = p, .data = &data, .hyper = &numbers, .params = params, .opt_state = (void *)opt_state, .k = l->k,
-              .lead = l->lead };
-    if (p->directions > 1 || p->every || p->batch > 1 || l->k < 1 || l->lead < 0 || l->k + l->lead > tape_steps(p, p->steps) ||
-        l->rows < 0 || l->rows >= l->k + l->lead)
+    sliding s = {
+        .run = { .p = p, .data = &data },
+        .updater = { .p = p, .hyper = &numbers, .opt_state = (void *)opt_state },
+        .params = params,
+        .k = l->k,
+        .lead = l->lead,
+        .poll_steps = poll_steps(p),
+    };
+    if (!can_slide(p, l->k, l->lead, l->k + l->lead) || l->rows < 0 || l->rows >= l->k + l->lead)
         return BPTT_CAPACITY;
-    const bptt_status status = prepare_training(&r);
+    const bptt_status status = prepare_updater(&s.updater);
     if (status) return status;
-    r.source = source_of(p, &data);
+    s.run.batch.source = source_of(p, &data);
     set_clip(p, hyper->clip_state);
-    team_run(1, start_learner, &r);
+    team_run(1, start_learner, &s);
     const int64_t offset = 0, row = 0;
     const source rows = { .values = window, .offset = &offset, .row = &row };
-    const span at = { 0, l->rows, 0, 1, NULL, REDUCE_ROWS };
+    const span at = { .t1 = l->rows, .r1 = 1 };
     p->k->gather(&rows, p->I, p->I, &p->x, &at);
     l->first = 0;
     return BPTT_OK;
 }
+
+/* bptt_learn, on its one thread: the observation joins the inputs and may complete a pattern. */
 static void observe(void *context, team *team, int rank, int size) {
-    (void)team, (void)rank, (void)size;
     observation *o = context;
-    run *r = &o->run;
-    bptt_plan *p = r->p;
+    bptt_plan *p = o->sliding.run.p;
     bptt_learner *l = o->learner;
-    if (l->first + l->rows == l->k + l->lead + WINDOW) {              /* the inputs' end: what is still needed moves to the front */
+    (void)team;
+    (void)rank;
+    (void)size;
+    if (l->first + l->rows == l->k + l->lead + WINDOW) {
+        /* p->x is full: the inputs that are still needed move to the front */
         memmove(p->x.p, at_step(p, &p->x, l->first), (size_t)(l->rows * p->x.step * p->k->bytes));
         l->first = 0;
     }
-    const int64_t offset = -(l->first + l->rows);           /* row 0 of x into that chunk */
+    const int64_t chunk = l->first + l->rows, offset = -chunk; /* row 0 of x into that chunk */
     const source one = { .values = o->x, .offset = &offset, .row = p->row };
-    const span at = { -offset, 1 - offset, 0, 1, NULL, REDUCE_ROWS };
+    const span at = { .t0 = chunk, .t1 = chunk + 1, .r1 = 1 };
     p->k->gather(&one, p->I, p->I, &p->x, &at);
-    if (++l->rows < l->k + l->lead) return;
-    one_pattern(r, at_step(p, &p->x, l->first), o->weight, o->loss);
-    l->first++, l->rows--;
+    l->rows++;
+    if (l->rows < l->k + l->lead) return;
+    one_pattern(&o->sliding, at_step(p, &p->x, l->first), o->weight, o->sliding.loss);
+    l->first++;
+    l->rows--;
 }
-bptt_status bptt_learn(bptt_plan *p, bptt_hyper *hyper, bptt_learner *l, const void *x, const void *y, int64_t class,
-                       double weight, double *loss) {
+
+bptt_status bptt_learn(bptt_plan *p, bptt_hyper *hyper, bptt_learner *l, const void *x,
+                       const void *y, int64_t class, double weight, double *loss) {
     const int64_t zero = 0;
-    const bptt_data data = { 0 };
-    observation o = { .run = { .p = p, .data = &data, .hyper = hyper, .rows = 1, .k = l->k, .loss = loss },
-                      .learner = l, .x = x, .weight = weight, .loss = loss };
-    o.run.source = (source){ .targets = y, .classes = &class, .target_offset = &zero, .row = p->row };
-    o.run.loss_desc = (loss_desc){ p->loss, 0, 0, 1 };
+    observation o = {
+        .sliding = {
+            .run = { .p = p },
+            .updater = { .p = p, .hyper = hyper },
+            .k = l->k,
+            .poll_steps = poll_steps(p),
+            .loss = loss,
+        },
+        .learner = l,
+        .x = x,
+        .weight = weight,
+    };
+    batch *b = &o.sliding.run.batch;
+    b->rows = 1;
+    b->source = (source){ .targets = y, .classes = &class, .target_offset = &zero, .row = p->row };
+    b->loss_desc = (loss_desc){ .loss = p->loss, .scale = 1 };
     *loss = NAN;
-    prepare_training(&o.run);
+    prepare_updater(&o.sliding.updater);
     team_run(1, observe, &o);
-    return o.run.status;
+    return o.sliding.run.status;
 }
-static void store_learner(void *context, team *team, int rank, int size) { store_parameters(context, team, rank, size); }
+
+/* bptt_learn_store, on its one thread. */
+static void store_learner(void *context, team *team, int rank, int size) {
+    store_parameters(context, team, rank, size);
+}
+
 void bptt_learn_store(const bptt_plan *p, const bptt_hyper *hyper, void *params, void *opt_state) {
     bptt_hyper numbers = *hyper;
-    run r = { .p = (bptt_plan *)p, .hyper = &numbers, .trained = params, .opt_state = opt_state };
-    prepare_training(&r);
-    team_run(1, store_learner, &r);
+    updater u = {
+        .p = (bptt_plan *)p,
+        .hyper = &numbers,
+        .params = params,
+        .opt_state = opt_state,
+    };
+    prepare_updater(&u);
+    team_run(1, store_learner, &u);
 }
+
 void bptt_learn_window(const bptt_plan *p, const bptt_learner *l, void *window, void *state) {
-    run r = { .p = (bptt_plan *)p, .rows = 1 };
     const int64_t offset = -l->first, length = l->rows + l->first, row = 0;
-    r.source = (source){ .offset = &offset, .length = &length, .row = &row };
-    const span at = { l->first, l->first + l->rows, 0, 1, NULL, REDUCE_ROWS };
-    p->k->scatter(&r.source, p->I, p->I, &p->x, &at, -1, window);
-    for (int64_t n = 0; n < p->layers; n++) store_states(&r, n, &p->layer[n].s, 0, all_rows(&r), state, NULL);
-}
-
-/* -- streams: a step at a time, forward only -- */
-
-static run stream_of(const bptt_plan *p) {
-    run r = { .p = (bptt_plan *)p, .rows = p->batch };
-    r.source.row = p->row;
-    return r;
-}
-static void start_stream(void *context, team *team, int rank, int size) {
-    run *r = context;
-    load_parameters(r, team, rank, size);
-    init_states(r, all_rows(r));
-}
-bptt_status bptt_stream_start(bptt_plan *p, const void *params) {
-    if (p->directions > 1 || !p->head_layers) return BPTT_CAPACITY;
-    lay_out(p, p->batch, 1, INFER, 0);
-    for (int64_t b = 0; b < p->batch; b++) p->row[b] = b;
-    p->batch_sizes[0] = p->batch, p->batch_sizes[1] = 0;
-    run r = stream_of(p);
-    r.params = params;
-    team_run(1, start_stream, &r);
-    return BPTT_OK;
-}
-typedef struct {
-    run run;
-    const char *x;
-    char *y;
-    int64_t steps;
-} stream;
-static void stream_steps(void *context, team *team, int rank, int size) {
-    (void)team, (void)rank, (void)size;
-    stream *s = context;
-    run *r = &s->run;
-    const bptt_plan *p = r->p;
-    const span at = all_rows(r);
-    const int64_t top = p->layers - 1, bytes = p->B * p->O * p->k->bytes;
-    for (int64_t i = 0; i < s->steps && !stopped(r); i++, s->x = s->y, s->y += bytes) {
-        const source rows = { .state = s->x, .row = p->row };
-        p->k->load_state(&rows, p->I, 0, p->I, &p->x, 0, &at);
-        for (int64_t n = 0; n < p->layers; n++) layer_forward(r, n, &at);
-        p->k->copy_rows(&p->layer[top].s, 1, &p->last[0], 0, 0, p->B);
-        head_forward(p, 0, at);
-        p->k->store_state(&rows, p->O, 0, p->O, &p->value[p->head_layers - 1], 0, &at, s->y);
-        for (int64_t n = 0; n < p->layers; n++) p->k->copy_rows(&p->layer[n].s, 1, &p->layer[n].s, 0, 0, p->B);
-        poll_caller(r, step_work(p));
-    }
-}
-bptt_status bptt_stream_run(bptt_plan *p, const void *x, int64_t steps, void *y, bptt_poll poll, void *context) {
-    stream s = { stream_of(p), x, y, steps };
-    if (steps > 1 && p->I != p->O) return BPTT_CAPACITY;
-    s.run.poll = poll, s.run.context = context;
-    team_run(1, stream_steps, &s);
-    return s.run.status;
-}
-bptt_status bptt_stream_step(bptt_plan *p, const void *x, void *y) { return bptt_stream_run(p, x, 1, y, NULL, NULL); }
-void bptt_stream_set(bptt_plan *p, const void *state) {
-    run r = stream_of(p);
-    r.source.state = state;
-    init_states(&r, all_rows(&r));
-}
-void bptt_stream_get(const bptt_plan *p, void *state) {
-    run r = stream_of(p);
-    for (int64_t n = 0; n < p->layers; n++) store_states(&r, n, &p->layer[n].s, 0, all_rows(&r), state, NULL);
+    const source rows = { .offset = &offset, .length = &length, .row = &row };
+    const run r = { .p = (bptt_plan *)p, .batch = { .rows = 1, .source = rows } };
+    const span at = { .t0 = l->first, .t1 = l->first + l->rows, .r1 = 1 };
+    p->k->scatter(&rows, p->I, p->I, &p->x, &at, -1, window);
+    for (int64_t n = 0; n < p->layers; n++)
+        store_states(&r, n, &p->layer[n].s, 0, all_rows(&r), state, NULL);
 }

@@ -1,83 +1,183 @@
-/* plan.h: the prepared object that plan.c makes and run.c runs.  It lies at the head of its arena. */
+/* plan.h: the prepared object that plan.c makes and the runs work with.  It lies at the head of its
+   arena and owns nothing else: every pointer in it points into the arena.  A run changes the fields
+   of "the present group", thread 0 alone and before a barrier. */
 #ifndef BPTT_PLAN_H
 #define BPTT_PLAN_H
 #include "bptt.h"
 #include "frame.h"
 
-enum { WINDOW = 64 };                          /* inputs that the online algorithm gathers at once */
-enum { INFER, SLIDE, TRAIN };                  /* INFER keeps nothing for a backward pass; only TRAIN has dropout and unfolds in parts */
-enum { TAPES = 41 };                           /* groups of steps from 2^40 down, each less than half as long as the one before */
-enum { NORM_SLICE = 4096 };                    /* reals of the working vector that one partial norm covers */
-union all_slots {
+/* Inputs that the online algorithm gathers at once. */
+enum { WINDOW = 64 };
+
+/* Purpose of a layout: INFER keeps nothing for a backward pass; only TRAIN has dropout and unfolds
+   in parts. */
+enum { INFER, SLIDE, TRAIN };
+
+/* Groups of steps from 2^40 down, each less than half as long as the one before. */
+enum { TAPES = 41 };
+
+/* Reals of the working vector that one partial norm covers. */
+enum { NORM_SLICE = 4096 };
+
+/* Vectors of the optimiser that keeps most. */
+union all_opt_states {
 #define OPTIMIZER(name, vectors, ...) char name[vectors];
 #include "optimizers.def"
 };
-enum { MAX_SLOTS = sizeof(union all_slots) };  /* vectors of the optimiser that keeps most */
+enum { MAX_OPT_STATE = sizeof(union all_opt_states) };
 
-/* Second order: one output of one target row, and its row in a batch of backward passes. */
+/* Second order: one output of one target row; a row in a batch of backward passes. */
 typedef struct {
-    int64_t steps, step, output;               /* of the backward pass; where the target is; which output */
-    int64_t target;                            /* row of the caller's targets */
+    int64_t steps; /* of the backward pass */
+    int64_t step; /* where the target is */
+    int64_t output; /* which output */
+    int64_t target; /* row of the caller's targets */
     double weight;
 } residual;
 
-extern const kernels kernels_f64_base;         /* in every build: what does not depend on the instance */
+extern const kernels kernels_f64_base; /* in every build: what does not depend on the instance */
 
 struct bptt_plan {
+    /* -- the description, resolved -- */
     const kernels *k;
     const cell_kernels *cell;
     const char *isa;
     chosen_loss loss;
-    int every, input_gradient, threads, directions;
-    int two_products;                          /* the recurrent weights are two matrices */
-    int purpose;                               /* of this run: INFER, SLIDE or TRAIN */
-    int trained_state, shared;                 /* shared: this batch's windows share their input projection */
-    int64_t taped;                             /* sequences whose forward pass backward has not followed yet */
-    int given;                                 /* with initial states of the caller's, */
-    uint64_t draw;                             /* and which masks of dropout */
-    double dropout, recurrent_dropout;
+    int every; /* 1: g reads every step */
+    int input_gradient; /* 1: dLoss/dx is computed */
+    int threads;
+    int directions;
+    int two_products; /* 1: the recurrent weights are two matrices */
+    int trained_state; /* 1: the states before the first step are parameters */
+    double dropout;
+    double recurrent_dropout;
     uint64_t seed;
-    int64_t layers, head_layers, I, H, R, O, depth, batch, steps;   /* R: width of h; batch, steps: capacity */
-    int64_t area;                              /* rows x steps of a group of a batch */
-    int grouped;                               /* it may be less than the batch */
-    int64_t k1, k2, segment, checkpoints, stride;    /* how training unfolds time: the description's numbers */
+    int64_t layers;
+    int64_t head_layers; /* of g; 0: there is no g */
+    int64_t I;
+    int64_t H;
+    int64_t R; /* width of h: H, or less with a projection */
+    int64_t O;
+    int64_t depth; /* hidden layers of f */
+    int64_t batch; /* rows of a batch, at most */
+    int64_t steps; /* steps of a batch, at most */
+    int64_t area; /* rows x steps of a group of a batch, at most */
+    int grouped; /* 1: the area may be less than the batch */
+    int64_t flat_size; /* parameters */
+    int64_t packed_size; /* the same, packed and padded */
+    int64_t state_size; /* reals in the state of one sequence */
+
+    /* -- how training unfolds time: the description's numbers -- */
+    int64_t k1;
+    int64_t k2;
+    int64_t segment;
+    int64_t checkpoints;
+    int64_t stride;
     double sampling_probability;
-    int64_t B, T, laid;                        /* rows; steps of the present chunk; steps that the fields are laid out for */
-    int64_t flat_size, packed_size, state_size;
+
+    /* -- the present group -- */
+    int purpose; /* INFER, SLIDE or TRAIN */
+    int shared; /* 1: its windows share their input projection */
+    int64_t B; /* rows */
+    int64_t T; /* steps of the present chunk */
+    int64_t layout_steps; /* steps that the fields are laid out for */
+    int64_t begin; /* where its fields begin in the arena */
+    int64_t end; /* and where they end */
+
+    /* -- a tape that bptt_forward left for bptt_backward -- */
+    int64_t taped; /* sequences on it; 0: none, or backward consumed it */
+    int given; /* 1: the caller gave the initial states */
+    uint64_t draw; /* which masks of dropout */
+
+    /* -- the arena -- */
     char *arena;
-    size_t bytes, fixed;                       /* of the arena; of its part that the batch does not change */
-    int64_t begin, end;                        /* where the fields of the present group lie in it */
-    frame layer[2 * BPTT_MAX_LAYERS];          /* [l * directions + d] */
+    size_t bytes; /* of the arena */
+    size_t fixed; /* of its part that does not depend on the batch */
+    frame layer[2 * BPTT_MAX_LAYERS]; /* [l * directions + d] */
     dense inner[2 * BPTT_MAX_LAYERS][BPTT_MAX_DEPTH];
     dense head[BPTT_MAX_DEPTH + 1];
-    field x, dx;                               /* (T, B, I); in a plan for single rows x has WINDOW steps more, for slide.
-                                                  shared: x (stride, rows, I), row r of phase p being row p + r*stride of the
-                                                  windows' part of the series */
-    field window_zx[2];                           /* shared: (stride, rows, G*H) projections, then their gradients, a direction */
-    field stored[2 * BPTT_MAX_LAYERS];         /* checkpointed: (slots, B, R + (S-1)*H) states at the start of segments */
-    field dropped[2 * BPTT_MAX_LAYERS];        /* (T, B, R) h after dropout, for the layer above */
-    field last[2];                             /* (B, R) last state a direction, where rows end at different steps */
-    field value[BPTT_MAX_DEPTH + 1];           /* g's layers: (T or 1, B, width); the last holds y, then dy */
-    field head_grad[BPTT_MAX_DEPTH];               /* gradients of the pre-activations of g's hidden layers */
-    void *packed, *grad, *slots;                 /* (packed_size), (packed_size), (MAX_SLOTS, packed_size) reals */
-    double *norms, *row_loss;                  /* (slices), (B) */
-    int64_t *row, *batch_sizes;                     /* (B), (T+1) */
-    int64_t *series_row, *series_offset, *series_batch_sizes;   /* shared: (rows) 0, 1, ..., and where phase 0 of each lies; (stride) */
-    int64_t residuals, gram_width, tangent_width;      /* second order: rows of J at once; P+1, and f's part of P, padded */
-    bptt_plan *rows;                           /* a plan inside the arena: each row of its batches is the backward pass of a residual */
+    void *packed; /* (packed_size) reals: the packed weights */
+    void *grad; /* (packed_size) reals */
+    void *opt_state; /* (MAX_OPT_STATE, packed_size) reals */
+    double *norms; /* (norm_slices) */
+    double *row_loss; /* (batch) */
+    int64_t *row; /* (batch) which sequence row b is */
+    int64_t *batch_sizes; /* (T+1) active rows at each step */
+    /* (T, B, I); in a plan for single rows WINDOW steps more, for the online algorithm.
+       shared: (stride, rows, I), row r of phase p being row p + r*stride of the windows' series */
+    field x;
+    field dx; /* (T, B, I) */
+    field stored[2 * BPTT_MAX_LAYERS]; /* (checkpoints, B, R + (S-1)*H) states */
+    field dropped[2 * BPTT_MAX_LAYERS]; /* (T, B, R) h after dropout, for the layer above */
+    field last[2]; /* per direction (B, R) h after each row's last step */
+    field value[BPTT_MAX_DEPTH + 1]; /* g's layers: (T or 1, B, width); the last: y, then dy */
+    field head_grad[BPTT_MAX_DEPTH]; /* gradients of pre-activations of g's hidden layers */
+
+    /* -- windows that share a series -- */
+    field window_zx[2]; /* per direction (stride, rows, G*H) projections, then gradients */
+    int64_t *series_row; /* (rows) 0, 1, ... */
+    int64_t *series_offset; /* (rows) where phase 0 of each lies */
+    int64_t *series_batch_sizes; /* (stride) */
+
+    /* -- second order -- */
+    int64_t residuals; /* rows of J that are computed at once */
+    int64_t gram_width; /* P+1, padded */
+    int64_t tangent_width; /* f's part of P, padded */
+    bptt_plan *rows; /* an inner plan: each row of its batches is a residual */
     size_t rows_bytes;
-    void *jacobian, *gram;                     /* (residuals, gram_width), (gram_width, gram_width) reals */
-    residual *residual;                        /* (residuals) */
-    int tangents;                              /* J may also be made forwards, from the tangents of f's parameters: */
-    void *tangent[2], *transition;             /* (S*Hp, tangent_width) of s before and after a step; (H, S*Hp) */
+    void *jacobian; /* (residuals, gram_width) reals */
+    void *gram; /* (gram_width, gram_width) reals */
+    residual *residual; /* (residuals) */
+    int tangents; /* 1: J may also be computed forward, from tangents */
+    void *tangent[2]; /* (S*Hp, tangent_width) tangents of s before and after a step */
+    void *transition; /* (H, S*Hp) */
 };
 
-typedef const char *(*name_of)(int i);         /* the name of row i of a list; NULL: there is none */
-int find(const char *name, name_of list);      /* its place; 0 where name is NULL, -1 where it is unknown */
-int unfolds_in_parts(const bptt_plan *);                        /* not over all steps of a batch at once */
-int64_t norm_slices(const bptt_plan *);
-int64_t tape_steps(const bptt_plan *, int64_t T);               /* steps kept at once in training sequences of T steps */
-int64_t series_rows(const bptt_plan *, int64_t B, int64_t T);   /* of each phase of the series under B consecutive windows */
-void lay_out(bptt_plan *, int64_t B, int64_t T, int purpose, int shared);   /* fields for such a batch, within capacity */
-void lay_out_at(bptt_plan *, int64_t begin, int64_t B, int64_t T, int purpose, int shared);   /* from this byte of the arena on */
+/* -- lists.c: names.  A name_of gives the name of row i of a list; NULL: there is none. -- */
+typedef const char *(*name_of)(int i);
+int find(const char *name, name_of list);
+const char *cell_name(int i);
+const char *loss_name(int i);
+const char *activation_name(int i);
+const char *dtype_name(int i);
+const char *initial_state_name(int i);
+
+/* -- instances.c: the instance for a dtype; isa NULL: the best one.  NULL: there is none. -- */
+const kernels *find_kernels(const char *isa, int f64, const char **chosen);
+
+/* -- blocks.c: names, shapes and places of the parameter blocks; returns their number -- */
+int64_t declare_blocks(bptt_plan *p, const bptt_desc *desc, bptt_block *out, int64_t max);
+
+/* -- description.c -- */
+typedef struct {
+    char *text; /* why a description is refused, for the caller */
+    size_t size;
+} reason;
+bptt_status resolve(bptt_plan *p, const bptt_desc *d, bptt_block *out, int64_t max, int64_t *count,
+                    const reason *why);
+bptt_desc rows_desc(const bptt_desc *d);
+int unfolds_in_parts(const bptt_plan *p);
+
+/* -- plan.c: sizes and fields -- */
+int64_t norm_slices(const bptt_plan *p);
+int64_t tape_steps(const bptt_plan *p, int64_t T);
+int64_t series_rows(const bptt_plan *p, int64_t B, int64_t T);
+void lay_out(bptt_plan *p, int64_t B, int64_t T, int purpose, int shared);
+void lay_out_at(bptt_plan *p, int64_t begin, int64_t B, int64_t T, int purpose, int shared);
+
+/* -- sizes: above 2^62 they become 2^62, so that products stay positive and fit nowhere -- */
+static const int64_t HUGE_SIZE = (int64_t)1 << 62;
+static inline int64_t times(int64_t a, int64_t b) {
+    int64_t c;
+    return __builtin_mul_overflow(a, b, &c) || c > HUGE_SIZE ? HUGE_SIZE : c;
+}
+static inline int64_t plus(int64_t a, int64_t b) { return a > HUGE_SIZE - b ? HUGE_SIZE : a + b; }
+
+/* The blocks of one vector that so many columns take, and their columns with the padding. */
+static inline int64_t blocks_of(const bptt_plan *p, int64_t columns) {
+    return (columns - 1) / p->k->lanes + 1;
+}
+static inline int64_t padded(const bptt_plan *p, int64_t columns) {
+    return times(blocks_of(p, columns), p->k->lanes);
+}
 #endif

@@ -1,71 +1,129 @@
-/* run.h: what one run knows, and the steps that batches (run.c) and single rows (online.c) share. */
+/* run.h: what every verb knows of its call and of the batch it works on, and the operations that
+   all verbs share: batches.c (which rows and steps), states.c, layers.c and head.c.
+
+   A verb has a context that embeds a run: training (training.h), inference, autodiff, stream and
+   sliding (online.c; the others in files of their names).  The context lies on the stack of the
+   calling thread.  All threads of the team read it; thread 0, the calling one, is the only one that
+   writes it, between two barriers.
+
+   Threads share a batch in two ways.  By rows: each thread runs gather, input projection, scan,
+   readout and loss for its rows.  By tiles or slices: each thread sums its part of the weight
+   gradients over all rows, or updates its part of the weights.  Blocks and their order depend on
+   the problem alone, so the bits are the same for any number of threads. */
 #ifndef BPTT_RUN_H
 #define BPTT_RUN_H
+#include "integers.h"
 #include "plan.h"
 #include "threads.h"
 #include <stdatomic.h>
 
+/* The present batch; its present group of rows; the present chunk of steps, which are the steps
+   [0, p->T) of the plan's fields. */
+typedef struct {
+    /* the batch */
+    int64_t size; /* rows of the batch */
+    int64_t end; /* where in `order` it ends */
+    double weight_sum; /* over all its targets */
+    uint64_t draw; /* which of dropout's masks: the update at which the batch began */
+    int given; /* 1: the states before the first step are the caller's */
+    /* NULL, or the caller's initial states: an array (layers*directions, n, width) per kind */
+    const void *const *initial;
+    /* the group */
+    source source; /* its rows in the caller's arrays; source.first: the step in chunk 0 */
+    int64_t longest; /* steps of its longest row */
+    double *row_loss; /* (rows of the group) */
+    loss_desc loss_desc; /* the loss and the scale of its gradient */
+    int several; /* 1: a single row is summed in the order of one row of several */
+    /* the chunk */
+    int64_t rows; /* rows [0, rows) of the group take part in it */
+    int64_t new_begin; /* the steps from here on are new, those before were run forward already */
+    int64_t grad_begin; /* the backward pass ends at this step */
+    int64_t ended; /* g reads the last states of the rows [ended, rows) */
+} batch;
+
+/* The common part of all verbs. */
 typedef struct {
     bptt_plan *p;
     const bptt_data *data;
-    const int64_t *order;
-    int64_t n, done;                           /* sequences in order; finished updates (or batches) */
-    int64_t batch, end;                        /* rows of the present batch; where in order it ends */
-    int several;                               /* a single row is summed as one of several */
-    bptt_hyper *hyper;
-    double *loss, *weight;                     /* of each update */
-    bptt_poll poll;
-    void *context;
-    double unpolled;                           /* multiply-adds since the last poll */
+    const int64_t *order; /* (n) sequences; NULL: 0, 1, ... */
+    int64_t n; /* sequences in `order` */
+    int64_t done; /* finished updates, or batches, or patterns */
+    bptt_poll poll; /* the caller's, or NULL */
+    void *context; /* for poll */
+    double unpolled; /* multiply-adds since the last poll */
+    atomic_int stop; /* 1: poll asked to stop */
+    int halt[2]; /* `stop` as thread 0 read it before a barrier, for all threads after it */
     bptt_status status;
-    atomic_int stop;
-    int halt[2], over;                         /* what thread 0 saw of it before a barrier, for all threads after that */
-    update update;
-    int slots;                                 /* vectors that this optimiser, with these numbers, keeps */
-    double most, gain;                         /* a weight changes by at most most, and gain * the largest gradient */
-    int amplifies;                             /* weight decay may do more than shrink the weights */
-    int by_block;                              /* blocks of parameters need calls of their own in an update */
-    const void *params;
-    void *trained, *opt_state;                 /* training: params, to be written, and the optimiser's slots */
-    void *grad, *dx, *dstate;                  /* loss_grad, backward: wanted, or NULL */
-    const bptt_forward_arrays *forward;        /* forward, */
-    const bptt_backward_arrays *output_grads;        /* backward: the caller's arrays */
-    int given;                                 /* the states before the first step are the caller's */
-    int every;                                 /* predict: what g reads */
-    void *y, *state;                           /* predict: outputs; final states, of training too */
-    double loss_sum, weight_sum;               /* evaluate */
-    int64_t k, lead, each;                     /* slide; steps between two looks at the poll */
-    source source;
-    loss_desc loss_desc;
-    /* The present chunk of a batch, steps [0, p->T) of its fields: */
-    int64_t fresh, back;                       /* new are the steps from `fresh` on; the backward pass ends at step `back` */
-    int64_t longest;                           /* steps of the whole group */
-    double *row_loss;                          /* of the group's rows */
-    int64_t rows, ended;                       /* rows [0, rows) of the group take part; g reads the last states of rows [ended, rows) */
-    uint64_t first_update;                     /* the update at which the batch began: masks stay the same within it */
+    int wants_initial_grad; /* 1: the caller wants dLoss/d(states before the first step) */
+    batch batch;
 } run;
 
-void poll_caller(run *, double work);                  /* the caller's poll, now and then */
-static inline int stopped(const run *r) { return atomic_load_explicit(&r->stop, memory_order_relaxed); }
-double step_work(const bptt_plan *);           /* multiply-adds of one step, forward */
-int next_block(const bptt_plan *, const frame *, int backward, int64_t number, int64_t from, int64_t to, span *at);
-span all_rows(const run *);
-span readout_span(int every, span);            /* where g works: on the steps of the span, or once on the last states */
-source source_of(const bptt_plan *, const bptt_data *);
-field state_kind(const bptt_plan *, const frame *, const field *s, int q);   /* h (q = 0) or c in a field of states */
-void init_states(run *, span);                  /* before the first step */
-void store_states(const run *, int64_t n, const field *s, int64_t t, span rows, void *out, void *const *kinds);   /* of layer
-                                                  direction n */
-void layer_forward(run *, int64_t n, const span *);         /* one layer direction, one block of steps */
-void head_forward(const bptt_plan *, int every, span);
-void load_parameters(const run *, team *, int rank, int size);      /* weights and slots into the arena, */
-void store_parameters(const run *, team *, int rank, int size);    /* and back */
-void collect_layer(const bptt_plan *, int64_t n, int add, const span *, int64_t part, int64_t parts);   /* weight gradients */
-void each_block(const bptt_plan *, void (*move)(const matrix *, const void *, void *, int64_t, int64_t), const void *from,
-                void *to, int rank, int size); /* between flat vectors and packed ones */
-void pack_transposed_all(const bptt_plan *, int rank, int size);       /* the packed copies for the backward pass */
-int has_targets(const bptt_plan *, const bptt_data *);      /* there is a g, and a loss of ours can be taken */
-bptt_status prepare_training(run *);
-void set_clip(bptt_plan *, double clip);       /* of dLoss/dh at every step; 0: none */
-int update_alone(run *, double loss);          /* norm, update, packed copies, on one thread; 0: refused, diverged */
+/* 1: the run is to be ended as soon as possible.  Any thread. */
+static inline int stopped(const run *r) {
+    return atomic_load_explicit(&r->stop, memory_order_relaxed);
+}
+/* The address of real number `reals` of an array of the plan's reals. */
+static inline void *real_at(const bptt_plan *p, const void *array, int64_t reals) {
+    return (char *)array + reals * p->k->bytes;
+}
+/* A field whose chunk 0 is the given one's chunk t. */
+static inline field from_step(const bptt_plan *p, const field *f, int64_t t) {
+    return (field){ real_at(p, f->p, t * f->step), f->step, f->block, f->row };
+}
+
+/* -- batches.c -- */
+void poll_caller(run *r, double work);
+double step_work(const bptt_plan *p);
+int64_t poll_steps(const bptt_plan *p);
+int has_targets(const bptt_plan *p, const bptt_data *data);
+int all_fit(const bptt_plan *p, const bptt_data *data, const int64_t *order, int64_t n, int blocks);
+source source_of(const bptt_plan *p, const bptt_data *data);
+void begin_batch(run *r, int64_t from, uint64_t draw);
+int begin_group(run *r, int64_t from, int64_t max_steps, uint64_t draw);
+void begin_chunk(run *r, int64_t first, int64_t T);
+int64_t count_batch_sizes(bptt_plan *p, const source *s, int64_t T);
+int find_windows(run *r, int64_t B);
+span series_span(const bptt_plan *p, int64_t r0, int64_t r1);
+double chunk_weight(const run *r, int64_t rows, int64_t from, int64_t to);
+double total_loss(const run *r);
+span all_rows(const run *r);
+span rows_of(const run *r, int rank, int size);
+span readout_span(int every, span at);
+int next_block(const bptt_plan *p, const frame *f, int backward, int64_t number, int64_t from,
+               int64_t to, span *at);
+int next_readout(const bptt_plan *p, int every, int64_t number, int64_t from, span *at);
+int slices_of(double work);
+
+/* -- states.c -- */
+field state_kind(const bptt_plan *p, const frame *f, const field *s, int q);
+dropout mask_of(const run *r, int64_t n, int kind);
+void load_kind(const run *r, int64_t n, int q, const void *const *in, const field *to, int64_t t,
+               span rows);
+void init_states(run *r, span at);
+void store_states(const run *r, int64_t n, const field *s, int64_t t, span rows, void *out,
+                  void *const *kinds);
+void store_final_states(const run *r, span at, void *out, void *const *kinds);
+void gather_last_states(const run *r, span at);
+void carry_states(const run *r, span at, void *out);
+void clear_state_grads(const bptt_plan *p, span at);
+void collect_initial(const run *r, int add, int part, int parts);
+
+/* -- layers.c -- */
+void project_series(run *r, int rank, int size);
+void layer_forward(const run *r, int64_t n, const span *at);
+void layers_forward(run *r, span at);
+void layer_backward(const run *r, int64_t n, const span *at);
+void layers_backward(run *r, team *team, span at, int add, int rank, int size);
+int needs_start_grad(const run *r);
+void collect_layer(const bptt_plan *p, int64_t n, int add, const span *at, int64_t part,
+                   int64_t parts);
+void collect_rest(const run *r, int add, int rank, int size);
+
+/* -- head.c -- */
+void head_forward(const bptt_plan *p, int every, span at);
+void head_backward(const bptt_plan *p, span at);
+void outputs_or_losses(run *r, int every, span at, void *y);
+void readout(run *r, span at, double *row_loss);
+void load_output_grads(const run *r, const void *dy, span at);
+void collect_readout(run *r, int add, int rank, int size);
 #endif

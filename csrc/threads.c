@@ -1,16 +1,27 @@
-/* threads.c: the pool.  Made at the first run that wants it, made again in a child after fork, joined at exit.  Waiting is a
-   short bounded spin, then sleep, so that idle threads cost nothing and a busy machine is not held up. */
+/* threads.c: the pool of threads.  It is made at the first run that wants it, made again in a child
+   process after fork, and joined at exit.  Waiting is a short bounded spin, then sleep, so that
+   idle threads cost nothing and a busy machine is not held up.
+
+   A job is a function that every rank runs once.  The caller is rank 0; rank r > 0 is thread r.
+   The pool's own fields are written by the caller that holds `busy`, between two jobs. */
 #define _GNU_SOURCE
 #include "threads.h"
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
+
+/* PAUSE: to the processor, that this is a spin.  flush_denormals: this thread treats denormals as
+   zero from now on; returns what restore_denormals needs. */
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 #define PAUSE() _mm_pause()
 typedef unsigned float_mode;
-static float_mode flush_denormals(void) { unsigned old = _mm_getcsr(); _mm_setcsr(old | 0x8040); return old; }
+static float_mode flush_denormals(void) {
+    const unsigned old = _mm_getcsr();
+    _mm_setcsr(old | 0x8040);
+    return old;
+}
 static void restore_denormals(float_mode old) { _mm_setcsr(old); }
 #elif defined(__aarch64__)
 #define PAUSE() __asm__ volatile("yield")
@@ -29,35 +40,44 @@ static float_mode flush_denormals(void) { return 0; }
 static void restore_denormals(float_mode old) { (void)old; }
 #endif
 
+/* Spins before a thread sleeps. */
 enum { SPINS = 4000 };
 
 struct team {
     int size;
-    atomic_int arrived, round;
+    atomic_int arrived; /* ranks at the present barrier */
+    atomic_int round; /* barriers that have opened */
 };
 
 static struct {
     pthread_mutex_t lock;
-    pthread_cond_t wake;                       /* a new job, or a barrier that opens */
+    pthread_cond_t wake; /* a new job, or a barrier that opens */
     pthread_t thread[THREADS_MAX];
-    int threads, registered, born;             /* born: the job that new threads have no part in */
-    atomic_int busy, quit;
-    atomic_int job, unfinished;                /* number of the current job; ranks still in it */
+    int threads; /* that run */
+    int registered; /* 1: in_child runs after a fork */
+    int born; /* the job that new threads have no part in */
+    atomic_int busy; /* 1: a caller has the pool */
+    atomic_int quit; /* 1: threads return */
+    atomic_int job; /* number of the present job */
+    atomic_int unfinished; /* ranks still in it */
     team team;
     team_function function;
     void *context;
 } pool = { .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER };
 
-/* Until *value differs from old: spin a little, then sleep. */
+/* Waits until *value differs from old: spins a little, then sleeps. */
 static void wait_change(atomic_int *value, int old) {
     for (int i = 0; i < SPINS; i++) {
         if (atomic_load_explicit(value, memory_order_acquire) != old) return;
         PAUSE();
     }
     pthread_mutex_lock(&pool.lock);
-    while (atomic_load_explicit(value, memory_order_acquire) == old) pthread_cond_wait(&pool.wake, &pool.lock);
+    while (atomic_load_explicit(value, memory_order_acquire) == old)
+        pthread_cond_wait(&pool.wake, &pool.lock);
     pthread_mutex_unlock(&pool.lock);
 }
+
+/* Adds to *value, and wakes all that wait for it. */
 static void change(atomic_int *value, int by) {
     pthread_mutex_lock(&pool.lock);
     atomic_fetch_add_explicit(value, by, memory_order_acq_rel);
@@ -65,20 +85,25 @@ static void change(atomic_int *value, int by) {
     pthread_mutex_unlock(&pool.lock);
 }
 
+/* Returns when all ranks have called it.  What they wrote before is visible after. */
 void team_barrier(team *t) {
     if (t->size == 1) return;
     const int round = atomic_load_explicit(&t->round, memory_order_acquire);
     if (atomic_fetch_add_explicit(&t->arrived, 1, memory_order_acq_rel) == t->size - 1) {
         atomic_store_explicit(&t->arrived, 0, memory_order_relaxed);
         change(&t->round, 1);
-    } else wait_change(&t->round, round);
+    } else
+        wait_change(&t->round, round);
 }
 
+/* The present job, as one rank. */
 static void take_part(int rank) {
     const float_mode old = flush_denormals();
     pool.function(pool.context, &pool.team, rank, pool.team.size);
     restore_denormals(old);
 }
+
+/* A thread of the pool: takes part in each job that has its rank. */
 static void *worker(void *argument) {
     const int rank = (int)(intptr_t)argument;
     int job = pool.born;
@@ -93,6 +118,7 @@ static void *worker(void *argument) {
     }
 }
 
+/* Ends all threads of the pool.  By the caller that holds `busy`. */
 static void stop_pool(void) {
     if (!pool.threads) return;
     atomic_store(&pool.quit, 1);
@@ -100,22 +126,27 @@ static void stop_pool(void) {
     for (int i = 1; i <= pool.threads; i++) pthread_join(pool.thread[i], NULL);
     pool.threads = 0;
 }
+
+/* At exit, or when the library is unloaded. */
 __attribute__((destructor)) static void at_exit(void) {
     if (!atomic_exchange(&pool.busy, 1)) stop_pool();
 }
+
 /* A child has none of its parent's threads: it starts with an empty pool. */
 static void in_child(void) {
     pthread_mutex_init(&pool.lock, NULL);
     pthread_cond_init(&pool.wake, NULL);
     pool.threads = 0;
-    atomic_store(&pool.busy, 0), atomic_store(&pool.job, 0);
+    atomic_store(&pool.busy, 0);
+    atomic_store(&pool.job, 0);
 }
 
-/* Threads for ranks 1 .. size-1; fewer where the system gives no more. */
+/* Starts threads for ranks 1 .. size-1.  Returns the size of the team: less if the system gives no
+   more threads. */
 static int grow(int size) {
     if (!pool.registered) pool.registered = !pthread_atfork(NULL, NULL, in_child);
     pool.born = atomic_load(&pool.job);
-    sigset_t all, old;                         /* signals are the caller's threads' business */
+    sigset_t all, old; /* signals go to the threads of the caller's program */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     while (pool.registered && pool.threads < size - 1) {
@@ -127,6 +158,8 @@ static int grow(int size) {
     return pool.threads + 1 < size ? pool.threads + 1 : size;
 }
 
+/* Runs function(context, team, rank, size) on every rank of a team of at most `wanted` and returns
+   when all have returned.  On this thread alone if one is wanted or another caller has the pool. */
 void team_run(int wanted, team_function function, void *context) {
     team alone = { .size = 1 };
     if (wanted > THREADS_MAX - 1) wanted = THREADS_MAX - 1;
@@ -137,12 +170,17 @@ void team_run(int wanted, team_function function, void *context) {
         return;
     }
     const int size = grow(wanted);
-    pool.function = function, pool.context = context;
+    pool.function = function;
+    pool.context = context;
     pool.team.size = size;
     atomic_store(&pool.team.arrived, 0);
     atomic_store(&pool.unfinished, size - 1);
     change(&pool.job, 1);
     take_part(0);
-    for (int left; (left = atomic_load_explicit(&pool.unfinished, memory_order_acquire)) > 0;) wait_change(&pool.unfinished, left);
+    for (;;) {
+        const int left = atomic_load_explicit(&pool.unfinished, memory_order_acquire);
+        if (left == 0) break;
+        wait_change(&pool.unfinished, left);
+    }
     atomic_store(&pool.busy, 0);
 }

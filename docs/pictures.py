@@ -203,7 +203,7 @@ def flow() -> Flow:
     """From arrays in Python through one batch in C and back, with the shapes that pass."""
     picture = Flow()
     picture.band(0.5, -0.62, "Python, once a fit: network.py, data.py, training.py")
-    picture.band(-0.67, -3.1, "C, for each batch of an epoch: run.c")
+    picture.band(-0.67, -3.1, "C, for each batch of an epoch: epoch.c")
     for column, title, what in (
         (0, "sequences", "rows, offsets"),
         (1, "params", "(P,)"),

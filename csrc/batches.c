@@ -1,0 +1,253 @@
+/* batches.c: which sequences, rows and steps come next, and when the caller is polled.
+
+   A batch is sorted by decreasing length, so that the active rows at each step are the first ones.
+   A batch of very different lengths is cut into groups of its rows so that rows x steps of each fit
+   the plan; the gradient is the sum over the groups, in this order, with one update after the last.
+   A group runs in chunks of steps: all of them, the steps of a pass, or a segment.  Within a chunk
+   a layer direction runs in blocks of steps whose activations fit the cache.  No arithmetic on
+   data. */
+#include "run.h"
+#include <math.h>
+
+enum { BLOCK_BYTES = 384 << 10 }; /* activations of a block: they should stay in the L2 cache */
+
+/* Multiply-adds between two calls of the caller's poll: some milliseconds. */
+static const double POLL_WORK = 2e7;
+
+/* -- the caller's poll -- */
+
+/* Counts `work` multiply-adds and polls the caller now and then.  By the calling thread alone. */
+void poll_caller(run *r, double work) {
+    r->unpolled += work;
+    if (r->unpolled < POLL_WORK || !r->poll) return;
+    r->unpolled = 0;
+    if (!stopped(r) && r->poll(r->context, r->done)) {
+        r->status = BPTT_INTERRUPTED;
+        atomic_store_explicit(&r->stop, 1, memory_order_relaxed);
+    }
+}
+
+/* Multiply-adds of one step, forward. */
+double step_work(const bptt_plan *p) { return (double)p->packed_size * (double)p->B; }
+
+/* Steps between two polls where a run takes only a few rows. */
+int64_t poll_steps(const bptt_plan *p) { return max64(1, (int64_t)(POLL_WORK / step_work(p))); }
+
+/* The number of slices of a thread's tiles, between which the caller is polled: few, as each slice
+   reads all rows. */
+int slices_of(double work) { return 1 + (int)fmin(work / (50 * POLL_WORK), 1000); }
+
+/* -- what a run is given -- */
+
+/* 1: the network has a g, and the targets lie so that a loss of ours can be computed. */
+int has_targets(const bptt_plan *p, const bptt_data *data) {
+    return p->head_layers > 0 && !data->start;
+}
+
+/* 1: every sequence has a step and (unless long ones run in blocks) no more than the plan's. */
+int all_fit(const bptt_plan *p, const bptt_data *data, const int64_t *order, int64_t n,
+            int blocks) {
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t length = data->length[order ? order[i] : i];
+        if (length < 1 || (!blocks && length > p->steps)) return 0;
+    }
+    return 1;
+}
+
+/* The rows of a batch, p->row, in the caller's arrays. */
+source source_of(const bptt_plan *p, const bptt_data *d) {
+    return (source){
+        .values = d->values,
+        .targets = d->targets,
+        .weight = d->weight,
+        .state = d->state,
+        .classes = d->classes,
+        .offset = d->offset,
+        .length = d->length,
+        .target_offset = d->target_offset,
+        .start = d->start,
+        .row = p->row,
+    };
+}
+
+/* -- batches, groups and chunks: thread 0 opens them, before a barrier -- */
+
+/* Shell sort by decreasing length; a batch of equal lengths stays as it is. */
+static void sort_rows(const int64_t *length, int64_t *row, int64_t B) {
+    for (int64_t gap = B / 2; gap > 0; gap /= 2)
+        for (int64_t i = gap; i < B; i++) {
+            const int64_t moved = row[i];
+            int64_t j = i;
+            for (; j >= gap && length[row[j - gap]] < length[moved]; j -= gap)
+                row[j] = row[j - gap];
+            row[j] = moved;
+        }
+}
+
+/* The batch that begins at order[from]: its rows by length.  By thread 0. */
+void begin_batch(run *r, int64_t from, uint64_t draw) {
+    bptt_plan *p = r->p;
+    batch *b = &r->batch;
+    b->size = min64(r->n - from, p->batch);
+    b->end = from + b->size;
+    b->source = source_of(p, r->data);
+    b->given = r->data->state != NULL;
+    b->draw = draw;
+    for (int64_t i = 0; i < b->size; i++) p->row[i] = r->order ? r->order[from + i] : from + i;
+    sort_rows(r->data->length, p->row, b->size);
+}
+
+/* The group that begins at order[from], with as many of the batch's rows as fit at once, max_steps
+   steps of them.  Returns 1 if it is the first group of its batch.  By thread 0. */
+int begin_group(run *r, int64_t from, int64_t max_steps, uint64_t draw) {
+    bptt_plan *p = r->p;
+    batch *b = &r->batch;
+    const int first = from == b->end;
+    if (first) begin_batch(r, from, draw);
+    const int64_t begin = from - (b->end - b->size);
+    b->source.row = p->row + begin;
+    b->source.first = 0;
+    b->row_loss = p->row_loss + begin;
+    b->longest = r->data->length[p->row[begin]];
+    b->rows = min64(b->end - from, p->area / min64(b->longest, max_steps));
+    return first;
+}
+
+/* Writes p->batch_sizes, the active rows at each of T steps.  Returns how many rows have steps
+   after them. */
+int64_t count_batch_sizes(bptt_plan *p, const source *s, int64_t T) {
+    int64_t b = p->B;
+    for (int64_t t = 0; t <= T; t++) {
+        while (b > 0 && s->length[s->row[b - 1]] - s->first <= t) b--;
+        p->batch_sizes[t] = t < T ? b : 0;
+    }
+    return b;
+}
+
+/* The chunk of T steps that begins at step `first` of the sequences, all new.  By thread 0. */
+void begin_chunk(run *r, int64_t first, int64_t T) {
+    batch *b = &r->batch;
+    b->source.first = first;
+    b->new_begin = b->grad_begin = 0;
+    r->p->T = T;
+    b->ended = count_batch_sizes(r->p, &b->source, T);
+}
+
+/* 1: the B rows are consecutive windows into one series, and to project each row of the series once
+   is less work than to project those of all windows.  Fills the plan's series_ arrays.  By
+   thread 0. */
+int find_windows(run *r, int64_t B) {
+    bptt_plan *p = r->p;
+    const bptt_data *d = r->data;
+    const int64_t T = d->length[p->row[0]], first = d->offset[p->row[0]], stride = p->stride;
+    if (!stride || B < 2 || stride >= T || stride * series_rows(p, B, T) > T * B) return 0;
+    for (int64_t b = 0; b < B; b++)
+        if (d->offset[p->row[b]] != first + b * stride || d->length[p->row[b]] != T) return 0;
+    const int64_t rows = series_rows(p, B, T), count = (B - 1) * stride + T;
+    for (int64_t i = 0; i < rows; i++) {
+        p->series_row[i] = i;
+        p->series_offset[i] = first + i * stride;
+    }
+    for (int64_t i = 0; i < stride; i++) p->series_batch_sizes[i] = (count - i - 1) / stride + 1;
+    return 1;
+}
+
+/* Rows [r0, r1) of the series under the windows, in all its phases. */
+span series_span(const bptt_plan *p, int64_t r0, int64_t r1) {
+    return (span){ .t1 = p->stride,
+                   .r0 = r0,
+                   .r1 = r1,
+                   .batch_sizes = p->series_batch_sizes,
+                   .reduction = REDUCE_ROWS };
+}
+
+/* -- sums over a batch -- */
+
+/* Sum of the weights of the targets that the steps [from, to) of the chunk have, over the first
+   `rows` rows. */
+double chunk_weight(const run *r, int64_t rows, int64_t from, int64_t to) {
+    const bptt_plan *p = r->p;
+    const source *s = &r->batch.source;
+    double sum = 0;
+    for (int64_t b = 0; b < rows; b++) {
+        const int64_t i = s->row[b], left = s->length[i] - s->first;
+        const int64_t begin = p->every ? from : 0, end = p->every ? min64(left, to) : 1;
+        const int64_t target = s->target_offset[i] + (p->every ? s->first : 0);
+        if (!p->every && (left <= from || left > to)) continue;
+        if (!s->weight) {
+            sum += (double)max64(0, end - begin);
+            continue;
+        }
+        for (int64_t t = begin; t < end; t++) sum += p->k->weight(s->weight, target + t);
+    }
+    return sum;
+}
+
+/* Sum of the losses of all rows of the batch. */
+double total_loss(const run *r) {
+    double sum = 0;
+    for (int64_t b = 0; b < r->batch.size; b++) sum += r->p->row_loss[b];
+    return sum;
+}
+
+/* -- spans: rows for threads, blocks of steps for the cache -- */
+
+/* The rows and steps of the chunk. */
+span all_rows(const run *r) {
+    const bptt_plan *p = r->p;
+    return (span){ .t0 = 0,
+                   .t1 = p->T,
+                   .r0 = 0,
+                   .r1 = r->batch.rows,
+                   .batch_sizes = p->batch_sizes,
+                   .reduction = p->B == 1 && !r->batch.several ? REDUCE_SEQUENCE : REDUCE_ROWS };
+}
+
+/* The rows of one thread, in fours where there are enough, so that tiles stay high.  Thread 0
+   always has some. */
+span rows_of(const run *r, int rank, int size) {
+    const int64_t rows = r->batch.rows;
+    const int64_t unit = rows >= 4 * size ? 4 : 1, units = (rows + unit - 1) / unit;
+    span at = all_rows(r);
+    at.r0 = (units * rank + size - 1) / size * unit;
+    at.r1 = min64(rows, (units * (rank + 1) + size - 1) / size * unit);
+    return at;
+}
+
+/* Where g works: on the steps of the span or, without `every`, once on the last states. */
+span readout_span(int every, span at) {
+    if (every) return at;
+    return (span){ .t0 = 0,
+                   .t1 = 1,
+                   .r0 = at.r0,
+                   .r1 = at.r1,
+                   .reduction = at.reduction ? REDUCE_STEP : REDUCE_ROWS };
+}
+
+/* Steps whose activations fit the cache together: it depends on the problem, not on the threads. */
+static int64_t block_steps(const bptt_plan *p, int64_t T) {
+    const frame *f = &p->layer[0];
+    const int64_t x = ((p->I - 1) / p->k->lanes + 1) * p->k->lanes * p->B;
+    const int64_t reals =
+        x + f->gate_values.step * (1 + p->cell->separate_dzr) + f->s.step + f->saved.step;
+    const int64_t steps = BLOCK_BYTES / (reals * p->k->bytes);
+    return max64(1, min64(steps, T));
+}
+
+/* Block `number` of the steps [from, to) in the order in which layer direction f runs through time
+   (backward: in the opposite one).  Returns 0 after the last. */
+int next_block(const bptt_plan *p, const frame *f, int backward, int64_t number, int64_t from,
+               int64_t to, span *at) {
+    const int64_t size = block_steps(p, to - from), count = (to - from + size - 1) / size;
+    if (number >= count) return 0;
+    const int64_t i = (f->reverse ^ backward) ? count - 1 - number : number;
+    at->t0 = from + i * size;
+    at->t1 = min64(at->t0 + size, to);
+    return 1;
+}
+
+/* The same for g: the blocks of the steps [from, p->T) or, without `every`, the last states, as one
+   block that leaves `at` as it is. */
+int next_readout(const bptt_plan *p, int every, int64_t number, int64_t from, span *at) {
+    return every ? next_block(p, &p->layer[0], 0, number, from, p->T, at) : number == 0;
+}

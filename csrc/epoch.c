@@ -1,0 +1,187 @@
+/* epoch.c: training in batches.  Read this first: an epoch is batches x groups x passes; a pass is
+   forward, loss, backward and weight gradients (truncated.c or checkpoint.c); the last group of a
+   batch is followed by an update (update.c).  bptt_loss_grad is the same without updates. */
+#include "training.h"
+#include <string.h>
+
+/* The dropout masks of the next batch: its number of updates so far. */
+static uint64_t draw_of(const training *t) {
+    return t->updater ? (uint64_t)t->updater->hyper->step : 0;
+}
+
+/* Opens the group that begins at order[from], and lays out the fields for it.  By thread 0. */
+static void open_group(training *t, int64_t from) {
+    run *r = &t->run;
+    bptt_plan *p = r->p;
+    batch *b = &r->batch;
+    if (begin_group(r, from, p->steps, draw_of(t)))
+        b->weight_sum = chunk_weight(r, b->size, 0, b->longest);
+    lay_out(p, b->rows, tape_steps(p, b->longest), TRAIN, find_windows(r, b->rows));
+}
+
+/* dLoss/dstate0 of the span, as the backward pass left it in ds, to the caller. */
+static void store_initial_grads(const training *t, span at) {
+    const bptt_plan *p = t->run.p;
+    for (int64_t n = 0; t->dstate && n < p->layers * p->directions; n++)
+        store_states(&t->run, n, &p->layer[n].ds, 0, at, t->dstate, NULL);
+}
+
+/* dLoss/dx and dLoss/dstate0 of the span where no target weighs anything: zeros. */
+static void store_zero_grads(const training *t, span at) {
+    const bptt_plan *p = t->run.p;
+    const source *s = &t->run.batch.source;
+    const int64_t bytes = p->I * p->k->bytes, state_bytes = p->state_size * p->k->bytes;
+    for (int64_t b = at.r0; b < at.r1; b++) {
+        const int64_t i = s->row[b];
+        if (t->dx) memset((char *)t->dx + s->offset[i] * bytes, 0, (size_t)(s->length[i] * bytes));
+        if (t->dstate) memset((char *)t->dstate + i * state_bytes, 0, (size_t)state_bytes);
+    }
+}
+
+/* What the caller wants of the inputs and initial states after a pass. */
+static void store_input_grads(const training *t, team *team, int rank, int size) {
+    const span at = rows_of(&t->run, rank, size);
+    if (!t->dx && !t->dstate) return;
+    if (t->run.batch.loss_desc.scale > 0)
+        store_initial_grads(t, at);
+    else
+        store_zero_grads(t, at);
+    team_barrier(team);
+}
+
+/* Loss and update of a batch whose gradient is complete.  Returns 0 if it is not finite: the run is
+   over. */
+static int finish_batch(training *t, team *team, int rank, int size) {
+    run *r = &t->run;
+    const double norm = gradient_norm(r->p, team, rank, size);
+    const double loss = total_loss(r) * r->batch.loss_desc.scale;
+    if (rank == 0) {
+        if (t->updater)
+            t->loss[r->done] = loss;
+        else
+            *t->loss += loss;
+    }
+    if (!may_update(r->p, t->updater, loss, norm)) {
+        if (rank == 0) r->status = BPTT_DIVERGED;
+        return 0;
+    }
+    if (t->updater)
+        apply_update(t->updater, r->done, loss, norm, team, rank, size);
+    else
+        team_barrier(team); /* before the losses of the next pass are written */
+    return 1;
+}
+
+/* All passes of the group that open_group opened at order[from].  *added: 1 once a pass of the run
+   had a gradient.  Returns 0 where the run is over. */
+static int run_group(training *t, team *team, int rank, int size, int64_t from, int *added) {
+    run *r = &t->run;
+    const bptt_plan *p = r->p;
+    const batch *b = &r->batch;
+    const int64_t T = b->longest, pass_steps = p->k1 ? p->k1 : T;
+    const int is_first = from == b->end - b->size, is_last = from + p->B == b->end;
+    int going = 1;
+    for (int64_t begin = 0; begin < T && going; begin += pass_steps) {
+        if (rank == 0) open_pass(t, begin, T);
+        team_barrier(team);
+        const int targets = b->loss_desc.scale > 0;
+        /* an update follows each batch; without one the gradient is the sum over all passes */
+        const int add = t->updater ? !is_first : *added;
+        if (!p->segment)
+            gradient_of_pass(t, team, rank, size, add);
+        else if (targets)
+            gradient_by_segments(t, team, rank, size, T);
+        going = !stopped(r);
+        if (going) store_input_grads(t, team, rank, size);
+        if (going && targets && is_last) going = finish_batch(t, team, rank, size);
+        *added |= targets;
+        if (going && t->state && !p->segment) {
+            store_final_states(r, rows_of(r, rank, size), t->state, NULL);
+            team_barrier(team);
+        }
+        if (rank == 0) r->done += going && is_last;
+    }
+    return going;
+}
+
+/* What the caller gets at the end of a run: new weights, or the gradient. */
+static void store_results(training *t, team *team, int rank, int size, int added) {
+    const bptt_plan *p = t->run.p;
+    if (t->updater) {
+        store_parameters(t->updater, team, rank, size);
+        return;
+    }
+    if (t->run.status == BPTT_INTERRUPTED) return;
+    if (rank == 0 && !added) memset(p->grad, 0, (size_t)(p->packed_size * p->k->bytes));
+    team_barrier(team);
+    each_block(p, p->k->unpack, p->grad, t->grad, rank, size);
+}
+
+/* The whole run, of every thread.  What a thread needs after the last barrier of a group is in its
+   own variables: thread 0 may already have opened the next group. */
+static void train(void *context, team *team, int rank, int size) {
+    training *t = context;
+    run *r = &t->run;
+    int going = 1, added = 0;
+    load_parameters(r->p, t->params, t->updater, team, rank, size);
+    pack_transposed_all(r->p, rank, size);
+    for (int64_t from = 0, rows; from < r->n && going; from += rows) {
+        if (rank == 0) open_group(t, from);
+        team_barrier(team);
+        rows = r->p->B;
+        going = run_group(t, team, rank, size, from, &added);
+    }
+    store_results(t, team, rank, size, added);
+}
+
+int64_t bptt_updates(const bptt_plan *p, const bptt_data *data, const int64_t *order, int64_t n) {
+    int64_t updates = 0, longest = 0;
+    for (int64_t i = 0; i < n; i++) {
+        longest = max64(i % p->batch ? longest : 0, data->length[order[i]]);
+        if (i + 1 == n || (i + 1) % p->batch == 0) updates += p->k1 ? (longest - 1) / p->k1 + 1 : 1;
+    }
+    return updates;
+}
+
+bptt_status bptt_epoch(bptt_plan *p, void *params, void *opt_state, bptt_hyper *hyper,
+                       const bptt_data *data, const int64_t *order, int64_t n, double *loss,
+                       double *weight, void *state, int64_t *done, bptt_poll poll, void *context) {
+    updater updater = { .p = p, .hyper = hyper, .params = params, .opt_state = opt_state };
+    training t = {
+        .run = { .p = p, .data = data, .order = order, .n = n, .poll = poll, .context = context },
+        .params = params,
+        .updater = &updater,
+        .loss = loss,
+        .weight = weight,
+        .state = state,
+    };
+    if (!has_targets(p, data) || !all_fit(p, data, order, n, 0) || (state && p->grouped))
+        return BPTT_CAPACITY;
+    const bptt_status status = prepare_updater(&updater);
+    if (status) return status;
+    set_clip(p, hyper->clip_state);
+    team_run(p->threads, train, &t);
+    set_clip(p, 0);
+    *done = t.run.done;
+    return t.run.status;
+}
+
+bptt_status bptt_loss_grad(bptt_plan *p, const void *params, const bptt_data *data,
+                           const int64_t *order, int64_t n, double *loss, void *grad, void *dx,
+                           void *dstate, bptt_poll poll, void *context) {
+    training t = {
+        .run = { .p = p, .data = data, .order = order, .n = n, .poll = poll, .context = context },
+        .params = params,
+        .loss = loss,
+        .grad = grad,
+        .dx = dx,
+        .dstate = dstate,
+    };
+    t.run.wants_initial_grad = dstate != NULL;
+    if (n > p->batch || (dx && !p->input_gradient) || (p->k1 && (dx || dstate)) ||
+        (p->stride && dx) || !has_targets(p, data) || !all_fit(p, data, order, n, 0))
+        return BPTT_CAPACITY;
+    *loss = 0;
+    team_run(p->threads, train, &t);
+    return t.run.status;
+}

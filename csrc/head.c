@@ -1,0 +1,155 @@
+/* head.c: g, the dense layers between h of the top layer and the outputs y: forward, losses,
+   backward, and the gradients of its weights.  No arithmetic on data.
+
+   g works on every step or, without readout_every_step, once on the last states.  Each thread calls
+   these for its rows, collect_readout for its tiles. */
+#include "run.h"
+
+/* What g reads: per direction h after every step, or the last one. */
+static void readout_of(const bptt_plan *p, int every, field in[2]) {
+    for (int d = 0; d < p->directions; d++) {
+        const frame *f = &p->layer[(p->layers - 1) * p->directions + d];
+        in[d] = every ? from_step(p, &f->s, !f->reverse) : p->last[d];
+    }
+}
+
+/* Gradients of the pre-activations of layer l of g; those of the last layer lie in place of y. */
+static const field *pre_activation_grad(const bptt_plan *p, int64_t l) {
+    return l + 1 < p->head_layers ? &p->head_grad[l] : &p->value[l];
+}
+
+/* y of the span, into the last p->value. */
+void head_forward(const bptt_plan *p, int every, span at) {
+    field in[2];
+    readout_of(p, every, in);
+    const span to = readout_span(every, at);
+    for (int64_t l = 0; l < p->head_layers; l++) {
+        const dense *g = &p->head[l];
+        const field *y = &p->value[l];
+        const int column_groups = l ? 1 : p->directions;
+        for (int s = 0; s < column_groups; s++)
+            p->k->forward(&g->w, p->packed, s ? NULL : &g->b, s,
+                          s + 1 < column_groups ? ACT_LINEAR : g->act,
+                          l ? &p->value[l - 1] : &in[s], s ? y : NULL, y, &to);
+    }
+}
+
+/* From dLoss/dy, in place of y, to dLoss/dh: into dy of the top layers or, for the last states,
+   added to their ds. */
+void head_backward(const bptt_plan *p, span at) {
+    const span to = readout_span(p->every, at);
+    const int64_t top = (p->layers - 1) * p->directions;
+    for (int64_t l = p->head_layers - 1; l > 0; l--)
+        p->k->backward(&p->head[l].w, 0, pre_activation_grad(p, l), &p->head_grad[l - 1], 0,
+                       p->head[l - 1].act, &p->value[l - 1], &to);
+    for (int d = 0; p->head_layers && d < p->directions; d++) {
+        const frame *f = &p->layer[top + d];
+        p->k->backward(&p->head[0].w, d, pre_activation_grad(p, 0), p->every ? &f->dy : &f->ds,
+                       !p->every, ACT_LINEAR, NULL, &to);
+    }
+}
+
+/* -- forward only -- */
+
+/* The outputs of the span, of g or (without one) of the top layer, to the caller's y. */
+static void store_outputs(const run *r, int every, span at, void *y) {
+    const bptt_plan *p = r->p;
+    const source *s = &r->batch.source;
+    const span from = readout_span(every, at);
+    field h[2];
+    if (p->head_layers) {
+        p->k->scatter(s, p->O, p->O, &p->value[p->head_layers - 1], &from, every, y);
+        return;
+    }
+    readout_of(p, every, h);
+    for (int d = 0; d < p->directions; d++)
+        p->k->scatter(s, p->O, p->R, &h[d], &from, every, real_at(p, y, d * p->R));
+}
+
+/* The outputs of the chunk to y or, if y is NULL, their losses into row_loss: a block of steps at a
+   time, or once for the last states. */
+void outputs_or_losses(run *r, int every, span at, void *y) {
+    const bptt_plan *p = r->p;
+    const int main_thread = at.r0 == 0;
+    for (int64_t i = 0; next_readout(p, every, i, 0, &at) && !stopped(r); i++) {
+        const span to = readout_span(every, at);
+        head_forward(p, every, at);
+        if (y)
+            store_outputs(r, every, at, y);
+        else
+            p->k->loss(&r->batch.loss_desc, &r->batch.source, p->O, &p->value[p->head_layers - 1],
+                       &to, r->batch.row_loss, 0);
+        if (main_thread) poll_caller(r, step_work(p) * (double)(at.t1 - at.t0));
+    }
+}
+
+/* -- forward and backward -- */
+
+/* Losses (into row_loss, or nowhere if it is NULL) and the backward pass through g: a block of new
+   steps at a time, or once for the last states. */
+void readout(run *r, span at, double *row_loss) {
+    const bptt_plan *p = r->p;
+    const field *y = &p->value[p->head_layers - 1];
+    const int main_thread = at.r0 == 0;
+    if (!p->every) at.r0 = max64(at.r0, r->batch.ended);
+    for (int64_t i = 0; next_readout(p, p->every, i, r->batch.new_begin, &at); i++) {
+        const span to = readout_span(p->every, at);
+        if (stopped(r) || at.r1 <= at.r0) return;
+        head_forward(p, p->every, at);
+        p->k->loss(&r->batch.loss_desc, &r->batch.source, p->O, y, &to, row_loss, 1);
+        head_backward(p, at);
+        if (main_thread) poll_caller(r, step_work(p) * (double)(at.t1 - at.t0));
+    }
+}
+
+/* dLoss/dy of the span from the caller's array, to where the backward pass begins: in place of y
+   or, without g, into dy of the top layer. */
+void load_output_grads(const run *r, const void *dy, span at) {
+    const bptt_plan *p = r->p;
+    const span to = readout_span(p->every, at);
+    const int64_t top = (p->layers - 1) * p->directions;
+    source from = r->batch.source;
+    from.offset = from.target_offset;
+    from.values = dy;
+    if (!p->every) from.start = NULL;
+    if (p->head_layers) p->k->gather(&from, p->O, p->O, &p->value[p->head_layers - 1], &to);
+    for (int d = 0; !p->head_layers && d < p->directions; d++) {
+        from.values = real_at(p, dy, d * p->R);
+        p->k->gather(&from, p->O, p->R, &p->layer[top + d].dy, &to);
+    }
+}
+
+/* -- weight gradients -- */
+
+/* The gradients of g's weights over the span, part `part` of `parts` of the tiles. */
+static void collect_head(const bptt_plan *p, int add, span all, int64_t part, int64_t parts) {
+    field in[2];
+    readout_of(p, p->every, in);
+    const span at = readout_span(p->every, all);
+    for (int64_t l = 0; l < p->head_layers; l++) {
+        const dense *g = &p->head[l];
+        const field *dz = pre_activation_grad(p, l);
+        for (int s = 0; s < (l ? 1 : p->directions); s++)
+            p->k->collect(&g->w, s, l ? &p->value[l - 1] : &in[s], dz, p->grad, add, &at, part,
+                          parts);
+        p->k->collect_bias(&g->b, NULL, dz, p->grad, add, &at, part, parts);
+    }
+}
+
+/* The same over the new steps, or over the last states of the rows that end in the chunk.  All
+   threads, each its tiles, in slices between which thread 0 polls. */
+void collect_readout(run *r, int add, int rank, int size) {
+    const bptt_plan *p = r->p;
+    span at = all_rows(r);
+    at.t0 = r->batch.new_begin;
+    if (!p->every) at.r0 = r->batch.ended;
+    double weights = 0;
+    for (int64_t l = 0; l < p->head_layers; l++) weights += (double)p->head[l].w.size;
+    const int64_t targets = (at.r1 - at.r0) * (p->every ? at.t1 - at.t0 : 1);
+    const double work = (double)targets * weights;
+    const int slices = slices_of(work / size);
+    for (int i = 0; i < slices && !stopped(r); i++) {
+        collect_head(p, add, at, rank * slices + i, size * slices);
+        if (rank == 0) poll_caller(r, work / size / slices);
+    }
+}

@@ -1,0 +1,107 @@
+/* inference.c: prediction and evaluation: forward only, long sequences in chunks of the plan's
+   steps, between which the states are carried. */
+#include "run.h"
+#include "update.h"
+#include <string.h>
+
+typedef struct {
+    run run;
+    const void *params; /* the caller's (P) */
+    int every; /* 1: g reads every step; 0: the last one */
+    void *y; /* outputs; NULL: losses are wanted */
+    void *state; /* final states (n, state size), or NULL */
+    double loss_sum; /* of all finished batches */
+    double weight_sum;
+} inference;
+
+/* Opens the group that begins at order[from].  By thread 0. */
+static void open_group(inference *f, int64_t from) {
+    run *r = &f->run;
+    bptt_plan *p = r->p;
+    batch *b = &r->batch;
+    const int64_t max_steps = tape_steps(p, p->steps);
+    const int first = begin_group(r, from, max_steps, 0);
+    lay_out(p, b->rows, min64(b->longest, max_steps), INFER, 0);
+    b->loss_desc = (loss_desc){ .loss = p->loss, .every = p->every, .scale = 1 };
+    b->new_begin = 0;
+    b->several = r->n > 1; /* a sequence gives the same bits in every batch */
+    if (!f->y && first) f->weight_sum += chunk_weight(r, b->size, 0, b->longest);
+}
+
+/* The present chunk, for this thread's rows. */
+static void forward_chunk(inference *f, int rank, int size) {
+    run *r = &f->run;
+    batch *b = &r->batch;
+    const span at = rows_of(r, rank, size);
+    if (at.r1 <= at.r0) return;
+    if (b->source.first == 0) {
+        init_states(r, at);
+        memset(b->row_loss + at.r0, 0, (size_t)(at.r1 - at.r0) * sizeof *b->row_loss);
+    }
+    layers_forward(r, at);
+    if (f->every)
+        outputs_or_losses(r, 1, at, f->y);
+    else
+        gather_last_states(r, at);
+    carry_states(r, at, f->state);
+    if (!f->every && b->source.first + r->p->T >= b->longest) outputs_or_losses(r, 0, at, f->y);
+}
+
+/* The whole run, of every thread. */
+static void forward_only(void *context, team *team, int rank, int size) {
+    inference *f = context;
+    run *r = &f->run;
+    bptt_plan *p = r->p;
+    load_parameters(p, f->params, NULL, team, rank, size);
+    for (int64_t from = 0, rows; from < r->n; from += rows) {
+        if (rank == 0) open_group(f, from);
+        team_barrier(team);
+        /* of this group: thread 0 may already open the next one */
+        const int64_t longest = r->batch.longest, steps = p->T;
+        rows = p->B;
+        for (int64_t first = 0; first < longest; first += steps) {
+            if (rank == 0) {
+                r->batch.source.first = first;
+                count_batch_sizes(p, &r->batch.source, steps);
+            }
+            team_barrier(team);
+            forward_chunk(f, rank, size);
+            team_barrier(team);
+            if (stopped(r)) return;
+        }
+        if (rank > 0 || from + rows < r->batch.end) continue;
+        if (!f->y) f->loss_sum += total_loss(r);
+        r->done++;
+    }
+}
+
+bptt_status bptt_predict(bptt_plan *p, const void *params, const bptt_data *data,
+                         const int64_t *order, int64_t n, int every, void *y, void *state,
+                         bptt_poll poll, void *context) {
+    inference f = {
+        .run = { .p = p, .data = data, .order = order, .n = n, .poll = poll, .context = context },
+        .params = params,
+        .every = every,
+        .y = y,
+        .state = state,
+    };
+    if ((every && !p->every) || !all_fit(p, data, order, n, p->directions == 1))
+        return BPTT_CAPACITY;
+    team_run(p->threads, forward_only, &f);
+    return f.run.status;
+}
+
+bptt_status bptt_evaluate(bptt_plan *p, const void *params, const bptt_data *data,
+                          const int64_t *order, int64_t n, double *loss, bptt_poll poll,
+                          void *context) {
+    inference f = {
+        .run = { .p = p, .data = data, .order = order, .n = n, .poll = poll, .context = context },
+        .params = params,
+        .every = p->every,
+    };
+    if (!has_targets(p, data) || !all_fit(p, data, order, n, p->directions == 1))
+        return BPTT_CAPACITY;
+    team_run(p->threads, forward_only, &f);
+    *loss = f.weight_sum > 0 ? f.loss_sum / f.weight_sum : 0;
+    return f.run.status;
+}

@@ -1,0 +1,175 @@
+/* layers.c: a chunk of steps through the recurrent layers, forward, backward and for the gradients
+   of their weights.  No arithmetic on data.
+
+   Layer direction n = layer * directions + direction.  Forward and backward run by rows, each
+   thread its own; weight gradients by tiles, each thread its tiles over all rows. */
+#include "run.h"
+
+/* 1: dropout between layers in this run. */
+static int drops(const bptt_plan *p) { return p->purpose == TRAIN && p->dropout > 0; }
+
+/* 1: what layer direction n computes goes through such a mask. */
+static int drops_output(const bptt_plan *p, int64_t n) {
+    return drops(p) && n < (p->layers - 1) * p->directions;
+}
+
+/* 1: layer direction n reads windows into one series, which project_series projected. */
+static int shares_input(const bptt_plan *p, int64_t n) { return p->shared && n < p->directions; }
+
+/* The inputs of layer direction n: the data, or h of both directions of the layer below.  Each is a
+   segment of the columns of weight_ih.  Returns their number. */
+static int inputs_of(const bptt_plan *p, int64_t n, field in[2]) {
+    if (n < p->directions) {
+        in[0] = p->x;
+        return 1;
+    }
+    for (int d = 0; d < p->directions; d++) {
+        const int64_t below = n / p->directions * p->directions - p->directions + d;
+        const frame *f = &p->layer[below];
+        in[d] = drops(p) ? p->dropped[below] : from_step(p, &f->s, !f->reverse);
+    }
+    return p->directions;
+}
+
+/* -- forward -- */
+
+/* Input projections of windows that share a series: each row of the series once.  All threads, each
+   its rows of the series; a barrier must follow. */
+void project_series(run *r, int rank, int size) {
+    const bptt_plan *p = r->p;
+    const int64_t rows = series_rows(p, p->B, p->T);
+    const span at = series_span(p, rows * rank / size, rows * (rank + 1) / size);
+    source series = r->batch.source;
+    series.offset = p->series_offset;
+    series.row = p->series_row;
+    p->k->gather(&series, p->I, p->I, &p->x, &at);
+    for (int64_t n = 0; n < p->directions; n++) {
+        const frame *f = &p->layer[n];
+        p->k->forward(&f->ih, p->packed, &f->b_ih, 0, ACT_LINEAR, &p->x, NULL, &p->window_zx[n],
+                      &at);
+    }
+}
+
+/* One layer direction, one block of steps, for the rows of the span. */
+void layer_forward(const run *r, int64_t n, const span *at) {
+    const bptt_plan *p = r->p;
+    const frame *f = &p->layer[n];
+    field in[2];
+    const int column_groups = shares_input(p, n) ? 0 : inputs_of(p, n, in);
+    for (int g = 0; g < column_groups; g++)
+        p->k->forward(&f->ih, p->packed, g ? NULL : &f->b_ih, g, ACT_LINEAR, &in[g],
+                      g ? &f->zx : NULL, &f->zx, at);
+    p->cell->forward(f, at);
+    if (drops_output(p, n)) {
+        const dropout mask = mask_of(r, n, 0);
+        const field h = from_step(p, &f->s, !f->reverse);
+        p->k->drop(&mask, &r->batch.source, &h, &p->dropped[n], at, 0);
+    }
+}
+
+/* All layers, for the new steps of the chunk and the rows of the span.  No barriers. */
+void layers_forward(run *r, span at) {
+    const bptt_plan *p = r->p;
+    const int main_thread = at.r0 == 0;
+    for (int64_t n = 0; n < p->layers * p->directions; n++) {
+        const frame *f = &p->layer[n];
+        for (int64_t i = 0; next_block(p, f, 0, i, r->batch.new_begin, p->T, &at); i++) {
+            if (stopped(r)) break;
+            if (n == 0 && !p->shared) p->k->gather(&r->batch.source, p->I, p->I, &p->x, &at);
+            layer_forward(r, n, &at);
+            if (main_thread) poll_caller(r, step_work(p) * (double)(at.t1 - at.t0));
+        }
+    }
+}
+
+/* -- backward -- */
+
+/* 1: dLoss/d(state before the chunk) is needed: by the caller, by trained initial states, or by the
+   segment before. */
+int needs_start_grad(const run *r) {
+    const bptt_plan *p = r->p;
+    const int segment_before = p->segment && r->batch.source.first > 0;
+    return r->batch.grad_begin == 0 &&
+        (r->wants_initial_grad || p->trained_state || segment_before);
+}
+
+/* One layer direction, one block of steps, for the rows of the span: dLoss/dx into dy of the layer
+   below or, from the first layer, into p->dx.  The second direction adds to the first one's. */
+void layer_backward(const run *r, int64_t n, const span *at) {
+    const bptt_plan *p = r->p;
+    const frame *f = &p->layer[n];
+    const int last_direction = (n + 1) % p->directions == 0;
+    if (drops_output(p, n)) {
+        const dropout mask = mask_of(r, n, 0);
+        p->k->drop(&mask, &r->batch.source, &f->dy, &f->dy, at, 0);
+    }
+    p->cell->backward(f, at);
+    if (n >= p->directions) {
+        const int64_t below = n / p->directions * p->directions - p->directions;
+        for (int d = 0; d < p->directions; d++)
+            p->k->backward(&f->ih, d, &f->dzx, &p->layer[below + d].dy, !last_direction, ACT_LINEAR,
+                           NULL, at);
+    } else if (p->input_gradient)
+        p->k->backward(&f->ih, 0, &f->dzx, &p->dx, !last_direction, ACT_LINEAR, NULL, at);
+}
+
+/* The chunk backward down to grad_begin, and the weight gradients, added to p->grad if `add`.
+
+   Each thread runs a block backward for its rows.  After a barrier all threads sum the block's
+   weight gradients, each for its tiles, while the block is in the cache.  No second barrier is
+   needed: the next block lies in other memory.  So a thread may be one block ahead, and whether to
+   stop, on which all threads must agree, is kept in two places by turns. */
+void layers_backward(run *r, team *team, span at, int add, int rank, int size) {
+    const bptt_plan *p = r->p;
+    int turn = 0;
+    for (int64_t n = p->layers * p->directions - 1; n >= 0; n--) {
+        const frame *f = &p->layer[n];
+        for (int64_t i = 0; next_block(p, f, 1, i, r->batch.grad_begin, p->T, &at); i++) {
+            span tiles = all_rows(r);
+            tiles.t0 = at.t0;
+            tiles.t1 = at.t1;
+            if (at.r1 > at.r0 && !stopped(r)) layer_backward(r, n, &at);
+            if (rank == 0) r->halt[turn] = stopped(r);
+            team_barrier(team);
+            if (r->halt[turn]) return;
+            turn = !turn;
+            if (!stopped(r)) collect_layer(p, n, add || i > 0, &tiles, rank, size);
+            if (rank == 0) poll_caller(r, 2 * step_work(p) * (double)(at.t1 - at.t0) / size);
+        }
+        if (at.r1 > at.r0 && needs_start_grad(r)) p->cell->finish(f, &at);
+    }
+}
+
+/* -- weight gradients -- */
+
+/* One block of steps of one layer direction, part `part` of `parts` of the tiles.  Where windows
+   share a series, the gradients of the input weights wait for collect_rest. */
+void collect_layer(const bptt_plan *p, int64_t n, int add, const span *at, int64_t part,
+                   int64_t parts) {
+    const frame *f = &p->layer[n];
+    const int shared = shares_input(p, n), split = p->cell->separate_dzr;
+    field in[2];
+    const int column_groups = shared ? 0 : inputs_of(p, n, in);
+    for (int g = 0; g < column_groups; g++)
+        p->k->collect(&f->ih, g, &in[g], &f->dzx, p->grad, add, at, part, parts);
+    p->cell->collect(f, p->grad, add, at, part, parts);
+    if (!shared)
+        p->k->collect_bias(&f->b_ih, split ? NULL : &f->b_hh, &f->dzx, p->grad, add, at, part,
+                           parts);
+    if (split) p->k->collect_bias(&f->b_hh, NULL, &f->dzr, p->grad, add, at, part, parts);
+}
+
+/* What is summed after all blocks of the chunk: gradients of trained states and, where windows
+   share a series, of the input weights.  All threads, each its tiles. */
+void collect_rest(const run *r, int add, int rank, int size) {
+    const bptt_plan *p = r->p;
+    if (p->trained_state) collect_initial(r, add, rank, size);
+    for (int64_t n = 0; p->shared && n < p->directions; n++) {
+        const frame *f = &p->layer[n];
+        const field *dz = &p->window_zx[n];
+        const span series = series_span(p, 0, series_rows(p, p->B, p->T));
+        p->k->collect(&f->ih, 0, &p->x, dz, p->grad, add, &series, rank, size);
+        p->k->collect_bias(&f->b_ih, p->cell->separate_dzr ? NULL : &f->b_hh, dz, p->grad, add,
+                           &series, rank, size);
+    }
+}

@@ -1,0 +1,202 @@
+/* lists.c: the tables that are made from the .def files, and the names of what a description may
+   choose.  Everything here is constant; any thread may call it. */
+#include "plan.h"
+#include <math.h>
+#include <string.h>
+
+/* -- status.def -- */
+
+const char *bptt_message(bptt_status status) {
+    static const char *const text[] = {
+#define STATUS(name, text) text,
+#include "status.def"
+#undef STATUS
+    };
+    return (size_t)status < BPTT_STATUSES ? text[status] : "unknown status";
+}
+
+const char *bptt_status_name(bptt_status status) {
+    static const char *const names[] = {
+#define STATUS(name, text) #name,
+#include "status.def"
+#undef STATUS
+    };
+    return (size_t)status < BPTT_STATUSES ? names[status] : NULL;
+}
+
+/* -- desc.def and the numbers of optimizers.def: fields of structs by name -- */
+
+const bptt_field bptt_desc_fields[] = {
+#define ROW(type, field, count, least, largest, what) \
+    { .name = #field,                                 \
+      .kind = BPTT_##type,                            \
+      .items = count,                                 \
+      .offset = offsetof(bptt_desc, field),           \
+      .low = least,                                   \
+      .high = largest,                                \
+      .text = what },
+#define FIELD(kind, name, low, high, text) ROW(kind, name, 0, low, high, text)
+#define LIST(kind, name, low, high, text) ROW(kind, name, BPTT_MAX_DEPTH, low, high, text)
+#include "desc.def"
+#undef FIELD
+#undef LIST
+    { .name = NULL }
+};
+
+enum { GIVEN, CARRIED }; /* role of a number in optimizers.def */
+const bptt_field bptt_hyper_fields[] = {
+#define NUMBER(type, field, role, start, what) \
+    { .name = #field,                          \
+      .kind = BPTT_##type,                     \
+      .offset = offsetof(bptt_hyper, field),   \
+      .initial = start,                        \
+      .carried = role,                         \
+      .text = what },
+#include "optimizers.def"
+    { .name = NULL }
+};
+#undef ROW
+
+const bptt_field *bptt_find_field(const bptt_field *fields, const char *name) {
+    for (; fields->name; fields++)
+        if (!strcmp(fields->name, name)) return fields;
+    return NULL;
+}
+
+/* Address of a field's item. */
+static void *item_of(const void *in, const bptt_field *f, int item) {
+    static const size_t bytes[] = {
+        [BPTT_TEXT] = sizeof(const char *), [BPTT_INTEGER] = sizeof(int64_t),
+        [BPTT_FLAG] = sizeof(int),          [BPTT_REAL] = sizeof(double),
+        [BPTT_KEY] = sizeof(uint64_t),      [BPTT_REALS] = sizeof(const double *),
+    };
+    return (char *)in + f->offset + (size_t)item * bytes[f->kind];
+}
+
+void bptt_set_pointer(void *in, const bptt_field *f, int item, const void *value) {
+    memcpy(item_of(in, f, item), &value, sizeof value);
+}
+
+void bptt_set_real(void *in, const bptt_field *f, int item, double value) {
+    memcpy(item_of(in, f, item), &value, sizeof value);
+}
+
+void bptt_set_integer(void *in, const bptt_field *f, int item, int64_t value) {
+    const int flag = value != 0;
+    if (f->kind == BPTT_FLAG)
+        memcpy(item_of(in, f, item), &flag, sizeof flag);
+    else
+        memcpy(item_of(in, f, item), &value, sizeof value);
+}
+
+double bptt_get_number(const void *in, const bptt_field *f, int item) {
+    const void *at = item_of(in, f, item);
+    switch (f->kind) {
+    case BPTT_INTEGER: return (double)*(const int64_t *)at;
+    case BPTT_FLAG: return *(const int *)at;
+    case BPTT_REAL: return *(const double *)at;
+    case BPTT_KEY: return (double)*(const uint64_t *)at;
+    default: return 0;
+    }
+}
+
+/* -- names -- */
+
+/* Position of a name in a list: the first for NULL, -1 if it is unknown. */
+int find(const char *name, name_of list) {
+    if (!name) return 0;
+    for (int i = 0; list(i); i++)
+        if (!strcmp(name, list(i))) return i;
+    return -1;
+}
+
+/* -- cells.def -- */
+
+const char *cell_name(int i) {
+    const cell_kernels *cell = kernels_f64_base.cell[i]; /* every instance has the same cells */
+    return cell ? cell->name : NULL;
+}
+
+int bptt_describe_cell(int i, bptt_cell *out) {
+    for (int n = 0; n <= i; n++)
+        if (!kernels_f64_base.cell[n]) return 0;
+    const cell_kernels *cell = kernels_f64_base.cell[i];
+    *out = (bptt_cell){
+        .name = cell->name,
+        .gates = cell->gates,
+        .states = cell->states,
+        .activation = cell->activation,
+        .hidden_layers = cell->hidden_layers,
+        .projection = cell->projection,
+        .peepholes = cell->peepholes,
+        .keep_gate = cell->keep_gate,
+    };
+    return 1;
+}
+
+/* -- losses.def -- */
+
+/* the shape of a loss; NONE: no parameters */
+enum { UNCURVED, CURVED, LEAST_SQUARES };
+#define NONE \
+    { NULL, 0, 0, 0 }
+static const bptt_loss losses[] = {
+#define LOSS(text, kind, shape, ...)           \
+    { .name = #text,                           \
+      .targets = BPTT_##kind,                  \
+      .least_squares = shape == LEAST_SQUARES, \
+      .curved = shape != UNCURVED,             \
+      .parameter = { __VA_ARGS__ } },
+#define CLASS_LOSS(text, shape, ...) LOSS(text, CLASSES, shape, __VA_ARGS__)
+#include "losses.def"
+};
+
+const char *loss_name(int i) { return i < LOSSES ? losses[i].name : NULL; }
+
+int bptt_describe_loss(int i, bptt_loss *out) {
+    if (i < 0 || i >= LOSSES) return 0;
+    *out = losses[i];
+    return 1;
+}
+
+void bptt_curvature(int loss, const double *parameter, int64_t outputs, const double *y,
+                    const double *dy, double *product) {
+    chosen_loss l = { .kind = loss };
+    for (int i = 0; i < BPTT_MAX_LOSS_PARAMETERS && losses[loss].parameter[i].name; i++)
+        l.parameter[i] = parameter[i];
+    kernels_f64_base.curvature(&l, outputs, y, dy, product);
+}
+
+/* -- optimizers.def -- */
+
+static const struct {
+    const char *name;
+    int vectors; /* of optimiser state, with any hyperparameters */
+} optimizers[] = {
+#define OPTIMIZER(name, vectors, ...) { #name, vectors },
+#include "optimizers.def"
+};
+
+const char *bptt_optimizer(int i) { return i >= 0 && i < OPTIMIZERS ? optimizers[i].name : NULL; }
+
+int bptt_state_vectors(const char *name) {
+    const int i = find(name, bptt_optimizer);
+    return i < 0 ? -1 : optimizers[i].vectors;
+}
+
+/* -- names that no .def file has: the enums of frame.h, in their order -- */
+
+const char *activation_name(int i) {
+    static const char *const names[] = { "tanh", "relu", "sigmoid", "linear", NULL };
+    return names[i];
+}
+
+const char *dtype_name(int i) {
+    static const char *const names[] = { "float32", "float64", NULL };
+    return names[i];
+}
+
+const char *initial_state_name(int i) {
+    static const char *const names[] = { "zeros", "trained", NULL };
+    return names[i];
+}

@@ -1,0 +1,29 @@
+/* training.h: the context of bptt_epoch and bptt_loss_grad, and the ways to unfold a batch over
+   time: truncated.c (passes; all steps at once is one pass), checkpoint.c (segments) and
+   closed_loop.c (a step's input may be the output of the step before). */
+#ifndef BPTT_TRAINING_H
+#define BPTT_TRAINING_H
+#include "run.h"
+#include "update.h"
+
+typedef struct {
+    run run;
+    const void *params; /* the caller's (P) */
+    updater *updater; /* NULL: the gradient alone */
+    double *loss; /* (updates); the gradient alone: (1), summed over the passes */
+    double *weight; /* (updates) sums of the target weights; NULL for the gradient alone */
+    void *grad; /* (P) of the gradient alone */
+    void *dx; /* dLoss/dx like data.values, or NULL */
+    void *dstate; /* dLoss/dstate (n, state size), or NULL */
+    void *state; /* final states (n, state size), or NULL */
+    int over; /* `stop` as thread 0 read it when it opened the present segment */
+} training;
+
+/* All threads call these with their rank. */
+void gradient_of_pass(training *t, team *team, int rank, int size, int add);
+void gradient_by_segments(training *t, team *team, int rank, int size, int64_t T);
+void closed_loop(run *r, span at);
+
+/* By thread 0 before a barrier. */
+void open_pass(training *t, int64_t begin, int64_t T);
+#endif

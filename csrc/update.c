@@ -1,0 +1,235 @@
+/* update.c: from a gradient to new weights.  By slices: each thread computes its part of the norm,
+   then updates its part of the weights, then packs its part of the transposed copies that the
+   backward pass reads; a barrier lies between these.  The formulas are in optimizers.h; here are
+   only bounds and constants of whole updates. */
+#include "update.h"
+#include "integers.h"
+#include <math.h>
+
+/* -- parameters: the caller's flat vectors and the packed ones of the arena -- */
+
+/* Calls move for every parameter block; the threads share each block. */
+void each_block(const bptt_plan *p, block_function move, const void *from, void *to, int rank,
+                int size) {
+    for (int64_t n = 0; n < p->layers * p->directions; n++) {
+        const frame *f = &p->layer[n];
+        const matrix *const own[] = {
+            &f->ih, &f->hh, &f->b_ih, &f->b_hh, &f->hr, &f->peep, &f->initial[0], &f->initial[1],
+        };
+        for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+            if (own[i]->size) move(own[i], from, to, rank, size);
+        for (int64_t i = 0; i < f->depth; i++) {
+            move(&f->inner[i].w, from, to, rank, size);
+            if (f->inner[i].b.size) move(&f->inner[i].b, from, to, rank, size);
+        }
+    }
+    for (int64_t l = 0; l < p->head_layers; l++) {
+        move(&p->head[l].w, from, to, rank, size);
+        move(&p->head[l].b, from, to, rank, size);
+    }
+}
+
+/* The transposed copies of all weights, for the backward pass.  The packed weights must be complete
+   (a barrier before), and a barrier must follow. */
+void pack_transposed_all(const bptt_plan *p, int rank, int size) {
+    const kernels *k = p->k;
+    for (int64_t n = 0; n < p->layers * p->directions; n++) {
+        const frame *f = &p->layer[n];
+        if (f->hh.size) k->pack_transposed(&f->hh, p->packed, rank, size);
+        if (f->hr.size) k->pack_transposed(&f->hr, p->packed, rank, size);
+        if (f->ih.transposed) k->pack_transposed(&f->ih, p->packed, rank, size);
+        for (int64_t i = 0; i < f->depth; i++)
+            k->pack_transposed(&f->inner[i].w, p->packed, rank, size);
+    }
+    for (int64_t l = 0; l < p->head_layers; l++)
+        k->pack_transposed(&p->head[l].w, p->packed, rank, size);
+}
+
+/* The vectors of optimiser state into the arena, or back to the caller. */
+static void move_opt_state(const updater *u, int into_arena, int rank, int size) {
+    const bptt_plan *p = u->p;
+    for (int i = 0; i < u->vectors; i++) {
+        char *theirs = (char *)u->opt_state + i * p->flat_size * p->k->bytes;
+        char *ours = (char *)p->opt_state + i * p->packed_size * p->k->bytes;
+        if (into_arena)
+            each_block(p, p->k->pack, theirs, ours, rank, size);
+        else
+            each_block(p, p->k->unpack, ours, theirs, rank, size);
+    }
+}
+
+/* The weights and, with an updater, the optimiser state into the arena.  All threads; complete when
+   it returns. */
+void load_parameters(const bptt_plan *p, const void *params, const updater *u, team *team, int rank,
+                     int size) {
+    each_block(p, p->k->pack, params, p->packed, rank, size);
+    if (u) move_opt_state(u, 1, rank, size);
+    team_barrier(team);
+}
+
+/* The same back to the caller's vectors.  All threads. */
+void store_parameters(const updater *u, team *team, int rank, int size) {
+    team_barrier(team);
+    each_block(u->p, u->p->k->unpack, u->p->packed, u->params, rank, size);
+    move_opt_state(u, 0, rank, size);
+}
+
+/* -- what an optimiser may do, before the first update -- */
+
+/* By Cauchy and Schwarz: the bound of a mean of gradients with beta1 over the root of the mean of
+   their squares with beta2. */
+static double mean_bound(const bptt_hyper *h) {
+    const double b1 = h->beta1, b2 = h->beta2;
+    return b1 * b1 < b2 ? 1 / sqrt((1 - b2) * (1 - b1 * b1 / b2)) : INFINITY;
+}
+
+/* The bound of the last gradient over that root. */
+static double square_bound(const bptt_hyper *h) {
+    return h->centered ? INFINITY : 1 / sqrt(1 - h->beta2);
+}
+
+/* Fills what depends on u->hyper.  Before a run; refuses an unknown optimiser. */
+bptt_status prepare_updater(updater *u) {
+    const bptt_hyper *h = u->hyper;
+    const double rate = h->learning_rate, decay = h->weight_decay;
+    const int kind = find(h->optimizer, bptt_optimizer);
+    if (kind < 0) return BPTT_BAD_DESC;
+    u->update = (update){
+        .kind = kind,
+        .needs_preprocessing = h->clip_value > 0 || h->noise > 0,
+    };
+    switch (kind) {
+#define OPTIMIZER(name, state_vectors, in_use, step_bound, gain_bound) \
+    case OPTIMIZER_##name:                                             \
+        u->vectors = in_use;                                           \
+        u->max_step = rate * (step_bound);                             \
+        u->step_per_gradient = rate * (gain_bound);                    \
+        break;
+#include "optimizers.def"
+    }
+    u->amplifies = decay > 1 || (decay > 0 && fmin(u->max_step, u->step_per_gradient * decay) > 1);
+    u->by_block = u->update.needs_preprocessing || (decay > 0 && h->no_bias_decay);
+    return BPTT_OK;
+}
+
+/* Clips dLoss/dh to +-clip at every step of the backward passes to come; 0: not at all. */
+void set_clip(bptt_plan *p, double clip) {
+    for (int64_t n = 0; n < p->layers * p->directions; n++) p->layer[n].clip = clip;
+}
+
+/* -- one update -- */
+
+/* This thread's slices of the squared norm.  Their bounds do not depend on the threads. */
+static void partial_norms(const bptt_plan *p, int rank, int size) {
+    const int64_t slices = norm_slices(p);
+    for (int64_t i = slices * rank / size; i < slices * (rank + 1) / size; i++) {
+        const int64_t from = i * NORM_SLICE;
+        p->norms[i] = p->k->norm2(p->grad, from, min64(from + NORM_SLICE, p->packed_size));
+    }
+}
+
+/* The norm from its slices.  Every thread computes the same. */
+static double total_norm(const bptt_plan *p) {
+    double sum = 0;
+    for (int64_t i = 0; i < norm_slices(p); i++) sum += p->norms[i];
+    return sqrt(sum);
+}
+
+/* The norm of the gradient.  All threads, with a barrier. */
+double gradient_norm(const bptt_plan *p, team *team, int rank, int size) {
+    partial_norms(p, rank, size);
+    team_barrier(team);
+    return total_norm(p);
+}
+
+/* 1: loss and gradient are finite, and after the update (u not NULL) the weights will be: an update
+   is refused before it is written.  Every thread computes the same. */
+int may_update(const bptt_plan *p, const updater *u, double loss, double norm) {
+    /* bound of one change: it takes 1e13 changes of this size to overflow a weight */
+    const double limit = p->k->bytes == 8 ? 1e290 : 1e25;
+    if (!isfinite(loss) || !isfinite(norm)) return 0;
+    if (!u) return 1;
+    const bptt_hyper *h = u->hyper;
+    double g = h->clip_norm > 0 && norm > h->clip_norm ? h->clip_norm : norm;
+    if (h->clip_value > 0 && g > h->clip_value) g = h->clip_value;
+    if (h->noise > 0) g += 8.6 * sqrt(h->noise);
+    double decay = 0;
+    if (u->amplifies) decay = h->weight_decay * sqrt(p->k->norm2(p->packed, 0, p->packed_size));
+    g += decay;
+    return h->learning_rate < limit && g < limit &&
+        fmin(u->max_step, u->step_per_gradient * g) + h->learning_rate * decay < limit;
+}
+
+/* The constants of update `number` of the run: rate, scale of the gradient, noise, and what the
+   optimiser derives from them.  Advances hyper->step.  By thread 0. */
+static void prepare_update(updater *u, int64_t number, double loss, double norm) {
+    bptt_hyper *h = u->hyper;
+    update *constants = &u->update;
+    const double rate = h->rates ? h->rates[number] : h->learning_rate;
+    constants->rate = rate;
+    constants->size = rate;
+    constants->loss = loss;
+    constants->scale = h->clip_norm > 0 && norm > h->clip_norm ? h->clip_norm / norm : 1;
+    if (h->noise > 0) {
+        const int64_t step = h->noise_from + h->step;
+        constants->noise = sqrt(h->noise / pow(1 + (double)step, 0.55));
+        constants->key = h->noise_seed + (uint64_t)step * 0xd1342543de82ef95u;
+    }
+    constants->t = (double)++h->step;
+    kernels_f64_base.prepare(h, constants); /* the same numbers on every instruction set */
+}
+
+/* Updates this thread's share of the working vector, as far as it lies in block m (NULL: in any),
+   with weight decay if `decays`. */
+static void update_part(const updater *u, int decays, const matrix *m, int64_t rank, int64_t size) {
+    const bptt_plan *p = u->p;
+    const int64_t vectors = p->packed_size / p->k->lanes;
+    int64_t from = vectors * rank / size * p->k->lanes;
+    int64_t to = vectors * (rank + 1) / size * p->k->lanes;
+    if (m) {
+        from = max64(from, m->packed);
+        to = min64(to, m->packed + m->size);
+    }
+    if (from >= to) return;
+    if (m && u->update.needs_preprocessing)
+        p->k->clip_and_add_noise(u->hyper, &u->update, m, p->grad, from, to);
+    p->k->optimise(u->hyper, &u->update, decays, p->packed, p->grad, p->opt_state, p->packed_size,
+                   from, to);
+}
+
+/* For each_block: one block, biases perhaps without weight decay. */
+static void update_block(const matrix *m, const void *from, void *unused, int64_t rank,
+                         int64_t size) {
+    const updater *u = from;
+    (void)unused;
+    update_part(u, !(m->bias && u->hyper->no_bias_decay), m, rank, size);
+}
+
+/* This thread's share of the update. */
+static void update_slice(const updater *u, int rank, int size) {
+    if (u->by_block)
+        each_block(u->p, update_block, u, NULL, rank, size);
+    else
+        update_part(u, 1, NULL, rank, size);
+}
+
+/* Update `number` of the run, which may_update allows, and the transposed copies.  All threads. */
+void apply_update(updater *u, int64_t number, double loss, double norm, team *team, int rank,
+                  int size) {
+    if (rank == 0) prepare_update(u, number, loss, norm);
+    team_barrier(team);
+    update_slice(u, rank, size);
+    team_barrier(team);
+    pack_transposed_all(u->p, rank, size);
+}
+
+/* All of an update on one thread.  Returns 0 if it was refused: the run diverged. */
+int update_alone(updater *u, int64_t number, double loss) {
+    partial_norms(u->p, 0, 1);
+    const double norm = total_norm(u->p);
+    if (!may_update(u->p, u, loss, norm)) return 0;
+    prepare_update(u, number, loss, norm);
+    update_slice(u, 0, 1);
+    pack_transposed_all(u->p, 0, 1);
+    return 1;
+}
