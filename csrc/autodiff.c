@@ -92,6 +92,8 @@ static void forward_groups(void *context, team *team, int rank, int size) {
     }
 }
 
+/* What backward must know of this call is kept in the plan: p->taped, p->given, p->draw; its sorted
+   rows are in p->row. */
 bptt_status bptt_forward(bptt_plan *p, const bptt_data *data, int64_t n,
                          const bptt_forward_arrays *arrays, bptt_poll poll, void *context) {
     autodiff a = {
@@ -173,6 +175,7 @@ static void backward_groups(void *context, team *team, int rank, int size) {
     each_block(p, unpack_block, a, NULL, rank, size);
 }
 
+/* Consumes the tape: a second backward is refused. */
 bptt_status bptt_backward(bptt_plan *p, const bptt_data *data, int64_t n,
                           const bptt_backward_arrays *arrays, bptt_poll poll, void *context) {
     autodiff a = {

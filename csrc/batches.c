@@ -217,11 +217,8 @@ span rows_of(const run *r, int rank, int size) {
 /* Where g works: on the steps of the span or, without `every`, once on the last states. */
 span readout_span(int every, span at) {
     if (every) return at;
-    return (span){ .t0 = 0,
-                   .t1 = 1,
-                   .r0 = at.r0,
-                   .r1 = at.r1,
-                   .reduction = at.reduction ? REDUCE_STEP : REDUCE_ROWS };
+    const int order = at.reduction ? REDUCE_STEP : REDUCE_ROWS;
+    return (span){ .t0 = 0, .t1 = 1, .r0 = at.r0, .r1 = at.r1, .reduction = order };
 }
 
 /* Steps whose activations fit the cache together: it depends on the problem, not on the threads. */

@@ -115,13 +115,13 @@ typedef struct {
     bptt_targets targets; /* numbers, numbers in [0, 1], or classes */
     int least_squares; /* 1: the mean of squares of y - target */
     int curved; /* 1: bptt_curvature has its second derivative */
-    bptt_loss_parameter
-        parameter[BPTT_MAX_LOSS_PARAMETERS]; /* the first without a name ends them */
+    /* the first one without a name ends them */
+    bptt_loss_parameter parameter[BPTT_MAX_LOSS_PARAMETERS];
 } bptt_loss;
 int bptt_describe_loss(int i, bptt_loss *loss);
 
-/* product (O) = H dy, H being a loss' second derivative by the outputs y (O) of one target row, as a
-   multiple of that of mse.  The loss must be curved. */
+/* product (O) = H dy, where H is the second derivative of a loss by the outputs y (O) of one target
+   row, as a multiple of that of mse.  The loss must be curved. */
 void bptt_curvature(int loss, const double *parameter, int64_t outputs, const double *y,
                     const double *dy, double *product);
 
@@ -136,20 +136,22 @@ typedef struct {
     int64_t bytes; /* views only */
 } bptt_block;
 
-int64_t bptt_blocks(const bptt_desc *desc, bptt_block *out,
-                    int64_t max); /* their number; -1: bad */
-int64_t bptt_size(const bptt_desc *desc); /* P, the sum over the blocks; -1: bad */
+/* The parameter blocks, the first `max` of them into out.  Their number; -1: bad description. */
+int64_t bptt_blocks(const bptt_desc *desc, bptt_block *out, int64_t max);
+/* P, the sum over the blocks; -1: bad description. */
+int64_t bptt_size(const bptt_desc *desc);
 /* Reals in the state of one sequence: the sum over layers, directions and kinds (h, then c). */
 int64_t bptt_state_size(const bptt_desc *desc);
 /* Bytes of the arena, a multiple of 64; 0: bad description or too large. */
 size_t bptt_bytes(const bptt_desc *desc);
 
 typedef struct bptt_plan bptt_plan;
-/* arena: aligned to 64 bytes. */
+/* Makes a plan in the arena: bptt_bytes, aligned to 64. */
 bptt_status bptt_make_plan(const bptt_desc *desc, void *arena, size_t bytes, bptt_plan **plan);
+/* The pieces of its arena at full capacity, the first `max` of them into out.  Their number. */
 int64_t bptt_views(const bptt_plan *plan, bptt_block *out, int64_t max);
 const char *bptt_isa(const bptt_plan *plan); /* the instance chosen */
-int bptt_threads(const bptt_plan *plan); /* the number of threads a run asks for */
+int bptt_threads(const bptt_plan *plan); /* that a run wants */
 int bptt_supports(const char *isa); /* 1: this processor and this build have it */
 
 /* The kernels' own "tanh", "sigmoid" or "exp" of n reals; 0: no such function or instance. */
@@ -202,11 +204,11 @@ bptt_status bptt_loss_grad(bptt_plan *plan, const void *params, const bptt_data 
 /* For a program that takes derivatives of its own: the n sequences of `data` forward and then, from
    the gradient of its loss by the outputs, backward.  Parameters and their gradients are tables of
    addresses, one per block, in the order of bptt_blocks; states and their gradients one per kind
-   (h, and c where a cell has two states), each (num_layers * directions, n, width).  What is not
-   finite is passed on.  The plan unfolds over all steps at once.  With an `area`, which two times the sum of
-   the lengths always fits, the sequences go in groups of which none is longer than two times
-   another, and the area is that of all groups.  Between forward with `keep` and backward the plan
-   serves no other run. */
+   (h, and c if a cell has two states), each (num_layers * directions, n, width).  NaN and infinity
+   are passed on.  The plan unfolds over all steps at once.  With an `area`, which two times the sum
+   of the lengths always fits, the sequences are divided into groups in each of which none is longer
+   than two times another, and the area is that of all groups.  Between forward with `keep` and
+   backward the plan serves no other run. */
 typedef struct {
     const void *const *params; /* a block that is NULL: zeros */
     const void *const *initial; /* NULL: those of `data`, trained ones, or zeros */

@@ -7,7 +7,7 @@
 
 /* -- the reason of a refusal -- */
 
-/* Writes the reason, if anyone asks.  Returns BPTT_BAD_DESC. */
+/* Writes the reason, if why->size > 0.  Returns BPTT_BAD_DESC. */
 static bptt_status refuse(const reason *why, const char *format, ...) {
     va_list values;
     va_start(values, format);
@@ -127,7 +127,8 @@ static bptt_status choose_loss(chosen_loss *l, const bptt_desc *d, const reason 
     return BPTT_OK;
 }
 
-/* The rules that are about more than one field. */
+/* The rules that are about more than one field, and what the cell allows.  Reads the numbers that
+   resolve_numbers set; the first rule that does not hold is reported. */
 static bptt_status check_sizes(const bptt_plan *p, const bptt_desc *d, const reason *why) {
     if (p->depth && !p->cell->hidden_layers)
         return refuse(why, "f: expected no hidden layers with cell %s", p->cell->name);
@@ -181,7 +182,7 @@ static bptt_status resolve_names(bptt_plan *p, const bptt_desc *d, const reason 
     return BPTT_OK;
 }
 
-/* The numbers; 0 means the default. */
+/* The numbers; 0 means the default.  After the names: sizes depend on the cell. */
 static void resolve_numbers(bptt_plan *p, const bptt_desc *d) {
     p->layers = d->num_layers ? d->num_layers : 1;
     p->directions = d->bidirectional ? 2 : 1;
@@ -261,6 +262,9 @@ bptt_status resolve(bptt_plan *p, const bptt_desc *d, bptt_block *out, int64_t m
 
 /* -- questions that need no plan -- */
 
+/* Each resolves into a plan on the stack, which is far smaller than an arena. */
+
+/* where nobody reads the reason */
 static const reason SILENT = { NULL, 0 };
 
 int64_t bptt_blocks(const bptt_desc *desc, bptt_block *out, int64_t max) {
@@ -272,6 +276,7 @@ int64_t bptt_blocks(const bptt_desc *desc, bptt_block *out, int64_t max) {
 int64_t bptt_size(const bptt_desc *desc) {
     bptt_plan p = { 0 };
     int64_t count;
+    /* sizes stop growing at 2^62: from 2^56 on they are no longer exact */
     const int refused = resolve(&p, desc, NULL, 0, &count, &SILENT) != BPTT_OK;
     return refused || p.flat_size >= (int64_t)1 << 56 ? -1 : p.flat_size;
 }

@@ -4,7 +4,7 @@
 #include "training.h"
 #include <string.h>
 
-/* The dropout masks of the next batch: its number of updates so far. */
+/* Which dropout masks the next batch has: the number of updates so far. */
 static uint64_t draw_of(const training *t) {
     return t->updater ? (uint64_t)t->updater->hyper->step : 0;
 }
@@ -122,7 +122,7 @@ static void store_results(training *t, team *team, int rank, int size, int added
 static void train(void *context, team *team, int rank, int size) {
     training *t = context;
     run *r = &t->run;
-    int going = 1, added = 0;
+    int going = 1, added = 0; /* the same in every thread */
     load_parameters(r->p, t->params, t->updater, team, rank, size);
     pack_transposed_all(r->p, rank, size);
     for (int64_t from = 0, rows; from < r->n && going; from += rows) {
@@ -134,6 +134,9 @@ static void train(void *context, team *team, int rank, int size) {
     store_results(t, team, rank, size, added);
 }
 
+/* -- the interface -- */
+
+/* One update per batch or, truncated, per k1 steps of its longest sequence. */
 int64_t bptt_updates(const bptt_plan *p, const bptt_data *data, const int64_t *order, int64_t n) {
     int64_t updates = 0, longest = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -143,6 +146,7 @@ int64_t bptt_updates(const bptt_plan *p, const bptt_data *data, const int64_t *o
     return updates;
 }
 
+/* The context and the updater lie on this stack; the clip is reset, as the plan outlives them. */
 bptt_status bptt_epoch(bptt_plan *p, void *params, void *opt_state, bptt_hyper *hyper,
                        const bptt_data *data, const int64_t *order, int64_t n, double *loss,
                        double *weight, void *state, int64_t *done, bptt_poll poll, void *context) {
@@ -166,6 +170,7 @@ bptt_status bptt_epoch(bptt_plan *p, void *params, void *opt_state, bptt_hyper *
     return t.run.status;
 }
 
+/* train() without an updater.  The gradient is that of the mean over the whole batch. */
 bptt_status bptt_loss_grad(bptt_plan *p, const void *params, const bptt_data *data,
                            const int64_t *order, int64_t n, double *loss, void *grad, void *dx,
                            void *dstate, bptt_poll poll, void *context) {

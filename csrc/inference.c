@@ -75,6 +75,7 @@ static void forward_only(void *context, team *team, int rank, int size) {
     }
 }
 
+/* Only one direction can run long sequences in chunks: a reverse one begins at the end. */
 bptt_status bptt_predict(bptt_plan *p, const void *params, const bptt_data *data,
                          const int64_t *order, int64_t n, int every, void *y, void *state,
                          bptt_poll poll, void *context) {
@@ -91,6 +92,7 @@ bptt_status bptt_predict(bptt_plan *p, const void *params, const bptt_data *data
     return f.run.status;
 }
 
+/* The weighted mean over all batches. */
 bptt_status bptt_evaluate(bptt_plan *p, const void *params, const bptt_data *data,
                           const int64_t *order, int64_t n, double *loss, bptt_poll poll,
                           void *context) {

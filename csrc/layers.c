@@ -118,7 +118,7 @@ void layer_backward(const run *r, int64_t n, const span *at) {
    Each thread runs a block backward for its rows.  After a barrier all threads sum the block's
    weight gradients, each for its tiles, while the block is in the cache.  No second barrier is
    needed: the next block lies in other memory.  So a thread may be one block ahead, and whether to
-   stop, on which all threads must agree, is kept in two places by turns. */
+   stop, on which all threads must agree, has two places, used alternately. */
 void layers_backward(run *r, team *team, span at, int add, int rank, int size) {
     const bptt_plan *p = r->p;
     int turn = 0;

@@ -57,6 +57,7 @@ const bptt_field bptt_hyper_fields[] = {
 };
 #undef ROW
 
+/* A table ends with a row without a name. */
 const bptt_field *bptt_find_field(const bptt_field *fields, const char *name) {
     for (; fields->name; fields++)
         if (!strcmp(fields->name, name)) return fields;
@@ -81,6 +82,7 @@ void bptt_set_real(void *in, const bptt_field *f, int item, double value) {
     memcpy(item_of(in, f, item), &value, sizeof value);
 }
 
+/* Any integer but 0 sets a flag. */
 void bptt_set_integer(void *in, const bptt_field *f, int item, int64_t value) {
     const int flag = value != 0;
     if (f->kind == BPTT_FLAG)
@@ -89,6 +91,7 @@ void bptt_set_integer(void *in, const bptt_field *f, int item, int64_t value) {
         memcpy(item_of(in, f, item), &value, sizeof value);
 }
 
+/* TEXT and REALS are no numbers: 0. */
 double bptt_get_number(const void *in, const bptt_field *f, int item) {
     const void *at = item_of(in, f, item);
     switch (f->kind) {
@@ -112,11 +115,13 @@ int find(const char *name, name_of list) {
 
 /* -- cells.def -- */
 
+/* Every instance has the same cells. */
 const char *cell_name(int i) {
-    const cell_kernels *cell = kernels_f64_base.cell[i]; /* every instance has the same cells */
+    const cell_kernels *cell = kernels_f64_base.cell[i];
     return cell ? cell->name : NULL;
 }
 
+/* Counts up to row i, as only the end of the list is marked. */
 int bptt_describe_cell(int i, bptt_cell *out) {
     for (int n = 0; n <= i; n++)
         if (!kernels_f64_base.cell[n]) return 0;
@@ -159,6 +164,7 @@ int bptt_describe_loss(int i, bptt_loss *out) {
     return 1;
 }
 
+/* On the one instance in every build, in float64: the caller has one row at a time. */
 void bptt_curvature(int loss, const double *parameter, int64_t outputs, const double *y,
                     const double *dy, double *product) {
     chosen_loss l = { .kind = loss };

@@ -215,12 +215,13 @@ static void slide(void *context, team *team, int rank, int size) {
     store_parameters(&s->updater, team, rank, size);
 }
 
-/* 1: the plan can run the online algorithm with tapes of so many steps. */
+/* 1: the plan is for single rows and can run the online algorithm with tapes of so many steps. */
 static int can_slide(const bptt_plan *p, int64_t k, int64_t lead, int64_t steps) {
     return p->directions == 1 && !p->every && p->batch == 1 && k >= 1 && lead >= 0 &&
         steps <= tape_steps(p, p->steps);
 }
 
+/* The context lies on this stack; the clip is reset, as the plan outlives it. */
 bptt_status bptt_slide(bptt_plan *p, void *params, void *opt_state, bptt_hyper *hyper,
                        const bptt_data *data, const int64_t *order, int64_t n, int64_t k,
                        int64_t lead, double *loss, int64_t *done, bptt_poll poll, void *context) {
@@ -265,6 +266,8 @@ static void start_learner(void *context, team *team, int rank, int size) {
     init_states(r, all_rows(r));
 }
 
+/* Weights, context and clip stay in the plan until the next start; the numbers of the updates are
+   passed to each call of bptt_learn. */
 bptt_status bptt_learn_start(bptt_plan *p, const void *params, const void *opt_state,
                              const bptt_hyper *hyper, bptt_learner *l, const void *window,
                              const void *state) {
@@ -317,6 +320,7 @@ static void observe(void *context, team *team, int rank, int size) {
     l->rows--;
 }
 
+/* A sequence of one target, row 0, whatever the caller's arrays look like. */
 bptt_status bptt_learn(bptt_plan *p, bptt_hyper *hyper, bptt_learner *l, const void *x,
                        const void *y, int64_t class, double weight, double *loss) {
     const int64_t zero = 0;
@@ -347,6 +351,7 @@ static void store_learner(void *context, team *team, int rank, int size) {
     store_parameters(context, team, rank, size);
 }
 
+/* The plan stays as it is: only what the updater points to is written. */
 void bptt_learn_store(const bptt_plan *p, const bptt_hyper *hyper, void *params, void *opt_state) {
     bptt_hyper numbers = *hyper;
     updater u = {
@@ -359,6 +364,7 @@ void bptt_learn_store(const bptt_plan *p, const bptt_hyper *hyper, void *params,
     team_run(1, store_learner, &u);
 }
 
+/* The inputs lie from chunk l->first on: row 0 of `window` is that chunk. */
 void bptt_learn_window(const bptt_plan *p, const bptt_learner *l, void *window, void *state) {
     const int64_t offset = -l->first, length = l->rows + l->first, row = 0;
     const source rows = { .offset = &offset, .length = &length, .row = &row };

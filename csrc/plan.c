@@ -289,6 +289,7 @@ static size_t arena_bytes(bptt_plan *p) {
     return c.at >= (int64_t)1 << 56 ? 0 : (size_t)c.at;
 }
 
+/* 0 for a bad description, too. */
 size_t bptt_bytes(const bptt_desc *desc) {
     bptt_plan p = { 0 };
     int64_t count;
@@ -296,6 +297,8 @@ size_t bptt_bytes(const bptt_desc *desc) {
     return resolve(&p, desc, NULL, 0, &count, &silent) ? 0 : arena_bytes(&p);
 }
 
+/* The plan is written before the arena is known to be large enough for its fields; at least
+   sizeof(bptt_plan) is checked before. */
 bptt_status bptt_make_plan(const bptt_desc *desc, void *arena, size_t bytes, bptt_plan **plan) {
     bptt_plan *p = arena;
     int64_t count;
@@ -319,6 +322,7 @@ bptt_status bptt_make_plan(const bptt_desc *desc, void *arena, size_t bytes, bpt
     return bptt_make_plan(&rows, p->rows, p->rows_bytes, &p->rows);
 }
 
+/* The same walk once more, over a copy of the plan, with names. */
 int64_t bptt_views(const bptt_plan *plan, bptt_block *out, int64_t max) {
     bptt_plan p = *plan;
     cursor c = { .base = p.arena, .out = out, .max = max };

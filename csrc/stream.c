@@ -32,6 +32,7 @@ static void start_stream(void *context, team *team, int rank, int size) {
     init_states(&s->run, all_rows(&s->run));
 }
 
+/* The fields are laid out here, once for all steps.  Row b of the batch is row b of the arrays. */
 bptt_status bptt_stream_start(bptt_plan *p, const void *params) {
     if (p->directions > 1 || !p->head_layers) return BPTT_CAPACITY;
     lay_out(p, p->batch, 1, INFER, 0);
@@ -43,7 +44,8 @@ bptt_status bptt_stream_start(bptt_plan *p, const void *params) {
     return BPTT_OK;
 }
 
-/* bptt_stream_run, on its one thread: outputs become the inputs of the next step. */
+/* bptt_stream_run, on its one thread.  After a step its output is the next input, and its state
+   moves from chunk 1 to chunk 0. */
 static void stream_steps(void *context, team *team, int rank, int size) {
     stream *s = context;
     run *r = &s->run;
@@ -69,6 +71,7 @@ static void stream_steps(void *context, team *team, int rank, int size) {
     }
 }
 
+/* All steps in one team, so that the poll and the modes of the processor are set once. */
 bptt_status bptt_stream_run(bptt_plan *p, const void *x, int64_t steps, void *y, bptt_poll poll,
                             void *context) {
     stream s = { .run = stream_run(p), .x = x, .y = y, .steps = steps };
@@ -83,12 +86,14 @@ bptt_status bptt_stream_step(bptt_plan *p, const void *x, void *y) {
     return bptt_stream_run(p, x, 1, y, NULL, NULL);
 }
 
+/* The state of every sequence: the given ones, or with NULL the initial ones. */
 void bptt_stream_set(bptt_plan *p, const void *state) {
     run r = stream_run(p);
     r.batch.source.state = state;
     init_states(&r, all_rows(&r));
 }
 
+/* Writes the state of every sequence. */
 void bptt_stream_get(const bptt_plan *p, void *state) {
     const run r = stream_run(p);
     for (int64_t n = 0; n < p->layers; n++)
