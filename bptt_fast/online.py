@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, data, losses, optimizers, storage, unfolding  # type: ignore[attr-defined]
 from .columns import continued, is_table, like
@@ -123,7 +123,7 @@ class Stream:
         self._core.reset(self.network.params)
         self._take_scaling()
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[Any, ...]:
         raise ConfigError(
             "Stream: expected an object that can be pickled or copied, got one that cannot.  Copy "
             "stream.network and stream.state: a new net.stream() continues from a state assigned to it."
@@ -195,9 +195,9 @@ class Learner:
     def __init__(
         self,
         net: Model,
-        bptt: Any,
-        optimizer: Any = None,
-        loss: Any = "mse",
+        bptt: SlidingBPTT,
+        optimizer: FirstOrder | str | None = None,
+        loss: str | Loss = "mse",
         *,
         x0: ArrayLike | None = None,
         isa: str | None = None,
@@ -208,9 +208,9 @@ class Learner:
     def _begin(
         self,
         net: Model,
-        bptt: Any,
-        optimizer: Any,
-        loss: Any,
+        bptt: SlidingBPTT,
+        optimizer: FirstOrder | str | None,
+        loss: str | Loss,
         isa: str | None,
         state: Array | None,
         counts: Mapping[str, float],
@@ -653,7 +653,7 @@ def _rows(
     a: Any,
     batch: int,
     width: int,
-    dtype: Any,
+    dtype: DTypeLike,
     name: str,
     scaled: Callable[[Array, Any], Array] | None = None,
 ) -> Array:

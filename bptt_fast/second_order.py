@@ -372,13 +372,13 @@ class Problem:
 def _double(sequences: Sequences) -> Sequences:
     """A copy of the sequences in float64."""
     s = sequences
-    doubled = data.Sequences(_cast(s.values), s.offset, s.length, s.form, s.steps)
+    doubled = data.Sequences(s.values.astype(np.float64), s.offset, s.length, s.form, s.steps)
     doubled.target_offset, doubled.classes = s.target_offset, s.classes
     doubled.targets, doubled.weight, doubled.state = _cast(s.targets), _cast(s.weight), _cast(s.state)
     return doubled
 
 
-def _cast(array: Array | None) -> Any:
+def _cast(array: Array | None) -> Array | None:
     return None if array is None else array.astype(np.float64)
 
 
