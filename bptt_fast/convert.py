@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .model import Model
 from .storage import Path
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from .network import Network
     from .torch import Model as TorchModel
 
@@ -147,7 +145,7 @@ def to_torch(net: Model) -> TorchModel:
     return torch.to_torch(net)
 
 
-def from_torch(module: nn.Module, head: nn.Module | None = None, *, readout: str = "every") -> Network:
+def from_torch(module: Any, head: Any = None, *, readout: str = "every") -> Network:
     """Convert a recurrent PyTorch module to a network with a copy of its parameters (extra "torch").
 
     Parameters
