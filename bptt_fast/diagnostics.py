@@ -699,8 +699,8 @@ def _twin(net: Model, readout: str = "last", both: bool = False) -> Model:
     """A copy of the network in float64, without dropout."""
     if not isinstance(net, Model):
         raise ConfigError(f"net: expected a Network, got {type(net).__name__}.")
-    if net.description.bidirectional and not both:
-        raise ConfigError("net: expected a network that runs forward in time, got bidirectional=True.")
+    if not both:
+        net.description.check_forward("net: expected", "Use a network with one direction.")
     changes = {"dtype": "float64", "readout": readout, "dropout": 0.0, "recurrent_dropout": 0.0}
     return type(net).rebuilt(net.config() | changes, net.state_dict(), {}, net.columns)
 

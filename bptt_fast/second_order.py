@@ -69,23 +69,14 @@ class SecondOrder:
 
     def check(self, net: Model, loss: Loss, unfold: Unfolding, stateful: Any, teacher_forcing: Any) -> None:
         """Raise unless the loss is a smooth function of the parameters alone."""
-        name, d = type(self).__name__, net.description
+        name = type(self).__name__
         if not unfold.plain:
             raise ConfigError(
                 f"bptt: {name} needs the exact gradient of all sequences and expects FullBPTT(), got "
                 f"{unfold!r}.  Use SGD() or Adam()."
             )
         self.check_loss(net, loss)
-        if d.dropout or d.recurrent_dropout:
-            raise ConfigError(
-                f"optimizer: {name} expects a network without dropout, got dropout={d.dropout:g}, "
-                f"recurrent_dropout={d.recurrent_dropout:g}.  Use SGD() or Adam()."
-            )
-        if d.initial_state == "trained":
-            raise ConfigError(
-                f'optimizer: {name} expects a network with initial_state="zeros", got "trained".  Use SGD() '
-                f"or Adam()."
-            )
+        net.description.check_plain(f"optimizer: {name} expects", "Use SGD() or Adam().")
         if flag(stateful, "stateful"):
             raise ConfigError(
                 f"stateful: expected False with {name}, whose steps need the same loss each time, got True.  "
