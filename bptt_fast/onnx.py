@@ -363,7 +363,10 @@ ATTRIBUTES: dict[str, tuple[tuple[Any, ...], str]] = {
     "layout": ((0, 1), ""),
     "linear_before_reset": ((0, 1), ""),
 }
-EXACT = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)  # a Cast between these types is allowed anywhere
+EXACT: tuple[int, ...] = (
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.DOUBLE,
+)  # a Cast between these types is allowed anywhere
 LARGEST = 1 << 27  # largest number of elements of a tensor while reading a graph
 FREE = "Export with free axes of sequences and steps (dynamic_axes of torch.onnx.export)."
 LOGITS = "Remove it: the outputs of a Network are logits."

@@ -684,7 +684,7 @@ class _HessianFree(_Iterations):
         return "CONVERGED"
 
     def _conjugate(self, product: Callable[[Array], Array], slope: Array) -> tuple[list[Array], list[float]]:
-        """Some iterates d of conjugate gradients on q= slope'd + d'A d / 2, including the last, and q."""
+        """Some iterates d of conjugate gradients on q(d) = slope'd + d'A d / 2, with the last one, and q."""
         d = self.options.warm_start * self.direction
         residual = -slope - product(d) if d.any() else -slope
         if d.any() and -0.5 * float(d @ (residual - slope)) > 0:  # q(d) > 0: worse than d = 0
