@@ -433,7 +433,7 @@ def test_classes_are_not_scaled(loss, outputs):
     for call in (nets[0].fit, nets[0].evaluate, nets[0].loss_and_grad):
         with pytest.raises(bf.ConfigError, match="y: expected a network without scaling of outputs"):
             call(X, y, loss=loss)
-    with pytest.raises(bf.ConfigError, match="learn_online: expected a network whose outputs"):
+    with pytest.raises(bf.ConfigError, match="learn_online: expected a network without scaling of outputs"):
         nets[0].learn_online(bf.SlidingBPTT(3), loss=loss)
 
 
