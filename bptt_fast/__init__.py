@@ -9,15 +9,7 @@ from .errors import ConfigError, CorruptFileError, DivergedError, ShapeError
 from .losses import Loss
 from .machine import get_include, show_config
 from .network import Network
-from .optimizers import (
-    SGD,
-    Adagrad,
-    Adam,
-    AdamW,
-    NAdam,
-    RMSprop,
-    Rprop,
-)
+from .optimizers import SGD, Adagrad, Adam, AdamW, NAdam, RMSprop, Rprop
 from .persistence import load
 from .restarts import Restarts, restarts
 from .schedules import Constant, Cosine, Exponential, OneCycle, ReduceOnPlateau, Schedule, Step

@@ -473,9 +473,7 @@ def _parser() -> argparse.ArgumentParser:
         "--epochs", type=_at_least(1), default=100, metavar="N", help="passes over the file (default 100)"
     )
     how.add_argument(
-        "--optimizer",
-        choices=tuple(OPTIMIZERS),
-        help="default sgd; adam with --truncate, --checkpoint",
+        "--optimizer", choices=tuple(OPTIMIZERS), help="default sgd; adam with --truncate, --checkpoint"
     )
     how.add_argument(
         "--learning-rate",

@@ -320,12 +320,7 @@ def _frame(x: Any) -> Any:
 
 
 def sequences(
-    x: Any,
-    features: int,
-    dtype: DTypeLike,
-    lengths: Any = None,
-    name: str = "x",
-    columns: Columns = UNKNOWN,
+    x: Any, features: int, dtype: DTypeLike, lengths: Any = None, name: str = "x", columns: Columns = UNKNOWN
 ) -> Sequences:
     """The checked inputs `x` as Sequences without targets.
 
@@ -538,12 +533,7 @@ def counting(n: int) -> Array:
 
 
 def _windows(
-    x: Sequences,
-    features: int,
-    dtype: DTypeLike,
-    lengths: Any,
-    name: str,
-    names: Names | None,
+    x: Sequences, features: int, dtype: DTypeLike, lengths: Any, name: str, names: Names | None
 ) -> Sequences:
     """A copy of the windows in `dtype`, with columns in the order of `names`."""
     if x.form != "windows":

@@ -123,6 +123,23 @@ class Description:
                 raise ConfigError(f'forget_bias: is for {_cells_with("keep_gate")}, got cell="{cell}".')
         return {"spectral_radius": radius, "forget_bias": bias}
 
+    def check_forward(self, expects: str, remedy: str) -> None:
+        """Raise unless the network has one direction; `expects` begins the message, `remedy` ends it."""
+        if self.bidirectional:
+            raise ConfigError(
+                f"{expects} a network that runs forward in time, got bidirectional=True.  {remedy}"
+            )
+
+    def check_plain(self, expects: str, remedy: str) -> None:
+        """Raise unless the network has no dropout and no trained initial state."""
+        if self.dropout or self.recurrent_dropout:
+            raise ConfigError(
+                f"{expects} a network without dropout, got dropout={self.dropout:g}, "
+                f"recurrent_dropout={self.recurrent_dropout:g}.  {remedy}"
+            )
+        if self.initial_state == "trained":
+            raise ConfigError(f'{expects} a network with initial_state="zeros", got "trained".  {remedy}')
+
     def core(self) -> dict[str, Any]:
         """The description in the fields of the C core (csrc/desc.def)."""
         fields = asdict(self)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from . import data
 from .columns import Scaling, ordered
+from .description import Description
 from .errors import ConfigError, DivergedError, ShapeError, choice, integer, number
 from .inference import evaluate, loss_and_grad, predict
 from .initialisation import CELLS
@@ -415,7 +416,7 @@ def saturation(
         own = {k.removesuffix(f"_l{layer}"): v for k, v in weights.items() if k.endswith(f"_l{layer}")}
         h, new = before[:, at : at + width], after[:, at : at + width]
         at += width
-        c = None
+        c: tuple[Array, ...] = ()  # before and after the step
         if CELLS[d.cell]["states"] > 1:
             c = before[:, at : at + d.hidden_size], after[:, at : at + d.hidden_size]
             at += d.hidden_size
@@ -426,7 +427,7 @@ def saturation(
 
 
 def _units(
-    d: Any, w: Mapping[str, Array], x: Array, h: Array, new: Array, c: Any
+    d: Description, w: Mapping[str, Array], x: Array, h: Array, new: Array, c: tuple[Array, ...]
 ) -> dict[str, tuple[str, Array]]:
     """The units of a layer that can saturate, {name: (nonlinearity, outputs (rows, units))}."""
     if CELLS[d.cell]["activation"]:
@@ -454,7 +455,7 @@ def _sigmoid(z: Array) -> Array:
     return np.asarray(0.5 + 0.5 * np.tanh(0.5 * z))
 
 
-_NONLINEARITIES: dict[str, Any] = {
+_NONLINEARITIES: dict[str, Callable[[Array], Array]] = {
     "tanh": np.tanh,
     "sigmoid": _sigmoid,
     "relu": lambda z: np.maximum(z, 0),
@@ -698,8 +699,8 @@ def _twin(net: Model, readout: str = "last", both: bool = False) -> Model:
     """A copy of the network in float64, without dropout."""
     if not isinstance(net, Model):
         raise ConfigError(f"net: expected a Network, got {type(net).__name__}.")
-    if net.description.bidirectional and not both:
-        raise ConfigError("net: expected a network that runs forward in time, got bidirectional=True.")
+    if not both:
+        net.description.check_forward("net: expected", "Use a network with one direction.")
     changes = {"dtype": "float64", "readout": readout, "dropout": 0.0, "recurrent_dropout": 0.0}
     return type(net).rebuilt(net.config() | changes, net.state_dict(), {}, net.columns)
 

@@ -110,9 +110,9 @@ FITTED_WORDS = """network_ : Network
     feature_names_in_ : ndarray of str
         Column names of X, if it has any."""
 
-NOTES_WORDS = """X is an array (n, T) of n sequences of T single numbers, an array (n, T, I), or a list of sequences of
-    different length, arrays or DataFrames (T_i,) or (T_i, I).  A DataFrame (n, T) is read as the array.  The
-    network is float32 if X is, which is faster, else float64.
+NOTES_WORDS = """X is an array (n, T) of n sequences of T single numbers, an array (n, T, I), or a list of
+    sequences of different length, arrays or DataFrames (T_i,) or (T_i, I).  A DataFrame (n, T) is read as the
+    array.  The network is float32 if X is, which is faster, else float64.
 
     `partial_fit` runs one epoch; each call resets the state of the solver."""
 

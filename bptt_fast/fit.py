@@ -444,11 +444,7 @@ def _order(net: Model, unfold: Unfolding, shuffle: Any, stateful: Any) -> tuple[
         return True if shuffle is None else flag(shuffle, "shuffle"), False
     if not unfold.keeps_state:
         raise ConfigError(f"stateful: True needs FullBPTT() or TruncatedBPTT(k1, k2), got {unfold}.")
-    if net.description.bidirectional:
-        raise ConfigError(
-            "stateful: True needs a network that runs forward in time, got bidirectional=True.  Use "
-            "stateful=False."
-        )
+    net.description.check_forward("stateful: True needs", "Use stateful=False.")
     if shuffle is not None and flag(shuffle, "shuffle"):
         raise ConfigError(
             "shuffle: expected False with stateful=True, where each sequence continues from the state in "

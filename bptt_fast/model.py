@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -131,7 +131,7 @@ class Model:
         parameters: Mapping[str, ArrayLike],
         extra: Mapping[str, str],
         columns: Columns = UNKNOWN,
-    ) -> Model:
+    ) -> Self:
         """A network from `config`, `state_dict` and `columns` of another one, equal to the bit."""
         net = cls.__new__(cls)
         net._describe(Description(**config))
@@ -146,10 +146,10 @@ class Model:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).rebuilt, (self.saved_config(), self.state_dict(), self.extra, self.columns)
 
-    def __copy__(self) -> Model:
+    def __copy__(self) -> Self:
         return self.rebuilt(self.config(), self.state_dict(), self.extra, self.columns)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Model:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.__copy__()
 
     def config(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, data, losses, optimizers, storage, unfolding  # type: ignore[attr-defined]
 from .columns import continued, is_table, like
@@ -22,6 +22,7 @@ from .losses import Loss
 from .machine import machine_for
 from .model import Model
 from .optimizers import FirstOrder
+from .plans import planning
 from .unfolding import SlidingBPTT
 
 
@@ -60,18 +61,12 @@ class Stream:
     __slots__ = ("_core", "_scaling", "_step", "batch", "network")
 
     def __init__(self, net: Model, batch: int = 1, isa: str | None = None) -> None:
-        _check_forward(net, "stream")
+        net.description.check_forward("stream: expected", "Use predict on whole sequences.")
         self.network = net
         self.batch = integer(batch, "batch")
         chosen = machine_for(None, isa)[1]
-        try:
+        with planning(f"stream: {batch} sequences at once", "Try a smaller batch."):
             self._core = _core.Stream(net.desc(), net.params, self.batch, chosen)
-        except MemoryError as error:
-            raise MemoryError(
-                f"stream: {batch} sequences at once do not fit into memory ({error}).  Try a smaller batch."
-            ) from None
-        except (ValueError, OverflowError) as error:
-            raise ConfigError(f"stream: {batch} sequences at once cannot be planned: {error}.") from None
         self._take_scaling()
 
     def _take_scaling(self) -> None:
@@ -123,7 +118,7 @@ class Stream:
         self._core.reset(self.network.params)
         self._take_scaling()
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[Any, ...]:
         raise ConfigError(
             "Stream: expected an object that can be pickled or copied, got one that cannot.  Copy "
             "stream.network and stream.state: a new net.stream() continues from a state assigned to it."
@@ -195,9 +190,9 @@ class Learner:
     def __init__(
         self,
         net: Model,
-        bptt: Any,
-        optimizer: Any = None,
-        loss: Any = "mse",
+        bptt: SlidingBPTT,
+        optimizer: FirstOrder | str | None = None,
+        loss: str | Loss = "mse",
         *,
         x0: ArrayLike | None = None,
         isa: str | None = None,
@@ -208,9 +203,9 @@ class Learner:
     def _begin(
         self,
         net: Model,
-        bptt: Any,
-        optimizer: Any,
-        loss: Any,
+        bptt: SlidingBPTT,
+        optimizer: FirstOrder | str | None,
+        loss: str | Loss,
         isa: str | None,
         state: Array | None,
         counts: Mapping[str, float],
@@ -246,7 +241,7 @@ class Learner:
             "slots", np.zeros(_core.state_vectors(self.optimizer.name) * net.num_parameters, net.dtype)
         )
         chosen = machine_for(None, isa)[1]
-        try:
+        with planning(f"learn_online: {bptt}", "Try a smaller k."):
             self._core = _core.Learner(
                 net.desc(),
                 net.params,
@@ -259,13 +254,6 @@ class Learner:
                 window=arrays.get("window"),
                 state=state,
             )
-        except MemoryError as error:
-            raise MemoryError(
-                f"learn_online: a window of {bptt.k} steps does not fit into memory ({error}).  Try a "
-                f"smaller k."
-            ) from None
-        except (ValueError, OverflowError) as error:
-            raise ConfigError(f"learn_online: {bptt} cannot be planned: {error}.") from None
         self._observe, self._status, self._stored = self._core.observe, self._core.status, 0
         net.columns = replace(net.columns, lead=bptt.lead)  # this ends another learner
         self._self_ref = net.learner = weakref.ref(self)
@@ -441,14 +429,7 @@ class Learner:
         if shapes != expected:
             raise ShapeError(f"learner: expected arrays of {net.dtype} {expected}, got {shapes}.")
         learner._begin(
-            net,
-            bptt,
-            optimizer(**values["numbers"]),
-            values["loss"],
-            None,
-            arrays["state"],
-            counts,
-            arrays,
+            net, bptt, optimizer(**values["numbers"]), values["loss"], None, arrays["state"], counts, arrays
         )
         return learner
 
@@ -597,7 +578,7 @@ def forecast(
     >>> with_the_hour.forecast(np.ones((20, 2)), 5, next_input=lambda y, step: [y[0], step % 24]).shape
     (5, 1)
     """
-    _check_forward(net, "forecast")
+    net.description.check_forward("forecast: expected", "Use predict on whole sequences.")
     steps = integer(steps, "steps")
     if next_input is None and net.input_size != net.output_size:
         raise ConfigError(
@@ -653,7 +634,7 @@ def _rows(
     a: Any,
     batch: int,
     width: int,
-    dtype: Any,
+    dtype: DTypeLike,
     name: str,
     scaled: Callable[[Array, Any], Array] | None = None,
 ) -> Array:
@@ -667,14 +648,6 @@ def _rows(
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(rows))[0])
         raise ConfigError(f"{name}: expected finite numbers in {dtype}, got {rows[where]} at index {where}.")
     return rows.reshape(wanted)
-
-
-def _check_forward(net: Model, what: str) -> None:
-    if net.description.bidirectional:
-        raise ConfigError(
-            f"{what}: expected a network that runs forward in time, got bidirectional=True.  Use predict on "
-            f"whole sequences."
-        )
 
 
 def _short(net: Model) -> str:

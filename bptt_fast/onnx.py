@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -27,6 +27,9 @@ from .errors import ConfigError, CorruptFileError, ShapeError
 from .initialisation import CELLS as CELLS_OF_CORE
 from .model import Model
 from .version import __version__
+
+if TYPE_CHECKING:
+    from .network import Network
 
 try:
     import onnx
@@ -360,14 +363,17 @@ ATTRIBUTES: dict[str, tuple[tuple[Any, ...], str]] = {
     "layout": ((0, 1), ""),
     "linear_before_reset": ((0, 1), ""),
 }
-EXACT = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)  # a Cast between these types is allowed anywhere
+EXACT: tuple[int, ...] = (
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.DOUBLE,
+)  # a Cast between these types is allowed anywhere
 LARGEST = 1 << 27  # largest number of elements of a tensor while reading a graph
 FREE = "Export with free axes of sequences and steps (dynamic_axes of torch.onnx.export)."
 LOGITS = "Remove it: the outputs of a Network are logits."
 UNROLLED = "Is it an nn.RNN in single steps?  torch.onnx.export(..., dynamo=False) writes it as one node."
 
 
-def read(path: storage.Path) -> Any:
+def read(path: storage.Path) -> Network:
     """Read a network from an ONNX file; ``bptt_fast.from_onnx`` documents it."""
     name = writing.named(path)
     try:
@@ -406,7 +412,7 @@ def _scanned(
     config: dict[str, Any],
     extra: dict[str, str],
     columns: Columns,
-) -> Any:
+) -> Network:
     """A network from a graph with a Scan; writing it again must reproduce the graph."""
     weights = ("weight_", "bias_", "f.", "head.")
     try:

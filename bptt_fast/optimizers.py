@@ -227,6 +227,8 @@ class AdamW(Adam):
         At least 0; decay of the weight itself.
     decay_biases : bool, default True
         Whether `weight_decay` applies to biases too.
+    clip_norm, clip_value, clip_state, gradient_noise : float, optional
+        See `FirstOrder`.
 
     Raises
     ------

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from operator import le
 from typing import Any, NamedTuple
 
@@ -44,14 +45,18 @@ def _planned(
 ) -> Any:
     fields = size._asdict()
     fields |= {**losses.get(size.loss).core(), "readout_every_step": fields.pop("every"), **(options or {})}
-    what = f"{size.batch} sequences of {size.steps} steps at once"
-    try:
+    advice = "Try a smaller batch_size, shorter sequences, or in training bptt=CheckpointedBPTT()."
+    with planning(f"{size.batch} sequences of {size.steps} steps at once", advice):
         return make(desc, **fields)
+
+
+@contextmanager
+def planning(what: str, advice: str) -> Iterator[None]:
+    """Translate errors of the core about a plan for `what`; `advice` is the suggestion if memory is short."""
+    try:
+        yield
     except MemoryError as error:
-        raise MemoryError(
-            f"{what} do not fit into memory ({error}).  Try a smaller batch_size, shorter sequences, or in "
-            f"training bptt=CheckpointedBPTT()."
-        ) from None
+        raise MemoryError(f"{what} cannot be allocated ({error}).  {advice}") from None
     except (ValueError, OverflowError) as error:
         raise ConfigError(f"{what} cannot be planned: {error}.") from None
 

@@ -414,7 +414,11 @@ def _optimizer(arguments: Mapping[str, Any]) -> optimizers.Optimizer:
 
 
 def _settings(
-    net: Network, n: int, grid: Any, draws: Any, options: dict[str, Any]
+    net: Network,
+    n: int,
+    grid: Mapping[str, Sequence[Any]] | None,
+    draws: Mapping[str, Any] | None,
+    options: dict[str, Any],
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """The names of the varied settings, and each copy's values."""
     known = _fit_parameters()
@@ -479,7 +483,7 @@ def _source(value: Any, name: str) -> Callable[[np.random.Generator], Any]:
     return lambda random: plain(value[random.integers(len(value))])
 
 
-def _seeds(net: Network, n: int, seeds: Any) -> list[int]:
+def _seeds(net: Network, n: int, seeds: Sequence[int] | None) -> list[int]:
     if seeds is None:
         return [(net.seed + i) % 2**64 for i in range(n)]
     try:
@@ -493,7 +497,7 @@ def _seeds(net: Network, n: int, seeds: Any) -> list[int]:
     return checked
 
 
-def _rungs(n: int, epochs: int, keep: str, rungs: Any, survivors: Any) -> list[int]:
+def _rungs(n: int, epochs: int, keep: str, rungs: Sequence[int] | None, survivors: int) -> list[int]:
     """The checked or default epochs after which copies are dropped."""
     survivors = integer(survivors, "survivors", 1, n)
     if keep == "all":

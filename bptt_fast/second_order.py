@@ -69,23 +69,14 @@ class SecondOrder:
 
     def check(self, net: Model, loss: Loss, unfold: Unfolding, stateful: Any, teacher_forcing: Any) -> None:
         """Raise unless the loss is a smooth function of the parameters alone."""
-        name, d = type(self).__name__, net.description
+        name = type(self).__name__
         if not unfold.plain:
             raise ConfigError(
                 f"bptt: {name} needs the exact gradient of all sequences and expects FullBPTT(), got "
                 f"{unfold!r}.  Use SGD() or Adam()."
             )
         self.check_loss(net, loss)
-        if d.dropout or d.recurrent_dropout:
-            raise ConfigError(
-                f"optimizer: {name} expects a network without dropout, got dropout={d.dropout:g}, "
-                f"recurrent_dropout={d.recurrent_dropout:g}.  Use SGD() or Adam()."
-            )
-        if d.initial_state == "trained":
-            raise ConfigError(
-                f'optimizer: {name} expects a network with initial_state="zeros", got "trained".  Use SGD() '
-                f"or Adam()."
-            )
+        net.description.check_plain(f"optimizer: {name} expects", "Use SGD() or Adam().")
         if flag(stateful, "stateful"):
             raise ConfigError(
                 f"stateful: expected False with {name}, whose steps need the same loss each time, got True.  "
@@ -372,13 +363,13 @@ class Problem:
 def _double(sequences: Sequences) -> Sequences:
     """A copy of the sequences in float64."""
     s = sequences
-    doubled = data.Sequences(_cast(s.values), s.offset, s.length, s.form, s.steps)
+    doubled = data.Sequences(s.values.astype(np.float64), s.offset, s.length, s.form, s.steps)
     doubled.target_offset, doubled.classes = s.target_offset, s.classes
     doubled.targets, doubled.weight, doubled.state = _cast(s.targets), _cast(s.weight), _cast(s.state)
     return doubled
 
 
-def _cast(array: Array | None) -> Any:
+def _cast(array: Array | None) -> Array | None:
     return None if array is None else array.astype(np.float64)
 
 
@@ -693,7 +684,7 @@ class _HessianFree(_Iterations):
         return "CONVERGED"
 
     def _conjugate(self, product: Callable[[Array], Array], slope: Array) -> tuple[list[Array], list[float]]:
-        """Some iterates d of conjugate gradients on q= slope'd + d'A d / 2, including the last, and q."""
+        """Some iterates d of conjugate gradients on q(d) = slope'd + d'A d / 2, with the last one, and q."""
         d = self.options.warm_start * self.direction
         residual = -slope - product(d) if d.any() else -slope
         if d.any() and -0.5 * float(d @ (residual - slope)) > 0:  # q(d) > 0: worse than d = 0

@@ -74,14 +74,6 @@ class Unfolding:
         return BatchRunner(job)
 
 
-def _check_one_direction(unfolding: Unfolding, net: Model) -> None:
-    if net.description.bidirectional:
-        raise ConfigError(
-            f"bptt: {unfolding} expects a network that runs forward in time, got bidirectional=True.  Use "
-            f"FullBPTT()."
-        )
-
-
 @dataclass(frozen=True)
 class FullBPTT(Unfolding):
     """Minibatches of whole sequences: f is unfolded over all steps, and the gradient is exact.
@@ -158,20 +150,8 @@ class SlidingBPTT(Unfolding):
                 'bptt: SlidingBPTT reads the last state of each window and expects Network(readout="last"), '
                 f'got readout="{net.readout}".'
             )
-        if d.bidirectional:
-            raise ConfigError(
-                "bptt: SlidingBPTT expects a network that runs forward in time, got bidirectional=True."
-            )
-        if d.dropout or d.recurrent_dropout:
-            raise ConfigError(
-                f"bptt: SlidingBPTT expects a network without dropout, got dropout={d.dropout:g}, "
-                f"recurrent_dropout={d.recurrent_dropout:g}.  Use FullBPTT()."
-            )
-        if d.initial_state == "trained":
-            raise ConfigError(
-                "bptt: SlidingBPTT computes no gradient for the context and expects a network "
-                'with initial_state="zeros", got "trained".  Use FullBPTT().'
-            )
+        d.check_forward("bptt: SlidingBPTT expects", "Use FullBPTT().")
+        d.check_plain("bptt: SlidingBPTT expects", "Use FullBPTT().")
 
     def check_gradient(self) -> None:
         raise ConfigError(
@@ -279,7 +259,7 @@ class TruncatedBPTT(Unfolding):
         return {"update_every": min(self.k1, steps), "look_back": min(self.k2 or self.k1, steps)}
 
     def check(self, net: Model) -> None:
-        _check_one_direction(self, net)
+        net.description.check_forward(f"bptt: {self} expects", "Use FullBPTT().")
 
     def warn(self, steps: int, stacklevel: int) -> None:
         if self.k2 is not None and self.k2 > steps:
@@ -349,7 +329,7 @@ class CheckpointedBPTT(Unfolding):
         return {"segment": segment, "checkpoints": self.slots or 0}
 
     def check(self, net: Model) -> None:
-        _check_one_direction(self, net)
+        net.description.check_forward(f"bptt: {self} expects", "Use FullBPTT().")
 
     def forward_steps(self, steps: int) -> int:
         """The number of forward steps of f for one gradient of a sequence.

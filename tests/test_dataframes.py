@@ -414,7 +414,7 @@ def test_outputs_that_no_input_has(outputs):
     y = FRAME.set_axis(outputs, axis=1)
     net = fitted(FRAME, y)
     if "wind" in outputs:
-        words = "forecast: outputs are fed back .* outputs " + ", ".join(outputs)
+        words = "forecast: expected an output of each .* outputs " + ", ".join(outputs)
         with pytest.raises(bf.ConfigError, match=words):
             net.forecast(FRAME, 3)
     assert net.forecast(FRAME, 3, next_input=lambda y, step: y[::-1]).shape == (3, 2)

@@ -645,7 +645,10 @@ def test_data_are_checked():
         (lambda: made(RNNRegressor).fit([[1.0, 2.0], [3.0]], [0, 1]), r"X: .* 1 to 2 entries.*np.asarray"),
         (lambda: made(RNNRegressor).fit([np.ones(3), [3.0]], [0, 1]), r"X: .* 1 to 3 entries"),
         (lambda: made(RNNForecaster).fit([[1.0, 2.0], [3.0]]), r"X: .* 1 to 2 entries"),
-        (lambda: made(RNNRegressor).fit([[[1.0], [2.0, 3.0]]], [0]), r"X\[0\]: expected steps of as many"),
+        (
+            lambda: made(RNNRegressor).fit([[[1.0], [2.0, 3.0]]], [0]),
+            r"X\[0\]: expected steps with equally many",
+        ),
         (
             lambda: made(RNNRegressor).fit(np.array([*RAGGED, None], object)[:-1], Y),
             r"Pass a list: list\(X\)",

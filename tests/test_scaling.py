@@ -431,9 +431,9 @@ def test_classes_are_not_scaled(loss, outputs):
     same(nets[0].params, nets[1].params)
     nets[0].scaling = bf.Scaling([0.0] * 2, [1.0] * 2, [0.0] * outputs, [2.0] * outputs)
     for call in (nets[0].fit, nets[0].evaluate, nets[0].loss_and_grad):
-        with pytest.raises(bf.ConfigError, match="y: expected a network whose outputs are not scaled"):
+        with pytest.raises(bf.ConfigError, match="y: expected a network without scaling of outputs"):
             call(X, y, loss=loss)
-    with pytest.raises(bf.ConfigError, match="learn_online: expected a network whose outputs"):
+    with pytest.raises(bf.ConfigError, match="learn_online: expected a network without scaling of outputs"):
         nets[0].learn_online(bf.SlidingBPTT(3), loss=loss)
 
 
