@@ -65,6 +65,7 @@ class Sequences:
         "horizon",
         "length",
         "offset",
+        "ragged",
         "state",
         "steps",
         "stride",
@@ -90,6 +91,7 @@ class Sequences:
         self.length = length
         self.form = form
         self.steps = steps
+        self.ragged = form == "list"  # the sequences may differ in length
         self.stride = stride
         self.horizon = horizon
         self.target_offset: Array = offset
@@ -314,7 +316,7 @@ def _entry(value: Any) -> str:
 
 def unboxed(x: Any) -> Any:
     """An object array of arrays or tables (n,) as the list that it stands for; all else as it is."""
-    boxed = isinstance(x, np.ndarray) and x.dtype == object and x.ndim == 1
+    boxed = isinstance(x, np.ndarray) and x.ndim == 1 and x.dtype.kind == "O"
     return list(x) if boxed and all(np.ndim(part) > 0 for part in x) else x
 
 
@@ -421,6 +423,7 @@ def sequences(
         if lengths is not None:
             length = _lengths(lengths, n, steps, name)
         found = Sequences(cast(a, wide).reshape(n * steps, features), offset, length, form, steps)
+        found.ragged = lengths is not None
     known = found.columns.inputs or next((names_of(table) for table in tables if is_table(table)), None)
     found.columns = replace(columns, inputs=columns.inputs or known) if known else columns
     found.tables = tables

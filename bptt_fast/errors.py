@@ -79,6 +79,8 @@ def plain(value: Any) -> Any:
 
     So it is for arrays and tensors without dimensions, and for a Fraction or a Decimal.
     """
+    if type(value) in (int, float, str, bool):
+        return value
     try:
         if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
             value = value.item()

@@ -90,7 +90,7 @@ def predict(
         sequences.state = data.states(x0, n, net.state_size, net.dtype)
     batch = min(integer(batch_size, "batch_size", 1, None), n)
     steps = net.steps_without_gradient(sequences.steps)
-    plan = _acquire(net, sequences.length, "mse", every, batch, steps, threads, isa)
+    plan = _acquire(net, sequences, "mse", every, batch, steps, threads, isa)
     y = (np.zeros if lengths is not None else np.empty)((rows, net.output_size), net.dtype)
     state = np.empty((n, net.state_size), net.dtype) if flag(return_state, "return_state") else None
     status = plan.plan.predict(net.params, core_data(sequences), data.counting(n), y, every, state)
@@ -157,7 +157,7 @@ def evaluate(
     sequences = training_data(net, x, y, known_loss, every, sample_weight, x0, lengths)
     batch = min(integer(batch_size, "batch_size", 1, None), len(sequences))
     steps = net.steps_without_gradient(sequences.steps)
-    plan = _acquire(net, sequences.length, known_loss, every, batch, steps, threads, isa)
+    plan = _acquire(net, sequences, known_loss, every, batch, steps, threads, isa)
     _, value = plan.plan.evaluate(net.params, core_data(sequences), data.counting(len(sequences)))
     net.plans.release(plan)
     if not math.isfinite(value):
@@ -260,7 +260,7 @@ def loss_and_grad(
     unfold.check(net)
     options = unfold.plan_options(net, sequences, n, probability, True)
     unfold.warn(steps, 3)
-    plan = _acquire(net, sequences.length, known_loss, every, n, steps, threads, isa, with_inputs, options)
+    plan = _acquire(net, sequences, known_loss, every, n, steps, threads, isa, with_inputs, options)
     grads = Gradients(net)
     dx = np.zeros_like(sequences.values) if with_inputs else None
     dstate = np.zeros((n, net.state_size), net.dtype) if with_inputs else None
@@ -347,7 +347,7 @@ def _every(net: Model, readout: str | None) -> bool:
 
 def _acquire(
     net: Model,
-    lengths: Array,
+    sequences: Sequences,
     loss: str | Loss,
     every: bool,
     batch: int,
@@ -359,8 +359,9 @@ def _acquire(
 ) -> Any:
     """A plan from the network's pool, for exactly these sizes and sequences of these lengths."""
     size = (loss, every, batch, steps, *machine_for(threads, isa), input_gradient)
-    options = with_groups(lengths, net.desc(), *size, options)
-    key = (*size, tuple(sorted(options.items())))
+    if sequences.ragged:
+        options = with_groups(sequences.length, net.desc(), *size, options)
+    key = (*size, tuple(sorted(options.items())) if options else ())
     return net.plans.acquire(key, (), lambda: make_plan(net.desc(), *size, options))
 
 

@@ -61,7 +61,7 @@ def _planned(
 
 
 def with_groups(
-    lengths: Array,
+    lengths: Array | None,
     desc: Mapping[str, Any],
     loss: Loss | str,
     every: bool,
@@ -72,13 +72,13 @@ def with_groups(
     input_gradient: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The options of a plan for sequences of these lengths.
+    """The options of a plan for sequences of these lengths (None: of equal length).
 
     Where most of batch x steps would be empty, and the plan is large, `area` is added to them: a batch is
     then computed in groups of sequences of similar length, so that memory grows with the sum of lengths.
     """
     chosen = dict(options or {})
-    if batch == 1 or not set(chosen) <= GROUPED:
+    if lengths is None or batch == 1 or not set(chosen) <= GROUPED:
         return chosen
     area = max(steps, 2 * batch * int(np.minimum(lengths, steps).sum()) // len(lengths))
     size = (loss, every, batch, steps, threads, isa, input_gradient)
@@ -134,9 +134,9 @@ class PlanPool:
             if pooled.key == key and all(map(le, size, pooled.size)):
                 try:
                     self._plans.remove(pooled)
+                    return pooled
                 except ValueError:  # another thread was first
                     continue
-                return pooled
         return Pooled(key, size, make())
 
     def release(self, pooled: Pooled) -> None:

@@ -83,7 +83,8 @@ class Run:
         """A plan from the module's pool that is large enough, or a new one."""
         threads, size = torch.get_num_threads(), (self.batch, self.steps)
         desc = _describe(self.module, x.dtype, self.dropout)
-        options = with_groups(self.rows.length, desc, "mse", True, *size, threads, None, input_gradient)
+        lengths = self.rows.length if self.rows.length[-1] < self.steps else None  # the shortest is the last
+        options = with_groups(lengths, desc, "mse", True, *size, threads, None, input_gradient)
         pooled = self.module._plans.acquire(
             (x.dtype, self.dropout, input_gradient, threads, bool(options)),
             (*size, options.get("area", 0)),

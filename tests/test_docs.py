@@ -202,7 +202,6 @@ def test_the_reference_names_everything_public():
 
 
 MADE_BY_US = {"History", "Restarts", "Sequences", "GradientFlow", "Dynamics", "Conditioning", "Surface"}
-UNBOUND = ("PR01", "Parameters {'net'} not documented")  # the self of verbs, functions bound in Network
 INTERNAL = runpy.run_path(str(ROOT / "docs" / "conf.py"))["INTERNAL"]
 
 
@@ -231,6 +230,8 @@ def test_docstrings_say_what_goes_in_and_comes_out(name):
     for one in documented(name):
         made = name.split(".")[-1] in MADE_BY_US and one == name
         codes = ("GL08", "PR02", "RT01") if made else ("GL08", "PR01", "PR02", "RT01")
-        errors = [error for error in validate(one)["errors"] if error != UNBOUND]
-        wrong += [f"{one}: {text}" for code, text in errors if code in codes]
+        found = [text for code, text in validate(one)["errors"] if code in codes]
+        if one.startswith("bptt_fast.Network."):  # `net` is what `self` is in a function bound to the class
+            found = [text for text in found if text != "Parameters {'net'} not documented"]
+        wrong += [f"{one}: {text}" for text in found]
     assert not wrong
