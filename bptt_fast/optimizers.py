@@ -26,6 +26,8 @@ class FirstOrder:
 
     Parameters
     ----------
+    learning_rate : float or schedule
+        r, above 0, or a schedule such as ``Cosine(0.01)``.
     clip_norm : float, optional
         Above 0.  If the norm of the gradient over all parameters is larger, the gradient is scaled to it.
     clip_value : float, optional
@@ -239,6 +241,8 @@ class AdamW(Adam):
         r, above 0, or a schedule such as ``Cosine(0.01)``.
     beta1, beta2, eps : float, default 0.9, 0.999 and 1e-8
         As in `Adam`.
+    clip_norm, clip_value, clip_state, gradient_noise : float, optional
+        See `FirstOrder`.
     weight_decay : float, default 0.01
         At least 0; of the weight itself, as said above.
     decay_biases : bool, default True
