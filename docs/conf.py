@@ -12,8 +12,7 @@ import re
 from pathlib import Path
 
 import bptt_fast
-from bptt_fast.optimizers import FirstOrder
-from bptt_fast.second_order import SecondOrder
+from bptt_fast.optimizers import FirstOrder, SecondOrder
 from bptt_fast.unfolding import Unfolding
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -53,9 +52,7 @@ autodoc_member_order = "bysource"
 autodoc_class_signature = "mixed"
 autosummary_generate = True
 numpydoc_show_class_members = False
-ASKED_BY_FIT = (FirstOrder, SecondOrder, Unfolding)  # whose methods are questions of the fit loop
-INTERNAL = {name for base in ASKED_BY_FIT for name, thing in vars(base).items() if inspect.isfunction(thing)}
-INTERNAL |= {  # further methods without an underscore that the package calls itself
+INTERNAL = {  # methods without an underscore that the package calls itself
     "core",
     "get_metadata_routing",
     "desc",
@@ -69,6 +66,9 @@ INTERNAL |= {  # further methods without an underscore that the package calls it
     "value",
     "better",
 }
+# and what `fit` asks of every unfolding and optimiser
+for protocol in (Unfolding, FirstOrder, SecondOrder):
+    INTERNAL |= {name for name, thing in vars(protocol).items() if inspect.isfunction(thing)}
 
 
 def lacking(example: Path) -> set[str]:
@@ -99,5 +99,15 @@ def skip(app, what, name, thing, leave_out, options):
     return True if name in INTERNAL or hook or re.fullmatch(r"set_\w+_request", name) else None
 
 
+def resolve(app, env, node, contnode):
+    """Link a name of the package in the docstring of a submodule that imports it."""
+    target = node["reftarget"]
+    if node["reftype"] != "obj" or target not in bptt_fast.__all__:
+        return None
+    python = env.get_domain("py")
+    return python.resolve_xref(env, node["refdoc"], app.builder, "obj", f"bptt_fast.{target}", node, contnode)
+
+
 def setup(app):
     app.connect("autodoc-skip-member", skip)
+    app.connect("missing-reference", resolve)

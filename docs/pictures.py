@@ -1,9 +1,9 @@
 """Draws the pictures of unfolding.md and inside.md: `python docs/pictures.py [folder]`, needs matplotlib.
 
-Those of unfolding.md speak one language.  A box is a time step, filled if what its way back needs is in
-memory at the moment of the pass drawn strong; a bar left of a box is the state before that step, stored
-alone; an arrow down is an error that enters; an arrow left is a pass back, from its newest step to its
-oldest, with a dot where an error joins it; a diamond is an update of the weights.
+Those of unfolding.md share their symbols.  A box is a time step, filled if its tape is in memory during the
+highlighted backward pass; a bar left of a box is the state before that step, stored alone; a downward arrow
+is an error that is injected; a leftward arrow is a backward pass, from its newest step to its oldest, with a
+dot where an error is added; a diamond is an update of the weights.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Picture:
         self.legend[label] = Patch(linewidth=0.8, **kind)
 
     def state(self, t: int) -> None:
-        """A bar left of box `t`: the state before it is stored, and no more."""
+        """A bar left of box `t`: only the state before it is stored."""
         self.ax.add_patch(Rectangle((t - 1.07, -0.12), 0.14, 1.04, facecolor=BLUE, linewidth=0))
         self.legend["state stored"] = Line2D([], [], color=BLUE, linewidth=3, linestyle="", marker="|")
         self.legend["state stored"].set(markersize=9, markeredgewidth=3)
@@ -59,18 +59,16 @@ class Picture:
     def errors(self, *steps: int) -> None:
         for t in steps:
             self._arrow((t - 0.5, 1.75), (t - 0.5, 0.86))
-        self.legend["error enters"] = Line2D(
-            [], [], color=RED, linestyle="", marker=r"$\downarrow$", markersize=9
-        )
+        self.legend["error"] = Line2D([], [], color=RED, linestyle="", marker=r"$\downarrow$", markersize=9)
 
     def back(self, y: float, newest: int, oldest: int, joined: range, *, faint: bool = False) -> None:
-        """A pass back at height `y`; the errors of the steps `joined` join it."""
+        """A backward pass at height `y`; the errors of the steps `joined` are added to it."""
         alpha = 0.4 if faint else 1
         self._arrow((newest - 0.5, y), (oldest - 0.95, y), alpha)
         self.ax.plot(
             [t - 0.5 for t in joined], [y] * len(joined), "o", color=RED, markersize=3.2, alpha=alpha
         )
-        self.legend["travels back"] = Line2D(
+        self.legend["backward pass"] = Line2D(
             [], [], color=RED, linestyle="", marker=r"$\leftarrow$", markersize=11
         )
 
@@ -99,11 +97,11 @@ class Picture:
 
 
 def full() -> Picture:
-    """Everything is stored, every error enters, one pass goes back to the first step."""
+    """All steps are stored, all errors are injected, one backward pass reaches the first step."""
     picture = Picture(-0.9)
     picture.steps(1, STEPS, "stored", STORED)
     picture.errors(*range(1, STEPS + 1))
-    picture.note(-0.6, "pass back")
+    picture.note(-0.6, "backward")
     picture.back(-0.6, STEPS, 1, range(1, STEPS + 1))
     picture.update(STEPS, -0.6)
     return picture
@@ -121,7 +119,7 @@ def sliding(k: int = 4) -> Picture:
 
 
 def truncated(k1: int = 2, k2: int = 5) -> Picture:
-    """A pass every k1 steps carries the k1 newest errors, all of them to the same edge k2 steps back."""
+    """A pass every k1 steps propagates the k1 newest errors, all to the same step, k2 steps back."""
     picture = Picture(-0.8 - ROOM * (STEPS // k1 - 1))
     picture.steps(1, STEPS - k2, "not stored", PASSED)
     picture.steps(STEPS - k2 + 1, STEPS, "stored", STORED)
@@ -142,11 +140,11 @@ def _passes(picture: Picture, first: int, k1: int, k2: int) -> None:
             faint=newest < STEPS,
         )
         picture.update(newest, y)
-    picture.note(-0.5, "passes back")
+    picture.note(-0.5, "backward")
 
 
 def checkpointed(segment: int = 4) -> Picture:
-    """States only, and a segment at a time forward again and back: here the second of three is at work."""
+    """Only states are stored; each segment runs forward again, then backward: here the second."""
     picture = Picture(-1.35)
     picture.steps(1, segment, "not stored", PASSED)
     picture.steps(segment + 1, 2 * segment, "stored", STORED)
@@ -154,11 +152,11 @@ def checkpointed(segment: int = 4) -> Picture:
     for n in range(3):
         picture.state(n * segment + 1)
     picture.errors(*range(1, STEPS + 1))
-    for n, what in enumerate(("to come", "run again, now going back", "done")):
+    for n, what in enumerate(("pending", "computed again, backward", "done")):
         first, last = n * segment + 1, (n + 1) * segment
         picture.back(-0.6, last, first, range(first, last + 1), faint=n != 1)
         picture.note(-1.05, what, x=(first + last - 1) / 2, ha="center", color=GREY)
-    picture.note(-0.6, "pass back")
+    picture.note(-0.6, "backward")
     picture.update(STEPS, -0.6)
     return picture
 
@@ -200,14 +198,14 @@ class Flow:
 
 
 def flow() -> Flow:
-    """From arrays in Python through one batch in C and back, with the shapes that pass."""
+    """From arrays in Python through a batch in C and back, with shapes."""
     picture = Flow()
-    picture.band(0.5, -0.62, "Python, once a fit: network.py, data.py, training.py")
+    picture.band(0.5, -0.62, "Python, once per fit: data.py, plans.py, fit.py")
     picture.band(-0.67, -3.1, "C, for each batch of an epoch: epoch.c")
     for column, title, what in (
         (0, "sequences", "rows, offsets"),
         (1, "params", "(P,)"),
-        (4, "history", "losses of the epochs"),
+        (4, "history", "losses per epoch"),
     ):
         picture.box(column, 0, title, what, BLACK)
     forward = ("gather", "x (T, B, I)"), ("project", "zx (T, B, GH)"), ("scan forward", "states (T+1, B, SH)")
@@ -217,9 +215,9 @@ def flow() -> Flow:
         picture.box(column, -1.2, title, what, BLUE)
         if column:
             picture.arrow((column - 0.58, -1.2), (column - 0.43, -1.2))
-    back = ("update", "(P,)"), ("norm, clip", "one number"), ("collect", "gradient (P,)")
+    back = ("update", "(P,)"), ("norm, clip", "a scale factor"), ("weight gradients", "(P,)")
     for column, (title, what) in enumerate(
-        (*back, ("scan backward", "dzx, dzr (T, B, GH)"), ("back through g", "dh (T, B, H)"))
+        (*back, ("scan backward", "dzx, dzr (T, B, GH)"), ("backward of g", "dh (T, B, H)"))
     ):
         picture.box(column, -2.4, title, what, RED)
         if column:

@@ -203,7 +203,6 @@ def test_the_reference_names_everything_public():
 
 
 MADE_BY_US = {"History", "Restarts", "Sequences", "GradientFlow", "Dynamics", "Conditioning", "Surface"}
-UNBOUND = ("PR01", "Parameters {'net'} not documented")  # the self of verbs, functions bound in Network
 INTERNAL = runpy.run_path(str(ROOT / "docs" / "conf.py"))["INTERNAL"]
 
 

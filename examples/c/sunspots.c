@@ -1,11 +1,12 @@
-/* sunspots.c: an Elman network learns the yearly sunspot numbers with the classical online algorithm, as the demo of the
-   Python package does, but without Python.
+/* sunspots.c: trains an Elman network on the yearly sunspot numbers with the classical online algorithm, like the demo of the
+   Python package, but without Python.
 
      gcc -std=c11 -O2 -I csrc examples/c/sunspots.c libbptt.a -lm -pthread -o sunspots
      ./sunspots bptt_fast/datasets/sunspots.csv [WEIGHTS]
 
-   docs/c.md tells how libbptt.a is made.  Five networks learn the years up to 1920, and each predicts every later year from all
-   those before it.  The file WEIGHTS takes their parameters: (SEEDS, P) floats, each row in the order of bptt_blocks. */
+   docs/c.md explains how to build libbptt.a.  Five networks are trained on the years up to 1920, and each predicts every later
+   year from all years before it.  Their parameters are written to the file WEIGHTS: (SEEDS, P) floats, each row in the order of
+   bptt_blocks. */
 #include "bptt.h"
 #include <math.h>
 #include <stdio.h>
@@ -15,8 +16,8 @@ enum { DELAYS = 2, HIDDEN = 8, K = 5, EPOCHS = 1100, SEEDS = 5, TESTS = 2, LAST_
 static const double SCALE = 100;            /* sunspots in one unit of the network's inputs and outputs */
 static const struct { int first, last; } RECORD = { 1700, 1979 }, TEST[TESTS] = { { 1921, 1955 }, { 1956, 1979 } };
 
-/* The numbers of year[0] .. year[n-1], one after the other, and what a network sees of them: row t of `input` is the number of
-   year t+1 and that of the year before it, `target` is the number of year t+1 alone; bptt_slide looks ahead by itself. */
+/* The numbers of year[0] .. year[n-1], and the inputs and targets made from them: row t of `input` has the numbers of year t+1
+   and of the year before it, `target` the number of year t+1; bptt_slide adds the lead. */
 typedef struct {
     int n, year[MAX_YEARS];
     double number[MAX_YEARS];
@@ -36,7 +37,7 @@ static void *reserve(size_t count, size_t size) {
     return p;
 }
 
-/* Lines "year,number", one a year; others are comments. */
+/* Reads lines "year,number", one per year; others are comments. */
 static void read_series(const char *path, series *s) {
     char line[256];
     FILE *file = fopen(path, "r");
@@ -72,7 +73,7 @@ static void print_errors(const char *name, const double *error) {
     printf("\n");
 }
 
-/* A plan and the memory it lives in. */
+/* A plan and its arena. */
 typedef struct { void *arena; bptt_plan *plan; } planned;
 static planned make_plan(const bptt_desc *desc) {
     planned p;
@@ -92,7 +93,7 @@ static double uniform(uint64_t *state) {
     return (double)((z ^ z >> 31) >> 11) * 0x1p-53;
 }
 
-/* New weights, uniform in +-1/sqrt(H), then EPOCHS times over the years for training: an update after every year. */
+/* Initial weights, uniform in +-1/sqrt(H), then EPOCHS epochs over the training years, with an update after every year. */
 static void train(bptt_plan *plan, float *params, int64_t P, const series *s, uint64_t seed) {
     int64_t length = 0;
     while (length + 1 < s->n && s->year[length + 1] <= LAST_TRAINING_YEAR) length++;
@@ -110,7 +111,7 @@ static void train(bptt_plan *plan, float *params, int64_t P, const series *s, ui
     free(loss), free(opt_state);
 }
 
-/* One step a year: each year from DELAYS on is predicted before the network sees it. */
+/* One step per year: each year from DELAYS on is predicted from the years before it. */
 static void predict(bptt_plan *plan, const float *params, const series *s, double *predicted) {
     check(bptt_stream_start(plan, params), "prediction");
     for (int i = DELAYS; i < s->n; i++) {

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""Two loops that call a trained network without the GIL: many series step by step, and a big array in small pieces."""
+"""Two loops that run a trained network without the GIL: many series step by step, and a large array in batches."""
 
 from libc.stdint cimport int64_t
 
@@ -9,14 +9,14 @@ import numpy as np
 
 
 def surprise(net, const float[:, :, ::1] series):
-    """How badly a network that predicts the next row predicts each of many series, which run side by side.
+    """The error of one-step predictions for each of many series, which are computed in parallel.
 
     Parameters
     ----------
     net : bptt_fast.Network
         float32, forward in time, with as many outputs as inputs.
     series : array (T, B, I) of float32
-        Time first: row t of all B series lies together.
+        Time first.
 
     Returns
     -------
@@ -40,12 +40,12 @@ def surprise(net, const float[:, :, ::1] series):
 
 
 def census(net, const float[:, :, ::1] x, Py_ssize_t batch=256):
-    """How many of many sequences a classifier takes for each class; only `batch` outputs exist at a time.
+    """The number of sequences that a classifier assigns to each class, with memory for `batch` outputs only.
 
     Parameters
     ----------
     net : bptt_fast.Network
-        float32; the largest output of the last step is the class.
+        float32; the predicted class is the largest output of the last step.
     x : array (n, T, I) of float32
     batch : int, default 256
 
