@@ -70,7 +70,7 @@ def python(tmp_path):
             os.environ | {"PYTHONPATH": os.pathsep.join(folders), "MPLBACKEND": "Agg"} | (env or {})
         )
         return (
-            subprocess.Popen(command, **options) if popen else subprocess.run(command, timeout=120, **options)
+            subprocess.Popen(command, **options) if popen else subprocess.run(command, timeout=300, **options)
         )
 
     return call
