@@ -65,6 +65,7 @@ def test_train_predict_info(cli, table, tmp_path):
     assert found.returncode == 0 and bf.__version__ in found.stdout and "threads" in found.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ("gru", "lstm", "mlp"))
 def test_other_cells(cell, cli, table, tmp_path):
     more = ("--f", "4") if cell == "mlp" else ()
@@ -80,6 +81,7 @@ def test_it_learns(cli, table, tmp_path):
     assert losses[-1] < 0.5 * losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", (
     (), ("trane",), ("train",), ("predict", "m"), ("train", "f.csv", "--targets", "y"), ("train", "f.csv", *TRAIN, "--cell", "elmo"),
     ("train", "f.csv", *TRAIN, "--epochs", "many"), ("info", "--colour"),
@@ -89,6 +91,7 @@ def test_usage(arguments, cli):
     assert found.returncode == 2 and "usage" in found.stderr.lower() and "Traceback" not in found.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     (("--help",), ("train", "--help"), ("predict", "--help"), ("demo", "--help"), ("--version",)),
@@ -142,6 +145,7 @@ def test_a_nan_in_the_table(cli, table):
     one_line(cli("train", table, *TRAIN), 1, "line 11", "nan")
 
 
+@pytest.mark.slow
 def test_damaged_models(cli, table, tmp_path):
     model = tmp_path / "m.safetensors"
     assert cli("train", table, *TRAIN, "--epochs", "1", "--out", model).returncode == 0
