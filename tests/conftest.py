@@ -30,12 +30,12 @@ def short(value):
         return ",".join(map(short, value))
     if not isinstance(value, str):
         value = getattr(value, "__name__", None) or type(value).__name__
-    return re.sub(r"[^\w .,:=+-]+", "", value, flags=re.ASCII)
+    return re.sub(r"[^\w .,:=+/-]+", "", value, flags=re.ASCII)
 
 
 def pytest_make_parametrize_id(config, val):
     """Of a value without an id of its own; its type for what is not plain (`ids=` says more)."""
-    return short(val)[:24].rstrip(" .,:=") or None
+    return short(val)[:30].rstrip(" .,:=") or None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -70,7 +70,7 @@ def python(tmp_path):
             os.environ | {"PYTHONPATH": os.pathsep.join(folders), "MPLBACKEND": "Agg"} | (env or {})
         )
         return (
-            subprocess.Popen(command, **options) if popen else subprocess.run(command, timeout=120, **options)
+            subprocess.Popen(command, **options) if popen else subprocess.run(command, timeout=300, **options)
         )
 
     return call

@@ -2,8 +2,9 @@
 
 python tests/measure_coverage.py [arguments of pytest, in place of -m "not slow"]
 
-A copy of the tree in a temporary folder is built with counters; the checkout stays as it is.  A line of
-the kernels has run when an instance for any number type and instruction set ran it.
+A copy of the tree in a temporary folder is built with counters; the checkout stays as it is.  A line of the
+kernels has run when an instance for any number type and instruction set ran it.  The tests run in one
+process: those of pytest-xdist end without writing the counts of C.
 """
 
 import json
@@ -94,7 +95,7 @@ def main(arguments):
         (tree / "coverage.ini").write_text(CONFIG.format(tree=tree))
         measure = [sys.executable, "-m", "coverage"]
         options = "--rcfile=coverage.ini"
-        tests = run(*measure, "run", options, "-m", "pytest", "-q", *arguments, tree=tree)
+        tests = run(*measure, "run", options, "-m", "pytest", "-q", "-p", "no:xdist", *arguments, tree=tree)
         run(*measure, "combine", "-q", options, tree=tree)
         print("\nPython")
         run(*measure, "report", options, "--show-missing", "--skip-covered", tree=tree)

@@ -5,14 +5,13 @@ import csv
 import importlib.util
 import os
 import re
-import signal
 import socket
 import stat
-import time
 from importlib import resources
 
 import numpy as np
 import pytest
+from support.signals import interrupt, work_of_children
 
 import bptt_fast as bf
 
@@ -66,6 +65,7 @@ def test_train_predict_info(cli, table, tmp_path):
     assert found.returncode == 0 and bf.__version__ in found.stdout and "threads" in found.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ("gru", "lstm", "mlp"))
 def test_other_cells(cell, cli, table, tmp_path):
     more = ("--f", "4") if cell == "mlp" else ()
@@ -81,6 +81,7 @@ def test_it_learns(cli, table, tmp_path):
     assert losses[-1] < 0.5 * losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", (
     (), ("trane",), ("train",), ("predict", "m"), ("train", "f.csv", "--targets", "y"), ("train", "f.csv", *TRAIN, "--cell", "elmo"),
     ("train", "f.csv", *TRAIN, "--epochs", "many"), ("info", "--colour"),
@@ -90,6 +91,7 @@ def test_usage(arguments, cli):
     assert found.returncode == 2 and "usage" in found.stderr.lower() and "Traceback" not in found.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     (("--help",), ("train", "--help"), ("predict", "--help"), ("demo", "--help"), ("--version",)),
@@ -143,6 +145,7 @@ def test_a_nan_in_the_table(cli, table):
     one_line(cli("train", table, *TRAIN), 1, "line 11", "nan")
 
 
+@pytest.mark.slow
 def test_damaged_models(cli, table, tmp_path):
     model = tmp_path / "m.safetensors"
     assert cli("train", table, *TRAIN, "--epochs", "1", "--out", model).returncode == 0
@@ -259,16 +262,11 @@ def test_divergence(cli, table):
 def test_interrupt(out, cli, table, tmp_path):
     """130, and the model so far is saved when --out was given."""
     model = tmp_path / "m.safetensors"
-    child = cli(
-        "train", table, *TRAIN, "--epochs", "100000000", *(("--out", model) if out else ()), popen=True
-    )
-    time.sleep(2.0)
-    assert child.poll() is None, child.communicate()
-    child.send_signal(signal.SIGINT)
-    sent = time.perf_counter()
-    _, err = child.communicate(timeout=20)
+    more = ("--epochs", "100000000", "--quiet", *(("--out", model) if out else ()))
+    child = cli("train", table, *TRAIN, *more, popen=True)
+    err, took = interrupt(child, after=1.0)
     assert child.returncode == 130 and "Traceback" not in err
-    assert time.perf_counter() - sent < 1.5
+    assert took < 1.5
     assert model.exists() == out
     assert not out or bf.load(model).hidden_size == 6
 
@@ -300,10 +298,10 @@ def baselines(first, last):
 @pytest.mark.slow
 def test_demo(cli, tmp_path):
     """The table is right, the network beats both baselines on 1921-1955, the model can be read, the picture is one."""
-    start = time.perf_counter()
+    before = work_of_children()
     found = cli("demo")
     assert found.returncode == 0, found.stderr
-    assert time.perf_counter() - start < 20
+    assert work_of_children() - before < 20
     table = {
         m[1].strip(): [float(m[2]), float(m[3])]
         for m in re.finditer(r"^ +(\S.*?) +([\d.]+) +([\d.]+)$", found.stdout, re.M)

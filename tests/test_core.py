@@ -6,7 +6,7 @@ import types
 
 import numpy as np
 import pytest
-from support import cases
+from support import cases, covering
 from support.mode import Mode
 from support.training import OPTIMIZERS, SGD, Training, hyper
 
@@ -171,14 +171,17 @@ STRUCTURES = {
 }
 
 
-@pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("dtype", BYTES)
-@pytest.mark.parametrize("structure", STRUCTURES.values(), ids=STRUCTURES)
-@pytest.mark.parametrize("form", cases.FORMS.values(), ids=cases.FORMS)
+FENCED = covering.design(
+    dict(form=list(cases.FORMS), structure=list(STRUCTURES), dtype=list(BYTES), isa=list(ISAS)), 3
+)
+
+
+@pytest.mark.parametrize("form, structure, dtype, isa", [tuple(row.values()) for row in FENCED])
 def test_nothing_is_overrun(form, structure, dtype, isa, fenced):
     """Arena and outputs, with batches of every size up to the capacity, of one length or of several."""
     for lengths in ((6, 6, 6, 6, 6, 6, 6), (6, 1, 5, 2, 4, 6, 3)):
-        run = cases.Problem(**form, **structure, head=(3,), lengths=lengths).run(dtype, isa)
+        case = cases.FORMS[form] | STRUCTURES[structure]
+        run = cases.Problem(**case, head=(3,), lengths=lengths).run(dtype, isa)
         for batch in (1, 2, 3, 5):
             calls(run, fenced, batch, dtype)
         assert fenced.intact()

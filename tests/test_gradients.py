@@ -35,11 +35,12 @@ def test_the_cases_cover_every_pair():
     assert all(cases.parse(cases.line(case).split()) == case for case in found)
 
 
+@pytest.mark.parametrize("deep", (False, pytest.param(True, marks=pytest.mark.slow)), ids=("flat", "deep"))
 @pytest.mark.parametrize("form", cases.FORMS.values(), ids=cases.FORMS)
-def test_oracle(form):
-    for more in (dict(every=True, weighted=True), dict(num_layers=2, bidirectional=True, head=(4,))):
-        hidden_size = 1 + form.get("proj_size", 1)
-        cases.Problem(**form, lengths=(3, 1), hidden_size=hidden_size, **more).check_reference()
+def test_oracle(form, deep):
+    more = dict(num_layers=2, bidirectional=True, head=(4,)) if deep else dict(every=True, weighted=True)
+    hidden_size = 1 + form.get("proj_size", 1)
+    cases.Problem(**form, lengths=(3, 1), hidden_size=hidden_size, **more).check_reference()
 
 
 @pytest.mark.parametrize("loss", cases.LOSSES)

@@ -151,9 +151,9 @@ def test_diverged_copies_come_last():
 
 
 def test_max_seconds_is_for_all_together():
-    begin = time.perf_counter()
+    begin = time.process_time()
     _, table = run(n=4, epochs=10**9, keep="all", patience=bf.Stopping(max_seconds=0.3), threads=2)
-    assert time.perf_counter() - begin < 3
+    assert time.process_time() - begin < 3
     assert set(table["stopped"]) == {"max_seconds"}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import cases
+from support import cases, covering
 from support.cases import LARGE
 from support.training import OPTIMIZERS, Training
 
@@ -36,11 +36,13 @@ def bits(arrays):
     return [np.ascontiguousarray(a).tobytes() for a in arrays]
 
 
-@pytest.mark.parametrize("dtype", ("float32", "float64"))
-@pytest.mark.parametrize("lengths", SHAPES.values(), ids=SHAPES)
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_equal_bits(form, lengths, dtype):
-    problem = cases.Problem(**(LARGE | form), lengths=lengths, every=True)
+BITS = covering.design(dict(form=list(FORMS), shape=list(SHAPES), dtype=("float32", "float64")))
+
+
+@pytest.mark.parametrize("form, shape, dtype", [tuple(row.values()) for row in BITS])
+def test_equal_bits(form, shape, dtype):
+    lengths = SHAPES[shape]
+    problem = cases.Problem(**(LARGE | FORMS[form]), lengths=lengths, every=True)
     results, used = [], []
     for threads in THREADS:
         run = problem.run(dtype, threads=threads)

@@ -44,7 +44,8 @@ def test_oracle(k1, k2):
 @pytest.mark.parametrize("form", ONE_WAY.values(), ids=ONE_WAY)
 def test_oracle_of_every_cell(form):
     every = list(ONE_WAY.values()).index(form) % 2
-    Truncated(2, 4, **form, lengths=(6, 3), every=every, weighted=True, data_seed=1).check_reference()
+    more = dict(hidden_size=1 + form.get("proj_size", 2), lengths=(6, 3), weighted=True, data_seed=1)
+    Truncated(2, 4, **form, **more, every=every).check_reference()
 
 
 def test_oracle_is_the_whole_gradient_when_nothing_is_cut():
