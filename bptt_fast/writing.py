@@ -52,6 +52,8 @@ def replace(path: str, content: bytes) -> None:
         found = os.stat(path)
     except FileNotFoundError:
         found = None
+        if not os.path.basename(path):  # "" and "new/", which realpath makes names of
+            raise
     if is_stream(path):
         _write_through(path, content)
         return
