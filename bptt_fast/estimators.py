@@ -1045,8 +1045,8 @@ def _warn_of_shared_rows(X: Any) -> None:
     if are_overlapping(X):
         warnings.warn(
             "early_stopping: the sequences of X are views of the same rows, so those held out share rows "
-            "with the training sequences, and their loss comes out too low.  An RNNForecaster, or a Network with "
-            "Sequences.windows(series, length) and a validation_split, leaves a gap between the two parts.",
+            "with the training sequences, and their loss comes out too low.  An RNNForecaster, or a Network "
+            "with Sequences.windows(series, length) and a validation_split, leaves a gap between the two.",
             UserWarning,
             stacklevel=5,
         )

@@ -989,7 +989,7 @@ bptt_status bptt_epoch(bptt_plan *p, void *params, void *opt_state, bptt_hyper *
                        bptt_poll poll, void *context) {
     run r = { .p = p, .data = data, .order = order, .n = n, .hyper = hyper, .loss = loss, .weight = weight, .state = state,
               .poll = poll, .context = context, .params = params, .trained = params, .opt_state = opt_state };
-    if (!has_targets(p, data) || !all_fit(p, data, order, n, 0) || (state && p->grouped)) return BPTT_CAPACITY;
+    if (!has_targets(p, data) || !all_fit(p, data, order, n, 0)) return BPTT_CAPACITY;
     const bptt_status status = prepare_training(&r);
     if (status) return status;
     set_clip(p, hyper->clip_state);
