@@ -326,7 +326,8 @@ def _check_out(path: str, *read: str | None) -> None:
         target = path
     else:
         target = os.path.dirname(os.path.realpath(path))
-        if (os.path.exists(path) and not os.path.isfile(path)) or not os.path.isdir(target):
+        file = os.path.basename(path) and (os.path.isfile(path) or not os.path.exists(path))
+        if not file or not os.path.isdir(target):
             raise InputError(f"--out: expected a file in a folder that exists, got {path}.")
     if not os.access(target, os.W_OK):
         raise InputError(f"--out: no permission to write into {target}.")

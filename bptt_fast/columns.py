@@ -526,10 +526,12 @@ def _floats_ahead(pandas: Any, index: Any, steps: int) -> Any:
     if mean == 0 or not math.isfinite(mean):
         return None
     counts = np.arange(n + steps)
+    decimals = 14 - int(np.floor(np.log10(np.abs(wide).max())))  # to which labels read from text are exact
     for step in (*(float(f"{mean:.{digits}g}") for digits in (3, 6, 9, 12, 15)), wide[1] - wide[0], mean):
-        candidates = (wide[0] + counts * step).astype(dtype)
-        if (candidates[:n] == labels).all():
-            return pandas.Index(candidates[n:], dtype=index.dtype)
+        exact = wide[0] + counts * step
+        for candidates in (exact.astype(dtype), exact.round(decimals).astype(dtype)):
+            if (candidates[:n] == labels).all():
+                return pandas.Index(candidates[n:], dtype=index.dtype)
     rounding = 4 * np.finfo(dtype).eps * np.abs(wide).max()
     if rounding > abs(mean) / 10 or np.abs(np.diff(wide) - mean).max() > rounding:
         return None

@@ -207,7 +207,7 @@ def numbers(a: Any, name: str) -> Array:
         try:
             a = _table(a) if hasattr(a, "to_numpy") else np.asarray(a)
         except Exception as error:
-            wrong_columns = _columns_without_numbers(source)
+            wrong_columns = columns_without_numbers(source)
             if wrong_columns:
                 raise ConfigError(f"{name}: expected real numbers, got {wrong_columns}") from None
             raise ShapeError(
@@ -215,20 +215,25 @@ def numbers(a: Any, name: str) -> Array:
                 f"({str(error).rstrip('.')}).  Sequences of different length go in a list of 2-D arrays."
             ) from None
     # polars converts dates to numbers if other columns are numbers
-    dates = hasattr(source, "to_arrow") and _columns_without_numbers(source)
+    dates = hasattr(source, "to_arrow") and columns_without_numbers(source)
     if dates or a.dtype.kind not in "fiub":
         raise ConfigError(f"{name}: expected real numbers, got {dates or _not_numbers(a, source)}")
     return a
 
 
-def _columns_without_numbers(table: Any) -> str:
-    """The non-numeric columns of a table, for a message; "" if there are none, or it is no table."""
+def columns_without_numbers(table: Any, objects: bool = False) -> str:
+    """The non-numeric columns of a table, for a message; "" if there are none, or it is no table.
+
+    With `objects` a column of objects is numeric if all of them are.
+    """
     if not is_table(table):
         return ""
     table = _frame(table)
+    if all(getattr(dtype, "kind", "O") in "fiub" for dtype in getattr(table, "dtypes", [None])):
+        return ""  # pandas, the usual case
     names = getattr(table, "column_names", table.columns)  # `columns` of Arrow tables are the data
     parts = [table.iloc[:, i] if hasattr(table, "iloc") else table[names[i]] for i in range(table.shape[1])]
-    wrong = {name: part for name, part in zip(names, parts, strict=True) if _is_no_number(part)}
+    wrong = {name: part for name, part in zip(names, parts, strict=True) if _is_no_number(part, objects)}
     if not wrong:
         return ""
     columns, which = ("columns", "them") if len(wrong) > 1 else ("column", "it")
@@ -241,13 +246,15 @@ def _columns_without_numbers(table: Any) -> str:
     )
 
 
-def _is_no_number(column: Any) -> bool:
-    return _table(column).dtype.kind not in "fiub"
+def _is_no_number(column: Any, objects: bool) -> bool:
+    a = _table(column)
+    numeric = objects and a.dtype.kind in "OUS" and _first_without_number(a)[0] is None
+    return not numeric and a.dtype.kind not in "fiub"
 
 
 def _not_numbers(a: Array, source: Any) -> str:
     """The end of a message on an array `a`, made from `source`, without real numbers: contents and remedy."""
-    wrong_columns = _columns_without_numbers(source)
+    wrong_columns = columns_without_numbers(source)
     if wrong_columns:
         return wrong_columns
     if a.dtype.kind == "c":
@@ -525,6 +532,13 @@ def is_list(x: Any) -> bool:
         and all(len(getattr(part, "shape", ())) == 2 for part in x)
         and len(x) > 0
     )
+
+
+def are_overlapping(x: Any) -> bool:
+    """Whether the sequences of an array or a list are views of the same rows, by the first two."""
+    several = isinstance(x, (list, tuple)) or (isinstance(x, np.ndarray) and x.ndim > 1)
+    two = [part for part in x[:2] if isinstance(part, np.ndarray)] if several else []
+    return len(two) == 2 and np.shares_memory(two[0], two[1])
 
 
 def counting(n: int) -> Array:

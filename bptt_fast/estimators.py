@@ -14,6 +14,7 @@ import numpy as np
 
 from . import optimizers
 from .columns import Columns, Scaling, continued, is_table, like, moments, names_of, order
+from .data import are_overlapping, columns_without_numbers, numbers
 from .description import Description
 from .errors import ConfigError, ShapeError, choice, flag, integer, number
 from .initialisation import CELLS
@@ -277,6 +278,8 @@ class _Estimator(BaseEstimator):
     def _inputs(self, X: Any, reset: bool) -> Any:
         """X as (n, T, I) or a list of (T_i, I); stores (`reset`) or compares its columns."""
         if _is_ragged(X):
+            for i, part in enumerate(X):
+                _check_kind(part, f"X[{i}]")
             parts = [part if _dimensions(part) == 2 else np.asarray(part)[:, None] for part in X]
             if any(map(is_table, parts)) or len({part.shape[1] for part in parts}) > 1:
                 return [self._rows(part, reset and i == 0, f"X[{i}]") for i, part in enumerate(parts)]
@@ -284,11 +287,13 @@ class _Estimator(BaseEstimator):
             return np.split(self._rows(np.concatenate(parts), reset), ends)
         X = _stacked(X, "X")
         if _dimensions(X) == 3:
+            _check_kind(X, "X")
             X = np.asarray(X)
             return self._rows(X.reshape(len(X) * X.shape[1], X.shape[2]), reset).reshape(X.shape)
         return self._rows(X, reset)[:, :, None]
 
     def _rows(self, X: Any, reset: bool, name: str = "X") -> Array:
+        _check_kind(X, name)
         try:
             return validate_data(self, X, reset=reset, dtype=DTYPES, order="C")
         except ValueError as error:
@@ -364,6 +369,7 @@ class _Supervised(_Estimator):
         net = self._network(x[0].shape[1], outputs, x[0].dtype, going_on)
         validation = None
         if epochs is None and self.early_stopping:
+            _warn_of_shared_rows(X)
             x, y, weight, validation = self._split(x, y, weight, net.seed)
         self._train(net, x, y, weight, validation, epochs)
 
@@ -993,6 +999,18 @@ def _stacked(a: Any, name: str) -> Any:
     )
 
 
+def _warn_of_shared_rows(X: Any) -> None:
+    """Warn the caller of `fit` if sequences that are drawn for validation share memory with others."""
+    if are_overlapping(X):
+        warnings.warn(
+            "early_stopping: the sequences of X are views of the same rows, so those held out share rows "
+            "with the training sequences, and their loss comes out too low.  An RNNForecaster, or a Network "
+            "with Sequences.windows(series, length) and a validation_split, leaves a gap between the two.",
+            UserWarning,
+            stacklevel=5,
+        )
+
+
 def _take(a: Any, indices: Array) -> Any:
     """The sequences, targets or weights at the `indices`."""
     return [a[i] for i in indices] if _listed(a) else np.asarray(a)[indices]
@@ -1062,8 +1080,18 @@ def _weights(weight: Any, parts: Any, each: str, every: bool = False) -> Any:
     return result
 
 
+def _check_kind(a: Any, name: str) -> None:
+    """Raise for masked arrays, and for columns of dates or text, which scikit-learn would convert or not name."""
+    if isinstance(a, np.ma.MaskedArray):
+        numbers(a, name)
+    found = columns_without_numbers(a, objects=True)
+    if found:
+        raise ConfigError(f"{name}: expected real numbers, got {found}")
+
+
 def _numbers(a: Any, name: str, dtype: Any) -> Array:
     """An array of finite numbers of any shape; else raises a ShapeError."""
+    _check_kind(a, name)
     try:
         with np.errstate(over="ignore"):  # overflow to float32 is reported as an infinity
             array: Array = check_array(a, ensure_2d=False, allow_nd=True, dtype=dtype, input_name=name)

@@ -182,10 +182,10 @@ def _header(
     wanted = {name.strip() for name in columns}
     names = [] if first is None else _stripped(first[1])
     if not wanted <= set(names) and lines.comment:
-        literal, *rest = _stripped(next(csv.reader([lines.comment], skipinitialspace=True)))
-        for name in (literal, literal.lstrip("#").strip()):
-            if wanted <= {name, *rest}:
-                return [name, *rest], itertools.chain([first] if first else [], rows)
+        for text in (lines.comment, lines.comment.lstrip("#")):  # a # may belong to the first name
+            found = _stripped(next(csv.reader([text], skipinitialspace=True)))
+            if wanted <= set(found):
+                return found, itertools.chain([first] if first else [], rows)
     if not names:
         raise InputError(f"{lines.path}: expected a header line and rows of numbers, got an empty file.")
     return names, rows

@@ -426,9 +426,7 @@ def _validation_data(
 
 def _warn_of_shared_rows(x: Any) -> None:
     """Warn the caller of `fit` if sequences on both sides of `validation_split` share memory."""
-    several = (isinstance(x, np.ndarray) and x.ndim == 3) or data.is_list(x)
-    two = [part for part in x[:2] if isinstance(part, np.ndarray)] if several else []
-    if len(two) == 2 and np.shares_memory(two[0], two[1]):
+    if data.are_overlapping(x):
         warnings.warn(
             "validation_split: the sequences of x are views of the same rows, so the last training sequences "
             "share rows with the first validation sequences, and the validation loss is too low.  "

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, data, losses, optimizers, storage, unfolding  # type: ignore[attr-defined]
-from .columns import continued, is_table, like
+from .columns import continued, is_table, like, names_of
 from .data import Array
 from .errors import ConfigError, DivergedError, ShapeError, integer, number
 from .inference import predict
@@ -589,9 +589,9 @@ def forecast(
     if next_input is not None and not callable(next_input):
         raise ConfigError(f"next_input: expected a function of (output, step), got {next_input!r}.")
     series = data.unboxed(series)
-    places = net.columns.feedback("forecast") if next_input is None else None
     listed = data.is_list(series)
     tables = [table for table in (series if listed else [series]) if is_table(table)]
+    places = _feedback(net, series, tables) if next_input is None else None
     ahead = [continued(table, steps, "forecast") for table in tables]
     first, state = predict(net, series, readout="last", x0=x0, return_state=True)
     one = first.ndim == 1
@@ -628,6 +628,16 @@ def forecast(
         ]
         return several if listed else several[0]
     return forecasts[0] if one else forecasts
+
+
+def _feedback(net: Model, series: Any, tables: list[Any]) -> list[int] | None:
+    """Where among the outputs each input is; inputs that the network has no names for have the series'."""
+    columns = net.columns
+    if columns.inputs is None and isinstance(series, data.Sequences):
+        columns = replace(columns, inputs=series.columns.inputs)
+    elif columns.inputs is None and tables:
+        columns = replace(columns, inputs=names_of(tables[0]))
+    return columns.feedback("forecast")
 
 
 def _rows(

@@ -205,7 +205,7 @@ def _constants(g: Graph, net: Model) -> dict[str, Value]:
 def _outer_dtype(net: Model, side: str) -> np.dtype[Any]:
     """The dtype of the graph's x or y: the network's, or float64 if that rounds unscaled numbers coarsely."""
     mean, scale = (getattr(net.scaling, f"{side}_{field}", None) or () for field in ("mean", "scale"))
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", divide="ignore"):  # of scales beyond the range of float32
         gaps = [np.spacing(net.dtype.type(abs(m) + s)) / s for m, s in zip(mean, scale, strict=True)]
     return net.dtype if all(gap <= COARSE for gap in gaps) else np.dtype(np.float64)
 

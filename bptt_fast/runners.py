@@ -164,10 +164,10 @@ class BatchRunner(Runner):
         self.left_out = len(train) - self.n - len(split_parts(train, job.split)[1])
         batch, steps = job.batch(self.n), int(train.length[: self.n].max())
         options = unfold.plan_options(net, train, self.n, job.sampling_probability, not job.shuffle)
-        lengths = None if job.stateful else train.length[: self.n]
-        self.plan = job.training_plan(job.every, batch, steps, options, lengths)
+        self.plan = job.training_plan(job.every, batch, steps, options, train.length[: self.n])
         self.states = _carried_states(job, self.n) if job.stateful else None
         self.job, self.train, self.data = job, train, core_data(train)
+        self.batch = batch
         self.params, self.optimizer_state, self.record = net.params, job.optimizer_state(), Record()
         self.updates, self.unit = unfold.updates(-(-self.n // batch), steps)
         self.steps = int(train.length[: self.n].sum())
@@ -177,8 +177,9 @@ class BatchRunner(Runner):
         if job.shuffle:
             order = np.random.default_rng([job.net.seed, number]).permutation(order)
         self.record.begin(self.plan.updates(self.data, order))
+        before, done = None if self.states is None else self.states.copy(), 0
         try:
-            result: tuple[str, int] = self.plan.epoch(
+            status, done = self.plan.epoch(
                 self.params,
                 self.optimizer_state,
                 job.hyper,
@@ -189,13 +190,19 @@ class BatchRunner(Runner):
                 self.states,
                 poll,
             )
+        except KeyboardInterrupt as error:
+            done = getattr(error, "done", 0)
+            raise
         finally:
-            if self.states is not None:
+            if self.states is not None and before is not None:
+                if job.unfold.plain:  # some groups of a batch may have gone on, though it got no update
+                    rest = order[done * self.batch :]
+                    self.states[rest] = before[rest]
                 job.net.carried_states = self.states[: self.n]
                 if self.train.state is not self.states:  # the first epoch started from the initial states
                     self.train.state = self.states
                     self.data = core_data(self.train)
-        return result
+        return status, done
 
 
 def _carried_states(job: Job, n: int) -> Array:

@@ -52,6 +52,8 @@ def replace(path: str, content: bytes) -> None:
         status = os.stat(path)
     except FileNotFoundError:
         status = None
+        if not os.path.basename(path):  # "" and "new/", which realpath turns into names
+            raise
     if is_stream(path):
         _write_through(path, content)
         return

@@ -247,7 +247,8 @@ bptt_status bptt_gauss_newton(bptt_plan *plan, const void *params, const bptt_da
    weights of the moment.  Where all weights of the targets are 0 there is no update.
    loss, weight: (bptt_updates), each update's mean loss and the sum of its target weights.  *done:
    how many updates were finished.  state: NULL, or (n of data, state size) where the states after
-   the last finished update go; it may be data.state.  Not with an `area` below batch x steps.
+   the last finished update go; it may be data.state.  With an `area`
+   below batch x steps those of an unfinished batch may go there, too.
    Not finite, or an update that would overflow: BPTT_DIVERGED, the weights as before it. */
 bptt_status bptt_epoch(bptt_plan *plan, void *params, void *opt_state, bptt_hyper *hyper,
                        const bptt_data *data, const int64_t *order, int64_t n, double *loss,

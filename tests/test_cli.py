@@ -215,7 +215,7 @@ def test_out_is_no_file(cli, table, tmp_path):
     assert cli("predict", "m", table, "--out", "/dev/null").stdout == ""
     with socket.socket(socket.AF_UNIX) as end:
         end.bind(str(tmp_path / "socket"))
-        for out in ("socket", "."):
+        for out in ("socket", ".", "", "new/"):
             found = cli("train", table, *TRAIN, "--epochs", "100000000", "--out", out)
             one_line(found, 1, "--out: expected a file")
 

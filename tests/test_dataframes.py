@@ -292,6 +292,14 @@ def test_floats_go_on_up_to_rounding(labels):
     np.testing.assert_allclose(got, labels[40:], rtol=8 * np.finfo(labels.dtype).eps)
 
 
+@pytest.mark.parametrize("decimals, first", ((1, 0), (1, 2000), (3, 5), (6, -1)))
+def test_floats_that_were_read_from_text(decimals, first):
+    """0.3 is not 3 * 0.1; what goes on is what would have been read."""
+    labels = np.array([float(f"{first + i / 10**decimals:.{decimals}f}") for i in range(60)])
+    got = continued(pandas.Series(0.0, index=pandas.Index(labels[:40])), 20, "forecast")
+    assert list(got) == list(labels[40:])
+
+
 def test_labels_beyond_their_type():
     index = pandas.Index(np.array([250, 252, 254], np.uint8))
     assert list(continued(pandas.Series(0.0, index=index), 2, "forecast")) == [256, 258]
@@ -483,3 +491,18 @@ def test_the_command_line_reads_every_name(tmp_path, capsys):
     np.testing.assert_allclose(found[["3", "1"]], net.predict(VALUES, readout="every"), rtol=1e-6)
     assert cli.main(["info", str(tmp_path / "m")]) == 0
     assert "inputs 3, 1; targets 3, 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ("frame", "list", "windows"))
+def test_names_of_the_series_count_where_the_network_has_none(kind):
+    """A network trained on an array knows only its outputs: they go where the series has their names."""
+    net = bf.Network(2, 5, 2, readout="every", dtype="float64", seed=0)
+    frame = pandas.DataFrame(np.random.default_rng(0).normal(size=(20, 2)), columns=["load", "temp"])
+    series = {"frame": frame, "list": [frame], "windows": bf.Sequences.windows(frame, 20)}[kind]
+    net.output_names = ["temp", "wind"]
+    with pytest.raises(bf.ConfigError, match="got none for 'load'"):
+        net.forecast(series, 3)
+    net.output_names = ["temp", "load"]
+    got = np.asarray(net.forecast(series, 2)).reshape(2, 2)
+    fed = np.concatenate([frame, got[:1, ::-1]])
+    np.testing.assert_allclose(got[1], net.predict(fed)[-1], rtol=1e-12)

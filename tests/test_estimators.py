@@ -678,3 +678,60 @@ def test_without_scikit_learn_the_error_says_what_to_install(python):
     code = "import sys; sys.modules['sklearn'] = None; import bptt_fast; import bptt_fast.estimators"
     done = python("-c", code)
     assert done.returncode == 1 and 'pip install "bptt-fast[sklearn]"' in done.stderr
+
+
+DATES = np.datetime64("2024-01-01") + np.arange(30)
+NO_NUMBERS = {
+    "text": ("pandas", "DataFrame", ["1"] * 29 + ["x"]),
+    "dates": ("pandas", "DataFrame", DATES),
+    "polars, dates": ("polars", "DataFrame", DATES),
+    "Arrow, dates": ("pyarrow", "table", DATES),
+}
+
+
+@pytest.mark.parametrize("library, make, entries", NO_NUMBERS.values(), ids=NO_NUMBERS)
+@pytest.mark.parametrize("kind", (RNNRegressor, RNNForecaster))
+def test_columns_without_numbers_are_named(kind, library, make, entries):
+    """Dates are not numbers, though some libraries make some of them."""
+    given = getattr(pytest.importorskip(library), make)({"a": np.arange(30.0), "b": entries})
+    right = np.arange(60.0).reshape(30, 2)
+    targets = () if kind is RNNForecaster else (right[:, 0],)
+    model = kind(2, max_iter=1)
+    with pytest.raises(bf.ConfigError, match=r"^X: expected real numbers, got column 'b'"):
+        model.fit(given, *targets)
+    with pytest.raises(bf.ConfigError, match=r"^X\[1\]: expected real numbers, got column 'b'"):
+        model.fit([right, given], *(t[:2] for t in targets))
+    if targets:
+        with pytest.raises(bf.ConfigError, match=r"^y: expected real numbers, got column 'b'"):
+            model.fit(right, given)
+
+
+def test_columns_of_objects_that_are_numbers():
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame(np.arange(60.0).reshape(30, 2)).astype(object)
+    assert made(RNNRegressor, max_iter=1).fit(table, np.arange(30.0)).n_features_in_ == 2
+
+
+@pytest.mark.parametrize("shape", ((20, 6), (20, 6, 1)))
+def test_masked_arrays(shape):
+    """What the mask hides is not learnt from in silence."""
+    X = np.ma.masked_less(np.random.default_rng(0).normal(size=shape), 0)
+    y = np.ones(20)
+    for x, target, weight, name in (
+        (X, y, None, "X"), (list(X), y, None, r"X\[0\]"),
+        (X.data, np.ma.masked_less(y, 0), None, "y"), (X.data, y, np.ma.masked_less(y, 0), "sample_weight"),
+    ):  # fmt: skip
+        with pytest.raises(bf.ConfigError, match=f"^{name}: expected plain numbers, got a masked array"):
+            RNNRegressor(2, max_iter=1).fit(x, target, weight)
+
+
+def test_overlapping_views_are_reported_before_some_are_held_out():
+    series = np.random.default_rng(0).normal(size=60)
+    views = np.lib.stride_tricks.sliding_window_view(series, 10)[:-1]
+    for X in (views, views[:, :, None], list(views)):
+        for early, expected in ((True, 1), (False, 0)):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                RNNRegressor(2, max_iter=1, early_stopping=early).fit(X, series[10:])
+            found = [w for w in caught if "views of the same rows" in str(w.message)]
+            assert len(found) == expected and all(w.filename == __file__ for w in found)

@@ -266,6 +266,11 @@ def test_names_in_a_header_that_begins_with_a_sharp(name, load):
     assert read("#day,load\n1,100\n", name) == [[load]]
 
 
+@pytest.mark.parametrize("mark", ("#", "# ", "## "))
+def test_names_with_commas_in_a_header_that_begins_with_a_sharp(mark):
+    assert read(f'{mark}"day, h",load\n1,100\n', "day, h") == [[1]]
+
+
 AWKWARD = {
     "a comma": ("load, kW", '"load, kW"'),
     "quotes": ('the "load", kW', '"the ""load"", kW"'),

@@ -113,7 +113,14 @@ def test_the_scaling_is_part_of_the_graph(form, dtype, outputs, tmp_path):
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("form", ("elman-tanh", "gru-after", "lstm", "lstm-projection", "mlp"))
 @pytest.mark.parametrize(
-    "inputs, outputs", (((1e8, 1), (-1e8, 1)), ((1e8, 1), None), ((0, 1), (1e8, 1)), ((0, 1e300), (0, 1e-42)))
+    "inputs, outputs",
+    (
+        ((1e8, 1), (-1e8, 1)),
+        ((1e8, 1), None),
+        ((0, 1), (1e8, 1)),
+        ((0, 1e300), (0, 1e-42)),
+        ((0, 1), (0, 1e-200)),
+    ),
 )
 def test_a_scaling_keeps_its_digits(inputs, outputs, form, dtype, tmp_path):
     """x and y are float64 where float32 has too few digits for them, or cannot hold them."""

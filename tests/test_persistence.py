@@ -478,3 +478,14 @@ def test_wrong_leads(wrong):
     with pytest.raises(bf.ConfigError, match="lead: expected an integer of at least 0"):
         net.lead = wrong
     assert net.lead == 0
+
+
+@pytest.mark.parametrize("path", ("", "new/"))
+def test_a_path_without_the_name_of_a_file(path, tmp_path, monkeypatch):
+    """As for `open`: an empty path is no name for the working folder, nor a folder's for a file."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(FileNotFoundError) as caught:
+        bf.Network(1, 2, 1, seed=0).save(path)
+    assert caught.value.filename == path and sorted(tmp_path.rglob("*")) == before

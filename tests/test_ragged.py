@@ -1,5 +1,6 @@
 """Sequences of very different lengths: a batch goes in groups, whose sum is the batch's gradient."""
 
+import contextlib
 import threading
 
 import numpy as np
@@ -313,3 +314,24 @@ def test_only_the_calling_thread_polls(what, how):
         data = core.Data(run.values, run.offset, np.array(problem.lengths), run.offset)
         run.plan.predict(run.params, data, run.order, y, True, poll=poll)
     assert polls and set(polls) == {me}
+
+
+def test_states_carried_by_groups(monkeypatch):
+    """A stateful fit in groups carries the states that it carries without them."""
+    random = np.random.default_rng(0)
+    x = [random.normal(size=(n, 2)) for n in (40, 3, 2, 5, 1, 3, 200, 2)]
+    y = random.normal(size=(8, 1))
+    other = np.where(np.arange(8) == 4, 1e200, y[:, 0])  # the second batch diverges, in its last group
+
+    def carried(most, targets):
+        monkeypatch.setattr("bptt_fast.plans.UNGROUPED", most)
+        net = bf.Network(2, 5, 1, cell="lstm", dtype="float64", seed=0)
+        with contextlib.suppress(bf.DivergedError):
+            net.fit(x, targets, batch_size=4, stateful=True, epochs=3, verbose=0)
+        return net.carried_states
+
+    assert np.abs(carried(2**60, y)).min() > 0
+    np.testing.assert_allclose(carried(0, y), carried(2**60, y), rtol=1e-12)
+    stopped = carried(0, other)
+    np.testing.assert_allclose(stopped, carried(2**60, other), rtol=1e-12)
+    assert stopped[:4].all() and not stopped[4:].any()
