@@ -1081,7 +1081,7 @@ def _weights(weight: Any, parts: Any, each: str, every: bool = False) -> Any:
 
 
 def _check_kind(a: Any, name: str) -> None:
-    """Raise for masked arrays, and for columns of dates or text, which scikit-learn would convert or not name."""
+    """Raise for masked arrays and columns of dates or text, which scikit-learn would convert in silence."""
     if isinstance(a, np.ma.MaskedArray):
         numbers(a, name)
     found = columns_without_numbers(a, objects=True)

@@ -231,6 +231,8 @@ def test_docstrings_say_what_goes_in_and_comes_out(name):
     for one in documented(name):
         made = name.split(".")[-1] in MADE_BY_US and one == name
         codes = ("GL08", "PR02", "RT01") if made else ("GL08", "PR01", "PR02", "RT01")
-        errors = [error for error in validate(one)["errors"] if error != UNBOUND]
-        wrong += [f"{one}: {text}" for code, text in errors if code in codes]
+        found = [text for code, text in validate(one)["errors"] if code in codes]
+        if one.startswith("bptt_fast.Network."):  # `net` is what `self` is in a function bound to the class
+            found = [text for text in found if text != "Parameters {'net'} not documented"]
+        wrong += [f"{one}: {text}" for text in found]
     assert not wrong
