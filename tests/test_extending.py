@@ -143,8 +143,8 @@ INLINE V soft_sign_step(const bptt_hyper *h, const update *u, V g, V w, real *s,
     )
     edit.before(
         "bptt_fast/optimizers.py",
-        "@dataclass(frozen=True)\nclass LBFGS:",
-        '''@dataclass(frozen=True)
+        "Optimizer = FirstOrder | SecondOrder\n",
+        '''@dataclass(frozen=True, repr=False)
 class SoftSign(FirstOrder):
     """w <- w - r m / (|m| + softness), m <- beta1 m + (1 - beta1) g."""
 
@@ -156,7 +156,7 @@ class SoftSign(FirstOrder):
 
 ''',
     )
-    edit.before("bptt_fast/optimizers.py", "SGD, Adam, AdamW", "SoftSign, ")
+    edit.before("bptt_fast/optimizers.py", "SGD, Adam, AdamW, NAdam, RMSprop,", "SoftSign, ")
     edit.before(
         "tests/support/reference.py",
         "    def rprop(self, k, g):\n",
