@@ -159,8 +159,7 @@ bptt_status bptt_epoch(bptt_plan *p, void *params, void *opt_state, bptt_hyper *
         .weight = weight,
         .state = state,
     };
-    if (!has_targets(p, data) || !all_fit(p, data, order, n, 0))
-        return BPTT_CAPACITY;
+    if (!has_targets(p, data) || !all_fit(p, data, order, n, 0)) return BPTT_CAPACITY;
     const bptt_status status = prepare_updater(&updater);
     if (status) return status;
     set_clip(p, hyper->clip_state);
