@@ -346,7 +346,7 @@ def test_without_tensorboardx_the_error_says_what_to_install(python):
     assert done.returncode == 1 and 'pip install "bptt-fast[tensorboard]"' in done.stderr
 
 
-# ---- errors in words
+# ---- error messages
 
 
 @pytest.mark.parametrize("make, words", (

@@ -1,4 +1,4 @@
-"""CheckpointedBPTT: the whole gradient from few stored states; and the memory of an unfolding, told first."""
+"""CheckpointedBPTT: the whole gradient from few stored states; and the memory of an unfolding, estimated beforehand."""
 
 from math import comb
 
@@ -97,7 +97,7 @@ def test_every_instruction_set(isa):
 @pytest.mark.parametrize("optimizer", (bf.SGD(0.05, momentum=0.5), bf.Adam(0.01)), ids=("sgd", "adam"))
 @pytest.mark.parametrize("every", (False, True), ids=("last", "every"))
 def test_fit(every, optimizer):
-    """Batches in random order, dropout anew in each: the loss before the first update to the bit."""
+    """Batches in random order, new dropout masks in each: the loss before the first update to the bit."""
     problem = cases.Problem(**DROPOUT, cell="lstm", activation=(), lengths=LENGTHS * 2, every=every, gain=0.5)
     ends = []
     for bptt in (bf.FullBPTT(), bf.CheckpointedBPTT(), bf.CheckpointedBPTT(3, slots=2)):
@@ -198,11 +198,11 @@ def test_estimate_memory(unfolding, options, every, monkeypatch):
     for dtype in ("float32", "float64"):
         for threads in (1, 2):
             net = problem.network(dtype, readout="every" if every else "last")
-            told = net.estimate_memory(16, 50, bptt=bptt, threads=threads)
+            estimate = net.estimate_memory(16, 50, bptt=bptt, threads=threads)
             assert not made, "a plan was made for the answer"
-            assert type(told) is int
+            assert type(estimate) is int
             net.fit(problem.x, problem.targets(), batch_size=16, bptt=bptt, threads=threads, verbose=0)
-            assert [p.nbytes for p in made] == [told]
+            assert [p.nbytes for p in made] == [estimate]
             made.clear()
 
 
@@ -225,7 +225,7 @@ def test_reach():
     assert small.estimate_memory(1, 10**6, bptt=bf.TruncatedBPTT(50, 100)) < 10e6
 
 
-# ---- errors in words
+# ---- error messages
 
 X, Y = np.ones((4, 8, 3)), np.zeros((4, 8, 2))
 WRONG = {
@@ -242,7 +242,7 @@ def test_wrong_calls(method, numbers, options, words):
     net = bf.Network(3, 4, 2, readout="every", **options)
     with pytest.raises(bf.ConfigError) as caught:
         getattr(net, method)(X, Y, bptt=bf.CheckpointedBPTT(*numbers))
-    assert all(word in str(caught.value) for word in words), caught.value
+    assert all(map(str(caught.value).__contains__, words)), caught.value
 
 
 @pytest.mark.parametrize("batch, steps, bptt", ((0, 5, None), (4, 0, None), (4, 2.5, None), (4, 5, 3)))

@@ -1,4 +1,4 @@
-"""What users give: everything reasonable is accepted and cast once, everything wrong is an error in words."""
+"""What users give: everything reasonable is accepted and cast once, everything wrong is a named error."""
 # ruff: noqa: E501
 
 import numpy as np

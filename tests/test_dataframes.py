@@ -294,7 +294,7 @@ def test_floats_go_on_up_to_rounding(labels):
 
 @pytest.mark.parametrize("decimals, first", ((1, 0), (1, 2000), (3, 5), (6, -1)))
 def test_floats_that_were_read_from_text(decimals, first):
-    """0.3 is not 3 * 0.1; what goes on is what would have been read."""
+    """0.3 is not 3 * 0.1; the continuation is what would have been read."""
     labels = np.array([float(f"{first + i / 10**decimals:.{decimals}f}") for i in range(60)])
     got = continued(pandas.Series(0.0, index=pandas.Index(labels[:40])), 20, "forecast")
     assert list(got) == list(labels[40:])

@@ -258,7 +258,7 @@ def test_where_the_loss_is_not_finite():
     assert found.loss[0, 0] == math.inf
 
 
-# ---- errors in words
+# ---- error messages
 
 
 @pytest.mark.parametrize(

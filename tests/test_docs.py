@@ -214,7 +214,7 @@ def documented(name):
     yield name
     if inspect.isclass(thing):
         for method, function in vars(thing).items():
-            hook = method.startswith("on_") and path[-1] != "Callback"  # the base has told it
+            hook = method.startswith("on_") and path[-1] != "Callback"  # documented by the base
             if inspect.isfunction(function) and not (method[0] == "_" or method in INTERNAL or hook):
                 yield f"{name}.{method}"
 

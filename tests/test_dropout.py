@@ -73,10 +73,10 @@ def test_how_often():
     drawn = [masks(cases.Problem(**options, seed=seed)) for seed in (1, 2)]
     between = np.array([[[m["between"][layer] for layer in (1, 2)] for m in one] for one in drawn]) > 0
     recurrent = np.array([[list(m["recurrent"].values()) for m in one] for one in drawn]) > 0
-    for living, p in ((between, 0.3), (recurrent, 0.2)):
-        assert abs(1 - living.mean() - p) < 4 * np.sqrt(p * (1 - p) / living.size)
-        for axis in range(living.ndim - 1):
-            first, second = np.take(living, 0, axis), np.take(living, 1, axis)
+    for kept, p in ((between, 0.3), (recurrent, 0.2)):
+        assert abs(1 - kept.mean() - p) < 4 * np.sqrt(p * (1 - p) / kept.size)
+        for axis in range(kept.ndim - 1):
+            first, second = np.take(kept, 0, axis), np.take(kept, 1, axis)
             same = p * p + (1 - p) ** 2
             assert abs((first == second).mean() - same) < 4 * np.sqrt(same * (1 - same) / first.size)
 

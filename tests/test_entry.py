@@ -127,7 +127,7 @@ def test_every_argument_of_optimizers_schedules_and_unfoldings(frozen):
 
 @pytest.mark.parametrize("optimizer", (bf.SGD, bf.RMSprop, bf.Adagrad), ids=lambda kind: kind.__name__)
 def test_a_learner_with_numbers_of_numpy(optimizer, tmp_path):
-    """Saved, loaded and pickled, it goes on as the plain one does."""
+    """Saved, loaded and pickled, it continues as the plain one does."""
     flags = {"SGD": "nesterov", "RMSprop": "centered", "Adagrad": "decay_biases"}
     flag, moment = flags[optimizer.__name__], {} if optimizer is bf.Adagrad else {"momentum": np.float16(0.5)}
     learners = []
@@ -349,7 +349,7 @@ def test_object_arrays_of_arrays():
 
 
 def test_a_learner_is_pickled_and_copied():
-    """As saved and loaded: what it learns from then on is equal, and the first one goes on too."""
+    """As saved and loaded: what it learns from then on is equal, and the first one continues too."""
     series = RNG.normal(size=(40, 1))
     net = bf.Network(1, 4, 1, cell="gru", seed=0)
     learner = net.learn_online(bf.SlidingBPTT(3), bf.Adam(0.01))

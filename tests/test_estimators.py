@@ -151,7 +151,7 @@ def test_dtype_is_that_of_x():
 
 @pytest.mark.parametrize("kind", ALL)
 def test_warm_start(kind):
-    """Two short fits go on where one stopped; without it each begins anew."""
+    """A second fit continues where the first stopped; without it each starts from the initial weights."""
     model = made(kind, max_iter=5, n_iter_no_change=99, warm_start=True)
     first = model.fit(X, targets(kind)).loss_
     net = model.network_
@@ -475,7 +475,7 @@ def test_forecasts_have_the_form_of_the_series():
 
 
 def test_forecasts_of_tables():
-    """One DataFrame or Series is one series, and its index goes on."""
+    """One DataFrame or Series is one series, and its index is continued."""
     pandas = pytest.importorskip("pandas")
     values = np.stack((SERIES, 50 + SERIES), axis=1)
     model = made(RNNForecaster, horizon=3, max_iter=2)
@@ -588,7 +588,7 @@ def test_early_stopping_of_one_series():
     assert model.mean_ == pytest.approx(SERIES.mean()) and model.validation_loss_curve_[0] > 1
 
 
-# ---- errors in words
+# ---- error messages
 
 
 @pytest.mark.parametrize("options, words", (

@@ -119,7 +119,7 @@ def test_wrong_forecasts(options, given, error, words):
     net = bf.Network(**dict(input_size=3, hidden_size=5, output_size=3) | options)
     with pytest.raises(error) as caught:
         net.forecast(**dict(series=np.ones((5, 3)), steps=4) | given)
-    assert all(word in str(caught.value) for word in words), caught.value
+    assert all(map(str(caught.value).__contains__, words)), caught.value
 
 
 # ---- teacher forcing
@@ -301,7 +301,7 @@ def test_wrong_calls(options, given, words, method):
     name, *numbers = given.pop("bptt", ("FullBPTT",))
     with pytest.raises(bf.ConfigError) as caught:
         getattr(net, method)(**given, bptt=getattr(bf, name)(*numbers))
-    assert all(word in str(caught.value) for word in words), caught.value
+    assert all(map(str(caught.value).__contains__, words)), caught.value
 
 
 def test_sliding_windows_have_no_teacher_forcing():

@@ -239,7 +239,7 @@ WRONG = [
     (dict(spectral_radius=0), bf.ConfigError, "^spectral_radius: .* above 0"),
     (dict(spectral_radius=1, cell="mlp", f=(9,)), bf.ConfigError, r"square recurrent weights.*f=\(9,\)"),
     (dict(spectral_radius=1, cell="lstm", proj_size=3), bf.ConfigError, "square recurrent.*proj_size=3"),
-    (dict(spectral_radius=1, init=lambda n, s, r: np.zeros(s)), bf.ConfigError, "radius 0.*Another init"),
+    (dict(spectral_radius=1, init=lambda n, s, r: np.zeros(s)), bf.ConfigError, "radius 0.*another init"),
     (dict(forget_bias=1.0), bf.ConfigError, '^forget_bias: is for cell="gru" or "lstm", got cell="elman"'),
     (dict(forget_bias=np.inf, cell="lstm"), bf.ConfigError, "^forget_bias: expected a finite number"),
 ]  # fmt: skip

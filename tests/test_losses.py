@@ -67,7 +67,7 @@ def test_a_parameter_reaches_every_verb():
 
 
 def test_online_and_saved(tmp_path):
-    """A learner with a parameter, saved and loaded, goes on to the bit."""
+    """A learner with a parameter, saved and loaded, continues to the bit."""
     loss, x, y = bf.Loss("huber", delta=0.5), np.float64(X.reshape(-1, 2)), np.float64(np.tile(Y, (5, 1)))
     nets = [network(), network()]
     learners = [net.learn_online(bptt=bf.SlidingBPTT(3), optimizer=bf.SGD(0.1), loss=loss) for net in nets]

@@ -459,7 +459,7 @@ def test_numbers_out_of_range(kind, numbers, words):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_from_the_command_line(name, tmp_path, capsys):
-    """Numbers that the optimiser does not have are wrong usage, told by naming those that do."""
+    """Numbers that the optimiser does not have are wrong usage, reported with the names of those that do."""
     from bptt_fast.cli import main
 
     table = tmp_path / "series.csv"

@@ -1,4 +1,4 @@
-"""save and load: equal to the bit, all or nothing, and every damaged file is an error in words."""
+"""save and load: equal to the bit, all or nothing, and every damaged file is a named error."""
 
 import copy
 import json

@@ -157,16 +157,6 @@ def test_wrong_plans(how):
         cases.Problem(LENGTHS).run(**how)
 
 
-def test_what_needs_the_whole_batch():
-    run = cases.Problem(LENGTHS, every=True).run(area=12)
-    state = np.zeros((6, run.plan.state_size))
-    room, hyper = np.zeros(6), dict(optimizer="sgd", learning_rate=0.1)
-    before = run.params.copy()
-    with pytest.raises(ValueError, match="more sequences or steps"):
-        run.plan.epoch(run.params, np.zeros(len(before)), hyper, run.data, run.order, room, room, state)
-    assert run.params.tobytes() == before.tobytes() and not state.any()
-
-
 # ---- how much memory
 
 LONG, FEW = 3000, 3
@@ -244,10 +234,10 @@ def test_estimate_memory(made):
     lengths = [len(a) for a in x]
     for net in (two_ways(), bf.Network(2, 32, 1, cell="gru", seed=0)):
         for batch in (16, 200):
-            told = net.estimate_memory(batch, lengths)
+            estimate = net.estimate_memory(batch, lengths)
             net.fit(x, y, batch_size=batch, epochs=1, verbose=0)
-            assert made[-1].nbytes == told <= net.estimate_memory(batch, LONG)
-    assert told < net.estimate_memory(200, LONG) / 20
+            assert made[-1].nbytes == estimate <= net.estimate_memory(batch, LONG)
+    assert estimate < net.estimate_memory(200, LONG) / 20
     assert net.estimate_memory(8, [5] * 8) == net.estimate_memory(9, [5] * 8) == net.estimate_memory(8, 5)
     for wrong in ([], [3, 0], [[3, 4]], [[3], [4, 5]], "12", None):
         with pytest.raises(bf.ConfigError):

@@ -277,7 +277,7 @@ def test_an_error_in_a_worker_is_raised(monkeypatch):
         run(threads=2)
 
 
-# ---- errors in words
+# ---- error messages
 
 
 @pytest.mark.parametrize(

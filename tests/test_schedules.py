@@ -170,7 +170,7 @@ def test_a_constant_is_a_number(kind):
 
 
 def test_a_fit_in_two_parts():
-    """The schedule goes on where initial_epoch says; its end is the last epoch."""
+    """The schedule continues where initial_epoch says; its end is the last epoch."""
     options = dict(optimizer=bf.SGD(bf.Cosine(0.1, warmup=1, epochs=6)), batch_size=4, verbose=0)
     whole, parts = bf.Network(2, 5, 1, seed=0), bf.Network(2, 5, 1, seed=0)
     first = whole.fit(X, Y, epochs=6, **options)["learning_rate"]

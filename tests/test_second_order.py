@@ -518,7 +518,7 @@ def test_errors_of_callbacks_and_numbers_pass_through(method):
 
 
 def test_a_callback_may_change_the_weights():
-    """Levenberg-Marquardt goes on from what it finds in the network."""
+    """Levenberg-Marquardt continues from what it finds in the network."""
 
     class Reset(bf.Callback):
         def on_epoch_end(self, epoch, logs):

@@ -321,7 +321,7 @@ def test_damaged_learners_are_refused(tmp_path):
             bf.load(path)
 
 
-# ---- errors in words
+# ---- error messages
 
 
 def test_divergence():
@@ -347,7 +347,7 @@ NETWORKS = {
 def test_networks_that_cannot_learn_online(options, words):
     with pytest.raises(bf.ConfigError) as caught:
         bf.Network(3, 4, 2, **options).learn_online(bf.SlidingBPTT(2))
-    assert all(word in str(caught.value) for word in words), caught.value
+    assert all(map(str(caught.value).__contains__, words)), caught.value
 
 
 @pytest.mark.parametrize("arguments, options, words", (
@@ -359,7 +359,7 @@ def test_wrong_learners(arguments, options, words):
     name, *numbers = arguments
     with pytest.raises(bf.ConfigError) as caught:
         bf.Network(3, 4, 2).learn_online(getattr(bf, name)(*numbers), **options)
-    assert all(word in str(caught.value) for word in words), caught.value
+    assert all(map(str(caught.value).__contains__, words)), caught.value
 
 
 def test_wrong_x0():

@@ -110,9 +110,11 @@ def test_any_layout(kind):
     x = torch.randn(6, 4, 2 * INPUTS, dtype=torch.float64)
     for view in (x[..., ::2], x[:, :, :INPUTS].transpose(0, 1), x[..., :INPUTS].contiguous().transpose(0, 1)):
         same(theirs, ours, view)
-    turned = states_for(theirs, STATES)
-    turned = [h.new_empty(h.shape[0], h.shape[2], h.shape[1]).transpose(1, 2).copy_(h) for h in turned]
-    same(theirs, ours, torch.randn(6, STATES, INPUTS, dtype=torch.float64), turned)
+    transposed = states_for(theirs, STATES)
+    transposed = [
+        h.new_empty(h.shape[0], h.shape[2], h.shape[1]).transpose(1, 2).copy_(h) for h in transposed
+    ]
+    same(theirs, ours, torch.randn(6, STATES, INPUTS, dtype=torch.float64), transposed)
 
 
 def gradcheck_call(ours, sizes):

@@ -112,8 +112,8 @@ def test_ragged(kind, readout, both):
     tx, ts = (torch.tensor(a, dtype=pair.dtype, requires_grad=True) for a in (x, state))
     outputs = pair.forward(tx, ts, lengths)
     errors = (outputs - torch.tensor(y, dtype=pair.dtype)) ** 2
-    living = torch.tensor([[t < n for t in range(9)] for n in lengths])
-    loss = errors[living].mean() if readout == "every" else errors.mean()
+    active = torch.tensor([[t < n for t in range(9)] for n in lengths])
+    loss = errors[active].mean() if readout == "every" else errors.mean()
     loss.backward()
     parts = [x[i, :n] for i, n in enumerate(lengths)]
     targets = [y[i, :n] for i, n in enumerate(lengths)] if readout == "every" else y

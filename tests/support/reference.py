@@ -467,12 +467,12 @@ class Optimizer:
     def rprop(self, k, g):
         """iRprop+ as its authors write it, with the last change of every weight; else iRprop-."""
         step, last, moved = self.m.get(k, (np.full(g.shape, self.learning_rate), 0 * g, 0 * g))
-        same, turned = last * g > 0, last * g < 0
+        same, flipped = last * g > 0, last * g < 0
         step = np.where(same, np.minimum(step * self.eta_plus, self.step_max), step)
-        step = np.where(turned, np.maximum(step * self.eta_minus, self.step_min), step)
+        step = np.where(flipped, np.maximum(step * self.eta_minus, self.step_min), step)
         back = -moved if self.worse and self.backtrack else 0 * g
-        g = np.where(turned, 0, g)
-        change = np.where(turned, back, -np.sign(g) * step)
+        g = np.where(flipped, 0, g)
+        change = np.where(flipped, back, -np.sign(g) * step)
         self.m[k] = step, g, change
         return -change
 
