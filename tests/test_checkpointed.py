@@ -1,4 +1,4 @@
-"""CheckpointedBPTT: the whole gradient from few stored states; and the memory of an unfolding, estimated beforehand."""
+"""CheckpointedBPTT: the whole gradient from few stored states; its memory, estimated beforehand."""
 
 from math import comb
 

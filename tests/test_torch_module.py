@@ -110,11 +110,9 @@ def test_any_layout(kind):
     x = torch.randn(6, 4, 2 * INPUTS, dtype=torch.float64)
     for view in (x[..., ::2], x[:, :, :INPUTS].transpose(0, 1), x[..., :INPUTS].contiguous().transpose(0, 1)):
         same(theirs, ours, view)
-    transposed = states_for(theirs, STATES)
-    transposed = [
-        h.new_empty(h.shape[0], h.shape[2], h.shape[1]).transpose(1, 2).copy_(h) for h in transposed
-    ]
-    same(theirs, ours, torch.randn(6, STATES, INPUTS, dtype=torch.float64), transposed)
+    swapped = states_for(theirs, STATES)
+    swapped = [h.new_empty(h.shape[0], h.shape[2], h.shape[1]).transpose(1, 2).copy_(h) for h in swapped]
+    same(theirs, ours, torch.randn(6, STATES, INPUTS, dtype=torch.float64), swapped)
 
 
 def gradcheck_call(ours, sizes):
