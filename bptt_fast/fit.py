@@ -289,7 +289,8 @@ class Training:
         self.display = progress(verbose, self.epoch, epochs, self.runner.steps)
         self.logs: dict[str, float] = {}
         self.begun = False
-        net.columns = replace(train.columns, lead=unfold.rows_ahead(train))  # this ends a learner
+        columns, lead = train.columns, unfold.rows_ahead(train)
+        net.columns = columns if columns.lead == lead else replace(columns, lead=lead)  # this ends a learner
 
     def advance(self) -> bool:
         """Train one epoch, or all of them with `LBFGS`; True if there are more."""

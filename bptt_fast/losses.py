@@ -69,10 +69,10 @@ class Loss:
         return {"loss": self.name, "loss_parameter": tuple(self.parameters.values())}
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Loss) and repr(self) == repr(other)
+        return isinstance(other, Loss) and (self.name, self.parameters) == (other.name, other.parameters)
 
     def __hash__(self) -> int:
-        return hash(repr(self))
+        return hash((self.name, *self.parameters.values()))
 
     def __repr__(self) -> str:
         return f"Loss({', '.join([repr(self.name), *(f'{k}={v}' for k, v in self.parameters.items())])})"

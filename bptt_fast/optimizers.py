@@ -96,8 +96,7 @@ class FirstOrder:
 
     def hyper(self, noise_seed: int = 0) -> dict[str, Any]:
         """Hyperparameters in the fields of the core, and the counters that the core advances."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        hyper = {self.core_names.get(name, name): value for name, value in values.items()}
+        hyper = {self.core_names.get(name, name): value for name, value in vars(self).items()}
         for name in ("clip_norm", "clip_value", "clip_state"):
             hyper[name] = hyper[name] or 0.0
         hyper["noise"] = hyper.pop("gradient_noise")

@@ -113,10 +113,11 @@ class Record:
 
     def mean(self, done: int) -> float:
         """The mean loss over all target rows of the first `done` updates; nan without target rows."""
-        with_targets = self.weights[:done] > 0
-        if not with_targets.any():
-            return math.nan
-        return float(np.average(self.losses[:done][with_targets], weights=self.weights[:done][with_targets]))
+        losses, weights = self.losses[:done], self.weights[:done]
+        counted = weights > 0
+        if not counted.all():
+            losses, weights = losses[counted], weights[counted]
+        return float((losses * weights).sum() / weights.sum()) if len(weights) else math.nan
 
 
 class Runner:

@@ -77,8 +77,13 @@ class Stopping:
         return f"Stopping({', '.join(shown)})"
 
 
+NO_CRITERION = Stopping()
+
+
 def get(patience: Any) -> Stopping:
     """The criteria for a Stopping, a number of epochs, or None (no criterion)."""
+    if patience is None:
+        return NO_CRITERION
     if isinstance(patience, Stopping):
         return patience
     try:
