@@ -9,6 +9,7 @@ over its target rows, weighted by sample_weight.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from . import _core  # type: ignore[attr-defined]
@@ -84,7 +85,12 @@ def get(loss: Any) -> Loss:
         return loss
     if isinstance(loss, Mapping) and "name" in loss:
         return Loss(**loss)
-    return Loss(loss)
+    return _with_defaults(loss) if isinstance(loss, str) else Loss(loss)
+
+
+@cache
+def _with_defaults(name: str) -> Loss:
+    return Loss(name)
 
 
 def named(**properties: Any) -> tuple[str, ...]:
