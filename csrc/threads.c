@@ -43,10 +43,18 @@ static void restore_denormals(float_mode old) { (void)old; }
 /* Spins before a thread sleeps. */
 enum { SPINS = 4000 };
 
+/* A job is one word, so that a thread never takes the number of one job with the team of another:
+   its number above, the size of its team in the lowest bits. */
+enum { SIZE_BITS = 8 };
+static inline unsigned next_job(unsigned job, int size) {
+    return ((job >> SIZE_BITS) + 1) << SIZE_BITS | (unsigned)size;
+}
+static inline int size_of_job(unsigned job) { return (int)(job & ((1u << SIZE_BITS) - 1)); }
+
 struct team {
     int size;
-    atomic_int arrived; /* ranks at the present barrier */
-    atomic_int round; /* barriers that have opened */
+    atomic_uint arrived; /* ranks at the present barrier */
+    atomic_uint round; /* barriers that have opened */
 };
 
 static struct {
@@ -55,18 +63,18 @@ static struct {
     pthread_t thread[THREADS_MAX];
     int threads; /* that run */
     int registered; /* 1: in_child runs after a fork */
-    int born; /* the job that new threads have no part in */
+    unsigned born; /* the job that new threads have no part in */
     atomic_int busy; /* 1: a caller has the pool */
     atomic_int quit; /* 1: threads return */
-    atomic_int job; /* number of the present job */
-    atomic_int unfinished; /* ranks still in it */
+    atomic_uint job; /* the present job; see next_job */
+    atomic_uint unfinished; /* ranks still in it */
     team team;
     team_function function;
     void *context;
 } pool = { .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER };
 
 /* Waits until *value differs from old: spins a little, then sleeps. */
-static void wait_change(atomic_int *value, int old) {
+static void wait_change(atomic_uint *value, unsigned old) {
     for (int i = 0; i < SPINS; i++) {
         if (atomic_load_explicit(value, memory_order_acquire) != old) return;
         PAUSE();
@@ -78,7 +86,7 @@ static void wait_change(atomic_int *value, int old) {
 }
 
 /* Adds to *value, and wakes all that wait for it. */
-static void change(atomic_int *value, int by) {
+static void change(atomic_uint *value, unsigned by) {
     pthread_mutex_lock(&pool.lock);
     atomic_fetch_add_explicit(value, by, memory_order_acq_rel);
     pthread_cond_broadcast(&pool.wake);
@@ -88,8 +96,8 @@ static void change(atomic_int *value, int by) {
 /* Returns when all ranks have called it.  What they wrote before is visible after. */
 void team_barrier(team *t) {
     if (t->size == 1) return;
-    const int round = atomic_load_explicit(&t->round, memory_order_acquire);
-    if (atomic_fetch_add_explicit(&t->arrived, 1, memory_order_acq_rel) == t->size - 1) {
+    const unsigned round = atomic_load_explicit(&t->round, memory_order_acquire);
+    if (atomic_fetch_add_explicit(&t->arrived, 1, memory_order_acq_rel) + 1 == (unsigned)t->size) {
         atomic_store_explicit(&t->arrived, 0, memory_order_relaxed);
         change(&t->round, 1);
     } else
@@ -106,14 +114,14 @@ static void take_part(int rank) {
 /* A thread of the pool: takes part in each job that has its rank. */
 static void *worker(void *argument) {
     const int rank = (int)(intptr_t)argument;
-    int job = pool.born;
+    unsigned job = pool.born;
     for (;;) {
         wait_change(&pool.job, job);
         job = atomic_load_explicit(&pool.job, memory_order_acquire);
         if (atomic_load(&pool.quit)) return NULL;
-        if (rank < pool.team.size) {
+        if (rank < size_of_job(job)) {
             take_part(rank);
-            change(&pool.unfinished, -1);
+            change(&pool.unfinished, -1u);
         }
     }
 }
@@ -122,7 +130,7 @@ static void *worker(void *argument) {
 static void stop_pool(void) {
     if (!pool.threads) return;
     atomic_store(&pool.quit, 1);
-    change(&pool.job, 1);
+    change(&pool.job, 1u << SIZE_BITS);
     for (int i = 1; i <= pool.threads; i++) pthread_join(pool.thread[i], NULL);
     pool.threads = 0;
 }
@@ -174,11 +182,12 @@ void team_run(int wanted, team_function function, void *context) {
     pool.context = context;
     pool.team.size = size;
     atomic_store(&pool.team.arrived, 0);
-    atomic_store(&pool.unfinished, size - 1);
-    change(&pool.job, 1);
+    atomic_store(&pool.unfinished, (unsigned)size - 1);
+    const unsigned job = atomic_load(&pool.job);
+    change(&pool.job, next_job(job, size) - job);
     take_part(0);
     for (;;) {
-        const int left = atomic_load_explicit(&pool.unfinished, memory_order_acquire);
+        const unsigned left = atomic_load_explicit(&pool.unfinished, memory_order_acquire);
         if (left == 0) break;
         wait_change(&pool.unfinished, left);
     }
