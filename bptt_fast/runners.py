@@ -190,7 +190,7 @@ class BatchRunner(Runner):
                 self.states,
                 poll,
             )
-        except KeyboardInterrupt as error:
+        except BaseException as error:  # of a signal handler or the display
             done = getattr(error, "done", 0)
             raise
         finally:
