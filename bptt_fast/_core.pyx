@@ -207,7 +207,7 @@ def losses():
 
 def curvature(str loss, tuple parameters, const double[:, ::1] y, const double[:, ::1] dy):
     """Product of a loss's second derivative at the outputs y (rows, O) and dy, relative to that of "mse"; see bptt_curvature."""
-    cdef double values[4]
+    cdef double values[BPTT_MAX_LOSS_PARAMETERS]
     cdef int kind = list(losses()).index(loss), i
     cdef Py_ssize_t row
     if (y.shape[0], y.shape[1]) != (dy.shape[0], dy.shape[1]) or len(parameters) > BPTT_MAX_LOSS_PARAMETERS:

@@ -178,7 +178,8 @@ def fit(
     >>> history["loss"][-1] < history["loss"][0]
     True
     """
-    options = {name: value for name, value in locals().items() if name not in ("net", "x", "y")}
+    options = dict(locals())  # a copy: a debugger may add to locals() at any line
+    del options["net"], options["x"], options["y"]
     training = Training(net, x, y, options)
     try:
         with closing(training):
@@ -333,7 +334,7 @@ class Training:
             raise self._diverged("the loss, the gradient or the update", runner.unit, done + 1)
         loss = runner.record.mean(done)
         if math.isnan(loss):  # stopped before the first update
-            self._finish("converged" if status == "CONVERGED" else "max_seconds")
+            self._finish("converged" if status == "CONVERGED" else self._interruption())
             return False
         self.logs = {"loss": loss}
         if runner.validate is not None:
@@ -351,10 +352,14 @@ class Training:
         self.display.end(self.epoch, self.logs)
         stops = [hook.on_epoch_end(self.epoch - 1, dict(self.logs)) for hook in self.hooks]
         reason = reason or ("callback" if any(stops) else "")
-        reason = reason or ("max_seconds" if status == "INTERRUPTED" else "")
+        reason = reason or (self._interruption() if status == "INTERRUPTED" else "")
         if reason or self.epoch == self.last:
             self._finish(reason or "epochs")
         return not self.finished
+
+    def _interruption(self) -> str:
+        """Why the poll stopped an epoch."""
+        return "interrupted" if self.halt() else "max_seconds"
 
     def _finish(self, reason: str) -> None:
         self.history.stopped = reason

@@ -259,7 +259,7 @@ def loss_and_grad(
     probability = sampling_probability(net, unfold, known_loss, teacher_forcing)
     check_feedback(probability, sequences.columns)
     unfold.check(net)
-    options = unfold.plan_options(net, sequences, n, probability, True)
+    options = unfold.plan_options(sequences, n, probability, True)
     unfold.warn(steps, 3)
     plan = _acquire(net, sequences, known_loss, every, n, steps, threads, isa, with_inputs, options)
     grads = Gradients(net)

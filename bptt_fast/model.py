@@ -95,7 +95,8 @@ class Model:
         spectral_radius: float | None = None,
         forget_bias: float | None = None,
     ) -> None:
-        arguments = {name: value for name, value in locals().items() if name != "self"}
+        arguments = dict(locals())  # a copy: a debugger may add to locals() at any line
+        del arguments["self"]
         self._describe(Description(**arguments))
         initialise(self._views, self.description, self._checked)
 

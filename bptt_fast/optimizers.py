@@ -224,8 +224,6 @@ class AdamW(Adam):
         r, above 0, or a schedule such as ``Cosine(0.01)``.
     beta1, beta2, eps : float, default 0.9, 0.999 and 1e-8
         As in `Adam`.
-    clip_norm, clip_value, clip_state, gradient_noise : float, optional
-        See `FirstOrder`.
     weight_decay : float, default 0.01
         At least 0; decay of the weight itself.
     decay_biases : bool, default True

@@ -135,5 +135,4 @@ class PlanPool:
         """Return a plan to the pool."""
         if self._nbytes is None or pooled.plan.nbytes <= self._nbytes:
             self._plans.append(pooled)
-            if len(self._plans) > self._size:
-                del self._plans[0]
+            del self._plans[: -self._size]  # in one step: another thread may empty the list at any time

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .model import Model
     from .unfolding import SlidingBPTT, Unfolding
 
+BATCH = 32  # sequences per batch by default, and at least that many in validation
+
 Poll = Callable[[int], bool]
 """Called with the number of finished updates, in the calling thread; true stops the run."""
 
@@ -53,9 +55,9 @@ class Job:
         """Whether there is a target for every step."""
         return self.net.readout == "every"
 
-    def batch(self, n: int, default: int = 32) -> int:
+    def batch(self, n: int) -> int:
         """The batch size for n sequences."""
-        return min(self.batch_size or default, n)
+        return min(self.batch_size or BATCH, n)
 
     def training_plan(
         self, every: bool, batch: int, steps: int, options: dict[str, Any], lengths: Array | None = None
@@ -91,7 +93,7 @@ class Job:
     def validation_loss(self, sequences: Sequences, order: Array, every: bool) -> Callable[[], float]:
         """A function that returns the loss of the sequences with the indices `order`."""
         steps = self.net.steps_without_gradient(int(sequences.length[order].max()))
-        batch = min(max(self.batch_size or 32, 32), len(order))
+        batch = min(max(self.batch_size or BATCH, BATCH), len(order))
         desc, size = self.net.desc(), PlanSize(self.loss, every, batch, steps, self.threads, self.isa)
         plan = make_plan(desc, size, with_groups(sequences.length[order], desc, size))
         validation = core_data(sequences)
@@ -164,7 +166,7 @@ class BatchRunner(Runner):
         self.n, self.validate = job.split_sequences()
         self.left_out = len(train) - self.n - len(split_parts(train, job.split)[1])
         batch, steps = job.batch(self.n), int(train.length[: self.n].max())
-        options = unfold.plan_options(net, train, self.n, job.sampling_probability, not job.shuffle)
+        options = unfold.plan_options(train, self.n, job.sampling_probability, not job.shuffle)
         self.plan = job.training_plan(job.every, batch, steps, options, train.length[: self.n])
         self.states = _carried_states(job, self.n) if job.stateful else None
         self.job, self.train, self.data = job, train, core_data(train)
@@ -191,7 +193,7 @@ class BatchRunner(Runner):
                 self.states,
                 poll,
             )
-        except KeyboardInterrupt as error:
+        except BaseException as error:  # of a signal handler or the display
             done = getattr(error, "done", 0)
             raise
         finally:

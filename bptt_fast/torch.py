@@ -258,6 +258,14 @@ def _widths(module: Any) -> tuple[int, ...]:
     return (h, module.hidden_size)[: CELLS[module.cell]["states"]]
 
 
+def _weight_shapes(module: Any) -> list[tuple[int, ...]]:
+    """Shapes of all weights, in the order of ``all_weights``."""
+    rows, h = CELLS[module.cell]["gates"] * module.hidden_size, _widths(module)[0]
+    rest = [(rows, h)] + [(rows,), (rows,)] * module.bias + [(h, module.hidden_size)] * (module.proj_size > 0)
+    inputs = [module.input_size] + [_output_size(module)] * (module.num_layers - 1)
+    return [shape for size in inputs for shape in [(rows, size), *rest] * (1 + module.bidirectional)]
+
+
 def _output_size(module: Any) -> int:
     return (module.proj_size or module.hidden_size) * (1 + module.bidirectional)
 
@@ -354,6 +362,8 @@ class _CoreModule:
         if dtype not in DTYPES or x.dim() not in ((2, 3) if sizes is None else (2,)) or not x.numel():
             return False
         if x.shape[-1] != self.input_size or self.num_layers > MAX_LAYERS or self.dropout == 1:
+            return False
+        if [w.shape for w in weights] != _weight_shapes(self):
             return False
         if not states:
             return True

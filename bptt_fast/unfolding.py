@@ -59,7 +59,7 @@ class Unfolding:
         return batches, "batch"
 
     def plan_options(
-        self, net: Model, train: Sequences, n: int, sampling_probability: float, in_order: bool
+        self, train: Sequences, n: int, sampling_probability: float, in_order: bool
     ) -> dict[str, Any]:
         """Options of a plan that trains on the first `n` sequences."""
         return dict(self.core(int(train.length[:n].max())))
@@ -89,7 +89,7 @@ class FullBPTT(Unfolding):
     keeps_state = True
 
     def plan_options(
-        self, net: Model, train: Sequences, n: int, sampling_probability: float, in_order: bool
+        self, train: Sequences, n: int, sampling_probability: float, in_order: bool
     ) -> dict[str, Any]:
         """Let windows that are not shuffled share the projection of their inputs."""
         if sampling_probability:

@@ -1,6 +1,6 @@
 /* batch.h: the caller's rows into fields and back, the padding of fields, dropout and the closed
-   loop.  run.c and online.c call the functions with NAME through the table of kernels, each thread
-   for its own rows. */
+   loop.  layers.c, head.c, states.c and the verbs' files call the functions with NAME through the
+   table of kernels, each thread for its own rows. */
 
 /* n reals into columns [0, n) of a row of blocks (columns beyond are written as zero), or out of
    them. */

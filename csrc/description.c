@@ -264,9 +264,6 @@ bptt_status resolve(bptt_plan *p, const bptt_desc *d, bptt_block *out, int64_t m
 
 /* Each resolves into a plan on the stack, which is far smaller than an arena. */
 
-/* where nobody reads the reason */
-static const reason SILENT = { NULL, 0 };
-
 int64_t bptt_blocks(const bptt_desc *desc, bptt_block *out, int64_t max) {
     bptt_plan p = { 0 };
     int64_t count;

@@ -195,8 +195,8 @@ enum {
 #include "optimizers.def"
     OPTIMIZERS
 };
-/* One update: what run.c says of it, then what name_prepare derives from that and from bptt_hyper.
-   */
+/* One update: what update.c says of it, then what name_prepare derives from that and from
+   bptt_hyper. */
 typedef struct {
     int kind;
     /* the gradient needs more than a scale: clip_and_add_noise */
@@ -305,7 +305,7 @@ typedef struct {
     void (*curvature)(const chosen_loss *, int64_t outputs, const double *y, const double *dy,
                       double *product);
 
-    /* optimizers.h; run.c takes prepare from the one instance kernels_f64_base */
+    /* optimizers.h; update.c takes prepare from the one instance kernels_f64_base */
     double (*norm2)(const void *grad, int64_t from, int64_t to);
     void (*prepare)(bptt_hyper *, update *);
     void (*clip_and_add_noise)(const bptt_hyper *, const update *, const matrix *, void *grad,

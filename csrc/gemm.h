@@ -3,8 +3,8 @@
 
    Every output element is summed by one thread in one fixed order over k, whatever the height of
    the tile it lies in, so neither the split into threads nor the other rows can change its bits.
-   run.c, online.c and curvature.c call the functions with NAME through the table of kernels;
-   scan.h, the cells, rows.h and curvature.h use the others. */
+   layers.c, head.c, update.c, online.c and curvature.c call the functions with NAME through the
+   table of kernels; scan.h, the cells, rows.h and curvature.h use the others. */
 
 /* The largest tile: vectors, rows. */
 enum { PANEL_MAX = 4, HEIGHT_MAX = 12 };

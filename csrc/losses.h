@@ -1,7 +1,7 @@
 /* losses.h: loss of a row of predictions against its target, and in place of the predictions
    dLoss/dy.  Each loss of losses.def is one function here, of one output or of a row; with: its
-   parameters.  The cross-entropies take logits.  run.c, online.c and curvature.c call the functions
-   with NAME through the table of kernels. */
+   parameters.  The cross-entropies take logits.  The verbs' files, head.c above all, call the
+   functions with NAME through the table of kernels. */
 #include <math.h>
 
 /* name_loss(with, p, y, dp): the loss of one output p with the target y; *dp: its derivative by p.

@@ -1,6 +1,6 @@
 /* optimizers.h: one update of a slice of the packed vector: the formulas of the optimisers,
-   clipping and noise.  run.c and online.c call the functions with NAME through the table of
-   kernels, each thread for its own slice. */
+   clipping and noise.  update.c calls the functions with NAME through the table of kernels, each
+   thread for its own slice. */
 #include "bptt.h"
 
 /* The square root of each lane. */

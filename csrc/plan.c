@@ -293,8 +293,7 @@ static size_t arena_bytes(bptt_plan *p) {
 size_t bptt_bytes(const bptt_desc *desc) {
     bptt_plan p = { 0 };
     int64_t count;
-    const reason silent = { NULL, 0 };
-    return resolve(&p, desc, NULL, 0, &count, &silent) ? 0 : arena_bytes(&p);
+    return resolve(&p, desc, NULL, 0, &count, &SILENT) ? 0 : arena_bytes(&p);
 }
 
 /* The plan is written before the arena is known to be large enough for its fields; at least
@@ -302,10 +301,9 @@ size_t bptt_bytes(const bptt_desc *desc) {
 bptt_status bptt_make_plan(const bptt_desc *desc, void *arena, size_t bytes, bptt_plan **plan) {
     bptt_plan *p = arena;
     int64_t count;
-    const reason silent = { NULL, 0 };
     if (!arena || (uintptr_t)arena % 64 || bytes < sizeof *p) return BPTT_BAD_ARENA;
     memset(p, 0, sizeof *p);
-    const bptt_status status = resolve(p, desc, NULL, 0, &count, &silent);
+    const bptt_status status = resolve(p, desc, NULL, 0, &count, &SILENT);
     if (status) return status;
     p->bytes = arena_bytes(p);
     if (!p->bytes) return BPTT_TOO_LARGE;

@@ -153,6 +153,7 @@ typedef struct {
     char *text; /* why a description is refused, for the caller */
     size_t size;
 } reason;
+static const reason SILENT = { NULL, 0 }; /* where nobody reads the reason */
 bptt_status resolve(bptt_plan *p, const bptt_desc *d, bptt_block *out, int64_t max, int64_t *count,
                     const reason *why);
 bptt_desc rows_desc(const bptt_desc *d);

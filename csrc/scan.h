@@ -5,9 +5,9 @@
    backward, t downwards:  dh[t] = dy[t] + carried + dzr[t+1] W_hh
                            dzx[t], dzr[t], carried = cell'(dh[t], saved[t], ...)
 
-   A reverse direction runs both the other way.  run.c, online.c and curvature.c call
-   <cell>_scan_forward, _scan_backward, _scan_finish and _collect through the table of cells; each
-   thread calls them for its own rows.  cell.h explains GATES, STATES, GATE_VALUES and the
+   A reverse direction runs both the other way.  layers.c, closed_loop.c, online.c and curvature.c
+   call <cell>_scan_forward, _scan_backward, _scan_finish and _collect through the table of cells;
+   each thread calls them for its own rows.  cell.h explains GATES, STATES, GATE_VALUES and the
    others. */
 enum {
     C(G) = GATES,

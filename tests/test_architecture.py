@@ -212,6 +212,13 @@ def test_a_cell_is_its_mathematics(path):
     assert not re.findall(r"\bfor\b|\bwhile\b|->|\b[TBtb]\b|\breal\b", "".join(pure))
 
 
+@pytest.mark.parametrize("path", sorted(C.rglob("*.[ch]")), ids=lambda path: path.name)
+def test_comments_in_c_name_files_that_there_are(path):
+    comments = " ".join(re.findall(r"/\*.*?\*/", path.read_text(), re.S))
+    named = set(re.findall(r"\b\w+\.(?:c|h|def)\b", comments))
+    assert named <= {file.name for file in C.rglob("*.*")}
+
+
 def test_flags():
     """Nothing that changes floating-point semantics for the process or ties the build to this machine."""
     flags = read(ROOT / "setup.py", ROOT / "pyproject.toml")

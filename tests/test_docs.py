@@ -221,8 +221,9 @@ def documented(name):
 
 @pytest.mark.parametrize("name", reference())
 def test_docstrings_say_what_goes_in_and_comes_out(name):
-    """numpydoc: a docstring for each, every argument and result in it, no argument that there is not."""
+    """numpydoc: a docstring for each, every argument, once, and result in it, and no other argument."""
     validate = pytest.importorskip("numpydoc.validate").validate
+    NumpyDocString = pytest.importorskip("numpydoc.docscrape").NumpyDocString
     module = name.rpartition(".")[0]
     if not there(package := NEEDS.get(module, "bptt_fast")):
         pytest.skip(f"needs {package}")
@@ -235,4 +236,7 @@ def test_docstrings_say_what_goes_in_and_comes_out(name):
         if one.startswith("bptt_fast.Network."):  # `net` is what `self` is in a function bound to the class
             found = [text for text in found if text != "Parameters {'net'} not documented"]
         wrong += [f"{one}: {text}" for text in found]
+        rows = NumpyDocString(validate(one)["docstring"])["Parameters"]
+        names = [argument for row in rows for argument in row.name.split(", ")]
+        wrong += [f"{one}: {argument} twice" for argument in names if names.count(argument) > 1]
     assert not wrong

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -243,3 +244,18 @@ def test_show_config(capsys):
     text = capsys.readouterr().out
     for word in (bf.__version__, np.__version__, "threads", *cases.isas()):
         assert word in text, word
+
+
+def test_under_a_debugger():
+    """A trace function, which on Python 3.12 adds the variables of a comprehension to locals()."""
+
+    def trace(frame, event, argument):
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        net = bf.Network(1, 2, 1, seed=0)
+        net.fit(np.ones((1, 3, 1)), np.ones((1, 1)), verbose=0)
+    finally:
+        sys.settrace(before)

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from support.signals import interrupted
 
 import bptt_fast as bf
 
@@ -264,6 +265,15 @@ def test_ctrl_c_keeps_the_best_so_far(threads):
     assert sorted(error.table["stopped"]) == ["halving"] * 2 + ["interrupted"] * 2
     assert error.table["loss"][0] == min(error.table["loss"])
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_ctrl_c_within_a_long_epoch(threads):
+    """The poll of the core ends the epochs of the workers; the table says why, as for other copies."""
+    x = RANDOM.normal(size=(256, 800, 2))
+    with interrupted(1.0), pytest.raises(KeyboardInterrupt) as caught:
+        run(network(hidden_size=64), x, x[:, 0, :1], n=3, epochs=10**9, keep="all", threads=threads)
+    assert caught.value.table["stopped"] == ["interrupted"] * 3
 
 
 def test_an_error_in_a_worker_is_raised(monkeypatch):

@@ -15,6 +15,7 @@ from support.cases import LARGE
 from support.training import OPTIMIZERS, Training
 
 import bptt_fast as bf
+from bptt_fast.plans import PlanPool, Pooled
 
 THREADS = (1, 2, 3, 4, 8)
 SHAPES = {
@@ -109,6 +110,21 @@ def test_two_fits_from_two_threads():
     for worker in workers:
         worker.join(60)
     assert ends == [alone, alone]
+
+
+def test_a_pool_that_another_thread_empties():
+    """Between the release of a plan and the removal of the oldest, other threads may take them all."""
+
+    class Emptied(list):
+        def __len__(self):
+            size = super().__len__()
+            self.clear()
+            return size
+
+    pool = PlanPool(1)
+    pool._plans = Emptied([Pooled("old", (), None)])
+    pool.release(Pooled("new", (), None))
+    assert len(pool) <= 1
 
 
 def test_one_network_predicts_for_many_threads():

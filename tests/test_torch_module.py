@@ -447,6 +447,20 @@ def test_errors_are_pytorchs(kind):
     same(theirs, ours, x)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_of_a_wrong_shape_are_pytorchs_error(kind):
+    """The core reads and writes as many numbers as the sizes of the module say."""
+    x = torch.zeros(4, 2, INPUTS, dtype=torch.float64)
+    for name in dict(pair(kind, 2, bidirectional=True)[0].named_parameters()):
+        modules = pair(kind, 2, bidirectional=True)
+        for module in modules:
+            weight = getattr(module, name).detach()
+            setattr(module, name, torch.nn.Parameter(weight[:-1]))
+        for module in modules:
+            with pytest.raises(RuntimeError):
+                module(x)
+
+
 def test_shapes_may_change_from_call_to_call():
     theirs, ours = pair("gru", 2)
     for steps, batch in ((4, 7), (9, 1), (1, 1), (3, 7), (20, 2), (4, 7), (5, 16)):

@@ -12,6 +12,7 @@ from support.training import hyper
 from support.truncated import STEPS, Truncated, assert_weights
 
 import bptt_fast as bf
+from bptt_fast.callbacks import Progress
 
 PAIRS = [(k1, k2) for k2 in range(1, 7) for k1 in range(1, k2 + 1)]
 FORMS = {name: cases.FORMS[name] for name in ("elman-tanh", "gru-after", "lstm")} | {
@@ -339,6 +340,25 @@ def test_ctrl_c():
     assert start > 0
     one = {"x": x[:, start : start + k], "y": y[:, start : start + k]}
     assert again.fit(**one, **options)["loss"] == net.fit(**one, **options)["loss"]
+
+
+def test_an_error_of_the_display_keeps_finished_updates(monkeypatch):
+    """Whatever ends an epoch early: the states are those after the last finished update."""
+    polled = []
+
+    class Broken(Progress):
+        def within(self, done, updates):
+            polled.append(done)
+            if done > 1:
+                raise BrokenPipeError
+
+    monkeypatch.setattr("bptt_fast.fit.progress", lambda *_: Broken())
+    x = np.random.default_rng(0).normal(size=(200, 3000, 1))
+    net = bf.Network(1, 96, 1, readout="every", seed=0)
+    with pytest.raises(BrokenPipeError):
+        net.fit(x, x, stateful=True, batch_size=1, threads=1)
+    assert 1 < polled[-1] < 200
+    assert list(net.carried_states.any(axis=1)) == [i < polled[-1] for i in range(200)]
 
 
 def test_max_seconds():

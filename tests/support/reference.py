@@ -405,7 +405,7 @@ class Optimizer:
                  rate_decay=0.0, initial_accumulator=0.0, eta_minus=0.5, eta_plus=1.2, step_min=1e-6,
                  step_max=50.0, backtrack=True, clip_norm=0.0, clip_value=0.0, clip_state=0.0, product=1.0,
                  previous=np.inf, step=0):  # fmt: skip
-        self.__dict__.update({k: v for k, v in locals().items() if k != "self"})
+        self.__dict__.update({k: v for k, v in dict(locals()).items() if k != "self"})
         self.m, self.v = {}, {}
 
     def update(self, p, grads, loss=0.0):
