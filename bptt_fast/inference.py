@@ -91,7 +91,7 @@ def predict(
         sequences.state = data.states(x0, n, net.state_size, net.dtype)
     batch = min(integer(batch_size, "batch_size", 1, None), n)
     steps = net.steps_without_gradient(sequences.steps)
-    plan = _acquire(net, sequences, "mse", every, batch, steps, threads, isa)
+    plan = _acquire(net, sequences, losses.get("mse"), every, batch, steps, threads, isa)
     y = (np.zeros if lengths is not None else np.empty)((rows, net.output_size), net.dtype)
     state = np.empty((n, net.state_size), net.dtype) if flag(return_state, "return_state") else None
     status = plan.plan.predict(net.params, core_data(sequences), data.counting(n), y, every, state)

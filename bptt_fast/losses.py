@@ -83,7 +83,7 @@ def get(loss: Any) -> Loss:
     """The loss for a Loss, a name or a dict from `Loss.plain`; else raises a ConfigError."""
     if isinstance(loss, Loss):
         return loss
-    if isinstance(loss, Mapping) and "name" in loss:
+    if isinstance(loss, Mapping) and "name" in loss and all(isinstance(key, str) for key in loss):
         return Loss(**loss)
     return _with_defaults(loss) if isinstance(loss, str) else Loss(loss)
 

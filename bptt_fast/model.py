@@ -221,6 +221,8 @@ class Model:
 
     @columns.setter
     def columns(self, value: Columns) -> None:
+        if not isinstance(value, Columns):
+            raise ConfigError(f"columns: expected the columns of a network, got {value!r}.  Use input_names.")
         value.check(self.input_size, self.output_size)
         self.detach_learner()
         self._columns = value
