@@ -664,7 +664,10 @@ cdef class Stream(Rows):
             PyBuffer_Release(&from_view)
 
     def run(self, x, int64_t steps, y):
-        """Run `steps` steps, feeding each output back as the next input; x (batch, I) is the first, y (steps, batch, O) gets the outputs."""
+        """Run `steps` steps, feeding each output back as the next input.
+
+        x (batch, I) is the first input; the outputs are written into y (steps, batch, O).
+        """
         cdef Py_buffer view
         cdef Buffers b = Buffers()
         cdef void *out = take_reals(b, y, self.plan.dtype, steps * self.outputs, True)
