@@ -11,17 +11,12 @@
 
 enum { BLOCK_BYTES = 384 << 10 }; /* activations of a block: they should stay in the L2 cache */
 
-/* Multiply-adds between two calls of the caller's poll: some milliseconds. */
-static const double POLL_WORK = 2e7;
-
 /* -- the caller's poll -- */
 
-/* Counts `work` multiply-adds and polls the caller now and then.  By the calling thread alone. */
-void poll_caller(run *r, double work) {
-    r->unpolled += work;
-    if (r->unpolled < POLL_WORK || !r->poll) return;
+/* Calls the caller's poll, if there is one; a true answer stops the run. */
+void call_poll(run *r) {
     r->unpolled = 0;
-    if (!stopped(r) && r->poll(r->context, r->done)) {
+    if (r->poll && !stopped(r) && r->poll(r->context, r->done)) {
         r->status = BPTT_INTERRUPTED;
         atomic_store_explicit(&r->stop, 1, memory_order_relaxed);
     }

@@ -72,7 +72,17 @@ static inline field from_step(const bptt_plan *p, const field *f, int64_t t) {
 }
 
 /* -- batches.c -- */
-void poll_caller(run *r, double work);
+
+/* Multiply-adds between two calls of the caller's poll: some milliseconds. */
+static const double POLL_WORK = 2e7;
+void call_poll(run *r);
+
+/* Counts `work` multiply-adds and polls the caller now and then.  By the calling thread alone.
+   Inline: a small pattern of the online algorithm counts several times. */
+static inline void poll_caller(run *r, double work) {
+    r->unpolled += work;
+    if (r->unpolled >= POLL_WORK) call_poll(r);
+}
 double step_work(const bptt_plan *p);
 int64_t poll_steps(const bptt_plan *p);
 int has_targets(const bptt_plan *p, const bptt_data *data);
