@@ -18,7 +18,13 @@ from itertools import zip_longest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG = "[run]\nbranch = True\nparallel = True\nsource = {tree}/bptt_fast\npatch = subprocess\n"
+CONFIG = """[run]
+branch = True
+parallel = True
+source = {tree}/bptt_fast
+omit = *.pyx
+patch = subprocess
+"""
 
 
 def run(*command, tree, **environment):
