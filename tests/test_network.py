@@ -249,13 +249,18 @@ def test_show_config(capsys):
 def test_under_a_debugger():
     """A trace function, which on Python 3.12 adds the variables of a comprehension to locals()."""
 
+    def trained():
+        net = bf.Network(1, 2, 1, seed=0)
+        net.fit(np.ones((1, 3, 1)), np.ones((1, 1)), verbose=0)
+        return net.params
+
     def trace(frame, event, argument):
         return trace
 
-    before = sys.gettrace()
+    expected, before = trained(), sys.gettrace()
     sys.settrace(trace)
     try:
-        net = bf.Network(1, 2, 1, seed=0)
-        net.fit(np.ones((1, 3, 1)), np.ones((1, 1)), verbose=0)
+        found = trained()
     finally:
         sys.settrace(before)
+    np.testing.assert_array_equal(found, expected)
