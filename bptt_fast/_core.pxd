@@ -82,7 +82,7 @@ cdef extern from "bptt.h":
     int64_t bptt_views(const bptt_plan *plan, bptt_block *out, int64_t max)
     const char *bptt_isa(const bptt_plan *plan)
     int bptt_threads(const bptt_plan *plan)
-    int bptt_supports(const char *isa)
+    const char *bptt_supported_isa(int i)
 
     ctypedef struct bptt_data:
         const void *values

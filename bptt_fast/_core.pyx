@@ -297,7 +297,10 @@ def message(str status):
 
 def isas():
     """Instruction sets that both this build and this CPU support, the best last."""
-    return tuple(name for name in ("base", "avx2", "avx512") if bptt_supports(name.encode()))
+    names = []
+    while bptt_supported_isa(len(names)) != NULL:
+        names.append(bptt_supported_isa(len(names)).decode())
+    return tuple(names)
 
 
 def apply(str function, x, isa=None):

@@ -152,7 +152,9 @@ bptt_status bptt_make_plan(const bptt_desc *desc, void *arena, size_t bytes, bpt
 int64_t bptt_views(const bptt_plan *plan, bptt_block *out, int64_t max);
 const char *bptt_isa(const bptt_plan *plan); /* the instance chosen */
 int bptt_threads(const bptt_plan *plan); /* that a run wants */
-int bptt_supports(const char *isa); /* 1: this processor and this build have it */
+/* The instruction sets that this build and this processor have, the best last: number i, NULL: there
+   is none. */
+const char *bptt_supported_isa(int i);
 
 /* The kernels' own "tanh", "sigmoid" or "exp" of n reals; 0: no such function or instance. */
 int bptt_apply(const char *function, const char *dtype, const char *isa, const void *x, void *y,

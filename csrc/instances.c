@@ -12,18 +12,20 @@
     X(avx512,                                                                    \
       __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && \
           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+#elif defined(__aarch64__)
+#define EACH_ISA(X) X(base, 1) X(neon, 1)
 #else
 #define EACH_ISA(X) X(base, 1)
 #endif
 #define DECLARE(isa, has) extern const kernels kernels_f32_##isa, kernels_f64_##isa;
 EACH_ISA(DECLARE)
 
-/* 1: this build and this processor have it. */
-int bptt_supports(const char *isa) {
-#define CHECK(name, has) \
-    if (!strcmp(isa, #name)) return (has) != 0;
-    EACH_ISA(CHECK)
-    return 0;
+/* Number i of those that this processor has; NULL: there is none. */
+const char *bptt_supported_isa(int i) {
+#define COUNT(name, has) \
+    if ((has) && i-- == 0) return #name;
+    EACH_ISA(COUNT)
+    return NULL;
 }
 
 /* The instance for a dtype on `isa` or, if that is NULL, on the best instruction set, whose name

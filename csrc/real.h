@@ -21,8 +21,13 @@
 #define STRING(x) STRING_(x)
 #define NAME(f) CAT(CAT(f, _), SUFFIX)
 #define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__ /* with gcc's words it leaves arrays of vectors in memory */
+#define UNROLL_FOR _Pragma("clang loop unroll(full)") for
+#define UNROLL_4_FOR _Pragma("clang loop unroll_count(4)") for
+#else
 #define UNROLL_FOR _Pragma("GCC unroll 16") for
 #define UNROLL_4_FOR _Pragma("GCC unroll 4") for
+#endif
 
 /* Types.  ireal, VI: integers of the same width, for masks. */
 #if REAL_BITS == 64
