@@ -119,6 +119,15 @@ INLINE void tile_product(const int mr, const int nv, const int64_t row, const op
         const int64_t n = min64(VL, o->units - u);
         for (int64_t g = 0; g < o->gates; g++, a += o->block)
             UNROLL_4_FOR (int64_t j = 0; j < n; j++, w += nv * VL) {
+                if (mr < nv) { /* the shorter side stays in registers: 3x4 fits into 16 */
+                    V x[HEIGHT_MAX];
+                    UNROLL_FOR (int i = 0; i < mr; i++) x[i] = v_set(a[i * row + j]);
+                    UNROLL_FOR (int v = 0; v < nv; v++) {
+                        const V b = v_load(w + v * VL);
+                        UNROLL_FOR (int i = 0; i < mr; i++) acc[i][v] += x[i] * b;
+                    }
+                    continue;
+                }
                 V b[PANEL_MAX];
                 UNROLL_FOR (int v = 0; v < nv; v++) b[v] = v_load(w + v * VL);
                 UNROLL_FOR (int i = 0; i < mr; i++) {
