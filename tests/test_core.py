@@ -15,7 +15,7 @@ ADAM = OPTIMIZERS["adam"]
 ISAS = cases.isas()
 BATCHED = dict(every=True, head=(5,), lengths=(6, 6, 6), hidden_size=5, input_size=5, output_size=5)
 BYTES = {"float32": 4, "float64": 8}
-VECTOR = {"base": 16, "avx2": 32, "avx512": 64}  # bytes
+VECTOR = {"base": 16, "neon": 16, "avx2": 32, "avx512": 64}  # bytes
 NOT_REALS = ("plan", "norms", "row_loss", "row", "batch_sizes")
 
 
