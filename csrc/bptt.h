@@ -252,7 +252,7 @@ bptt_status bptt_gauss_newton(bptt_plan *plan, const void *params, const bptt_da
    the last finished update go; it may be data.state.  With an `area`
    below batch x steps those of an unfinished batch may go there, too.
    Not finite, or an update that would overflow: BPTT_DIVERGED, the weights as before it. */
-bptt_status bptt_epoch(bptt_plan *plan, void *params, void *opt_state, bptt_hyper *hyper,
+bptt_status bptt_epoch(bptt_plan *plan, void *params, void *opt_state, bptt_hyper *numbers,
                        const bptt_data *data, const int64_t *order, int64_t n, double *loss,
                        double *weight, void *state, int64_t *done, bptt_poll poll, void *context);
 /* The number of updates of such a run. */
@@ -263,7 +263,7 @@ int64_t bptt_updates(const bptt_plan *plan, const bptt_data *data, const int64_t
    per step), the sum of the weight changes of the k instances, an update, then
    context <- f(context, x[t]) with the new weights.  Needs batch 1, steps >= k.
    loss: (number of patterns), that of each before its update.  *done: finished patterns. */
-bptt_status bptt_slide(bptt_plan *plan, void *params, void *opt_state, bptt_hyper *hyper,
+bptt_status bptt_slide(bptt_plan *plan, void *params, void *opt_state, bptt_hyper *numbers,
                        const bptt_data *data, const int64_t *order, int64_t n, int64_t k,
                        int64_t lead, double *loss, int64_t *done, bptt_poll poll, void *context);
 
@@ -287,13 +287,13 @@ typedef struct {
     int64_t first; /* where in the plan's inputs they begin */
 } bptt_learner;
 bptt_status bptt_learn_start(bptt_plan *plan, const void *params, const void *opt_state,
-                             const bptt_hyper *hyper, bptt_learner *learner, const void *window,
+                             const bptt_hyper *numbers, bptt_learner *learner, const void *window,
                              const void *state);
 /* One observation: x (I), and its target y (O) or class label.  weight 0: no target, the context
    moves on.  *loss: of the pattern that this observation completes, NaN if it completes none. */
-bptt_status bptt_learn(bptt_plan *plan, bptt_hyper *hyper, bptt_learner *learner, const void *x,
+bptt_status bptt_learn(bptt_plan *plan, bptt_hyper *numbers, bptt_learner *learner, const void *x,
                        const void *y, int64_t label, double weight, double *loss);
-void bptt_learn_store(const bptt_plan *plan, const bptt_hyper *hyper, void *params,
+void bptt_learn_store(const bptt_plan *plan, const bptt_hyper *numbers, void *params,
                       void *opt_state);
 void bptt_learn_window(const bptt_plan *plan, const bptt_learner *learner, void *window,
                        void *state);

@@ -6,8 +6,8 @@
    The pool's own fields are written by the caller that holds `busy`, between two jobs. */
 #define _GNU_SOURCE
 #include "threads.h"
+#include "system.h"
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 
@@ -62,7 +62,7 @@ static struct {
     pthread_cond_t wake; /* a new job, or a barrier that opens */
     pthread_t thread[THREADS_MAX];
     int threads; /* that run */
-    int registered; /* 1: in_child runs after a fork */
+    int allowed; /* 1: threads may be started */
     unsigned born; /* the job that new threads have no part in */
     atomic_int busy; /* 1: a caller has the pool */
     atomic_int quit; /* 1: threads return */
@@ -137,7 +137,7 @@ static void stop_pool(void) {
 
 /* At exit, or when the library is unloaded. */
 __attribute__((destructor)) static void at_exit(void) {
-    if (!atomic_exchange(&pool.busy, 1)) stop_pool();
+    if (JOIN_AT_EXIT && !atomic_exchange(&pool.busy, 1)) stop_pool();
 }
 
 /* A child has none of its parent's threads: it starts with an empty pool. */
@@ -152,17 +152,15 @@ static void in_child(void) {
 /* Starts threads for ranks 1 .. size-1.  Returns the size of the team: less if the system gives no
    more threads. */
 static int grow(int size) {
-    if (!pool.registered) pool.registered = !pthread_atfork(NULL, NULL, in_child);
+    if (!pool.allowed) pool.allowed = may_start_threads(in_child);
     pool.born = atomic_load(&pool.job);
-    sigset_t all, old; /* signals go to the threads of the caller's program */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    while (pool.registered && pool.threads < size - 1) {
+    const signal_mask old = block_signals();
+    while (pool.allowed && pool.threads < size - 1) {
         const int rank = pool.threads + 1;
         if (pthread_create(&pool.thread[rank], NULL, worker, (void *)(intptr_t)rank)) break;
         pool.threads = rank;
     }
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    restore_signals(old);
     return pool.threads + 1 < size ? pool.threads + 1 : size;
 }
 
