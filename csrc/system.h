@@ -5,6 +5,7 @@
 
 #ifdef _WIN32
 #define WIN32_LEAN_AND_MEAN
+#include <stdint.h>
 #include <windows.h>
 
 /* No thread is waited for at exit: the system has ended them all by then, and while a DLL is
