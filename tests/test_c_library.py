@@ -137,6 +137,19 @@ def test_fields_by_name(library):
     assert lines[6] == " ".join([*rows, "DIVERGED", "1"])
 
 
+@compiles
+@needs_gcc
+def test_gradients_in_c(library):
+    """The check that compilers and systems without Python run, here with every cell and instruction set."""
+    run(GCC, "-std=c11", "-O1", *STRICT, ROOT / "tests/c/gradients.c", *LINK, "-o", "gradients", cwd=library)
+    lines = run("./gradients", cwd=library).splitlines()
+    core = importlib.import_module("bptt_fast._core")
+    checked = {tuple(line.split()[1:4]) for line in lines[:-1]}
+    kinds = ("one-row", "ragged", "wide", "threads")
+    assert checked == {(isa, cell, kind) for isa in core.isas() for cell in core.cells() for kind in kinds}
+    assert lines[-1] == f"{len(checked)} passed, 0 failed"
+
+
 def uniform(seed, n):
     """n numbers from splitmix64, as examples/c/sunspots.c draws them."""
     numbers, ones = np.empty(n), 2**64 - 1
