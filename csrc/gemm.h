@@ -413,6 +413,25 @@ enum {
 typedef void collector(const field *x_field, const real *x, const field *dz_field, const real *dz,
                        const span *at, real *grad, int64_t stride, int add);
 
+/* The sums of a tile into the gradient.  BY_ROWS in a loop: the sums over the lanes are long. */
+INLINE void add_sums(const int mr, const int nv, V acc[][PANEL_MAX], real *grad, int64_t stride,
+                     int add) {
+    V sums[HEIGHT_MAX * PANEL_MAX];
+    UNROLL_FOR (int i = 0; i < mr; i++)
+        UNROLL_FOR (int v = 0; v < nv; v++) {
+            real *g = grad + i * stride + v * CL;
+            if (BY_ROWS)
+                sums[i * nv + v] = acc[i][v];
+            else
+                v_store(g, add ? v_load(g) + acc[i][v] : acc[i][v]);
+        }
+    for (int n = 0; BY_ROWS && n < mr * nv; n++) {
+        real *g = grad + n / nv * stride + n % nv;
+        const W sum = w_sum_rows(sums[n]);
+        w_store(g, add ? w_load(g) + sum : sum);
+    }
+}
+
 INLINE void tile_collect(const int mr, const int nv, const field *x_field, const real *x,
                          const field *dz_field, const real *dz, const span *at, real *grad,
                          int64_t stride, int add) {
@@ -442,12 +461,7 @@ INLINE void tile_collect(const int mr, const int nv, const field *x_field, const
             }
         }
     }
-    UNROLL_FOR (int i = 0; i < mr; i++)
-        UNROLL_FOR (int v = 0; v < nv; v++) {
-            real *g = grad + i * stride + v * CL;
-            const W sum = w_sum_rows(acc[i][v]);
-            w_store(g, add ? w_load(g) + sum : sum);
-        }
+    add_sums(mr, nv, acc, grad, stride, add);
 }
 #define COLLECTOR(mr, nv)                                                                       \
     static void collect_##mr##x##nv(const field *x_field, const real *x, const field *dz_field, \
@@ -456,7 +470,8 @@ INLINE void tile_collect(const int mr, const int nv, const field *x_field, const
         tile_collect(mr, nv, x_field, x, dz_field, dz, at, grad, stride, add);                  \
     }
 EACH_SHAPE(COLLECTOR)
-#define COLLECT_ENTRY(mr, nv) [nv][mr] = (mr) <= COLLECT_HIGH ? collect_##mr##x##nv : NULL,
+#define COLLECTED(mr, nv) ((mr) <= COLLECT_HIGH && !(BY_ROWS && (nv) == 4))
+#define COLLECT_ENTRY(mr, nv) [nv][mr] = COLLECTED(mr, nv) ? collect_##mr##x##nv : NULL,
 static collector *const collectors[PANEL_MAX + 1][HEIGHT_MAX + 1] = { EACH_SHAPE(COLLECT_ENTRY) };
 
 /* One group of rows and steps, `columns` columns of x from column c of a group on, one panel of nv

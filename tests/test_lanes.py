@@ -1,12 +1,12 @@
-"""Narrow networks are computed in vectors of rows: the same outputs to the bit, the same gradients as in vectors of units.
+"""Vectors of rows, in which narrow networks are computed, give the results of vectors of units.
 
-A vector of AVX2 or AVX-512 holds 4 to 16 numbers: batches here have a row less than that, as many, a row more."""
+A vector of AVX2 or AVX-512 holds 4 to 16 numbers: batches here have a row less, as many, a row more."""
 
 import numpy as np
 import pytest
+from support import cases
 
 import bptt_fast as bf
-from support import cases
 
 VECTORS = [
     ("avx2", "float64", 4),
