@@ -81,6 +81,7 @@ cdef extern from "bptt.h":
     bptt_status bptt_make_plan(const bptt_desc *desc, void *arena, size_t bytes, bptt_plan **plan)
     int64_t bptt_views(const bptt_plan *plan, bptt_block *out, int64_t max)
     const char *bptt_isa(const bptt_plan *plan)
+    const char *bptt_lanes(const bptt_plan *plan)
     int bptt_threads(const bptt_plan *plan)
     const char *bptt_supported_isa(int i)
 

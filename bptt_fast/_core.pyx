@@ -360,6 +360,11 @@ cdef class Plan:
         return bptt_isa(self.c).decode()
 
     @property
+    def lanes(self):
+        """What the lanes of a vector hold: units or rows."""
+        return bptt_lanes(self.c).decode()
+
+    @property
     def threads(self):
         """The number of threads of a run."""
         return bptt_threads(self.c)

@@ -5,11 +5,11 @@
 /* n reals into columns [0, n) of a row of blocks (columns beyond are written as zero), or out of
    them. */
 INLINE void row_in(const real *from, int64_t n, real *to, int64_t block) {
-    for (; n >= VL; n -= VL, from += VL, to += block) v_store(to, v_load(from));
+    for (; n >= CL; n -= CL, from += CL, to += block) w_store(to, w_load(from));
     if (n) v_store(to, v_load_part(from, n));
 }
 INLINE void row_out(const real *from, int64_t block, int64_t n, real *to) {
-    for (; n >= VL; n -= VL, from += block, to += VL) v_store(to, v_load(from));
+    for (; n >= CL; n -= CL, from += block, to += CL) w_store(to, w_load(from));
     if (n) v_store_part(to, v_load(from), n);
 }
 
@@ -18,21 +18,32 @@ INLINE int64_t rows_after(const source *s, int64_t t) {
     return s->start ? s->start[s->first + t] : s->first + t;
 }
 
-/* x[t] = `columns` reals of each of the caller's rows, which are `width` reals apart. */
+/* `columns` of the caller's reals at step t of row r into x. */
+INLINE void gather_row(const source *s, int64_t width, int64_t columns, const field *x, int64_t t,
+                       int64_t r) {
+    const int64_t row = s->offset[s->row[r]] + rows_after(s, t);
+    const int64_t whole = columns / CL * CL;
+    const real *from = (const real *)s->values + row * width;
+    real *to = chunk(x, t, r, 0);
+    int64_t c = 0;
+    for (int64_t ahead = 0; ahead < columns; ahead += 64 / sizeof(real))
+        __builtin_prefetch(from + 8 * width + ahead);
+    for (; c < whole; c += CL, to += x->block) w_store(to, w_load(from + c));
+    if (c < columns) v_store(to, v_load_part(from + c, columns - c));
+}
+
+/* x[t] = `columns` reals of each of the caller's rows, which are `width` reals apart.  Both arrays
+   are long; the order is that of the one whose lines would else be touched once per real. */
 static void NAME(gather)(const source *s, int64_t width, int64_t columns, const field *x,
                          const span *at) {
-    const int64_t whole = columns / VL * VL;
-    for (int64_t t = at->t0; t < at->t1; t++)
-        for (int64_t r = at->r0; r < last_row(at, t); r++) {
-            const int64_t row = s->offset[s->row[r]] + rows_after(s, t);
-            const real *from = (const real *)s->values + row * width;
-            real *to = chunk(x, t, r, 0);
-            int64_t c = 0;
-            for (int64_t ahead = 0; ahead < columns; ahead += 64 / sizeof(real))
-                __builtin_prefetch(from + 8 * width + ahead);
-            for (; c < whole; c += VL, to += x->block) v_store(to, v_load(from + c));
-            if (c < columns) v_store(to, v_load_part(from + c, columns - c));
-        }
+    if (BY_ROWS)
+        for (int64_t r = at->r0; r < at->r1; r++)
+            for (int64_t t = at->t0; t < at->t1 && r < last_row(at, t); t++)
+                gather_row(s, width, columns, x, t, r);
+    else
+        for (int64_t t = at->t0; t < at->t1; t++)
+            for (int64_t r = at->r0; r < last_row(at, t); r++)
+                gather_row(s, width, columns, x, t, r);
 }
 
 /* The inverse: rows of a field into the caller's array.  every: 1 and 0: to the rows of the
@@ -59,7 +70,7 @@ static void NAME(load_state)(const source *s, int64_t size, int64_t at_state, in
             const real *from = (const real *)s->state + s->row[r] * size + at_state;
             row_in(from, columns, chunk(to, t, r, 0), to->block);
         } else {
-            for (int64_t b = 0; b < blocks_of(columns); b++) v_store(chunk(to, t, r, b), v_set(0));
+            for (int64_t b = 0; b < blocks_of(columns); b++) w_store(chunk(to, t, r, b), (W){ 0 });
         }
     }
 }
@@ -78,13 +89,13 @@ static void NAME(copy_rows)(const field *from, int64_t t_from, const field *to, 
                             int64_t r0, int64_t r1) {
     for (int64_t b = 0; b < to->step / to->block; b++)
         for (int64_t r = r0; r < r1; r++)
-            v_store(chunk(to, t_to, r, b), v_load(chunk(from, t_from, r, b)));
+            w_store(chunk(to, t_to, r, b), w_load(chunk(from, t_from, r, b)));
 }
 
 /* Rows [r0, r1) of chunk t = 0 */
 static void NAME(zero_rows)(const field *to, int64_t t, int64_t r0, int64_t r1) {
     for (int64_t b = 0; b < to->step / to->block; b++)
-        for (int64_t r = r0; r < r1; r++) v_store(chunk(to, t, r, b), v_set(0));
+        for (int64_t r = r0; r < r1; r++) w_store(chunk(to, t, r, b), (W){ 0 });
 }
 
 /* to = from . by, for the rows of one step each; `by` has one chunk */
@@ -92,8 +103,8 @@ static void NAME(multiply)(const field *from, const field *by, const field *to, 
                            int64_t r0, int64_t r1) {
     for (int64_t b = 0; b < by->step / by->block; b++)
         for (int64_t r = r0; r < r1; r++) {
-            const V factor = v_load(chunk(by, 0, r, b));
-            v_store(chunk(to, t, r, b), v_load(chunk(from, t, r, b)) * factor);
+            const W factor = w_load(chunk(by, 0, r, b));
+            w_store(chunk(to, t, r, b), w_load(chunk(from, t, r, b)) * factor);
         }
 }
 
@@ -151,11 +162,11 @@ static void NAME(drop)(const dropout *d, const source *s, const field *from, con
         for (int64_t r = at->r0; r < last_row(at, t); r++) {
             const uint64_t key = draw_key(d, s, r, t, per_sequence);
             for (int64_t b = 0; b < to->step / to->block; b++) {
-                real keep[VL];
-                for (int j = 0; j < VL; j++) keep[j] = draw(key, b * VL + j) >= limit ? factor : 0;
-                const V factors = v_load(keep);
-                v_store(chunk(to, t, r, b),
-                        from ? factors * v_load(chunk(from, t, r, b)) : factors);
+                real keep[CL];
+                for (int j = 0; j < CL; j++) keep[j] = draw(key, b * CL + j) >= limit ? factor : 0;
+                const W factors = w_load(keep);
+                w_store(chunk(to, t, r, b),
+                        from ? factors * w_load(chunk(from, t, r, b)) : factors);
             }
         }
 }
@@ -173,10 +184,10 @@ static void NAME(feed_back)(const dropout *d, const source *s, const field *y, c
                 real *output = chunk(y, t - 1, r, b);
                 real *input = chunk(x, t, r, b);
                 if (back) {
-                    v_store(output, v_load(output) + v_load(input));
-                    v_store(input, v_set(0));
+                    w_store(output, w_load(output) + w_load(input));
+                    w_store(input, (W){ 0 });
                 } else {
-                    v_store(input, v_load(output));
+                    w_store(input, w_load(output));
                 }
             }
         }

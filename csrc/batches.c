@@ -190,19 +190,22 @@ double total_loss(const run *r) {
 /* The rows and steps of the chunk. */
 span all_rows(const run *r) {
     const bptt_plan *p = r->p;
+    const int is_single = p->B == 1 && !r->batch.several && p->k->rows == 1;
     return (span){ .t0 = 0,
                    .t1 = p->T,
                    .r0 = 0,
                    .r1 = r->batch.rows,
+                   .rows = p->B,
                    .batch_sizes = p->batch_sizes,
-                   .reduction = p->B == 1 && !r->batch.several ? REDUCE_SEQUENCE : REDUCE_ROWS };
+                   .reduction = is_single ? REDUCE_SEQUENCE : REDUCE_ROWS };
 }
 
-/* The rows of one thread, in fours where there are enough, so that tiles stay high.  Thread 0
-   always has some. */
+/* The rows of one thread: whole vectors of rows; in fours where there are enough, so that tiles stay
+   high.  Thread 0 always has some. */
 span rows_of(const run *r, int rank, int size) {
     const int64_t rows = r->batch.rows;
-    const int64_t unit = rows >= 4 * size ? 4 : 1, units = (rows + unit - 1) / unit;
+    const int64_t unit = max64(rows >= 4 * size ? 4 : 1, r->p->k->rows);
+    const int64_t units = (rows + unit - 1) / unit;
     span at = all_rows(r);
     at.r0 = (units * rank + size - 1) / size * unit;
     at.r1 = min64(rows, (units * (rank + 1) + size - 1) / size * unit);
@@ -213,7 +216,8 @@ span rows_of(const run *r, int rank, int size) {
 span readout_span(int every, span at) {
     if (every) return at;
     const int order = at.reduction ? REDUCE_STEP : REDUCE_ROWS;
-    return (span){ .t0 = 0, .t1 = 1, .r0 = at.r0, .r1 = at.r1, .reduction = order };
+    return (
+        span){ .t0 = 0, .t1 = 1, .r0 = at.r0, .r1 = at.r1, .rows = at.rows, .reduction = order };
 }
 
 /* Steps whose activations fit the cache together: it depends on the problem, not on the threads. */

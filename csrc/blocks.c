@@ -12,6 +12,12 @@ typedef struct {
     char suffix[24]; /* of their names: layer and direction */
 } walk;
 
+/* So many reals of the packed vector, as many as updates take at once: whole vectors. */
+static int64_t whole_vectors(const bptt_plan *p, int64_t reals) {
+    const int64_t vector = p->k->lanes * p->k->rows;
+    return times((reals - 1) / vector + 1, vector);
+}
+
 /* The next block, a matrix m (gates*units, cols) of `column_groups` column groups; cols 0: a vector. */
 static void declare(walk *w, matrix *m, const char *name, int64_t gates, int64_t units,
                     int64_t cols, int64_t column_groups) {
@@ -28,7 +34,8 @@ static void declare(walk *w, matrix *m, const char *name, int64_t gates, int64_t
         .width = gates == 1 ? 2 : gates,
         .flat = p->flat_size,
         .packed = p->packed_size,
-        .size = times(times(vectors, p->k->lanes), columns),
+        .size =
+            times(gates, whole_vectors(p, times(times(blocks_of(p, units), p->k->lanes), columns))),
         .block = w->count,
         .first = p->flat_size,
         .bias = !cols,

@@ -151,6 +151,7 @@ bptt_status bptt_make_plan(const bptt_desc *desc, void *arena, size_t bytes, bpt
 /* The pieces of its arena at full capacity, the first `max` of them into out.  Their number. */
 int64_t bptt_views(const bptt_plan *plan, bptt_block *out, int64_t max);
 const char *bptt_isa(const bptt_plan *plan); /* the instance chosen */
+const char *bptt_lanes(const bptt_plan *plan); /* what its vectors hold: units or rows */
 int bptt_threads(const bptt_plan *plan); /* that a run wants */
 /* The instruction sets that this build and this processor have, the best last: number i, NULL: there
    is none. */

@@ -63,7 +63,7 @@ CELL_ROW(CELL)
 #if !OWN_LOOP
 #include "scan.h"
 #endif
-#if !OWN_LOOP && !PEEPHOLES
+#if !OWN_LOOP && !PEEPHOLES && !BY_ROWS
 #include "tangent.h"
 #define TANGENT C(NAME(tangent))
 #else

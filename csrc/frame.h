@@ -1,10 +1,10 @@
 /* frame.h: what a kernel sees.  Sizes, and pointers with shapes; nothing here knows dtype or
    instruction set.
 
-   All activations of a run lie time-major in blocks of one vector (VL columns): a field (T, B, C)
-   keeps column c of row b at step t at  p[t*step + c/VL*block + b*row + c%VL].  A step is one dense
-   chunk, a block of it is one unit-stride panel, and columns are padded with zeros to whole
-   vectors. */
+   All activations of a run lie time-major in blocks of CL columns, those of a vector (real.h): a
+   field (T, B, C) keeps column c of row b at step t at  p[t*step + c/CL*block + b*row + c%CL].  A
+   step is one dense chunk, a block of it is one unit-stride panel.  Columns are padded with zeros to
+   whole vectors; where a vector holds RL rows of one column, rows are padded, with any numbers. */
 #ifndef BPTT_FRAME_H
 #define BPTT_FRAME_H
 #include "integers.h"
@@ -37,6 +37,8 @@ typedef struct {
     int64_t t1;
     int64_t r0;
     int64_t r1;
+    /* the rows of the whole batch, after which the padding is; 0: unknown */
+    int64_t rows;
     /* NULL, or (t1): of these rows, at step t only the first batch_sizes[t] are active (rows are
        sorted by length) */
     const int64_t *batch_sizes;
@@ -252,8 +254,9 @@ typedef struct {
 /* One instance: all kernels of one dtype on one instruction set.  What each computes stands where
    it is defined, in the file named here. */
 typedef struct {
-    /* reals of a vector; bytes of a real */
+    /* columns and rows of a vector of activations, one of them 1; bytes of a real */
     int64_t lanes;
+    int64_t rows;
     int64_t bytes;
     /* in the order of cells.def; NULL ends it */
     const cell_kernels *const *cell;

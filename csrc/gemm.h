@@ -10,11 +10,61 @@
 enum { PANEL_MAX = 4, HEIGHT_MAX = 12 };
 
 /* Vectors that hold so many columns. */
-INLINE int64_t blocks_of(int64_t columns) { return (columns + VL - 1) / VL; }
+INLINE int64_t blocks_of(int64_t columns) { return (columns + CL - 1) / CL; }
 
 /* Where part `part` of `parts` equal shares of n begins. */
 INLINE int64_t share(int64_t n, int64_t part, int64_t parts) {
     return parts > 1 ? n * part / parts : part ? n : 0;
+}
+
+/* -- rows -- */
+
+/* Neighbouring rows of a step, in vectors: whole ones, or (only BY_ROWS) a single one of which the
+   lanes of `mask` are meant.  A kernel writes no other rows than those it is called for. */
+typedef struct {
+    /* the first row of the vectors, a multiple of RL; how many vectors */
+    int64_t r;
+    int64_t vectors;
+    int partial;
+    VI mask;
+} row_part;
+
+/* The rows [r, r1), or the first of several parts of them; next_part: what follows a part. */
+INLINE row_part first_part(int64_t r, int64_t r1) {
+    row_part part = { .r = r / RL * RL, .vectors = max64(0, (r1 - r) / RL) };
+    if (RL == 1 || r >= r1 || (part.r == r && part.vectors)) return part;
+    VI lane;
+    for (int j = 0; j < VL; j++) lane[j] = j;
+    part.vectors = part.partial = 1;
+    part.mask = (lane >= (ireal)(r - part.r)) & (lane < (ireal)min64(r1 - part.r, RL));
+    return part;
+}
+INLINE row_part next_part(const row_part *part, int64_t r1) {
+    return first_part(part->r + part->vectors * RL, r1);
+}
+
+/* The same, one vector at a time. */
+INLINE row_part first_vector(int64_t r, int64_t r1) {
+    row_part part = first_part(r, r1);
+    part.vectors = min64(part.vectors, 1);
+    return part;
+}
+INLINE row_part next_vector(const row_part *part, int64_t r1) {
+    return first_vector(part->r + RL, r1);
+}
+
+/* The lanes of a part that are meant; NULL: all. */
+INLINE const VI *lanes_of(const row_part *part) {
+    return RL > 1 && part->partial ? &part->mask : NULL;
+}
+
+/* Such lanes from memory, zeros in the others; and into memory, where the others stay. */
+INLINE V v_load_lanes(const real *p, const VI *lanes) {
+    const V v = v_load(p);
+    return RL > 1 && lanes ? v_select(*lanes, v, v_set(0)) : v;
+}
+INLINE void v_store_lanes(real *p, V v, const VI *lanes) {
+    v_store(p, RL > 1 && lanes ? v_select(*lanes, v, v_load(p)) : v);
 }
 
 /* -- fields and spans -- */
@@ -24,7 +74,17 @@ INLINE int64_t last_row(const span *at, int64_t t) {
     return at->batch_sizes ? min64(at->batch_sizes[t], at->r1) : at->r1;
 }
 
-/* The vector of row r in a block of columns at step t; NULL in a field that there is not. */
+/* End of the rows for a kernel that takes each row by itself: after the last row of the batch it may
+   write the padding, too, which fills the vector. */
+INLINE int64_t padded_row(const span *at, int64_t end) {
+    return RL > 1 && end == at->rows ? (end + RL - 1) / RL * RL : end;
+}
+INLINE int64_t last_padded_row(const span *at, int64_t t) {
+    return padded_row(at, last_row(at, t));
+}
+
+/* The vector that begins with row r in a block of columns at step t; NULL in a field that there is
+   not. */
 INLINE real *chunk(const field *f, int64_t t, int64_t r, int64_t block) {
     return f->p ? (real *)f->p + t * f->step + r * f->row + block * f->block : NULL;
 }
@@ -37,6 +97,7 @@ INLINE span one_step(const span *at, int64_t t) {
         .t1 = t + 1,
         .r0 = at->r0,
         .r1 = at->r1,
+        .rows = at->rows,
         .batch_sizes = at->batch_sizes,
         .reduction = at->reduction == REDUCE_ROWS ? REDUCE_ROWS : REDUCE_STEP,
     };
@@ -85,19 +146,22 @@ INLINE field rows_field(const field *f, const span *steps) {
 
 /* -- the micro-kernel -- */
 
-/* mr rows by nv vectors:  out(i, v) = bias(v) + start(i, v) + sum over k of a(i, k) w(k, v).
+/* mr vectors of rows by nv vectors of columns (one of the two kinds has a single row or column):
+   out(i, v) = bias(v) + start(i, v) + sum over k of a(i, k) w(k, v).
    k runs over (block of units, gate, lane), real units only. */
 typedef struct {
     int64_t units;
     int64_t gates;
-    /* of a: from row to row, from one VL columns to the next */
+    /* of a: from one RL rows to the next, from one CL columns to the next */
     int64_t row;
     int64_t block;
-    /* of start, of out: from row to row, from vector to vector */
+    /* of start, of out: the same */
     int64_t start_row;
     int64_t start_block;
     int64_t out_row;
     int64_t out_block;
+    /* of out: the lanes that are written; NULL: all */
+    const VI *lanes;
 } operands;
 
 /* w: nv vectors for each k, contiguous.  bias and start may be NULL. */
@@ -112,33 +176,36 @@ INLINE void tile_product(const int mr, const int nv, const int64_t row, const op
     V acc[HEIGHT_MAX][PANEL_MAX];
     UNROLL_FOR (int i = 0; i < mr; i++)
         UNROLL_FOR (int v = 0; v < nv; v++) {
-            acc[i][v] = bias ? v_load(bias + v * VL) : v_set(0);
+            acc[i][v] = bias ? v_weight(bias + v * CL) : v_set(0);
             if (start) acc[i][v] += v_load(start + i * o->start_row + v * o->start_block);
         }
-    for (int64_t u = 0; u < o->units; u += VL) {
-        const int64_t n = min64(VL, o->units - u);
-        for (int64_t g = 0; g < o->gates; g++, a += o->block)
-            UNROLL_4_FOR (int64_t j = 0; j < n; j++, w += nv * VL) {
+    /* a block of one column is a unit of one gate: a single loop over both */
+    const int64_t units = BY_ROWS ? o->units * o->gates : o->units, gates = BY_ROWS ? 1 : o->gates;
+    for (int64_t u = 0; u < units; u += CL) {
+        const int64_t n = min64(CL, units - u);
+        for (int64_t g = 0; g < gates; g++, a += o->block)
+            UNROLL_4_FOR (int64_t j = 0; j < n; j++, w += nv * CL) {
                 if (mr < nv) { /* the shorter side stays in registers: 3x4 fits into 16 */
                     V x[HEIGHT_MAX];
-                    UNROLL_FOR (int i = 0; i < mr; i++) x[i] = v_set(a[i * row + j]);
+                    UNROLL_FOR (int i = 0; i < mr; i++)
+                        x[i] = BY_ROWS ? v_load(a + i * row) : v_set(a[i * row + j]);
                     UNROLL_FOR (int v = 0; v < nv; v++) {
-                        const V b = v_load(w + v * VL);
+                        const V b = v_weight(w + v * CL);
                         UNROLL_FOR (int i = 0; i < mr; i++) acc[i][v] += x[i] * b;
                     }
                     continue;
                 }
                 V b[PANEL_MAX];
-                UNROLL_FOR (int v = 0; v < nv; v++) b[v] = v_load(w + v * VL);
+                UNROLL_FOR (int v = 0; v < nv; v++) b[v] = v_weight(w + v * CL);
                 UNROLL_FOR (int i = 0; i < mr; i++) {
-                    const V x = v_set(a[i * row + j]);
+                    const V x = BY_ROWS ? v_load(a + i * row) : v_set(a[i * row + j]);
                     UNROLL_FOR (int v = 0; v < nv; v++) acc[i][v] += x * b[v];
                 }
             }
     }
     UNROLL_FOR (int i = 0; i < mr; i++)
         UNROLL_FOR (int v = 0; v < nv; v++)
-            v_store(out + i * o->out_row + v * o->out_block, acc[i][v]);
+            v_store_lanes(out + i * o->out_row + v * o->out_block, acc[i][v], o->lanes);
 }
 
 /* The shapes: for a panel of nv vectors the heights that the registers hold, tallest first.  Rows
@@ -237,18 +304,19 @@ INLINE void row_panel_product(const operands *o, int64_t nv, const real *a, cons
     for (int v = 0; v < nv; v++) v_store(out + v * o->out_block, acc[0][v]);
 }
 
-/* One panel of nv vectors for all rows of a step: out = bias + start + a W.  single: row_product
-   sums the one row. */
-INLINE void panel_product(const operands *o, int64_t nv, int64_t rows, int single, const real *a,
+/* One panel of nv vectors for so many vectors of rows: out = bias + start + a W.  single:
+   row_product sums the one row. */
+INLINE void panel_product(const operands *o, int64_t nv, int64_t vectors, int single, const real *a,
                           const real *w, const real *bias, const real *start, real *out) {
-    if (single) {
+    if (!BY_ROWS && single) {
         row_panel_product(o, nv, a, w, bias, start, out);
         return;
     }
-    product *const *shape = (o->row == VL ? near_products : far_products)[nv];
-    const int64_t tall = o->row == VL ? TALL(nv) : TALL_FAR(nv);
-    for (int64_t i = 0, height; i < rows; i += height) {
-        height = tile_height(tall, rows - i);
+    const int near = BY_ROWS || o->row == VL;
+    product *const *shape = (near ? near_products : far_products)[nv];
+    const int64_t tall = near ? TALL(nv) : TALL_FAR(nv);
+    for (int64_t i = 0, height; i < vectors; i += height) {
+        height = tile_height(tall, vectors - i);
         shape[height](o, a + i * o->row, w, bias, start ? start + i * o->start_row : NULL,
                       out + i * o->out_row);
     }
@@ -265,30 +333,33 @@ static void NAME(forward)(const matrix *m, const void *packed, const matrix *bia
     const field y = rows_field(outputs, steps);
     const real *weights = (const real *)packed + m->packed;
     const real *biases = bias ? (const real *)packed + bias->packed : NULL;
-    const operands o = {
+    operands o = {
         .units = m->K,
         .gates = 1,
-        .row = x.row,
+        .row = RL * x.row,
         .block = x.block,
-        .start_row = add.row,
+        .start_row = RL * add.row,
         .start_block = add.block,
-        .out_row = y.row,
+        .out_row = RL * y.row,
         .out_block = y.block,
     };
     for (int64_t t = at.t0; t < at.t1; t++) {
-        const int64_t rows = last_row(&at, t) - at.r0;
-        if (rows <= 0) continue;
-        for (int64_t n = 0; n < m->vectors; n += m->width) {
-            const int64_t nv = min64(m->width, m->vectors - n);
-            real *out = chunk(&y, t, at.r0, n);
-            panel_product(&o, nv, rows, at.reduction == REDUCE_STEP, chunk(&x, t, at.r0, 0),
-                          weights + (n * m->cols + group * m->K * nv) * VL,
-                          biases ? biases + n * VL : NULL, chunk(&add, t, at.r0, n), out);
-            if (act == ACT_LINEAR) continue;
-            for (int v = 0; v < nv; v++) {
-                real *value = out + v * y.block;
-                for (int64_t r = 0; r < rows; r++, value += y.row)
-                    v_store(value, v_act(act, v_load(value)));
+        const int64_t end = last_padded_row(&at, t);
+        for (row_part of = first_part(at.r0, end); of.vectors > 0; of = next_part(&of, end)) {
+            o.lanes = lanes_of(&of);
+            for (int64_t n = 0; n < m->vectors; n += m->width) {
+                const int64_t nv = min64(m->width, m->vectors - n);
+                real *out = chunk(&y, t, of.r, n);
+                panel_product(&o, nv, of.vectors, at.reduction == REDUCE_STEP,
+                              chunk(&x, t, of.r, 0),
+                              weights + (n * m->cols + group * m->K * nv) * CL,
+                              biases ? biases + n * CL : NULL, chunk(&add, t, of.r, n), out);
+                if (act == ACT_LINEAR) continue;
+                for (int v = 0; v < nv; v++) {
+                    real *value = out + v * y.block;
+                    for (int64_t i = 0; i < of.vectors; i++, value += RL * y.row)
+                        v_store_lanes(value, v_act(act, v_load(value)), o.lanes);
+                }
             }
         }
     }
@@ -305,31 +376,34 @@ static void NAME(backward)(const matrix *m, int64_t group, const field *output_g
     const field a = rows_field(values, steps);
     const int64_t vectors = blocks_of(m->K);
     const int64_t depth = m->gates * m->units;
-    const operands o = {
+    operands o = {
         .units = m->units,
         .gates = m->gates,
-        .row = dz.row,
+        .row = RL * dz.row,
         .block = dz.block,
-        .start_row = dx.row,
+        .start_row = RL * dx.row,
         .start_block = dx.block,
-        .out_row = dx.row,
+        .out_row = RL * dx.row,
         .out_block = dx.block,
     };
     for (int64_t t = at.t0; t < at.t1; t++) {
-        const int64_t rows = last_row(&at, t) - at.r0;
-        if (rows <= 0) continue;
-        for (int64_t n = 0; n < vectors; n += 2) {
-            const int64_t nv = min64(2, vectors - n);
-            const real *w = (const real *)m->transposed + (group * vectors + n) * VL * depth;
-            real *out = chunk(&dx, t, at.r0, n);
-            panel_product(&o, nv, rows, at.reduction == REDUCE_STEP, chunk(&dz, t, at.r0, 0), w,
-                          NULL, add ? out : NULL, out);
-            if (!values) continue;
-            for (int v = 0; v < nv; v++) {
-                const real *value = chunk(&a, t, at.r0, n + v);
-                real *slope = out + v * dx.block;
-                for (int64_t r = 0; r < rows; r++, slope += dx.row, value += a.row)
-                    v_store(slope, v_load(slope) * v_dact(act, v_load(value)));
+        const int64_t end = last_padded_row(&at, t);
+        for (row_part of = first_part(at.r0, end); of.vectors > 0; of = next_part(&of, end)) {
+            o.lanes = lanes_of(&of);
+            for (int64_t n = 0; n < vectors; n += 2) {
+                const int64_t nv = min64(2, vectors - n);
+                const real *w = (const real *)m->transposed + (group * vectors + n) * CL * depth;
+                real *out = chunk(&dx, t, of.r, n);
+                panel_product(&o, nv, of.vectors, at.reduction == REDUCE_STEP,
+                              chunk(&dz, t, of.r, 0), w, NULL, add ? out : NULL, out);
+                if (!values) continue;
+                for (int v = 0; v < nv; v++) {
+                    const real *value = chunk(&a, t, of.r, n + v);
+                    real *slope = out + v * dx.block;
+                    for (int64_t i = 0; i < of.vectors;
+                         i++, slope += RL * dx.row, value += RL * a.row)
+                        v_store_lanes(slope, v_load(slope) * v_dact(act, v_load(value)), o.lanes);
+                }
             }
         }
     }
@@ -340,14 +414,33 @@ static void NAME(backward)(const matrix *m, int64_t group, const field *output_g
       that stay in the cache; a group adds to what the last one left. -- */
 enum {
     COLLECT_TALL = TILE > 12 ? 8 : 4,
-    COLLECT_HIGH = VL < COLLECT_TALL ? VL : COLLECT_TALL,
-    COLLECT_ROWS = 128,
+    COLLECT_HIGH = !BY_ROWS && VL < COLLECT_TALL ? VL : COLLECT_TALL,
+    COLLECT_ROWS = 128 * RL,
     COLLECT_COLUMNS = 256
 };
 /* x: the first of mr columns, in chunk 0 of its field; dz: the first of nv vectors, likewise;
    grad (mr, nv vectors), its rows `stride` reals apart; add: to what grad holds. */
 typedef void collector(const field *x_field, const real *x, const field *dz_field, const real *dz,
                        const span *at, real *grad, int64_t stride, int add);
+
+/* The sums of a tile into the gradient.  BY_ROWS in a loop: the sums over the lanes are long. */
+INLINE void add_sums(const int mr, const int nv, V acc[][PANEL_MAX], real *grad, int64_t stride,
+                     int add) {
+    V sums[HEIGHT_MAX * PANEL_MAX];
+    UNROLL_FOR (int i = 0; i < mr; i++)
+        UNROLL_FOR (int v = 0; v < nv; v++) {
+            real *g = grad + i * stride + v * CL;
+            if (BY_ROWS)
+                sums[i * nv + v] = acc[i][v];
+            else
+                v_store(g, add ? v_load(g) + acc[i][v] : acc[i][v]);
+        }
+    for (int n = 0; BY_ROWS && n < mr * nv; n++) {
+        real *g = grad + n / nv * stride + n % nv;
+        const W sum = w_sum_rows(sums[n]);
+        w_store(g, add ? w_load(g) + sum : sum);
+    }
+}
 
 INLINE void tile_collect(const int mr, const int nv, const field *x_field, const real *x,
                          const field *dz_field, const real *dz, const span *at, real *grad,
@@ -356,25 +449,29 @@ INLINE void tile_collect(const int mr, const int nv, const field *x_field, const
     UNROLL_FOR (int i = 0; i < mr; i++)
         UNROLL_FOR (int v = 0; v < nv; v++) {
             acc[i][v] = v_set(0);
-            __builtin_prefetch(grad + i * stride + v * VL, 1);
+            __builtin_prefetch(grad + i * stride + v * CL, 1);
         }
     for (int64_t t = at->t0; t < at->t1; t++) {
-        const real *a = x + t * x_field->step + at->r0 * x_field->row;
-        const real *b = dz + t * dz_field->step + at->r0 * dz_field->row;
-        const int64_t rows = last_row(at, t) - at->r0;
-        for (int64_t r = 0; r < rows; r++, a += x_field->row, b += dz_field->row) {
-            V d[PANEL_MAX];
-            __builtin_prefetch(a + 8 * x_field->row);
-            UNROLL_FOR (int v = 0; v < nv; v++) d[v] = v_load(b + v * dz_field->block);
-            UNROLL_FOR (int i = 0; i < mr; i++)
-                UNROLL_FOR (int v = 0; v < nv; v++) acc[i][v] += v_set(a[i]) * d[v];
+        const int64_t end = last_row(at, t);
+        for (row_part of = first_part(at->r0, end); of.vectors > 0; of = next_part(&of, end)) {
+            const real *a = x + t * x_field->step + of.r * x_field->row;
+            const real *b = dz + t * dz_field->step + of.r * dz_field->row;
+            const VI *lanes = lanes_of(&of);
+            for (int64_t n = 0; n < of.vectors;
+                 n++, a += RL * x_field->row, b += RL * dz_field->row) {
+                V d[PANEL_MAX];
+                __builtin_prefetch(a + 8 * RL * x_field->row);
+                UNROLL_FOR (int v = 0; v < nv; v++)
+                    d[v] = v_load_lanes(b + v * dz_field->block, lanes);
+                UNROLL_FOR (int i = 0; i < mr; i++) {
+                    const V input =
+                        BY_ROWS ? v_load_lanes(a + i * x_field->block, lanes) : v_set(a[i]);
+                    UNROLL_FOR (int v = 0; v < nv; v++) acc[i][v] += input * d[v];
+                }
+            }
         }
     }
-    UNROLL_FOR (int i = 0; i < mr; i++)
-        UNROLL_FOR (int v = 0; v < nv; v++) {
-            real *g = grad + i * stride + v * VL;
-            v_store(g, add ? v_load(g) + acc[i][v] : acc[i][v]);
-        }
+    add_sums(mr, nv, acc, grad, stride, add);
 }
 #define COLLECTOR(mr, nv)                                                                       \
     static void collect_##mr##x##nv(const field *x_field, const real *x, const field *dz_field, \
@@ -383,22 +480,23 @@ INLINE void tile_collect(const int mr, const int nv, const field *x_field, const
         tile_collect(mr, nv, x_field, x, dz_field, dz, at, grad, stride, add);                  \
     }
 EACH_SHAPE(COLLECTOR)
-#define COLLECT_ENTRY(mr, nv) [nv][mr] = (mr) <= COLLECT_HIGH ? collect_##mr##x##nv : NULL,
+#define COLLECTED(mr, nv) ((mr) <= COLLECT_HIGH && !(BY_ROWS && (nv) == 4))
+#define COLLECT_ENTRY(mr, nv) [nv][mr] = COLLECTED(mr, nv) ? collect_##mr##x##nv : NULL,
 static collector *const collectors[PANEL_MAX + 1][HEIGHT_MAX + 1] = { EACH_SHAPE(COLLECT_ENTRY) };
 
 /* One group of rows and steps, `columns` columns of x from column c of a group on, one panel of nv
    vectors of dz.  g (columns, nv vectors): the gradient. */
 INLINE void panel_collect(const field *x, int64_t c, int64_t columns, const field *dz,
                           const real *dz_panel, int64_t nv, const span *at, real *g, int add) {
-    const int64_t stride = nv * VL;
+    const int64_t stride = nv * CL;
     const int64_t wide = nv == 4 ? 2 : nv;
     for (int64_t v = 0; v < nv; v += wide)
         for (int64_t i = 0, height; i < columns; i += height) {
             height = tile_height(COLLECT_HIGH, min64(COLLECT_HIGH, columns - i));
-            /* a tile lies within one block of x: COLLECT_HIGH divides VL */
-            const real *from = (const real *)x->p + (c + i) / VL * x->block + (c + i) % VL;
+            /* a tile lies within one block of x, as COLLECT_HIGH divides CL, or takes as many */
+            const real *from = (const real *)x->p + (c + i) / CL * x->block + (c + i) % CL;
             collectors[wide][height](x, from, dz, dz_panel + v * dz->block, at,
-                                     g + i * stride + v * VL, stride, add);
+                                     g + i * stride + v * CL, stride, add);
         }
 }
 
@@ -439,7 +537,7 @@ static void NAME(collect)(const matrix *m, int64_t group, const field *inputs,
             for (int64_t c = c0; c < c1; c += COLLECT_COLUMNS)
                 for (int64_t n = first; n < last; n += width) {
                     const int64_t nv = min64(width, m->vectors - n);
-                    const int64_t offset = (n * m->cols + (group * K + c) * nv) * VL;
+                    const int64_t offset = (n * m->cols + (group * K + c) * nv) * CL;
                     panel_collect(&x, c, min64(COLLECT_COLUMNS, c1 - c), &dz,
                                   (const real *)dz.p + n * dz.block, nv, &at,
                                   (real *)grad + m->packed + offset, add);
@@ -447,29 +545,54 @@ static void NAME(collect)(const matrix *m, int64_t group, const field *inputs,
         }
 }
 
+/* Adds dz of all rows to sums: of one vector of columns to four partial sums, or BY_ROWS of four
+   columns (of which the last ones may be the same) to one each. */
+INLINE void sum_rows(const field *dz, const span *at, const int64_t columns[4], V sums[4]) {
+    const int64_t row = RL * dz->row;
+    for (int64_t t = at->t0; t < at->t1; t++) {
+        const int64_t end = last_row(at, t);
+        for (row_part of = first_part(at->r0, end); of.vectors > 0; of = next_part(&of, end)) {
+            const real *d = chunk(dz, t, of.r, 0);
+            const VI *lanes = lanes_of(&of);
+            int64_t i = 0;
+            if (BY_ROWS) {
+                for (; i < of.vectors; i++, d += row)
+                    UNROLL_FOR (int q = 0; q < 4; q++)
+                        sums[q] += v_load_lanes(d + columns[q] * dz->block, lanes);
+                continue;
+            }
+            d += columns[0] * dz->block;
+            for (; i + 4 <= of.vectors; i += 4)
+                UNROLL_FOR (int q = 0; q < 4; q++) sums[q] += v_load(d + (i + q) * row);
+            for (; i < of.vectors; i++) sums[0] += v_load(d + i * row);
+        }
+    }
+}
+
 /* db = sum over all rows of dz, for a bias and for its twin, which has the same gradient (or NULL).
    All threads call it, each for its share of the vectors. */
 static void NAME(collect_bias)(const matrix *m, const matrix *twin, const field *output_grads,
                                void *grad, int add, const span *steps, int64_t part,
                                int64_t parts) {
+    enum { AT_ONCE = BY_ROWS ? 4 : 1 };
     const span at = rows_span(steps);
     const field dz = rows_field(output_grads, steps);
     const int64_t first = share(m->vectors, part, parts);
     const int64_t last = share(m->vectors, part + 1, parts);
-    for (int64_t n = first; n < last; n++) {
-        real *g = (real *)grad + m->packed + n * VL;
-        V acc[4] = { add ? v_load(g) : v_set(0) };
-        for (int64_t t = at.t0; t < at.t1; t++) {
-            const real *d = (const real *)dz.p + t * dz.step + n * dz.block + at.r0 * dz.row;
-            const int64_t rows = last_row(&at, t) - at.r0;
-            int64_t r = 0;
-            for (; r + 4 <= rows; r += 4)
-                UNROLL_FOR (int q = 0; q < 4; q++) acc[q] += v_load(d + (r + q) * dz.row);
-            for (; r < rows; r++) acc[0] += v_load(d + r * dz.row);
+    for (int64_t n = first; n < last; n += AT_ONCE) {
+        const int64_t count = min64(AT_ONCE, last - n);
+        int64_t columns[4];
+        V sums[4] = { v_set(0) };
+        for (int q = 0; q < 4; q++) columns[q] = min64(n + q, last - 1);
+        for (int64_t q = 0; add && q < count; q++)
+            sums[q] = v_load_part((real *)grad + m->packed + (n + q) * CL, CL);
+        sum_rows(&dz, &at, columns, sums);
+        if (!BY_ROWS) sums[0] = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+        for (int64_t q = 0; q < count; q++) {
+            const W sum = w_sum_rows(sums[q]);
+            w_store((real *)grad + m->packed + (n + q) * CL, sum);
+            if (twin) w_store((real *)grad + twin->packed + (n + q) * CL, sum);
         }
-        acc[0] = (acc[0] + acc[1]) + (acc[2] + acc[3]);
-        v_store(g, acc[0]);
-        if (twin) v_store((real *)grad + twin->packed + n * VL, acc[0]);
     }
 }
 
@@ -481,8 +604,8 @@ INLINE real *packed_row(const matrix *m, void *packed, int64_t ub, int64_t g, in
     const int64_t n = ub * m->gates + g;
     const int64_t first = m->gates == 1 ? n / 2 * 2 : ub * m->gates; /* vector of its panel */
     const int64_t nv = min64(m->width, m->vectors - first);
-    *stride = nv * VL;
-    return (real *)packed + m->packed + (first * m->cols + n - first) * VL;
+    *stride = nv * CL;
+    return (real *)packed + m->packed + (first * m->cols + n - first) * CL;
 }
 
 /* rows[i][j] <-> rows[j][i]: log2(VL) perfect shuffles of the rows' halves */
@@ -509,10 +632,14 @@ static void NAME(pack)(const matrix *m, const void *flat, void *packed, int64_t 
     const int64_t last = share(m->vectors, part + 1, parts);
     for (int64_t v = first; v < last; v++) {
         const int64_t ub = v / m->gates, g = v % m->gates;
-        const int64_t n = min64(VL, m->units - ub * VL);
-        const real *from = (const real *)flat + m->flat + (g * m->units + ub * VL) * m->cols;
+        const int64_t n = min64(CL, m->units - ub * CL);
+        const real *from = (const real *)flat + m->flat + (g * m->units + ub * CL) * m->cols;
         int64_t stride;
         real *to = packed_row(m, packed, ub, g, &stride);
+        if (BY_ROWS) {
+            for (int64_t c = 0; c < m->cols; c++) to[c * stride] = from[c];
+            continue;
+        }
         for (int64_t c = 0; c < m->cols; c += VL) {
             const int64_t columns = min64(VL, m->cols - c);
             V rows[VL];
@@ -522,6 +649,9 @@ static void NAME(pack)(const matrix *m, const void *flat, void *packed, int64_t 
             for (int64_t k = 0; k < columns; k++, to += stride) v_store(to, rows[k]);
         }
     }
+    if (part) return;
+    for (int64_t i = m->vectors * CL * m->cols; i < m->size; i++)
+        ((real *)packed)[m->packed + i] = 0;
 }
 
 /* The inverse of pack; padding is not read. */
@@ -531,10 +661,14 @@ static void NAME(unpack)(const matrix *m, const void *packed, void *flat, int64_
     const int64_t last = share(m->vectors, part + 1, parts);
     for (int64_t v = first; v < last; v++) {
         const int64_t ub = v / m->gates, g = v % m->gates;
-        const int64_t n = min64(VL, m->units - ub * VL);
-        real *to = (real *)flat + m->flat + (g * m->units + ub * VL) * m->cols;
+        const int64_t n = min64(CL, m->units - ub * CL);
+        real *to = (real *)flat + m->flat + (g * m->units + ub * CL) * m->cols;
         int64_t stride;
         const real *from = packed_row(m, (void *)packed, ub, g, &stride);
+        if (BY_ROWS) {
+            for (int64_t c = 0; c < m->cols; c++) to[c] = from[c * stride];
+            continue;
+        }
         for (int64_t c = 0; c < m->cols; c += VL) {
             const int64_t columns = min64(VL, m->cols - c);
             V rows[VL];
@@ -551,9 +685,9 @@ static void NAME(unpack)(const matrix *m, const void *packed, void *flat, int64_
    block of `units` units and one gate.  stride: from column to column; apart: from unit to unit. */
 INLINE void transpose_block(const real *from, int64_t stride, int64_t count, real *to,
                             int64_t apart, int64_t units) {
-    if (units <= 2) { /* a few outputs: not worth the exchanges */
+    if (BY_ROWS || units <= 2) { /* a few outputs: not worth the exchanges */
         for (int64_t j = 0; j < units; j++, to += apart)
-            for (int64_t k = 0; k < VL; k++) to[k] = k < count ? from[k * stride + j] : 0;
+            for (int64_t k = 0; k < CL; k++) to[k] = k < count ? from[k * stride + j] : 0;
         return;
     }
     V rows[VL];
@@ -574,16 +708,16 @@ static void NAME(pack_transposed)(const matrix *m, const void *packed, int64_t p
         const int64_t group = n / vectors, kb = n % vectors;
         const int64_t first = kb / 2 * 2; /* vector of its panel, which is two wide */
         const int64_t nv = min64(2, vectors - first);
-        const int64_t count = min64(VL, K - kb * VL);
-        const int64_t column = group * K + kb * VL;
-        real *to = (real *)m->transposed + ((group * vectors + first) * depth + kb - first) * VL;
+        const int64_t count = min64(CL, K - kb * CL);
+        const int64_t column = group * K + kb * CL;
+        real *to = (real *)m->transposed + ((group * vectors + first) * depth + kb - first) * CL;
         for (int64_t ub = 0; ub < blocks_of(m->units); ub++)
             for (int64_t g = 0; g < m->gates; g++) {
-                const int64_t units = min64(VL, m->units - ub * VL);
+                const int64_t units = min64(CL, m->units - ub * CL);
                 int64_t stride;
                 const real *from = packed_row(m, (void *)packed, ub, g, &stride);
-                transpose_block(from + column * stride, stride, count, to, nv * VL, units);
-                to += units * nv * VL;
+                transpose_block(from + column * stride, stride, count, to, nv * CL, units);
+                to += units * nv * CL;
             }
     }
 }

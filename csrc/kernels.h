@@ -2,11 +2,15 @@
 #include "frame.h"
 #include "real.h"
 #include "gemm.h"
+#if !BY_ROWS
 #include "rows.h"
+#endif
 #include "batch.h"
 #include "losses.h"
 #include "optimizers.h"
+#if !BY_ROWS
 #include "curvature.h"
+#endif
 #include "cells.def"
 
 /* out = function(in), 0 tanh, 1 sigmoid, 2 exp: the vector functions by themselves, for their
@@ -30,7 +34,8 @@ static const cell_kernels *const NAME(cells)[] = {
 /* What plan.c chooses among, with the other instances. */
 extern const kernels NAME(kernels);
 const kernels NAME(kernels) = {
-    .lanes = VL,
+    .lanes = CL,
+    .rows = RL,
     .bytes = sizeof(real),
     .cell = NAME(cells),
     .pack = NAME(pack),
@@ -40,9 +45,11 @@ const kernels NAME(kernels) = {
     .backward = NAME(backward),
     .collect = NAME(collect),
     .collect_bias = NAME(collect_bias),
+#if !BY_ROWS
     .row_forward = NAME(row_forward),
     .row_backward = NAME(row_backward),
     .row_collect = NAME(row_collect),
+#endif
     .gather = NAME(gather),
     .scatter = NAME(scatter),
     .load_state = NAME(load_state),
@@ -60,6 +67,7 @@ const kernels NAME(kernels) = {
     .prepare = NAME(prepare),
     .clip_and_add_noise = NAME(clip_and_add_noise),
     .optimise = NAME(optimise),
+#if !BY_ROWS
     .gather_rows = NAME(gather_rows),
     .set_one_hot = NAME(set_one_hot),
     .element = NAME(element),
@@ -67,5 +75,6 @@ const kernels NAME(kernels) = {
     .outer_product = NAME(outer_product),
     .apply_chain_rule = NAME(apply_chain_rule),
     .gram = NAME(gram),
+#endif
     .apply = NAME(apply),
 };

@@ -206,3 +206,8 @@ const char *initial_state_name(int i) {
     static const char *const names[] = { "zeros", "trained", NULL };
     return names[i];
 }
+
+const char *lanes_name(int i) {
+    static const char *const names[] = { "units", "rows", NULL };
+    return names[i];
+}

@@ -43,34 +43,41 @@ INLINE double binary_cross_entropy_curvature(const double *with, double p) {
     (void)with;
     return q * (1 - q);
 }
+/* The columns [c, c + VL) of a row of outputs, -inf after the last one; and back. */
+INLINE V columns_out(const real *row, int64_t block, int64_t c, int64_t outputs) {
+    V v = BY_ROWS ? v_set(0) : v_load(row + c / VL * block);
+    const int64_t n = min64(VL, outputs - c);
+    for (int64_t j = 0; BY_ROWS && j < n; j++) v[j] = row[(c + j) * block];
+    for (int64_t j = n; j < VL; j++) v[j] = -INFINITY;
+    return v;
+}
+INLINE void columns_in(V v, real *row, int64_t block, int64_t c, int64_t outputs) {
+    if (!BY_ROWS) v_store(row + c / VL * block, v);
+    for (int64_t j = 0; BY_ROWS && j < min64(VL, outputs - c); j++) row[(c + j) * block] = v[j];
+}
 /* Softmax and its negative logarithm at the class; the row becomes `factor` (softmax - onehot). */
 INLINE double cross_entropy_row(const double *with, real *p, int64_t block, int64_t outputs,
                                 int64_t class, double factor, int gradient) {
     V high = v_set(-INFINITY), sum = v_set(0);
     (void)with;
-    const real chosen = p[class / VL * block + class % VL];
-    for (int64_t c = 0; c < outputs; c += VL) {
-        real *q = p + c / VL * block;
-        for (int64_t j = outputs - c; j < VL; j++) q[j] = -INFINITY;
-        high = v_max(high, v_load(q));
-    }
+    const real chosen = p[class / CL * block + class % CL];
+    for (int64_t c = 0; c < outputs; c += VL) high = v_max(high, columns_out(p, block, c, outputs));
     real top = high[0], nan = 0;
     for (int i = 1; i < VL; i++) top = high[i] > top ? high[i] : top;
     for (int64_t c = 0; c < outputs; c += VL) {
-        real *q = p + c / VL * block;
-        const V shifted = v_load(q) - top;
+        const V shifted = columns_out(p, block, c, outputs) - top;
         nan += v_sum(v_select(shifted != shifted, shifted, v_set(0))); /* exp below would hide it */
         const V e = v_select(shifted > -80, v_exp(shifted), v_set(0));
         sum += e;
-        v_store(q, e);
+        columns_in(e, p, block, c, outputs);
     }
     const double total = v_sum(sum), loss = log(total) + top - chosen + nan;
     if (gradient) {
-        for (int64_t c = 0; c < outputs; c += VL) {
-            real *q = p + c / VL * block;
-            v_store(q, v_load(q) * (real)(factor / total));
+        for (int64_t c = 0; c < outputs; c += CL) {
+            real *q = p + c / CL * block;
+            w_store(q, w_load(q) * (real)(factor / total));
         }
-        p[class / VL * block + class % VL] -= (real)factor;
+        p[class / CL * block + class % CL] -= (real)factor;
     }
     return loss;
 }
@@ -88,25 +95,6 @@ INLINE void cross_entropy_curvature_row(const double *with, int64_t outputs, con
     for (int64_t c = 0; c < outputs; c++) product[c] = product[c] / sum * (dy[c] - mean);
 }
 
-/* The switches: the loss of one output, and of a row with a class. */
-#define LOSS(name, ...) \
-    case LOSS_##name: return name##_loss(l->parameter, p, y, dp);
-INLINE double loss_of(const chosen_loss *l, double p, double y, double *dp) {
-    switch (l->kind) {
-#include "losses.def"
-    }
-    *dp = 0;
-    return 0;
-}
-#define CLASS_LOSS(name, ...) \
-    case LOSS_##name: return name##_row(l->parameter, p, block, outputs, class, factor, gradient);
-INLINE double loss_of_row(const chosen_loss *l, real *p, int64_t block, int64_t outputs,
-                          int64_t class, double factor, int gradient) {
-    switch (l->kind) {
-#include "losses.def"
-    }
-    return 0;
-}
 /* H dy, H being the second derivative by the outputs, as a multiple of that of mse, 2 / outputs. */
 static void NAME(curvature)(const chosen_loss *l, int64_t outputs, const double *y,
                             const double *dy, double *product) {
@@ -133,40 +121,70 @@ static void NAME(curvature)(const chosen_loss *l, int64_t outputs, const double 
 static double NAME(weight)(const void *weights, int64_t row) {
     return ((const real *)weights)[row];
 }
-/* Adds the weighted losses of each row's steps to row_loss (B) or, if it is NULL, nowhere: steps t0
-   .. t1, or with one target per sequence just once.  Always in the order of time, so that blocks do
-   not matter.  gradient: 1: y becomes dLoss/dy.  Each thread calls it for its own rows. */
-static void NAME(loss)(const loss_desc *l, const source *s, int64_t outputs, const field *y,
-                       const span *at, double *row_loss, int gradient) {
+/* The loss of one output, of a loss of one output each; and of a row with a class. */
+typedef double output_loss(const double *with, double p, double y, double *dp);
+typedef double row_loss(const double *with, real *p, int64_t block, int64_t outputs, int64_t class,
+                        double factor, int gradient);
+
+/* i, of which the compiler knows nothing.  In a loop for which it could make several copies (for
+   values that it knows, or in vectors), the same sum of products would be rounded in several ways:
+   some copies would fuse products and additions that others do not. */
+INLINE int hidden(int i) {
+    __asm__("" : "+r"(i));
+    return i;
+}
+
+/* NAME(loss) with one of the two given, as a constant. */
+INLINE void add_losses(output_loss *of_output, row_loss *of_row, const loss_desc *l,
+                       const source *s, int64_t outputs, const field *y, const span *at,
+                       double *sums, int gradient) {
     for (int64_t r = at->r0; r < at->r1; r++) {
         const int64_t i = s->row[r];
         const int64_t steps = l->every ? min64(at->t1, s->length[i] - s->first) : at->t1;
-        double sum = row_loss ? row_loss[r] : 0;
+        double sum = sums ? sums[r] : 0;
         for (int64_t t = at->t0; t < steps; t++) {
             const int64_t row = s->target_offset[i] + l->shift + (l->every ? s->first + t : 0);
             const double weight = s->weight ? (double)((const real *)s->weight)[row] : 1;
             const double factor = weight * l->scale;
             real *p = chunk(y, t, r, 0);
             if (weight == 0) { /* no target here: its row may hold anything */
-                for (int64_t c = 0; gradient && c < outputs; c += VL)
-                    v_store(p + c / VL * y->block, v_set(0));
+                for (int64_t c = 0; gradient && c < outputs; c += CL)
+                    w_store(p + c / CL * y->block, (W){ 0 });
                 continue;
             }
-            if (l->loss.classes) {
-                const int64_t class = s->classes[row];
-                sum +=
-                    weight * loss_of_row(&l->loss, p, y->block, outputs, class, factor, gradient);
+            if (of_row) {
+                sum += weight *
+                    of_row(l->loss.parameter, p, y->block, outputs, s->classes[row], factor,
+                           gradient);
                 continue;
             }
             const real *target = (const real *)s->targets + row * outputs;
             double e = 0, dp;
             for (int64_t c = 0; c < outputs; c++) {
-                real *q = p + c / VL * y->block + c % VL;
-                e += loss_of(&l->loss, *q, target[c], &dp);
-                if (gradient) *q = (real)(dp * (factor / outputs));
+                real unwanted, *q = p + c / CL * y->block + c % CL;
+                e += of_output(l->loss.parameter, *q, target[c], &dp);
+                *(hidden(gradient) ? q : &unwanted) = (real)(dp * (factor / outputs));
             }
             sum += weight * (e / outputs);
         }
-        if (row_loss) row_loss[r] = sum;
+        if (sums) sums[r] = sum;
+    }
+}
+
+/* Adds the weighted losses of each row's steps to sums (B) or, if it is NULL, nowhere: steps t0 ..
+   t1, or with one target per sequence just once.  Always in the order of time, so that blocks do not
+   matter.  gradient: 1: y becomes dLoss/dy.  Each thread calls it for its own rows. */
+static void NAME(loss)(const loss_desc *l, const source *s, int64_t outputs, const field *y,
+                       const span *at, double *sums, int gradient) {
+    switch (l->loss.kind) {
+#define LOSS(name, ...)                                                      \
+    case LOSS_##name:                                                        \
+        add_losses(name##_loss, NULL, l, s, outputs, y, at, sums, gradient); \
+        break;
+#define CLASS_LOSS(name, ...)                                               \
+    case LOSS_##name:                                                       \
+        add_losses(NULL, name##_row, l, s, outputs, y, at, sums, gradient); \
+        break;
+#include "losses.def"
     }
 }

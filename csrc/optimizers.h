@@ -217,14 +217,14 @@ static void NAME(clip_and_add_noise)(const bptt_hyper *h, const update *u, const
     if (u->noise <= 0) return;
     for (int64_t v = 0; v < m->vectors; v++) {
         const int64_t ub = v / m->gates, gate = v % m->gates;
-        const int64_t units = min64(VL, m->units - ub * VL);
+        const int64_t units = min64(CL, m->units - ub * CL);
         int64_t stride;
         real *g = packed_row(m, grad, ub, gate, &stride);
         for (int64_t c = 0; c < m->cols; c++, g += stride) {
             const int64_t offset = g - (real *)grad;
             if (offset < from || offset >= to) continue;
             for (int64_t j = 0; j < units; j++) {
-                const int64_t row = gate * m->units + ub * VL + j;
+                const int64_t row = gate * m->units + ub * CL + j;
                 const uint64_t place = (uint64_t)(m->flat + row * m->cols + c);
                 g[j] += (real)(u->noise * normal(u->key, place));
             }

@@ -39,10 +39,11 @@ static void *take_items(cursor *c, int64_t count, size_t size, const char *name)
     return take(c, times(count, (int64_t)size), name, -1);
 }
 
-/* A field of T chunks, B rows and so many blocks of columns. */
+/* A field of T chunks, B rows (padded to whole vectors) and so many blocks of columns. */
 static field take_field(cursor *c, const bptt_plan *p, int64_t T, int64_t B, int64_t blocks,
                         const char *name, int64_t number) {
-    const int64_t row = p->k->lanes, block = times(B, row), step = times(blocks, block);
+    const int64_t rows = times((B - 1) / p->k->rows + 1, p->k->rows), row = p->k->lanes;
+    const int64_t block = times(rows, row), step = times(blocks, block);
     return (field){ take(c, times(times(T, step), p->k->bytes), name, number), step, block, row };
 }
 
@@ -331,4 +332,5 @@ int64_t bptt_views(const bptt_plan *plan, bptt_block *out, int64_t max) {
 }
 
 const char *bptt_isa(const bptt_plan *p) { return p->isa; }
+const char *bptt_lanes(const bptt_plan *p) { return lanes_name(p->k->lanes == 1); }
 int bptt_threads(const bptt_plan *p) { return p->threads; }

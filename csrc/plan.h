@@ -141,9 +141,11 @@ const char *loss_name(int i);
 const char *activation_name(int i);
 const char *dtype_name(int i);
 const char *initial_state_name(int i);
+const char *lanes_name(int i);
 
-/* -- instances.c: the instance for a dtype; isa NULL: the best one.  NULL: there is none. -- */
-const kernels *find_kernels(const char *isa, int f64, const char **chosen);
+/* -- instances.c: the instance for a dtype, with lanes along units or by_rows; isa NULL: the best
+      one.  NULL: there is none. -- */
+const kernels *find_kernels(const char *isa, int f64, int by_rows, const char **chosen);
 
 /* -- blocks.c: names, shapes and places of the parameter blocks; returns their number -- */
 int64_t declare_blocks(bptt_plan *p, const bptt_desc *desc, bptt_block *out, int64_t max);

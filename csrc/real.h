@@ -1,6 +1,7 @@
 /* real.h: the words that kernels are written in: a real, a vector V of VL of them, and functions of
-   vectors.  One instance = one dtype on one instruction set; the instance file sets REAL_BITS (32
-   or 64), VBYTES (bytes of a vector), TILE (accumulators of the micro-kernel) and SUFFIX. */
+   vectors.  One instance = one dtype on one instruction set with one direction of the lanes; the
+   instance file sets REAL_BITS (32 or 64), VBYTES (bytes of a vector), TILE (accumulators of the
+   micro-kernel), SUFFIX and, for lanes along the rows, BY_ROWS. */
 #include <string.h>
 #if VBYTES == 64
 #include <immintrin.h>
@@ -41,8 +42,15 @@ typedef int32_t ireal;
 #endif
 typedef real V __attribute__((vector_size(VBYTES)));
 typedef ireal VI __attribute__((vector_size(VBYTES)));
-/* lanes of a vector */
-enum { VL = VBYTES / sizeof(real) };
+/* The lanes of a vector; along the columns CL of them, along the rows RL.  A vector of activations
+   holds VL units of one row of the batch, or BY_ROWS one unit of VL rows: a layer of fewer units
+   than lanes would leave the others without work. */
+#ifndef BY_ROWS
+#define BY_ROWS 0
+#endif
+enum { VL = VBYTES / sizeof(real), CL = BY_ROWS ? 1 : VL, RL = BY_ROWS ? VL : 1 };
+/* What one row has in a vector of activations; as many reals of the packed vector. */
+typedef real W __attribute__((vector_size(CL * sizeof(real))));
 
 /* All lanes the same; a vector from memory and into it, at any address; a where the mask is set, b
    elsewhere. */
@@ -54,6 +62,15 @@ INLINE V v_load(const real *p) {
 }
 INLINE void v_store(real *p, V v) { memcpy(p, &v, sizeof v); }
 INLINE V v_select(VI mask, V a, V b) { return (V)((mask & (VI)a) | (~mask & (VI)b)); }
+INLINE W w_load(const real *p) {
+    W w;
+    memcpy(&w, p, sizeof w);
+    return w;
+}
+INLINE void w_store(real *p, W w) { memcpy(p, &w, sizeof w); }
+
+/* Packed weights of one column: the CL lanes that belong to it, in all RL rows the same. */
+INLINE V v_weight(const real *p) { return BY_ROWS ? v_set(*p) : v_load(p); }
 
 /* Lane j: lane at[j] of a, or at[j] - VL of b.  Constant indices, once loops are unrolled, become
    one instruction. */
@@ -93,6 +110,18 @@ INLINE real v_sum(V v) {
     real s = 0;
     for (int i = 0; i < VL; i++) s += v[i];
     return s;
+}
+
+/* The sum over the rows of a vector. */
+INLINE W w_sum_rows(V v) {
+    W sum;
+    for (int n = RL / 2; n > 0; n /= 2) {
+        VI at;
+        for (int j = 0; j < VL; j++) at[j] = j ^ n;
+        v += v_shuffle(v, v, at);
+    }
+    memcpy(&sum, &v, sizeof sum);
+    return sum;
 }
 
 /* x = n ln2 + r with |r| <= ln2 / 2:  e^x = 2^n e^r.  Gives 2^n and e^r - 1 = r + r^2 q(r).  The

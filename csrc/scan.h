@@ -17,7 +17,8 @@ enum {
     C(WIDE) = GATES == 1 ? 2 : 1
 };
 
-/* One step: its chunks of the frame's fields, from the first row on.  (rows, width): the shape. */
+/* One step: its chunks of the frame's fields, from the first row of a part on.  (rows, width): the
+   shape. */
 typedef struct {
     /* (rows, R) what the recurrent product reads: h[t-1], times the mask of recurrent dropout */
     const real *h_prev;
@@ -45,16 +46,20 @@ typedef struct {
     real clip;
     /* 1: this step reads the recurrent weights from their end, see row_product */
     int from_end;
+    /* of its vectors: how many of rows, and the lanes that are meant; NULL: all */
+    int64_t vectors;
+    const VI *lanes;
 } C(step);
 
-/* The chunks of step t from row r on.  With a projection, projected_rows adds dy, mask and clip. */
-INLINE C(step) C(step_at)(const frame *f, int64_t t, int64_t r) {
-    const int64_t after = t + (f->reverse ? -1 : 1);
+/* The chunks of step t of a part of its rows.  With a projection, projected_rows adds dy, mask and
+   clip. */
+INLINE C(step) C(step_at)(const frame *f, int64_t t, const row_part *part) {
+    const int64_t r = part->r, after = t + (f->reverse ? -1 : 1);
     const field zx = inputs_at(f, t);
-    real *s = (real *)f->s.p + r * VL;
+    real *s = (real *)f->s.p + r * CL;
     real *s_prev = s + (t + f->reverse) * f->s.step;
     real *s_new = s + (t + !f->reverse) * f->s.step;
-    real *dzr = (real *)f->dzr.p + r * VL;
+    real *dzr = (real *)f->dzr.p + r * CL;
     const int projected = f->hr.size != 0;
     return (C(step)){
         .h_prev = f->mask.p ? chunk(&f->masked, t + f->reverse, r, 0) : s_prev,
@@ -66,23 +71,25 @@ INLINE C(step) C(step_at)(const frame *f, int64_t t, int64_t r) {
         .dzx = chunk(&f->dzx, t, r, 0),
         .dzr = dzr + t * f->dzr.step,
         .saved = chunk(&f->saved, t, r, 0),
-        .ds = (real *)f->ds.p + r * VL,
+        .ds = (real *)f->ds.p + r * CL,
         .below = projected ? chunk(&f->dh, t, r, 0) : dzr + after * f->dzr.step,
         .dy = projected ? NULL : chunk(&f->dy, t, r, 0),
         .mask = projected ? NULL : chunk(&f->mask, 0, r, 0),
         .clip = projected ? 0 : (real)f->clip,
         .from_end = f->zigzag & (int)(t & 1),
+        .vectors = part->vectors,
+        .lanes = lanes_of(part),
     };
 }
 
 /* Peephole weights of block b of units: (PEEPHOLES) vectors. */
 INLINE void C(load_peepholes)(const frame *f, int64_t b, V peep[PEEPHOLES + 1]) {
     const real *from = (const real *)f->packed + f->peep.packed;
-    UNROLL_FOR (int q = 0; q < PEEPHOLES; q++) peep[q] = v_load(from + (b * PEEPHOLES + q) * VL);
+    UNROLL_FOR (int q = 0; q < PEEPHOLES; q++) peep[q] = v_weight(from + (b * PEEPHOLES + q) * CL);
 }
 
-/* The cell itself, forward, on a tile: `rows` rows from row i on and `units` vectors of units from
-   vector ub on.  zr: (rows, units, G) vectors. */
+/* The cell itself, forward, on a tile: `rows` vectors of rows from vector i on and `units` vectors of
+   units from vector ub on.  zr: (rows, units, G) vectors. */
 INLINE void C(forward_tile)(const int units, const frame *f, const C(step) *step, int64_t i,
                             int64_t rows, int64_t ub, const real *zr) {
     enum { G = C(G), S = C(S), K = C(K) };
@@ -99,15 +106,16 @@ INLINE void C(forward_tile)(const int units, const frame *f, const C(step) *step
                 s_prev[q] = v_load(step->s_prev + q * h_to_c + b * f->s.block + r);
             C(load_peepholes)(f, b, peep);
             C(forward)(f->act, peep, zx, zh, s_prev, s, saved);
-            v_store(step->h + b * f->s.block + r, s[0]);
+            v_store_lanes(step->h + b * f->s.block + r, s[0], step->lanes);
             UNROLL_FOR (int q = 1; q < S; q++)
-                v_store(step->s + q * h_to_c + b * f->s.block + r, s[q]);
+                v_store_lanes(step->s + q * h_to_c + b * f->s.block + r, s[q], step->lanes);
             if (!f->saved.p) continue;
             UNROLL_FOR (int q = 0; q < GATE_VALUES; q++)
-                v_store(step->gate_values + (b * G + q) * f->gate_values.block + r, saved[q]);
+                v_store_lanes(step->gate_values + (b * G + q) * f->gate_values.block + r, saved[q],
+                              step->lanes);
             UNROLL_FOR (int q = GATE_VALUES; q < K; q++) {
                 const int64_t column = b * SAVED + q - GATE_VALUES;
-                v_store(step->saved + column * f->saved.block + r, saved[q]);
+                v_store_lanes(step->saved + column * f->saved.block + r, saved[q], step->lanes);
             }
         }
 }
@@ -149,14 +157,16 @@ INLINE void C(backward_tile)(const int units, const frame *f, const C(step) *ste
                 C(load_peepholes)(f, b, peep);
                 C(backward)(f->act, peep, saved, s_prev, s, ds, dzx, dzr);
                 UNROLL_FOR (int g = 0; g < G; g++) {
-                    v_store(step->dzx + (b * G + g) * f->dzx.block + r, dzx[g]);
-                    if (SEPARATE_DZR) v_store(step->dzr + (b * G + g) * f->dzr.block + r, dzr[g]);
+                    const int64_t gate = b * G + g;
+                    v_store_lanes(step->dzx + gate * f->dzx.block + r, dzx[g], step->lanes);
+                    if (SEPARATE_DZR)
+                        v_store_lanes(step->dzr + gate * f->dzr.block + r, dzr[g], step->lanes);
                 }
             }
             if (!f->hr.size && (PASSES_STATE || last))
-                v_store(step->ds + b * f->ds.block + r, ds[0]);
+                v_store_lanes(step->ds + b * f->ds.block + r, ds[0], step->lanes);
             UNROLL_FOR (int q = 1; q < S; q++)
-                v_store(step->ds + q * dh_to_dc + b * f->ds.block + r, ds[q]);
+                v_store_lanes(step->ds + q * dh_to_dc + b * f->ds.block + r, ds[q], step->lanes);
         }
 }
 
@@ -165,15 +175,14 @@ INLINE void C(backward_tile)(const int units, const frame *f, const C(step) *ste
 
 /* The recurrent weights and b_hh of the panel that begins with vector ub of the units. */
 INLINE const real *C(panel)(const frame *f, int64_t ub) {
-    return (const real *)f->packed + f->hh.packed + ub * C(G) *VL * f->R;
+    return (const real *)f->packed + f->hh.packed + ub * C(G) *CL * f->R;
 }
 INLINE const real *C(panel_bias)(const frame *f, int64_t ub) {
-    return (const real *)f->packed + f->b_hh.packed + ub * C(G) *VL;
+    return (const real *)f->packed + f->b_hh.packed + ub * C(G) *CL;
 }
 
 /* Forward: `units` vectors of units, all rows of a batch. */
-INLINE void C(forward_units)(const int units, const frame *f, const C(step) *step, int64_t rows,
-                             int64_t ub) {
+INLINE void C(forward_units)(const int units, const frame *f, const C(step) *step, int64_t ub) {
     enum { G = C(G) };
     _Alignas(VBYTES) real zr[HEIGHT_MAX * PANEL_MAX * VL];
     const operands o = {
@@ -184,8 +193,8 @@ INLINE void C(forward_units)(const int units, const frame *f, const C(step) *ste
         .out_row = units * G * VL,
         .out_block = VL,
     };
-    for (int64_t i = 0, height; i < rows; i += height) {
-        height = tile_height(TALL(units * G), rows - i);
+    for (int64_t i = 0, height; i < step->vectors; i += height) {
+        height = tile_height(TALL(units * G), step->vectors - i);
         near_products[units * G][height](&o, step->h_prev + i * VL, C(panel)(f, ub),
                                          C(panel_bias)(f, ub), NULL, zr);
         C(forward_tile)(units, f, step, i, height, ub, zr);
@@ -208,13 +217,13 @@ INLINE void C(forward_units_single)(const int units, const frame *f, const C(ste
 }
 
 /* Forward: all units, for a batch: one panel at a time. */
-INLINE void C(forward_batch)(const frame *f, const C(step) *step, int64_t rows) {
+INLINE void C(forward_batch)(const frame *f, const C(step) *step) {
     const int64_t blocks = blocks_of(f->H);
     for (int64_t ub = 0; ub < blocks; ub += C(WIDE)) {
         if (C(WIDE) == 1 || blocks - ub == 1)
-            C(forward_units)(1, f, step, rows, ub);
+            C(forward_units)(1, f, step, ub);
         else
-            C(forward_units)(2, f, step, rows, ub);
+            C(forward_units)(2, f, step, ub);
     }
 }
 
@@ -252,7 +261,7 @@ INLINE C(backward_factors) C(backward_factors_of)(const frame *f, int64_t ub) {
     const int64_t width = projected ? f->R : f->H;
     const real *transposed = projected ? f->hr.transposed : f->hh.transposed;
     return (C(backward_factors)){
-        .w = transposed + ub * VL * gates * width,
+        .w = transposed + ub * CL * gates * width,
         .gates = gates,
         .width = width,
         .block = projected ? f->dh.block : f->dzr.block,
@@ -260,8 +269,8 @@ INLINE C(backward_factors) C(backward_factors_of)(const frame *f, int64_t ub) {
 }
 
 /* Backward: `units` vectors of units, all rows of a batch. */
-INLINE void C(backward_units)(const int units, const frame *f, const C(step) *step, int64_t rows,
-                              int64_t ub, int next, int last) {
+INLINE void C(backward_units)(const int units, const frame *f, const C(step) *step, int64_t ub,
+                              int next, int last) {
     const C(backward_factors) by = C(backward_factors_of)(f, ub);
     _Alignas(VBYTES) real dh[HEIGHT_MAX * PANEL_MAX * VL];
     const operands o = {
@@ -272,8 +281,8 @@ INLINE void C(backward_units)(const int units, const frame *f, const C(step) *st
         .out_row = units * VL,
         .out_block = VL,
     };
-    for (int64_t i = 0, height; i < rows; i += height) {
-        height = tile_height(TALL(units), rows - i);
+    for (int64_t i = 0, height; i < step->vectors; i += height) {
+        height = tile_height(TALL(units), step->vectors - i);
         if (next) near_products[units][height](&o, step->below + i * VL, by.w, NULL, NULL, dh);
         C(backward_tile)(units, f, step, i, height, ub, next ? dh : NULL, next, last);
     }
@@ -295,14 +304,13 @@ INLINE void C(backward_units_single)(const int units, const frame *f, const C(st
 }
 
 /* Backward: all units, for a batch. */
-INLINE void C(backward_batch)(const frame *f, const C(step) *step, int64_t rows, int next,
-                              int last) {
+INLINE void C(backward_batch)(const frame *f, const C(step) *step, int next, int last) {
     const int64_t blocks = blocks_of(f->H);
     for (int64_t ub = 0; ub < blocks; ub += 2) {
         if (blocks - ub == 1)
-            C(backward_units)(1, f, step, rows, ub, next, last);
+            C(backward_units)(1, f, step, ub, next, last);
         else
-            C(backward_units)(2, f, step, rows, ub, next, last);
+            C(backward_units)(2, f, step, ub, next, last);
     }
 }
 
@@ -328,20 +336,22 @@ INLINE void C(backward_single)(const frame *f, const C(step) *step, int descendi
 static void C(NAME(scan_forward))(const frame *f, const span *at) {
     for (int64_t n = 0; n < at->t1 - at->t0; n++) {
         const int64_t t = f->reverse ? at->t1 - 1 - n : at->t0 + n;
-        const int64_t rows = last_row(at, t) - at->r0;
-        if (rows <= 0) continue;
-        const C(step) step = C(step_at)(f, t, at->r0);
-        if (at->reduction == REDUCE_ROWS)
-            C(forward_batch)(f, &step, rows);
-        else
-            C(forward_single)(f, &step, t & 1);
+        const int64_t end = last_row(at, t), padded_end = last_padded_row(at, t);
+        if (end <= at->r0) continue;
+        for (row_part of = first_part(at->r0, padded_end); of.vectors > 0;
+             of = next_part(&of, padded_end)) {
+            const C(step) step = C(step_at)(f, t, &of);
+            if (BY_ROWS || at->reduction == REDUCE_ROWS)
+                C(forward_batch)(f, &step);
+            else
+                C(forward_single)(f, &step, t & 1);
+        }
         if (f->hr.size) {
             const span now = one_step(at, t);
             const field h = later(&f->s, !f->reverse);
             NAME(forward)(&f->hr, f->packed, NULL, 0, ACT_LINEAR, &f->m, NULL, &h, &now);
         }
-        if (f->mask.p)
-            NAME(multiply)(&f->s, &f->mask, &f->masked, t + !f->reverse, at->r0, at->r0 + rows);
+        if (f->mask.p) NAME(multiply)(&f->s, &f->mask, &f->masked, t + !f->reverse, at->r0, end);
     }
 }
 
@@ -354,36 +364,41 @@ static void C(NAME(projected_rows))(const frame *f, const span *at, int64_t t, i
         .t1 = t + 1,
         .r0 = r0,
         .r1 = r1,
+        .rows = at->rows,
         .reduction = at->reduction == REDUCE_ROWS ? REDUCE_ROWS : REDUCE_STEP,
     };
     const field dzr = later(&f->dzr, f->reverse ? -1 : 1);
     const field dh = last ? later(&f->ds, -t) : f->dh;
     if (next) NAME(backward)(&f->hh, 0, &dzr, &dh, 0, ACT_LINEAR, NULL, &now);
     for (int64_t b = 0; b < blocks_of(f->R); b++)
-        for (int64_t r = r0; r < r1; r++) {
-            real *d = chunk(&dh, t, r, b);
-            V v = v_load(next ? d : chunk(&f->ds, 0, r, b));
-            if (next && f->mask.p) v *= v_load(chunk(&f->mask, 0, r, b));
-            if (!last && f->dy.p) v += v_load(chunk(&f->dy, t, r, b));
+        for (row_part of = first_vector(r0, r1); of.vectors > 0; of = next_vector(&of, r1)) {
+            real *d = chunk(&dh, t, of.r, b);
+            V v = v_load(next ? d : chunk(&f->ds, 0, of.r, b));
+            if (next && f->mask.p) v *= v_load(chunk(&f->mask, 0, of.r, b));
+            if (!last && f->dy.p) v += v_load(chunk(&f->dy, t, of.r, b));
             if (!last && f->clip > 0) v = v_clip(v, (real)f->clip);
-            v_store(d, v);
+            v_store_lanes(d, v, lanes_of(&of));
         }
 }
 
 /* Backward: rows [r0, r1) of step t.  next: the gradient of a step after it reaches them. */
 static void C(NAME(backward_rows))(const frame *f, const span *at, int64_t t, int64_t r0,
                                    int64_t r1, int next, int last) {
-    const C(step) step = C(step_at)(f, t, r0);
     if (r1 <= r0) return;
     if (f->hr.size) {
         C(NAME(projected_rows))(f, at, t, r0, r1, next, last);
         if (last) return;
         next = 1;
     }
-    if (at->reduction == REDUCE_ROWS)
-        C(backward_batch)(f, &step, r1 - r0, next, last);
-    else
-        C(backward_single)(f, &step, t & 1, next, last);
+    const int64_t padded_end = padded_row(at, r1);
+    for (row_part of = first_part(r0, padded_end); of.vectors > 0;
+         of = next_part(&of, padded_end)) {
+        const C(step) step = C(step_at)(f, t, &of);
+        if (BY_ROWS || at->reduction == REDUCE_ROWS)
+            C(backward_batch)(f, &step, next, last);
+        else
+            C(backward_single)(f, &step, t & 1, next, last);
+    }
 }
 
 /* Backward: the steps and rows of the span, against the direction of the layer.  Rows that end at

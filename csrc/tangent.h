@@ -33,7 +33,8 @@ INLINE void C(derivatives)(const frame *f, const C(step) *step, int64_t u, V by_
 static void C(NAME(tangent))(const frame *f, const field *x, int64_t t, int64_t b, void *transition,
                              const void *before, void *after, int64_t width) {
     enum { G = C(G), S = C(S) };
-    const C(step) step = C(step_at)(f, t, b);
+    const row_part row = { .r = b, .vectors = 1 };
+    const C(step) step = C(step_at)(f, t, &row);
     const int64_t Hp = blocks_of(f->H) * VL;
     for (int64_t u = 0; u < blocks_of(f->H); u++) {
         V by_zx[S][G], by_zr[S][G], by_s[S][S];

@@ -5,6 +5,7 @@
 #include "update.h"
 #include "integers.h"
 #include <math.h>
+#include <string.h>
 
 /* -- parameters: the caller's flat vectors and the packed ones of the arena -- */
 
@@ -63,6 +64,8 @@ static void move_opt_state(const updater *u, int into_arena, int rank, int size)
 void load_parameters(const bptt_plan *p, const void *params, const updater *u, team *team, int rank,
                      int size) {
     each_block(p, p->k->pack, params, p->packed, rank, size);
+    /* where columns have no padding, blocks have some at their ends, which no gradient writes */
+    if (rank == 0 && p->k->lanes == 1) memset(p->grad, 0, (size_t)(p->packed_size * p->k->bytes));
     if (u) move_opt_state(u, 1, rank, size);
     team_barrier(team);
 }
@@ -183,9 +186,9 @@ static void prepare_update(updater *u, int64_t number, double loss, double norm)
    with weight decay if `decays`. */
 static void update_part(const updater *u, int decays, const matrix *m, int64_t rank, int64_t size) {
     const bptt_plan *p = u->p;
-    const int64_t vectors = p->packed_size / p->k->lanes;
-    int64_t from = vectors * rank / size * p->k->lanes;
-    int64_t to = vectors * (rank + 1) / size * p->k->lanes;
+    const int64_t vector = p->k->lanes * p->k->rows, vectors = p->packed_size / vector;
+    int64_t from = vectors * rank / size * vector;
+    int64_t to = vectors * (rank + 1) / size * vector;
     if (m) {
         from = max64(from, m->packed);
         to = min64(to, m->packed + m->size);

@@ -64,7 +64,7 @@ def test_padding_stays_zero(form, isa, dtype, width):
     given = cases.FORMS[form] | sizes
     given |= {"f": (width,) * len(given["f"])} if "f" in given else {}
     given |= {"proj_size": width} if "proj_size" in given else {}
-    run = cases.Problem(**given, lengths=(4, 4, 2), every=True).run(dtype, isa)
+    run = cases.Problem(**given, lengths=(4, 4, 2), every=True).run(dtype, isa, lanes="units")
     gates = ("saved", "a[") if run.desc["cell"] == "gru_reset_before" else ("saved",)
     sigmoids = ("saved", "a[", "s[", "last") if "sigmoid" in run.desc["activation"] else gates
     fill(run.plan, 0)

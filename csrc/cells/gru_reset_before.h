@@ -79,14 +79,17 @@ INLINE real *of_rzn(const field *x, int gate, gru_reset_before_place i) {
 INLINE void gru_reset_before_gates(const gru_reset_before_step *s, int64_t blocks,
                                    const real *bias) {
     for (int64_t b = 0; b < blocks; b++)
-        for (int64_t r = s->r0; r < s->r1; r++) {
-            const gru_reset_before_place i = { s->t, r, b };
+        for (row_part of = first_vector(s->r0, s->r1); of.vectors > 0;
+             of = next_vector(&of, s->r1)) {
+            const gru_reset_before_place i = { s->t, of.r, b };
+            const VI *lanes = lanes_of(&of);
             UNROLL_FOR (int gate = RESET; gate <= UPDATE; gate++) {
                 const V z = v_load(of_rz(&s->rz, gate, i)) + v_load(of_rzn(&s->zx, gate, i));
-                v_store(of_rz(&s->rz, gate, i), v_sigmoid(z + v_load(bias + (3 * b + gate) * VL)));
+                v_store_lanes(of_rz(&s->rz, gate, i),
+                              v_sigmoid(z + v_weight(bias + (3 * b + gate) * CL)), lanes);
             }
-            v_store(of_unit(&s->v, i),
-                    v_load(of_rz(&s->rz, RESET, i)) * v_load(of_unit(&s->h_prev, i)));
+            v_store_lanes(of_unit(&s->v, i),
+                          v_load(of_rz(&s->rz, RESET, i)) * v_load(of_unit(&s->h_prev, i)), lanes);
         }
 }
 
@@ -94,30 +97,34 @@ INLINE void gru_reset_before_gates(const gru_reset_before_step *s, int64_t block
 INLINE void gru_reset_before_state(const gru_reset_before_step *s, int64_t blocks,
                                    const real *bias) {
     for (int64_t b = 0; b < blocks; b++)
-        for (int64_t r = s->r0; r < s->r1; r++) {
-            const gru_reset_before_place i = { s->t, r, b };
+        for (row_part of = first_vector(s->r0, s->r1); of.vectors > 0;
+             of = next_vector(&of, s->r1)) {
+            const gru_reset_before_place i = { s->t, of.r, b };
+            const VI *lanes = lanes_of(&of);
             const V product = v_load(of_unit(&s->n, i)) + v_load(of_rzn(&s->zx, NEW, i));
-            const V n = v_tanh(product + v_load(bias + (3 * b + NEW) * VL));
+            const V n = v_tanh(product + v_weight(bias + (3 * b + NEW) * CL));
             const V z = v_load(of_rz(&s->rz, UPDATE, i));
-            v_store(of_unit(&s->n, i), n);
-            v_store(of_unit(&s->h, i), n + z * (v_load(of_unit(&s->state, i)) - n));
+            v_store_lanes(of_unit(&s->n, i), n, lanes);
+            v_store_lanes(of_unit(&s->h, i), n + z * (v_load(of_unit(&s->state, i)) - n), lanes);
         }
 }
 
 /* From dh to the pre-activations of n and z, and to h_prev by way of z. */
 INLINE void gru_reset_before_state_backward(const gru_reset_before_step *s, const frame *f) {
     for (int64_t b = 0; b < blocks_of(f->H); b++)
-        for (int64_t r = s->r0; r < s->r1; r++) {
-            const gru_reset_before_place i = { s->t, r, b };
+        for (row_part of = first_vector(s->r0, s->r1); of.vectors > 0;
+             of = next_vector(&of, s->r1)) {
+            const gru_reset_before_place i = { s->t, of.r, b };
+            const VI *lanes = lanes_of(&of);
             V dh = v_load(of_unit(&s->ds, i));
-            if (f->dy.p) dh += v_load(chunk(&f->dy, s->t, r, b));
+            if (f->dy.p) dh += v_load(chunk(&f->dy, s->t, of.r, b));
             if (f->clip > 0) dh = v_clip(dh, (real)f->clip);
             const V n = v_load(of_unit(&s->n, i));
             const V z = v_load(of_rz(&s->rz, UPDATE, i));
-            v_store(of_unit(&s->dz_n, i), dh * (1 - z) * (1 - n * n));
-            v_store(of_rz(&s->dz_rz, UPDATE, i),
-                    dh * (v_load(of_unit(&s->state, i)) - n) * z * (1 - z));
-            v_store(of_unit(&s->ds, i), dh * z);
+            v_store_lanes(of_unit(&s->dz_n, i), dh * (1 - z) * (1 - n * n), lanes);
+            v_store_lanes(of_rz(&s->dz_rz, UPDATE, i),
+                          dh * (v_load(of_unit(&s->state, i)) - n) * z * (1 - z), lanes);
+            v_store_lanes(of_unit(&s->ds, i), dh * z, lanes);
         }
 }
 
@@ -125,16 +132,18 @@ INLINE void gru_reset_before_state_backward(const gru_reset_before_step *s, cons
    three pre-activations. */
 INLINE void gru_reset_before_gates_backward(const gru_reset_before_step *s, int64_t blocks) {
     for (int64_t b = 0; b < blocks; b++)
-        for (int64_t r = s->r0; r < s->r1; r++) {
-            const gru_reset_before_place i = { s->t, r, b };
+        for (row_part of = first_vector(s->r0, s->r1); of.vectors > 0;
+             of = next_vector(&of, s->r1)) {
+            const gru_reset_before_place i = { s->t, of.r, b };
+            const VI *lanes = lanes_of(&of);
             const V dv = v_load(of_unit(&s->dv, i));
             const V reset = v_load(of_rz(&s->rz, RESET, i));
-            v_store(of_rz(&s->dz_rz, RESET, i),
-                    dv * v_load(of_unit(&s->h_prev, i)) * reset * (1 - reset));
-            v_store(of_unit(&s->dv, i), dv * reset);
-            v_store(of_rzn(&s->dzx, RESET, i), v_load(of_rz(&s->dz_rz, RESET, i)));
-            v_store(of_rzn(&s->dzx, UPDATE, i), v_load(of_rz(&s->dz_rz, UPDATE, i)));
-            v_store(of_rzn(&s->dzx, NEW, i), v_load(of_unit(&s->dz_n, i)));
+            v_store_lanes(of_rz(&s->dz_rz, RESET, i),
+                          dv * v_load(of_unit(&s->h_prev, i)) * reset * (1 - reset), lanes);
+            v_store_lanes(of_unit(&s->dv, i), dv * reset, lanes);
+            v_store_lanes(of_rzn(&s->dzx, RESET, i), v_load(of_rz(&s->dz_rz, RESET, i)), lanes);
+            v_store_lanes(of_rzn(&s->dzx, UPDATE, i), v_load(of_rz(&s->dz_rz, UPDATE, i)), lanes);
+            v_store_lanes(of_rzn(&s->dzx, NEW, i), v_load(of_unit(&s->dz_n, i)), lanes);
         }
 }
 
@@ -169,10 +178,11 @@ static void NAME(gru_reset_before_scan_backward)(const frame *f, const span *at)
         NAME(backward)(U_rz, 0, &s->dz_rz, &s->dv, 1, ACT_LINEAR, NULL, &here);
         if (f->mask.p) NAME(multiply)(&f->dh, &f->mask, &f->dh, 0, s->r0, s->r1);
         for (int64_t b = 0; b < blocks; b++)
-            for (int64_t r = s->r0; r < s->r1; r++) {
-                const gru_reset_before_place i = { t, r, b };
-                const V dv = v_load(of_unit(&s->dv, i));
-                v_store(of_unit(&s->ds, i), v_load(of_unit(&s->ds, i)) + dv);
+            for (row_part of = first_vector(s->r0, s->r1); of.vectors > 0;
+                 of = next_vector(&of, s->r1)) {
+                const gru_reset_before_place i = { t, of.r, b };
+                const V ds = v_load(of_unit(&s->ds, i)) + v_load(of_unit(&s->dv, i));
+                v_store_lanes(of_unit(&s->ds, i), ds, lanes_of(&of));
             }
     }
 }

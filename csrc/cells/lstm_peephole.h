@@ -53,14 +53,17 @@ static void NAME(lstm_peephole_peephole_gradient)(const frame *f, void *grad, in
     static const int gate[] = { 0, 1, 3 }, new_c[] = { 0, 0, 1 };
     const int64_t blocks = blocks_of(f->H), c = blocks_of(f->R);
     for (int64_t n = 3 * blocks * part / parts; n < 3 * blocks * (part + 1) / parts; n++) {
-        real *g = (real *)grad + f->peep.packed + n * VL;
+        real *g = (real *)grad + f->peep.packed + n * CL;
         const int64_t b = n / 3, q = n % 3;
-        V sum = add ? v_load(g) : v_set(0);
-        for (int64_t t = at->t0; t < at->t1; t++)
-            for (int64_t r = at->r0; r < last_row(at, t); r++) {
-                const V dz = v_load(chunk(&f->dzx, t, r, b * 4 + gate[q]));
-                sum += dz * v_load(chunk(&f->s, t + (f->reverse ^ new_c[q]), r, c + b));
+        V sum = add ? v_load_part(g, CL) : v_set(0);
+        for (int64_t t = at->t0; t < at->t1; t++) {
+            const int64_t end = last_row(at, t), t_c = t + (f->reverse ^ new_c[q]);
+            for (row_part of = first_vector(at->r0, end); of.vectors > 0;
+                 of = next_vector(&of, end)) {
+                const V dz = v_load_lanes(chunk(&f->dzx, t, of.r, b * 4 + gate[q]), lanes_of(&of));
+                sum += dz * v_load_lanes(chunk(&f->s, t_c, of.r, c + b), lanes_of(&of));
             }
-        v_store(g, sum);
+        }
+        w_store(g, w_sum_rows(sum));
     }
 }

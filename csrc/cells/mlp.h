@@ -35,12 +35,14 @@ static void NAME(mlp_scan_forward)(const frame *f, const span *at) {
 INLINE void mlp_backward_output(const frame *f, const span *at, int64_t t, int act, const field *ds,
                                 const field *dz) {
     const field h = later(&f->s, !f->reverse);
+    const int64_t end = last_row(at, t);
     for (int64_t b = 0; b < blocks_of(f->H); b++)
-        for (int64_t r = at->r0; r < last_row(at, t); r++) {
-            V dh = v_load(chunk(ds, t, r, b));
-            if (f->dy.p) dh += v_load(chunk(&f->dy, t, r, b));
+        for (row_part of = first_vector(at->r0, end); of.vectors > 0; of = next_vector(&of, end)) {
+            V dh = v_load(chunk(ds, t, of.r, b));
+            if (f->dy.p) dh += v_load(chunk(&f->dy, t, of.r, b));
             if (f->clip > 0) dh = v_clip(dh, (real)f->clip);
-            v_store(chunk(dz, t, r, b), dh * v_dact(act, v_load(chunk(&h, t, r, b))));
+            const V slope = v_dact(act, v_load(chunk(&h, t, of.r, b)));
+            v_store_lanes(chunk(dz, t, of.r, b), dh * slope, lanes_of(&of));
         }
 }
 
