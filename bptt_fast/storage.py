@@ -1,4 +1,4 @@
-"""Model files of networks and learners: safetensors with a description as JSON and a checksum, no pickle."""
+"""Files of networks, learners and backups: safetensors with JSON metadata and a checksum, no pickle."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ Path = str | os.PathLike[str]
 FORMAT = "bptt_fast 1"
 LEARNER = FORMAT + " learner"  # adds a learner's values in "learner" and arrays under "learner.*"
 PREFIX = "learner."
+BACKUP = FORMAT + " backup"  # what identifies a fit in "identity", its state in "state"
+ARRAY = "array number"  # in the JSON of a state, an object with this name alone stands for a tensor
 
 
 def save(model: Model | Learner, path: Path) -> None:
@@ -56,6 +58,35 @@ def save(model: Model | Learner, path: Path) -> None:
         metadata |= {"format": LEARNER, "learner": learner}
     columns = metadata.get("columns", "")
     metadata["sha256"] = digest(metadata["network"] + metadata["extra"] + learner + columns, tensors)
+    replace(named(path), safetensors.numpy.save(tensors, metadata))
+
+
+def save_state(path: Path, identity: dict[str, str], state: dict[str, Any]) -> None:
+    """Write the state of a fit, and what identifies the fit, to a file; ``persistence.load_state`` reads it.
+
+    Raises a ConfigError if the state contains anything but numbers, texts, None, arrays of numbers, and lists
+    or dicts of them.
+    """
+    import safetensors.numpy
+
+    tensors: dict[str, Any] = {}
+
+    def placed(value: Any) -> Any:
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+            tensors[str(len(tensors))] = np.asarray(value, value.dtype.newbyteorder("="), order="C")
+            return {ARRAY: len(tensors) - 1}
+        if isinstance(value, np.generic) and value.dtype.kind in "fiub":
+            return value.item()
+        raise TypeError(f"{value!r} ({type(value).__name__})")
+
+    try:
+        words, text = json.dumps(identity), json.dumps(state, default=placed)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"state_dict: expected numbers, texts, None, arrays of numbers, and lists or dicts of them, got "
+            f"{error}.  Convert it in the state_dict of your callback."
+        ) from None
+    metadata = {"format": BACKUP, "identity": words, "state": text, "sha256": digest(words + text, tensors)}
     replace(named(path), safetensors.numpy.save(tensors, metadata))
 
 
