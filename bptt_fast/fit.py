@@ -26,7 +26,7 @@ from .losses import Loss
 from .machine import machine_for
 from .model import Model
 from .optimizers import Optimizer
-from .resuming import Resumable, fill
+from .resuming import Resumable, check_alike
 from .runners import Job, Poll
 from .stopping import Stopping
 from .unfolding import Unfolding
@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from .network import Network
 
 
-# arguments of fit that its results depend on, apart from those that `Training` completes and the data
-IDENTIFYING = ("epochs", "initial_epoch", "batch_size", "validation_split", "stateful", "teacher_forcing")
+# arguments of fit that change no result, that are compared with the data, or that `Training` completes first
+NOT_COMPARED = {"callbacks", "verbose", "threads", "x0", "sample_weight", "lengths"}
+NOT_COMPARED |= {"validation_data", "scaling", "shuffle"}
 
 
 def fit(
@@ -271,7 +272,7 @@ class Training(Resumable):
         validation = None
         if o.validation_data is not None:
             validation = _validation_data(net, o.validation_data, loss, every, o.x0, train.columns)
-        given = {name: getattr(o, name) for name in IDENTIFYING}
+        given = {name: value for name, value in options.items() if name not in NOT_COMPARED}
         given |= {"optimizer": optimizer, "loss": loss, "bptt": unfold, "patience": self.watch.rules}
         given |= {"shuffle": shuffle, "isa": isa or _core.isas()[-1]}
         kept = copy.copy(train)  # the runner changes attributes of `train`
@@ -321,7 +322,7 @@ class Training(Resumable):
         """Release the plan and the optimiser state; the history remains."""
         self.display.close()
         self.finished = True
-        del self.runner
+        del self.runner, self.identity  # they hold the data
 
     def _parts(self) -> dict[str, Resumable]:
         """The objects with a state of their own; a finished fit has no runner."""
@@ -343,6 +344,7 @@ class Training(Resumable):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        check_alike(self.net.params, state["params"], "params")
         super().load_state_dict(state)
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
@@ -352,7 +354,7 @@ class Training(Resumable):
             self.close()
         for hook, kept in zip(self._stateful(), state["callbacks"], strict=True):
             hook.load_state_dict(kept)
-        fill(self.net.params, state["params"], "params")
+        self.net.params[:] = state["params"]
 
     def begin_epoch(self) -> Poll | None:
         """Begin the next epoch; the function that the core polls, or None if the fit is over."""

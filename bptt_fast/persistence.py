@@ -71,7 +71,7 @@ def load(path: Path) -> Any:
 
 
 def load_state(path: str) -> tuple[dict[str, str], dict[str, Any]]:
-    """What identifies a fit, and its state, from a file of `storage.save_state`; arrays are read-only.
+    """What identifies a fit, and its state, from a file of `storage.save_state`.
 
     Raises a CorruptFileError as `load` does.
     """
@@ -87,7 +87,7 @@ def load_state(path: str) -> tuple[dict[str, str], dict[str, Any]]:
     _check(path, checksum, identity + state, tensors)
 
     def placed(value: dict[str, Any]) -> Any:
-        return tensors[str(value[ARRAY])] if value.keys() == {ARRAY} else value
+        return tensors[str(value[ARRAY])].copy() if value.keys() == {ARRAY} else value
 
     try:
         return dict(json.loads(identity)), dict(json.loads(state, object_hook=placed))

@@ -39,16 +39,11 @@ class Resumable:
             A result of `state_dict`, where tuples have become lists.
         """
         for name in self.kept:
-            present, value = getattr(self, name, None), state[name]
-            if isinstance(present, np.ndarray) and value is not None:
-                fill(present, value, name)
-            else:
-                setattr(self, name, value)
+            setattr(self, name, state[name])
 
 
-def fill(array: np.ndarray[Any, Any], value: Any, name: str) -> None:
-    """Copy an array of a backup into one of the same dtype and shape."""
+def check_alike(array: np.ndarray[Any, Any], value: Any, name: str) -> None:
+    """Raise unless `value` is an array of the same dtype and shape."""
     got = (getattr(value, "dtype", None), getattr(value, "shape", None))
     if got != (array.dtype, array.shape):
         raise ShapeError(f"{name}: expected {array.dtype} {array.shape}, got {got[0]} {got[1]}.")
-    array[...] = value

@@ -16,7 +16,7 @@ import numpy as np
 from . import _core, data  # type: ignore[attr-defined]
 from .errors import ConfigError, ShapeError
 from .plans import PlanSize, core_data, make_plan, with_groups
-from .resuming import Resumable
+from .resuming import Resumable, check_alike
 
 if TYPE_CHECKING:
     from .data import Array, Sequences
@@ -148,6 +148,13 @@ class Runner(Resumable):
     steps: int
     validate: Callable[[], float] | None
     left_out: int = 0
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for name in self.kept:
+            present = getattr(self, name)
+            if isinstance(present, np.ndarray):
+                check_alike(present, state[name], name)
+        super().load_state_dict(state)
 
     def epoch(self, number: int, poll: Poll) -> tuple[str, int]:
         """Run one epoch; its status (a name of status.def) and its number of finished updates."""

@@ -399,6 +399,10 @@ class _Iterations(Runner):
         """The parameters in float64."""
         return self.problem.weights
 
+    @weights.setter
+    def weights(self, value: Array) -> None:
+        self.problem.weights = value
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self.at = self.weights

@@ -65,29 +65,37 @@ def save_state(path: Path, identity: dict[str, str], state: dict[str, Any]) -> N
     """Write the state of a fit, and what identifies the fit, to a file; ``persistence.load_state`` reads it.
 
     Raises a ConfigError if the state contains anything but numbers, texts, None, arrays of numbers, and lists
-    or dicts of them.
+    or dicts of them, by str.
     """
     import safetensors.numpy
 
     tensors: dict[str, Any] = {}
-
-    def placed(value: Any) -> Any:
-        if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
-            tensors[str(len(tensors))] = np.asarray(value, value.dtype.newbyteorder("="), order="C")
-            return {ARRAY: len(tensors) - 1}
-        if isinstance(value, np.generic) and value.dtype.kind in "fiub":
-            return value.item()
-        raise TypeError(f"{value!r} ({type(value).__name__})")
-
     try:
-        words, text = json.dumps(identity), json.dumps(state, default=placed)
+        text = json.dumps(_plain(state, tensors))
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(
-            f"state_dict: expected numbers, texts, None, arrays of numbers, and lists or dicts of them, got "
-            f"{error}.  Convert it in the state_dict of your callback."
+            f"state_dict: expected numbers, texts, None, arrays of numbers, and lists or dicts of them by "
+            f"str, got {error}.  Convert it in the state_dict of your callback."
         ) from None
+    words = json.dumps(identity)
     metadata = {"format": BACKUP, "identity": words, "state": text, "sha256": digest(words + text, tensors)}
     replace(named(path), safetensors.numpy.save(tensors, metadata))
+
+
+def _plain(value: Any, tensors: dict[str, Any]) -> Any:
+    """A state as values of JSON; arrays go into `tensors`."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, tensors) for item in value]
+    if isinstance(value, dict) and all(isinstance(name, str) for name in value) and value.keys() != {ARRAY}:
+        return {name: _plain(item, tensors) for name, item in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "fiub" and value.itemsize <= 8:
+        if isinstance(value, np.generic):
+            return value.item()
+        tensors[str(len(tensors))] = np.asarray(value, value.dtype.newbyteorder("="), order="C")
+        return {ARRAY: len(tensors) - 1}
+    raise TypeError(f"{value!r} ({type(value).__name__})")
 
 
 def described(net: Model) -> dict[str, str]:

@@ -259,13 +259,16 @@ def test_wrong_arguments(tmp_path):
 
 
 class Counts(bf.Callback):
-    kept = ("losses", "best")
+    kept = ("losses", "best", "growing", "nested")
 
     def on_train_begin(self, logs):
         self.losses, self.best = [], None
+        self.growing, self.nested = np.zeros(0), {"sum": [np.zeros(2)]}
 
     def on_epoch_end(self, epoch, logs):
         self.losses.append(logs["loss"])
+        self.growing = np.append(self.growing, epoch)
+        self.nested["sum"][0] += self.growing[-2:].sum()
         if self.best is None or logs["loss"] <= min(self.losses):
             self.best = self.model.params.copy()
 
@@ -295,7 +298,8 @@ def test_callbacks_of_ones_own(tmp_path):
                 fit(net, tmp_path, counts, Pair(), StopsAt(at))
             except Stop:
                 continue
-        runs.append((net.params.tobytes(), counts.losses, counts.best.tobytes()))
+        arrays = (net.params, counts.best, counts.growing, *counts.nested["sum"])
+        runs.append(([array.tobytes() for array in arrays], counts.losses))
     assert runs[0] == runs[1] and len(runs[0][1]) == 6
 
 
@@ -310,7 +314,20 @@ def test_callbacks_with_a_state_are_compared(tmp_path):
     assert len(fit(network(), tmp_path, Counts(), bf.callbacks.EarlyStopping(patience=3))["loss"]) == 6
 
 
-@pytest.mark.parametrize("value", ({1, 2}, np.array(["text"]), object(), 1j), ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize(
+    "value",
+    (
+        {1, 2},
+        np.array(["text"]),
+        object(),
+        1j,
+        {1: 2},
+        np.zeros(2, "g"),
+        np.longdouble(1),
+        {"array number": 0},
+    ),
+    ids=("set", "texts", "object", "complex", "keys", "long", "long scalar", "reserved"),
+)
 def test_a_state_that_is_no_data_is_refused(value, tmp_path):
     class Wrong(bf.Callback):
         def state_dict(self):
@@ -334,7 +351,7 @@ def test_values_keep_their_bits(tmp_path):
     identity, found = bf.persistence.load_state(str(tmp_path / "a"))
     assert identity == {"é": "1"} and found["scalar"] == np.float32(0.1)
     for expected, array in zip(values["arrays"], found["arrays"], strict=True):
-        assert array.shape == expected.shape and (array == expected).all()
+        assert array.shape == expected.shape and (array == expected).all() and array.flags.writeable
     for name in ("floats", "integers", "texts", "none", "nested"):
         assert repr(found[name]) == repr(values[name])
 
