@@ -372,7 +372,7 @@ def _cast(array: Array | None) -> Array | None:
 class _Iterations(Runner):
     """Base of the runners; an epoch is one call of `iterate`, and `loss` the loss after it."""
 
-    kept: ClassVar[tuple[str, ...]] = ("weights", "loss")
+    kept: ClassVar[tuple[str, ...]] = ("weights",)
     updates, unit = 1, "iteration"
     loss = math.nan
     at: Array | None = None  # the weights that `loss` belongs to
@@ -428,7 +428,7 @@ class _Iterations(Runner):
 class _Marquardt(_Iterations):
     """The runner of `LevenbergMarquardt`."""
 
-    kept = (*_Iterations.kept, "damping")
+    kept = (*_Iterations.kept, "loss", "damping")
 
     def __init__(self, options: LevenbergMarquardt, job: Job) -> None:
         super().__init__(options, job)
@@ -524,7 +524,7 @@ class _Point(NamedTuple):
 class _LimitedMemory(_Iterations):
     """The runner of `LBFGS`."""
 
-    kept = (*_Iterations.kept, "grad", "pairs")
+    kept = (*_Iterations.kept, "loss", "grad", "pairs")
 
     def __init__(self, options: LBFGS, job: Job) -> None:
         super().__init__(options, job)

@@ -447,13 +447,28 @@ def test_a_kept_backup_makes_the_same_fit_take_no_epoch(patience, tmp_path):
         def on_epoch_begin(self, epoch, logs):
             self.epochs += 1
 
+        def on_train_end(self, logs):
+            self.logs = logs
+
     results = []
     for _ in range(2):
         net, counter = network(), Counter()
         hooks = [BackupAndRestore(tmp_path, delete_checkpoint=False), counter]
         history = fit(net, tmp_path, callbacks=hooks, patience=patience, optimizer=bf.SGD(0.5))
-        results.append((net.params.tobytes(), dict(history), history.stopped, history.best_epoch))
+        results.append(
+            (net.params.tobytes(), dict(history), history.stopped, history.best_epoch, counter.logs)
+        )
     assert results[0] == results[1] and counter.epochs == 0
+
+
+def test_a_callback_that_stopped_the_fit_stops_it_again(tmp_path):
+    stopped = []
+    for _ in range(2):
+        stop = bf.callbacks.EarlyStopping(patience=2, min_delta=9.0, restore_best_weights=True)
+        backup = BackupAndRestore(tmp_path, delete_checkpoint=False)
+        history = fit(network(), tmp_path, callbacks=[backup, stop])
+        stopped.append((history.stopped, history["loss"], stop.best_epoch, stop.stopped_epoch))
+    assert stopped[0] == stopped[1] and stopped[0][0] == "callback" and stopped[0][2:] == (0, 2)
 
 
 def test_when_backups_are_made(tmp_path):

@@ -35,8 +35,8 @@ def hooks(folder):
     """Callbacks with a state and files."""
     c = bf.callbacks
     return [
-        c.EarlyStopping(patience=3, restore_best_weights=True, min_delta=0.02),
-        c.ReduceLROnPlateau(factor=0.5, patience=1, min_delta=0.02),
+        c.EarlyStopping(patience=4, restore_best_weights=True, min_delta=0.02),
+        c.ReduceLROnPlateau(factor=0.9, patience=2, min_delta=0.02, cooldown=1),
         c.ModelCheckpoint(folder / "best.safetensors", save_best_only=True),
         c.ModelCheckpoint(folder / "net-{epoch:02d}.safetensors", keep_last=2),
         c.CSVLogger(folder / "log.csv"),
@@ -66,7 +66,7 @@ SETTINGS = {
         validation_split=0.2,
         patience=bf.Stopping(patience=3, min_delta=0.02, max_seconds=1e6),
     ),
-    "callbacks": setting(LAST, batch_size=7, optimizer=bf.Adam(0.05), validation_split=0.2, callbacks=hooks),
+    "callbacks": setting(LAST, batch_size=7, optimizer=bf.SGD(0.3), validation_split=0.2, callbacks=hooks),
     "later epochs": setting(LAST, batch_size=7, optimizer=bf.Adam(bf.Cosine(0.05)), initial_epoch=2),
     "stateful": setting(
         EVERY, dict(readout="every"), bptt=bf.TruncatedBPTT(3, 5), stateful=True, batch_size=7
@@ -91,11 +91,8 @@ SETTINGS = {
     "LBFGS": setting(EVERY, dict(readout="every"), optimizer=bf.LBFGS(4)),
     "LevenbergMarquardt": setting(EVERY, dict(readout="every"), optimizer=bf.LevenbergMarquardt()),
     "few residuals": setting((X[:3], Y[:3, -1]), optimizer=bf.LevenbergMarquardt(), validation_split=0.4),
-    "HessianFree": setting(
-        EVERY,
-        dict(readout="every", cell="gru"),
-        optimizer=bf.HessianFree(structural_damping=0.1, max_products=9),
-    ),
+    "HessianFree": setting(EVERY, dict(readout="every"), optimizer=bf.HessianFree(1.0)),
+    "structural damping": setting(LAST, optimizer=bf.HessianFree(structural_damping=0.1, max_products=30)),
 }
 RESTARTS = {
     "restarts": dict(optimizer=bf.Adam(0.05), batch_size=7, rungs=[2, 7]),
