@@ -576,7 +576,8 @@ class _LimitedMemory(_Iterations):
         step = 1.0 if self.pairs else min(1.0, 1 / float(np.linalg.norm(direction)))
         for _ in range(self.options.max_evaluations):
             loss, grad = self.gradients(weights + step * direction, poll)
-            here = _Point(step, loss, float(grad @ direction), grad)
+            with np.errstate(over="ignore", invalid="ignore"):
+                here = _Point(step, loss, float(grad @ direction), grad)
             if loss > start.loss + DECREASE * step * start.slope or loss >= low.loss:
                 high = here
             elif abs(here.slope) <= -FLATNESS * start.slope:
@@ -593,10 +594,11 @@ class _LimitedMemory(_Iterations):
 
 def _between(low: _Point, high: _Point) -> float:
     """The minimum of the cubic through both points, away from the ends of the interval."""
-    width, share = high.step - low.step, 0.5
-    if math.isfinite(high.loss):
-        a = low.slope + high.slope - 3 * (high.loss - low.loss) / width
-        root = math.copysign(math.sqrt(max(a * a - low.slope * high.slope, 0.0)), width)
+    width, share = high.step - low.step, 0.0
+    a = low.slope + high.slope - 3 * (high.loss - low.loss) / width
+    square = a * a - low.slope * high.slope
+    if math.isfinite(square):
+        root = math.copysign(math.sqrt(max(square, 0.0)), width)
         if high.slope - low.slope + 2 * root:
             share = 1 - (high.slope + root - a) / (high.slope - low.slope + 2 * root)
     return low.step + min(max(share, 0.1), 0.9) * width

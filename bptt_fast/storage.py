@@ -31,7 +31,8 @@ def save(model: Model | Learner, path: Path) -> None:
 
     The file is a safetensors file that any reader of that format can open.  It is written under another name
     in the same folder, flushed to the disk and then renamed, so that an interrupted save leaves an existing
-    file unchanged.  The mode of a replaced file is kept; pipes and devices are written to directly.
+    file unchanged; the next one into the folder removes what it left.  The mode of a replaced file is kept;
+    pipes and devices are written to directly.
 
     Parameters
     ----------
