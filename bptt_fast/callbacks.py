@@ -5,16 +5,24 @@ from __future__ import annotations
 import math
 import os
 import sys
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .errors import ConfigError, choice, flag, integer, number, plain
-from .writing import csv_text, named, replace
+import numpy as np
+
+from .errors import ConfigError, CorruptFileError, choice, flag, integer, number, plain
+from .persistence import load_state
+from .resuming import Resumable
+from .storage import save_state
+from .writing import csv_text, named, replace, shorten, size_on_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from matplotlib.axes import Axes
 
+    from .fit import Training
     from .model import Array
     from .network import Network
 
@@ -82,7 +90,7 @@ class Table(dict[str, list[Any]]):
         return axes
 
 
-class History(Table):
+class History(Table, Resumable):
     """The record of a fit: a dict of lists of equal length, one entry per epoch.
 
     Keys are "epoch" (counted from 1), "loss", "val_loss" (if there was validation), "learning_rate" (of the
@@ -108,6 +116,7 @@ class History(Table):
     """
 
     drawing = "history"
+    kept = ("stopped", "best_epoch")
 
     def __init__(self, *columns: str) -> None:
         super().__init__(*columns)
@@ -115,14 +124,39 @@ class History(Table):
         self.best_epoch: int | None = None
         self.left_out = 0
 
+    def state_dict(self) -> dict[str, Any]:
+        """The record of the finished epochs, for a backup; the columns as arrays.
 
-class Callback:
+        Returns
+        -------
+        state : dict of str
+        """
+        return super().state_dict() | {"columns": {name: np.array(rows) for name, rows in self.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a record.
+
+        Parameters
+        ----------
+        state : mapping of str
+            A result of `state_dict`.
+        """
+        super().load_state_dict(state)
+        for name, rows in self.items():
+            rows[:] = state["columns"][name].tolist()
+
+
+class Callback(Resumable):
     """A base class for the user's hooks, named as in Keras.  Every method does nothing unless overridden.
 
     Hooks per batch do not exist, because an epoch is one call of compiled code.
 
     Attributes
     ----------
+    kept : tuple of str
+        The names of the attributes that ``callbacks.BackupAndRestore`` keeps, set by ``on_train_begin`` or
+        before; default none.  What attributes cannot express is added by overriding `state_dict` and
+        `load_state_dict`.
     model : Network
         The network being trained; set before ``on_train_begin``.
     hyper : dict
@@ -143,6 +177,27 @@ class Callback:
 
     model: Network
     hyper: dict[str, Any]
+    runs_last: ClassVar[bool] = False  # after the other callbacks, whose state is then that of the epoch
+
+    def identity(self) -> str:
+        """What a callback must have in common with the one in a backup, whose state it takes over.
+
+        Returns
+        -------
+        identity : str
+            The name of the class, "" if it keeps no state.
+        """
+        keeps = self.kept or type(self).state_dict is not Callback.state_dict
+        return type(self).__name__ if keeps else ""
+
+    def on_setup(self, training: Training) -> None:
+        """Run before the network changes; an error leaves it as it was.
+
+        Parameters
+        ----------
+        training : Training
+            The fit, with its `identity`, `state_dict` and `load_state_dict`.
+        """
 
     def on_train_begin(self, logs: Logs) -> None:
         """Run before the first epoch.
@@ -239,6 +294,14 @@ class LambdaCallback(Callback):
 class _Monitor(Callback):
     """A base class that tracks the best value of one entry of the logs and the epochs since (`wait`)."""
 
+    kept: ClassVar[tuple[str, ...]] = ("best", "wait")
+    arguments: ClassVar[tuple[str, ...]] = ()  # which a fit and its backup have in common
+
+    def identity(self) -> str:
+        """See `Callback`; includes the arguments that can change the training."""
+        values = (f"{name}={getattr(self, name)!r}" for name in self.arguments)
+        return f"{type(self).__name__}({', '.join(values)})"
+
     def __init__(self, monitor: str | None, mode: str, min_delta: float) -> None:
         self.monitor = monitor
         self.sign = (
@@ -322,6 +385,9 @@ class EarlyStopping(_Monitor):
     >>> history.stopped, stop.best_epoch, stop.stopped_epoch
     ('callback', 0, 2)
     """
+
+    kept = (*_Monitor.kept, "best_epoch", "stopped_epoch", "weights")
+    arguments = ("monitor", "sign", "min_delta", "patience", "baseline", "restores", "start_from_epoch")
 
     def __init__(
         self,
@@ -420,6 +486,8 @@ class ModelCheckpoint(_Monitor):
     ['net-004.safetensors', 'net-005.safetensors']
     """
 
+    kept = (*_Monitor.kept, "watched", "best_path", "paths")
+
     def __init__(
         self,
         filepath: str | PathLike,
@@ -517,6 +585,9 @@ class ReduceLROnPlateau(_Monitor):
     0.025
     """
 
+    kept = (*_Monitor.kept, "cooling")
+    arguments = ("monitor", "sign", "min_delta", "factor", "patience", "cooldown", "min_lr")
+
     def __init__(
         self,
         monitor: str | None = None,
@@ -577,7 +648,40 @@ class _Logger(Callback):
         raise NotImplementedError
 
 
-class CSVLogger(_Logger):
+class _FileLogger(_Logger):
+    """A base class of loggers that append to a file."""
+
+    filename: str
+    append: bool
+
+    def on_train_begin(self, logs: Logs) -> None:
+        """See `Callback`."""
+        self.length: int | None = None if self.append else 0  # of the part to keep; None: all
+
+    def on_epoch_begin(self, epoch: int, logs: Logs) -> None:
+        """See `Callback`."""
+        super().on_epoch_begin(epoch, logs)
+        if self.length is not None:
+            shorten(self.filename, self.length)
+            self.length = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The length of the file in addition; later rows are written again."""
+        return super().state_dict() | {"length": size_on_disk(self.filename)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue after the rows of that time."""
+        present, length = size_on_disk(self.filename), state["length"]
+        if present < length:
+            raise ConfigError(
+                f"{type(self).__name__}(filename): expected {self.filename} with at least the {length} bytes "
+                f"that it had at the backup, got {present}.  Restore the file, or delete the backup."
+            )
+        super().load_state_dict(state)
+        self.length = length
+
+
+class CSVLogger(_FileLogger):
     """Write the logs as comma-separated values, one row per epoch; finished rows survive a crash.
 
     Columns are "epoch", counted from 1, "loss", "val_loss" (if any), "seconds" and "learning_rate".
@@ -609,6 +713,8 @@ class CSVLogger(_Logger):
     epoch,loss,seconds,learning_rate
     """
 
+    kept = ("columns",)
+
     def __init__(self, filename: str | PathLike, separator: str = ",", append: bool = False) -> None:
         self.filename = named(filename, "CSVLogger(filename)")
         if not isinstance(separator, str) or len(separator) != 1 or separator in '"\r\n':
@@ -618,10 +724,9 @@ class CSVLogger(_Logger):
 
     def on_train_begin(self, logs: Logs) -> None:
         """See `Callback`."""
+        super().on_train_begin(logs)
         self.columns: list[str] = []
-        if not self.append:
-            open(self.filename, "w").close()
-        elif os.path.exists(self.filename):
+        if self.append and os.path.exists(self.filename):
             with open(self.filename, encoding="utf-8") as file:
                 header = file.readline().rstrip("\r\n")
             self.columns = header.split(self.separator) if header else []
@@ -643,7 +748,7 @@ class CSVLogger(_Logger):
             table.writerow(row.values())
 
 
-class JSONLogger(_Logger):
+class JSONLogger(_FileLogger):
     """Write the logs as JSON lines, one object per epoch; finished lines survive a crash.
 
     Names are "epoch", counted from 1, "loss", "val_loss" (if any), "seconds" and "learning_rate".
@@ -677,11 +782,6 @@ class JSONLogger(_Logger):
     def __init__(self, filename: str | PathLike, append: bool = False) -> None:
         self.filename = named(filename, "JSONLogger(filename)")
         self.append = flag(append, "JSONLogger(append)")
-
-    def on_train_begin(self, logs: Logs) -> None:
-        """See `Callback`."""
-        if not self.append:
-            open(self.filename, "w").close()
 
     def write(self, row: Logs) -> None:
         """Append the row."""
@@ -720,6 +820,8 @@ class TensorBoard(_Logger):
     ... )  # doctest: +SKIP
     """
 
+    kept = ("epoch",)
+
     def __init__(self, log_dir: str | PathLike = "logs", histogram_freq: int = 0) -> None:
         self.log_dir = named(log_dir, "TensorBoard(log_dir)")
         self.histogram_freq = integer(histogram_freq, "TensorBoard(histogram_freq)", 0, None)
@@ -736,7 +838,12 @@ class TensorBoard(_Logger):
         unique = (
             f".{os.getpid()}.{os.urandom(4).hex()}"  # tensorboardX names a file by the second of its creation
         )
-        self._open = lambda part: SummaryWriter(os.path.join(self.log_dir, part), filename_suffix=unique)
+        self.epoch = 0  # the last one written
+        self._open = lambda part: SummaryWriter(
+            os.path.join(self.log_dir, part),
+            purge_step=self.epoch + 1 if self.epoch else None,
+            filename_suffix=unique,
+        )
         self.writers: dict[str, Any] = {}
 
     def write(self, row: Logs) -> None:
@@ -751,6 +858,7 @@ class TensorBoard(_Logger):
                 self._writer("train").add_histogram(name, self.model[name], epoch)
         for writer in self.writers.values():
             writer.flush()
+        self.epoch = epoch
 
     def on_train_end(self, logs: Logs) -> None:
         """See `Callback`."""
@@ -763,8 +871,171 @@ class TensorBoard(_Logger):
         return self.writers[part]
 
 
+class BackupAndRestore(Callback):
+    """Back up a fit after its epochs, so that it can go on after a crash, to the bit.
+
+    If the folder has a backup, ``fit`` with the same arguments goes on from there, and ends with the weights
+    and the history of a fit that was never interrupted.  At its end the backup is deleted.
+
+    Parameters
+    ----------
+    backup_dir : str or path-like
+        The folder, created if missing; each fit needs its own.
+    every : int, default 1
+        Epochs between two backups.
+    seconds : float, default 0
+        Shortest time between two backups, at least 0.
+    delete_checkpoint : bool, default True
+        Whether to delete the backup after the fit.  If it is kept, the same fit again takes no time.
+
+    Attributes
+    ----------
+    path : str
+        The file of the backup.
+
+    Raises
+    ------
+    ConfigError
+        If an argument is invalid, or the backup is that of a fit with other arguments; the network is
+        unchanged.
+    CorruptFileError
+        If the file is damaged or not a backup of this version.
+    OSError
+        If the file cannot be read or written; an existing backup is unchanged.
+
+    Notes
+    -----
+    A backup holds the weights, the state and counters of the optimiser, the states of a stateful fit, the
+    history, best weights, and the state of the schedule, of `patience` and of the other callbacks.  It is a
+    safetensors file with a checksum, which replaces the previous one only when it is complete, and holds
+    data, never code.  When it is made does not change the results.
+
+    The arguments are compared one by one, those of the network and its seed included, the data by a checksum.
+    The initial weights, `threads` and `verbose` may differ, and so may callbacks that keep no state.  A seed
+    that was chosen at random differs: pass ``Network(seed=...)``.
+
+    The argument `backup` of `restarts` takes a BackupAndRestore too.  A learner has a ``save`` of its own.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np, bptt_fast as bf
+    >>> def train(folder, *others):
+    ...     net, backup = bf.Network(1, 4, 1, seed=0), bf.callbacks.BackupAndRestore(folder)
+    ...     x, y = np.ones((8, 5, 1)), np.zeros((8, 1))
+    ...     return net.fit(x, y, epochs=5, callbacks=[backup, *others], verbose=0)
+    >>> class Crash(bf.Callback):
+    ...     def on_epoch_begin(self, epoch, logs):
+    ...         if epoch == 3:
+    ...             raise RuntimeError("out of power")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     try:
+    ...         train(folder, Crash())
+    ...     except RuntimeError:
+    ...         history = train(folder)  # the last two epochs
+    >>> history["epoch"]
+    [1, 2, 3, 4, 5]
+    """
+
+    runs_last = True
+
+    def __init__(
+        self,
+        backup_dir: str | PathLike,
+        every: int = 1,
+        *,
+        seconds: float = 0.0,
+        delete_checkpoint: bool = True,
+    ) -> None:
+        self.path = os.path.join(named(backup_dir, "BackupAndRestore(backup_dir)"), "backup.safetensors")
+        self.every = integer(every, "BackupAndRestore(every)")
+        self.seconds = number(seconds, "BackupAndRestore(seconds)", 0)
+        self.delete_checkpoint = flag(delete_checkpoint, "BackupAndRestore(delete_checkpoint)")
+
+    def find(self, identity: dict[str, str]) -> dict[str, Any] | None:
+        """The state in the backup, if there is one.
+
+        Parameters
+        ----------
+        identity : dict of str to str
+            What the results depend on; kept for `save`.
+
+        Returns
+        -------
+        state : dict of str or None
+        """
+        self.given, self.saved = identity, time.perf_counter()
+        try:
+            known, state = load_state(self.path)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(self.path) or ".", exist_ok=True)
+            return None
+        for name in {**known, **identity}:
+            expected, got = known.get(name, "none"), identity.get(name, "none")
+            if expected != got:
+                raise ConfigError(
+                    f"{name}: expected {expected} as in the backup {self.path}, got {got}.  Repeat the "
+                    f"interrupted call with all its arguments, those of the network and its seed included, "
+                    f"or delete the backup."
+                )
+        return state
+
+    def restore(self, training: Resumable, state: dict[str, Any]) -> None:
+        """Continue from a state that `find` has found.
+
+        Parameters
+        ----------
+        training : Resumable
+            What the state belongs to.
+        state : dict of str
+        """
+        try:
+            training.load_state_dict(state)
+        except ConfigError:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise CorruptFileError(
+                f"{self.path}: expected a backup that this version and these callbacks know, but {error!r}.  "
+                f"Delete it to start again."
+            ) from error
+
+    def save(self, epoch: int, state: Callable[[], dict[str, Any]]) -> None:
+        """Replace the backup, if it is due.
+
+        Parameters
+        ----------
+        epoch : int
+            The number of finished epochs.
+        state : callable
+            Returns the state.
+        """
+        if epoch % self.every == 0 and time.perf_counter() - self.saved >= self.seconds:
+            save_state(self.path, self.given, state())
+            self.saved = time.perf_counter()
+
+    def on_setup(self, training: Training) -> None:
+        """See `Callback`."""
+        self.training, self.state = training, self.find(training.identity())
+
+    def on_train_begin(self, logs: Logs) -> None:
+        """See `Callback`."""
+        if self.state is not None:
+            self.restore(self.training, self.state)
+            self.state = None
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """See `Callback`."""
+        self.save(epoch + 1, self.training.state_dict)
+
+    def on_train_end(self, logs: Logs) -> None:
+        """See `Callback`."""
+        if self.delete_checkpoint and os.path.exists(self.path):
+            os.unlink(self.path)
+            with suppress(OSError):  # the folder has other files
+                os.rmdir(os.path.dirname(self.path))
+
+
 def check_callbacks(callbacks: Any) -> list[Callback]:
-    """The user's callbacks as a list; raises a ConfigError if they are none."""
+    """The user's callbacks as a list, in the order of their calls; raises a ConfigError if they are none."""
     hooks = [callbacks] if isinstance(callbacks, Callback) else callbacks
     try:
         hooks = list(hooks)
@@ -775,7 +1046,7 @@ def check_callbacks(callbacks: Any) -> list[Callback]:
             raise ConfigError(
                 f"callbacks[{i}]: expected an object of a subclass of Callback, got {callback!r}."
             )
-    return hooks
+    return sorted(hooks, key=lambda callback: callback.runs_last)
 
 
 class Progress:

@@ -34,6 +34,7 @@ from . import (
     load,
     show_config,
 )
+from .callbacks import BackupAndRestore
 from .columns import listed
 from .errors import choice
 from .files import InputError, check_kind, read_table, write_table
@@ -137,6 +138,8 @@ def _train(args: argparse.Namespace) -> int:
         net.input_names, net.output_names = names, targets
     except ConfigError as error:
         args.parser.error(str(error))
+    if args.backup is not None and args.seed is None:
+        args.parser.error("--backup: expected --seed as well, got none.  Pass any number.")
     net.extra[TRAINED] = json.dumps({"bptt": str(unfold)})
     if args.out is not None:
         _check_out(args.out, args.file, args.config)
@@ -169,6 +172,7 @@ def _train(args: argparse.Namespace) -> int:
             ),
             scaling="standard" if args.scaling else None,
             threads=args.threads,
+            callbacks=[] if args.backup is None else [BackupAndRestore(args.backup)],
             verbose=0 if args.quiet or args.json else "auto",
         )
     except KeyboardInterrupt:
@@ -507,6 +511,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     how.add_argument("--target-loss", type=_real(), help="stop at this loss")
     how.add_argument("--max-seconds", type=_real(above=0), help="stop after this time")
+    how.add_argument("--backup", metavar="FOLDER", help="go on from here after a crash; needs --seed")
     how.add_argument("--threads", type=_at_least(1))
     how.add_argument("--quiet", action="store_true", help="print nothing but errors")
     needed = {"file": "FILE", "inputs": "--inputs", "targets": "--targets"}

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -643,6 +644,30 @@ def covered(rows: int, start: Array, length: Array | int) -> Array:
     """Mask of the `rows` rows that lie in ``start[i] : start[i] + length[i]`` for some i."""
     begun, ended = (np.bincount(a, minlength=rows + 1) for a in (start, start + length))
     return np.cumsum(begun - ended)[:rows] > 0
+
+
+def fingerprint(sequences: Sequences, every: bool) -> str:
+    """The number of sequences and a checksum of what training reads: no padding, no targets of weight 0."""
+    s = sequences
+    targets = s.targets if s.classes is None else s.classes
+    parts: list[Array | None] = [s.offset, s.length, s.target_offset, s.state]
+    parts.append(_part(s.values, covered(len(s.values), s.offset, s.length)))
+    if targets is not None:
+        counted = covered(len(targets), s.target_offset, s.length if every else 1)
+        if s.weight is not None:
+            counted &= s.weight > 0
+            parts.append(_part(s.weight, counted))
+        parts.append(_part(targets, counted))
+    checksum = sha256()
+    for part in parts:
+        checksum.update(b"none" if part is None else f"{part.dtype} {part.shape}".encode())
+        checksum.update(b"" if part is None else np.ascontiguousarray(part).data)
+    return f"{len(s)} sequences with the checksum {checksum.hexdigest()[:16]}"
+
+
+def _part(a: Array, mask: Array) -> Array:
+    """The rows under a mask; not copied if these are all."""
+    return a if mask.all() else a[mask]
 
 
 def _counted(data: Sequences, rows: int, every: bool, weight: Array | None) -> Array:

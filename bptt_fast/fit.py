@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 import warnings
@@ -15,22 +16,29 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import data, losses, optimizers, stopping, unfolding
-from .callbacks import Callback, History, check_callbacks, check_verbose, progress
+from . import _core, data, losses, optimizers, stopping, unfolding  # type: ignore[attr-defined]
+from .callbacks import Callback, History, Progress, check_callbacks, check_verbose, progress
 from .columns import Columns, Scaling
 from .data import Sequences
-from .errors import ConfigError, DivergedError, choice, flag, integer, number
+from .errors import ConfigError, DivergedError, choice, flag, integer, number, plain
 from .inference import check_feedback, sampling_probability, training_data
 from .losses import Loss
 from .machine import machine_for
 from .model import Model
 from .optimizers import Optimizer
+from .resuming import Resumable, check_alike
 from .runners import Job, Poll
 from .stopping import Stopping
 from .unfolding import Unfolding
+from .version import __version__
 
 if TYPE_CHECKING:
     from .network import Network
+
+
+# arguments of fit that change no result, that are compared with the data, or that `Training` completes first
+NOT_COMPARED = {"callbacks", "verbose", "threads", "x0", "sample_weight", "lengths"}
+NOT_COMPARED |= {"validation_data", "scaling", "shuffle"}
 
 
 def fit(
@@ -191,7 +199,7 @@ def fit(
     return training.history
 
 
-class Training:
+class Training(Resumable):
     """The state of a fit, which advances epoch by epoch.
 
     The constructor checks all arguments, and raises before the network changes.  The caller calls `advance`
@@ -213,15 +221,21 @@ class Training:
         The number of the current epoch, from 0.
     history : History
         The record of the finished epochs.
+    identity : callable
+        Returns what the results depend on, as text by name, equal for fits that can continue each other.
+    reason : str
+        Why the fit ends after the last finished epoch; "" if it goes on.
     finished : bool
         Whether the fit is over.
     """
+
+    kept = ("epoch", "logs", "reason", "finished")
 
     def __init__(
         self, net: Model, x: Any, y: Any, options: Mapping[str, Any], halt: Callable[[], bool] = bool
     ) -> None:
         o = SimpleNamespace(**options)
-        self.net, self.halt, self.finished = net, halt, False
+        self.net, self.halt, self.finished, self.reason = net, halt, False, ""
         self.epoch, self.last = (
             integer(o.initial_epoch, "initial_epoch", 0, None),
             integer(o.epochs, "epochs", 1, None),
@@ -242,7 +256,7 @@ class Training:
             )
         if split:
             _warn_of_shared_rows(x.x if isinstance(x, data.Shared) else x)
-        self.hooks, verbose = check_callbacks(o.callbacks), check_verbose(o.verbose)
+        self.hooks, self.verbose = check_callbacks(o.callbacks), check_verbose(o.verbose)
         unfold.check(net)
         unfold.check_data(o.sample_weight)
 
@@ -258,6 +272,11 @@ class Training:
         validation = None
         if o.validation_data is not None:
             validation = _validation_data(net, o.validation_data, loss, every, o.x0, train.columns)
+        given = {name: value for name, value in options.items() if name not in NOT_COMPARED}
+        given |= {"optimizer": optimizer, "loss": loss, "bptt": unfold, "patience": self.watch.rules}
+        given |= {"shuffle": shuffle, "isa": isa or _core.isas()[-1]}
+        kept = copy.copy(train)  # the runner changes attributes of `train`
+        self.identity = partial(_identity, net, given, kept, validation, every, self.hooks)
         self.hyper = optimizer.hyper(net.seed)
         self.runner = optimizer.runner(
             Job(
@@ -278,30 +297,64 @@ class Training:
                 given_states=o.x0 is not None,
             )
         )
-        updates, epochs = self.runner.updates, max(self.epoch, self.last)
+        updates, self.last = self.runner.updates, max(self.epoch, self.last)
         self.hyper["noise_from"] = self.epoch * updates
-        self.rates = optimizer.rates(epochs, updates)
+        self.rates = optimizer.rates(self.last, updates)
         validates, schedules = self.runner.validate is not None, self.rates is not None
         self.history = History(
             "epoch", "loss", *["val_loss"] * validates, *["learning_rate"] * schedules, "seconds"
         )
         self.history.left_out = self.runner.left_out
         unfold.warn(int(train.length.max()), 4)
-        self.display = progress(verbose, self.epoch, epochs, self.runner.steps)
+        self.display = Progress()
         self.logs: dict[str, float] = {}
         self.begun = False
+        for hook in self.hooks:
+            hook.on_setup(self)
         columns, lead = train.columns, unfold.rows_ahead(train)
         net.columns = columns if columns.lead == lead else replace(columns, lead=lead)  # this ends a learner
 
     def advance(self) -> bool:
-        """Train one epoch, or all of them with `LBFGS`; True if there are more."""
+        """Train one epoch; True if there are more."""
         return self.runner.advance(self)
 
     def close(self) -> None:
         """Release the plan and the optimiser state; the history remains."""
         self.display.close()
         self.finished = True
-        del self.runner
+        del self.runner, self.identity  # they hold the data
+
+    def _parts(self) -> dict[str, Resumable]:
+        """The objects with a state of their own; a finished fit has no runner."""
+        parts: dict[str, Resumable] = {"history": self.history, "watch": self.watch}
+        if self.rates is not None:
+            parts["rates"] = self.rates
+        return parts if self.finished else parts | {"runner": self.runner}
+
+    def _stateful(self) -> list[Callback]:
+        return [hook for hook in self.hooks if hook.identity()]
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {
+            "params": self.net.params,
+            "carried_states": self.net.carried_states,
+            "hyper": {name: value for name, value in self.hyper.items() if name != "rates"},
+            "callbacks": [hook.state_dict() for hook in self._stateful()],
+            **{name: part.state_dict() for name, part in self._parts().items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        check_alike(self.net.params, state["params"], "params")
+        super().load_state_dict(state)
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.hyper |= state["hyper"]
+        if self.finished:
+            self.net.carried_states = state["carried_states"]
+            self.close()
+        for hook, kept in zip(self._stateful(), state["callbacks"], strict=True):
+            hook.load_state_dict(kept)
+        self.net.params[:] = state["params"]
 
     def begin_epoch(self) -> Poll | None:
         """Begin the next epoch; the function that the core polls, or None if the fit is over."""
@@ -310,8 +363,9 @@ class Training:
             for hook in self.hooks:
                 hook.model, hook.hyper = cast("Network", self.net), self.hyper
                 hook.on_train_begin({})
-        if self.epoch >= self.last:
-            self._finish("epochs")
+            self.display = progress(self.verbose, self.epoch, self.last, self.runner.steps)
+        if self.reason or self.epoch >= self.last:
+            self._finish(self.reason or "epochs")
             return None
         if self.watch.expired and self.history["epoch"]:
             self._finish("max_seconds")
@@ -348,13 +402,15 @@ class Training:
         self.logs["seconds"] = time.perf_counter() - self.epoch_start
         self.epoch += 1
         self.history.add({"epoch": self.epoch, **self.logs})
-        reason = self.watch.after(self.epoch, watched, self.net.params)
+        self.reason = self.watch.after(self.epoch, watched, self.net.params)
+        if not self.reason and status == "INTERRUPTED":
+            self.reason = self._interruption()
         self.display.end(self.epoch, self.logs)
-        stops = [hook.on_epoch_end(self.epoch - 1, dict(self.logs)) for hook in self.hooks]
-        reason = reason or ("callback" if any(stops) else "")
-        reason = reason or (self._interruption() if status == "INTERRUPTED" else "")
-        if reason or self.epoch == self.last:
-            self._finish(reason or "epochs")
+        for hook in self.hooks:
+            if hook.on_epoch_end(self.epoch - 1, dict(self.logs)) and not self.reason:
+                self.reason = "callback"
+        if self.reason or self.epoch == self.last:
+            self._finish(self.reason or "epochs")
         return not self.finished
 
     def _interruption(self) -> str:
@@ -383,6 +439,26 @@ class Training:
 
 
 # ---- checks
+
+
+def _identity(
+    net: Model,
+    given: dict[str, Any],
+    train: Sequences,
+    validation: Sequences | None,
+    every: bool,
+    hooks: list[Callback],
+) -> dict[str, str]:
+    """What the results of a fit depend on, as text by name."""
+    columns = {name: value for name, value in train.columns.plain().items() if name != "lead"}
+    identity = {name: repr(plain(value)) for name, value in (net.saved_config() | given).items()}
+    return identity | {
+        "bptt_fast": __version__,
+        "columns": repr(columns),
+        "x and y": data.fingerprint(train, every),
+        "validation_data": "None" if validation is None else data.fingerprint(validation, every),
+        "callbacks": ", ".join(hook.identity() for hook in hooks if hook.identity()),
+    }
 
 
 def _scaling(

@@ -9,7 +9,7 @@ from .columns import Columns
 from .errors import ConfigError, CorruptFileError
 from .model import Model
 from .online import Learner
-from .storage import FORMAT, LEARNER, PREFIX, Path, digest
+from .storage import ARRAY, BACKUP, FORMAT, LEARNER, PREFIX, Path, digest
 from .writing import named
 
 
@@ -47,35 +47,17 @@ def load(path: Path) -> Any:
     >>> bool((again.params == net.params).all())
     True
     """
-    import safetensors
-    import safetensors.numpy
-
     name = named(path)
-    with open(name, "rb") as file:
-        content = file.read()
-    try:
-        tensors = safetensors.numpy.load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        metadata = header.get("__metadata__", {})
-        kind, description, extra, learner, columns, checksum = (
-            str(metadata.get(key, ""))
-            for key in ("format", "network", "extra", "learner", "columns", "sha256")
-        )
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
-        raise CorruptFileError(
-            f"{name}: expected a model file, got one that is truncated or damaged ({error}).  "
-            f"Restore it from a copy."
-        ) from error
+    metadata, tensors = _read(name)
+    kind, description, extra, learner, columns, checksum = (
+        metadata.get(key, "") for key in ("format", "network", "extra", "learner", "columns", "sha256")
+    )
     if kind not in (FORMAT, LEARNER):
         raise CorruptFileError(
             f"{name}: expected a model file of the format {FORMAT!r}, got {kind or 'none'!r}.  Was it "
             f"written by the save of this or an older version of bptt_fast?"
         )
-    if checksum != digest(description + extra + learner + columns, tensors):
-        raise CorruptFileError(
-            f"{name}: expected the checksum {checksum[:16]}..., got another: the file is damaged.  Restore "
-            f"it from a copy."
-        )
+    _check(name, checksum, description + extra + learner + columns, tensors)
     parts = {key: tensors.pop(key) for key in list(tensors) if key.startswith(PREFIX)}
     try:
         known = Columns.restored(dict(json.loads(columns or "{}")))
@@ -86,3 +68,56 @@ def load(path: Path) -> Any:
         return Learner.restored(net, json.loads(learner), arrays)
     except (ConfigError, ValueError, TypeError, KeyError) as error:
         raise CorruptFileError(f"{name}: expected a model that this version knows, but {error}") from error
+
+
+def load_state(path: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """What identifies a fit, and its state, from a file of `storage.save_state`.
+
+    Raises a CorruptFileError as `load` does.
+    """
+    metadata, tensors = _read(path)
+    kind, identity, state, checksum = (
+        metadata.get(key, "") for key in ("format", "identity", "state", "sha256")
+    )
+    if kind != BACKUP:
+        raise CorruptFileError(
+            f"{path}: expected a backup of the format {BACKUP!r}, got {kind or 'none'!r}.  Delete it to "
+            f"start again."
+        )
+    _check(path, checksum, identity + state, tensors)
+
+    def placed(value: dict[str, Any]) -> Any:
+        return tensors[str(value[ARRAY])].copy() if value.keys() == {ARRAY} else value
+
+    try:
+        return dict(json.loads(identity)), dict(json.loads(state, object_hook=placed))
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CorruptFileError(f"{path}: expected a backup that this version knows, but {error}") from error
+
+
+def _read(name: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """The metadata and the tensors of a file."""
+    import safetensors
+    import safetensors.numpy
+
+    with open(name, "rb") as file:
+        content = file.read()
+    try:
+        tensors = safetensors.numpy.load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        metadata = {str(key): str(value) for key, value in header.get("__metadata__", {}).items()}
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise CorruptFileError(
+            f"{name}: expected a model file, got one that is truncated or damaged ({error}).  "
+            f"Restore it from a copy."
+        ) from error
+    return metadata, tensors
+
+
+def _check(name: str, checksum: str, description: str, tensors: dict[str, Any]) -> None:
+    """Raise unless the checksum is that of the description and the tensors."""
+    if checksum != digest(description, tensors):
+        raise CorruptFileError(
+            f"{name}: expected the checksum {checksum[:16]}..., got another: the file is damaged.  Restore "
+            f"it from a copy."
+        )

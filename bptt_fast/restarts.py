@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import data, optimizers, unfolding
-from .callbacks import Table, check_verbose
+from .callbacks import BackupAndRestore, Table, check_verbose
 from .description import Description
 from .errors import ConfigError, DivergedError, ShapeError, choice, integer, plain
 from .fit import Training, fit
 from .machine import machine_for
 from .model import Model
+from .resuming import Resumable
 
 if TYPE_CHECKING:
     from .callbacks import History
@@ -122,6 +123,7 @@ def restarts(
     draws: Mapping[str, Any] | None = None,
     threads: int | None = None,
     verbose: int | str = "auto",
+    backup: BackupAndRestore | None = None,
     **options: Any,
 ) -> tuple[Network, Restarts]:
     """Train n copies of a network from different seeds, drop the worse half repeatedly, return the best.
@@ -159,6 +161,9 @@ def restarts(
         environment allow, see `show_config`.
     verbose : {"auto", 0, 1, 2}, default "auto"
         0: silence; else one line at each rung and at the end.
+    backup : callbacks.BackupAndRestore, optional
+        Backs up all copies together, so that the same call goes on after a crash, to the bit.  The copies
+        wait for each other every `every` epochs.
     **options
         Other arguments of ``Network.fit``, for every copy, except ``callbacks`` and ``initial_epoch``.  The
         `max_seconds` of a `Stopping` limits the time of all copies together.
@@ -184,8 +189,7 @@ def restarts(
     -----
     Copies are compared only at the rungs, so the result does not depend on `threads`, and each copy equals,
     to the bit, ``Network(..., seed=seed).fit(...)`` stopped after as many epochs.  If a copy has reached
-    `target_loss` at a rung, the others end there.  `LBFGS` cannot pause: its copies train to their end
-    before the first rung.
+    `target_loss` at a rung, the others end there.
 
     With the default rungs n copies cost about (1 + log2(n) / 2) trainings.  All copies, each with its plan,
     are in memory at the same time.
@@ -211,35 +215,53 @@ def restarts(
     n, epochs = integer(n, "n"), integer(epochs, "epochs")
     halts_at = _rungs(n, epochs, choice(keep, "keep", ("halving", "all")), rungs, survivors)
     prints = check_verbose(verbose)
+    if backup is not None and not isinstance(backup, BackupAndRestore):
+        raise ConfigError(f"backup: expected callbacks.BackupAndRestore(...) or None, got {backup!r}.")
     workers = min(machine_for(threads, options.get("isa"))[0], n)
     varied, settings = _settings(net, n, grid, draws, options)
     halt = threading.Event()
     copies = _prepare(net, x, y, epochs, _seeds(net, n, seeds), settings, options, halt)
-    active, dropped_at = copies, list[int]()
+    race = _Race(copies)
+    pauses = list[int]()
+    if backup is not None:
+        given = {"n": n, "rungs": halts_at, "survivors": survivors, "settings": _plain(settings)}
+        given["seeds"] = [copy.net.seed for copy in copies]
+        found = backup.find(
+            copies[0].training.identity() | {name: repr(value) for name, value in given.items()}
+        )
+        if found is not None:
+            backup.restore(race, found)
+        pauses = list(range(backup.every, epochs, backup.every))
+    start -= race.seconds
     error: BaseException | None = None
     try:
-        for until in [*halts_at, epochs]:
+        for until in sorted({*halts_at, *pauses, epochs}):
+            if until <= race.until:
+                continue
             last = until == epochs
-            _advance(active, math.inf if last else until, workers, halt)
-            ranked = sorted(active, key=_Copy.rank)
-            reached = any(copy.history.stopped == "target_loss" for copy in active)
-            over = last or reached or all(copy.done for copy in active)
-            stay = len(ranked) if over else max(-(-len(ranked) // 2), survivors)
-            if prints:
-                seconds = time.perf_counter() - start
-                print(_line(until, epochs, ranked, 0 if over else stay, seconds), flush=True)
-            for copy in active if over else ranked[stay:]:
-                copy.end("not needed" if over else "halving")
-            if over:
-                break
-            dropped_at.append(until)
-            active = ranked[:stay]
+            _advance(race.active, math.inf if last else until, workers, halt)
+            race.until, race.seconds = until, time.perf_counter() - start
+            if last or until in halts_at:
+                ranked = sorted(race.active, key=_Copy.rank)
+                reached = any(copy.history.stopped == "target_loss" for copy in ranked)
+                over = last or reached or all(copy.done for copy in ranked)
+                stay = len(ranked) if over else max(-(-len(ranked) // 2), survivors)
+                if prints:
+                    print(_line(until, epochs, ranked, 0 if over else stay, race.seconds), flush=True)
+                for copy in ranked if over else ranked[stay:]:
+                    copy.end("not needed" if over else "halving")
+                if over:
+                    break
+                race.dropped_at.append(until)
+                race.active = ranked[:stay]
+            if backup is not None:
+                backup.save(until, race.state_dict)
     except KeyboardInterrupt as interrupt:
         error = interrupt
         for copy in copies:
             copy.end("interrupted")
     table = _table(copies, varied)
-    table.rungs, table.threads, table.seconds = dropped_at, workers, time.perf_counter() - start
+    table.rungs, table.threads, table.seconds = race.dropped_at, workers, time.perf_counter() - start
     if error is not None:
         error.best, error.table = table.networks[0], table  # type: ignore[attr-defined]
         raise error
@@ -250,7 +272,31 @@ def restarts(
         )
         diverged.table = table  # type: ignore[attr-defined]
         raise diverged
+    if backup is not None:
+        backup.on_train_end({})
     return table.networks[0], table
+
+
+class _Race(Resumable):
+    """All copies, and those that no rung has dropped."""
+
+    kept = ("until", "dropped_at", "seconds")
+
+    def __init__(self, copies: list[_Copy]) -> None:
+        self.copies = self.active = copies
+        self.until, self.dropped_at, self.seconds = 0, list[int](), 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {
+            "copies": [copy.training.state_dict() for copy in self.copies],
+            "active": [copy.index for copy in self.active],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        for copy, kept in zip(self.copies, state["copies"], strict=True):
+            copy.training.load_state_dict(kept)
+        self.active = [self.copies[index] for index in state["active"]]
 
 
 class _Copy:
@@ -535,6 +581,11 @@ def _line(epoch: int, epochs: int, ranked: list[_Copy], stay: int, seconds: floa
     copies = "1 copy" if len(ranked) == 1 else f"{len(ranked)} copies"
     line = f"epoch {epoch}/{epochs}  {copies}: {summary}  {seconds:.3g} s"
     return line + (f"; {stay} continue" if stay else "")
+
+
+def _plain(settings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The settings with the names of functions in place of their addresses."""
+    return [{k: getattr(v, "__qualname__", v) for k, v in setting.items()} for setting in settings]
 
 
 def _short(value: Any) -> str:

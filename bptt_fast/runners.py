@@ -7,7 +7,7 @@ data.  `fit.Training` is the loop around the epochs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from . import _core, data  # type: ignore[attr-defined]
 from .errors import ConfigError, ShapeError
 from .plans import PlanSize, core_data, make_plan, with_groups
+from .resuming import Resumable, check_alike
 
 if TYPE_CHECKING:
     from .data import Array, Sequences
@@ -122,7 +123,7 @@ class Record:
         return float((losses * weights).sum() / weights.sum()) if len(weights) else math.nan
 
 
-class Runner:
+class Runner(Resumable):
     """Base class of runners; an epoch is one call of the C core.
 
     Attributes
@@ -148,6 +149,13 @@ class Runner:
     validate: Callable[[], float] | None
     left_out: int = 0
 
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for name in self.kept:
+            present = getattr(self, name)
+            if isinstance(present, np.ndarray):
+                check_alike(present, state[name], name)
+        super().load_state_dict(state)
+
     def epoch(self, number: int, poll: Poll) -> tuple[str, int]:
         """Run one epoch; its status (a name of status.def) and its number of finished updates."""
         raise NotImplementedError
@@ -160,6 +168,8 @@ class Runner:
 
 class BatchRunner(Runner):
     """The runner of minibatches, unfolded over all steps, in passes or in segments."""
+
+    kept = ("optimizer_state", "states")
 
     def __init__(self, job: Job) -> None:
         net, train, unfold = job.net, job.train, job.unfold
@@ -201,11 +211,20 @@ class BatchRunner(Runner):
                 if job.unfold.plain:  # some groups of a batch may have gone on, though it got no update
                     rest = order[done * self.batch :]
                     self.states[rest] = before[rest]
-                job.net.carried_states = self.states[: self.n]
-                if self.train.state is not self.states:  # the first epoch started from the initial states
-                    self.train.state = self.states
-                    self.data = core_data(self.train)
+                self._carry(self.states)
         return status, done
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        if self.states is not None:
+            self._carry(self.states)
+
+    def _carry(self, states: Array) -> None:
+        """Let the next epoch, and the next stateful fit, start from these states."""
+        self.job.net.carried_states = states[: self.n]
+        if self.train.state is not states:  # the first epoch started from the initial states
+            self.train.state = states
+            self.data = core_data(self.train)
 
 
 def _carried_states(job: Job, n: int) -> Array:
@@ -236,6 +255,7 @@ def _carried_states(job: Job, n: int) -> Array:
 class SlidingRunner(Runner):
     """The runner of the online algorithm, which updates after every pattern, sequence by sequence."""
 
+    kept = ("optimizer_state",)
     unit = "pattern"
 
     def __init__(self, job: Job, unfold: SlidingBPTT) -> None:

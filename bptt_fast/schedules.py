@@ -28,6 +28,7 @@ from .errors import (
     integer,
     number,
 )
+from .resuming import Resumable
 
 Array = np.ndarray[Any, Any]
 
@@ -337,8 +338,10 @@ class ReduceOnPlateau(Schedule):
         number(self.final, argument(self, "final"), 0, self.learning_rate)
 
 
-class Rates:
+class Rates(Resumable):
     """The state of a schedule in one fit: computes the rates of an epoch, reacts to losses."""
+
+    kept = ("share", "best", "waited", "cooling")
 
     def __init__(self, schedule: Schedule, epochs: int, updates: int) -> None:
         self.schedule, self.epochs, self.updates = schedule, epochs, updates

@@ -6,10 +6,10 @@ All computation is in float64, regardless of the dtype of the network, because d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -32,7 +32,6 @@ from .runners import Record, Runner, check_weights
 
 if TYPE_CHECKING:
     from .data import Array, Sequences
-    from .fit import Training
     from .losses import Loss
     from .model import Model
     from .runners import Job, Poll
@@ -42,6 +41,7 @@ BATCH = 256  # sequences per batch if the method does not need a single batch
 ROWS = 32  # rows of the Jacobian at once, so that their tapes fit into the cache
 MAX_PARAMETERS = 5000  # so that J'J fits into memory
 SMALLEST = 1e-20  # lower bound of the damping
+DECREASE, FLATNESS = 1e-3, 0.9  # c1 and c2 of the strong Wolfe conditions
 
 
 def _either(**properties: Any) -> str:
@@ -98,11 +98,11 @@ class SecondOrder:
 
 @dataclass(frozen=True)
 class LBFGS(SecondOrder):
-    """Limited-memory BFGS on the loss of all sequences, by ``scipy.optimize.minimize``.
+    """Limited-memory BFGS on the loss of all sequences.
 
     An iteration moves along -B g, with g the gradient and B the inverse of the curvature that the last
     `memory` steps s and changes of the gradient y imply: B <- (I - s y'/y's) B (I - y s'/y's) + s s'/y's.  A
-    line search that satisfies the Wolfe conditions sets the length of the step.
+    line search sets the length of the step by the strong Wolfe conditions, with c1 = 1e-3 and c2 = 0.9.
 
     Parameters
     ----------
@@ -123,8 +123,8 @@ class LBFGS(SecondOrder):
     Notes
     -----
     An epoch of `Network.fit` is an iteration; the arithmetic is in float64 for any dtype of the network.
-    ``history.stopped`` is "converged" if no further step lowers the loss.  Each fit resets the memory; values
-    that a callback writes into the parameters are overwritten.
+    ``history.stopped`` is "converged" if no further step lowers the loss.  Each fit resets the memory, and so
+    does a callback that changes the parameters.
 
     D. C. Liu and J. Nocedal, "On the limited memory BFGS method for large scale optimization", Mathematical
     Programming 45 (1989).
@@ -306,10 +306,6 @@ class HessianFree(_Damped):
         return _HessianFree(self, job)
 
 
-class _Leave(Exception):
-    """Raised to leave scipy's loop."""
-
-
 class _Interrupted(Exception):
     """Raised if the poll stops the run."""
 
@@ -376,8 +372,10 @@ def _cast(array: Array | None) -> Array | None:
 class _Iterations(Runner):
     """Base of the runners; an epoch is one call of `iterate`, and `loss` the loss after it."""
 
+    kept: ClassVar[tuple[str, ...]] = ("weights",)
     updates, unit = 1, "iteration"
     loss = math.nan
+    at: Array | None = None  # the weights that `loss` belongs to
 
     def __init__(self, options: Any, job: Job) -> None:
         name = type(options).__name__
@@ -396,18 +394,41 @@ class _Iterations(Runner):
         self.steps, self.record = int(job.train.length[:n].sum()), Record(1)
         self.record.weights[:] = 1
 
+    @property
+    def weights(self) -> Array:
+        """The parameters in float64."""
+        return self.problem.weights
+
+    @weights.setter
+    def weights(self, value: Array) -> None:
+        self.problem.weights = value
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.at = self.weights
+
     def iterate(self, poll: Poll) -> str:
         """Run one iteration; its status."""
         raise NotImplementedError
 
     def epoch(self, number: int, poll: Poll) -> tuple[str, int]:
-        status = self.iterate(poll)
+        try:
+            status = self.iterate(poll)
+        except _Interrupted:
+            status = "INTERRUPTED"
         self.record.losses[0] = self.loss
         return status, int(status == "OK")
+
+    def finish(self, weights: Array, loss: float) -> None:
+        """End an iteration with these parameters."""
+        self.problem.finish(weights)
+        self.at, self.loss = weights, loss
 
 
 class _Marquardt(_Iterations):
     """The runner of `LevenbergMarquardt`."""
+
+    kept = (*_Iterations.kept, "loss", "damping")
 
     def __init__(self, options: LevenbergMarquardt, job: Job) -> None:
         super().__init__(options, job)
@@ -416,7 +437,6 @@ class _Marquardt(_Iterations):
         self.plan = problem.plan(min(BATCH, problem.n), ROWS)
         self.rows = self._few_rows(size)
         self.product = None if self.rows is not None else np.empty((size + 1, size + 1))
-        self.at, self.current = problem.weights, math.nan
 
     def _few_rows(self, size: int) -> Array | None:
         """An array for [J r] if it has fewer rows than columns; rows without a residual stay zero."""
@@ -427,10 +447,10 @@ class _Marquardt(_Iterations):
     def iterate(self, poll: Poll) -> str:
         p = self.problem
         weights = p.begin()
-        if weights is not self.at or math.isnan(self.current):
-            self.current = p.loss(weights)
+        if weights is not self.at:
+            self.at, self.loss = weights, p.loss(weights)
         status: str = self.plan.gauss_newton(weights, p.data, p.order, self.product, self.rows, poll)
-        if status != "OK" or not math.isfinite(self.current):
+        if status != "OK" or not math.isfinite(self.loss):
             return status if status == "INTERRUPTED" else "DIVERGED"
         step = self._dual() if self.rows is not None else self._primal()
         while self.damping <= self.options.max_damping:
@@ -438,9 +458,8 @@ class _Marquardt(_Iterations):
                 return "INTERRUPTED"
             change = step(self.damping)
             loss = math.inf if change is None else p.loss(weights - change)
-            if loss < self.current:
-                p.finish(weights - change)
-                self.at, self.current, self.loss = p.weights, loss, loss
+            if change is not None and loss < self.loss:
+                self.finish(weights - change, loss)
                 self.damping = max(self.damping / self.options.decrease, SMALLEST)
                 return "OK"
             self.damping *= self.options.increase
@@ -493,65 +512,96 @@ class _Gradients:
         return loss, grad
 
 
+class _Point(NamedTuple):
+    """A step along a direction, with the loss there, its slope along the direction, and its gradient."""
+
+    step: float
+    loss: float
+    slope: float
+    grad: Array
+
+
 class _LimitedMemory(_Iterations):
-    """The runner of `LBFGS`: scipy's L-BFGS with a callback after each iteration."""
+    """The runner of `LBFGS`."""
+
+    kept = (*_Iterations.kept, "loss", "grad", "pairs")
 
     def __init__(self, options: LBFGS, job: Job) -> None:
         super().__init__(options, job)
-        self.gradients = _Gradients(self.problem)
+        self.gradients, self.grad = _Gradients(self.problem), np.zeros_like(self.weights)
+        self.pairs: list[tuple[Array, Array]] = []  # s and y, the oldest first
 
-    def advance(self, training: Training) -> bool:
-        """Run all iterations, since scipy's loop cannot pause."""
-        from scipy.optimize import minimize
-
-        problem, options = self.problem, self.options
-        poll = training.begin_epoch()
-        if poll is None:
-            return False
-        seen: dict[bytes, float] = {}
-
-        def function(weights: Array) -> tuple[float, Array]:
+    def iterate(self, poll: Poll) -> str:
+        weights = self.problem.begin()
+        if weights is not self.at:
             loss, grad = self.gradients(weights, poll)
-            seen[weights.tobytes()] = loss
-            return loss, grad
+            if not math.isfinite(loss):
+                return "DIVERGED"
+            self.at, self.loss, self.grad, self.pairs = weights, loss, grad, []
+        while abs(self.grad).max() > self.options.gradient_tolerance:
+            direction = self._direction()
+            found = self._search(weights, direction, poll)
+            if found is not None:
+                change, slopes = found.step * direction, found.grad - self.grad
+                if change @ slopes > np.finfo(float).eps * abs(change @ self.grad):
+                    self.pairs = [*self.pairs, (change, slopes)][-self.options.memory :]
+                self.finish(weights + change, found.loss)
+                self.grad = found.grad
+                return "OK"
+            if not self.pairs:
+                break
+            self.pairs = []
+        return "CONVERGED"
 
-        def finished(weights: Array) -> None:
-            nonlocal poll
-            key = weights.tobytes()
-            self.record.losses[0] = seen[key] if key in seen else self.gradients(weights)[0]
-            seen.clear()
-            problem.finish(weights.copy())
-            if not training.end_epoch("OK", 1):
-                raise _Leave
-            poll = training.begin_epoch()
-            if poll is None:
-                raise _Leave
+    def _direction(self) -> Array:
+        """-B g, by the two loops over the pairs."""
+        d, shares = -self.grad, []
+        for s, y in reversed(self.pairs):
+            shares.append(float(s @ d) / float(s @ y))
+            d = d - shares[-1] * y
+        if self.pairs:
+            s, y = self.pairs[-1]
+            d = float(s @ y) / float(y @ y) * d
+        for (s, y), share in zip(self.pairs, reversed(shares), strict=True):
+            d = d + (share - float(y @ d) / float(s @ y)) * s
+        return d
 
-        status = "CONVERGED"
-        try:
-            if not math.isfinite(self.gradients(problem.weights, poll)[0]):
-                status = "DIVERGED"
+    def _search(self, weights: Array, direction: Array, poll: Poll) -> _Point | None:
+        """A point along the direction that satisfies the strong Wolfe conditions.
+
+        After `max_evaluations` the best point with a sufficient decrease; None if there is none.
+        """
+        start = low = _Point(0.0, self.loss, float(self.grad @ direction), self.grad)
+        high: _Point | None = None  # between low and high lies a point that satisfies the conditions
+        step = 1.0 if self.pairs else min(1.0, 1 / float(np.linalg.norm(direction)))
+        for _ in range(self.options.max_evaluations):
+            loss, grad = self.gradients(weights + step * direction, poll)
+            with np.errstate(over="ignore", invalid="ignore"):
+                here = _Point(step, loss, float(grad @ direction), grad)
+            if loss > start.loss + DECREASE * step * start.slope or loss >= low.loss:
+                high = here
+            elif abs(here.slope) <= -FLATNESS * start.slope:
+                return here
             else:
-                minimize(
-                    function,
-                    problem.weights,
-                    jac=True,
-                    method="L-BFGS-B",
-                    callback=finished,
-                    options={
-                        "maxcor": options.memory,
-                        "maxls": options.max_evaluations,
-                        "gtol": options.gradient_tolerance,
-                        "ftol": 0.0,
-                        "maxiter": 2**31 - 1,
-                        "maxfun": 2**31 - 1,
-                    },
-                )
-        except _Leave:
-            return False
-        except _Interrupted:
-            status = "INTERRUPTED"
-        return training.end_epoch(status, 0)
+                if here.slope * ((math.inf if high is None else high.step) - low.step) >= 0:
+                    high = low
+                low = here
+            step = 4 * step if high is None else _between(low, high)
+            if step == low.step:
+                break
+        return low if low.step else None
+
+
+def _between(low: _Point, high: _Point) -> float:
+    """The minimum of the cubic through both points, away from the ends of the interval."""
+    width, share = high.step - low.step, 0.0
+    a = low.slope + high.slope - 3 * (high.loss - low.loss) / width
+    square = a * a - low.slope * high.slope
+    if math.isfinite(square):
+        root = math.copysign(math.sqrt(max(square, 0.0)), width)
+        if high.slope - low.slope + 2 * root:
+            share = 1 - (high.slope + root - a) / (high.slope - low.slope + 2 * root)
+    return low.step + min(max(share, 0.1), 0.9) * width
 
 
 class _Curvature:
@@ -631,6 +681,8 @@ class _States:
 class _HessianFree(_Iterations):
     """The runner of `HessianFree`: conjugate gradients on the damped Gauss-Newton model."""
 
+    kept = (*_Iterations.kept, "damping", "direction")
+
     def __init__(self, options: HessianFree, job: Job) -> None:
         super().__init__(options, job)
         self.damping, problem = options.damping, self.problem
@@ -639,12 +691,6 @@ class _HessianFree(_Iterations):
         self.direction = np.zeros(problem.net.num_parameters)
 
     def iterate(self, poll: Poll) -> str:
-        try:
-            return self._iterate(poll)
-        except _Interrupted:
-            return "INTERRUPTED"
-
-    def _iterate(self, poll: Poll) -> str:
         p = self.problem
         weights = p.begin()
         current, slope = self.gradients(weights, poll)
@@ -677,8 +723,7 @@ class _HessianFree(_Iterations):
             elif ratio > 0.75:
                 self.damping = max(self.damping / 1.5, SMALLEST)
             if loss < current:
-                p.finish(weights + change)
-                self.loss = loss
+                self.finish(weights + change, loss)
                 return "OK"
             self.direction = np.zeros_like(slope)
         return "CONVERGED"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from .errors import ConfigError, flag, integer, number
+from .resuming import Resumable
 
 Array = np.ndarray[Any, Any]
 
@@ -94,12 +96,13 @@ def get(patience: Any) -> Stopping:
         ) from None
 
 
-class Watch:
+class Watch(Resumable):
     """The state of the criteria in one fit, with the best weights so far."""
 
+    kept = ("best", "waited", "best_epoch", "weights")
+
     def __init__(self, rules: Stopping) -> None:
-        self.rules = rules
-        self.deadline = math.inf if rules.max_seconds is None else time.perf_counter() + rules.max_seconds
+        self.rules, self.begin = rules, time.perf_counter()
         self.best, self.waited = math.inf, 0
         self.best_epoch: int | None = None
         self.weights: Array | None = None
@@ -107,7 +110,20 @@ class Watch:
     @property
     def expired(self) -> bool:
         """Whether `max_seconds` have passed."""
-        return time.perf_counter() >= self.deadline
+        limit = self.rules.max_seconds
+        return limit is not None and self.seconds >= limit
+
+    @property
+    def seconds(self) -> float:
+        """The duration of the fit so far, without the time between a backup and its restoration."""
+        return time.perf_counter() - self.begin
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"seconds": self.seconds}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.begin = time.perf_counter() - state["seconds"]
 
     def after(self, epoch: int, loss: float, params: Array) -> str:
         """The reason to stop after this epoch; "" if there is none."""

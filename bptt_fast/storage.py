@@ -1,4 +1,4 @@
-"""Model files of networks and learners: safetensors with a description as JSON and a checksum, no pickle."""
+"""Files of networks, learners and backups: safetensors with JSON metadata and a checksum, no pickle."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ Path = str | os.PathLike[str]
 FORMAT = "bptt_fast 1"
 LEARNER = FORMAT + " learner"  # adds a learner's values in "learner" and arrays under "learner.*"
 PREFIX = "learner."
+BACKUP = FORMAT + " backup"  # what identifies a fit in "identity", its state in "state"
+ARRAY = "array number"  # in the JSON of a state, an object with this name alone stands for a tensor
 
 
 def save(model: Model | Learner, path: Path) -> None:
@@ -29,7 +31,8 @@ def save(model: Model | Learner, path: Path) -> None:
 
     The file is a safetensors file that any reader of that format can open.  It is written under another name
     in the same folder, flushed to the disk and then renamed, so that an interrupted save leaves an existing
-    file unchanged.  The mode of a replaced file is kept; pipes and devices are written to directly.
+    file unchanged; the next one into the folder removes what it left.  The mode of a replaced file is kept;
+    pipes and devices are written to directly.
 
     Parameters
     ----------
@@ -57,6 +60,43 @@ def save(model: Model | Learner, path: Path) -> None:
     columns = metadata.get("columns", "")
     metadata["sha256"] = digest(metadata["network"] + metadata["extra"] + learner + columns, tensors)
     replace(named(path), safetensors.numpy.save(tensors, metadata))
+
+
+def save_state(path: Path, identity: dict[str, str], state: dict[str, Any]) -> None:
+    """Write the state of a fit, and what identifies the fit, to a file; ``persistence.load_state`` reads it.
+
+    Raises a ConfigError if the state contains anything but numbers, texts, None, arrays of numbers, and lists
+    or dicts of them, by str.
+    """
+    import safetensors.numpy
+
+    tensors: dict[str, Any] = {}
+    try:
+        text = json.dumps(_plain(state, tensors))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"state_dict: expected numbers, texts, None, arrays of numbers, and lists or dicts of them by "
+            f"str, got {error}.  Convert it in the state_dict of your callback."
+        ) from None
+    words = json.dumps(identity)
+    metadata = {"format": BACKUP, "identity": words, "state": text, "sha256": digest(words + text, tensors)}
+    replace(named(path), safetensors.numpy.save(tensors, metadata))
+
+
+def _plain(value: Any, tensors: dict[str, Any]) -> Any:
+    """A state as values of JSON; arrays go into `tensors`."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, tensors) for item in value]
+    if isinstance(value, dict) and all(isinstance(name, str) for name in value) and value.keys() != {ARRAY}:
+        return {name: _plain(item, tensors) for name, item in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "fiub" and value.itemsize <= 8:
+        if isinstance(value, np.generic):
+            return value.item()
+        tensors[str(len(tensors))] = np.asarray(value, value.dtype.newbyteorder("="), order="C")
+        return {ARRAY: len(tensors) - 1}
+    raise TypeError(f"{value!r} ({type(value).__name__})")
 
 
 def described(net: Model) -> dict[str, str]:

@@ -6,10 +6,11 @@ import csv
 import errno
 import io
 import os
+import re
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, BinaryIO
 
 from .errors import ConfigError
 
@@ -62,15 +63,16 @@ def replace(path: str, content: bytes) -> None:
         raise OSError(code, os.strerror(code), path)
     path = os.path.realpath(path)
     folder = os.path.dirname(path)
-    temporary = os.path.join(folder, f".bptt_fast.{os.getpid()}.{os.urandom(4).hex()}")
+    _remove_leftovers(folder)
+    temporary, file = _temporary(folder, private=status is not None)
     try:
-        with open(temporary, "xb", opener=_private if status else None) as file:
+        with file:
             if status is not None:
                 _take_over(file.fileno(), temporary, status)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+            os.replace(temporary, path)  # before the lock ends with the file
     except BaseException:
         if os.path.exists(temporary):
             os.unlink(temporary)
@@ -81,6 +83,58 @@ def replace(path: str, content: bytes) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def size_on_disk(path: str) -> int:
+    """The size of a file, whose content is then on the disk; 0 for a stream or a missing file."""
+    if is_stream(path) or not os.path.exists(path):
+        return 0
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        return os.fstat(file.fileno()).st_size
+
+
+def shorten(path: str, size: int) -> None:
+    """Keep the first `size` bytes of a file, which is created if missing; a stream has nothing to remove."""
+    if not is_stream(path):
+        with open(path, "ab") as file:
+            file.truncate(size)
+
+
+# A killed process leaves a temporary file, without the lock that the process held.
+LEFTOVER = re.compile(r"\.bptt_fast\.[0-9]+\.[0-9a-f]{8}")
+
+
+def _temporary(folder: str, private: bool) -> tuple[str, BinaryIO]:
+    """The name of a new, locked file in a folder, and the file; `private`: only its owner may read it."""
+    while True:
+        path = os.path.join(folder, f".bptt_fast.{os.getpid()}.{os.urandom(4).hex()}")
+        file = open(path, "xb", opener=_private if private else None)  # noqa: SIM115
+        _lock(file, wait=True)
+        if os.path.exists(path):  # else another save removed it before it was locked
+            return path, file
+        file.close()
+
+
+def _remove_leftovers(folder: str) -> None:
+    """Remove the temporary files of killed processes from a folder."""
+    with suppress(OSError):
+        for name in filter(LEFTOVER.fullmatch, os.listdir(folder)):
+            path = os.path.join(folder, name)
+            with suppress(OSError), open(path, "r+b") as file:
+                if _lock(file, wait=False):
+                    os.unlink(path)
+
+
+def _lock(file: BinaryIO, wait: bool) -> bool:
+    """Lock a file for this descriptor; False if another one has the lock or the file system knows none."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 def _standard(status: os.stat_result) -> int | None:

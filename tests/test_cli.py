@@ -5,8 +5,10 @@ import csv
 import importlib.util
 import os
 import re
+import signal
 import socket
 import stat
+import time
 from importlib import resources
 
 import numpy as np
@@ -319,3 +321,20 @@ def test_demo(cli, tmp_path):
     if importlib.util.find_spec("matplotlib"):
         (picture,) = tmp_path.glob("*.png")
         assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 5000
+
+
+def test_a_killed_training_goes_on(cli, python, table, tmp_path):
+    words = ["train", table, *TRAIN, "--epochs", "300", "--quiet"]
+    backup = ["--backup", tmp_path / "backup"]
+    assert cli(*words, "--out", "whole").returncode == 0
+    child = python("-m", "bptt_fast", *words, *backup, "--out", "parts", popen=True)
+    while child.poll() is None and not (tmp_path / "backup" / "backup.safetensors").exists():
+        time.sleep(0.001)
+    child.kill()
+    child.communicate()
+    assert child.returncode == -signal.SIGKILL and not (tmp_path / "parts").exists()
+    one_line(cli(*words, *backup, "--hidden", "5"), 1, "hidden_size: expected 6 as in the backup", "got 5")
+    assert cli(*words, *backup, "--out", "parts").returncode == 0
+    assert (bf.load(tmp_path / "parts").params == bf.load(tmp_path / "whole").params).all()
+    assert not (tmp_path / "backup").exists()
+    one_line(cli("train", table, *TRAIN[:-2], *backup), 2, "--backup: expected --seed as well")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import bptt_fast as bf
+from bptt_fast import writing
 from bptt_fast.files import write_table
 
 NETWORKS = {
@@ -250,6 +251,92 @@ def test_a_killed_save_keeps_the_old_file(moment, saved, python):
     found = python("-c", KILLED, path, moment)
     assert found.returncode == -signal.SIGKILL, found.stderr
     np.testing.assert_array_equal(bf.load(path).params, net.params)
+
+
+@pytest.mark.parametrize("moment", ("fsync", "replace"))
+def test_the_next_save_removes_what_a_killed_one_left(moment, saved, python):
+    """Not what another process is writing, and no file of another name."""
+    _, path = saved
+    keep = [".bptt_fast.12.0123456", ".bptt_fast.x.01234567", "bptt_fast.12.01234567"]
+    for name in keep:
+        (path.parent / name).write_text("mine")
+    for _ in range(2):
+        python("-c", KILLED, path, moment)
+    left = set(listing(path.parent)) - {*keep, path.name}
+    assert len(left) == 1 and left.pop().startswith(".bptt_fast.")  # the second one removed that of the first
+    network(seed=2).save(path)
+    assert listing(path.parent) == sorted([*keep, path.name])
+
+
+def test_a_file_that_is_being_written_stays(saved, monkeypatch):
+    """Another thread saves into the folder between the write and the rename, twice."""
+    _, path = saved
+    real, written = os.replace, []
+
+    def replace(source, target):
+        if len(written) < 2:
+            written.append(source)
+            network(seed=3).save(path.parent / f"other {len(written)}")
+            assert os.path.exists(source)
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    network(seed=2).save(path)
+    np.testing.assert_array_equal(bf.load(path).params, network(seed=2).params)
+    assert listing(path.parent) == sorted([path.name, "other 1", "other 2"])
+
+
+def test_a_save_whose_file_was_removed_takes_another(saved, monkeypatch):
+    """Between the creation and the lock of a temporary file it looks like one of a killed save."""
+    _, path = saved
+    real, removed = writing._lock, []
+
+    def lock(file, wait):
+        if wait and not removed:
+            removed.append(file.name)
+            os.unlink(file.name)
+        return real(file, wait)
+
+    monkeypatch.setattr(writing, "_lock", lock)
+    network(seed=2).save(path)
+    np.testing.assert_array_equal(bf.load(path).params, network(seed=2).params)
+    assert removed and listing(path.parent) == [path.name]
+
+
+def test_saves_from_many_threads_do_not_disturb_each_other(tmp_path):
+    nets = [network(seed=seed) for seed in range(4)]
+
+    def work(net):
+        for _ in range(25):
+            net.save(tmp_path / f"{net.seed % 2}")
+            net.save(tmp_path / f"own {net.seed}")
+
+    team = [threading.Thread(target=work, args=(net,)) for net in nets]
+    for thread in team:
+        thread.start()
+    for thread in team:
+        thread.join()
+    assert listing(tmp_path) == ["0", "1", "own 0", "own 1", "own 2", "own 3"]
+    for net in nets:
+        np.testing.assert_array_equal(bf.load(tmp_path / f"own {net.seed}").params, net.params)
+
+
+@pytest.mark.parametrize("system", ("no flock", "no module"))
+def test_without_locks_files_are_written_all_the_same(system, saved, monkeypatch):
+    _, path = saved
+    leftover = path.parent / ".bptt_fast.12.01234567"
+    leftover.write_text("perhaps still being written")
+    if system == "no module":
+        monkeypatch.setitem(sys.modules, "fcntl", None)
+    else:
+
+        def refuse(*arguments):
+            raise OSError(95, "Operation not supported")
+
+        monkeypatch.setattr("fcntl.flock", refuse)
+    network(seed=2).save(path)
+    np.testing.assert_array_equal(bf.load(path).params, network(seed=2).params)
+    assert leftover.exists()
 
 
 def test_a_link_is_followed(saved, tmp_path):

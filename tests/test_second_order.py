@@ -588,7 +588,7 @@ def test_what_to_use_instead():
 
 @pytest.mark.parametrize("method", METHODS[:3], ids=by_name)
 def test_restarts_are_fits(method):
-    """Also where the copies take turns, and where the method runs to its end at once."""
+    """Also where the copies take turns."""
     net, x, y = wave()
     options = dict(optimizer=method, epochs=6)
     _, table = bf.restarts(net, x, y, n=3, seeds=[5, 6, 7], keep="all", verbose=0, **options)
@@ -600,6 +600,30 @@ def test_restarts_are_fits(method):
     with pytest.raises(bf.ConfigError, match=f"learning_rate: {by_name(method)} has none"):
         grid = {"optimizer": [method], "learning_rate": [0.1]}
         bf.restarts(net, x, y, n=1, epochs=2, grid=grid, verbose=0)
+
+
+@pytest.mark.parametrize("method", METHODS[:3], ids=by_name)
+def test_copies_are_dropped_at_rungs(method):
+    net, x, y = wave()
+    _, table = bf.restarts(net, x, y, n=4, epochs=8, optimizer=method, verbose=0)
+    assert table["epochs"] == [8, 4, 2, 2] and table.rungs == [2, 4]
+
+
+def test_a_line_search_ends_at_a_point_that_is_flat_and_lower():
+    """The strong Wolfe conditions, for long and short first steps, also where the loss overflows."""
+    net, x, y = wave()
+    job = job_of(net, x, y, None)
+    for scale in (1e-6, 1e-3, 1.0, 1e3, 1e6, 1e160):
+        solver = bf.LBFGS(max_evaluations=200).runner(job)
+        weights = solver.problem.begin()
+        solver.loss, solver.grad = solver.gradients(weights)
+        solver.pairs = [(weights, weights)]  # the first step is then 1
+        direction = -scale * solver.grad
+        found, slope = solver._search(weights, direction, never), float(solver.grad @ direction)
+        loss, grad = solver.gradients(weights + found.step * direction)
+        assert (loss, found.slope) == (found.loss, grad @ direction)
+        assert loss <= solver.loss + 1e-3 * found.step * slope and abs(found.slope) <= -0.9 * slope
+        assert solver._search(weights, -direction, never) is None
 
 
 @pytest.mark.parametrize("method", METHODS[:3], ids=by_name)
