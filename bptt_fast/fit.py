@@ -319,6 +319,7 @@ class Training:
         self.epoch_start = time.perf_counter()
         for hook in self.hooks:
             hook.on_epoch_begin(self.epoch, {})
+        self.net.check_finite("fit")
         if self.rates is not None:
             self.hyper["rates"] = self.rates.of(self.epoch)
         return self._poll

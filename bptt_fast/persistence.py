@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from .columns import Columns
-from .errors import ConfigError, CorruptFileError
+from .errors import CorruptFileError
 from .model import Model
 from .online import Learner
-from .storage import FORMAT, LEARNER, PREFIX, Path, digest
+from .storage import FORMAT, LEARNER, PREFIX, Path, check_extra, digest, json_object
 from .writing import named
 
 
@@ -55,12 +54,13 @@ def load(path: Path) -> Any:
         content = file.read()
     try:
         tensors = safetensors.numpy.load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        metadata = header.get("__metadata__", {})
+        header = json_object(content[8 : 8 + int.from_bytes(content[:8], "little")].decode(), "header")
+        metadata = header.get("__metadata__") or {}
         kind, description, extra, learner, columns, checksum = (
             str(metadata.get(key, ""))
             for key in ("format", "network", "extra", "learner", "columns", "sha256")
         )
+        del content, header  # so that no more than two copies of the tensors are in memory at once
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise CorruptFileError(
             f"{name}: expected a model file, got one that is truncated or damaged ({error}).  "
@@ -78,11 +78,13 @@ def load(path: Path) -> Any:
         )
     parts = {key: tensors.pop(key) for key in list(tensors) if key.startswith(PREFIX)}
     try:
-        known = Columns.restored(dict(json.loads(columns or "{}")))
-        net = Model.public.rebuilt(json.loads(description), tensors, json.loads(extra), known)
+        notes = json_object(extra, "extra")
+        check_extra(notes)
+        known = Columns.restored(json_object(columns or "{}", "columns"))
+        net = Model.public.rebuilt(json_object(description, "network"), tensors, notes, known)
         if kind == FORMAT:
             return net
         arrays = {key.removeprefix(PREFIX): array for key, array in parts.items()}
-        return Learner.restored(net, json.loads(learner), arrays)
-    except (ConfigError, ValueError, TypeError, KeyError) as error:
+        return Learner.restored(net, json_object(learner, "learner"), arrays)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise CorruptFileError(f"{name}: expected a model that this version knows, but {error}") from error

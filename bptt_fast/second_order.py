@@ -351,11 +351,15 @@ class Problem:
         self.weights = weights
         self.net.params[:] = weights
 
+    def fits(self, weights: Array) -> bool:
+        """Whether these parameters are finite in the dtype of the network."""
+        with np.errstate(over="ignore"):
+            return data.finite(weights.astype(self.net.dtype))
+
     def loss(self, weights: Array) -> float:
         """The loss at these parameters; infinite instead of NaN."""
-        with np.errstate(over="ignore"):
-            if not np.isfinite(weights.astype(self.net.dtype)).all():
-                return math.inf
+        if not self.fits(weights):
+            return math.inf
         value = self.forward.evaluate(weights, self.data, self.order)[1]
         return value if math.isfinite(value) else math.inf
 
@@ -485,6 +489,8 @@ class _Gradients:
 
     def __call__(self, weights: Array, poll: Poll | None = None) -> tuple[float, Array]:
         p, grad = self.problem, np.zeros_like(weights)
+        if not p.fits(weights):
+            return math.inf, grad
         status, loss = self.plan.loss_and_grad(weights, p.data, p.order, grad, poll=poll)
         if status == "INTERRUPTED":
             raise _Interrupted
