@@ -319,3 +319,22 @@ def test_demo(cli, tmp_path):
     if importlib.util.find_spec("matplotlib"):
         (picture,) = tmp_path.glob("*.png")
         assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 5000
+
+
+SETTINGS = {
+    "lists": "a = " + "[" * 3000,
+    "digits": "epochs = " + "1" * 5000,
+    "output": 'out = "a\\u0000b"',
+    "data": 'data = "a\\u0000b"',
+}
+
+
+@pytest.mark.parametrize("text", SETTINGS.values(), ids=SETTINGS)
+def test_settings_that_no_file_should_have(text, cli, tmp_path):
+    """Lists in lists, numbers without end, names with null characters: an error message."""
+    (tmp_path / "run.toml").write_text(text + "\n")
+    (tmp_path / "data.csv").write_text("a\n" + "1\n2\n" * 20)
+    data = () if text.startswith("data") else ("data.csv",)
+    how = ("--inputs", "a", "--targets", "a", *(() if text.startswith("epochs") else ("--epochs", "1")))
+    found = cli("train", *data, *how, "--config", "run.toml")
+    assert found.returncode in (1, 2) and "Traceback" not in found.stderr and "bptt-fast" in found.stderr
