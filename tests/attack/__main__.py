@@ -9,10 +9,12 @@ import faulthandler
 import os
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT)] if any((ROOT / "bptt_fast").glob("_core*.so")) else []
+if not any((ROOT / "bptt_fast").glob("_core*.so")):  # the checkout has no core: attack the installed package
+    sys.path[:] = [folder for folder in sys.path if Path(folder or ".").resolve() != ROOT]
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from . import api, core, files, harness, processes  # noqa: E402
@@ -49,6 +51,9 @@ def main():
         minutes = args.minutes - (time.monotonic() - begin) / 60
         part, start = max(0.02, minutes * SHARES[name] / left), time.monotonic()
         left -= SHARES[name]
+        if name == "graphs" and find_spec("onnx") is None:
+            print(f"{name:12} left out: needs onnx", flush=True)
+            continue
         if name in core.SANITIZERS:
             try:
                 core.build(name, args.all_instances)
