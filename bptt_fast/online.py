@@ -164,6 +164,8 @@ class Learner:
     ------
     ConfigError, ShapeError
         If an argument is invalid; the message names it.
+    DivergedError
+        If a parameter of the network is NaN or infinite.
 
     Examples
     --------
@@ -516,6 +518,8 @@ def learn_online(
     ------
     ConfigError, ShapeError
         If an argument is invalid, or the network is not one for `SlidingBPTT`; the message names it.
+    DivergedError
+        If a parameter of the network is NaN or infinite.
 
     Notes
     -----

@@ -99,6 +99,9 @@ class Interrupts(Parent):
     seconds = 0.3
 
     def __init__(self):
+        import scipy.linalg  # an import that is interrupted ends as an ImportError
+        import scipy.optimize  # noqa: F401
+
         long = RNG.normal(size=(20000, 3))
         self.calls = {
             "fit": lambda net: net.fit(X, Y[:, :3], epochs=1000, verbose=0),
@@ -115,7 +118,7 @@ class Interrupts(Parent):
     def run(self, rng):
         name = rng.choice(sorted(self.calls))
         net = bf.Network(3, 20, 3, cell="gru", seed=0)
-        me, delay, sent, armed = os.getpid(), 0.01 + 0.3 * rng.random(), mmap.mmap(-1, 4096), [True]
+        me, delay, sent, armed = os.getpid(), 0.01 + 0.3 * rng.random(), mmap.mmap(-1, 4096), [False]
 
         def press(*_):
             if armed[0]:
@@ -127,8 +130,9 @@ class Interrupts(Parent):
             os.kill(me, signal.SIGINT)
 
         signal.signal(signal.SIGINT, press)
-        heard, pid = False, self.in_child(send)
+        pid, heard = self.in_child(send), False
         try:
+            armed[0] = True
             self.calls[name](net)
         except KeyboardInterrupt:
             heard = True
@@ -181,7 +185,7 @@ class Forks(InFolder):
 class Cycles(InFolder):
     """Every object made and dropped again and again: what Python and NumPy hold does not grow."""
 
-    cycles = 300
+    cycles = 200
 
     def __init__(self):
         super().__init__()
@@ -217,12 +221,9 @@ class Cycles(InFolder):
     def run(self, rng):
         name = rng.choice(sorted(self.objects))
         call = self.objects[name]
-        for _ in range(20):
-            call()
-        gc.collect()
         tracemalloc.start()
         try:
-            for _ in range(5):
+            for _ in range(self.cycles):  # fills the caches of NumPy, which end at some kilobytes
                 call()
             gc.collect()
             before = tracemalloc.get_traced_memory()[0]
