@@ -460,6 +460,7 @@ static void train(const fenced *f, const bptt_desc *d, const problem *p) {
 
 static void squares(const fenced *f, const bptt_desc *d, const problem *p) {
     if (!d->residuals || d->dropout > 0 || d->recurrent_dropout > 0) return;
+    if (p->params > 500) return; /* its square takes long */
     const int64_t width = p->params + 1;
     void *gram = chance(70) ? reals(width * width, p->bytes, 0, 0) : NULL;
     void *jacobian = chance(50) ? reals(p->target_rows * p->outputs * width, p->bytes, 0, 0) : NULL;
