@@ -662,14 +662,17 @@ cdef class Stream(Rows):
             raise ValueError(message(STATUS[status]))
 
     def step(self, x):
-        """Run one step: x (I,) or (batch, I) to y (O,) or (batch, O)."""
+        """Run one step: x (I,) or (batch, I) to y (O,) or (batch, O); ArithmeticError, and the old state, if y is not finite."""
         cdef Py_buffer from_view, to_view
+        cdef bptt_status status
         cdef const void *source = self.take_row(x, &from_view, self.inputs)
         try:
             y = empty(self.shape, self.plan.dtype)
             PyObject_GetBuffer(y, &to_view, PyBUF_WRITABLE)
-            bptt_stream_run(self.plan.c, source, 1, to_view.buf, NULL, NULL)
+            status = bptt_stream_run(self.plan.c, source, 1, to_view.buf, NULL, NULL)
             PyBuffer_Release(&to_view)
+            if status == BPTT_DIVERGED:
+                raise ArithmeticError("an output is not finite")
             return y
         finally:
             PyBuffer_Release(&from_view)

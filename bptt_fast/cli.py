@@ -361,7 +361,10 @@ def _config(parser: argparse.ArgumentParser, path: str) -> dict[str, Any]:
     with open(path, "rb") as file:
         try:
             values = tomllib.load(file)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # also of UTF-8, and of what is too long
             raise InputError(f"{path}: expected a TOML file, got something else ({error}).") from None
     known = {
         action.option_strings[0].lstrip("-") if action.option_strings else action.dest: action
@@ -385,6 +388,8 @@ def _config(parser: argparse.ArgumentParser, path: str) -> dict[str, Any]:
 def _typed(known: dict[str, argparse.Action], name: str, value: Any) -> list[str]:
     """An option of a TOML file as it would be typed on the command line."""
     action = known[choice(name, "key", list(known))]
+    if "\0" in str(value):  # as no argument that is typed
+        raise ConfigError(f"{name}: expected text without null characters, got {value!r}.")
     if not action.option_strings:
         if not isinstance(value, str):
             raise ConfigError(f"{name}: expected the name of a file, got {value!r}.")

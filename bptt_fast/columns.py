@@ -69,7 +69,8 @@ class Scaling:
 
     def _check(self, name: str, positive: bool) -> int:
         value = getattr(self, name)
-        if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, str):
+        is_list = isinstance(value, (Sequence, np.ndarray)) and getattr(value, "ndim", 1) > 0
+        if not is_list or isinstance(value, (str, bytes)):
             raise ConfigError(f"{name}: expected a list of numbers, one for each column, got {value!r}.")
         low = 0 if positive else -np.inf
         checked = tuple(number(a, f"{name}[{i}]", low, open_low=positive) for i, a in enumerate(value))

@@ -78,8 +78,8 @@ def from_onnx(path: Path) -> Network:
     Raises
     ------
     ConfigError
-        If the graph has a node that a Network cannot represent (the message names it), or `path` is not a
-        path.
+        If the graph has a node that a Network cannot represent (the message names it), or asks for sizes that
+        its weights do not explain, or `path` is not a path.
     CorruptFileError
         If the file is truncated, damaged or not an ONNX file.
     ImportError

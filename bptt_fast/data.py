@@ -280,7 +280,7 @@ def _not_numbers(a: Array, source: Any) -> str:
 
 def _first_without_number(a: Array) -> tuple[tuple[int, ...] | None, Any]:
     """Index and value of the first non-numeric entry in an array of objects or text."""
-    for index, entry in np.ndenumerate(a if a.dtype.kind in "OUS" else a[:0]):
+    for index, entry in np.ndenumerate(a if a.dtype.kind in "OUS" else np.empty(0)):
         try:
             if np.ndim(entry) == 0:
                 float(entry)

@@ -172,7 +172,7 @@ def _nonlinearities(description: Description, cell: str, f: tuple[int, ...]) -> 
     """The nonlinearity of each layer of f; none for the gated cells."""
     value = description.nonlinearity
     if not CELLS[cell]["activation"]:
-        if value is None or value in ((), []):
+        if value is None or (isinstance(value, (tuple, list)) and not value):
             return ()
         raise ConfigError(
             f'nonlinearity: expected None for cell="{cell}", whose nonlinearities are fixed, got {value!r}.'

@@ -49,7 +49,7 @@ class CorruptFileError(ValueError):
 
 
 class DivergedError(ArithmeticError):
-    """A loss, a gradient or a prediction is NaN or infinite.  The network keeps its last finite weights.
+    """A parameter, loss, gradient or output is NaN or infinite; the network keeps its last finite weights.
 
     Attributes
     ----------

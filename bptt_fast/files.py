@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .writing import csv_text, replace
+from .writing import csv_text, named, replace
 
 Array = np.ndarray[Any, Any]
 
@@ -56,6 +56,7 @@ def read_table(path: str, columns: Sequence[str]) -> Array:
     >>> from bptt_fast.files import read_table
     >>> read_table("measured.csv", ["a", "b"])  # doctest: +SKIP
     """
+    path = named(path)
     return (_read_parquet if _is_parquet(path) else _read_csv)(path, columns)
 
 
@@ -64,6 +65,7 @@ def write_table(path: str | None, names: list[str], columns: list[list[Any]]) ->
 
     CSV is always in UTF-8, regardless of the encoding of the terminal.
     """
+    path = None if path is None else named(path)
     if path is not None and _is_parquet(path):
         pyarrow, content = _pyarrow(path), io.BytesIO()
         pyarrow.parquet.write_table(pyarrow.table(columns, names=names), content)

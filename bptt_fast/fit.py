@@ -157,7 +157,8 @@ def fit(
     ShapeError, ConfigError
         If an argument is invalid; the network is unchanged.
     DivergedError
-        If a loss or gradient is NaN or infinite; the network has its last finite weights.
+        If a loss or gradient is NaN or infinite; the network has its last finite weights.  If a parameter is,
+        before an epoch; the network is as it was then.
     KeyboardInterrupt
         On Ctrl-C; the network has the weights of the last finished update, and the attribute `history` of
         the exception the finished epochs.
@@ -373,6 +374,7 @@ class Training(Resumable):
         self.epoch_start = time.perf_counter()
         for hook in self.hooks:
             hook.on_epoch_begin(self.epoch, {})
+        self.net.check_finite("fit")
         if self.rates is not None:
             self.hyper["rates"] = self.rates.of(self.epoch)
         return self._poll

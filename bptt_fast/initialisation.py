@@ -26,13 +26,13 @@ SMALL = 1e-3  # deviation of the input weights for the rule "identity"
 
 
 def initialise(
-    views: Mapping[str, Array], d: Description, checked: Callable[[Any, Array, str], Array]
+    views: Mapping[str, Array], d: Description, checked: Callable[[Any, tuple[int, ...], str], Array]
 ) -> None:
     """Write initial values into the views of the parameters; `checked` validates the user's values."""
     random = np.random.default_rng(d.seed)
     for name, view in views.items():
         if callable(d.init):
-            view[...] = checked(d.init(name, view.shape, random), view, f"init({name!r})")
+            view[...] = checked(d.init(name, view.shape, random), view.shape, f"init({name!r})")
         elif d.init == "torch" or name.startswith("weight_peephole"):
             view[...] = _torch(name, views, d, random)
         elif "bias" in name:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from . import _core, data  # type: ignore[attr-defined]
 from .columns import UNKNOWN, Columns, Names, Scaling
 from .description import Description, sizes
-from .errors import ConfigError, ShapeError, flag
+from .errors import ConfigError, DivergedError, ShapeError, flag
 from .initialisation import initialise
 from .machine import memory
 from .plans import PlanPool
@@ -98,6 +98,7 @@ class Model:
         arguments = dict(locals())  # a copy: a debugger may add to locals() at any line
         del arguments["self"]
         self._describe(Description(**arguments))
+        self._allocate()
         initialise(self._views, self.description, self._checked)
 
     def _describe(self, description: Description) -> None:
@@ -119,11 +120,14 @@ class Model:
                 f"Network: expected parameters that fit into memory ({memory():,} bytes), got "
                 f"{sizes(description)} with {size:,} parameters."
             )
-        self._params = np.zeros(size, self._dtype)
-        self._views = named_views(self._params, self.blocks)
         self.plans = PlanPool(1, SMALL_PLAN)
         self.carried_states: Array | None = None  # final states of a stateful fit
         self.learner: ReferenceType[Learner] | None = None  # the learner whose weights `params` mirrors
+
+    def _allocate(self) -> None:
+        """Parameters of zeros."""
+        self._params = np.zeros(_core.size(self._desc), self._dtype)
+        self._views = named_views(self._params, self.blocks)
 
     @classmethod
     def rebuilt(
@@ -136,10 +140,15 @@ class Model:
         """A network from `config`, `state_dict` and `columns` of another one, equal to the bit."""
         net = cls.__new__(cls)
         net._describe(Description(**config))
-        if set(parameters) != set(net._views):
-            raise ConfigError(f"parameters: expected {', '.join(net._views)}, got {', '.join(parameters)}.")
+        shapes = {name: (rows, cols) if cols else (rows,) for name, rows, cols, _ in net.blocks}
+        if set(parameters) != set(shapes):
+            raise ConfigError(f"parameters: expected {', '.join(shapes)}, got {', '.join(parameters)}.")
+        checked = {
+            name: net._checked(parameters[name], shape, name, finite=False) for name, shape in shapes.items()
+        }
+        net._allocate()
         for name, view in net._views.items():
-            view[...] = net._checked(parameters[name], view, name, finite=False)
+            view[...] = checked[name]
         net.extra = dict(extra)
         net.columns = columns
         return net
@@ -273,7 +282,7 @@ class Model:
 
     @params.setter
     def params(self, value: ArrayLike) -> None:
-        checked = self._checked(value, self._params, "params")
+        checked = self._checked(value, self._params.shape, "params")
         self.detach_learner()
         self._params[:] = checked
 
@@ -287,6 +296,16 @@ class Model:
     def stored_params(self) -> Array:
         """The parameters as last stored; a live learner may have newer ones."""
         return self._params
+
+    def check_finite(self, what: str) -> None:
+        """Raise a DivergedError if a parameter is NaN or infinite, before training changes the network."""
+        if not data.finite(self.params):
+            name = next(name for name, view in self._views.items() if not np.isfinite(view).all())
+            view = self._views[name]
+            raise DivergedError(
+                f"{what}: expected finite parameters, got {view[~np.isfinite(view)][0]} in {name}; the "
+                f"network is unchanged.  Assign finite numbers."
+            )
 
     def detach_learner(self) -> None:
         """End the live learner, if any; called before the parameters change by other means."""
@@ -324,7 +343,7 @@ class Model:
 
     def __setitem__(self, name: str, value: ArrayLike) -> None:
         view = self[name]
-        checked = self._checked(value, view, name)
+        checked = self._checked(value, view.shape, name)
         self.detach_learner()
         view[...] = checked
 
@@ -374,7 +393,7 @@ class Model:
                 f"unknown {', '.join(unknown) or 'none'}.  strict=False loads only matching names."
             )
         checked = {
-            name: self._checked(parameters[name], view, name)
+            name: self._checked(parameters[name], view.shape, name)
             for name, view in self._views.items()
             if name in parameters
         }
@@ -382,12 +401,12 @@ class Model:
         for name, value in checked.items():
             self._views[name][...] = value
 
-    def _checked(self, value: ArrayLike, like: Array, name: str, finite: bool = True) -> Array:
+    def _checked(self, value: ArrayLike, shape: tuple[int, ...], name: str, finite: bool = True) -> Array:
         a = data.cast(data.numbers(value, name), self._dtype)
         if np.ndim(value) == 0:
-            a = np.broadcast_to(a.reshape(()), like.shape)
-        if a.shape != like.shape:
-            raise ShapeError(f"{name}: expected {like.shape}, got {a.shape}.")
+            a = np.broadcast_to(a.reshape(()), shape)
+        if a.shape != shape:
+            raise ShapeError(f"{name}: expected {shape}, got {a.shape}.")
         if finite and not np.isfinite(a).all():
             raise ConfigError(
                 f"{name}: expected finite numbers in {self._dtype}, got {a[~np.isfinite(a)][0]}."

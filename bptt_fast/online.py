@@ -92,14 +92,21 @@ class Stream:
         ------
         ShapeError, ConfigError
             If `x` has a wrong shape or is not finite; the state is unchanged.
+        DivergedError
+            If an output is NaN or infinite; the state is unchanged.
         """
         try:
-            return self._step(x)
-        except (TypeError, ValueError, BufferError):
-            net, scaling = self.network, self._scaling
-            scaled = getattr(scaling, "inputs", None)
-            y = self._core.step(_rows(x, self.batch, net.input_size, net.dtype, "x", scaled))
-            return y if scaling is None else scaling.outputs(y)
+            try:
+                return self._step(x)
+            except (TypeError, ValueError, BufferError):
+                net, scaling = self.network, self._scaling
+                scaled = getattr(scaling, "inputs", None)
+                y = self._core.step(_rows(x, self.batch, net.input_size, net.dtype, "x", scaled))
+                return y if scaling is None else scaling.outputs(y)
+        except ArithmeticError as error:
+            raise DivergedError(
+                f"step: {error}; the state is unchanged.  Check the scale of the inputs and the parameters."
+            ) from None
 
     @property
     def state(self) -> Array:
@@ -157,6 +164,8 @@ class Learner:
     ------
     ConfigError, ShapeError
         If an argument is invalid; the message names it.
+    DivergedError
+        If a parameter of the network is NaN or infinite.
 
     Examples
     --------
@@ -214,6 +223,7 @@ class Learner:
         """Check all arguments, then own the network's parameters; `counts` and `arrays` are of a snapshot."""
         bptt = unfolding.get_sliding(bptt, "learn_online")
         bptt.check(net)
+        net.check_finite("learn_online")
         self.network, self.bptt = net, bptt
         chosen_optimizer = optimizers.get("sgd" if optimizer is None else optimizer)
         if chosen_optimizer.full_batch:
@@ -294,7 +304,7 @@ class Learner:
                 "learn_online."
             )
         loss: float
-        if self._needs_checks or weight != 1.0:
+        if self._needs_checks or not isinstance(weight, float) or weight != 1.0:
             loss = self._observe(*self._checked(x, y, weight))
         else:
             try:
@@ -508,6 +518,8 @@ def learn_online(
     ------
     ConfigError, ShapeError
         If an argument is invalid, or the network is not one for `SlidingBPTT`; the message names it.
+    DivergedError
+        If a parameter of the network is NaN or infinite.
 
     Notes
     -----
@@ -614,7 +626,10 @@ def forecast(
                 break
             elif places is not None:
                 x = x[..., places]
-            outputs[step + 1] = stream.step(x)
+            try:
+                outputs[step + 1] = stream.step(x)
+            except DivergedError:
+                break
     if not data.finite(outputs):
         raise DivergedError(
             "forecast: an output is not finite: fed back, the outputs grow without bound.  Try fewer steps, "

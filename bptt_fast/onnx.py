@@ -9,7 +9,6 @@ Operators: ONNX operator schemas, https://onnx.ai/onnx/operators, "RNN", "GRU", 
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -367,10 +366,15 @@ EXACT: tuple[int, ...] = (
     onnx.TensorProto.FLOAT,
     onnx.TensorProto.DOUBLE,
 )  # a Cast between these types is allowed anywhere
-LARGEST = 1 << 27  # largest number of elements of a tensor while reading a graph
+# numbers that reading a graph may compute: some, and some more for each number in the file
+LARGEST, EACH = 1 << 22, 8
 FREE = "Export with free axes of sequences and steps (dynamic_axes of torch.onnx.export)."
 LOGITS = "Remove it: the outputs of a Network are logits."
 UNROLLED = "Is it an nn.RNN in single steps?  torch.onnx.export(..., dynamo=False) writes it as one node."
+
+
+# what a graph that is not valid may raise, somewhere in the checks or in the interpretation
+MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 def read(path: storage.Path) -> Network:
@@ -379,30 +383,64 @@ def read(path: storage.Path) -> Network:
     try:
         model = onnx.load(name, format="protobuf")
         checker.check_model(model)
-        output = model.graph.output[0]
         tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
         notes = {entry.key: entry.value for entry in model.metadata_props}
         known = notes.get("format") == storage.FORMAT
-        config, extra = (dict(json.loads(notes[key])) if known else {} for key in ("network", "extra"))
-        columns = Columns.restored(dict(json.loads(notes.get("columns", "{}") if known else "{}")))
-    except (DecodeError, checker.ValidationError, ValueError, LookupError, TypeError) as error:
+        config, extra, noted = (
+            storage.json_object(notes.get(key, "{}") if known else "{}", key)
+            for key in ("network", "extra", "columns")
+        )
+        storage.check_extra(extra)
+        columns = Columns.restored(noted)
+    except (DecodeError, checker.ValidationError, *MALFORMED) as error:
         raise CorruptFileError(
             f"{name}: expected an ONNX file, got one that is damaged or not valid ({error}).  Restore it "
             f"from a copy, or write it again."
         ) from error
     if any(node.op_type == "Scan" for node in model.graph.node):
         return _scanned(name, model, tensors, config, extra, columns)
+    try:
+        return _interpreted(name, model, tensors, config, extra, columns)
+    except ConfigError:
+        raise
+    except ShapeError as error:
+        raise CorruptFileError(f"{name}: expected notes that fit the graph, but {error}") from error
+    except MALFORMED as error:
+        raise CorruptFileError(
+            f"{name}: expected a valid graph, got one whose nodes do not fit each other ({error!r}).  "
+            f"Write it again."
+        ) from error
+
+
+def _interpreted(
+    name: str,
+    model: Any,
+    tensors: dict[str, Array],
+    config: dict[str, Any],
+    extra: dict[str, str],
+    columns: Columns,
+) -> Network:
+    """A network from a graph of layers, of its declared sizes or, if these are too large, of any sizes."""
+    try:
+        reader, description, parameters = _interpret(name, model, tensors, config, True)
+    except _TooLarge:
+        reader, description, parameters = _interpret(name, model, tensors, config, False)
+    noted = {key: value for key, value in config.items() if key in Description.__dataclass_fields__}
+    return Model.public.rebuilt(noted | description, parameters, extra, reader.columns(columns))
+
+
+def _interpret(
+    name: str, model: Any, tensors: dict[str, Array], config: dict[str, Any], declared: bool
+) -> tuple[_Reader, dict[str, Any], dict[str, Array]]:
+    """The interpreter after it has run, the description and the parameters."""
+    output, trained = model.graph.output[0], config.get("initial_state") == "trained"
     for size in (
         5,
         9,
     ):  # rejects graphs that are right for one length only, such as "the last step is step 4"
-        reader = _Reader(name, model, tensors, size)
-        description, parameters = reader.network(output, trained=config.get("initial_state") == "trained")
-    noted = {key: value for key, value in config.items() if key in Description.__dataclass_fields__}
-    try:
-        return Model.public.rebuilt(noted | description, parameters, extra, reader.columns(columns))
-    except ShapeError as error:
-        raise CorruptFileError(f"{name}: expected notes that fit the graph, but {error}") from error
+        reader = _Reader(name, model, tensors, size, declared)
+        description, parameters = reader.network(output, trained)
+    return reader, description, parameters
 
 
 def _scanned(
@@ -425,7 +463,7 @@ def _scanned(
         net = Model.public.rebuilt(config, parameters, extra, columns)
         if _graph(net) == model.graph:
             return net
-    except (ValueError, LookupError, TypeError, MemoryError):
+    except (*MALFORMED, MemoryError):
         pass
     raise ConfigError(
         f"{name}: expected layers RNN, GRU or LSTM, got a Scan.  A Scan is read only as Network.to_onnx of "
@@ -457,6 +495,10 @@ class Affine:
     nonlinearity: str | None = None
 
 
+class _TooLarge(ConfigError):
+    """The graph asks for more numbers than its weights explain."""
+
+
 class _Reader:
     """Interpreter of the nodes that the first output depends on; constants and Flows are stored by name.
 
@@ -466,9 +508,11 @@ class _Reader:
     tag = source * SPACE + row * width + column.
     """
 
-    def __init__(self, path: str, model: Any, tensors: dict[str, Array], size: int) -> None:
-        """Prepare the graph; free axes get the sizes `size`, `size` + 1, ..."""
+    def __init__(self, path: str, model: Any, tensors: dict[str, Array], size: int, declared: bool) -> None:
+        """Prepare the graph; free axes get the sizes `size`, `size` + 1, ..., as do, unless `declared`, all
+        but the last axes of each input that are longer than 1."""
         self.path, self.graph, self.opsets = path, model.graph, list(model.opset_import)
+        self.declared = declared
         self.sources = self.source = self.width = self.T = self.N = 0
         self.axes: tuple[int, ...] = ()
         self.layers: list[dict[str, Any]] = []  # descriptions, which must be equal
@@ -477,25 +521,35 @@ class _Reader:
         self.head: list[Affine] = []
         self.scaling: dict[str, Array] = {}  # fields of a Scaling read so far
         self.known: dict[str, Any] = dict(tensors)
-        sizes: dict[str, int] = defaultdict(count(size).__next__)
+        self.left = LARGEST + EACH * sum(tensor.size for tensor in tensors.values())  # numbers to compute
+        self.sizes: dict[str | int, int] = defaultdict(count(size).__next__)
         self.inputs: list[Array] = []
+
+    def _declare_inputs(self, names: set[str]) -> None:
+        """Give the graph's inputs of these names their tags."""
         for value in self.graph.input:
-            if value.name not in self.known:
-                axes = enumerate(value.type.tensor_type.shape.dim)
-                shape = [d.dim_value or sizes[d.dim_param or f"{value.name} {axis}"] for axis, d in axes]
+            if value.name in names and value.name not in self.known:
+                axes = value.type.tensor_type.shape.dim
+                shape = [
+                    self.sizes[d.dim_param or d.dim_value or f"{value.name} {axis}"]
+                    if not d.dim_value or (not self.declared and d.dim_value > 1 and axis < len(axes) - 1)
+                    else d.dim_value
+                    for axis, d in enumerate(axes)
+                ]
                 self.known[value.name] = flow = self._flow(*shape)
                 self.inputs.append(flow.tags)
 
     def network(self, output: Any, trained: bool) -> tuple[dict[str, Any], dict[str, Array]]:
         """The description and parameters of the network; `trained` includes initial states even if zero."""
-        for node in self._needed(output.name):
+        nodes = self._needed(output.name)
+        self._declare_inputs({name for node in nodes for name in node.input} | {output.name})
+        for node in nodes:
             self.known |= zip(node.output, self._results(node), strict=False)
         flow = self.known.get(output.name)
         if not self.layers or not isinstance(flow, Flow):
             raise self._error(output, "expected it to depend on a node RNN, GRU or LSTM, got none")
         readout = self._readout(output, self._rows(output, self._joined(flow)))
-        if not self.head or self.head[-1].nonlinearity:
-            self.head.append(Affine(np.eye(self.width)))
+        self._begin_affine()
         between = sorted({layer.nonlinearity or "linear" for layer in self.head[:-1]})
         if len(between) > 1:
             raise self._error(output, f"expected one nonlinearity between the layers of g, got {between}")
@@ -540,12 +594,20 @@ class _Reader:
 
     def _flow(self, *shape: int) -> Flow:
         """A Flow of numbers from a new source."""
-        if min(shape, default=0) < 0 or math.prod(shape) > LARGEST:
-            raise ConfigError(
-                f"{self.path}: expected at most {LARGEST} numbers of one name, got axes {shape}.  {FREE}"
-            )
+        if min(shape, default=0) < 0:
+            raise ConfigError(f"{self.path}: expected axes of at least 1, got {shape}.  {FREE}")
+        self._spend(math.prod(shape))
         self.sources += 1
         return Flow(self.sources * SPACE + np.arange(math.prod(shape)).reshape(shape))
+
+    def _spend(self, numbers: int) -> None:
+        """Count numbers to be computed; raises a ConfigError if a graph of this size should not need them."""
+        self.left -= numbers
+        if self.left < 0:
+            raise _TooLarge(
+                f"{self.path}: expected a graph whose sizes follow from its weights, got one that asks for "
+                f"{numbers:,} numbers at once or many times in a row.  {FREE}"
+            )
 
     def _results(self, node: Any) -> list[Any]:
         op = node.op_type
@@ -630,17 +692,18 @@ class _Reader:
         }
         function = helper.make_function("", "node", list(inputs), list(node.output), [node], self.opsets)
         try:
-            if self._size(node, list(inputs.values())) > LARGEST:
-                raise ValueError(f"sizes that ask for more than {LARGEST} numbers")
+            self._spend(self._size(node, [inputs[name] for name in node.input if name]))
             return list(ReferenceEvaluator(function).run(None, inputs, attributes={}))
+        except ConfigError:
+            raise
         except Exception as error:
             raise self._error(node, f"expected valid inputs, got {error}") from error
 
     def _size(self, node: Any, arrays: list[Array]) -> int:
-        """An upper bound of the output size of a node that can enlarge its inputs."""
+        """An upper bound of the output size of a node."""
         op, shapes = node.op_type, [a.shape for a in arrays]
         if op == "ConstantOfShape":
-            return math.prod(arrays[0].tolist())
+            return math.prod(map(abs, arrays[0].tolist()))
         if op == "Expand":
             return math.prod(np.broadcast_shapes(shapes[0], arrays[1].tolist()))
         if op == "Range":
@@ -650,7 +713,7 @@ class _Reader:
             axis = _attributes(node).get("axis", 0)
             return arrays[0].size // max(shapes[0][axis], 1) * arrays[1].size
         if op in MOVES or len(shapes) < 2:
-            return 0
+            return sum(array.size for array in arrays)
         return math.prod(np.broadcast_shapes(*shapes))
 
     # ---- recurrent layers
@@ -828,10 +891,15 @@ class _Reader:
 
     def _activation(self, node: Any, x: Flow) -> Flow:
         rows = self._rows(node, x)
-        if not self.head or self.head[-1].nonlinearity:
-            self.head.append(Affine(np.eye(self.width)))
+        self._begin_affine()
         self.head[-1].nonlinearity = node.op_type.lower()
         return self._next(rows)
+
+    def _begin_affine(self) -> None:
+        """Add the identity to g, unless its last layer still has no nonlinearity."""
+        if not self.head or self.head[-1].nonlinearity:
+            self._spend(self.width**2)
+            self.head.append(Affine(np.eye(self.width)))
 
     def _next(self, rows: Array) -> Flow:
         """The outputs of a new layer of g, in the rows of its inputs."""

@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 from .columns import Columns
-from .errors import ConfigError, CorruptFileError
+from .errors import CorruptFileError
 from .model import Model
 from .online import Learner
-from .storage import ARRAY, BACKUP, FORMAT, LEARNER, PREFIX, Path, digest
+from .storage import ARRAY, BACKUP, FORMAT, LEARNER, PREFIX, Path, check_extra, digest, json_object
 from .writing import named
 
 
@@ -60,13 +60,15 @@ def load(path: Path) -> Any:
     _check(name, checksum, description + extra + learner + columns, tensors)
     parts = {key: tensors.pop(key) for key in list(tensors) if key.startswith(PREFIX)}
     try:
-        known = Columns.restored(dict(json.loads(columns or "{}")))
-        net = Model.public.rebuilt(json.loads(description), tensors, json.loads(extra), known)
+        notes = json_object(extra, "extra")
+        check_extra(notes)
+        known = Columns.restored(json_object(columns or "{}", "columns"))
+        net = Model.public.rebuilt(json_object(description, "network"), tensors, notes, known)
         if kind == FORMAT:
             return net
         arrays = {key.removeprefix(PREFIX): array for key, array in parts.items()}
-        return Learner.restored(net, json.loads(learner), arrays)
-    except (ConfigError, ValueError, TypeError, KeyError) as error:
+        return Learner.restored(net, json_object(learner, "learner"), arrays)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise CorruptFileError(f"{name}: expected a model that this version knows, but {error}") from error
 
 
@@ -104,9 +106,16 @@ def _read(name: str) -> tuple[dict[str, str], dict[str, Any]]:
         content = file.read()
     try:
         tensors = safetensors.numpy.load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        metadata = {str(key): str(value) for key, value in header.get("__metadata__", {}).items()}
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
+        header = json_object(content[8 : 8 + int.from_bytes(content[:8], "little")].decode(), "header")
+        metadata = {str(key): str(value) for key, value in (header.get("__metadata__") or {}).items()}
+    except (
+        safetensors.SafetensorError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise CorruptFileError(
             f"{name}: expected a model file, got one that is truncated or damaged ({error}).  "
             f"Restore it from a copy."

@@ -6,7 +6,7 @@ All computation is in float64, regardless of the dtype of the network, because d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 BATCH = 256  # sequences per batch if the method does not need a single batch
 ROWS = 32  # rows of the Jacobian at once, so that their tapes fit into the cache
+BLOCK = 128  # rows of a factor or a product between two polls: less than 50 ms with MAX_PARAMETERS
 MAX_PARAMETERS = 5000  # so that J'J fits into memory
 SMALLEST = 1e-20  # lower bound of the damping
 DECREASE, FLATNESS = 1e-3, 0.9  # c1 and c2 of the strong Wolfe conditions
@@ -347,11 +348,15 @@ class Problem:
         self.weights = weights
         self.net.params[:] = weights
 
+    def fits(self, weights: Array) -> bool:
+        """Whether these parameters are finite in the dtype of the network."""
+        with np.errstate(over="ignore"):
+            return data.finite(weights.astype(self.net.dtype))
+
     def loss(self, weights: Array) -> float:
         """The loss at these parameters; infinite instead of NaN."""
-        with np.errstate(over="ignore"):
-            if not np.isfinite(weights.astype(self.net.dtype)).all():
-                return math.inf
+        if not self.fits(weights):
+            return math.inf
         value = self.forward.evaluate(weights, self.data, self.order)[1]
         return value if math.isfinite(value) else math.inf
 
@@ -452,10 +457,8 @@ class _Marquardt(_Iterations):
         status: str = self.plan.gauss_newton(weights, p.data, p.order, self.product, self.rows, poll)
         if status != "OK" or not math.isfinite(self.loss):
             return status if status == "INTERRUPTED" else "DIVERGED"
-        step = self._dual() if self.rows is not None else self._primal()
+        step = self._dual(poll) if self.rows is not None else self._primal(poll)
         while self.damping <= self.options.max_damping:
-            if poll(0):
-                return "INTERRUPTED"
             change = step(self.damping)
             loss = math.inf if change is None else p.loss(weights - change)
             if change is not None and loss < self.loss:
@@ -465,34 +468,63 @@ class _Marquardt(_Iterations):
             self.damping *= self.options.increase
         return "CONVERGED"
 
-    def _primal(self) -> Callable[[float], Array | None]:
+    def _primal(self, poll: Poll) -> Callable[[float], Array | None]:
         assert self.product is not None
         matrix, slope = self.product[:-1, :-1], self.product[:-1, -1]
-        return lambda damping: _solve(matrix, damping, slope)
+        return lambda damping: _solve(matrix, damping, slope, poll)
 
-    def _dual(self) -> Callable[[float], Array | None]:
+    def _dual(self, poll: Poll) -> Callable[[float], Array | None]:
         assert self.rows is not None
         rows = self.rows.reshape(-1, self.rows.shape[-1])
         jacobian, residuals = rows[:, :-1], rows[:, -1]
-        matrix = jacobian @ jacobian.T
+        matrix = _gram(jacobian, poll)
 
         def step(damping: float) -> Array | None:
-            solution = _solve(matrix, damping, residuals)
+            solution = _solve(matrix, damping, residuals, poll)
             return None if solution is None else jacobian.T @ solution
 
         return step
 
 
-def _solve(matrix: Array, damping: float, right: Array) -> Array | None:
-    """(matrix + damping I)^-1 right by Cholesky, from the upper triangle; None: not positive definite."""
-    from scipy.linalg.lapack import dposv
+def _gram(a: Array, poll: Poll) -> Array:
+    """The upper triangle of a a', some rows at a time."""
+    product = np.empty((len(a), len(a)))
+    for rows in _blocks(len(a), poll):
+        np.matmul(a[rows], a[rows.start :].T, out=product[rows, rows.start :])
+    return product
 
-    damped = matrix.copy()
-    np.fill_diagonal(damped, matrix.diagonal() + damping)
-    solution: Array
-    # in Fortran order the upper triangle is the lower one of the transpose
-    _, solution, info = dposv(damped.T, right, lower=True, overwrite_a=True)
-    return solution if info == 0 and np.isfinite(solution).all() else None
+
+def _solve(matrix: Array, damping: float, right: Array, poll: Poll) -> Array | None:
+    """(matrix + damping I)^-1 right by Cholesky, from the upper triangle; None: not positive definite.
+
+    matrix + damping I = U'U, some rows of U at a time, so that the poll and Ctrl-C are heard in between.
+    """
+    from scipy.linalg.blas import dtrsm
+    from scipy.linalg.lapack import dpotrf, dtrtrs
+
+    upper = np.zeros_like(matrix)
+    for rows in _blocks(len(matrix), poll):
+        rest = matrix[rows, rows.start :] - upper[: rows.start, rows].T @ upper[: rows.start, rows.start :]
+        size = len(rest)
+        rest[:, :size][np.diag_indices(size)] += damping
+        diagonal, info = dpotrf(rest[:, :size])
+        if info != 0:
+            return None
+        upper[rows, rows] = diagonal
+        # X = diagonal'^-1 rest, as X' = rest' diagonal^-1, whose arrays are in BLAS' order
+        upper[rows, rows.stop :] = dtrsm(1.0, diagonal, rest[:, size:].T, side=1).T
+    # in that order U is U', the lower triangle
+    solution, _ = dtrtrs(upper.T, right, lower=1)
+    solution, _ = dtrtrs(upper.T, solution, lower=1, trans=1)
+    return solution if np.isfinite(solution).all() else None
+
+
+def _blocks(rows: int, poll: Poll) -> Iterator[slice]:
+    """Slices of BLOCK rows; polls before each."""
+    for begin in range(0, rows, BLOCK):
+        if poll(0):
+            raise _Interrupted
+        yield slice(begin, min(begin + BLOCK, rows))
 
 
 class _Gradients:
@@ -504,6 +536,8 @@ class _Gradients:
 
     def __call__(self, weights: Array, poll: Poll | None = None) -> tuple[float, Array]:
         p, grad = self.problem, np.zeros_like(weights)
+        if not p.fits(weights):
+            return math.inf, grad
         status, loss = self.plan.loss_and_grad(weights, p.data, p.order, grad, poll=poll)
         if status == "INTERRUPTED":
             raise _Interrupted

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .columns import UNKNOWN
-from .errors import ConfigError
+from .errors import ConfigError, CorruptFileError
 from .model import Model
 from .writing import named, replace
 
@@ -101,13 +101,27 @@ def _plain(value: Any, tensors: dict[str, Any]) -> Any:
 
 def described(net: Model) -> dict[str, str]:
     """Metadata of a network in a file."""
-    if not isinstance(net.extra, dict) or not all(
-        isinstance(t, str) for pair in net.extra.items() for t in pair
-    ):
-        raise ConfigError(f"extra: expected a dict of str to str, got {net.extra!r}.")
+    check_extra(net.extra)
     config = json.dumps(net.saved_config())
     metadata = {"format": FORMAT, "network": config, "extra": json.dumps(net.extra)}
     return metadata if net.columns == UNKNOWN else metadata | {"columns": json.dumps(net.columns.plain())}
+
+
+def check_extra(extra: Any) -> None:
+    """Raise a ConfigError unless `extra` is a dict of str to str."""
+    if not isinstance(extra, dict) or not all(isinstance(t, str) for pair in extra.items() for t in pair):
+        raise ConfigError(f"extra: expected a dict of str to str, got {extra!r}.")
+
+
+def json_object(text: str, what: str) -> dict[str, Any]:
+    """The object in a JSON text of a file; raises a CorruptFileError if there is none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CorruptFileError(f"{what}: expected JSON, got something else ({error}).") from error
+    if not isinstance(value, dict):
+        raise CorruptFileError(f"{what}: expected a JSON object, got {type(value).__name__}.")
+    return value
 
 
 def digest(description: str, tensors: dict[str, Any]) -> str:
@@ -116,5 +130,5 @@ def digest(description: str, tensors: dict[str, Any]) -> str:
     for name in sorted(tensors):
         tensor = np.ascontiguousarray(tensors[name])
         checksum.update(f"\n{name} {tensor.dtype} {tensor.shape}\n".encode())
-        checksum.update(tensor.tobytes())
+        checksum.update(tensor.reshape(-1).view(np.uint8).data)
     return checksum.hexdigest()

@@ -16,13 +16,17 @@ from .errors import ConfigError
 
 
 def named(path: Any, name: str = "path") -> str:
-    """A path as a str; raises a ConfigError about the argument `name` if it is none."""
+    """A path as a str; raises a ConfigError about the argument `name` if no file can have it."""
     try:
-        return os.fsdecode(os.fspath(path))
-    except TypeError:
+        text = os.fsdecode(os.fspath(path))
+        encoded = os.fsencode(text)
+    except (TypeError, UnicodeError):
         raise ConfigError(
             f"{name}: expected a str or path-like, got {path!r} ({type(path).__name__})."
         ) from None
+    if b"\0" in encoded:
+        raise ConfigError(f"{name}: expected the name of a file, got {path!r} with a null character.")
+    return text
 
 
 def csv_text(names: Iterable[str], columns: Iterable[Iterable[Any]], end: str = "\r\n") -> str:

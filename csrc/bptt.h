@@ -13,7 +13,10 @@
    Ownership: params, grad, opt_state and data belong to the caller and are never kept after return.
    The arena belongs to the caller too and is reserved to its plan; a plan lives inside its arena
    and serves one caller at a time.  A run may destroy only the arena and its outputs.  Nothing is
-   allocated, printed or read from the environment; there is nothing to free. */
+   allocated, printed or read from the environment; there is nothing to free.
+
+   A run rounds to the nearest number and counts denormals as zero, whatever the floating-point mode
+   of its caller, which is restored. */
 #ifndef BPTT_H
 #define BPTT_H
 #include <stddef.h>
@@ -271,7 +274,8 @@ bptt_status bptt_slide(bptt_plan *plan, void *params, void *opt_state, bptt_hype
 /* Streaming: `batch` sequences, one step per call, readout after every step.  start reads the
    weights; the states are zero or trained, unless set.  x (batch, I), y (batch, O), state (batch,
    state size); run feeds outputs back: steps times x <- y, y (steps, batch, O), x (batch, I) the
-   first input, I = O.  The plan is for one step and one direction. */
+   first input, I = O.  An output that is not finite is written, but the states stay as before its
+   step: BPTT_DIVERGED.  The plan is for one step and one direction. */
 bptt_status bptt_stream_start(bptt_plan *plan, const void *params);
 bptt_status bptt_stream_step(bptt_plan *plan, const void *x, void *y);
 bptt_status bptt_stream_run(bptt_plan *plan, const void *x, int64_t steps, void *y, bptt_poll poll,

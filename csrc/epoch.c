@@ -40,8 +40,8 @@ static void store_zero_grads(const training *t, span at) {
 
 /* What the caller wants of the inputs and initial states after a pass. */
 static void store_input_grads(const training *t, team *team, int rank, int size) {
+    if (!t->dx && !t->dstate) return; /* thread 0 may already open the next pass */
     const span at = rows_of(&t->run, rank, size);
-    if (!t->dx && !t->dstate) return;
     if (t->run.batch.loss_desc.scale > 0)
         store_initial_grads(t, at);
     else
@@ -111,7 +111,7 @@ static void store_results(training *t, team *team, int rank, int size, int added
         store_parameters(t->updater, team, rank, size);
         return;
     }
-    if (t->run.status == BPTT_INTERRUPTED) return;
+    if (stopped(&t->run)) return;
     if (rank == 0 && !added) memset(p->grad, 0, (size_t)(p->packed_size * p->k->bytes));
     team_barrier(team);
     each_block(p, p->k->unpack, p->grad, t->grad, rank, size);

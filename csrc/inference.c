@@ -12,6 +12,7 @@ typedef struct {
     void *state; /* final states (n, state size), or NULL */
     double loss_sum; /* of all finished batches */
     double weight_sum;
+    double *loss; /* NULL, or where the mean of their losses goes */
 } inference;
 
 /* Opens the group that begins at order[from].  By thread 0. */
@@ -73,6 +74,7 @@ static void forward_only(void *context, team *team, int rank, int size) {
         if (!f->y) f->loss_sum += total_loss(r);
         r->done++;
     }
+    if (rank == 0 && f->loss) *f->loss = f->weight_sum > 0 ? f->loss_sum / f->weight_sum : 0;
 }
 
 /* Only one direction can run long sequences in chunks: a reverse one begins at the end. */
@@ -100,10 +102,11 @@ bptt_status bptt_evaluate(bptt_plan *p, const void *params, const bptt_data *dat
         .run = { .p = p, .data = data, .order = order, .n = n, .poll = poll, .context = context },
         .params = params,
         .every = p->every,
+        .loss = loss,
     };
     if (!has_targets(p, data) || !all_fit(p, data, order, n, p->directions == 1))
         return BPTT_CAPACITY;
+    *loss = 0;
     team_run(p->threads, forward_only, &f);
-    *loss = f.weight_sum > 0 ? f.loss_sum / f.weight_sum : 0;
     return f.run.status;
 }

@@ -1,6 +1,7 @@
 /* lists.c: the tables that are made from the .def files, and the names of what a description may
    choose.  Everything here is constant; any thread may call it. */
 #include "plan.h"
+#include "threads.h"
 #include <math.h>
 #include <string.h>
 
@@ -164,13 +165,31 @@ int bptt_describe_loss(int i, bptt_loss *out) {
     return 1;
 }
 
+/* bptt_curvature's context. */
+typedef struct {
+    chosen_loss loss;
+    int64_t outputs;
+    const double *y; /* (outputs) */
+    const double *dy; /* (outputs) */
+    double *product; /* (outputs) */
+} curvature_product;
+
+/* bptt_curvature, on its one thread. */
+static void multiply_curvature(void *context, team *team, int rank, int size) {
+    const curvature_product *c = context;
+    (void)team;
+    (void)rank;
+    (void)size;
+    kernels_f64_base.curvature(&c->loss, c->outputs, c->y, c->dy, c->product);
+}
+
 /* On the one instance in every build, in float64: the caller has one row at a time. */
 void bptt_curvature(int loss, const double *parameter, int64_t outputs, const double *y,
                     const double *dy, double *product) {
-    chosen_loss l = { .kind = loss };
+    curvature_product c = { { .kind = loss }, outputs, y, dy, product };
     for (int i = 0; i < BPTT_MAX_LOSS_PARAMETERS && losses[loss].parameter[i].name; i++)
-        l.parameter[i] = parameter[i];
-    kernels_f64_base.curvature(&l, outputs, y, dy, product);
+        c.loss.parameter[i] = parameter[i];
+    team_run(1, multiply_curvature, &c);
 }
 
 /* -- optimizers.def -- */

@@ -2,6 +2,7 @@
    sequences stay in chunk 0 of the plan's fields between calls.  No arithmetic on data. */
 #include "run.h"
 #include "update.h"
+#include <math.h>
 
 /* A run over all rows of a stream's plan. */
 static run stream_run(const bptt_plan *p) {
@@ -44,8 +45,16 @@ bptt_status bptt_stream_start(bptt_plan *p, const void *params) {
     return BPTT_OK;
 }
 
+/* 1: the reals of a step's output are finite. */
+static int all_finite(const void *y, int64_t count, int64_t bytes) {
+    for (int64_t i = 0; i < count; i++)
+        if (!isfinite(bytes == 8 ? ((const double *)y)[i] : (double)((const float *)y)[i]))
+            return 0;
+    return 1;
+}
+
 /* bptt_stream_run, on its one thread.  After a step its output is the next input, and its state
-   moves from chunk 1 to chunk 0. */
+   moves from chunk 1 to chunk 0, unless an output is not finite. */
 static void stream_steps(void *context, team *team, int rank, int size) {
     stream *s = context;
     run *r = &s->run;
@@ -63,6 +72,10 @@ static void stream_steps(void *context, team *team, int rank, int size) {
         p->k->copy_rows(top, 1, &p->last[0], 0, 0, p->B);
         head_forward(p, 0, at);
         p->k->store_state(&rows, p->O, 0, p->O, out, 0, &at, s->y);
+        if (!all_finite(s->y, p->B * p->O, p->k->bytes)) {
+            r->status = BPTT_DIVERGED;
+            return;
+        }
         for (int64_t n = 0; n < p->layers; n++)
             p->k->copy_rows(&p->layer[n].s, 1, &p->layer[n].s, 0, 0, p->B);
         poll_caller(r, step_work(p));

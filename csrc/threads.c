@@ -11,33 +11,34 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-/* PAUSE: to the processor, that this is a spin.  flush_denormals: this thread treats denormals as
-   zero from now on; returns what restore_denormals needs. */
+/* PAUSE: to the processor, that this is a spin.  begin_arithmetic: this thread rounds to the nearest
+   number, treats denormals as zero and has no floating-point traps from now on, whatever its
+   caller's mode is; returns what end_arithmetic needs to restore that mode. */
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 #define PAUSE() _mm_pause()
 typedef unsigned float_mode;
-static float_mode flush_denormals(void) {
+static float_mode begin_arithmetic(void) {
     const unsigned old = _mm_getcsr();
-    _mm_setcsr(old | 0x8040);
+    _mm_setcsr(0x9fc0);
     return old;
 }
-static void restore_denormals(float_mode old) { _mm_setcsr(old); }
+static void end_arithmetic(float_mode old) { _mm_setcsr(old); }
 #elif defined(__aarch64__)
 #define PAUSE() __asm__ volatile("yield")
 typedef uint64_t float_mode;
-static float_mode flush_denormals(void) {
+static float_mode begin_arithmetic(void) {
     uint64_t old;
     __asm__ volatile("mrs %0, fpcr" : "=r"(old));
-    __asm__ volatile("msr fpcr, %0" : : "r"(old | (1u << 24)));
+    __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)1 << 24));
     return old;
 }
-static void restore_denormals(float_mode old) { __asm__ volatile("msr fpcr, %0" : : "r"(old)); }
+static void end_arithmetic(float_mode old) { __asm__ volatile("msr fpcr, %0" : : "r"(old)); }
 #else
 #define PAUSE() (void)0
 typedef int float_mode;
-static float_mode flush_denormals(void) { return 0; }
-static void restore_denormals(float_mode old) { (void)old; }
+static float_mode begin_arithmetic(void) { return 0; }
+static void end_arithmetic(float_mode old) { (void)old; }
 #endif
 
 /* Spins before a thread sleeps. */
@@ -106,9 +107,9 @@ void team_barrier(team *t) {
 
 /* The present job, as one rank. */
 static void take_part(int rank) {
-    const float_mode old = flush_denormals();
+    const float_mode old = begin_arithmetic();
     pool.function(pool.context, &pool.team, rank, pool.team.size);
-    restore_denormals(old);
+    end_arithmetic(old);
 }
 
 /* A thread of the pool: takes part in each job that has its rank. */
@@ -170,9 +171,9 @@ void team_run(int wanted, team_function function, void *context) {
     team alone = { .size = 1 };
     if (wanted > THREADS_MAX - 1) wanted = THREADS_MAX - 1;
     if (wanted < 2 || atomic_exchange(&pool.busy, 1)) {
-        const float_mode old = flush_denormals();
+        const float_mode old = begin_arithmetic();
         function(context, &alone, 0, 1);
-        restore_denormals(old);
+        end_arithmetic(old);
         return;
     }
     const int size = grow(wanted);

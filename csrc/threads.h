@@ -1,6 +1,6 @@
 /* threads.h: a function on a small pool of threads, and a barrier inside.  The pool is one resource
-   of the process: a second caller at the same time gets a team of one.  Inside a run denormals
-   count as zero, on every thread. */
+   of the process: a second caller at the same time gets a team of one.  Inside a run every
+   thread rounds to the nearest number, and denormals count as zero. */
 #ifndef BPTT_THREADS_H
 #define BPTT_THREADS_H
 typedef struct team team;

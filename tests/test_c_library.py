@@ -73,7 +73,7 @@ def test_header_and_library_in_cpp(library):
     text = '#include "bptt.h"\n#include <cstdio>\nint main() { std::puts(bptt_message(BPTT_DIVERGED)); }\n'
     (library / "message.cpp").write_text(text)
     run(GXX, "-std=c++11", *STRICT, "message.cpp", *LINK, "-o", "message", cwd=library)
-    assert run("./message", cwd=library) == "the loss, the gradient or the update is not finite\n"
+    assert run("./message", cwd=library) == "the loss, the gradient, the update or an output is not finite\n"
 
 
 BY_NAME = r"""

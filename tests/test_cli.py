@@ -338,3 +338,22 @@ def test_a_killed_training_goes_on(cli, python, table, tmp_path):
     assert (bf.load(tmp_path / "parts").params == bf.load(tmp_path / "whole").params).all()
     assert not (tmp_path / "backup").exists()
     one_line(cli("train", table, *TRAIN[:-2], *backup), 2, "--backup: expected --seed as well")
+
+
+SETTINGS = {
+    "lists": "a = " + "[" * 3000,
+    "digits": "epochs = " + "1" * 5000,
+    "output": 'out = "a\\u0000b"',
+    "data": 'data = "a\\u0000b"',
+}
+
+
+@pytest.mark.parametrize("text", SETTINGS.values(), ids=SETTINGS)
+def test_settings_that_no_file_should_have(text, cli, tmp_path):
+    """Lists in lists, numbers without end, names with null characters: an error message."""
+    (tmp_path / "run.toml").write_text(text + "\n")
+    (tmp_path / "data.csv").write_text("a\n" + "1\n2\n" * 20)
+    data = () if text.startswith("data") else ("data.csv",)
+    how = ("--inputs", "a", "--targets", "a", *(() if text.startswith("epochs") else ("--epochs", "1")))
+    found = cli("train", *data, *how, "--config", "run.toml")
+    assert found.returncode in (1, 2) and "Traceback" not in found.stderr and "bptt-fast" in found.stderr

@@ -338,6 +338,43 @@ def test_calls_keep_the_mode(mode, name):
     assert after == mode & 0xFFC0
 
 
+IN_A_MODE = """
+import sys
+import numpy as np
+from support import cases
+from support.mode import Mode
+from bptt_fast import _core
+
+control, mode, threads = Mode(), *map(int, sys.argv[1:])
+before, found = control.get(), []
+p = cases.Problem(lengths=(5, 7, 6) * 20, hidden_size=32, every=True)
+run = p.run("float32", threads=threads)
+assert run.plan.threads == threads
+for chosen in (mode, before):
+    params, grad, slots = run.params.copy(), np.empty_like(run.params), np.zeros(2 * run.params.size, "f")
+    loss, weights, x = np.zeros(1), np.zeros(1), np.full(run.desc["input_size"], 0.3, "f")
+    hyper = dict(optimizer="adam", learning_rate=0.1, beta1=0.9, beta2=0.99, eps=1e-8)
+    stream, y, dy = _core.Stream(run.desc, params), np.full((1, 3), 0.1), np.full((1, 3), 0.7)
+    control.set(chosen)
+    values = [run.plan.evaluate(run.params, run.data, run.order)]
+    values.append(run.plan.loss_and_grad(params, run.data, run.order, grad))
+    run.plan.epoch(params, slots, hyper, run.data, run.order, loss, weights)
+    arrays = grad, params, loss, stream.step(x), _core.curvature("cross_entropy", (), y, dy)
+    control.set(before)
+    found.append((values, *(a.tobytes() for a in arrays)))
+assert found[0] == found[1]
+"""
+
+
+@x86
+@pytest.mark.parametrize("mode", (0x3F80, 0x5F80, 0x7F80), ids=("down", "up", "towards-zero"))
+@pytest.mark.parametrize("threads", (1, 3))
+def test_results_do_not_depend_on_the_mode(mode, threads, python):
+    """Neither on the caller's rounding nor on that which the pool's threads have inherited."""
+    found = python("-c", IN_A_MODE, mode, threads)
+    assert found.returncode == 0, found.stderr
+
+
 @x86
 def test_import_and_fit_keep_the_mode(python):
     code = (

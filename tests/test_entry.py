@@ -373,3 +373,24 @@ def test_a_stream_says_what_to_do():
     for function in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(bf.ConfigError, match=r"^Stream: .*stream\.network and stream\.state"):
             function(stream)
+
+
+@pytest.mark.parametrize("value", (np.datetime64("NaT"), np.array("x"), np.array(2)), ids=repr)
+def test_values_without_axes(value):
+    """An array or a scalar where rows are expected."""
+    net = bf.Network(2, 3, 2, seed=0)
+    calls = [
+        net.predict,
+        lambda x: bf.Sequences.windows(x, 3),
+        net.stream().step,
+        lambda a: bf.Scaling(a, [1.0]),
+    ]
+    calls.append(net.learn_online(bf.SlidingBPTT(2)).observe)
+    for call in calls:
+        with pytest.raises((bf.ConfigError, bf.ShapeError)):
+            call(value)
+
+
+def test_an_array_of_nonlinearities():
+    with pytest.raises(bf.ConfigError, match="nonlinearity"):
+        bf.Network(2, 3, 2, cell="gru", nonlinearity=np.zeros((6, 5)))

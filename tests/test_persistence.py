@@ -10,13 +10,16 @@ import stat
 import subprocess
 import sys
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import bptt_fast as bf
-from bptt_fast import writing
+from bptt_fast import storage, writing
 from bptt_fast.files import write_table
+from bptt_fast.storage import digest
 
 NETWORKS = {
     "elman": dict(nonlinearity="relu"),
@@ -138,6 +141,7 @@ WRONG_HEADERS = {
     "a tensor renamed": lambda h: h.update(other=h.pop("head.0.bias")),
     "a shape": lambda h: h["weight_ih_l0"].update(shape=[3, 5]),
     "a dtype": lambda h: h["weight_ih_l0"].update(dtype="I32"),
+    "null metadata": lambda h: h.update(__metadata__=None),
     "offsets beyond the end": lambda h: h["weight_ih_l0"].update(data_offsets=[0, 10**9]),
 }
 
@@ -164,6 +168,51 @@ def test_a_network_of_nonsense_with_a_right_checksum(saved, monkeypatch):
         net.save(path)
         monkeypatch.undo()
         refused(path)
+
+
+NONSENSE = ("[]", "1", "null", '"x"', "[[1, 2]]", '{"a": 1}', "[" * 10**5, "{")
+NONSENSE += ('{"a":' * 400 + "1" + "}" * 400,)
+
+
+@pytest.mark.parametrize("text", NONSENSE, ids=[text[:9] for text in NONSENSE])
+@pytest.mark.parametrize("key", ("network", "extra", "columns", "learner"))
+def test_a_text_of_nonsense_with_a_right_checksum(key, text, tmp_path):
+    """What is no object in JSON, or one of other values, however deep."""
+    learner = bf.Network(1, 2, 1, seed=0).learn_online(bf.SlidingBPTT(2))
+    learner.save(tmp_path / "a")
+    tensors, content = safetensors.numpy.load_file(tmp_path / "a"), (tmp_path / "a").read_bytes()
+    metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    metadata[key] = text
+    described = "".join(metadata[name] for name in ("network", "extra", "learner", "columns"))
+    metadata["sha256"] = digest(described, tensors)
+    safetensors.numpy.save_file(tensors, tmp_path / "a", metadata)
+    refused(tmp_path / "a")
+
+
+def test_the_sizes_of_a_description_are_not_allocated(tmp_path):
+    net, path = network(), tmp_path / "a"
+    config = json.dumps(net.saved_config() | {"hidden_size": 10000})
+    tensors, metadata = net.state_dict(), storage.described(net) | {"network": config}
+    metadata["sha256"] = digest(config + metadata["extra"], tensors)
+    safetensors.numpy.save_file(tensors, path, metadata)
+    tracemalloc.start()
+    try:
+        refused(path)
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_of_a_load(tmp_path):
+    """At most two copies of the parameters at once."""
+    bf.Network(1, 1500, 1, seed=0, init="identity").save(tmp_path / "a")
+    size = (tmp_path / "a").stat().st_size
+    tracemalloc.start()
+    try:
+        bf.load(tmp_path / "a")
+        assert tracemalloc.get_traced_memory()[1] < 2 * size + 5e6
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("content", (b"", b"\0" * 8, b"\xff" * 64, b"a,b\n1,2\n", b"\x80\x04N."))
@@ -565,6 +614,20 @@ def test_wrong_leads(wrong):
     with pytest.raises(bf.ConfigError, match="lead: expected an integer of at least 0"):
         net.lead = wrong
     assert net.lead == 0
+
+
+@pytest.mark.parametrize("path", ("a\0b", b"a\0b", "\ud800"), ids=ascii)
+def test_a_path_that_no_file_can_have(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    net = bf.Network(1, 2, 1, seed=0)
+    learner = net.learn_online(bf.SlidingBPTT(2))
+    for call in (net.save, bf.load, net.to_onnx, bf.from_onnx, learner.save):
+        with pytest.raises(bf.ConfigError, match="path: expected"):
+            call(path)
+    for call in (bf.callbacks.ModelCheckpoint, bf.callbacks.CSVLogger):
+        with pytest.raises(bf.ConfigError, match="expected"):
+            call(path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("path", ("", "new/"))

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 
 import pytest
+from support import pool_model
 from support.cases import ROOT
 
 DELAY = """
@@ -75,3 +76,15 @@ def test_jobs_of_changing_size_end(tmp_path):
     )
     done = subprocess.run([program], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stdout == "0", done.stdout
+
+
+@pytest.mark.parametrize("sizes", ((2, 3), (3, 2), (2, 2, 3), (3, 3), (2, 3, 2)), ids=str)
+def test_all_interleavings_of_three_threads(sizes):
+    """In a model of the pool: each rank takes part once, no barrier opens early, and all threads end."""
+    assert pool_model.search(sizes) > 100
+
+
+def test_the_model_finds_a_size_that_is_read_late():
+    """The fault that the pool once had: a job's number and the size of its team in two words."""
+    with pytest.raises(pool_model.FaultError):
+        pool_model.search((2, 3), one_word=False)

@@ -14,6 +14,12 @@ from bptt_fast.inference import training_data
 from bptt_fast.runners import Job
 
 ISAS = cases.isas()
+
+
+def never(done):
+    return False
+
+
 MORE = {
     "last": dict(),
     "every": dict(every=True, weighted=True),
@@ -319,10 +325,6 @@ def test_structural_damping_is_the_square_of_the_change_of_the_states():
 # ---- Levenberg-Marquardt's path
 
 
-def never(done):
-    return False
-
-
 @pytest.mark.parametrize("few", (False, True), ids=("primal", "dual"))
 def test_a_step_of_levenberg_marquardt(few):
     """Accepted: w - (J'J + mu I)^-1 J'r, mu divided; with fewer residuals than parameters too."""
@@ -377,9 +379,31 @@ def test_levenberg_marquardt_gives_up():
 
 
 def test_a_singular_system_is_a_rejection():
-    assert second_order._solve(np.zeros((3, 3)), 0.0, np.ones(3)) is None
-    assert second_order._solve(-np.eye(3), 0.5, np.ones(3)) is None
-    np.testing.assert_allclose(second_order._solve(np.eye(3), 1.0, np.ones(3)), 0.5)
+    assert second_order._solve(np.zeros((3, 3)), 0.0, np.ones(3), never) is None
+    assert second_order._solve(-np.eye(3), 0.5, np.ones(3), never) is None
+    np.testing.assert_allclose(second_order._solve(np.eye(3), 1.0, np.ones(3), never), 0.5)
+    wide = np.eye(300)
+    wide[200, 200] = -1
+    assert second_order._solve(wide, 0.5, np.ones(300), never) is None
+
+
+@pytest.mark.parametrize("size", (1, 127, 128, 129, 300))
+def test_linear_algebra_in_blocks(size):
+    """Of the upper triangle alone; and the poll, which comes before every block, can end it."""
+    a = np.random.default_rng(0).normal(size=(size, size + 4))
+    gram = second_order._gram(a, never)
+    np.testing.assert_allclose(np.triu(gram), np.triu(a @ a.T), rtol=1e-11, atol=1e-11)
+    gram[np.tril_indices(size, -1)] = np.nan
+    solution = second_order._solve(gram, 0.5, a[:, 0], never)
+    np.testing.assert_allclose(a @ (a.T @ solution) + 0.5 * solution, a[:, 0], rtol=1e-9, atol=1e-9)
+    for call in (
+        lambda poll: second_order._gram(a, poll),
+        lambda poll: second_order._solve(gram, 1.0, a[0], poll),
+    ):
+        for stop in range(-(-size // 128)):
+            calls = iter(range(99))
+            with pytest.raises(second_order._Interrupted):
+                call(lambda done, calls=calls, stop=stop: next(calls) == stop)
 
 
 # ---- in fit

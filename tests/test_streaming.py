@@ -135,6 +135,30 @@ def test_wrong_steps(batch):
     np.testing.assert_array_equal(s.state, before)
 
 
+@pytest.mark.parametrize("wrong", (np.nan, np.inf), ids=str)
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("batch", (1, 3))
+@pytest.mark.parametrize("scaled", (False, True))
+def test_a_step_that_is_not_finite(batch, dtype, wrong, scaled):
+    """As of predict, and the state is that before the step: with finite weights the stream goes on."""
+    net, x = bf.Network(2, 4, 2, cell="lstm", dtype=dtype, seed=0), np.ones((batch, 2), dtype)
+    if scaled:
+        net.scaling = bf.Scaling([0.0, 0.0], [1.0, 2.0], [0.0, 0.0], [3.0, 4.0])
+    x = x if batch > 1 else x[0]
+    good = net.stream(batch=batch)
+    expected = [good.step(x), good.step(x)]
+    net["head.0.bias"][1] = wrong
+    stream = net.stream(batch=batch)
+    stream.state = good.state
+    before = stream.state
+    with pytest.raises(bf.DivergedError, match="state is unchanged"):
+        stream.step(x)
+    np.testing.assert_array_equal(stream.state, before)
+    assert all(np.isfinite(y).all() for y in expected)
+    with pytest.raises(bf.DivergedError):
+        net.forecast(np.ones((3, 2)), 3, next_input=lambda y, step: [0.0, 0.0])
+
+
 def test_wrong_streams():
     with pytest.raises(bf.ConfigError, match="bidirectional"):
         bf.Network(3, 4, 2, bidirectional=True).stream()
@@ -333,6 +357,15 @@ def test_divergence():
             for a, b in zip(p.x[0], p.y[0], strict=True):
                 learner.observe(a, b)
     assert np.isfinite(net.params).all()
+
+
+def test_weights_that_are_not_finite():
+    """Training begins with finite parameters, wherever it begins."""
+    net = bf.Network(2, 4, 2, seed=0)
+    net["bias_hh_l0"][2] = np.inf
+    with pytest.raises(bf.DivergedError, match="inf in bias_hh_l0"):
+        net.learn_online(bf.SlidingBPTT(3))
+    assert net.learner is None and net.lead == 0
 
 
 NETWORKS = {

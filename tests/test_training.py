@@ -518,3 +518,33 @@ def test_an_update_that_overflows_is_not_written(optimizer, bptt, dtype):
             diverged = True
         assert np.isfinite(net.params).all()
         assert diverged or (dtype == "float64" and optimizer.learning_rate < 1e290)
+
+
+@pytest.mark.parametrize("wrong", (np.inf, -np.inf, np.nan), ids=str)
+@pytest.mark.parametrize("name", bf.optimizers.OPTIMIZERS)
+def test_parameters_that_are_not_finite(name, wrong):
+    """Refused by every optimiser, whether or not the outputs are finite: the network is unchanged."""
+    x = np.random.default_rng(0).normal(size=(8, 6, 2))
+    for place in (0, 10, -1):
+        net = bf.Network(2, 3, 2, seed=0)
+        net.params[place] = wrong
+        before = net.params.copy()
+        with pytest.raises(bf.DivergedError, match="fit: expected finite parameters"):
+            net.fit(x, x.mean(1), optimizer=name, epochs=3, verbose=0)
+        np.testing.assert_array_equal(net.params, before)
+        assert net.scaling is None and net.lead == 0
+
+
+@pytest.mark.parametrize("name", bf.optimizers.OPTIMIZERS)
+def test_parameters_that_a_callback_spoils(name):
+    """After an epoch: the next one does not begin."""
+    x = np.random.default_rng(0).normal(size=(8, 6, 2))
+    net = bf.Network(2, 3, 2, seed=0)
+
+    def spoil(epoch, logs):
+        net.params[0] = np.inf
+
+    spoiler = bf.callbacks.LambdaCallback(on_epoch_end=spoil)
+    with pytest.raises(bf.DivergedError, match="expected finite parameters") as caught:
+        net.fit(x, x.mean(1), optimizer=name, epochs=3, callbacks=spoiler, verbose=0)
+    assert caught.value.history["epoch"] == [1]

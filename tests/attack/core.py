@@ -1,0 +1,117 @@
+"""The C core under sanitizers: random plans, and system calls that fail."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).parent
+FLAGS = ["-O0", "-g", "-fno-wrapv", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
+SANITIZERS = {"address": "address,undefined", "thread": "thread"}
+PLANS = 10  # in a process
+SECONDS = 300  # of a process, which takes some
+# edits of the sources: small plans have threads, too, though they do not pay; one instance compiles faster
+MANY_THREADS = ("each = 4e5;", "each = 1;")
+ONE_INSTANCE = ("#if defined(__x86_64__)\n#define EACH_ISA", "#if 0\n#define EACH_ISA")
+# (threads, percent of threads that can't be started) of the runs of plans, in turn
+HOW = {"address": ((1, 0), (3, 0), (4, 50), (1, 0)), "thread": ((4, 0), (2, 0), (5, 30), (3, 0))}
+WRAPPED = ["-Wl,--wrap=pthread_create,--wrap=pthread_atfork"]  # plans.c can make them fail
+
+
+class MissingError(Exception):
+    """What an attack needs is not on this machine."""
+
+
+def compiler():
+    found = os.environ.get("CC") or shutil.which("gcc") or shutil.which("cc")
+    if not found:
+        raise MissingError("needs a C compiler")
+    return found.split()
+
+
+def build(name, all_instances=False):
+    """The core and plans.c as a program, with a sanitizer; only what has changed is compiled again."""
+    folder = ROOT / "build" / "attack" / f"{name}{'-all' if all_instances else ''}"
+    folder.mkdir(parents=True, exist_ok=True)
+    common = [*(ROOT / "csrc" / "flags").read_text().split(), *FLAGS, f"-I{ROOT / 'csrc'}"]
+    common += [f"-fsanitize={SANITIZERS[name]}", "-Wall", "-Wextra", "-Wno-unused-function"]
+    headers = [p for p in sorted((ROOT / "csrc").rglob("*")) if p.suffix in (".h", ".def")]
+    text = b"".join(p.read_bytes() for p in headers) + repr((compiler(), common)).encode()
+    instances = "*_*.c" if all_instances else "*_base.c"
+    sources = [*(ROOT / "csrc").glob("*.c"), *(ROOT / "csrc/instances").glob(instances), HERE / "plans.c"]
+    edits = {"plan.c": MANY_THREADS} | ({} if all_instances else {"instances.c": ONE_INSTANCE})
+    objects, running = [], []
+    for source in sorted(sources, key=lambda p: p.parent.name != "instances"):
+        content = source.read_text()
+        if source.name in edits:
+            assert edits[source.name][0] in content, source.name
+            content = content.replace(*edits[source.name])
+        key = hashlib.sha256(text + content.encode()).hexdigest()[:16]
+        target = folder / f"{source.stem}.{key}.o"
+        objects.append(target)
+        if target.exists():
+            continue
+        for old in folder.glob(f"{source.stem}.*.o"):
+            old.unlink()
+        command = [*compiler(), *common, f"-I{source.parent}", "-x", "c", "-c", "-", "-o", target]
+        while len(running) >= (os.cpu_count() or 1):
+            _finish(running.pop(0))
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process.stdin.write(f'#line 1 "{source}"\n{content}')
+        process.stdin.close()
+        process.stdin = None
+        running.append(process)
+    for process in running:
+        _finish(process)
+    program = folder / "program"
+    linked = subprocess.run(
+        [*compiler(), *common, *objects, *WRAPPED, "-lm", "-o", program], capture_output=True, text=True
+    )
+    if linked.returncode:
+        raise MissingError(f"cannot link with {SANITIZERS[name]}: {linked.stderr[-300:]}")
+    return program
+
+
+def campaign(name, minutes, first=0, last=2**40, all_instances=False, processes=None):
+    """(plans, failures): case numbers in runs of PLANS, with one thread, several, and several that fail."""
+    program = build(name, all_instances)
+    processes, until = processes or os.cpu_count() or 1, time.monotonic() + 60 * minutes
+    plans, failures, running = 0, [], {}
+    while running or (first < last and time.monotonic() < until):
+        while len(running) < processes and first < last and time.monotonic() < until:
+            threads, shortage = HOW[name][first // PLANS % len(HOW[name])]
+            arguments = [str(a) for a in (first, min(PLANS, last - first), threads, shortage)]
+            process = subprocess.Popen(
+                [program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+            running[process] = (arguments, time.monotonic())
+            first += PLANS
+        time.sleep(0.02)
+        for process, (arguments, begun) in list(running.items()):
+            if process.poll() is None and time.monotonic() - begun < SECONDS:
+                continue
+            if process.poll() is None:
+                process.kill()
+            text = process.communicate()[0]
+            del running[process]
+            if process.returncode:
+                failures.append(int(arguments[0]))
+                print(
+                    text[-6000:],
+                    f"{name}: failed ({process.returncode}): {program} {' '.join(arguments)}",
+                    flush=True,
+                )
+                if len(failures) >= 5:
+                    first = last
+            else:
+                plans += int(text.split()[0])
+    return plans, failures
+
+
+def _finish(process):
+    errors = process.communicate()[1]
+    if process.returncode:
+        raise MissingError(f"the compiler fails: {errors[-500:]}")
