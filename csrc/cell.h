@@ -59,15 +59,16 @@ CELL_ROW(CELL)
 #define TWO_PRODUCTS 0
 #endif
 
-/* The loops over time, and the tangents of the cells that have them. */
+/* The loops over time; tangents and patterns of the cells that have them. */
 #if !OWN_LOOP
 #include "scan.h"
 #endif
 #if !OWN_LOOP && !PEEPHOLES && !BY_ROWS
 #include "tangent.h"
-#define TANGENT C(NAME(tangent))
+#include "pattern.h"
+#define PLAIN(function) C(NAME(function))
 #else
-#define TANGENT NULL
+#define PLAIN(function) NULL
 #endif
 
 /* Its row of the table. */
@@ -88,7 +89,9 @@ static const cell_kernels C(NAME(kernels)) = {
     .backward = C(NAME(scan_backward)),
     .finish = C(NAME(scan_finish)),
     .collect = C(NAME(collect)),
-    .tangent = TANGENT,
+    .tangent = PLAIN(tangent),
+    .gradient_of_pattern = PLAIN(gradient_of_pattern),
+    .advance = PLAIN(advance),
 };
 
 #undef C
@@ -105,6 +108,6 @@ static const cell_kernels C(NAME(kernels)) = {
 #undef KEEP_GATE
 #undef OWN_LOOP
 #undef TWO_PRODUCTS
-#undef TANGENT
+#undef PLAIN
 #endif
 #undef CELL

@@ -67,6 +67,16 @@ INLINE void w_store(real *p, W w) { memcpy(p, &w, sizeof w); }
 /* Packed weights of one column: the CL lanes that belong to it, in all RL rows the same. */
 INLINE V v_weight(const real *p) { return BY_ROWS ? v_set(*p) : v_load(p); }
 
+/* a b + c, rounded once where the processor can.  In sums that different functions must repeat to the
+   bit: of x0 w0 + x1 w1 the compiler may contract either product. */
+INLINE V v_fma(V a, V b, V c) {
+#if defined(X86) && defined(__FMA__)
+    return CAT(X86(fmadd, ), PACKED)(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
 /* Lane j: lane at[j] of a, or at[j] - VL of b.  Constant indices, once loops are unrolled, become
    one instruction. */
 INLINE V v_shuffle(V a, V b, VI at) {
