@@ -632,9 +632,10 @@ def _lengths(lengths: Any, n: int, steps: int, name: str) -> Array:
 
 
 def finite(a: Array) -> bool:
-    """Whether all numbers are finite.  A finite sum proves it without a temporary array."""
+    """Whether all numbers are finite.  A finite sum (of few numbers: of squares) proves it without a temporary array."""
     if a.size <= 1024:
-        return bool(np.isfinite(a).all())
+        flat = a.ravel()
+        return math.isfinite(flat.dot(flat)) or bool(np.isfinite(a).all())
     with np.errstate(over="ignore", invalid="ignore"):
         return math.isfinite(np.add.reduce(a, axis=None)) or bool(np.isfinite(a).all())
 

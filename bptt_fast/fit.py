@@ -301,6 +301,7 @@ class Training:
         """Release the plan and the optimiser state; the history remains."""
         self.display.close()
         self.finished = True
+        self.runner.close()
         del self.runner
 
     def begin_epoch(self) -> Poll | None:

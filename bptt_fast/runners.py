@@ -15,7 +15,7 @@ import numpy as np
 
 from . import _core, data  # type: ignore[attr-defined]
 from .errors import ConfigError, ShapeError
-from .plans import PlanSize, core_data, make_plan, with_groups
+from .plans import Pooled, PlanSize, core_data, make_plan, with_groups
 
 if TYPE_CHECKING:
     from .data import Array, Sequences
@@ -49,6 +49,7 @@ class Job:
     split: float  # the share of `train` that is held out for validation
     validation: Sequences | None  # separate validation data
     given_states: bool  # whether the caller passed initial states
+    pooled: Pooled | None = None  # the plan for training
 
     @property
     def every(self) -> bool:
@@ -71,7 +72,15 @@ class Job:
         size = PlanSize(self.loss, every, batch, steps, self.threads, self.isa)
         if lengths is not None:
             options = with_groups(lengths, desc, size, options)
-        return make_plan(desc, size, options)
+        key = (desc["seed"], *size, *sorted(options.items()))
+        self.pooled = self.net.plans.acquire(key, (), lambda: make_plan(desc, size, options))
+        return self.pooled.plan
+
+    def release_plan(self) -> None:
+        """Return the plan for training to the network's pool, for the next fit."""
+        if self.pooled is not None:
+            self.net.plans.release(self.pooled)
+            self.pooled = None
 
     def optimizer_state(self) -> Array:
         """The initial optimiser state, zeros."""
@@ -101,11 +110,19 @@ class Job:
 
 
 class Record:
-    """The mean loss of each update of an epoch, and the sum of the weights of its target rows."""
+    """The mean loss of each update of an epoch, and the sum of the weights of its target rows.
 
-    def __init__(self, updates: int = 0) -> None:
+    Parameters
+    ----------
+    updates : int, default 0
+        The number of updates.
+    weighted : bool, default True
+        False: all weights are 1.
+    """
+
+    def __init__(self, updates: int = 0, weighted: bool = True) -> None:
         self.updates = updates
-        self.losses, self.weights = np.zeros(updates), np.zeros(updates)
+        self.losses, self.weights = np.zeros(updates), np.zeros(updates) if weighted else None
 
     def begin(self, updates: int) -> None:
         """Prepare the record of an epoch of `updates` updates."""
@@ -115,6 +132,8 @@ class Record:
 
     def mean(self, done: int) -> float:
         """The mean loss over all target rows of the first `done` updates; nan without target rows."""
+        if self.weights is None:
+            return float(self.losses[:done].sum() / done) if done else math.nan
         losses, weights = self.losses[:done], self.weights[:done]
         counted = weights > 0
         if not counted.all():
@@ -148,6 +167,13 @@ class Runner:
     validate: Callable[[], float] | None
     left_out: int = 0
 
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    def close(self) -> None:
+        """Return the plan for training to the network's pool."""
+        self.job.release_plan()
+
     def epoch(self, number: int, poll: Poll) -> tuple[str, int]:
         """Run one epoch; its status (a name of status.def) and its number of finished updates."""
         raise NotImplementedError
@@ -162,6 +188,7 @@ class BatchRunner(Runner):
     """The runner of minibatches, unfolded over all steps, in passes or in segments."""
 
     def __init__(self, job: Job) -> None:
+        super().__init__(job)
         net, train, unfold = job.net, job.train, job.unfold
         self.n, self.validate = job.split_sequences()
         self.left_out = len(train) - self.n - len(split_parts(train, job.split)[1])
@@ -169,7 +196,7 @@ class BatchRunner(Runner):
         options = unfold.plan_options(train, self.n, job.sampling_probability, not job.shuffle)
         self.plan = job.training_plan(job.every, batch, steps, options, train.length[: self.n])
         self.states = _carried_states(job, self.n) if job.stateful else None
-        self.job, self.train, self.data = job, train, core_data(train)
+        self.train, self.data = train, core_data(train)
         self.batch = batch
         self.params, self.optimizer_state, self.record = net.params, job.optimizer_state(), Record()
         self.updates, self.unit = unfold.updates(-(-self.n // batch), steps)
@@ -239,6 +266,7 @@ class SlidingRunner(Runner):
     unit = "pattern"
 
     def __init__(self, job: Job, unfold: SlidingBPTT) -> None:
+        super().__init__(job)
         train, k, lead, split = job.train, unfold.k, unfold.lead, job.split
         n, validation = len(train), job.validation
         check_lengths(train.length, k, lead, "x")
@@ -262,9 +290,8 @@ class SlidingRunner(Runner):
         self.plan = job.training_plan(False, 1, k, {})
         self.data, self.order = core_data(train), data.counting(n)
         self.params, self.optimizer_state = job.net.params, job.optimizer_state()
-        self.updates = self.steps = int((train.length[:n] - (k + lead - 1)).sum())
-        self.record = Record(self.updates)
-        self.record.weights[:] = 1
+        self.updates = self.steps = int(train.length[:n].sum()) - n * (k + lead - 1)
+        self.record = Record(self.updates, weighted=False)
 
     def epoch(self, number: int, poll: Poll) -> tuple[str, int]:
         result: tuple[str, int] = self.plan.slide(
@@ -312,8 +339,8 @@ def check_no_windows(sequences: Sequences, name: str) -> None:
 
 def check_lengths(length: Array, k: int, lead: int, name: str) -> None:
     """Raise unless every sequence has at least one pattern."""
-    short = np.flatnonzero(length < k + lead)
-    if len(short):
+    if length.min() < k + lead:
+        short = np.flatnonzero(length < k + lead)
         raise ShapeError(
             f"{name}: expected at least k + lead = {k + lead} steps for SlidingBPTT(k={k}, lead={lead}), got "
             f"{length[short[0]]} in sequence {short[0]}.  Use a smaller k or a longer series."

@@ -54,7 +54,7 @@ INLINE void C(unfold)(const frame *f, const pattern *p, int64_t steps) {
     }
 }
 
-/* The states of step t from vector v on. */
+/* The states before step t. */
 INLINE real *C(states)(const frame *f, int64_t t) { return (real *)f->s.p + t * f->s.step; }
 
 /* The gradients of all weights. */
@@ -98,22 +98,20 @@ INLINE void C(advance)(const int64_t H, const pattern *p) {
     transpose_weights(&w, f.packed, 0, 1);
 }
 
-/* Sizes that are constants. */
+/* Cells of one gate gain from sizes that are constants; each size is a copy of the code. */
+#define OF_SIZE(function, size, ...)                          \
+    if (C(G) == 1 && p->f->H == (size) && p->outputs <= VL) { \
+        C(function)(size, __VA_ARGS__);                       \
+        return;                                               \
+    }
 static void C(NAME(gradient_of_pattern))(const pattern *p) {
-    const int64_t H = p->f->H;
-    if (H == 8 && p->outputs <= VL)
-        C(gradient_of_pattern)(8, 1, p);
-    else if (H == 16 && p->outputs <= VL)
-        C(gradient_of_pattern)(16, 1, p);
-    else
-        C(gradient_of_pattern)(H, blocks_of(p->outputs), p);
+    OF_SIZE(gradient_of_pattern, 8, 1, p)
+    OF_SIZE(gradient_of_pattern, 16, 1, p)
+    C(gradient_of_pattern)(p->f->H, blocks_of(p->outputs), p);
 }
 static void C(NAME(advance))(const pattern *p) {
-    const int64_t H = p->f->H;
-    if (H == 8)
-        C(advance)(8, p);
-    else if (H == 16)
-        C(advance)(16, p);
-    else
-        C(advance)(H, p);
+    OF_SIZE(advance, 8, p)
+    OF_SIZE(advance, 16, p)
+    C(advance)(p->f->H, p);
 }
+#undef OF_SIZE
