@@ -402,9 +402,9 @@ def sequences(
             length = _lengths(lengths, n, steps, name)
         sequence_set = Sequences(cast(a, wide).reshape(n * steps, features), offset, length, form, steps)
         sequence_set.ragged = lengths is not None
-    known = sequence_set.columns.inputs or next(
-        (names_of(table) for table in tables if is_table(table)), None
-    )
+    known = sequence_set.columns.inputs
+    if tables and not known:
+        known = next((names_of(table) for table in tables if is_table(table)), None)
     sequence_set.columns = replace(columns, inputs=columns.inputs or known) if known else columns
     sequence_set.tables = tables
     if scaling is not None:
@@ -699,14 +699,14 @@ def _target_rows(data: Sequences, y: Any, last: tuple[int, ...], every: bool, na
     leads: list[tuple[int, ...]] = [(n, steps)] if every else [(n,)]
     if data.form in ("series", "windows"):
         leads.append((steps,) if every else ())
-    shapes = [lead + last for lead in reversed(leads)]
-    if last in ((), (1,)):
-        shapes += [lead + last_axis for lead in leads for last_axis in ((), (1,)) if last_axis != last]
-    if a.shape not in shapes:
-        raise ShapeError(
-            f"{name}: expected {shapes[0]}, {_meaning(every, last)}, got {a.shape}."
-            + _target_hint(a.shape, shapes[0], every, last)
-        )
+    wanted = leads[-1] + last
+    if a.shape != wanted:
+        last_axes = ((), (1,)) if last in ((), (1,)) else (last,)
+        if a.shape not in [lead + last_axis for lead in leads for last_axis in last_axes]:
+            raise ShapeError(
+                f"{name}: expected {wanted}, {_meaning(every, last)}, got {a.shape}."
+                + _target_hint(a.shape, wanted, every, last)
+            )
     return a.reshape((n * steps if every else n, *last))
 
 

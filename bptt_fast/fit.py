@@ -286,7 +286,7 @@ class Training:
             "epoch", "loss", *["val_loss"] * validates, *["learning_rate"] * schedules, "seconds"
         )
         self.history.left_out = self.runner.left_out
-        unfold.warn(int(train.length.max()), 4)
+        unfold.warn(int(train.length.max()) if train.ragged else train.steps, 4)
         self.display = progress(verbose, self.epoch, epochs, self.runner.steps)
         self.logs: dict[str, float] = {}
         self.begun = False

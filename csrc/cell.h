@@ -59,16 +59,22 @@ CELL_ROW(CELL)
 #define TWO_PRODUCTS 0
 #endif
 
-/* The loops over time; tangents and patterns of the cells that have them. */
+/* The loops over time; tangents of the cells that have them; patterns of those of one gate, to keep
+   the library small. */
 #if !OWN_LOOP
 #include "scan.h"
 #endif
 #if !OWN_LOOP && !PEEPHOLES && !BY_ROWS
 #include "tangent.h"
-#include "pattern.h"
-#define PLAIN(function) C(NAME(function))
+#define TANGENT(function) C(NAME(function))
 #else
-#define PLAIN(function) NULL
+#define TANGENT(function) NULL
+#endif
+#if !OWN_LOOP && !PEEPHOLES && GATES == 1
+#include "pattern.h"
+#define PATTERN(function) C(NAME(function))
+#else
+#define PATTERN(function) NULL
 #endif
 
 /* Its row of the table. */
@@ -89,9 +95,9 @@ static const cell_kernels C(NAME(kernels)) = {
     .backward = C(NAME(scan_backward)),
     .finish = C(NAME(scan_finish)),
     .collect = C(NAME(collect)),
-    .tangent = PLAIN(tangent),
-    .gradient_of_pattern = PLAIN(gradient_of_pattern),
-    .advance = PLAIN(advance),
+    .tangent = TANGENT(tangent),
+    .gradient_of_pattern = PATTERN(gradient_of_pattern),
+    .advance = PATTERN(advance),
 };
 
 #undef C
@@ -108,6 +114,7 @@ static const cell_kernels C(NAME(kernels)) = {
 #undef KEEP_GATE
 #undef OWN_LOOP
 #undef TWO_PRODUCTS
-#undef PLAIN
+#undef TANGENT
+#undef PATTERN
 #endif
 #undef CELL

@@ -5,8 +5,8 @@
    one target.  Chunk 0 of p->s holds the context, chunks 1 .. k the states after it.  The inputs
    of the k steps lie one after the other: in the caller's series, or within p->x.
 
-   One layer and a linear g have kernels for a whole pattern (pattern.h); other networks are taken
-   layer by layer, with the same sums in the same order. */
+   One layer of a cell with one gate and a linear g have kernels for a whole pattern (pattern.h);
+   other networks are computed layer by layer, with the same sums in the same order. */
 #include "run.h"
 #include "update.h"
 #include <math.h>

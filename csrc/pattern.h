@@ -1,7 +1,7 @@
-/* pattern.h: a pattern of the online algorithm in two functions, for a network of one layer and a
-   linear g.  The mathematics is that of rows.h, scan.h and gemm.h; here the frame says what such a
+/* pattern.h: a pattern of the online algorithm in two functions, for a network of one layer of a cell
+   with one gate and a linear g.  The mathematics is that of rows.h, scan.h and gemm.h; here the frame says what such a
    network lacks, and frequent sizes are constants, so that the compiler keeps only what is left.
-   cell.h includes it once per cell; online.c calls the functions with NAME through the table of
+   cell.h includes it once per such cell; online.c calls the functions with NAME through the table of
    cells. */
 
 /* The matrix, which has so many gates of `units` units, K columns and one group of them. */
@@ -98,11 +98,11 @@ INLINE void C(advance)(const int64_t H, const pattern *p) {
     transpose_weights(&w, f.packed, 0, 1);
 }
 
-/* Cells of one gate gain from sizes that are constants; each size is a copy of the code. */
-#define OF_SIZE(function, size, ...)                          \
-    if (C(G) == 1 && p->f->H == (size) && p->outputs <= VL) { \
-        C(function)(size, __VA_ARGS__);                       \
-        return;                                               \
+/* Sizes that are constants; each is a copy of the code. */
+#define OF_SIZE(function, size, ...)             \
+    if (p->f->H == (size) && p->outputs <= VL) { \
+        C(function)(size, __VA_ARGS__);          \
+        return;                                  \
     }
 static void C(NAME(gradient_of_pattern))(const pattern *p) {
     OF_SIZE(gradient_of_pattern, 8, 1, p)
