@@ -632,7 +632,7 @@ def _lengths(lengths: Any, n: int, steps: int, name: str) -> Array:
 
 
 def finite(a: Array) -> bool:
-    """Whether all numbers are finite.  A finite sum (of few numbers: of squares) proves it without a temporary array."""
+    """Whether all numbers are finite.  A finite sum, or of few numbers a finite sum of squares, proves it."""
     if a.size <= 1024:
         flat = a.ravel()
         return math.isfinite(flat.dot(flat)) or bool(np.isfinite(a).all())

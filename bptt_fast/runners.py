@@ -15,7 +15,7 @@ import numpy as np
 
 from . import _core, data  # type: ignore[attr-defined]
 from .errors import ConfigError, ShapeError
-from .plans import Pooled, PlanSize, core_data, make_plan, with_groups
+from .plans import PlanSize, Pooled, core_data, make_plan, with_groups
 
 if TYPE_CHECKING:
     from .data import Array, Sequences
@@ -61,15 +61,21 @@ class Job:
         return min(self.batch_size or BATCH, n)
 
     def training_plan(
-        self, every: bool, batch: int, steps: int, options: dict[str, Any], lengths: Array | None = None
+        self,
+        every: bool,
+        batch: int,
+        steps: int,
+        options: dict[str, Any],
+        lengths: Array | None = None,
+        isa: str | None = None,
     ) -> Any:
         """A plan for training, whose dropout masks depend on the first epoch.
 
-        `lengths` are those of the sequences if batches may be computed in groups.
+        `lengths` are those of the sequences if batches may be computed in groups; `isa` overrides the fit's.
         """
         desc = self.net.desc()
         desc["seed"] = (desc["seed"] + self.first_epoch * 0x9E3779B97F4A7C15) % 2**64
-        size = PlanSize(self.loss, every, batch, steps, self.threads, self.isa)
+        size = PlanSize(self.loss, every, batch, steps, self.threads, isa or self.isa)
         if lengths is not None:
             options = with_groups(lengths, desc, size, options)
         key = (desc["seed"], *size, *sorted(options.items()))
@@ -287,7 +293,7 @@ class SlidingRunner(Runner):
             train.length = np.array([begin], dtype=np.int64)
             check_lengths(train.length, k, lead, "x without its validation steps")
         self.k, self.lead, self.hyper = k, lead, job.hyper
-        self.plan = job.training_plan(False, 1, k, {})
+        self.plan = job.training_plan(False, 1, k, {}, isa=unfold.isa(job.net, job.isa))
         self.data, self.order = core_data(train), data.counting(n)
         self.params, self.optimizer_state = job.net.params, job.optimizer_state()
         self.updates = self.steps = int(train.length[:n].sum()) - n * (k + lead - 1)
