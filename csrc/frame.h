@@ -335,6 +335,7 @@ typedef struct {
 
     /* optimizers.h; update.c takes prepare from the one instance kernels_f64_base */
     double (*norm2)(const void *grad, int64_t from, int64_t to);
+    int (*is_small)(const void *grad, int64_t from, int64_t to, double limit);
     void (*prepare)(bptt_hyper *, update *);
     void (*clip_and_add_noise)(const bptt_hyper *, const update *, const matrix *, void *grad,
                                int64_t from, int64_t to);

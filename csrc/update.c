@@ -160,11 +160,11 @@ double gradient_norm(const bptt_plan *p, team *team, int rank, int size) {
     return sqrt(sum);
 }
 
-/* Its square, on one thread. */
-static double squared_norm_alone(const bptt_plan *p) {
+/* The same on one thread. */
+static double norm_alone(const bptt_plan *p) {
     double sum = slice_norm(p, 0);
     for (int64_t i = 1; i < norm_slices(p); i++) sum += slice_norm(p, i);
-    return sum;
+    return sqrt(sum);
 }
 
 /* 1: loss and gradient are finite, and after the update (u not NULL) the weights will be: an update
@@ -250,10 +250,13 @@ void apply_update(updater *u, int64_t number, double loss, double norm, team *te
 /* Update `number` on one thread, without the transposed copies.  Returns 0 if it was refused: the
    run diverged. */
 int update_alone(updater *u, int64_t number, double loss) {
-    const double square = squared_norm_alone(u->p);
-    const int is_small = isfinite(loss) && square < u->small;
-    const double norm = is_small ? 0 : sqrt(square);
-    if (!is_small && !may_update(u->p, u, loss, norm)) return 0;
+    const bptt_plan *p = u->p;
+    double norm = 0; /* nobody asks for a small one */
+    if (!isfinite(loss) ||
+        !(u->small > 0 && p->k->is_small(p->grad, 0, p->packed_size, u->small))) {
+        norm = norm_alone(p);
+        if (!may_update(p, u, loss, norm)) return 0;
+    }
     prepare_update(u, number, loss, norm);
     update_slice(u, 0, 1);
     return 1;
