@@ -70,7 +70,7 @@ CELL_ROW(CELL)
 #else
 #define TANGENT(function) NULL
 #endif
-#if !OWN_LOOP && !PEEPHOLES && GATES == 1
+#if !OWN_LOOP && !PEEPHOLES && GATES == 1 && !BY_ROWS
 #include "pattern.h"
 #define PATTERN(function) C(NAME(function))
 #else

@@ -1,8 +1,8 @@
 /* pattern.h: a pattern of the online algorithm in two functions, for a network of one layer of a cell
-   with one gate and a linear g.  The mathematics is that of rows.h, scan.h and gemm.h; here the frame says what such a
-   network lacks, and frequent sizes are constants, so that the compiler keeps only what is left.
-   cell.h includes it once per such cell; online.c calls the functions with NAME through the table of
-   cells. */
+   with one gate and a linear g.  The mathematics is that of rows.h, scan.h and gemm.h; here the
+   frame says what such a network lacks, and frequent sizes are constants, so that the compiler keeps
+   only what is left.  cell.h includes it once per such cell; online.c calls the functions with NAME
+   through the table of cells. */
 
 /* The matrix, which has so many gates of `units` units, K columns and one group of them. */
 INLINE matrix C(matrix_of)(const matrix *m, int64_t gates, int64_t units, int64_t K) {
@@ -49,7 +49,8 @@ INLINE void C(unfold)(const frame *f, const pattern *p, int64_t steps) {
     rows_forward(&f->ih, f->packed, &f->b_ih, ACT_LINEAR, p->x, p->x_step, f->zx.p, f->zx.step,
                  steps);
     for (int64_t t = 0; t < steps; t++) {
-        const C(step) step = C(step_at)(f, t, 0);
+        const row_part row = first_part(0, 1);
+        const C(step) step = C(step_at)(f, t, &row);
         C(forward_single)(f, &step, t & 1);
     }
 }
@@ -81,7 +82,8 @@ INLINE void C(gradient_of_pattern)(const int64_t H, const int64_t vectors, const
     for (int64_t q = 0; q < f.ds.step; q += VL) v_store((real *)f.ds.p + q, v_set(0));
     rows_backward(&w, p->y->p, ACT_LINEAR, NULL, f.ds.p);
     for (int64_t t = p->k - 1; t >= 0; t--) {
-        const C(step) step = C(step_at)(&f, t, 0);
+        const row_part row = first_part(0, 1);
+        const C(step) step = C(step_at)(&f, t, &row);
         C(backward_single)(&f, &step, t & 1, t < p->k - 1, 0);
     }
     C(collect_pattern)(&f, &w, &b, p);
