@@ -216,7 +216,7 @@ def environment() -> dict[str, object]:
     return {
         "date": datetime.date.today().isoformat(),
         "commit": commit(),
-        "machine": machine(model, isas()[-1]),
+        "machine": machine(model, os.environ.get("BPTT_FAST_ISA") or isas()[-1]),
         "cpu": model,
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),

@@ -7,13 +7,20 @@ timed their weights after an epoch are compared.  JAX is written in several ways
   scan      lax.scan over the k instances, gradient by jax.value_and_grad
   unrolled  the same, the k instances unrolled at compile time
   by hand   unrolled, the backward pass written out, the weight gradients as one product over the k instances
+
+With --jax-python PATH the JAX of another interpreter, say of an older version, is measured too: in a process
+of its own that takes turns with this one on the same core.  BPTT_FAST_ISA chooses our instruction set;
+--xla_cpu_max_isa in XLA_FLAGS chooses JAX's, and is not passed on, since old versions do not know it.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 
-from . import common
+from . import ROOT, common
 
 SIZES = [(3, 1, 8), (10, 1, 16), (10, 8, 64), (30, 8, 128)]
 RATE = 1e-3
@@ -133,6 +140,63 @@ def jax_side(way, k, series, targets, weights):
     return epoch
 
 
+class OtherJax:
+    """The JAX of another interpreter, in a process that answers one line for each."""
+
+    def __init__(self, python):
+        flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if "max_isa" not in flag]
+        self.process = subprocess.Popen(
+            [python, "-m", "bench.online", "--serve"],
+            cwd=ROOT,
+            env=os.environ | {"XLA_FLAGS": " ".join(flags)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.version = self.ask("version")
+
+    def ask(self, *question):
+        self.process.stdin.write(json.dumps(question) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            sys.exit("bench.online: the interpreter of --jax-python ended; expected one with jax and numpy")
+        return json.loads(answer)
+
+    def side(self, way, size, patterns):
+        """As `jax_side`; an epoch returns its weights only if asked."""
+        number = self.ask("make", way, *size, patterns)
+
+        def epoch(weights=False):
+            return self.ask("run", number, weights)
+
+        return epoch
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def serve() -> int:
+    """What the process of `OtherJax` does."""
+    import jax
+
+    sides = []
+    for line in sys.stdin:
+        verb, *arguments = json.loads(line)
+        answer: object = jax.__version__
+        if verb == "make":
+            way, k, inputs, hidden, patterns = arguments
+            sides.append(jax_side(way, k, *problem(k, inputs, hidden, patterns)))
+            answer = len(sides) - 1
+        elif verb == "run":
+            number, weights = arguments
+            found = sides[number]()
+            answer = {name: value.tolist() for name, value in found.items()} if weights else None
+        print(json.dumps(answer), flush=True)
+    return 0
+
+
 def torch_side(k, series, targets, weights):
     """Eager PyTorch with autograd; the input products of the k instances are one call."""
     import torch
@@ -169,8 +233,15 @@ def disagreement(a, b):
     )
 
 
+def add_options(parser):
+    parser.add_argument("--jax-python", metavar="PATH", help="another interpreter, whose JAX is measured too")
+    parser.add_argument("--serve", action="store_true", help="what --jax-python runs")
+
+
 def main() -> int:
-    args = common.start(__doc__)
+    args = common.start(__doc__, add_options)
+    if args.serve:
+        return serve()
     if args.threads != 1:
         sys.exit("bench.online: patterns come one after another; expected one thread, leave --threads out")
     absent = common.missing("jax", "torch")
@@ -180,11 +251,15 @@ def main() -> int:
         import torch
 
         torch.set_num_threads(1)
+    other = OtherJax(args.jax_python) if args.jax_python else None
     common.print_environment()
     rounds, seconds = (3, 0.03) if args.quick else (9, 0.15)
-    widths = (12, 9, 9, 9, 9, 10, 8, 9)
+    widths = (12, 9, 9, 9, 9, 10, 8, 9, 10, 10)
     common.print_row(
-        ("k, I, H", "ours us", *(f"jax {way}"[:9] for way in JAX_WAYS), "torch us", "x jax", "x torch"),
+        (
+            *("k, I, H", "ours us", *(f"jax {way}"[:9] for way in JAX_WAYS), "torch us", "x jax", "x torch"),
+            *(("other us", "x other") if other else ("", "")),
+        ),
         widths,
     )
     rows = []
@@ -198,25 +273,33 @@ def main() -> int:
             for way in JAX_WAYS:
                 sides[way] = jax_side(way, k, series, targets, weights)
                 counts[way] = patterns
+        for way in JAX_WAYS if other else ():
+            sides[f"other {way}"] = other.side(way, (k, inputs, hidden), patterns)
+            counts[f"other {way}"] = patterns
         if "torch" not in absent:
             sides["torch"] = torch_side(k, series[: few + k], targets[: few + k], weights)
         short = ours(k, series[: few + k], targets[: few + k], weights)
         for name, side in sides.items():
-            error = disagreement(side(), short() if name == "torch" else sides["ours"]())
+            found = side(weights=True) if name.startswith("other") else side()
+            error = disagreement(found, short() if name == "torch" else sides["ours"]())
             if not error < 1e-3:
                 sys.exit(
                     f"bench.online: weights of {name} differ from ours by {error:.1e} at {k, inputs, hidden}"
                 )
         times = common.interleave(sides, rounds=rounds, seconds=seconds)
         us = {name: 1e6 * times[name] / counts[name] for name in times}
+        nan = float("nan")
+        older = {way: us.pop(f"other {way}") for way in JAX_WAYS if other}
         row = {
             "k": k,
             "I": inputs,
             "H": hidden,
             "us": us,
-            "jax": min((us[way] for way in JAX_WAYS if way in us), default=float("nan")) / us["ours"],
-            "torch": us.get("torch", float("nan")) / us["ours"],
+            "jax": min((us[way] for way in JAX_WAYS if way in us), default=nan) / us["ours"],
+            "torch": us.get("torch", nan) / us["ours"],
         }
+        if other:
+            row |= {"other us": older, "other": min(older.values()) / us["ours"]}
         rows.append(row)
         common.print_row(
             (
@@ -226,14 +309,19 @@ def main() -> int:
                 us.get("torch", float("nan")),
                 row["jax"],
                 row["torch"],
+                *((min(older.values()), row["other"]) if other else ("", "")),
             ),
             widths,
         )
-    means = {
-        peer: common.geomean([row[peer] for row in rows]) for peer in ("jax", "torch") if peer not in absent
-    }
+    peers = [peer for peer in ("jax", "torch") if peer not in absent] + ["other"] * bool(other)
+    means = {peer: common.geomean([row[peer] for row in rows]) for peer in peers}
     print("geometric mean: " + ", ".join(f"{value:.1f} times {peer}" for peer, value in means.items()))
-    common.finish(args, {"rows": rows, "geometric_mean": means})
+    results = {"rows": rows, "geometric_mean": means}
+    if other:
+        results["other jax"] = other.version
+        print(f"other: JAX {other.version}")
+        other.close()
+    common.finish(args, results)
     return 0
 
 

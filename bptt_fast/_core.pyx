@@ -591,12 +591,11 @@ cdef list read_hyper(dict hyper, bptt_hyper *h, Buffers buffers, int64_t updates
     cdef const bptt_field *field
     cdef list texts = []
     cdef int place
-    unknown = hyper.keys() - set(HYPER)
-    if unknown:
-        raise TypeError(f"unknown hyperparameters {sorted(unknown)}; there are {', '.join(HYPER)}")
+    cdef Py_ssize_t known = 0
     memset(h, 0, sizeof(bptt_hyper))
     for place, name in enumerate(HYPER):
         field = &bptt_hyper_fields[place]
+        known += name in hyper
         if field.kind == BPTT_REALS:
             values = hyper.get(name)
             if values is not None and len(values) < updates:
@@ -604,6 +603,8 @@ cdef list read_hyper(dict hyper, bptt_hyper *h, Buffers buffers, int64_t updates
             bptt_set_pointer(h, field, 0, take_reals(buffers, values, "float64", -1, False))
         else:
             set_field(h, field, 0, hyper.get(name, None if field.kind == BPTT_TEXT else field.initial), texts)
+    if known < len(hyper):
+        raise TypeError(f"unknown hyperparameters {sorted(hyper.keys() - set(HYPER))}; there are {', '.join(HYPER)}")
     return texts
 
 

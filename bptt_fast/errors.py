@@ -126,27 +126,27 @@ def number(
     open_high: bool = False,
 ) -> float:
     """`value` as a finite float between `low` and `high` (excluded where open); else raises a ConfigError."""
+    got = ""
+    try:
+        value = plain(value)
+        if type(value) is not float and (isinstance(value, (bool, str, bytes)) or np.ndim(value)):
+            raise TypeError
+        result = float(value)
+    except (TypeError, ValueError, OverflowError):
+        got = f"{value!r} ({type(value).__name__})"
+    else:
+        inside = (low < result if open_low else low <= result) and (
+            result < high if open_high else result <= high
+        )
+        if inside and math.isfinite(result):
+            return result
+        got = f"{result:g}"
     wanted = "a finite number"
     if low > -math.inf:
         wanted += f" {'above' if open_low else 'of at least'} {low:g}"
     if high < math.inf:
         wanted += f"{' and' if low > -math.inf else ''} {'below' if open_high else 'at most'} {high:g}"
-    try:
-        value = plain(value)
-        if isinstance(value, (bool, str, bytes)) or np.ndim(value):
-            raise TypeError
-        result = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise ConfigError(f"{name}: expected {wanted}, got {value!r} ({type(value).__name__}).") from None
-    if (
-        not math.isfinite(result)
-        or result < low
-        or result > high
-        or (open_low and result == low)
-        or (open_high and result == high)
-    ):
-        raise ConfigError(f"{name}: expected {wanted}, got {result:g}.")
-    return result
+    raise ConfigError(f"{name}: expected {wanted}, got {got}.")
 
 
 def choice(value: Any, name: str, options: Sequence[str]) -> str:

@@ -306,7 +306,7 @@ class Training(Resumable):
             "epoch", "loss", *["val_loss"] * validates, *["learning_rate"] * schedules, "seconds"
         )
         self.history.left_out = self.runner.left_out
-        unfold.warn(int(train.length.max()), 4)
+        unfold.warn(int(train.length.max()) if train.ragged else train.steps, 4)
         self.display = Progress()
         self.logs: dict[str, float] = {}
         self.begun = False
@@ -323,6 +323,7 @@ class Training(Resumable):
         """Release the plan and the optimiser state; the history remains."""
         self.display.close()
         self.finished = True
+        self.runner.close()
         del self.runner, self.identity  # they hold the data
 
     def _parts(self) -> dict[str, Resumable]:

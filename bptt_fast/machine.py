@@ -26,6 +26,14 @@ def machine_for(threads: int | None, isa: str | None) -> tuple[int, str | None]:
     )
 
 
+def isa_for_rows(isa: str | None, nbytes: int) -> str | None:
+    """`isa`, or if that is None one whose vectors fit single rows of `nbytes` bytes; None: the best one.
+
+    Half a vector of AVX-512 would be empty in a row of at most 32 bytes, and its division takes longer.
+    """
+    return "avx2" if isa is None and nbytes <= 32 and _core.isas()[-1] == "avx512" else isa
+
+
 @dataclass(frozen=True)
 class Machine:
     """Threads, their limits by name, and a forced instruction set, from the machine and the environment."""

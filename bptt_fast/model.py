@@ -39,7 +39,7 @@ class Model:
     Attributes
     ----------
     plans : PlanPool
-        The last small plan of a call without training.
+        Small plans of the last calls.
     blocks : list of tuple
         Name, rows, columns (0: a vector) and offset of each block of `params`.
     carried_states : ndarray (n, state_size) or None
@@ -120,7 +120,7 @@ class Model:
                 f"Network: expected parameters that fit into memory ({memory():,} bytes), got "
                 f"{sizes(description)} with {size:,} parameters."
             )
-        self.plans = PlanPool(1, SMALL_PLAN)
+        self.plans = PlanPool(2, SMALL_PLAN)  # for training and for another verb
         self.carried_states: Array | None = None  # final states of a stateful fit
         self.learner: ReferenceType[Learner] | None = None  # the learner whose weights `params` mirrors
 

@@ -250,7 +250,7 @@ class Learner:
         self._optimizer_state = arrays.get(
             "slots", np.zeros(_core.state_vectors(self.optimizer.name) * net.num_parameters, net.dtype)
         )
-        chosen = machine_for(None, isa)[1]
+        chosen = bptt.isa(net, machine_for(None, isa)[1])
         with planning(f"learn_online: {bptt}", "Try a smaller k."):
             self._core = _core.Learner(
                 net.desc(),

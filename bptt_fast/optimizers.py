@@ -96,14 +96,17 @@ class FirstOrder:
 
     def hyper(self, noise_seed: int = 0) -> dict[str, Any]:
         """Hyperparameters in the fields of the core, and the counters that the core advances."""
-        hyper = {self.core_names.get(name, name): value for name, value in vars(self).items()}
+        hyper = dict(vars(self))
+        for name, core_name in self.core_names.items():
+            hyper[core_name] = hyper.pop(name)
         for name in ("clip_norm", "clip_value", "clip_state"):
             hyper[name] = hyper[name] or 0.0
         hyper["noise"] = hyper.pop("gradient_noise")
         hyper["no_bias_decay"] = not hyper.pop("decay_biases", True)
         if self.schedule is not None:
             hyper["learning_rate"] = self.schedule.learning_rate
-        return hyper | {"optimizer": self.name, "step": 0, "noise_seed": noise_seed}
+        hyper["optimizer"], hyper["step"], hyper["noise_seed"] = self.name, 0, noise_seed
+        return hyper
 
     def rates(self, epochs: int, updates: int) -> Rates | None:
         """The learning rates of the updates if they follow a schedule, else None."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from . import _core, data  # type: ignore[attr-defined]
 from .errors import ConfigError, ShapeError
-from .plans import PlanSize, core_data, make_plan, with_groups
+from .plans import PlanSize, Pooled, core_data, make_plan, with_groups
 from .resuming import Resumable, check_alike
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Job:
     split: float  # the share of `train` that is held out for validation
     validation: Sequences | None  # separate validation data
     given_states: bool  # whether the caller passed initial states
+    pooled: Pooled | None = None  # the plan for training
 
     @property
     def every(self) -> bool:
@@ -61,18 +62,32 @@ class Job:
         return min(self.batch_size or BATCH, n)
 
     def training_plan(
-        self, every: bool, batch: int, steps: int, options: dict[str, Any], lengths: Array | None = None
+        self,
+        every: bool,
+        batch: int,
+        steps: int,
+        options: dict[str, Any],
+        lengths: Array | None = None,
+        isa: str | None = None,
     ) -> Any:
         """A plan for training, whose dropout masks depend on the first epoch.
 
-        `lengths` are those of the sequences if batches may be computed in groups.
+        `lengths` are those of the sequences if batches may be computed in groups; `isa` overrides the fit's.
         """
         desc = self.net.desc()
         desc["seed"] = (desc["seed"] + self.first_epoch * 0x9E3779B97F4A7C15) % 2**64
-        size = PlanSize(self.loss, every, batch, steps, self.threads, self.isa)
+        size = PlanSize(self.loss, every, batch, steps, self.threads, isa or self.isa)
         if lengths is not None:
             options = with_groups(lengths, desc, size, options)
-        return make_plan(desc, size, options)
+        key = (desc["seed"], *size, *sorted(options.items()))
+        self.pooled = self.net.plans.acquire(key, (), lambda: make_plan(desc, size, options))
+        return self.pooled.plan
+
+    def release_plan(self) -> None:
+        """Return the plan for training to the network's pool, for the next fit."""
+        if self.pooled is not None:
+            self.net.plans.release(self.pooled)
+            self.pooled = None
 
     def optimizer_state(self) -> Array:
         """The initial optimiser state, zeros."""
@@ -102,11 +117,19 @@ class Job:
 
 
 class Record:
-    """The mean loss of each update of an epoch, and the sum of the weights of its target rows."""
+    """The mean loss of each update of an epoch, and the sum of the weights of its target rows.
 
-    def __init__(self, updates: int = 0) -> None:
+    Parameters
+    ----------
+    updates : int, default 0
+        The number of updates.
+    weighted : bool, default True
+        False: all weights are 1.
+    """
+
+    def __init__(self, updates: int = 0, weighted: bool = True) -> None:
         self.updates = updates
-        self.losses, self.weights = np.zeros(updates), np.zeros(updates)
+        self.losses, self.weights = np.zeros(updates), np.zeros(updates) if weighted else None
 
     def begin(self, updates: int) -> None:
         """Prepare the record of an epoch of `updates` updates."""
@@ -116,6 +139,8 @@ class Record:
 
     def mean(self, done: int) -> float:
         """The mean loss over all target rows of the first `done` updates; nan without target rows."""
+        if self.weights is None:
+            return float(self.losses[:done].sum() / done) if done else math.nan
         losses, weights = self.losses[:done], self.weights[:done]
         counted = weights > 0
         if not counted.all():
@@ -149,6 +174,13 @@ class Runner(Resumable):
     validate: Callable[[], float] | None
     left_out: int = 0
 
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    def close(self) -> None:
+        """Return the plan for training to the network's pool."""
+        self.job.release_plan()
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for name in self.kept:
             present = getattr(self, name)
@@ -172,6 +204,7 @@ class BatchRunner(Runner):
     kept = ("optimizer_state", "states")
 
     def __init__(self, job: Job) -> None:
+        super().__init__(job)
         net, train, unfold = job.net, job.train, job.unfold
         self.n, self.validate = job.split_sequences()
         self.left_out = len(train) - self.n - len(split_parts(train, job.split)[1])
@@ -179,7 +212,7 @@ class BatchRunner(Runner):
         options = unfold.plan_options(train, self.n, job.sampling_probability, not job.shuffle)
         self.plan = job.training_plan(job.every, batch, steps, options, train.length[: self.n])
         self.states = _carried_states(job, self.n) if job.stateful else None
-        self.job, self.train, self.data = job, train, core_data(train)
+        self.train, self.data = train, core_data(train)
         self.batch = batch
         self.params, self.optimizer_state, self.record = net.params, job.optimizer_state(), Record()
         self.updates, self.unit = unfold.updates(-(-self.n // batch), steps)
@@ -259,6 +292,7 @@ class SlidingRunner(Runner):
     unit = "pattern"
 
     def __init__(self, job: Job, unfold: SlidingBPTT) -> None:
+        super().__init__(job)
         train, k, lead, split = job.train, unfold.k, unfold.lead, job.split
         n, validation = len(train), job.validation
         check_lengths(train.length, k, lead, "x")
@@ -279,12 +313,11 @@ class SlidingRunner(Runner):
             train.length = np.array([begin], dtype=np.int64)
             check_lengths(train.length, k, lead, "x without its validation steps")
         self.k, self.lead, self.hyper = k, lead, job.hyper
-        self.plan = job.training_plan(False, 1, k, {})
+        self.plan = job.training_plan(False, 1, k, {}, isa=unfold.isa(job.net, job.isa))
         self.data, self.order = core_data(train), data.counting(n)
         self.params, self.optimizer_state = job.net.params, job.optimizer_state()
-        self.updates = self.steps = int((train.length[:n] - (k + lead - 1)).sum())
-        self.record = Record(self.updates)
-        self.record.weights[:] = 1
+        self.updates = self.steps = int(train.length[:n].sum()) - n * (k + lead - 1)
+        self.record = Record(self.updates, weighted=False)
 
     def epoch(self, number: int, poll: Poll) -> tuple[str, int]:
         result: tuple[str, int] = self.plan.slide(
@@ -332,8 +365,8 @@ def check_no_windows(sequences: Sequences, name: str) -> None:
 
 def check_lengths(length: Array, k: int, lead: int, name: str) -> None:
     """Raise unless every sequence has at least one pattern."""
-    short = np.flatnonzero(length < k + lead)
-    if len(short):
+    if length.min() < k + lead:
+        short = np.flatnonzero(length < k + lead)
         raise ShapeError(
             f"{name}: expected at least k + lead = {k + lead} steps for SlidingBPTT(k={k}, lead={lead}), got "
             f"{length[short[0]]} in sequence {short[0]}.  Use a smaller k or a longer series."

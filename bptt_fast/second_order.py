@@ -383,6 +383,7 @@ class _Iterations(Runner):
     at: Array | None = None  # the weights that `loss` belongs to
 
     def __init__(self, options: Any, job: Job) -> None:
+        super().__init__(job)
         name = type(options).__name__
         if job.train.form == "windows":
             raise ConfigError(
@@ -396,8 +397,7 @@ class _Iterations(Runner):
                 f"the loss of all of them, got {job.batch_size}.  Use Adam() for minibatches."
             )
         self.options, self.problem = options, Problem(job, n)
-        self.steps, self.record = int(job.train.length[:n].sum()), Record(1)
-        self.record.weights[:] = 1
+        self.steps, self.record = int(job.train.length[:n].sum()), Record(1, weighted=False)
 
     @property
     def weights(self) -> Array:

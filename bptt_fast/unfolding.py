@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import ConfigError, integer
+from .machine import isa_for_rows
 from .runners import BatchRunner, Job, Runner, SlidingRunner, check_no_windows, n_training, split_parts
 
 if TYPE_CHECKING:
@@ -175,6 +176,11 @@ class SlidingBPTT(Unfolding):
 
     def rows_ahead(self, train: Sequences) -> int:
         return self.lead
+
+    def isa(self, net: Model, chosen: str | None) -> str | None:
+        """The instruction set of a plan: the chosen one, else one for the network's widest layer."""
+        d = net.description
+        return isa_for_rows(chosen, net.dtype.itemsize * max(d.hidden_size, d.output_size, *d.head, *d.f))
 
     def plan_size(self, batch: int, steps: int, every: bool) -> tuple[int, int, bool]:
         """The size of one window."""

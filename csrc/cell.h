@@ -59,15 +59,22 @@ CELL_ROW(CELL)
 #define TWO_PRODUCTS 0
 #endif
 
-/* The loops over time, and the tangents of the cells that have them. */
+/* The loops over time; tangents of the cells that have them; patterns of those of one gate, to keep
+   the library small. */
 #if !OWN_LOOP
 #include "scan.h"
 #endif
 #if !OWN_LOOP && !PEEPHOLES && !BY_ROWS
 #include "tangent.h"
-#define TANGENT C(NAME(tangent))
+#define TANGENT(function) C(NAME(function))
 #else
-#define TANGENT NULL
+#define TANGENT(function) NULL
+#endif
+#if !OWN_LOOP && !PEEPHOLES && GATES == 1 && !BY_ROWS
+#include "pattern.h"
+#define PATTERN(function) C(NAME(function))
+#else
+#define PATTERN(function) NULL
 #endif
 
 /* Its row of the table. */
@@ -88,7 +95,9 @@ static const cell_kernels C(NAME(kernels)) = {
     .backward = C(NAME(scan_backward)),
     .finish = C(NAME(scan_finish)),
     .collect = C(NAME(collect)),
-    .tangent = TANGENT,
+    .tangent = TANGENT(tangent),
+    .gradient_of_pattern = PATTERN(gradient_of_pattern),
+    .advance = PATTERN(advance),
 };
 
 #undef C
@@ -106,5 +115,6 @@ static const cell_kernels C(NAME(kernels)) = {
 #undef OWN_LOOP
 #undef TWO_PRODUCTS
 #undef TANGENT
+#undef PATTERN
 #endif
 #undef CELL

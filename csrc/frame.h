@@ -227,6 +227,28 @@ typedef struct {
 } update;
 typedef struct bptt_hyper bptt_hyper;
 
+/* A pattern of the online algorithm, of a network of one layer f, without projection, and one linear
+   g: see pattern.h. */
+typedef struct {
+    const frame *f;
+    const dense *g;
+    /* (outputs), then dLoss/dy */
+    const field *y;
+    int64_t outputs;
+    /* instances of f; their inputs, x_step reals apart */
+    int64_t k;
+    const void *x;
+    int64_t x_step;
+    const loss_desc *loss_desc;
+    const source *source;
+    double *loss;
+    void *grad;
+} pattern;
+
+/* Recurrent weights of more bytes than this, which the nearest cache does not hold, are read to and
+   fro by the online algorithm. */
+enum { ZIGZAG_BYTES = 40 << 10 };
+
 /* A cell: its row of cells.def, what cell.h says it has, and its loops over time.  Each thread
    calls forward, backward and finish for its own rows, then all of them collect, for part `part` of
    `parts` of the weights inside the loop. */
@@ -249,6 +271,9 @@ typedef struct {
     void (*collect)(const frame *, void *grad, int add, const span *, int64_t part, int64_t parts);
     void (*tangent)(const frame *, const field *x, int64_t t, int64_t b, void *transition,
                     const void *before, void *after, int64_t width);
+    /* NULL: the cell has none */
+    void (*gradient_of_pattern)(const pattern *);
+    void (*advance)(const pattern *);
 } cell_kernels;
 
 /* One instance: all kernels of one dtype on one instruction set.  What each computes stands where
@@ -310,6 +335,7 @@ typedef struct {
 
     /* optimizers.h; update.c takes prepare from the one instance kernels_f64_base */
     double (*norm2)(const void *grad, int64_t from, int64_t to);
+    int (*is_small)(const void *grad, int64_t from, int64_t to, double limit);
     void (*prepare)(bptt_hyper *, update *);
     void (*clip_and_add_noise)(const bptt_hyper *, const update *, const matrix *, void *grad,
                                int64_t from, int64_t to);

@@ -246,7 +246,7 @@ INLINE void row_step(const int nv, const int panels, int64_t apart, const real *
                      V part[PANEL_MAX]) {
     const V x = v_set(*a);
     UNROLL_FOR (int v = 0; v < nv * panels; v++)
-        part[v] += x * v_load(w + v / nv * apart + v % nv * VL);
+        part[v] = v_fma(x, v_load(w + v / nv * apart + v % nv * VL), part[v]);
 }
 
 /* The product of a single row, acc[0] += a W, for `panels` panels of nv vectors that lie `apart`
@@ -698,8 +698,7 @@ INLINE void transpose_block(const real *from, int64_t stride, int64_t count, rea
 
 /* The transposed copy for the backward pass, from the packed weights.  All threads call it, each
    for its share of the vectors of columns. */
-static void NAME(pack_transposed)(const matrix *m, const void *packed, int64_t part,
-                                  int64_t parts) {
+INLINE void transpose_weights(const matrix *m, const void *packed, int64_t part, int64_t parts) {
     const int64_t K = m->K, vectors = blocks_of(K), depth = m->gates * m->units;
     const int64_t all = m->column_groups * vectors;
     const int64_t from_n = share(all, part, parts);
@@ -720,4 +719,8 @@ static void NAME(pack_transposed)(const matrix *m, const void *packed, int64_t p
                 to += units * nv * CL;
             }
     }
+}
+static void NAME(pack_transposed)(const matrix *m, const void *packed, int64_t part,
+                                  int64_t parts) {
+    transpose_weights(m, packed, part, parts);
 }

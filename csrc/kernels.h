@@ -64,6 +64,7 @@ const kernels NAME(kernels) = {
     .weight = NAME(weight),
     .curvature = NAME(curvature),
     .norm2 = NAME(norm2),
+    .is_small = NAME(is_small),
     .prepare = NAME(prepare),
     .clip_and_add_noise = NAME(clip_and_add_noise),
     .optimise = NAME(optimise),

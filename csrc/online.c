@@ -3,7 +3,10 @@
 
    A pattern at step t is k instances of f, from the context (the state before step t), one g and
    one target.  Chunk 0 of p->s holds the context, chunks 1 .. k the states after it.  The inputs
-   of the k steps lie one after the other, from the address `x` within p->x on. */
+   of the k steps lie one after the other: in the caller's series, or within p->x.
+
+   One layer of a cell with one gate and a linear g have kernels for a whole pattern (pattern.h);
+   other networks are computed layer by layer, with the same sums in the same order. */
 #include "run.h"
 #include "update.h"
 #include <math.h>
@@ -18,6 +21,9 @@ typedef struct {
     int64_t lead; /* steps from the last input of a pattern to its target */
     int64_t poll_steps; /* steps between two polls */
     double *loss; /* (patterns) */
+    field x; /* (k, I) the inputs of the pattern */
+    int whole; /* 1: `pattern` is for the kernels of a whole pattern */
+    pattern pattern;
 } sliding;
 
 /* The address of chunk t of a field. */
@@ -26,18 +32,17 @@ static char *at_step(const bptt_plan *p, const field *f, int64_t t) {
 }
 
 /* What layer n reads: the inputs, or h of the layer below after each step. */
-static field input_of(const bptt_plan *p, int64_t n, const char *x) {
-    if (n) return from_step(p, &p->layer[n - 1].s, 1);
-    return (field){ (char *)x, p->x.step, p->x.block, p->x.row };
+static field input_of(const sliding *s, int64_t n) {
+    return n ? from_step(s->run.p, &s->run.p->layer[n - 1].s, 1) : s->x;
 }
 
 /* Instances of f from the context, for the steps of the span, which begins at step 0. */
-static void unfold(sliding *s, const char *x, const span *at) {
+static void unfold(sliding *s, const span *at) {
     run *r = &s->run;
     const bptt_plan *p = r->p;
     for (int64_t n = 0; n < p->layers; n++) {
         const frame *f = &p->layer[n];
-        const field in = input_of(p, n, x);
+        const field in = input_of(s, n);
         span now = *at;
         for (int64_t t = 0; t < at->t1 && !stopped(r); t = now.t1) {
             now.t0 = t;
@@ -93,11 +98,11 @@ static void layer_of_pattern_backward(sliding *s, int64_t n, const span *at) {
 }
 
 /* The weight gradients of layer n over a pattern. */
-static void collect_layer_of_pattern(sliding *s, int64_t n, const char *x, const span *at) {
+static void collect_layer_of_pattern(sliding *s, int64_t n, const span *at) {
     const bptt_plan *p = s->run.p;
     const kernels *k = p->k;
     const frame *f = &p->layer[n];
-    const field in = input_of(p, n, x);
+    const field in = input_of(s, n);
     const int split = p->cell->separate_dzr;
     k->row_collect(&f->ih, &f->b_ih, split ? NULL : &f->b_hh, in.p, in.step, f->dzx.p, f->dzx.step,
                    s->k, p->grad);
@@ -108,31 +113,50 @@ static void collect_layer_of_pattern(sliding *s, int64_t n, const char *x, const
         k->row_collect(&f->hh, NULL, NULL, f->s.p, f->s.step, f->dzr.p, f->dzr.step, s->k, p->grad);
 }
 
-/* Loss and gradient of one pattern: k instances of f and one g. */
-static void pattern(sliding *s, const char *x, const span *at, const span *one) {
+/* Loss and gradient of one pattern, layer by layer. */
+static void pattern_by_layers(sliding *s) {
     run *r = &s->run;
     const bptt_plan *p = r->p;
-    unfold(s, x, at);
-    head_of_pattern(s, one);
+    const span all = all_rows(r), *at = &all, one = readout_span(0, all);
+    unfold(s, at);
+    head_of_pattern(s, &one);
     for (int64_t n = p->layers - 1; n >= 0 && !stopped(r); n--) {
         layer_of_pattern_backward(s, n, at);
         if (stopped(r)) return;
-        collect_layer_of_pattern(s, n, x, at);
+        collect_layer_of_pattern(s, n, at);
         poll_caller(r, step_work(p) * (double)s->k);
     }
 }
 
-/* The next pattern: gradient and update, unless its target weighs nothing, then the context moves
-   on by one step.  Returns 0 if the run diverged or was stopped. */
-static int one_pattern(sliding *s, const char *x, double weight, double *loss) {
-    run *r = &s->run;
-    bptt_plan *p = r->p;
-    const span all = all_rows(r), one = readout_span(0, all);
+/* The transposed copies of the new weights, and the context moves on by one step. */
+static void advance_by_layers(sliding *s, const bptt_plan *p) {
     const span first = {
         .t1 = 1, .r1 = 1, .batch_sizes = p->batch_sizes, .reduction = REDUCE_SEQUENCE
     };
+    pack_transposed_all(p, 0, 1);
+    unfold(s, &first);
+    for (int64_t n = 0; n < p->layers; n++)
+        p->k->copy_rows(&p->layer[n].s, 1, &p->layer[n].s, 0, 0, 1);
+}
+
+/* Loss and gradient of one pattern. */
+static void gradient_of_pattern(sliding *s) {
+    if (!s->whole) {
+        pattern_by_layers(s);
+        return;
+    }
+    s->run.p->cell->gradient_of_pattern(&s->pattern);
+    poll_caller(&s->run, 3 * step_work(s->run.p) * (double)s->k);
+}
+
+/* The next pattern, whose inputs lie at x: gradient and update, unless its target weighs nothing,
+   then the context moves on by one step.  Returns 0 if the run diverged or was stopped. */
+static int one_pattern(sliding *s, const void *x, double weight, double *loss) {
+    run *r = &s->run;
+    bptt_plan *p = r->p;
+    s->pattern.x = s->x.p = (void *)x;
     if (weight > 0) {
-        pattern(s, x, &all, &one);
+        gradient_of_pattern(s);
         if (stopped(r)) return 0;
         *loss = p->row_loss[0];
         if (!update_alone(&s->updater, r->done, *loss)) {
@@ -140,10 +164,33 @@ static int one_pattern(sliding *s, const char *x, double weight, double *loss) {
             return 0;
         }
     }
-    unfold(s, x, &first);
-    for (int64_t n = 0; n < p->layers; n++)
-        p->k->copy_rows(&p->layer[n].s, 1, &p->layer[n].s, 0, 0, 1);
+    if (s->whole)
+        p->cell->advance(&s->pattern);
+    else
+        advance_by_layers(s, p);
     return 1;
+}
+
+/* How patterns are computed whose inputs lie x_step reals apart.  The kernels of a whole pattern do
+   not poll. */
+static void set_pattern(sliding *s, int64_t x_step) {
+    run *r = &s->run;
+    const bptt_plan *p = r->p;
+    s->x.step = x_step;
+    s->whole = p->cell->gradient_of_pattern && p->layers == 1 && !p->layer[0].hr.size &&
+        p->head_layers == 1 && s->k <= s->poll_steps;
+    s->pattern = (pattern){
+        .f = &p->layer[0],
+        .g = &p->head[0],
+        .y = &p->value[0],
+        .outputs = p->O,
+        .k = s->k,
+        .x_step = x_step,
+        .loss_desc = &r->batch.loss_desc,
+        .source = &r->batch.source,
+        .loss = p->row_loss,
+        .grad = p->grad,
+    };
 }
 
 /* Fields for patterns of k steps with `window` inputs, in addition to those gathered ahead. */
@@ -156,26 +203,16 @@ static void open_patterns(sliding *s, int64_t window) {
     for (int64_t t = 0; t <= s->k; t++) p->batch_sizes[t] = t < s->k;
 }
 
-/* Recurrent weights that a cache of 48 KB does not hold are read to and fro. */
+/* Large recurrent weights are read to and fro. */
 static void set_zigzag(bptt_plan *p, int on) {
-    enum { NEAR = 40 << 10 };
     for (int64_t n = 0; n < p->layers; n++) {
         frame *f = &p->layer[n];
         const int is_whole = f->R == f->H && f->H % p->k->lanes == 0 && p->k->lanes >= 4;
-        f->zigzag = on && is_whole && f->hh.size * p->k->bytes > NEAR;
+        f->zigzag = on && is_whole && f->hh.size * p->k->bytes > ZIGZAG_BYTES;
     }
 }
 
 /* -- over series -- */
-
-/* The inputs of the patterns from t on, which overlap, into p->x: at most WINDOW patterns. */
-static void gather_inputs(sliding *s, int64_t t, int64_t patterns) {
-    run *r = &s->run;
-    const bptt_plan *p = r->p;
-    const span window = { .t1 = min64(patterns - t, WINDOW) - 1 + s->k, .r1 = 1 };
-    r->batch.source.first = t;
-    p->k->gather(&r->batch.source, p->I, p->I, &p->x, &window);
-}
 
 /* All patterns of the sequence p->row[0].  Returns 0 where the run is over. */
 static int slide_sequence(sliding *s) {
@@ -184,14 +221,15 @@ static int slide_sequence(sliding *s) {
     const bptt_data *d = r->data;
     const int64_t i = p->row[0], patterns = d->length[i] - s->k - s->lead + 1;
     r->batch.source = source_of(p, d);
+    r->batch.loss_desc = (loss_desc){ .loss = p->loss, .scale = 1 };
     init_states(r, all_rows(r));
     for (int64_t t = 0; t < patterns; t++) {
         const int64_t target = t + s->k - 1 + s->lead;
         const double weight = d->weight ? p->k->weight(d->weight, d->target_offset[i] + target) : 1;
-        if (t % WINDOW == 0) gather_inputs(s, t, patterns);
-        r->batch.loss_desc = (loss_desc){ .loss = p->loss, .shift = target, .scale = 1 };
+        const void *x = real_at(p, d->values, (d->offset[i] + t) * p->I);
+        r->batch.loss_desc.shift = target;
         s->loss[r->done] = 0;
-        if (!one_pattern(s, at_step(p, &p->x, t % WINDOW), weight, &s->loss[r->done])) return 0;
+        if (!one_pattern(s, x, weight, &s->loss[r->done])) return 0;
         r->done++;
         if (stopped(r)) return 0;
     }
@@ -207,6 +245,7 @@ static void slide(void *context, team *team, int rank, int size) {
     load_parameters(p, s->params, &s->updater, team, rank, size);
     pack_transposed_all(p, rank, size);
     open_patterns(s, s->k);
+    set_pattern(s, p->I);
     for (int64_t i = 0; i < r->n; i++) {
         p->row[0] = r->order[i];
         if (!slide_sequence(s)) break;
@@ -315,6 +354,7 @@ static void observe(void *context, team *team, int rank, int size) {
     p->k->gather(&one, p->I, p->I, &p->x, &at);
     l->rows++;
     if (l->rows < l->k + l->lead) return;
+    set_pattern(&o->sliding, p->x.step);
     one_pattern(&o->sliding, at_step(p, &p->x, l->first), o->weight, o->sliding.loss);
     l->first++;
     l->rows--;

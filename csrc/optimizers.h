@@ -12,8 +12,8 @@ INLINE V v_sqrt(V v) {
     return v;
 #endif
 }
-/* Sum of squares of grad[from .. to); not finite if any of them is not. */
-static double NAME(norm2)(const void *grad, int64_t from, int64_t to) {
+/* Sums of squares of grad[from .. to), lane by lane; not finite if any of the numbers is not. */
+INLINE V squares(const void *grad, int64_t from, int64_t to) {
     const real *g = (const real *)grad;
     V sum[4] = { 0 };
     int64_t i = from;
@@ -23,7 +23,19 @@ static double NAME(norm2)(const void *grad, int64_t from, int64_t to) {
             sum[q] += v * v;
         }
     for (; i < to; i += VL) sum[0] += v_load(g + i) * v_load(g + i);
-    return v_sum((sum[0] + sum[1]) + (sum[2] + sum[3]));
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+/* The sum of squares of grad[from .. to). */
+static double NAME(norm2)(const void *grad, int64_t from, int64_t to) {
+    return v_sum(squares(grad, from, to));
+}
+/* 1: that sum is surely below `limit`: each lane's is below its share.  Quicker than the sum. */
+static int NAME(is_small)(const void *grad, int64_t from, int64_t to, double limit) {
+    const double share = limit / VL, most = REAL_BITS == 64 ? 1e300 : 1e38;
+    const VI below = squares(grad, from, to) < (real)(share < most ? share : most);
+    ireal all = -1;
+    for (int j = 0; j < VL; j++) all &= below[j];
+    return all != 0;
 }
 
 /* Each optimiser of optimizers.def is two functions.

@@ -6,7 +6,7 @@
 #include "bptt.h"
 #include "frame.h"
 
-/* Inputs that the online algorithm gathers at once. */
+/* Inputs that a learner holds besides those it needs, so that it seldom moves them. */
 enum { WINDOW = 64 };
 
 /* Purpose of a layout: INFER keeps nothing for a backward pass; only TRAIN has dropout and unfolds
@@ -103,7 +103,7 @@ struct bptt_plan {
     double *row_loss; /* (batch) */
     int64_t *row; /* (batch) which sequence row b is */
     int64_t *batch_sizes; /* (T+1) active rows at each step */
-    /* (T, B, I); in a plan for single rows WINDOW steps more, for the online algorithm.
+    /* (T, B, I); in a plan for single rows WINDOW steps more, for learners.
        shared: (stride, rows, I), row r of phase p being row p + r*stride of the windows' series */
     field x;
     field dx; /* (T, B, I) */

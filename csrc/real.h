@@ -72,6 +72,16 @@ INLINE void w_store(real *p, W w) { memcpy(p, &w, sizeof w); }
 /* Packed weights of one column: the CL lanes that belong to it, in all RL rows the same. */
 INLINE V v_weight(const real *p) { return BY_ROWS ? v_set(*p) : v_load(p); }
 
+/* a b + c, rounded once where the processor can.  In sums that different functions must repeat to the
+   bit: of x0 w0 + x1 w1 the compiler may contract either product. */
+INLINE V v_fma(V a, V b, V c) {
+#if defined(X86) && defined(__FMA__)
+    return CAT(X86(fmadd, ), PACKED)(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
 /* Lane j: lane at[j] of a, or at[j] - VL of b.  Constant indices, once loops are unrolled, become
    one instruction. */
 INLINE V v_shuffle(V a, V b, VI at) {
@@ -126,9 +136,10 @@ INLINE W w_sum_rows(V v) {
 
 /* x = n ln2 + r with |r| <= ln2 / 2:  e^x = 2^n e^r.  Gives 2^n and e^r - 1 = r + r^2 q(r).  The
    magic number rounds to the nearest integer and leaves n + bias in the low bits.  fine: ln2 in two
-   parts, where e^x itself is wanted to the last bit.  The terms of q are summed in pairs, to
+   parts, where e^x itself is wanted to the last bit.  x is `parts` (a power of two) times `part`,
+   which may be known sooner.  The terms of q are summed in pairs, to
    shorten the chain. */
-INLINE void v_exp_parts(V x, const int fine, V *power, V *expm1) {
+INLINE void v_exp_parts(V x, V part, const real parts, const int fine, V *power, V *expm1) {
 #if REAL_BITS == 64
     const real magic = 6755399441055744.0 + 1023;
     const real ln2_hi = 6.93147180369123816490e-01;
@@ -148,7 +159,7 @@ INLINE void v_exp_parts(V x, const int fine, V *power, V *expm1) {
     enum { MANTISSA = 23 };
 #endif
     enum { TERMS = sizeof q / sizeof *q };
-    const V shifted = x * (real)1.4426950408889634 + magic;
+    const V shifted = part * (parts * (real)1.4426950408889634) + magic;
     const V n = shifted - magic;
     const V r = fine ? (x - n * ln2_hi) - n * ln2_lo : x - n * (real)0.69314718055994530942;
     const V r2 = r * r;
@@ -162,7 +173,8 @@ INLINE void v_exp_parts(V x, const int fine, V *power, V *expm1) {
 INLINE V v_exp(V x) {
     V power, p;
     const real limit = REAL_BITS == 64 ? 708 : 87;
-    v_exp_parts(v_min(v_set(limit), v_max(v_set(-limit), x)), 1, &power, &p);
+    const V at = v_min(v_set(limit), v_max(v_set(-limit), x));
+    v_exp_parts(at, at, 1, 1, &power, &p);
     return power * p + power;
 }
 INLINE V v_sigmoid(V x) { return 1 / (1 + v_exp(-x)); }
@@ -173,7 +185,7 @@ INLINE V v_tanh(V x) {
     const VI sign = (VI)v_set((real)-0.0);
     const V a = v_min(v_set(REAL_BITS == 64 ? 20 : 10), (V)((VI)x & ~sign));
     V power, p;
-    v_exp_parts(a + a, REAL_BITS == 64, &power, &p);
+    v_exp_parts(a + a, a, 2, REAL_BITS == 64, &power, &p);
     V m = power * p + (power - 1);
     return (V)((VI)(m / (m + 2)) | ((VI)x & sign));
 }

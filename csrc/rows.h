@@ -2,13 +2,24 @@
    row a field is a plain matrix (T, columns), so pointers and the distance of two steps are all
    there is to say.  online.c calls the functions with NAME, on its one thread. */
 
+/* row_product of fewer than four inputs: all of them are in the first of its sums. */
+INLINE void few_product(const int nv, int64_t K, const real *x, const real *w, V acc[][PANEL_MAX]) {
+    V part[PANEL_MAX];
+    UNROLL_FOR (int v = 0; v < nv; v++) part[v] = v_set(0);
+    for (int64_t j = 0; j < K; j++) row_step(nv, 1, 0, x + j, w + j * nv * VL, part);
+    UNROLL_FOR (int v = 0; v < nv; v++) acc[0][v] += part[v];
+}
+
 /* One panel of nv vectors: y[t] = act(x[t] W' + b). */
 INLINE void row_forward_panel(const int nv, int64_t K, const real *x, int64_t x_step, const real *w,
                               const real *b, int act, real *y, int64_t y_step, int64_t steps) {
     for (int64_t t = 0; t < steps; t++, x += x_step, y += y_step) {
         V acc[1][PANEL_MAX];
         UNROLL_FOR (int v = 0; v < nv; v++) acc[0][v] = v_load(b + v * VL);
-        row_product(nv, 1, 0, K, 1, x, VL, w, 0, acc);
+        if (K < 4)
+            few_product(nv, K, x, w, acc);
+        else
+            row_product(nv, 1, 0, K, 1, x, VL, w, 0, acc);
         UNROLL_FOR (int v = 0; v < nv; v++) v_store(y + v * VL, acc[0][v]);
         if (act != ACT_LINEAR)
             for (int v = 0; v < nv; v++) v_store(y + v * VL, v_act(act, v_load(y + v * VL)));
@@ -17,9 +28,9 @@ INLINE void row_forward_panel(const int nv, int64_t K, const real *x, int64_t x_
 
 /* y[t] = act(x[t] W' + b);  inputs (steps, K), outputs (steps, units).  The form of these loops is
    measured: others cost the online algorithm with few units 3 to 4 % with AVX2. */
-static void NAME(row_forward)(const matrix *m, const void *packed, const matrix *bias, int act,
-                              const void *inputs, int64_t x_step, void *outputs, int64_t y_step,
-                              int64_t steps) {
+INLINE void rows_forward(const matrix *m, const void *packed, const matrix *bias, int act,
+                         const void *inputs, int64_t x_step, void *outputs, int64_t y_step,
+                         int64_t steps) {
     const real *x = inputs, *w = (const real *)packed + m->packed;
     const real *b = (const real *)packed + bias->packed;
     for (int64_t n = 0; n < m->vectors;
@@ -34,9 +45,15 @@ static void NAME(row_forward)(const matrix *m, const void *packed, const matrix 
     }
 }
 
+static void NAME(row_forward)(const matrix *m, const void *packed, const matrix *bias, int act,
+                              const void *inputs, int64_t x_step, void *outputs, int64_t y_step,
+                              int64_t steps) {
+    rows_forward(m, packed, bias, act, inputs, x_step, outputs, y_step, steps);
+}
+
 /* dx = (dz W) . act'(a), of one step: dz (gates*units), a and dx (K).  a NULL: without act'. */
-static void NAME(row_backward)(const matrix *m, const void *dz, int act, const void *a,
-                               void *input_grads) {
+INLINE void rows_backward(const matrix *m, const void *dz, int act, const void *a,
+                          void *input_grads) {
     const int64_t vectors = blocks_of(m->K);
     for (int64_t n = 0; n < vectors; n += 2) {
         const real *w = (const real *)m->transposed + n * VL * m->gates * m->units;
@@ -51,6 +68,11 @@ static void NAME(row_backward)(const matrix *m, const void *dz, int act, const v
                     a ? acc[0][v] * v_dact(act, v_load((const real *)a + (n + v) * VL))
                       : acc[0][v]);
     }
+}
+
+static void NAME(row_backward)(const matrix *m, const void *dz, int act, const void *a,
+                               void *input_grads) {
+    rows_backward(m, dz, act, a, input_grads);
 }
 
 /* A tile of the weight gradient, mr columns of x by nv vectors of dz, as in tile_collect:
@@ -84,15 +106,23 @@ static row_collector *const row_collectors[PANEL_MAX + 1][HEIGHT_MAX + 1] = { EA
 
 /* dW and the gradient of the bias and of its twin; either of these may be NULL.  inputs (steps, K),
    output_grads (steps, gates*units). */
-static void NAME(row_collect)(const matrix *m, const matrix *bias, const matrix *twin,
-                              const void *inputs, int64_t x_step, const void *output_grads,
-                              int64_t z_step, int64_t steps, void *grad) {
+INLINE void rows_collect(const matrix *m, const matrix *bias, const matrix *twin,
+                         const void *inputs, int64_t x_step, const void *output_grads,
+                         int64_t z_step, int64_t steps, void *grad) {
     const real *x = inputs;
     const real *dz = output_grads;
     real *g = (real *)grad + m->packed;
     for (int64_t n = 0; n < m->vectors;
          n += m->width, dz += m->width * VL, g += m->width * VL * m->cols) {
         const int64_t nv = min64(m->width, m->vectors - n);
+        if (nv == 1 && m->K == 1) {
+            rows_tile(1, 1, x, x_step, dz, z_step, steps, g);
+            continue;
+        }
+        if (nv == 1 && __builtin_constant_p(m->K) && m->K <= ROW_HIGH(1)) {
+            rows_tile((int)m->K, 1, x, x_step, dz, z_step, steps, g);
+            continue;
+        }
         for (int64_t i = 0, height; i < m->K; i += height) {
             height = tile_height(ROW_HIGH(nv), m->K - i);
             row_collectors[nv][height](x + i, x_step, dz, z_step, steps, g + i * nv * VL);
@@ -105,4 +135,9 @@ static void NAME(row_collect)(const matrix *m, const matrix *bias, const matrix 
         v_store((real *)grad + bias->packed + n * VL, sum);
         if (twin) v_store((real *)grad + twin->packed + n * VL, sum);
     }
+}
+static void NAME(row_collect)(const matrix *m, const matrix *bias, const matrix *twin,
+                              const void *inputs, int64_t x_step, const void *output_grads,
+                              int64_t z_step, int64_t steps, void *grad) {
+    rows_collect(m, bias, twin, inputs, x_step, output_grads, z_step, steps, grad);
 }

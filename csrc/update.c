@@ -91,6 +91,19 @@ static double square_bound(const bptt_hyper *h) {
     return h->centered ? INFINITY : 1 / sqrt(1 - h->beta2);
 }
 
+/* Bound of one change: it takes 1e13 changes of this size to overflow a weight. */
+static double change_limit(const bptt_plan *p) { return p->k->bytes == 8 ? 1e290 : 1e25; }
+
+/* A squared norm of the gradient below which may_update need not be asked, nor the norm be known: a
+   root and its consequences are long for a small pattern of the online algorithm.  0: none. */
+static double small_square(const updater *u) {
+    const bptt_hyper *h = u->hyper;
+    const double limit = change_limit(u->p), most = limit / u->step_per_gradient;
+    const double norm = u->max_step < limit || most > limit ? limit : most;
+    if (u->amplifies || h->clip_norm > 0 || h->clip_value > 0 || h->noise > 0) return 0;
+    return h->learning_rate < limit ? 0.25 * norm * norm : 0;
+}
+
 /* Fills what depends on u->hyper.  Before a run; refuses an unknown optimiser. */
 bptt_status prepare_updater(updater *u) {
     const bptt_hyper *h = u->hyper;
@@ -111,6 +124,7 @@ bptt_status prepare_updater(updater *u) {
 #include "optimizers.def"
     }
     u->amplifies = decay > 1 || (decay > 0 && fmin(u->max_step, u->step_per_gradient * decay) > 1);
+    u->small = small_square(u);
     u->by_block = u->update.needs_preprocessing || (decay > 0 && h->no_bias_decay);
     return BPTT_OK;
 }
@@ -122,34 +136,40 @@ void set_clip(bptt_plan *p, double clip) {
 
 /* -- one update -- */
 
-/* This thread's slices of the squared norm.  Their bounds do not depend on the threads. */
-static void partial_norms(const bptt_plan *p, int rank, int size) {
-    const int64_t slices = norm_slices(p);
-    for (int64_t i = slices * rank / size; i < slices * (rank + 1) / size; i++) {
-        const int64_t from = i * NORM_SLICE;
-        p->norms[i] = p->k->norm2(p->grad, from, min64(from + NORM_SLICE, p->packed_size));
-    }
+/* Where the share of a rank of n begins, in multiples of `unit`.  A single rank divides nothing: its
+   updates may be small. */
+static inline int64_t share(int64_t n, int64_t unit, int64_t rank, int64_t size) {
+    return size > 1 ? n / unit * rank / size * unit : rank ? n : 0;
 }
 
-/* The norm from its slices.  Every thread computes the same. */
-static double total_norm(const bptt_plan *p) {
+/* The squared norm of slice i. */
+static inline double slice_norm(const bptt_plan *p, int64_t i) {
+    const int64_t from = i * NORM_SLICE;
+    return p->k->norm2(p->grad, from, min64(from + NORM_SLICE, p->packed_size));
+}
+
+/* The norm of the gradient, from its slices, whose bounds do not depend on the threads.  All
+   threads, with a barrier; every one computes the same. */
+double gradient_norm(const bptt_plan *p, team *team, int rank, int size) {
+    const int64_t slices = norm_slices(p), to = share(slices, 1, rank + 1, size);
     double sum = 0;
-    for (int64_t i = 0; i < norm_slices(p); i++) sum += p->norms[i];
+    for (int64_t i = share(slices, 1, rank, size); i < to; i++) p->norms[i] = slice_norm(p, i);
+    team_barrier(team);
+    for (int64_t i = 0; i < slices; i++) sum += p->norms[i];
     return sqrt(sum);
 }
 
-/* The norm of the gradient.  All threads, with a barrier. */
-double gradient_norm(const bptt_plan *p, team *team, int rank, int size) {
-    partial_norms(p, rank, size);
-    team_barrier(team);
-    return total_norm(p);
+/* The same on one thread. */
+static double norm_alone(const bptt_plan *p) {
+    double sum = slice_norm(p, 0);
+    for (int64_t i = 1; i < norm_slices(p); i++) sum += slice_norm(p, i);
+    return sqrt(sum);
 }
 
 /* 1: loss and gradient are finite, and after the update (u not NULL) the weights will be: an update
    is refused before it is written.  Every thread computes the same. */
 int may_update(const bptt_plan *p, const updater *u, double loss, double norm) {
-    /* bound of one change: it takes 1e13 changes of this size to overflow a weight */
-    const double limit = p->k->bytes == 8 ? 1e290 : 1e25;
+    const double limit = change_limit(p);
     if (!isfinite(loss) || !isfinite(norm)) return 0;
     if (!u) return 1;
     const bptt_hyper *h = u->hyper;
@@ -186,9 +206,9 @@ static void prepare_update(updater *u, int64_t number, double loss, double norm)
    with weight decay if `decays`. */
 static void update_part(const updater *u, int decays, const matrix *m, int64_t rank, int64_t size) {
     const bptt_plan *p = u->p;
-    const int64_t vector = p->k->lanes * p->k->rows, vectors = p->packed_size / vector;
-    int64_t from = vectors * rank / size * vector;
-    int64_t to = vectors * (rank + 1) / size * vector;
+    const int64_t vector = p->k->lanes * p->k->rows;
+    int64_t from = share(p->packed_size, vector, rank, size);
+    int64_t to = share(p->packed_size, vector, rank + 1, size);
     if (m) {
         from = max64(from, m->packed);
         to = min64(to, m->packed + m->size);
@@ -226,13 +246,17 @@ void apply_update(updater *u, int64_t number, double loss, double norm, team *te
     pack_transposed_all(u->p, rank, size);
 }
 
-/* All of an update on one thread.  Returns 0 if it was refused: the run diverged. */
+/* Update `number` on one thread, without the transposed copies.  Returns 0 if it was refused: the
+   run diverged. */
 int update_alone(updater *u, int64_t number, double loss) {
-    partial_norms(u->p, 0, 1);
-    const double norm = total_norm(u->p);
-    if (!may_update(u->p, u, loss, norm)) return 0;
+    const bptt_plan *p = u->p;
+    double norm = 0; /* nobody asks for a small one */
+    if (!isfinite(loss) ||
+        !(u->small > 0 && p->k->is_small(p->grad, 0, p->packed_size, u->small))) {
+        norm = norm_alone(p);
+        if (!may_update(p, u, loss, norm)) return 0;
+    }
     prepare_update(u, number, loss, norm);
     update_slice(u, 0, 1);
-    pack_transposed_all(u->p, 0, 1);
     return 1;
 }

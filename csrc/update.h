@@ -17,6 +17,7 @@ typedef struct {
     /* one weight changes by at most min(max_step, step_per_gradient * max |gradient|) */
     double max_step;
     double step_per_gradient;
+    double small; /* see small_square */
     int amplifies; /* 1: weight decay may do more than shrink the weights */
     int by_block; /* 1: blocks of parameters need calls of their own in an update */
 } updater;

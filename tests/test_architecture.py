@@ -153,6 +153,7 @@ C_RULES = {
     "scan.h": ("real.h frame.h gemm.h", NO_CALLER),
     "mlp.h": ("real.h frame.h gemm.h", NO_CALLER),
     "gemm.h": ("real.h frame.h", NO_CALLER),
+    "pattern.h": ("", NO_CALLER),
     "curvature.h": ("real.h frame.h gemm.h", NO_CALLER),
     # the description and the plan
     "lists.c": ("plan.h status.def desc.def losses.def optimizers.def", KERNELS_ONLY),

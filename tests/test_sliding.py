@@ -34,6 +34,29 @@ def test_gated_cells(form):
     check_slide(4, **cases.FORMS[form], lengths=(60,))
 
 
+@pytest.mark.parametrize("isa", cases.isas())
+@pytest.mark.parametrize("hidden_size", (1, 7, 8, 9, 16, 17))
+@pytest.mark.parametrize("form", ("elman-relu", "gru-after", "lstm-peephole", "lstm"))
+def test_widths_of_gated_cells(form, hidden_size, isa):
+    check_slide(3, isa=isa, **cases.FORMS[form], hidden_size=hidden_size, lengths=(20,))
+
+
+@pytest.mark.parametrize("isa", cases.isas())
+@pytest.mark.parametrize("output_size", (1, 3, 8, 9, 17))
+@pytest.mark.parametrize("hidden_size", (8, 16))
+def test_outputs_of_constant_sizes(hidden_size, output_size, isa):
+    """Of one vector and of several, with few inputs and many."""
+    for input_size in (1, 3, 4, 9):
+        sizes = dict(hidden_size=hidden_size, output_size=output_size, input_size=input_size)
+        check_slide(2, isa=isa, **sizes, lengths=(20,))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.parametrize("hidden_size", (8, 16))
+def test_optimizers_of_constant_sizes(hidden_size, optimizer):
+    check_slide(3, optimizer=optimizer, hidden_size=hidden_size, lengths=(50, 20))
+
+
 @pytest.mark.parametrize("lead", (0, 1, 2))
 @pytest.mark.parametrize("k", (1, 4))
 def test_lead_and_several_sequences(k, lead):

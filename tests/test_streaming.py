@@ -414,3 +414,30 @@ def test_wrong_observations():
         for b, z in zip(p.x[0], p.y[0], strict=True):
             one.observe(b, z)
     assert bits(net) == bits(other), "a refused observation left something behind"
+
+
+def test_vectors_fit_single_rows():
+    """Without a choice, AVX2 serves networks that would fill at most half a vector of AVX-512."""
+    if cases.isas()[-1] != "avx512":
+        pytest.skip("needs AVX-512")
+    bptt, x = bf.SlidingBPTT(3), np.random.default_rng(0).normal(size=(40, 1)).astype(np.float32)
+    for sizes, isa in (
+        (dict(hidden_size=8), "avx2"),
+        (dict(hidden_size=9), None),
+        (dict(hidden_size=8, output_size=9), None),
+        (dict(hidden_size=8, head=(9,)), None),
+        (dict(hidden_size=8, cell="mlp", f=(9,)), None),
+        (dict(hidden_size=4, dtype="float64"), "avx2"),
+        (dict(hidden_size=5, dtype="float64"), None),
+    ):
+        net = bf.Network(**dict(input_size=1, output_size=1, seed=0) | sizes)
+        assert bptt.isa(net, None) == isa
+        assert bptt.isa(net, "avx512") == "avx512"
+    clipped = dict(bptt=bptt, optimizer=bf.SGD(0.1, clip_norm=0.01))
+    nets = [bf.Network(1, 8, 1, seed=0) for _ in range(3)]
+    nets[0].fit(x, x, **clipped, verbose=0)
+    nets[1].fit(x, x, **clipped, verbose=0, isa="avx2")
+    learner = nets[2].learn_online(**clipped)
+    for row, target in zip(x, x, strict=True):
+        learner.observe(row, target)
+    assert len({net.params.tobytes() for net in nets}) == 1

@@ -127,6 +127,28 @@ def test_seeds(options):
     assert ends[0] == ends[1] != ends[2]
 
 
+@pytest.mark.parametrize("options", (
+    dict(), dict(bptt=bf.SlidingBPTT(3), y=X[..., :1]), dict(optimizer=bf.SGD(0.1, clip_state=0.01)),
+))  # fmt: skip
+def test_a_plan_serves_several_fits(options, monkeypatch):
+    """Whatever was called in between, the second fit is that of a new network; the plan is made once."""
+    made = []
+    make = bf.runners.make_plan
+    monkeypatch.setattr(bf.runners, "make_plan", lambda *a: made.append(a) or make(*a))
+    one, other = network(), network()
+    fit(one, **options)
+    one.predict(X)
+    with pytest.raises(bf.DivergedError):
+        fit(one, **options | dict(optimizer=bf.SGD(1e38)))
+    one.params[:] = other.params
+    fit(one, **options)
+    assert len(made) == 1
+    fit(other, **options)
+    assert one.params.tobytes() == other.params.tobytes() and len(made) == 2
+    fit(one, **options | dict(loss="mae"))
+    assert len(made) == 3
+
+
 def test_fit_in_two_parts():
     """Plain SGD without shuffling: 2 epochs and 3 more are 5; initial_epoch counts as in Keras."""
     options = dict(optimizer=bf.SGD(0.05), shuffle=False)
