@@ -71,6 +71,10 @@ static inline field from_step(const bptt_plan *p, const field *f, int64_t t) {
     return (field){ real_at(p, f->p, t * f->step), f->step, f->block, f->row };
 }
 
+/* Multiply-adds of a part of a run that is many batches long: some 10 milliseconds.  A part is a
+   team_run of its own, so that the number of threads can change between two. */
+static const double PART_WORK = 1e8;
+
 /* -- batches.c -- */
 
 /* Multiply-adds between two calls of the caller's poll: some milliseconds. */
