@@ -83,7 +83,7 @@ static void forward_groups(void *context, team *team, int rank, int size) {
         const span at = rows_of(r, rank, size);
         if (at.r1 > at.r0) {
             init_states(r, at);
-            layers_forward(r, at);
+            layers_forward(r, team, at, rank, size);
             if (!p->every) gather_last_states(r, at);
             outputs_or_losses(r, p->every, at, a->forward->y);
             if (a->forward->final) store_final_states(r, at, NULL, a->forward->final);

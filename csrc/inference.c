@@ -30,7 +30,7 @@ static void open_group(inference *f, int64_t from) {
 }
 
 /* The present chunk, for this thread's rows. */
-static void forward_chunk(inference *f, int rank, int size) {
+static void forward_chunk(inference *f, team *team, int rank, int size) {
     run *r = &f->run;
     batch *b = &r->batch;
     const span at = rows_of(r, rank, size);
@@ -39,7 +39,7 @@ static void forward_chunk(inference *f, int rank, int size) {
         init_states(r, at);
         memset(b->row_loss + at.r0, 0, (size_t)(at.r1 - at.r0) * sizeof *b->row_loss);
     }
-    layers_forward(r, at);
+    layers_forward(r, team, at, rank, size);
     if (f->every)
         outputs_or_losses(r, 1, at, f->y);
     else
@@ -68,7 +68,7 @@ static void forward_part(void *context, team *team, int rank, int size) {
                 count_batch_sizes(p, &r->batch.source, steps);
             }
             team_barrier(team);
-            forward_chunk(f, rank, size);
+            forward_chunk(f, team, rank, size);
             team_barrier(team);
             if (stopped(r)) return;
         }

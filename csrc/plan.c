@@ -274,7 +274,7 @@ static int choose_threads(const bptt_plan *p, int64_t wanted) {
     /* multiply-adds of one batch: forward, backward and gradient */
     const double work = 3.0 * (double)p->packed_size * area, each = 2e6;
     /* two rows per thread pay if a step has many weights */
-    const int64_t few = p->batch >= 4 && p->packed_size >= 1 << 17 ? 2 : 1;
+    const int64_t few = p->batch >= 2 && p->packed_size >= 1 << 17 ? 2 : 1;
     int64_t n = min64(max64(wanted, 1), THREADS_MAX - 1);
     n = min64(n, max64(p->batch / 4, few));
     if (n > work / each) n = (int64_t)(work / each);

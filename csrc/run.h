@@ -52,7 +52,7 @@ typedef struct {
     void *context; /* for poll */
     double unpolled; /* multiply-adds since the last poll */
     atomic_int stop; /* 1: poll asked to stop */
-    int halt[2]; /* `stop` as thread 0 read it before a barrier, for all threads after it */
+    int halt[3]; /* `stop` as thread 0 read it before a barrier, for all threads after it */
     bptt_status status;
     int wants_initial_grad; /* 1: the caller wants dLoss/d(states before the first step) */
     batch batch;
@@ -125,7 +125,7 @@ void collect_initial(const run *r, int add, int part, int parts);
 /* -- layers.c -- */
 void project_series(run *r, int rank, int size);
 void layer_forward(const run *r, int64_t n, const span *at);
-void layers_forward(run *r, span at);
+void layers_forward(run *r, team *team, span at, int rank, int size);
 void layer_backward(const run *r, int64_t n, const span *at);
 void layers_backward(run *r, team *team, span at, int add, int rank, int size);
 int needs_start_grad(const run *r);

@@ -107,7 +107,18 @@ def run_in_c(folder, driver, delays=(), longest=300000, changes=(), flags=(), ti
         (folder / name).write_text(source)
     (folder / "driver.c").write_text(driver)
     program = folder / "driver"
-    command = [compiler, "-std=gnu11", "-O1", *flags, "threads.c", "driver.c", "-pthread", "-lm", "-o", program]
+    command = [
+        compiler,
+        "-std=gnu11",
+        "-O1",
+        *flags,
+        "threads.c",
+        "driver.c",
+        "-pthread",
+        "-lm",
+        "-o",
+        program,
+    ]
     built = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if built.returncode and "-fsanitize=thread" in flags:
         pytest.skip("this compiler has no thread sanitizer")
@@ -153,7 +164,9 @@ def test_lost_wake_up_is_noticed(tmp_path):
         " atomic_fetch_add(&w->value, by); if (n) wake_all(w);",
     )
     with pytest.raises(subprocess.TimeoutExpired):
-        run_in_c(tmp_path, DRIVER.replace("i < 60", "i < 6000"), (), 100000, (wrong, AT_ONCE, NO_LOOK), timeout=10)
+        run_in_c(
+            tmp_path, DRIVER.replace("i < 60", "i < 6000"), (), 100000, (wrong, AT_ONCE, NO_LOOK), timeout=10
+        )
 
 
 def test_crew_adapts_to_waiting(tmp_path):
