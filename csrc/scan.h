@@ -184,7 +184,7 @@ INLINE const real *C(panel_bias)(const frame *f, int64_t ub) {
 /* Forward: `units` vectors of units, all rows of a batch. */
 INLINE void C(forward_units)(const int units, const frame *f, const C(step) *step, int64_t ub) {
     enum { G = C(G) };
-    _Alignas(VBYTES) real zr[HEIGHT_MAX * PANEL_MAX * VL];
+    _Alignas(VBYTES) real zr[SLICE_ROWS * PANEL_MAX * VL];
     const operands o = {
         .units = f->R,
         .gates = 1,
@@ -193,11 +193,19 @@ INLINE void C(forward_units)(const int units, const frame *f, const C(step) *ste
         .out_row = units * G * VL,
         .out_block = VL,
     };
-    for (int64_t i = 0, height; i < step->vectors; i += height) {
-        height = tile_height(TALL(units * G), step->vectors - i);
-        near_products[units * G][height](&o, step->h_prev + i * VL, C(panel)(f, ub),
-                                         C(panel_bias)(f, ub), NULL, zr);
-        C(forward_tile)(units, f, step, i, height, ub, zr);
+    const int64_t tall = TALL(units * G), slice = slice_units(&o, units * G, tall, step->vectors);
+    product *const *shape = near_products[units * G];
+    const real *w = C(panel)(f, ub), *bias = C(panel_bias)(f, ub);
+    for (int64_t i = 0, some; i < step->vectors; i += some) {
+        const real *a = step->h_prev + i * VL;
+        if (slice < f->R) {
+            some = min64(SLICE_ROWS, step->vectors - i);
+            sliced_product(shape, tall, &o, units * G, slice, some, a, w, bias, NULL, zr);
+        } else {
+            some = tile_height(tall, step->vectors - i);
+            shape[some](&o, a, w, bias, NULL, zr);
+        }
+        C(forward_tile)(units, f, step, i, some, ub, zr);
     }
 }
 
@@ -281,7 +289,7 @@ INLINE C(backward_factors) C(backward_factors_of)(const frame *f, int64_t ub) {
 INLINE void C(backward_units)(const int units, const frame *f, const C(step) *step, int64_t ub,
                               int next, int last) {
     const C(backward_factors) by = C(backward_factors_of)(f, ub);
-    _Alignas(VBYTES) real dh[HEIGHT_MAX * PANEL_MAX * VL];
+    _Alignas(VBYTES) real dh[SLICE_ROWS * PANEL_MAX * VL];
     const operands o = {
         .units = by.width,
         .gates = by.gates,
@@ -290,10 +298,18 @@ INLINE void C(backward_units)(const int units, const frame *f, const C(step) *st
         .out_row = units * VL,
         .out_block = VL,
     };
-    for (int64_t i = 0, height; i < step->vectors; i += height) {
-        height = tile_height(TALL(units), step->vectors - i);
-        if (next) near_products[units][height](&o, step->below + i * VL, by.w, NULL, NULL, dh);
-        C(backward_tile)(units, f, step, i, height, ub, next ? dh : NULL, next, last);
+    const int64_t tall = TALL(units), slice = slice_units(&o, units, tall, step->vectors);
+    product *const *shape = near_products[units];
+    for (int64_t i = 0, some; i < step->vectors; i += some) {
+        const real *a = step->below + i * VL;
+        if (next && slice < by.width) {
+            some = min64(SLICE_ROWS, step->vectors - i);
+            sliced_product(shape, tall, &o, units, slice, some, a, by.w, NULL, NULL, dh);
+        } else {
+            some = tile_height(tall, step->vectors - i);
+            if (next) shape[some](&o, a, by.w, NULL, NULL, dh);
+        }
+        C(backward_tile)(units, f, step, i, some, ub, next ? dh : NULL, next, last);
     }
 }
 
