@@ -47,7 +47,8 @@ static int shares_units(const run *r, int size) {
     const int64_t rows = r->batch.rows;
     const double work = (double)rows * (double)f->hh.size / size;
     return size > 1 && rows >= size && rows < FEW_ROWS * size && work >= SHARED_STEP_WORK &&
-        p->cell->splits_units && !f->hr.size && !f->mask.p && all_rows(r).reduction == REDUCE_ROWS;
+        p->k->rows == 1 && p->cell->splits_units && !f->hr.size && !f->mask.p &&
+        all_rows(r).reduction == REDUCE_ROWS;
 }
 
 /* The steps [t0, t1) of `scan`, forward or backward, by units, with a barrier after each step.
