@@ -83,7 +83,7 @@ static void forward_groups(void *context, team *team, int rank, int size) {
         const span at = rows_of(r, rank, size);
         if (at.r1 > at.r0) {
             init_states(r, at);
-            layers_forward(r, at);
+            layers_forward(r, team, at, rank, size);
             if (!p->every) gather_last_states(r, at);
             outputs_or_losses(r, p->every, at, a->forward->y);
             if (a->forward->final) store_final_states(r, at, NULL, a->forward->final);
@@ -106,7 +106,7 @@ bptt_status bptt_forward(bptt_plan *p, const bptt_data *data, int64_t n,
     r->batch.initial = arrays->initial;
     begin_batch(r, 0, arrays->draw);
     if (!tape_fits(r)) return BPTT_CAPACITY;
-    team_run(p->threads, forward_groups, &a);
+    team_run(&p->crew, forward_groups, &a);
     p->draw = arrays->draw;
     p->given = data->state || arrays->initial;
     p->taped = !r->status && arrays->keep ? n : 0;
@@ -190,6 +190,6 @@ bptt_status bptt_backward(bptt_plan *p, const bptt_data *data, int64_t n,
     r->batch.draw = p->draw;
     r->batch.source = source_of(p, data);
     if (!all_fit(p, data, NULL, n, 0) || !tape_fits(r)) return BPTT_CAPACITY;
-    team_run(p->threads, backward_groups, &a);
+    team_run(&p->crew, backward_groups, &a);
     return r->status;
 }

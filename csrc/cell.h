@@ -91,6 +91,7 @@ static const cell_kernels C(NAME(kernels)) = {
     .hidden_layers = HIDDEN_LAYERS,
     .keep_gate = KEEP_GATE,
     .two_products = TWO_PRODUCTS,
+    .splits_units = !OWN_LOOP,
     .forward = C(NAME(scan_forward)),
     .backward = C(NAME(scan_backward)),
     .finish = C(NAME(scan_finish)),

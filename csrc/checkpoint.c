@@ -66,7 +66,7 @@ static void advance(segments *s, int64_t number) {
     const span at = open_segment(s, number);
     const int is_first = number >= s->seen;
     if (s->t->over) return;
-    layers_forward(r, at);
+    layers_forward(r, s->team, at, s->rank, s->size);
     if (is_first && p->every)
         outputs_or_losses(r, 1, at, NULL);
     else if (is_first)
@@ -88,7 +88,7 @@ static void reverse_segment(segments *s, int64_t number) {
     const span at = open_segment(s, number);
     const int add = s->reversed > 0, last = number == s->count - 1;
     if (t->over) return;
-    layers_forward(r, at);
+    layers_forward(r, s->team, at, s->rank, s->size);
     if (!p->every && last) gather_last_states(r, at);
     if (p->every || last) readout(r, at, number >= s->seen ? r->batch.row_loss : NULL);
     layers_backward(r, s->team, at, add, s->rank, s->size);

@@ -358,7 +358,7 @@ bptt_status bptt_gauss_newton(bptt_plan *p, const void *params, const bptt_data 
                                                   p->jacobian, NULL, NULL, poll, context);
         if (status) return status;
         c.weight = sum_of_weights(p, data, order + from, B);
-        team_run(1, add_batch, &c);
+        team_run_alone(add_batch, &c);
         if (stopped(&c.run)) return BPTT_INTERRUPTED;
     }
     for (int64_t i = 0; gram && i <= p->flat_size; i++)

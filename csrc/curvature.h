@@ -53,8 +53,9 @@ INLINE void add_panel(const real *a, int64_t a_row, int64_t columns, const real 
     const field a_field = { .p = (void *)a, .block = VL, .row = a_row };
     const field b_field = { .p = (void *)b, .block = VL, .row = b_row };
     const span at = { .t1 = 1, .r1 = rows, .reduction = REDUCE_ROWS };
+    const int64_t high = COLLECT_HIGH(wide);
     for (int64_t i = 0, height; i < columns; i += height) {
-        height = tile_height(COLLECT_HIGH, min64(COLLECT_HIGH, columns - i));
+        height = tile_height(high, min64(high, columns - i));
         collectors[wide][height](&a_field, a + i, &b_field, b, &at, out + i * b_row, b_row, 1);
     }
 }

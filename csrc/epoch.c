@@ -117,21 +117,36 @@ static void store_results(training *t, team *team, int rank, int size, int added
     each_block(p, p->k->unpack, p->grad, t->grad, rank, size);
 }
 
-/* The whole run, of every thread.  What a thread needs after the last barrier of a group is in its
-   own variables: thread 0 may already have opened the next group. */
-static void train(void *context, team *team, int rank, int size) {
+/* The groups from t->next on, as many as make a part of the run, of every thread.  What a thread
+   needs after the last barrier of a group is in its own variables: thread 0 may already have opened
+   the next group. */
+static void train_part(void *context, team *team, int rank, int size) {
     training *t = context;
     run *r = &t->run;
-    int going = 1, added = 0; /* the same in every thread */
-    load_parameters(r->p, t->params, t->updater, team, rank, size);
-    pack_transposed_all(r->p, rank, size);
-    for (int64_t from = 0, rows; from < r->n && going; from += rows) {
+    int64_t from = t->next;
+    int going = 1, added = t->added; /* the same in every thread */
+    if (from == 0) {
+        load_parameters(r->p, t->params, t->updater, team, rank, size);
+        pack_transposed_all(r->p, rank, size);
+    }
+    for (double work = 0; from < r->n && going && work < PART_WORK;) {
         if (rank == 0) open_group(t, from);
         team_barrier(team);
-        rows = r->p->B;
-        going = run_group(t, team, rank, size, from, &added);
+        const int64_t rows = r->p->B;
+        from += rows;
+        work += 3 * step_work(r->p) * (double)r->batch.longest;
+        going = run_group(t, team, rank, size, from - rows, &added);
     }
-    store_results(t, team, rank, size, added);
+    if (from >= r->n || !going) store_results(t, team, rank, size, added);
+    if (rank > 0) return;
+    t->next = going ? from : r->n;
+    t->added = added;
+}
+
+/* The whole run. */
+static void train(training *t) {
+    do team_run(&t->run.p->crew, train_part, t);
+    while (t->next < t->run.n);
 }
 
 /* -- the interface -- */
@@ -163,7 +178,7 @@ bptt_status bptt_epoch(bptt_plan *p, void *params, void *opt_state, bptt_hyper *
     const bptt_status status = prepare_updater(&updater);
     if (status) return status;
     set_clip(p, hyper->clip_state);
-    team_run(p->threads, train, &t);
+    train(&t);
     set_clip(p, 0);
     *done = t.run.done;
     return t.run.status;
@@ -186,6 +201,6 @@ bptt_status bptt_loss_grad(bptt_plan *p, const void *params, const bptt_data *da
         (p->stride && dx) || !has_targets(p, data) || !all_fit(p, data, order, n, 0))
         return BPTT_CAPACITY;
     *loss = 0;
-    team_run(p->threads, train, &t);
+    train(&t);
     return t.run.status;
 }

@@ -31,7 +31,8 @@ enum { ACT_TANH, ACT_RELU, ACT_SIGMOID, ACT_LINEAR };
    REDUCE_STEP      one step of such a sequence: four partial sums, see row_product */
 enum reduction_order { REDUCE_ROWS, REDUCE_SEQUENCE, REDUCE_STEP };
 
-/* The part of a batch that a call works on: steps t0 <= t < t1, rows r0 <= b < r1. */
+/* The part of a batch that a call works on: steps t0 <= t < t1, rows r0 <= b < r1; where threads
+   share the units in a loop over time, part `part` of `parts` of these. */
 typedef struct {
     int64_t t0;
     int64_t t1;
@@ -44,6 +45,8 @@ typedef struct {
     const int64_t *batch_sizes;
     /* enum reduction_order */
     int reduction;
+    int part;
+    int parts;
 } span;
 
 /* One weight matrix W (gates*units, cols), or a vector (cols = 1).  Its columns are the inputs;
@@ -265,6 +268,8 @@ typedef struct {
     int hidden_layers;
     int keep_gate;
     int two_products;
+    /* 1: forward and backward know the parts of a span */
+    int splits_units;
     void (*forward)(const frame *, const span *);
     void (*backward)(const frame *, const span *);
     void (*finish)(const frame *, const span *);

@@ -241,6 +241,41 @@ INLINE int64_t tile_height(int64_t limit, int64_t left) {
     return heights[n];
 }
 
+/* A panel larger than the nearest cache is multiplied slice by slice: bytes of a slice, which stay
+   in that cache while all tiles of some rows read them, and how many rows. */
+enum { WHOLE_BYTES = 48 << 10, SLICE_BYTES = 16 << 10, SLICE_ROWS = 48 };
+
+/* Units of a slice of a panel of nv vectors; all, if the panel is small, one tile all rows, or the
+   tiles are large, so that the second cache is fast enough. */
+INLINE int64_t slice_units(const operands *o, int64_t nv, int64_t tall, int64_t rows) {
+    const int64_t bytes = nv * VBYTES * o->gates; /* of a unit */
+    if (TILE > 12 || BY_ROWS || rows <= tall || bytes * o->units <= WHOLE_BYTES) return o->units;
+    return max64(SLICE_BYTES / bytes / VL, 1) * VL;
+}
+
+/* The product of nv vectors and some rows, tile by tile, in the shapes given; slice by slice of at
+   most `units` units, each adding to what the one before left.  The order of the sums is that of a
+   single slice. */
+INLINE void sliced_product(product *const *shape, int64_t tall, const operands *o, int64_t nv,
+                           int64_t units, int64_t rows, const real *a, const real *w,
+                           const real *bias, const real *start, real *out) {
+    operands slice = *o;
+    for (int64_t u = 0; u < o->units; u += units) {
+        slice.units = min64(units, o->units - u);
+        for (int64_t i = 0, height; i < rows; i += height) {
+            height = tile_height(tall, rows - i);
+            shape[height](&slice, a + i * o->row, w, bias,
+                          start ? start + i * slice.start_row : NULL, out + i * o->out_row);
+        }
+        a += units / VL * o->gates * o->block;
+        w += units * o->gates * nv * VL;
+        bias = NULL;
+        start = out;
+        slice.start_row = o->out_row;
+        slice.start_block = o->out_block;
+    }
+}
+
 /* part[v] += a[0] w[v]: one k of row_product. */
 INLINE void row_step(const int nv, const int panels, int64_t apart, const real *a, const real *w,
                      V part[PANEL_MAX]) {
@@ -315,11 +350,8 @@ INLINE void panel_product(const operands *o, int64_t nv, int64_t vectors, int si
     const int near = BY_ROWS || o->row == VL;
     product *const *shape = (near ? near_products : far_products)[nv];
     const int64_t tall = near ? TALL(nv) : TALL_FAR(nv);
-    for (int64_t i = 0, height; i < vectors; i += height) {
-        height = tile_height(tall, vectors - i);
-        shape[height](o, a + i * o->row, w, bias, start ? start + i * o->start_row : NULL,
-                      out + i * o->out_row);
-    }
+    const int64_t slice = slice_units(o, nv, tall, vectors);
+    sliced_product(shape, tall, o, nv, slice, vectors, a, w, bias, start, out);
 }
 
 /* y = act(add + x W' + bias), W being column group `group` of the matrix.  Shapes per step: x
@@ -412,12 +444,9 @@ static void NAME(backward)(const matrix *m, int64_t group, const field *output_g
 /* -- weight gradients: dW' (columns, vectors) = sum over all rows of x' dz, in the layout of the
       packed weights.  A tile is mr columns of x by nv vectors of dz.  Steps are taken in groups
       that stay in the cache; a group adds to what the last one left. -- */
-enum {
-    COLLECT_TALL = TILE > 12 ? 8 : 4,
-    COLLECT_HIGH = !BY_ROWS && VL < COLLECT_TALL ? VL : COLLECT_TALL,
-    COLLECT_ROWS = 128 * RL,
-    COLLECT_COLUMNS = 256
-};
+enum { COLLECT_ROWS = 128 * RL, COLLECT_COLUMNS = 240 };
+/* The heights: as many sums as the registers hold. */
+#define COLLECT_HIGH(nv) (TILE > 12 ? 8 : BY_ROWS ? 4 : (nv) == 1 ? 8 : 12 / (nv))
 /* x: the first of mr columns, in chunk 0 of its field; dz: the first of nv vectors, likewise;
    grad (mr, nv vectors), its rows `stride` reals apart; add: to what grad holds. */
 typedef void collector(const field *x_field, const real *x, const field *dz_field, const real *dz,
@@ -446,6 +475,12 @@ INLINE void tile_collect(const int mr, const int nv, const field *x_field, const
                          const field *dz_field, const real *dz, const span *at, real *grad,
                          int64_t stride, int add) {
     V acc[HEIGHT_MAX][PANEL_MAX];
+    int64_t column[HEIGHT_MAX]; /* from x on: a tile may reach into the next block of x */
+    const int64_t first = (x - (const real *)x_field->p) % CL;
+    UNROLL_FOR (int i = 0; i < mr; i++) {
+        const int64_t c = first + i;
+        column[i] = CL % COLLECT_HIGH(nv) == 0 ? i : c / CL * x_field->block + c % CL - first;
+    }
     UNROLL_FOR (int i = 0; i < mr; i++)
         UNROLL_FOR (int v = 0; v < nv; v++) {
             acc[i][v] = v_set(0);
@@ -465,7 +500,7 @@ INLINE void tile_collect(const int mr, const int nv, const field *x_field, const
                     d[v] = v_load_lanes(b + v * dz_field->block, lanes);
                 UNROLL_FOR (int i = 0; i < mr; i++) {
                     const V input =
-                        BY_ROWS ? v_load_lanes(a + i * x_field->block, lanes) : v_set(a[i]);
+                        BY_ROWS ? v_load_lanes(a + column[i], lanes) : v_set(a[column[i]]);
                     UNROLL_FOR (int v = 0; v < nv; v++) acc[i][v] += input * d[v];
                 }
             }
@@ -480,7 +515,7 @@ INLINE void tile_collect(const int mr, const int nv, const field *x_field, const
         tile_collect(mr, nv, x_field, x, dz_field, dz, at, grad, stride, add);                  \
     }
 EACH_SHAPE(COLLECTOR)
-#define COLLECTED(mr, nv) ((mr) <= COLLECT_HIGH && !(BY_ROWS && (nv) == 4))
+#define COLLECTED(mr, nv) ((mr) <= COLLECT_HIGH(nv) && !(BY_ROWS && (nv) == 4))
 #define COLLECT_ENTRY(mr, nv) [nv][mr] = COLLECTED(mr, nv) ? collect_##mr##x##nv : NULL,
 static collector *const collectors[PANEL_MAX + 1][HEIGHT_MAX + 1] = { EACH_SHAPE(COLLECT_ENTRY) };
 
@@ -489,11 +524,10 @@ static collector *const collectors[PANEL_MAX + 1][HEIGHT_MAX + 1] = { EACH_SHAPE
 INLINE void panel_collect(const field *x, int64_t c, int64_t columns, const field *dz,
                           const real *dz_panel, int64_t nv, const span *at, real *g, int add) {
     const int64_t stride = nv * CL;
-    const int64_t wide = nv == 4 ? 2 : nv;
+    const int64_t wide = nv == 4 ? 2 : nv, high = COLLECT_HIGH(wide);
     for (int64_t v = 0; v < nv; v += wide)
         for (int64_t i = 0, height; i < columns; i += height) {
-            height = tile_height(COLLECT_HIGH, min64(COLLECT_HIGH, columns - i));
-            /* a tile lies within one block of x, as COLLECT_HIGH divides CL, or takes as many */
+            height = tile_height(high, min64(high, columns - i));
             const real *from = (const real *)x->p + (c + i) / CL * x->block + (c + i) % CL;
             collectors[wide][height](x, from, dz, dz_panel + v * dz->block, at,
                                      g + i * stride + v * CL, stride, add);
@@ -513,13 +547,13 @@ static void NAME(collect)(const matrix *m, int64_t group, const field *inputs,
     int64_t c0 = 0, c1 = K; /* columns of x */
     if (parts > 1) {
         const int64_t panels = (m->vectors + width - 1) / width;
-        const int64_t tiles = (K + COLLECT_HIGH - 1) / COLLECT_HIGH;
+        const int64_t high = COLLECT_HIGH(width == 4 ? 2 : width), tiles = (K + high - 1) / high;
         if (panels >= tiles) {
             first = panels * part / parts * width;
             last = min64(m->vectors, panels * (part + 1) / parts * width);
         } else {
-            c0 = tiles * part / parts * COLLECT_HIGH;
-            c1 = min64(K, tiles * (part + 1) / parts * COLLECT_HIGH);
+            c0 = tiles * part / parts * high;
+            c1 = min64(K, tiles * (part + 1) / parts * high);
         }
     }
     const int64_t at_once = max64(1, COLLECT_ROWS / max64(1, all.r1 - all.r0));

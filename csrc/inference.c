@@ -13,6 +13,7 @@ typedef struct {
     double loss_sum; /* of all finished batches */
     double weight_sum;
     double *loss; /* NULL, or where the mean of their losses goes */
+    int64_t next; /* where in `order` the next part of the run begins */
 } inference;
 
 /* Opens the group that begins at order[from].  By thread 0. */
@@ -30,7 +31,7 @@ static void open_group(inference *f, int64_t from) {
 }
 
 /* The present chunk, for this thread's rows. */
-static void forward_chunk(inference *f, int rank, int size) {
+static void forward_chunk(inference *f, team *team, int rank, int size) {
     run *r = &f->run;
     batch *b = &r->batch;
     const span at = rows_of(r, rank, size);
@@ -39,7 +40,7 @@ static void forward_chunk(inference *f, int rank, int size) {
         init_states(r, at);
         memset(b->row_loss + at.r0, 0, (size_t)(at.r1 - at.r0) * sizeof *b->row_loss);
     }
-    layers_forward(r, at);
+    layers_forward(r, team, at, rank, size);
     if (f->every)
         outputs_or_losses(r, 1, at, f->y);
     else
@@ -48,33 +49,42 @@ static void forward_chunk(inference *f, int rank, int size) {
     if (!f->every && b->source.first + r->p->T >= b->longest) outputs_or_losses(r, 0, at, f->y);
 }
 
-/* The whole run, of every thread. */
-static void forward_only(void *context, team *team, int rank, int size) {
+/* The groups from f->next on, as many as make a part of the run, of every thread. */
+static void forward_part(void *context, team *team, int rank, int size) {
     inference *f = context;
     run *r = &f->run;
     bptt_plan *p = r->p;
-    load_parameters(p, f->params, NULL, team, rank, size);
-    for (int64_t from = 0, rows; from < r->n; from += rows) {
+    int64_t from = f->next;
+    if (from == 0) load_parameters(p, f->params, NULL, team, rank, size);
+    for (double work = 0; from < r->n && work < PART_WORK;) {
         if (rank == 0) open_group(f, from);
         team_barrier(team);
         /* of this group: thread 0 may already open the next one */
         const int64_t longest = r->batch.longest, steps = p->T;
-        rows = p->B;
+        from += p->B;
+        work += step_work(p) * (double)longest;
         for (int64_t first = 0; first < longest; first += steps) {
             if (rank == 0) {
                 r->batch.source.first = first;
                 count_batch_sizes(p, &r->batch.source, steps);
             }
             team_barrier(team);
-            forward_chunk(f, rank, size);
+            forward_chunk(f, team, rank, size);
             team_barrier(team);
             if (stopped(r)) return;
         }
-        if (rank > 0 || from + rows < r->batch.end) continue;
+        if (rank > 0 || from < r->batch.end) continue;
         if (!f->y) f->loss_sum += total_loss(r);
         r->done++;
     }
     if (rank == 0 && f->loss) *f->loss = f->weight_sum > 0 ? f->loss_sum / f->weight_sum : 0;
+    if (rank == 0) f->next = from;
+}
+
+/* The whole run. */
+static void forward_only(inference *f) {
+    do team_run(&f->run.p->crew, forward_part, f);
+    while (f->next < f->run.n && !stopped(&f->run));
 }
 
 /* Only one direction can run long sequences in chunks: a reverse one begins at the end. */
@@ -90,7 +100,7 @@ bptt_status bptt_predict(bptt_plan *p, const void *params, const bptt_data *data
     };
     if ((every && !p->every) || !all_fit(p, data, order, n, p->directions == 1))
         return BPTT_CAPACITY;
-    team_run(p->threads, forward_only, &f);
+    forward_only(&f);
     return f.run.status;
 }
 
@@ -107,6 +117,6 @@ bptt_status bptt_evaluate(bptt_plan *p, const void *params, const bptt_data *dat
     if (!has_targets(p, data) || !all_fit(p, data, order, n, p->directions == 1))
         return BPTT_CAPACITY;
     *loss = 0;
-    team_run(p->threads, forward_only, &f);
+    forward_only(&f);
     return f.run.status;
 }

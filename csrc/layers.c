@@ -2,7 +2,8 @@
    of their weights.  No arithmetic on data.
 
    Layer direction n = layer * directions + direction.  Forward and backward run by rows, each
-   thread its own; weight gradients by tiles, each thread its tiles over all rows. */
+   thread its own, but where rows are few, loops over time by units; weight gradients by tiles, each
+   thread its tiles over all rows. */
 #include "run.h"
 
 /* 1: dropout between layers in this run. */
@@ -31,6 +32,46 @@ static int inputs_of(const bptt_plan *p, int64_t n, field in[2]) {
     return p->directions;
 }
 
+/* -- loops over time by units -- */
+
+/* Fewer rows than this for each thread: their tiles are low, so that reading the weights counts.
+   Multiply-adds of a step, for each thread: some barriers. */
+enum { FEW_ROWS = 8 };
+static const double SHARED_STEP_WORK = 1e5;
+
+/* 1: in this group the threads share the units of a loop over time, not the rows.  Then each of
+   them has some rows. */
+static int shares_units(const run *r, int size) {
+    const bptt_plan *p = r->p;
+    const frame *f = &p->layer[0];
+    const int64_t rows = r->batch.rows;
+    const double work = (double)rows * (double)f->hh.size / size;
+    return size > 1 && rows >= size && rows < FEW_ROWS * size && work >= SHARED_STEP_WORK &&
+        p->k->rows == 1 && p->cell->splits_units && !f->hr.size && !f->mask.p &&
+        all_rows(r).reduction == REDUCE_ROWS;
+}
+
+/* The steps [t0, t1) of `scan`, forward or backward, by units, with a barrier after each step.
+   Before them all threads agree on whether to stop; then it returns 0. */
+static int scan_units(run *r, team *team, const frame *f, const span *at, int backward, int rank,
+                      int size) {
+    const cell_kernels *cell = r->p->cell;
+    span now = all_rows(r);
+    now.part = rank;
+    now.parts = size;
+    if (rank == 0) r->halt[2] = stopped(r);
+    team_barrier(team);
+    if (r->halt[2]) return 0;
+    for (int64_t n = 0; n < at->t1 - at->t0; n++) {
+        now.t0 = (f->reverse ^ backward) ? at->t1 - 1 - n : at->t0 + n;
+        now.t1 = now.t0 + 1;
+        (backward ? cell->backward : cell->forward)(f, &now);
+        team_barrier(team);
+        if (backward && f->reverse) cell->finish(f, &now);
+    }
+    return 1;
+}
+
 /* -- forward -- */
 
 /* Input projections of windows that share a series: each row of the series once.  All threads, each
@@ -50,8 +91,9 @@ void project_series(run *r, int rank, int size) {
     }
 }
 
-/* One layer direction, one block of steps, for the rows of the span. */
-void layer_forward(const run *r, int64_t n, const span *at) {
+/* Before and after the loop over time of one layer direction: the projections of its inputs, and
+   dropout of its outputs. */
+static void project_inputs(const run *r, int64_t n, const span *at) {
     const bptt_plan *p = r->p;
     const frame *f = &p->layer[n];
     field in[2];
@@ -59,25 +101,40 @@ void layer_forward(const run *r, int64_t n, const span *at) {
     for (int g = 0; g < column_groups; g++)
         p->k->forward(&f->ih, p->packed, g ? NULL : &f->b_ih, g, ACT_LINEAR, &in[g],
                       g ? &f->zx : NULL, &f->zx, at);
-    p->cell->forward(f, at);
-    if (drops_output(p, n)) {
-        const dropout mask = mask_of(r, n, 0);
-        const field h = from_step(p, &f->s, !f->reverse);
-        p->k->drop(&mask, &r->batch.source, &h, &p->dropped[n], at, 0);
-    }
+}
+static void drop_outputs(const run *r, int64_t n, const span *at) {
+    const bptt_plan *p = r->p;
+    const frame *f = &p->layer[n];
+    if (!drops_output(p, n)) return;
+    const dropout mask = mask_of(r, n, 0);
+    const field h = from_step(p, &f->s, !f->reverse);
+    p->k->drop(&mask, &r->batch.source, &h, &p->dropped[n], at, 0);
 }
 
-/* All layers, for the new steps of the chunk and the rows of the span.  No barriers. */
-void layers_forward(run *r, span at) {
+/* One layer direction, one block of steps, for the rows of the span. */
+void layer_forward(const run *r, int64_t n, const span *at) {
+    project_inputs(r, n, at);
+    r->p->cell->forward(&r->p->layer[n], at);
+    drop_outputs(r, n, at);
+}
+
+/* All layers, for the new steps of the chunk and the rows of the span.  All threads that have rows;
+   barriers only where they share the units, and there all have rows. */
+void layers_forward(run *r, team *team, span at, int rank, int size) {
     const bptt_plan *p = r->p;
-    const int main_thread = at.r0 == 0;
+    const int by_units = shares_units(r, size);
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         const frame *f = &p->layer[n];
         for (int64_t i = 0; next_block(p, f, 0, i, r->batch.new_begin, p->T, &at); i++) {
-            if (stopped(r)) break;
+            if (!by_units && stopped(r)) break;
             if (n == 0 && !p->shared) p->k->gather(&r->batch.source, p->I, p->I, &p->x, &at);
-            layer_forward(r, n, &at);
-            if (main_thread) poll_caller(r, step_work(p) * (double)(at.t1 - at.t0));
+            project_inputs(r, n, &at);
+            if (!by_units)
+                p->cell->forward(f, &at);
+            else if (!scan_units(r, team, f, &at, 0, rank, size))
+                return;
+            drop_outputs(r, n, &at);
+            if (rank == 0) poll_caller(r, step_work(p) * (double)(at.t1 - at.t0));
         }
     }
 }
@@ -93,17 +150,19 @@ int needs_start_grad(const run *r) {
         (r->wants_initial_grad || p->trained_state || segment_before);
 }
 
-/* One layer direction, one block of steps, for the rows of the span: dLoss/dx into dy of the layer
-   below or, from the first layer, into p->dx.  The second direction adds to the first one's. */
-void layer_backward(const run *r, int64_t n, const span *at) {
+/* Before and after the loop over time of one layer direction: dropout of dLoss/dh, and dLoss/dx
+   into dy of the layer below or, from the first layer, into p->dx.  The second direction adds to
+   the first one's. */
+static void drop_output_grads(const run *r, int64_t n, const span *at) {
+    const frame *f = &r->p->layer[n];
+    if (!drops_output(r->p, n)) return;
+    const dropout mask = mask_of(r, n, 0);
+    r->p->k->drop(&mask, &r->batch.source, &f->dy, &f->dy, at, 0);
+}
+static void input_grads(const run *r, int64_t n, const span *at) {
     const bptt_plan *p = r->p;
     const frame *f = &p->layer[n];
     const int last_direction = (n + 1) % p->directions == 0;
-    if (drops_output(p, n)) {
-        const dropout mask = mask_of(r, n, 0);
-        p->k->drop(&mask, &r->batch.source, &f->dy, &f->dy, at, 0);
-    }
-    p->cell->backward(f, at);
     if (n >= p->directions) {
         const int64_t below = n / p->directions * p->directions - p->directions;
         for (int d = 0; d < p->directions; d++)
@@ -111,6 +170,20 @@ void layer_backward(const run *r, int64_t n, const span *at) {
                            NULL, at);
     } else if (p->input_gradient)
         p->k->backward(&f->ih, 0, &f->dzx, &p->dx, !last_direction, ACT_LINEAR, NULL, at);
+}
+
+/* One layer direction, one block of steps, for the rows of the span. */
+void layer_backward(const run *r, int64_t n, const span *at) {
+    drop_output_grads(r, n, at);
+    r->p->cell->backward(&r->p->layer[n], at);
+    input_grads(r, n, at);
+}
+
+/* The same by units.  All threads. */
+static void layer_backward_units(run *r, team *team, int64_t n, const span *at, int rank,
+                                 int size) {
+    drop_output_grads(r, n, at);
+    if (scan_units(r, team, &r->p->layer[n], at, 1, rank, size)) input_grads(r, n, at);
 }
 
 /* The chunk backward down to grad_begin, and the weight gradients, added to p->grad if `add`.
@@ -121,6 +194,7 @@ void layer_backward(const run *r, int64_t n, const span *at) {
    stop, on which all threads must agree, has two places, used alternately. */
 void layers_backward(run *r, team *team, span at, int add, int rank, int size) {
     const bptt_plan *p = r->p;
+    const int by_units = shares_units(r, size);
     int turn = 0;
     for (int64_t n = p->layers * p->directions - 1; n >= 0; n--) {
         const frame *f = &p->layer[n];
@@ -128,7 +202,10 @@ void layers_backward(run *r, team *team, span at, int add, int rank, int size) {
             span tiles = all_rows(r);
             tiles.t0 = at.t0;
             tiles.t1 = at.t1;
-            if (at.r1 > at.r0 && !stopped(r)) layer_backward(r, n, &at);
+            if (by_units)
+                layer_backward_units(r, team, n, &at, rank, size);
+            else if (at.r1 > at.r0 && !stopped(r))
+                layer_backward(r, n, &at);
             if (rank == 0) r->halt[turn] = stopped(r);
             team_barrier(team);
             if (r->halt[turn]) return;

@@ -277,7 +277,7 @@ bptt_status bptt_slide(bptt_plan *p, void *params, void *opt_state, bptt_hyper *
     const bptt_status status = prepare_updater(&s.updater);
     if (status) return status;
     set_clip(p, hyper->clip_state);
-    team_run(1, slide, &s);
+    team_run_alone(slide, &s);
     set_clip(p, 0);
     *done = s.run.done;
     return s.run.status;
@@ -326,7 +326,7 @@ bptt_status bptt_learn_start(bptt_plan *p, const void *params, const void *opt_s
     if (status) return status;
     s.run.batch.source = source_of(p, &data);
     set_clip(p, hyper->clip_state);
-    team_run(1, start_learner, &s);
+    team_run_alone(start_learner, &s);
     const int64_t offset = 0, row = 0;
     const source rows = { .values = window, .offset = &offset, .row = &row };
     const span at = { .t1 = l->rows, .r1 = 1 };
@@ -382,7 +382,7 @@ bptt_status bptt_learn(bptt_plan *p, bptt_hyper *hyper, bptt_learner *l, const v
     b->loss_desc = (loss_desc){ .loss = p->loss, .scale = 1 };
     *loss = NAN;
     prepare_updater(&o.sliding.updater);
-    team_run(1, observe, &o);
+    team_run_alone(observe, &o);
     return o.sliding.run.status;
 }
 
@@ -401,7 +401,7 @@ void bptt_learn_store(const bptt_plan *p, const bptt_hyper *hyper, void *params,
         .opt_state = opt_state,
     };
     prepare_updater(&u);
-    team_run(1, store_learner, &u);
+    team_run_alone(store_learner, &u);
 }
 
 /* The inputs lie from chunk l->first on: row 0 of `window` is that chunk. */

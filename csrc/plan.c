@@ -2,7 +2,6 @@
    pointers, so that the two cannot differ.  No arithmetic on data. */
 #include "plan.h"
 #include "integers.h"
-#include "threads.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -273,9 +272,9 @@ void lay_out(bptt_plan *p, int64_t B, int64_t T, int purpose, int shared) {
 static int choose_threads(const bptt_plan *p, int64_t wanted) {
     const double area = fmin((double)p->batch * (double)p->steps, (double)p->area);
     /* multiply-adds of one batch: forward, backward and gradient */
-    const double work = 3.0 * (double)p->packed_size * area, each = 4e5;
+    const double work = 3.0 * (double)p->packed_size * area, each = 3e6;
     /* two rows per thread pay if a step has many weights */
-    const int64_t few = p->batch >= 4 && p->packed_size >= 1 << 17 ? 2 : 1;
+    const int64_t few = p->batch >= 2 && p->packed_size >= 1 << 17 ? 2 : 1;
     int64_t n = min64(max64(wanted, 1), THREADS_MAX - 1);
     n = min64(n, max64(p->batch / 4, few));
     if (n > work / each) n = (int64_t)(work / each);
@@ -310,7 +309,7 @@ bptt_status bptt_make_plan(const bptt_desc *desc, void *arena, size_t bytes, bpt
     if (!p->bytes) return BPTT_TOO_LARGE;
     if (bytes < p->bytes) return BPTT_BAD_ARENA;
     p->arena = arena;
-    p->threads = choose_threads(p, desc->threads);
+    p->crew.wanted = choose_threads(p, desc->threads);
     cursor c = { .base = p->arena };
     walk_fixed(p, &c);
     p->fixed = (size_t)c.at;
@@ -333,4 +332,4 @@ int64_t bptt_views(const bptt_plan *plan, bptt_block *out, int64_t max) {
 
 const char *bptt_isa(const bptt_plan *p) { return p->isa; }
 const char *bptt_lanes(const bptt_plan *p) { return lanes_name(p->k->lanes == 1); }
-int bptt_threads(const bptt_plan *p) { return p->threads; }
+int bptt_threads(const bptt_plan *p) { return p->crew.wanted; }

@@ -5,6 +5,7 @@
 #define BPTT_PLAN_H
 #include "bptt.h"
 #include "frame.h"
+#include "threads.h"
 
 /* Inputs that a learner holds besides those it needs, so that it seldom moves them. */
 enum { WINDOW = 64 };
@@ -45,7 +46,7 @@ struct bptt_plan {
     chosen_loss loss;
     int every; /* 1: g reads every step */
     int input_gradient; /* 1: dLoss/dx is computed */
-    int threads;
+    crew crew; /* the threads of its runs */
     int directions;
     int two_products; /* 1: the recurrent weights are two matrices */
     int trained_state; /* 1: the states before the first step are parameters */

@@ -52,7 +52,7 @@ typedef struct {
     void *context; /* for poll */
     double unpolled; /* multiply-adds since the last poll */
     atomic_int stop; /* 1: poll asked to stop */
-    int halt[2]; /* `stop` as thread 0 read it before a barrier, for all threads after it */
+    int halt[3]; /* `stop` as thread 0 read it before a barrier, for all threads after it */
     bptt_status status;
     int wants_initial_grad; /* 1: the caller wants dLoss/d(states before the first step) */
     batch batch;
@@ -70,6 +70,10 @@ static inline void *real_at(const bptt_plan *p, const void *array, int64_t reals
 static inline field from_step(const bptt_plan *p, const field *f, int64_t t) {
     return (field){ real_at(p, f->p, t * f->step), f->step, f->block, f->row };
 }
+
+/* Multiply-adds of a part of a run that is many batches long: some 10 milliseconds.  A part is a
+   team_run of its own, so that the number of threads can change between two. */
+static const double PART_WORK = 1e8;
 
 /* -- batches.c -- */
 
@@ -121,7 +125,7 @@ void collect_initial(const run *r, int add, int part, int parts);
 /* -- layers.c -- */
 void project_series(run *r, int rank, int size);
 void layer_forward(const run *r, int64_t n, const span *at);
-void layers_forward(run *r, span at);
+void layers_forward(run *r, team *team, span at, int rank, int size);
 void layer_backward(const run *r, int64_t n, const span *at);
 void layers_backward(run *r, team *team, span at, int add, int rank, int size);
 int needs_start_grad(const run *r);

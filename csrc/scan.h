@@ -184,7 +184,7 @@ INLINE const real *C(panel_bias)(const frame *f, int64_t ub) {
 /* Forward: `units` vectors of units, all rows of a batch. */
 INLINE void C(forward_units)(const int units, const frame *f, const C(step) *step, int64_t ub) {
     enum { G = C(G) };
-    _Alignas(VBYTES) real zr[HEIGHT_MAX * PANEL_MAX * VL];
+    _Alignas(VBYTES) real zr[SLICE_ROWS * PANEL_MAX * VL];
     const operands o = {
         .units = f->R,
         .gates = 1,
@@ -193,11 +193,19 @@ INLINE void C(forward_units)(const int units, const frame *f, const C(step) *ste
         .out_row = units * G * VL,
         .out_block = VL,
     };
-    for (int64_t i = 0, height; i < step->vectors; i += height) {
-        height = tile_height(TALL(units * G), step->vectors - i);
-        near_products[units * G][height](&o, step->h_prev + i * VL, C(panel)(f, ub),
-                                         C(panel_bias)(f, ub), NULL, zr);
-        C(forward_tile)(units, f, step, i, height, ub, zr);
+    const int64_t tall = TALL(units * G), slice = slice_units(&o, units * G, tall, step->vectors);
+    product *const *shape = near_products[units * G];
+    const real *w = C(panel)(f, ub), *bias = C(panel_bias)(f, ub);
+    for (int64_t i = 0, some; i < step->vectors; i += some) {
+        const real *a = step->h_prev + i * VL;
+        if (slice < f->R) {
+            some = min64(SLICE_ROWS, step->vectors - i);
+            sliced_product(shape, tall, &o, units * G, slice, some, a, w, bias, NULL, zr);
+        } else {
+            some = tile_height(tall, step->vectors - i);
+            shape[some](&o, a, w, bias, NULL, zr);
+        }
+        C(forward_tile)(units, f, step, i, some, ub, zr);
     }
 }
 
@@ -216,10 +224,19 @@ INLINE void C(forward_units_single)(const int units, const frame *f, const C(ste
     C(forward_tile)(units, f, step, 0, 1, ub, zr);
 }
 
-/* Forward: all units, for a batch: one panel at a time. */
-INLINE void C(forward_batch)(const frame *f, const C(step) *step) {
-    const int64_t blocks = blocks_of(f->H);
-    for (int64_t ub = 0; ub < blocks; ub += C(WIDE)) {
+/* The vectors of units, in panels of `width`, that are this part's: [*from, *to). */
+INLINE void C(unit_range)(const frame *f, const span *at, int64_t width, int64_t *from,
+                          int64_t *to) {
+    const int64_t blocks = blocks_of(f->H), panels = (blocks + width - 1) / width;
+    *from = share(panels, at->part, at->parts) * width;
+    *to = min64(blocks, share(panels, at->part + 1, at->parts) * width);
+}
+
+/* Forward: the units of the span, for a batch: one panel at a time. */
+INLINE void C(forward_batch)(const frame *f, const span *at, const C(step) *step) {
+    int64_t from, blocks;
+    C(unit_range)(f, at, C(WIDE), &from, &blocks);
+    for (int64_t ub = from; ub < blocks; ub += C(WIDE)) {
         if (C(WIDE) == 1 || blocks - ub == 1)
             C(forward_units)(1, f, step, ub);
         else
@@ -272,7 +289,7 @@ INLINE C(backward_factors) C(backward_factors_of)(const frame *f, int64_t ub) {
 INLINE void C(backward_units)(const int units, const frame *f, const C(step) *step, int64_t ub,
                               int next, int last) {
     const C(backward_factors) by = C(backward_factors_of)(f, ub);
-    _Alignas(VBYTES) real dh[HEIGHT_MAX * PANEL_MAX * VL];
+    _Alignas(VBYTES) real dh[SLICE_ROWS * PANEL_MAX * VL];
     const operands o = {
         .units = by.width,
         .gates = by.gates,
@@ -281,10 +298,18 @@ INLINE void C(backward_units)(const int units, const frame *f, const C(step) *st
         .out_row = units * VL,
         .out_block = VL,
     };
-    for (int64_t i = 0, height; i < step->vectors; i += height) {
-        height = tile_height(TALL(units), step->vectors - i);
-        if (next) near_products[units][height](&o, step->below + i * VL, by.w, NULL, NULL, dh);
-        C(backward_tile)(units, f, step, i, height, ub, next ? dh : NULL, next, last);
+    const int64_t tall = TALL(units), slice = slice_units(&o, units, tall, step->vectors);
+    product *const *shape = near_products[units];
+    for (int64_t i = 0, some; i < step->vectors; i += some) {
+        const real *a = step->below + i * VL;
+        if (next && slice < by.width) {
+            some = min64(SLICE_ROWS, step->vectors - i);
+            sliced_product(shape, tall, &o, units, slice, some, a, by.w, NULL, NULL, dh);
+        } else {
+            some = tile_height(tall, step->vectors - i);
+            if (next) shape[some](&o, a, by.w, NULL, NULL, dh);
+        }
+        C(backward_tile)(units, f, step, i, some, ub, next ? dh : NULL, next, last);
     }
 }
 
@@ -303,10 +328,12 @@ INLINE void C(backward_units_single)(const int units, const frame *f, const C(st
     C(backward_tile)(units, f, step, 0, 1, ub, dh, next, last);
 }
 
-/* Backward: all units, for a batch. */
-INLINE void C(backward_batch)(const frame *f, const C(step) *step, int next, int last) {
-    const int64_t blocks = blocks_of(f->H);
-    for (int64_t ub = 0; ub < blocks; ub += 2) {
+/* Backward: the units of the span, for a batch. */
+INLINE void C(backward_batch)(const frame *f, const span *at, const C(step) *step, int next,
+                              int last) {
+    int64_t from, blocks;
+    C(unit_range)(f, at, 2, &from, &blocks);
+    for (int64_t ub = from; ub < blocks; ub += 2) {
         if (blocks - ub == 1)
             C(backward_units)(1, f, step, ub, next, last);
         else
@@ -342,7 +369,7 @@ static void C(NAME(scan_forward))(const frame *f, const span *at) {
              of = next_part(&of, padded_end)) {
             const C(step) step = C(step_at)(f, t, &of);
             if (BY_ROWS || at->reduction == REDUCE_ROWS)
-                C(forward_batch)(f, &step);
+                C(forward_batch)(f, at, &step);
             else
                 C(forward_single)(f, &step, t & 1);
         }
@@ -395,10 +422,16 @@ static void C(NAME(backward_rows))(const frame *f, const span *at, int64_t t, in
          of = next_part(&of, padded_end)) {
         const C(step) step = C(step_at)(f, t, &of);
         if (BY_ROWS || at->reduction == REDUCE_ROWS)
-            C(backward_batch)(f, &step, next, last);
+            C(backward_batch)(f, at, &step, next, last);
         else
             C(backward_single)(f, &step, t & 1, next, last);
     }
+}
+
+/* Reverse: of the sequences that start at step t only their initial states are left. */
+static void C(NAME(start_rows))(const frame *f, const span *at, int64_t t) {
+    const int64_t starting = max64(at->r0, min64(at->r1, at->batch_sizes[t + 1]));
+    C(NAME(backward_rows))(f, at, t + 1, starting, last_row(at, t), 1, 1);
 }
 
 /* Backward: the steps and rows of the span, against the direction of the layer.  Rows that end at
@@ -412,17 +445,18 @@ static void C(NAME(scan_backward))(const frame *f, const span *at) {
                                           : max64(at->r0, min64(rows, at->batch_sizes[t + 1]));
         C(NAME(backward_rows))(f, at, t, at->r0, ending, 1, 0);
         C(NAME(backward_rows))(f, at, t, ending, rows, 0, 0);
-        if (f->reverse) {
-            /* sequences that start at step t: only their initial states are left */
-            const int64_t starting = max64(at->r0, min64(at->r1, at->batch_sizes[t + 1]));
-            C(NAME(backward_rows))(f, at, t + 1, starting, rows, 1, 1);
-        }
+        if (f->reverse && at->parts < 2) C(NAME(start_rows))(f, at, t);
     }
 }
 
-/* After backward through step 0: leaves dLoss/dh0 and dLoss/dc0 in ds. */
+/* After backward through step 0: leaves dLoss/dh0 and dLoss/dc0 in ds.  Reverse, that was done
+   where sequences start; but a part of the units needs all units of a step for it: it is done here,
+   after each step, when all parts have run backward through it. */
 static void C(NAME(scan_finish))(const frame *f, const span *at) {
-    if (!f->reverse) C(NAME(backward_rows))(f, at, -1, at->r0, last_row(at, 0), 1, 1);
+    if (!f->reverse)
+        C(NAME(backward_rows))(f, at, -1, at->r0, last_row(at, 0), 1, 1);
+    else if (at->parts > 1)
+        C(NAME(start_rows))(f, at, at->t0);
 }
 
 /* Gradients of the weights inside the loop: dW_hh = sum of dzr[t]' h[t-1], and so on, over the

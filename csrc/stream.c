@@ -41,7 +41,7 @@ bptt_status bptt_stream_start(bptt_plan *p, const void *params) {
     p->batch_sizes[0] = p->batch;
     p->batch_sizes[1] = 0;
     stream_start s = { .run = stream_run(p), .params = params };
-    team_run(1, start_stream, &s);
+    team_run_alone(start_stream, &s);
     return BPTT_OK;
 }
 
@@ -91,7 +91,7 @@ bptt_status bptt_stream_run(bptt_plan *p, const void *x, int64_t steps, void *y,
     if (steps > 1 && p->I != p->O) return BPTT_CAPACITY;
     s.run.poll = poll;
     s.run.context = context;
-    team_run(1, stream_steps, &s);
+    team_run_alone(stream_steps, &s);
     return s.run.status;
 }
 

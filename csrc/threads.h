@@ -10,7 +10,18 @@ typedef void (*team_function)(void *context, team *team, int rank, int size);
 
 enum { THREADS_MAX = 128 };
 
-/* On at most `wanted` threads; returns when all ranks have returned. */
-void team_run(int wanted, team_function function, void *context);
+/* The threads of one caller's runs; a new one is zero but for `wanted`.  The rest is team_run's:
+   it takes fewer threads than wanted while they wait for each other more than they work. */
+typedef struct {
+    int wanted;
+    int size; /* of the next run; 0: as many as are wanted */
+    double elapsed; /* seconds of the runs with this size */
+    double waited; /* seconds that their threads waited, in sum */
+    double retry; /* seconds after which more are tried again */
+} crew;
+
+/* On at most c->wanted threads; returns when all ranks have returned. */
+void team_run(crew *c, team_function function, void *context);
+void team_run_alone(team_function function, void *context);
 void team_barrier(team *team);
 #endif

@@ -16,6 +16,8 @@ typedef struct {
     void *dx; /* dLoss/dx like data.values, or NULL */
     void *dstate; /* dLoss/dstate (n, state size), or NULL */
     void *state; /* final states (n, state size), or NULL */
+    int64_t next; /* where in `order` the next part of the run begins */
+    int added; /* 1: a pass of the run had a gradient */
     int over; /* `stop` as thread 0 read it when it opened the present segment */
 } training;
 

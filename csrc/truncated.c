@@ -96,7 +96,7 @@ static void forward_backward(training *t, team *team, int rank, int size, int ad
     if (any && sampled)
         closed_loop(r, at);
     else if (any) {
-        layers_forward(r, at);
+        layers_forward(r, team, at, rank, size);
         if (!p->every) gather_last_states(r, at);
         if (targets) {
             clear_state_grads(p, at);

@@ -82,6 +82,63 @@ def test_few_rows_of_many_weights_run_on_two_threads(lengths):
     assert one.results == two.results
 
 
+FEW_ROWS = {
+    "elman": dict(cell="elman", hidden_size=260),
+    "gru": dict(cell="gru"),
+    "gru_reset_before": dict(cell="gru_reset_before"),
+    "lstm": dict(cell="lstm"),
+    "lstm_peephole": dict(cell="lstm_peephole"),
+    "projection": dict(cell="lstm", proj_size=40),
+    "stack": dict(cell="gru", num_layers=2, bidirectional=True),
+    "dropout": dict(cell="lstm", num_layers=2, dropout=0.3),
+    "recurrent dropout": dict(cell="gru", recurrent_dropout=0.2),
+    "truncated": dict(cell="gru", bptt=bf.TruncatedBPTT(5, 12)),
+    "checkpointed": dict(cell="lstm", bptt=bf.CheckpointedBPTT()),
+}
+
+
+@pytest.mark.parametrize("form", FEW_ROWS)
+def test_few_rows_share_units(form):
+    """Where the threads share the units of a step, too, bits do not depend on them."""
+    options = dict(hidden_size=170) | FEW_ROWS[form]
+    bptt = options.pop("bptt", None)
+    rng = np.random.default_rng(0)
+    lengths = (23, 40, 31, 40, 12, 40, 7)
+    x = [rng.standard_normal((n, 5)).astype("f") for n in lengths]
+    y = [rng.standard_normal((n, 2)).astype("f") for n in lengths]
+    ends = []
+    for threads in (1, 2):
+        net = bf.Network(5, output_size=2, readout="every", seed=0, **options)
+        fitted = net.fit(x, y, epochs=2, batch_size=4, bptt=bptt, threads=threads, verbose=0)
+        outputs = net.predict(x, batch_size=4, threads=threads)
+        ends.append(bits([net.params, fitted["loss"], *outputs]))
+    assert ends[0] == ends[1]
+
+
+def test_stop_while_units_are_shared():
+    """All threads agree on the step before which they stop."""
+    lengths = (3000,) * 4
+    training = Training("float32", threads=2, cell="lstm", activation=(), hidden_size=190, lengths=lengths)
+    plan, run = training.plan(batch=4, steps=3000, readout_every_step=True), training.run
+    assert plan.threads == 2
+    status, polls = None, 0
+    while status != "OK":
+        left = iter(range(polls))
+        status, done = plan.epoch(
+            run.params,
+            training.slots,
+            training.hyper,
+            run.data,
+            run.order,
+            np.empty(1),
+            np.empty(1),
+            poll=lambda done, left=left: next(left, None) is None,
+        )
+        assert (status, done) in (("INTERRUPTED", 0), ("OK", 1))
+        polls += 1
+    assert polls > 1
+
+
 def test_small_work_runs_on_one_thread():
     assert cases.Problem().run(threads=8).plan.threads == 1
 
