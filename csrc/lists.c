@@ -1,7 +1,6 @@
 /* lists.c: the tables that are made from the .def files, and the names of what a description may
    choose.  Everything here is constant; any thread may call it. */
 #include "plan.h"
-#include "threads.h"
 #include <math.h>
 #include <string.h>
 
@@ -189,7 +188,7 @@ void bptt_curvature(int loss, const double *parameter, int64_t outputs, const do
     curvature_product c = { { .kind = loss }, outputs, y, dy, product };
     for (int i = 0; i < BPTT_MAX_LOSS_PARAMETERS && losses[loss].parameter[i].name; i++)
         c.loss.parameter[i] = parameter[i];
-    team_run(1, multiply_curvature, &c);
+    team_run_alone(multiply_curvature, &c);
 }
 
 /* -- optimizers.def -- */

@@ -93,7 +93,7 @@ def run_in_c(folder, driver, delays=(), longest=300000, changes=(), flags=(), ti
     if compiler is None:
         pytest.skip("needs a C compiler")
     include = "#include <stdatomic.h>\n"
-    for name in ("threads.c", "wait.h", "threads.h"):
+    for name in ("threads.c", "system.h", "wait.h", "threads.h"):
         source = (ROOT / "csrc" / name).read_text()
         for file, line in delays:
             if file == name:
