@@ -178,7 +178,17 @@ class SlidingBPTT(Unfolding):
         return self.lead
 
     def isa(self, net: Model, chosen: str | None) -> str | None:
-        """The instruction set of a plan: the chosen one, else one for the network's widest layer."""
+        """The instruction set of a plan: the chosen one, else one for the network's widest layer.
+
+        Parameters
+        ----------
+        net : Model
+        chosen : str or None
+
+        Returns
+        -------
+        str or None
+        """
         d = net.description
         return isa_for_rows(chosen, net.dtype.itemsize * max(d.hidden_size, d.output_size, *d.head, *d.f))
 

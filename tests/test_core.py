@@ -251,15 +251,18 @@ def test_the_callers_arrays(form, dtype, isa):
     assert (run.params != before[5]).any()
 
 
+@pytest.mark.parametrize("lanes", ("units", "rows"))
 @pytest.mark.parametrize("isa", ISAS)
-def test_a_plan_runs_again_and_smaller(isa):
-    """Results do not depend on the plan's capacity nor on what ran before."""
+def test_a_plan_runs_again_and_smaller(isa, lanes):
+    """Results do not depend on the plan's capacity nor on what ran before, but for the choice of the lanes."""
     small = cases.Problem(lengths=(3, 2), every=True)
-    run = small.run(isa=isa, capacity=(4, 9))
+    run = small.run(isa=isa, lanes=lanes, capacity=(4, 9))
     first, large = results(run), cases.Problem(lengths=(9, 4, 5, 9), every=True, data_seed=1).run(isa=isa)
     grad = np.empty_like(large.params)
     assert run.plan.loss_and_grad(large.params, large.data, large.order, grad)[0] == "OK"
-    for again, before, exact in zip(results(run), first, results(small.run(isa=isa)), strict=True):
+    for again, before, exact in zip(
+        results(run), first, results(small.run(isa=isa, lanes=lanes)), strict=True
+    ):
         np.testing.assert_array_equal(again, before)
         np.testing.assert_array_equal(again, exact)
 
@@ -347,7 +350,7 @@ from bptt_fast import _core
 
 control, mode, threads = Mode(), *map(int, sys.argv[1:])
 before, found = control.get(), []
-p = cases.Problem(lengths=(5, 7, 6) * 20, hidden_size=32, every=True)
+p = cases.Problem(lengths=(25, 27, 26) * 40, hidden_size=32, every=True)
 run = p.run("float32", threads=threads)
 assert run.plan.threads == threads
 for chosen in (mode, before):

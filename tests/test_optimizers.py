@@ -63,9 +63,9 @@ def test_single_precision_on_every_instance(numbers, isa):
 def test_threads(numbers):
     ends = []
     for threads in (1, 3):
-        training = Training("float32", threads=1, optimizer=numbers, hidden_size=37, lengths=(40,) * 32)
+        training = Training("float32", threads=1, optimizer=numbers, hidden_size=37, lengths=(160,) * 32)
         training.run = training.problem.run("float32", threads=threads)
-        plan = training.plan(batch=16, steps=40, readout_every_step=True)
+        plan = training.plan(batch=16, steps=160, readout_every_step=True)
         losses, weights = np.empty(2), np.empty(2)
         options = training.hyper | dict(no_bias_decay=True, clip_value=0.01, noise=0.1, noise_seed=5)
         plan.epoch(
