@@ -225,7 +225,7 @@ class Training(Resumable):
     identity : callable
         Returns what the results depend on, as text by name, equal for fits that can continue each other.
     reason : str
-        Why the fit ends after the last finished epoch; "" if it goes on.
+        Why the fit ends after the last finished epoch; "" if it continues.
     finished : bool
         Whether the fit is over.
     """

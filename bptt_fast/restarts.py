@@ -162,7 +162,7 @@ def restarts(
     verbose : {"auto", 0, 1, 2}, default "auto"
         0: silence; else one line at each rung and at the end.
     backup : callbacks.BackupAndRestore, optional
-        Backs up all copies together, so that the same call goes on after a crash, to the bit.  The copies
+        Backs up all copies together, so that the same call continues after a crash, to the bit.  The copies
         wait for each other every `every` epochs.
     **options
         Other arguments of ``Network.fit``, for every copy, except ``callbacks`` and ``initial_epoch``.  The

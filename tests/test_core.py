@@ -254,7 +254,7 @@ def test_the_callers_arrays(form, dtype, isa):
 @pytest.mark.parametrize("lanes", ("units", "rows"))
 @pytest.mark.parametrize("isa", ISAS)
 def test_a_plan_runs_again_and_smaller(isa, lanes):
-    """Results do not depend on the plan's capacity nor on what ran before, but for the choice of the lanes."""
+    """Results depend neither on the capacity, but for its choice of the lanes, nor on what ran before."""
     small = cases.Problem(lengths=(3, 2), every=True)
     run = small.run(isa=isa, lanes=lanes, capacity=(4, 9))
     first, large = results(run), cases.Problem(lengths=(9, 4, 5, 9), every=True, data_seed=1).run(isa=isa)

@@ -1,4 +1,4 @@
-"""A fit that was stopped goes on from its backup: equal to the bit, or refused by name."""
+"""A fit that was stopped continues from its backup: equal to the bit, or refused by name."""
 
 import contextlib
 import os

@@ -140,7 +140,7 @@ def test_wrong_steps(batch):
 @pytest.mark.parametrize("batch", (1, 3))
 @pytest.mark.parametrize("scaled", (False, True))
 def test_a_step_that_is_not_finite(batch, dtype, wrong, scaled):
-    """As of predict, and the state is that before the step: with finite weights the stream goes on."""
+    """As of predict, and the state is that before the step: with finite weights the stream continues."""
     net, x = bf.Network(2, 4, 2, cell="lstm", dtype=dtype, seed=0), np.ones((batch, 2), dtype)
     if scaled:
         net.scaling = bf.Scaling([0.0, 0.0], [1.0, 2.0], [0.0, 0.0], [3.0, 4.0])
