@@ -874,8 +874,8 @@ class TensorBoard(_Logger):
 class BackupAndRestore(Callback):
     """Back up a fit after its epochs, so that it can go on after a crash, to the bit.
 
-    If the folder has a backup, ``fit`` with the same arguments continues from there, and ends with the weights
-    and the history of a fit that was never interrupted.  At its end the backup is deleted.
+    If the folder has a backup, ``fit`` with the same arguments continues from there, and ends with the
+    weights and the history of a fit that was never interrupted.  At its end the backup is deleted.
 
     Parameters
     ----------

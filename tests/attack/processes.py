@@ -94,7 +94,7 @@ class FullDisk(InFolder):
 
 
 class Interrupts(Parent):
-    """Ctrl-C at a random moment of a call: heard in less than `seconds` of work, and the network continues."""
+    """Ctrl-C at a random moment of a call: heard in less than `seconds` of work, and harmless."""
 
     seconds = 0.3
 
