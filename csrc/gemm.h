@@ -445,7 +445,9 @@ static void NAME(backward)(const matrix *m, int64_t group, const field *output_g
       packed weights.  A tile is mr columns of x by nv vectors of dz.  Steps are taken in groups
       that stay in the cache; a group adds to what the last one left. -- */
 enum { COLLECT_ROWS = 128 * RL, COLLECT_COLUMNS = 240 };
-/* The heights: as many sums as the registers hold. */
+/* The heights: as many sums as the registers hold.  Threads share the columns in units of which each
+   height is a divisor, so that a tile begins where it would on one thread. */
+enum { COLLECT_UNIT = 24 };
 #define COLLECT_HIGH(nv) (TILE > 12 ? 8 : BY_ROWS ? 4 : (nv) == 1 ? 8 : 12 / (nv))
 /* x: the first of mr columns, in chunk 0 of its field; dz: the first of nv vectors, likewise;
    grad (mr, nv vectors), its rows `stride` reals apart; add: to what grad holds. */
@@ -535,7 +537,7 @@ INLINE void panel_collect(const field *x, int64_t c, int64_t columns, const fiel
 }
 
 /* dW of column group `group`, over all rows of the span.  All threads call it: they share the
-   panels of dz, or the columns of x where there are more tiles of them. */
+   panels of dz, or the columns of x where there are more units of them. */
 static void NAME(collect)(const matrix *m, int64_t group, const field *inputs,
                           const field *output_grads, void *grad, int add, const span *steps,
                           int64_t part, int64_t parts) {
@@ -547,13 +549,13 @@ static void NAME(collect)(const matrix *m, int64_t group, const field *inputs,
     int64_t c0 = 0, c1 = K; /* columns of x */
     if (parts > 1) {
         const int64_t panels = (m->vectors + width - 1) / width;
-        const int64_t high = COLLECT_HIGH(width == 4 ? 2 : width), tiles = (K + high - 1) / high;
-        if (panels >= tiles) {
+        const int64_t units = (K + COLLECT_UNIT - 1) / COLLECT_UNIT;
+        if (panels >= units) {
             first = panels * part / parts * width;
             last = min64(m->vectors, panels * (part + 1) / parts * width);
         } else {
-            c0 = tiles * part / parts * high;
-            c1 = min64(K, tiles * (part + 1) / parts * high);
+            c0 = units * part / parts * COLLECT_UNIT;
+            c1 = min64(K, units * (part + 1) / parts * COLLECT_UNIT);
         }
     }
     const int64_t at_once = max64(1, COLLECT_ROWS / max64(1, all.r1 - all.r0));

@@ -375,7 +375,9 @@ def test_a_stream_says_what_to_do():
             function(stream)
 
 
-@pytest.mark.parametrize("value", (np.datetime64("NaT"), np.array("x"), np.array(2)), ids=repr)
+@pytest.mark.parametrize(
+    "value", (np.datetime64("NaT"), np.array("x"), np.array(2)), ids=("NaT", "text", "number")
+)
 def test_values_without_axes(value):
     """An array or a scalar where rows are expected."""
     net = bf.Network(2, 3, 2, seed=0)

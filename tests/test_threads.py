@@ -56,6 +56,22 @@ def test_equal_bits(form, shape, dtype):
     assert all(result == results[0] for result in results)
 
 
+@pytest.mark.parametrize("hidden", (24, 33, 40, 61))
+@pytest.mark.parametrize("isa", cases.isas())
+def test_equal_bits_where_tiles_are_cut(isa, hidden):
+    """Each thread's columns of a weight gradient begin where a tile begins, whatever the tiles' height."""
+    for outputs in (2, 9, 17):
+        problem = cases.Problem(
+            cell="gru", hidden_size=hidden, output_size=outputs, lengths=(100,) * 48, every=True
+        )
+        for dtype in ("float32", "float64"):
+            first, *others = (
+                problem.run(dtype, isa, threads=threads).loss_and_grad() for threads in THREADS[:3]
+            )
+            for loss, grads in others:
+                assert loss == first[0] and bits(grads.values()) == bits(first[1].values())
+
+
 @pytest.mark.parametrize("optimizer", ("nesterov", "adam-all"))
 def test_equal_bits_of_an_epoch(optimizer):
     ends = []

@@ -35,7 +35,7 @@ static const shape shapes[] = {
     { "ragged", 6, 3, 2, 5, 1, 6, 1 },
     { "wide", 18, 4, 1, 3, 4, 4, 0 },
 };
-static const shape large = { "threads", 40, 9, 1, 48, 5, 30, 0 };
+static const shape large = { "threads", 40, 9, 1, 48, 5, 150, 0 };
 
 static void *allocate(size_t bytes) {
     void *p = calloc(1, bytes + 1);
