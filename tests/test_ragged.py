@@ -283,7 +283,7 @@ def test_packed_sequences_of_torch():
 @pytest.mark.parametrize("what", ("epoch", "evaluate", "predict"))
 def test_only_the_calling_thread_polls(what, how):
     """Also where the last batch, or group, has fewer rows than there are threads."""
-    problem = cases.Problem((600,) * 33, hidden_size=128, cell="lstm", activation=(), head=(256,), every=True)
+    problem = cases.Problem((600,) * 97, hidden_size=128, cell="lstm", activation=(), head=(256,), every=True)
     run = problem.run("float32", threads=4, capacity=(32, 600), **how)
     me, polls = threading.get_ident(), []
     core = cases.core()
@@ -294,7 +294,7 @@ def test_only_the_calling_thread_polls(what, how):
         return False
 
     if what == "epoch":
-        slots, room = np.zeros(len(run.params), np.float32), np.zeros(2)
+        slots, room = np.zeros(len(run.params), np.float32), np.zeros(4)
         hyper = dict(optimizer="sgd", learning_rate=1e-3)
         run.plan.epoch(run.params, slots, hyper, run.data, run.order, room, room.copy(), poll=poll)
     elif what == "evaluate":
