@@ -312,7 +312,8 @@ INLINE void row_product(const int nv, const int panels, int64_t apart, int64_t u
                 for (; j + 4 <= n; j += 4, w += 4 * nv * VL)
                     UNROLL_FOR (int q = 0; q < 4; q++)
                         row_step(nv, panels, apart, a + j + q, w + q * nv * VL, part[q]);
-                for (; j < n; j++, w += nv * VL) row_step(nv, panels, apart, a + j, w, part[0]);
+                for (int64_t left = n & 3; left; left--, j++, w += nv * VL)
+                    row_step(nv, panels, apart, a + j, w, part[0]);
             }
         }
     }
