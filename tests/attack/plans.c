@@ -127,9 +127,7 @@ static void list_names(void) {
     for (int i = 0; bptt_describe_cell(i, &cell); i++) cell_names[i] = cell.name;
     for (int i = 0; bptt_describe_loss(i, &loss); i++) loss_names[i] = loss.name;
     for (int i = 0; bptt_optimizer(i); i++) optimizer_names[i] = bptt_optimizer(i);
-    static const char *const all[] = { "base", "avx2", "avx512" };
-    for (int i = 0, n = 0; i < 3; i++)
-        if (bptt_supports(all[i])) isa_names[n++] = all[i];
+    for (int i = 0; bptt_supported_isa(i); i++) isa_names[i] = bptt_supported_isa(i);
 }
 
 static bptt_cell cell_of(const char *name) {
