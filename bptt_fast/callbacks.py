@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .errors import ConfigError, CorruptFileError, choice, flag, integer, number, plain
+from .errors import MALFORMED, ConfigError, CorruptFileError, choice, flag, integer, number, plain
 from .persistence import load_state
 from .resuming import Resumable
 from .storage import save_state
@@ -992,7 +992,7 @@ class BackupAndRestore(Callback):
             training.load_state_dict(state)
         except ConfigError:
             raise
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        except MALFORMED as error:
             raise CorruptFileError(
                 f"{self.path}: expected a backup that this version and these callbacks know, but {error!r}.  "
                 f"Delete it to start again."

@@ -361,10 +361,7 @@ def _config(parser: argparse.ArgumentParser, path: str) -> dict[str, Any]:
     with open(path, "rb") as file:
         try:
             values = tomllib.load(file)
-        except (
-            ValueError,
-            RecursionError,
-        ) as error:  # also of UTF-8, and of what is too long
+        except (ValueError, RecursionError) as error:  # of the syntax, of UTF-8, of what is too long or deep
             raise InputError(f"{path}: expected a TOML file, got something else ({error}).") from None
     known = {
         action.option_strings[0].lstrip("-") if action.option_strings else action.dest: action

@@ -48,6 +48,10 @@ class CorruptFileError(ValueError):
     """
 
 
+# what the content of a damaged file may raise, wherever it is used for the first time
+MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+
 class DivergedError(ArithmeticError):
     """A parameter, loss, gradient or output is NaN or infinite; the network keeps its last finite weights.
 

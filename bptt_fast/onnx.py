@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -22,7 +22,7 @@ from numpy.typing import DTypeLike
 from . import storage, writing
 from .columns import Columns, Scaling
 from .description import Description
-from .errors import ConfigError, CorruptFileError, ShapeError
+from .errors import MALFORMED, ConfigError, CorruptFileError, ShapeError
 from .initialisation import CELLS as CELLS_OF_CORE
 from .model import Model
 from .version import __version__
@@ -373,8 +373,15 @@ LOGITS = "Remove it: the outputs of a Network are logits."
 UNROLLED = "Is it an nn.RNN in single steps?  torch.onnx.export(..., dynamo=False) writes it as one node."
 
 
-# what a graph that is not valid may raise, somewhere in the checks or in the interpretation
-MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+class _File(NamedTuple):
+    """An ONNX file: its name, its graph, the arrays in it, and what this package noted there."""
+
+    name: str
+    model: Any
+    tensors: dict[str, Array]
+    config: dict[str, Any]
+    extra: dict[str, str]
+    columns: Columns
 
 
 def read(path: storage.Path) -> Network:
@@ -397,10 +404,11 @@ def read(path: storage.Path) -> Network:
             f"{name}: expected an ONNX file, got one that is damaged or not valid ({error}).  Restore it "
             f"from a copy, or write it again."
         ) from error
+    file = _File(name, model, tensors, config, extra, columns)
     if any(node.op_type == "Scan" for node in model.graph.node):
-        return _scanned(name, model, tensors, config, extra, columns)
+        return _scanned(file)
     try:
-        return _interpreted(name, model, tensors, config, extra, columns)
+        return _interpreted(file)
     except ConfigError:
         raise
     except ShapeError as error:
@@ -412,62 +420,46 @@ def read(path: storage.Path) -> Network:
         ) from error
 
 
-def _interpreted(
-    name: str,
-    model: Any,
-    tensors: dict[str, Array],
-    config: dict[str, Any],
-    extra: dict[str, str],
-    columns: Columns,
-) -> Network:
+def _interpreted(file: _File) -> Network:
     """A network from a graph of layers, of its declared sizes or, if these are too large, of any sizes."""
     try:
-        reader, description, parameters = _interpret(name, model, tensors, config, True)
+        reader, description, parameters = _interpret(file, True)
     except _TooLarge:
-        reader, description, parameters = _interpret(name, model, tensors, config, False)
-    noted = {key: value for key, value in config.items() if key in Description.__dataclass_fields__}
-    return Model.public.rebuilt(noted | description, parameters, extra, reader.columns(columns))
+        reader, description, parameters = _interpret(file, False)
+    noted = {key: value for key, value in file.config.items() if key in Description.__dataclass_fields__}
+    return Model.public.rebuilt(noted | description, parameters, file.extra, reader.columns(file.columns))
 
 
-def _interpret(
-    name: str, model: Any, tensors: dict[str, Array], config: dict[str, Any], declared: bool
-) -> tuple[_Reader, dict[str, Any], dict[str, Array]]:
-    """The interpreter after it has run, the description and the parameters."""
-    output, trained = model.graph.output[0], config.get("initial_state") == "trained"
-    for size in (
-        5,
-        9,
-    ):  # rejects graphs that are right for one length only, such as "the last step is step 4"
-        reader = _Reader(name, model, tensors, size, declared)
+def _interpret(file: _File, declared: bool) -> tuple[_Reader, dict[str, Any], dict[str, Array]]:
+    """The interpreter after it has run, the description and the parameters.
+
+    It runs on sequences of 5 and of 9 steps, which rejects graphs that are right for one length only, such as
+    "the last step is step 4"."""
+    output, trained = file.model.graph.output[0], file.config.get("initial_state") == "trained"
+    for size in (5, 9):
+        reader = _Reader(file.name, file.model, file.tensors, size, declared)
         description, parameters = reader.network(output, trained)
     return reader, description, parameters
 
 
-def _scanned(
-    name: str,
-    model: Any,
-    tensors: dict[str, Array],
-    config: dict[str, Any],
-    extra: dict[str, str],
-    columns: Columns,
-) -> Network:
+def _scanned(file: _File) -> Network:
     """A network from a graph with a Scan; writing it again must reproduce the graph."""
     weights = ("weight_", "bias_", "f.", "head.")
     try:
-        parameters = {key: array.T for key, array in tensors.items() if key.startswith(weights)}
-        d = Description(**config)
+        parameters = {key: array.T for key, array in file.tensors.items() if key.startswith(weights)}
+        d = Description(**file.config)
         if d.initial_state == "trained":
             for i, suffix in enumerate(_suffixes(d.num_layers, _direction_suffixes(d.bidirectional))):
-                states = {k: tensors[f"{k}0"] for k in "hc" if f"{k}0" in tensors}
+                states = {k: file.tensors[f"{k}0"] for k in "hc" if f"{k}0" in file.tensors}
                 parameters |= {f"initial_{k}{suffix}": state[i, 0] for k, state in states.items()}
-        net = Model.public.rebuilt(config, parameters, extra, columns)
-        if _graph(net) == model.graph:
+        net = Model.public.rebuilt(file.config, parameters, file.extra, file.columns)
+        if _graph(net) == file.model.graph:
             return net
     except (*MALFORMED, MemoryError):
         pass
     raise ConfigError(
-        f"{name}: expected layers RNN, GRU or LSTM, got a Scan.  A Scan is read only as Network.to_onnx of "
-        f"this version writes it."
+        f"{file.name}: expected layers RNN, GRU or LSTM, got a Scan.  A Scan is read only as Network.to_onnx "
+        f"of this version writes it."
     )
 
 

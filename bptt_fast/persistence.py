@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from .columns import Columns
-from .errors import CorruptFileError
+from .errors import MALFORMED, CorruptFileError
 from .model import Model
 from .online import Learner
 from .storage import ARRAY, BACKUP, FORMAT, LEARNER, PREFIX, Path, check_extra, digest, json_object
@@ -68,7 +68,7 @@ def load(path: Path) -> Any:
             return net
         arrays = {key.removeprefix(PREFIX): array for key, array in parts.items()}
         return Learner.restored(net, json_object(learner, "learner"), arrays)
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         raise CorruptFileError(f"{name}: expected a model that this version knows, but {error}") from error
 
 
@@ -93,7 +93,7 @@ def load_state(path: str) -> tuple[dict[str, str], dict[str, Any]]:
 
     try:
         return dict(json.loads(identity)), dict(json.loads(state, object_hook=placed))
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except MALFORMED as error:
         raise CorruptFileError(f"{path}: expected a backup that this version knows, but {error}") from error
 
 
@@ -108,14 +108,7 @@ def _read(name: str) -> tuple[dict[str, str], dict[str, Any]]:
         tensors = safetensors.numpy.load(content)
         header = json_object(content[8 : 8 + int.from_bytes(content[:8], "little")].decode(), "header")
         metadata = {str(key): str(value) for key, value in (header.get("__metadata__") or {}).items()}
-    except (
-        safetensors.SafetensorError,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except (safetensors.SafetensorError, *MALFORMED) as error:
         raise CorruptFileError(
             f"{name}: expected a model file, got one that is truncated or damaged ({error}).  "
             f"Restore it from a copy."

@@ -32,8 +32,9 @@ INLINE void gather_row(const source *s, int64_t width, int64_t columns, const fi
     if (c < columns) v_store(to, v_load_part(from + c, columns - c));
 }
 
-/* x[t] = `columns` reals of each of the caller's rows, which are `width` reals apart.  Both arrays
-   are long; the order is that of the one whose lines would else be touched once per real. */
+/* x[t] = `columns` reals of each of the caller's rows, which are `width` reals apart.  Step by step, as
+   x is stored; BY_ROWS sequence by sequence, as the caller's array is, since a step of a row is
+   scattered over x anyway. */
 static void NAME(gather)(const source *s, int64_t width, int64_t columns, const field *x,
                          const span *at) {
     if (BY_ROWS)

@@ -215,9 +215,11 @@ span rows_of(const run *r, int rank, int size) {
 /* Where g works: on the steps of the span or, without `every`, once on the last states. */
 span readout_span(int every, span at) {
     if (every) return at;
-    const int order = at.reduction ? REDUCE_STEP : REDUCE_ROWS;
-    return (
-        span){ .t0 = 0, .t1 = 1, .r0 = at.r0, .r1 = at.r1, .rows = at.rows, .reduction = order };
+    at.t0 = 0;
+    at.t1 = 1;
+    at.batch_sizes = NULL;
+    at.reduction = at.reduction ? REDUCE_STEP : REDUCE_ROWS;
+    return at;
 }
 
 /* Steps whose activations fit the cache together: it depends on the problem, not on the threads. */

@@ -12,7 +12,7 @@ typedef struct {
     char suffix[24]; /* of their names: layer and direction */
 } walk;
 
-/* So many reals of the packed vector, as many as updates take at once: whole vectors. */
+/* The next multiple of a vector, which updates take at once. */
 static int64_t whole_vectors(const bptt_plan *p, int64_t reals) {
     const int64_t vector = p->k->lanes * p->k->rows;
     return times((reals - 1) / vector + 1, vector);
@@ -34,8 +34,7 @@ static void declare(walk *w, matrix *m, const char *name, int64_t gates, int64_t
         .width = gates == 1 ? 2 : gates,
         .flat = p->flat_size,
         .packed = p->packed_size,
-        .size =
-            times(gates, whole_vectors(p, times(times(blocks_of(p, units), p->k->lanes), columns))),
+        .size = times(gates, whole_vectors(p, times(padded(p, units), columns))),
         .block = w->count,
         .first = p->flat_size,
         .bias = !cols,

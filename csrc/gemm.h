@@ -12,11 +12,6 @@ enum { PANEL_MAX = 4, HEIGHT_MAX = 12 };
 /* Vectors that hold so many columns. */
 INLINE int64_t blocks_of(int64_t columns) { return (columns + CL - 1) / CL; }
 
-/* Where part `part` of `parts` equal shares of n begins. */
-INLINE int64_t share(int64_t n, int64_t part, int64_t parts) {
-    return parts > 1 ? n * part / parts : part ? n : 0;
-}
-
 /* -- rows -- */
 
 /* Neighbouring rows of a step, in vectors: whole ones, or (only BY_ROWS) a single one of which the
@@ -187,8 +182,7 @@ INLINE void tile_product(const int mr, const int nv, const int64_t row, const op
             UNROLL_4_FOR (int64_t j = 0; j < n; j++, w += nv * CL) {
                 if (mr < nv) { /* the shorter side stays in registers: 3x4 fits into 16 */
                     V x[HEIGHT_MAX];
-                    UNROLL_FOR (int i = 0; i < mr; i++)
-                        x[i] = BY_ROWS ? v_load(a + i * row) : v_set(a[i * row + j]);
+                    UNROLL_FOR (int i = 0; i < mr; i++) x[i] = v_input(a + i * row + j);
                     UNROLL_FOR (int v = 0; v < nv; v++) {
                         const V b = v_weight(w + v * CL);
                         UNROLL_FOR (int i = 0; i < mr; i++) acc[i][v] += x[i] * b;
@@ -198,7 +192,7 @@ INLINE void tile_product(const int mr, const int nv, const int64_t row, const op
                 V b[PANEL_MAX];
                 UNROLL_FOR (int v = 0; v < nv; v++) b[v] = v_weight(w + v * CL);
                 UNROLL_FOR (int i = 0; i < mr; i++) {
-                    const V x = BY_ROWS ? v_load(a + i * row) : v_set(a[i * row + j]);
+                    const V x = v_input(a + i * row + j);
                     UNROLL_FOR (int v = 0; v < nv; v++) acc[i][v] += x * b[v];
                 }
             }

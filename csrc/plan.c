@@ -273,7 +273,7 @@ static int choose_threads(const bptt_plan *p, int64_t wanted) {
     const double area = fmin((double)p->batch * (double)p->steps, (double)p->area);
     /* multiply-adds of one batch: forward, backward and gradient */
     const double work = 3.0 * (double)p->packed_size * area, each = 3e6;
-    /* two rows per thread pay if a step has many weights */
+    /* a row per thread, or some units of all rows, pays if a step has many weights */
     const int64_t few = p->batch >= 2 && p->packed_size >= 1 << 17 ? 2 : 1;
     int64_t n = min64(max64(wanted, 1), THREADS_MAX - 1);
     n = min64(n, max64(p->batch / 4, few));

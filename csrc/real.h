@@ -69,7 +69,9 @@ INLINE W w_load(const real *p) {
 }
 INLINE void w_store(real *p, W w) { memcpy(p, &w, sizeof w); }
 
-/* Packed weights of one column: the CL lanes that belong to it, in all RL rows the same. */
+/* The factors of a product: an activation of RL rows, for CL outputs the same; and the weights of CL
+   outputs, for RL rows the same. */
+INLINE V v_input(const real *p) { return BY_ROWS ? v_load(p) : v_set(*p); }
 INLINE V v_weight(const real *p) { return BY_ROWS ? v_set(*p) : v_load(p); }
 
 /* a b + c, rounded once where the processor can.  In sums that different functions must repeat to the
@@ -137,8 +139,7 @@ INLINE W w_sum_rows(V v) {
 /* x = n ln2 + r with |r| <= ln2 / 2:  e^x = 2^n e^r.  Gives 2^n and e^r - 1 = r + r^2 q(r).  The
    magic number rounds to the nearest integer and leaves n + bias in the low bits.  fine: ln2 in two
    parts, where e^x itself is wanted to the last bit.  x is `parts` (a power of two) times `part`,
-   which may be known sooner.  The terms of q are summed in pairs, to
-   shorten the chain. */
+   which may be known sooner.  The terms of q are summed in pairs, to shorten the chain. */
 INLINE void v_exp_parts(V x, V part, const real parts, const int fine, V *power, V *expm1) {
 #if REAL_BITS == 64
     const real magic = 6755399441055744.0 + 1023;

@@ -136,12 +136,6 @@ void set_clip(bptt_plan *p, double clip) {
 
 /* -- one update -- */
 
-/* Where the share of a rank of n begins, in multiples of `unit`.  A single rank divides nothing: its
-   updates may be small. */
-static inline int64_t share(int64_t n, int64_t unit, int64_t rank, int64_t size) {
-    return size > 1 ? n / unit * rank / size * unit : rank ? n : 0;
-}
-
 /* The squared norm of slice i. */
 static inline double slice_norm(const bptt_plan *p, int64_t i) {
     const int64_t from = i * NORM_SLICE;
@@ -151,9 +145,9 @@ static inline double slice_norm(const bptt_plan *p, int64_t i) {
 /* The norm of the gradient, from its slices, whose bounds do not depend on the threads.  All
    threads, with a barrier; every one computes the same. */
 double gradient_norm(const bptt_plan *p, team *team, int rank, int size) {
-    const int64_t slices = norm_slices(p), to = share(slices, 1, rank + 1, size);
+    const int64_t slices = norm_slices(p), to = share(slices, rank + 1, size);
     double sum = 0;
-    for (int64_t i = share(slices, 1, rank, size); i < to; i++) p->norms[i] = slice_norm(p, i);
+    for (int64_t i = share(slices, rank, size); i < to; i++) p->norms[i] = slice_norm(p, i);
     team_barrier(team);
     for (int64_t i = 0; i < slices; i++) sum += p->norms[i];
     return sqrt(sum);
@@ -206,9 +200,9 @@ static void prepare_update(updater *u, int64_t number, double loss, double norm)
    with weight decay if `decays`. */
 static void update_part(const updater *u, int decays, const matrix *m, int64_t rank, int64_t size) {
     const bptt_plan *p = u->p;
-    const int64_t vector = p->k->lanes * p->k->rows;
-    int64_t from = share(p->packed_size, vector, rank, size);
-    int64_t to = share(p->packed_size, vector, rank + 1, size);
+    const int64_t vector = p->k->lanes * p->k->rows; /* a power of two */
+    int64_t from = share(p->packed_size, rank, size) & -vector;
+    int64_t to = share(p->packed_size, rank + 1, size) & -vector;
     if (m) {
         from = max64(from, m->packed);
         to = min64(to, m->packed + m->size);
