@@ -82,17 +82,25 @@ def online_ratios(row: dict[str, Any]) -> tuple[float, float, float, float]:
 
 
 def online(found: dict[str, Any]) -> str:
-    rows, means = [], []
+    """With a second JAX, if one was measured (bench.online --jax-python)."""
+    rows, means, older = [], [], found.get("other jax")
     for row in found["rows"]:
         us = row["us"]
         fastest, *ratios = online_ratios(row)
+        times = [us["ours"], us["scan"], fastest, us["torch"]]
+        if older:
+            times.insert(3, min(row["other us"].values()))
+            ratios.insert(2, row["other"])
         means.append(ratios)
-        times = (us["ours"], us["scan"], fastest, us["torch"])
         rows.append([f"{row['k']}, {row['I']}, {row['H']}", *map(three, times), *map(ratio, ratios)])
     columns = zip(*means, strict=True)
-    rows.append(["geometric mean", "", "", "", "", *(ratio(geomean(column)) for column in columns)])
-    titles = ("bptt_fast", "JAX, lax.scan", "JAX, fastest of three", "PyTorch")
-    return table(("k, I, H", *titles, "times lax.scan", "times fastest JAX", "times PyTorch"), rows)
+    rows.append(["geometric mean", *[""] * len(times), *(ratio(geomean(column)) for column in columns)])
+    titles = ["bptt_fast", "JAX, lax.scan", "JAX, fastest of three", "PyTorch"]
+    compared = ["times lax.scan", "times fastest JAX", "times PyTorch"]
+    if older:
+        titles.insert(3, f"JAX {older}, fastest")
+        compared.insert(2, f"times JAX {older}")
+    return table(("k, I, H", *titles, *compared), rows)
 
 
 def jax_best(ms: dict[str, float]) -> float:
