@@ -222,30 +222,35 @@ span readout_span(int every, span at) {
     return at;
 }
 
-/* Steps whose activations fit the cache together: it depends on the problem, not on the threads. */
-static int64_t block_steps(const bptt_plan *p, int64_t T) {
-    const frame *f = &p->layer[0];
-    const int64_t x = ((p->I - 1) / p->k->lanes + 1) * p->k->lanes * p->B;
-    const int64_t reals =
-        x + f->gate_values.step * (1 + p->cell->separate_dzr) + f->s.step + f->saved.step;
-    const int64_t steps = BLOCK_BYTES / (reals * p->k->bytes);
-    return max64(1, min64(steps, T));
-}
-
-/* Block `number` of the steps [from, to) in the order in which layer direction f runs through time
-   (backward: in the opposite one).  Returns 0 after the last. */
-int next_block(const bptt_plan *p, const frame *f, int backward, int64_t number, int64_t from,
-               int64_t to, span *at) {
-    const int64_t size = block_steps(p, to - from), count = (to - from + size - 1) / size;
+/* Block `number` of the steps [from, to), or the one that is as far from the end.  A step has so
+   many activations; those of a block fit the cache together.  Its size depends on the problem, not
+   on the threads.  Returns 0 after the last. */
+static int block_at(const bptt_plan *p, int64_t reals, int from_end, int64_t number, int64_t from,
+                    int64_t to, span *at) {
+    const int64_t size = max64(1, min64(BLOCK_BYTES / (reals * p->k->bytes), to - from));
+    const int64_t count = (to - from + size - 1) / size;
     if (number >= count) return 0;
-    const int64_t i = (f->reverse ^ backward) ? count - 1 - number : number;
-    at->t0 = from + i * size;
+    at->t0 = from + (from_end ? count - 1 - number : number) * size;
     at->t1 = min64(at->t0 + size, to);
     return 1;
+}
+
+/* The next block in the order in which layer direction f runs through time (backward: in the
+   opposite one). */
+int next_block(const bptt_plan *p, const frame *f, int backward, int64_t number, int64_t from,
+               int64_t to, span *at) {
+    const frame *first = &p->layer[0];
+    const int64_t x = ((p->I - 1) / p->k->lanes + 1) * p->k->lanes * p->B;
+    const int64_t gates = first->gate_values.step * (1 + p->cell->separate_dzr);
+    const int64_t reals = x + gates + first->s.step + first->saved.step;
+    return block_at(p, reals, f->reverse ^ backward, number, from, to, at);
 }
 
 /* The same for g: the blocks of the steps [from, p->T) or, without `every`, the last states, as one
    block that leaves `at` as it is. */
 int next_readout(const bptt_plan *p, int every, int64_t number, int64_t from, span *at) {
-    return every ? next_block(p, &p->layer[0], 0, number, from, p->T, at) : number == 0;
+    if (!every) return number == 0;
+    int64_t reals = p->layer[0].s.step * p->directions;
+    for (int64_t l = 0; l < p->head_layers; l++) reals += p->value[l].step;
+    return block_at(p, reals, 0, number, from, p->T, at);
 }

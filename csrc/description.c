@@ -211,12 +211,23 @@ static void resolve_numbers(bptt_plan *p, const bptt_desc *d) {
 }
 
 /* 1: vectors of rows are faster, by the sizes alone, so that results do not depend on the number of
-   threads.  In vectors per step and layer: a row of units takes whole ones; the caller's inputs and
-   targets, which lie by columns, are moved one real at a time, of which 32 take as long as a vector of
-   units.  Both were measured; where the gain would be less than a fifth it is not sure. */
-static int rows_are_faster(const bptt_plan *p) {
-    const int64_t by_units = times(p->batch, blocks_of(p, p->H));
-    const int64_t vectors = times(p->H, (p->batch - 1) / p->k->lanes + 1);
+   threads.  In vectors per step, of all layers of f and g but the last: a row of units takes whole
+   ones; the caller's inputs and targets, which lie by columns, are moved one real at a time, of which
+   32 take as long as a vector of units.  Both were measured; where the gain would be less than a
+   fifth it is not sure. */
+static int rows_are_faster(const bptt_plan *p, const bptt_desc *d) {
+    const int64_t layers = p->layers * p->directions, head = length_of(d->head);
+    int64_t units = times(layers, p->H), blocks = times(layers, blocks_of(p, p->H));
+    for (int64_t i = 0; i < p->depth; i++) {
+        units = plus(units, times(layers, d->f[i]));
+        blocks = plus(blocks, times(layers, blocks_of(p, d->f[i])));
+    }
+    for (int64_t i = 0; p->every && i < head; i++) {
+        units = plus(units, d->head[i]);
+        blocks = plus(blocks, blocks_of(p, d->head[i]));
+    }
+    const int64_t by_units = times(p->batch, blocks);
+    const int64_t vectors = times(units, (p->batch - 1) / p->k->lanes + 1);
     const int64_t by_rows = plus(vectors, times(p->batch, plus(p->I, p->O)) / 32);
     return times(5, by_rows) < times(4, by_units);
 }
@@ -227,7 +238,7 @@ static bptt_status choose_lanes(bptt_plan *p, const bptt_desc *d, const reason *
     enum { UNITS, ROWS };
     const int lanes = choose(why, "lanes", d->lanes, lanes_name);
     if (lanes < 0) return BPTT_BAD_DESC;
-    const int wanted = d->lanes ? lanes == ROWS : rows_are_faster(p);
+    const int wanted = d->lanes ? lanes == ROWS : rows_are_faster(p, d);
     const kernels *k = find_kernels(p->isa, p->k->bytes == 8, 1, &p->isa);
     if (!wanted || !k || d->residuals || p->grouped || p->batch == 1) return BPTT_OK;
     p->k = k;

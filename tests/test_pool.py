@@ -168,6 +168,7 @@ def test_no_wake_up_is_lost(tmp_path, changes, sanitize):
     assert done.returncode == 0 and done.stdout == "0", done.stderr
 
 
+@pytest.mark.slow
 def test_lost_wake_up_is_noticed(tmp_path):
     """The delays above are where it counts: a waker that looks for sleepers first leaves one asleep."""
     wrong = (
