@@ -1,6 +1,7 @@
 """The C core by itself, without the Python layer: memory, padding, the processor's mode, errors."""
 
 import contextlib
+import itertools
 import platform
 import types
 
@@ -89,9 +90,9 @@ def test_pieces_keep_to_themselves(form, isa):
     """Pieces lie at multiples of 64 bytes, do not overlap, and what is not in one is not written.
 
     A batch smaller than the capacity uses the front of it: canaries stand between the pieces and behind."""
-    for dtype in BYTES:
+    for dtype, lanes in itertools.product(BYTES, ("units", "rows")):
         problem = cases.Problem(**BATCHED | form)
-        run, large = problem.run(dtype, isa), problem.run(dtype, isa, capacity=(7, 11))
+        run, large = (problem.run(dtype, isa, lanes=lanes, capacity=size) for size in (None, (7, 11)))
         small, big = ({name: (at, size) for name, at, size in r.plan.views()} for r in (run, large))
         end = 0
         for offset, size in big.values():
