@@ -129,6 +129,10 @@ cdef extern from "bptt.h":
     bptt_status bptt_gauss_newton(
         bptt_plan *plan, const void *params, const bptt_data *data, const int64_t *order, int64_t n,
         void *gram, void *jacobian, bptt_poll poll, void *context) nogil
+    bptt_status bptt_gram(
+        bptt_plan *plan, const void *a, int64_t rows, int64_t width, void *out, bptt_poll poll, void *context) nogil
+    bptt_status bptt_solve(
+        bptt_plan *plan, void *rows, int64_t n, int64_t width, void *x, bptt_poll poll, void *context) nogil
     bptt_status bptt_epoch(
         bptt_plan *plan, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,
         const int64_t *order, int64_t n, double *loss, double *weight, void *state, int64_t *done,

@@ -468,6 +468,30 @@ cdef class Plan:
             status = bptt_gauss_newton(self.c, w, &data.c, rows, n, g, j, on_poll, <void *>self)
         return self.leave(status, 0)
 
+    def gram(self, a, out, poll=None):
+        """The status; adds the upper triangle of a'a to `out`; see bptt_gram."""
+        cdef Buffers b = Buffers()
+        cdef int64_t rows = a.shape[0], width = a.shape[1]
+        cdef const void *factor = take_reals(b, a, self.dtype, rows * width, False)
+        cdef void *product = take_reals(b, out, self.dtype, width * width, True)
+        cdef bptt_status status
+        self.begin(poll)
+        with nogil:
+            status = bptt_gram(self.c, factor, rows, width, product, on_poll, <void *>self)
+        return self.leave(status, 0)
+
+    def solve(self, rows, x, poll=None):
+        """The status; writes the solution of the equations in `rows`, which are overwritten, into x; see bptt_solve."""
+        cdef Buffers b = Buffers()
+        cdef int64_t n = x.shape[0], width = rows.shape[0]
+        cdef void *matrix = take_reals(b, rows, self.dtype, width * width, True)
+        cdef void *solution = take_reals(b, x, self.dtype, n, True)
+        cdef bptt_status status
+        self.begin(poll)
+        with nogil:
+            status = bptt_solve(self.c, matrix, n, width, solution, on_poll, <void *>self)
+        return self.leave(status, 0)
+
     def updates(self, Data data not None, order):
         """The number of updates in an epoch over these sequences."""
         cdef Buffers b = Buffers()

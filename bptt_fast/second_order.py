@@ -6,7 +6,7 @@ All computation is in float64, regardless of the dtype of the network, because d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 BATCH = 256  # sequences per batch if the method does not need a single batch
 ROWS = 32  # rows of the Jacobian at once, so that their tapes fit into the cache
-BLOCK = 128  # rows of a factor or a product between two polls: less than 50 ms with MAX_PARAMETERS
+VECTOR = 16  # reals: what the core's widths are multiples of
 MAX_PARAMETERS = 5000  # so that J'J fits into memory
 SMALLEST = 1e-20  # lower bound of the damping
 DECREASE, FLATNESS = 1e-3, 0.9  # c1 and c2 of the strong Wolfe conditions
@@ -470,61 +470,49 @@ class _Marquardt(_Iterations):
 
     def _primal(self, poll: Poll) -> Callable[[float], Array | None]:
         assert self.product is not None
-        matrix, slope = self.product[:-1, :-1], self.product[:-1, -1]
-        return lambda damping: _solve(matrix, damping, slope, poll)
+        return partial(self._solve, self.product[:-1, :-1], self.product[:-1, -1], poll)
 
     def _dual(self, poll: Poll) -> Callable[[float], Array | None]:
         assert self.rows is not None
         rows = self.rows.reshape(-1, self.rows.shape[-1])
-        jacobian, residuals = rows[:, :-1], rows[:, -1]
-        matrix = _gram(jacobian, poll)
+        jacobian, residuals, n = rows[:, :-1], rows[:, -1], len(rows)
+        columns = np.zeros((jacobian.shape[1], _whole_vectors(n)))  # J' in whole vectors
+        columns[:, :n] = jacobian.T
+        matrix = np.zeros((columns.shape[1],) * 2)
+        if self.plan.gram(columns, matrix, poll) == "INTERRUPTED":
+            raise _Interrupted
 
         def step(damping: float) -> Array | None:
-            solution = _solve(matrix, damping, residuals, poll)
-            return None if solution is None else jacobian.T @ solution
+            solution = self._solve(matrix[:n, :n], residuals, poll, damping)
+            return None if solution is None else np.einsum("ij,i->j", jacobian, solution)
 
         return step
 
+    def _solve(self, matrix: Array, right: Array, poll: Poll, damping: float) -> Array | None:
+        """(matrix + damping I)^-1 right, from the upper triangle; None: not positive definite.
 
-def _gram(a: Array, poll: Poll) -> Array:
-    """The upper triangle of a a', some rows at a time."""
-    product = np.empty((len(a), len(a)))
-    for rows in _blocks(len(a), poll):
-        np.matmul(a[rows], a[rows.start :].T, out=product[rows, rows.start :])
-    return product
-
-
-def _solve(matrix: Array, damping: float, right: Array, poll: Poll) -> Array | None:
-    """(matrix + damping I)^-1 right by Cholesky, from the upper triangle; None: not positive definite.
-
-    matrix + damping I = U'U, some rows of U at a time, so that the poll and Ctrl-C are heard in between.
-    """
-    from scipy.linalg.blas import dtrsm
-    from scipy.linalg.lapack import dpotrf, dtrtrs
-
-    upper = np.zeros_like(matrix)
-    for rows in _blocks(len(matrix), poll):
-        rest = matrix[rows, rows.start :] - upper[: rows.start, rows].T @ upper[: rows.start, rows.start :]
-        size = len(rest)
-        rest[:, :size][np.diag_indices(size)] += damping
-        diagonal, info = dpotrf(rest[:, :size])
-        if info != 0:
-            return None
-        upper[rows, rows] = diagonal
-        # X = diagonal'^-1 rest, as X' = rest' diagonal^-1, whose arrays are in BLAS' order
-        upper[rows, rows.stop :] = dtrsm(1.0, diagonal, rest[:, size:].T, side=1).T
-    # in that order U is U', the lower triangle
-    solution, _ = dtrtrs(upper.T, right, lower=1)
-    solution, _ = dtrtrs(upper.T, solution, lower=1, trans=1)
-    return solution if np.isfinite(solution).all() else None
-
-
-def _blocks(rows: int, poll: Poll) -> Iterator[slice]:
-    """Slices of BLOCK rows; polls before each."""
-    for begin in range(0, rows, BLOCK):
-        if poll(0):
+        In the core, on one thread: the threads of a BLAS library would change the bits, and with two such
+        libraries, NumPy's and SciPy's, small systems take several times as long.
+        """
+        n = len(matrix)
+        rows, solution = np.zeros((_whole_vectors(n + 1),) * 2), np.empty(n)
+        np.negative(matrix, out=rows[:n, :n])
+        np.negative(right, out=rows[:n, n])
+        rows[np.diag_indices(n)] -= damping
+        status = self.plan.solve(rows, solution, poll)
+        if status == "INTERRUPTED":
             raise _Interrupted
-        yield slice(begin, min(begin + BLOCK, rows))
+        return solution if status == "OK" and np.isfinite(solution).all() else None
+
+
+def _whole_vectors(width: int) -> int:
+    """The next width that is a number of vectors of the core."""
+    return -(-width // VECTOR) * VECTOR
+
+
+def _dot(a: Array, b: Array) -> float:
+    """a'b; the order of the sum does not depend on the threads of a BLAS library."""
+    return float((a * b).sum())
 
 
 class _Gradients:
@@ -577,7 +565,7 @@ class _LimitedMemory(_Iterations):
             found = self._search(weights, direction, poll)
             if found is not None:
                 change, slopes = found.step * direction, found.grad - self.grad
-                if change @ slopes > np.finfo(float).eps * abs(change @ self.grad):
+                if _dot(change, slopes) > np.finfo(float).eps * abs(_dot(change, self.grad)):
                     self.pairs = [*self.pairs, (change, slopes)][-self.options.memory :]
                 self.finish(weights + change, found.loss)
                 self.grad = found.grad
@@ -591,13 +579,13 @@ class _LimitedMemory(_Iterations):
         """-B g, by the two loops over the pairs."""
         d, shares = -self.grad, []
         for s, y in reversed(self.pairs):
-            shares.append(float(s @ d) / float(s @ y))
+            shares.append(_dot(s, d) / _dot(s, y))
             d = d - shares[-1] * y
         if self.pairs:
             s, y = self.pairs[-1]
-            d = float(s @ y) / float(y @ y) * d
+            d = _dot(s, y) / _dot(y, y) * d
         for (s, y), share in zip(self.pairs, reversed(shares), strict=True):
-            d = d + (share - float(y @ d) / float(s @ y)) * s
+            d = d + (share - _dot(y, d) / _dot(s, y)) * s
         return d
 
     def _search(self, weights: Array, direction: Array, poll: Poll) -> _Point | None:
@@ -605,13 +593,13 @@ class _LimitedMemory(_Iterations):
 
         After `max_evaluations` the best point with a sufficient decrease; None if there is none.
         """
-        start = low = _Point(0.0, self.loss, float(self.grad @ direction), self.grad)
+        start = low = _Point(0.0, self.loss, _dot(self.grad, direction), self.grad)
         high: _Point | None = None  # between low and high lies a point that satisfies the conditions
-        step = 1.0 if self.pairs else min(1.0, 1 / float(np.linalg.norm(direction)))
+        step = 1.0 if self.pairs else min(1.0, 1 / math.sqrt(_dot(direction, direction)))
         for _ in range(self.options.max_evaluations):
             loss, grad = self.gradients(weights + step * direction, poll)
             with np.errstate(over="ignore", invalid="ignore"):
-                here = _Point(step, loss, float(grad @ direction), grad)
+                here = _Point(step, loss, _dot(grad, direction), grad)
             if loss > start.loss + DECREASE * step * start.slope or loss >= low.loss:
                 high = here
             elif abs(here.slope) <= -FLATNESS * start.slope:
@@ -665,7 +653,7 @@ class _Curvature:
     def begin(self, weights: Array) -> None:
         """Set the parameters at which products are taken."""
         self.weights = weights
-        self.reach = 1e-5 * max(1.0, float(np.linalg.norm(weights)))
+        self.reach = 1e-5 * max(1.0, math.sqrt(_dot(weights, weights)))
         self._run(weights, self.outputs[0])
 
     def _run(self, weights: Array, y: Array) -> None:
@@ -673,7 +661,7 @@ class _Curvature:
 
     def times(self, v: Array, poll: Poll) -> Array:
         """G v."""
-        grad, size = np.zeros_like(v), float(np.linalg.norm(v))
+        grad, size = np.zeros_like(v), math.sqrt(_dot(v, v))
         if size == 0:
             return grad
         y, above, below = self.outputs
@@ -766,20 +754,20 @@ class _HessianFree(_Iterations):
         """Some iterates d of conjugate gradients on q(d) = slope'd + d'A d / 2, with the last one, and q."""
         d = self.options.warm_start * self.direction
         residual = -slope - product(d) if d.any() else -slope
-        if d.any() and -0.5 * float(d @ (residual - slope)) > 0:  # q(d) > 0: worse than d = 0
+        if d.any() and -0.5 * _dot(d, residual - slope) > 0:  # q(d) > 0: worse than d = 0
             d, residual = np.zeros_like(d), -slope
-        v, square = residual.copy(), float(residual @ residual)
+        v, square = residual.copy(), _dot(residual, residual)
         iterates: list[Array] = []
         models: list[float] = []
         values, wanted = [], 1.0
         for i in range(1, self.options.max_products + 1):
             a = product(v)
-            curvature = float(v @ a)
+            curvature = _dot(v, a)
             if not curvature > 0 or square == 0:
                 break
             d = d + square / curvature * v
             residual = residual - square / curvature * a
-            values.append(-0.5 * float(d @ (residual - slope)))
+            values.append(-0.5 * _dot(d, residual - slope))
             if i >= wanted:
                 iterates.append(d)
                 models.append(values[-1])
@@ -788,7 +776,7 @@ class _HessianFree(_Iterations):
             gained = values[-1 - before] - values[-1] if i > before else math.inf
             if gained < -self.options.tolerance * before * values[-1]:
                 break
-            new = float(residual @ residual)
+            new = _dot(residual, residual)
             v, square = residual + new / square * v, new
         if not iterates or iterates[-1] is not d:
             iterates.append(d)

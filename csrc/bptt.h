@@ -247,6 +247,18 @@ bptt_status bptt_gauss_newton(bptt_plan *plan, const void *params, const bptt_da
                               const int64_t *order, int64_t n, void *gram, void *jacobian,
                               bptt_poll poll, void *context);
 
+/* For a plan with `residuals`, and in its dtype: out (width, width) += A'A of A (rows, width), its
+   upper triangle; width is a multiple of 16. */
+bptt_status bptt_gram(bptt_plan *plan, const void *a, int64_t rows, int64_t width, void *out,
+                      bptt_poll poll, void *context);
+
+/* For such a plan: x (n) of A x = b by Cholesky's method.  rows (width, width), overwritten: -A in the upper triangle
+   of (n, n), -b in column n, zeros behind it; width > n is a multiple of 16.  With the plan's
+   instruction set on one thread, so that x does not depend on the number of threads.  BPTT_DIVERGED:
+   A is not positive definite. */
+bptt_status bptt_solve(bptt_plan *plan, void *rows, int64_t n, int64_t width, void *x,
+                       bptt_poll poll, void *context);
+
 /* Minibatch training: for each run of `batch` sequences of order[0..n-1], loss, exact gradient,
    update.  A truncated plan makes an update every k1 steps: from the errors of these steps alone,
    which travel back at most k2 steps, through activations as they were computed and with the

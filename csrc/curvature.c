@@ -18,6 +18,8 @@
 /* Forward is chosen if its multiply-adds are fewer than those of backward times this: measured. */
 static const double FORWARD_COST = 2;
 
+enum { SOLVE_ROWS = 64 }; /* rows between two polls; whole vectors */
+
 /* The context of bptt_gauss_newton. */
 typedef struct {
     run run;
@@ -207,7 +209,7 @@ static void finish_rows(gauss_newton *c) {
         const size_t row = (size_t)(p->residual[r].target * p->O + p->residual[r].output);
         memcpy((char *)c->jacobian + row * size, row_of(p, r), size);
     }
-    if (c->gram) p->k->gram(p->jacobian, c->count, p->gram_width, p->gram);
+    if (c->gram) p->k->gram(p->jacobian, c->count, p->gram_width, p->gram_width, p->gram);
     poll_caller(run, (double)c->count * (double)p->gram_width * (double)p->gram_width);
     c->count = 0;
 }
@@ -363,5 +365,44 @@ bptt_status bptt_gauss_newton(bptt_plan *p, const void *params, const bptt_data 
     }
     for (int64_t i = 0; gram && i <= p->flat_size; i++)
         memcpy((char *)gram + (size_t)i * row, (char *)p->gram + (size_t)i * padded_row, row);
+    return BPTT_OK;
+}
+
+/* -- the normal equations -- */
+
+/* Counts `work` multiply-adds of r's run.  Returns 1 where the caller ends it. */
+static int ends(run *r, double work) {
+    poll_caller(r, work);
+    return stopped(r);
+}
+
+/* A panel of rows of A at a time: the sum over them is in their order. */
+bptt_status bptt_gram(bptt_plan *p, const void *a, int64_t rows, int64_t width, void *out,
+                      bptt_poll poll, void *context) {
+    run r = { .p = p, .poll = poll, .context = context };
+    if (!p->residuals || width % p->k->lanes) return BPTT_CAPACITY;
+    for (int64_t from = 0, some; from < rows; from += some) {
+        some = min64(SOLVE_ROWS, rows - from);
+        p->k->gram(real_at(p, a, from * width), some, width, width, real_at(p, out, 0));
+        if (ends(&r, 0.5 * (double)some * (double)width * (double)width)) return BPTT_INTERRUPTED;
+    }
+    return BPTT_OK;
+}
+
+/* Right-looking: SOLVE_ROWS rows of U, then what they contribute to all rows below. */
+bptt_status bptt_solve(bptt_plan *p, void *rows, int64_t n, int64_t width, void *x, bptt_poll poll,
+                       void *context) {
+    run r = { .p = p, .poll = poll, .context = context };
+    if (!p->residuals || width % p->k->lanes || width <= n) return BPTT_CAPACITY;
+    for (int64_t from = 0; from < n; from += SOLVE_ROWS) {
+        const int64_t to = min64(from + SOLVE_ROWS, n), left = width - to;
+        if (!p->k->factor_rows(rows, from, to, width)) return BPTT_DIVERGED;
+        if (to < n)
+            p->k->gram(real_at(p, rows, from * width + to), to - from, left, width,
+                       real_at(p, rows, to * width + to));
+        if (ends(&r, 0.5 * SOLVE_ROWS * (double)left * (double)(left + SOLVE_ROWS)))
+            return BPTT_INTERRUPTED;
+    }
+    p->k->solve_rows(rows, n, width, x);
     return BPTT_OK;
 }

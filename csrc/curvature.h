@@ -1,6 +1,7 @@
 /* curvature.h: kernels of second order, which curvature.c calls on its one thread: the tape of a
    few sequences repeated in the rows of a batch, seeds of its backward pass, and what its rows
-   become in the Jacobian J; what tangents of the states are made of; and the product A'A. */
+   become in the Jacobian J; what tangents of the states are made of; the product A'A and
+   Cholesky's method. */
 
 /* Row r of `to` becomes row row[r] of `from`, in the steps of the span. */
 static void NAME(gather_rows)(const field *from, const int64_t *row, const field *to,
@@ -77,12 +78,41 @@ static void NAME(apply_chain_rule)(const field *ds, int64_t r, int64_t units, co
     }
 }
 
-/* out (width, width) += A'A of A (rows, width): the upper triangle, each row of it from the first
-   column of the diagonal's tile on */
-static void NAME(gram)(const void *a, int64_t rows, int64_t width, void *out) {
+/* out (width, width) += A'A of A (rows, width), rows of both `stride` apart: the upper triangle, each
+   row of it from the first column of the diagonal's tile on */
+static void NAME(gram)(const void *a, int64_t rows, int64_t width, int64_t stride, void *out) {
     for (int64_t n = 0; n < width; n += 2 * VL) {
         const int64_t wide = width - n >= 2 * VL ? 2 : 1;
         const real *panel = (const real *)a + n;
-        add_panel(a, width, n + wide * VL, panel, width, wide, rows, (real *)out + n);
+        add_panel(a, stride, n + wide * VL, panel, stride, wide, rows, (real *)out + n);
+    }
+}
+
+/* Rows [from, to) of U in their place, of A = U'U: rows (width) hold -A in the upper triangle, less
+   what earlier rows of U contribute, and what is to be multiplied by U'^-1 behind it.  Returns 0
+   where A is not positive definite. */
+static int NAME(factor_rows)(void *rows, int64_t from, int64_t to, int64_t width) {
+    for (int64_t i = from; i < to; i++) {
+        real *u = (real *)rows + i * width;
+        const real pivot = (real)sqrt(-u[i]), first = -u[i];
+        if (!(first > 0 && pivot < INFINITY)) return 0;
+        for (int64_t c = i / VL * VL; c < width; c += VL) v_store(u + c, v_load(u + c) / -pivot);
+        for (int64_t j = i + 1; j < to; j++) {
+            real *row = (real *)rows + j * width;
+            for (int64_t c = j / VL * VL; c < width; c += VL)
+                v_store(row + c, v_load(row + c) + u[j] * v_load(u + c));
+        }
+    }
+    return 1;
+}
+
+/* x (n) of U x = y, from U's rows (width), whose column n is y */
+static void NAME(solve_rows)(const void *rows, int64_t n, int64_t width, void *x) {
+    real *to = x;
+    for (int64_t i = n - 1; i >= 0; i--) {
+        const real *u = (const real *)rows + i * width;
+        real sum = u[n];
+        for (int64_t j = i + 1; j < n; j++) sum -= u[j] * to[j];
+        to[i] = sum / u[i];
     }
 }

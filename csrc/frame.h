@@ -356,7 +356,9 @@ typedef struct {
                           void *row);
     void (*apply_chain_rule)(const field *ds, int64_t r, int64_t units, const void *tangent,
                              int64_t width, void *row);
-    void (*gram)(const void *a, int64_t rows, int64_t width, void *out);
+    void (*gram)(const void *a, int64_t rows, int64_t width, int64_t stride, void *out);
+    int (*factor_rows)(void *rows, int64_t from, int64_t to, int64_t width);
+    void (*solve_rows)(const void *rows, int64_t n, int64_t width, void *x);
 
     /* kernels.h */
     void (*apply)(int function, const void *in, void *out, int64_t n);

@@ -76,6 +76,8 @@ const kernels NAME(kernels) = {
     .outer_product = NAME(outer_product),
     .apply_chain_rule = NAME(apply_chain_rule),
     .gram = NAME(gram),
+    .factor_rows = NAME(factor_rows),
+    .solve_rows = NAME(solve_rows),
 #endif
     .apply = NAME(apply),
 };

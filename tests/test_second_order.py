@@ -1,5 +1,6 @@
 """Second order: J, J'J and J'r of csrc/ against finite differences and the oracle; products, steps, fits."""
 
+import importlib
 import math
 from itertools import pairwise
 
@@ -378,32 +379,91 @@ def test_levenberg_marquardt_gives_up():
     assert (net.params == before).all()
 
 
-def test_a_singular_system_is_a_rejection():
-    assert second_order._solve(np.zeros((3, 3)), 0.0, np.ones(3), never) is None
-    assert second_order._solve(-np.eye(3), 0.5, np.ones(3), never) is None
-    np.testing.assert_allclose(second_order._solve(np.eye(3), 1.0, np.ones(3), never), 0.5)
-    wide = np.eye(300)
-    wide[200, 200] = -1
-    assert second_order._solve(wide, 0.5, np.ones(300), never) is None
+def equations(dtype, isa):
+    """A plan that solves linear equations."""
+    desc = dict(input_size=1, hidden_size=3, output_size=1, dtype=dtype)
+    return importlib.import_module("bptt_fast._core").Plan(desc, batch=1, steps=1, isa=isa, residuals=1)
 
 
-@pytest.mark.parametrize("size", (1, 127, 128, 129, 300))
-def test_linear_algebra_in_blocks(size):
-    """Of the upper triangle alone; and the poll, which comes before every block, can end it."""
-    a = np.random.default_rng(0).normal(size=(size, size + 4))
-    gram = second_order._gram(a, never)
-    np.testing.assert_allclose(np.triu(gram), np.triu(a @ a.T), rtol=1e-11, atol=1e-11)
-    gram[np.tril_indices(size, -1)] = np.nan
-    solution = second_order._solve(gram, 0.5, a[:, 0], never)
-    np.testing.assert_allclose(a @ (a.T @ solution) + 0.5 * solution, a[:, 0], rtol=1e-9, atol=1e-9)
-    for call in (
-        lambda poll: second_order._gram(a, poll),
-        lambda poll: second_order._solve(gram, 1.0, a[0], poll),
-    ):
-        for stop in range(-(-size // 128)):
-            calls = iter(range(99))
-            with pytest.raises(second_order._Interrupted):
-                call(lambda done, calls=calls, stop=stop: next(calls) == stop)
+def system(matrix, right, dtype):
+    """What the core's `solve` overwrites, with numbers where it must not read any."""
+    n = len(right)
+    width = -(-(n + 1) // 16) * 16
+    rows = np.zeros((width, width), dtype)
+    rows[:n, :n], rows[:n, n] = -matrix, -right
+    rows[np.tril_indices(n, -1)] = 7
+    return rows
+
+
+@pytest.mark.parametrize("isa", cases.isas())
+@pytest.mark.parametrize("size", (1, 15, 16, 17, 63, 64, 65, 200))
+def test_linear_algebra(size, isa):
+    for dtype, tolerance in (("float64", 1e-11), ("float32", 1e-3)):
+        a = np.random.default_rng(size).normal(size=(size + 9, -(-size // 16) * 16)).astype(dtype)
+        plan, product = equations(dtype, isa), np.zeros((a.shape[1],) * 2, dtype)
+        assert plan.gram(a, product) == "OK"
+        np.testing.assert_allclose(np.triu(product), np.triu(a.T @ a), rtol=tolerance, atol=10 * tolerance)
+        matrix, solution = product[:size, :size] + np.eye(size), np.empty(size, dtype)
+        assert plan.solve(system(matrix, a[0, :size], dtype), solution) == "OK"
+        symmetric = np.triu(matrix) + np.triu(matrix, 1).T
+        np.testing.assert_allclose(symmetric @ solution, a[0, :size], rtol=tolerance, atol=30 * tolerance)
+
+
+@pytest.mark.parametrize("at", (0, 2, 70, 199))
+@pytest.mark.parametrize("value", (0.0, -1.0, np.nan, np.inf))
+def test_a_singular_system_is_a_rejection(value, at):
+    matrix, solution = np.eye(200), np.empty(200)
+    matrix[at, at] = value
+    assert equations("float64", None).solve(system(matrix, np.ones(200), "float64"), solution) == "DIVERGED"
+
+
+def test_linear_algebra_can_be_interrupted():
+    size, plan = 2000, equations("float64", None)
+    rows, solution = system(np.eye(size), np.ones(size), "float64"), np.empty(size)
+    assert plan.solve(rows, solution, lambda done: True) == "INTERRUPTED"
+    assert plan.gram(np.ones_like(rows), np.zeros_like(rows), lambda done: True) == "INTERRUPTED"
+    with pytest.raises(ZeroDivisionError):
+        plan.gram(np.ones_like(rows), rows, lambda done: 1 / 0)
+
+
+def test_linear_algebra_of_other_shapes():
+    plan = equations("float64", None)
+    for rows, solution in ((np.zeros((12, 12)), np.empty(3)), (np.zeros((16, 16)), np.empty(16))):
+        with pytest.raises(ValueError, match="than the plan"):
+            plan.solve(rows, solution)
+    with pytest.raises(ValueError):
+        plan.gram(np.zeros((3, 16)), np.zeros((16, 12)))
+    with pytest.raises(ValueError, match="than the plan"):
+        cases.Problem().run().plan.gram(np.zeros((3, 16)), np.zeros((16, 16)))
+
+
+BLAS = """
+import hashlib
+import numpy as np
+import bptt_fast as bf
+digest = hashlib.sha256()
+for method, units, samples in (
+    (bf.LevenbergMarquardt(), 16, 40),
+    (bf.LevenbergMarquardt(), 30, 1),
+    (bf.LBFGS(), 110, 2),
+    (bf.HessianFree(), 110, 2),
+):
+    x = np.sin(np.arange(samples * 30.0)).reshape(samples, 30, 1)
+    net = bf.Network(1, units, 1, readout="every", dtype="float64", seed=0)
+    net.fit(x, np.cos(x), optimizer=method, epochs=4, verbose=0)
+    digest.update(net.params)
+print(digest.hexdigest())
+"""
+
+
+def test_bits_do_not_depend_on_the_threads_of_blas(python):
+    """Of products of 300 parameters, of 30 residuals with more parameters, and sums over 12,000 of them."""
+    found = set()
+    for threads in ("1", "2"):
+        done = python("-c", BLAS, env={"OPENBLAS_NUM_THREADS": threads})
+        assert done.returncode == 0, done.stderr
+        found.add(done.stdout)
+    assert len(found) == 1
 
 
 # ---- in fit
@@ -643,9 +703,9 @@ def test_a_line_search_ends_at_a_point_that_is_flat_and_lower():
         solver.loss, solver.grad = solver.gradients(weights)
         solver.pairs = [(weights, weights)]  # the first step is then 1
         direction = -scale * solver.grad
-        found, slope = solver._search(weights, direction, never), float(solver.grad @ direction)
+        found, slope = solver._search(weights, direction, never), float((solver.grad * direction).sum())
         loss, grad = solver.gradients(weights + found.step * direction)
-        assert (loss, found.slope) == (found.loss, grad @ direction)
+        assert (loss, found.slope) == (found.loss, (grad * direction).sum())
         assert loss <= solver.loss + 1e-3 * found.step * slope and abs(found.slope) <= -0.9 * slope
         assert solver._search(weights, -direction, never) is None
 
