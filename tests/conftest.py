@@ -48,7 +48,7 @@ def pytest_cmdline_main(config):
 
         if machine().threads > 1:
             option.numprocesses = min(machine().threads, 8)
-            option.dist = "loadgroup"
+            option.dist = "worksteal"
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The C library by itself, in C and C++, and from another Cython package: compiled and run for real."""
 
 import importlib
+import os
 import re
 import shutil
 import subprocess
@@ -24,26 +25,32 @@ needs_gcc = pytest.mark.skipif(not GCC, reason="needs gcc")
 needs_gxx = pytest.mark.skipif(not GXX, reason="needs g++")
 
 
-def compiles(test):
-    """Slow; all by one process, for which the library is compiled once."""
-    return pytest.mark.slow(pytest.mark.xdist_group("c_library")(test))
-
-
 def run(*command, cwd, fails=False):
     done = subprocess.run([*map(str, command)], cwd=cwd, capture_output=True, text=True, timeout=120)
     assert bool(done.returncode) == fails, done.stdout + done.stderr
     return done.stderr if fails else done.stdout
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    """A folder with libbptt.a, as docs/c.md compiles it, but file beside file and less optimised."""
-    folder = tmp_path_factory.mktemp("library")
+def compile_library(folder):
+    """libbptt.a, as docs/c.md compiles it, but file beside file and less optimised."""
     sources = [*CSRC.glob("*.c"), *CSRC.glob("instances/*.c")]
     compiler = (GCC, "-c", f"@{CSRC / 'flags'}", "-O1")
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda source: run(*compiler, source, cwd=folder), sources))
     run("ar", "rcs", "libbptt.a", *(source.with_suffix(".o").name for source in sources), cwd=folder)
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    """A folder with libbptt.a.  The processes of pytest-xdist share one: the others wait for the first."""
+    fcntl = pytest.importorskip("fcntl")
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "library"
+    folder.mkdir(exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "libbptt.a").exists():
+            compile_library(folder)
     return folder
 
 
@@ -66,7 +73,7 @@ def test_header_alone_in_c(tmp_path):
     run(GCC, "-std=c11", *STRICT, "-fsyntax-only", "alone.c", cwd=tmp_path)
 
 
-@compiles
+@pytest.mark.slow
 @needs_gcc
 @needs_gxx
 def test_header_and_library_in_cpp(library):
@@ -114,7 +121,7 @@ int main(void) {
 """
 
 
-@compiles
+@pytest.mark.slow
 @needs_gcc
 def test_fields_by_name(library):
     (library / "by_name.c").write_text(BY_NAME)
@@ -137,7 +144,7 @@ def test_fields_by_name(library):
     assert lines[6] == " ".join([*rows, "DIVERGED", "1"])
 
 
-@compiles
+@pytest.mark.slow
 @needs_gcc
 def test_gradients_in_c(library):
     """The check that compilers and systems without Python run, here with every cell and instruction set."""
@@ -161,7 +168,7 @@ def uniform(seed, n):
     return numbers * 2.0**-53
 
 
-@compiles
+@pytest.mark.slow
 @needs_gcc
 def test_sunspots(library):
     """The same training in Python gives the same weights and errors; only the optimisation levels differ."""
@@ -191,7 +198,7 @@ def test_sunspots(library):
     assert "usage" in run("./sunspots", cwd=library, fails=True)
 
 
-@compiles
+@pytest.mark.slow
 @needs_gcc
 def test_program_of_the_page(library):
     """docs/c.md: it compiles, and Python prints its losses."""
@@ -235,7 +242,7 @@ def built(tmp_path, python, monkeypatch):
     return build
 
 
-@compiles
+@pytest.mark.slow
 def test_cython_example(built):
     watch = built("watch", (ROOT / "examples/cython/watch.pyx").read_text())
     random = np.random.default_rng(0)
@@ -270,7 +277,7 @@ def call(Plan plan, Data data, size_t params, size_t y, bint every):
 """
 
 
-@compiles
+@pytest.mark.slow
 def test_a_failure_without_the_gil_is_an_exception(built):
     from bptt_fast import _core
 

@@ -260,6 +260,7 @@ def test_divergence(cli, table):
     one_line(cli("train", table, *TRAIN, "--learning-rate", "1e30"), 1, "epoch")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("out", (True, False), ids=("with-out", "without-out"))
 def test_interrupt(out, cli, table, tmp_path):
     """130, and the model so far is saved when --out was given."""
@@ -323,6 +324,7 @@ def test_demo(cli, tmp_path):
         assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on(cli, python, table, tmp_path):
     words = ["train", table, *TRAIN, "--epochs", "300", "--quiet"]
     backup = ["--backup", tmp_path / "backup"]
@@ -348,6 +350,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", SETTINGS.values(), ids=SETTINGS)
 def test_settings_that_no_file_should_have(text, cli, tmp_path):
     """Lists in lists, numbers without end, names with null characters: an error message."""

@@ -339,6 +339,7 @@ def test_picture_of_gradient_flow(plots, tmp_path):
     assert [text.get_text().split(":")[0] for text in ax.get_legend().get_texts()] == ["elman", "lstm"]
 
 
+@pytest.mark.slow
 def test_picture_of_the_error_surface(plots, tmp_path):
     ways = ("random", network(seed=4), (("weight_hh_l0", 0, 0), ("weight_ih_l0", 0, 0)))
     for along in ways:

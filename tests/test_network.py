@@ -220,6 +220,7 @@ def test_evaluate():
     assert net.evaluate(x, y) == pytest.approx(net.loss_and_grad(x, y)[0], rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", cases.isas())
 def test_an_instance_can_be_forced(isa, python):
     net = bf.Network(**SIZES, seed=0)

@@ -876,6 +876,7 @@ def test_damaged_graphs(make, tmp_path):
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_random_damage(tmp_path):
     """Bytes, and fields of the protobuf: a network or a named error, and among so many both."""
     from bptt_fast.onnx import _model

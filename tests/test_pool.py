@@ -159,6 +159,7 @@ NO_LOOK = ("threads.c", "LOOKS = 64", "LOOKS = 1")
 ELSEWHERE = ("wait.h", "#ifdef __linux__", "#if 0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sanitize", [False, True], ids=["plain", "thread sanitizer"])
 @pytest.mark.parametrize("changes", [(), (ELSEWHERE,)], ids=["this system", "condition variable"])
 def test_no_wake_up_is_lost(tmp_path, changes, sanitize):

@@ -75,6 +75,7 @@ def test_gradient_mutants_are_caught(context, old, new):
         problem.check_reference(mutant(old, new))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old, new", [lines[1:] for lines in MUTANTS.values()], ids=MUTANTS)
 def test_the_covering_cases_show_every_mutant(old, new):
     """At least two of the few cases of test_gradients.py tell each mutant from the reference."""
