@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 import warnings
@@ -273,11 +272,14 @@ class Training(Resumable):
         validation = None
         if o.validation_data is not None:
             validation = _validation_data(net, o.validation_data, loss, every, o.x0, train.columns)
-        given = {name: value for name, value in options.items() if name not in NOT_COMPARED}
-        given |= {"optimizer": optimizer, "loss": loss, "bptt": unfold, "patience": self.watch.rules}
-        given |= {"shuffle": shuffle, "isa": isa or _core.isas()[-1]}
-        kept = copy.copy(train)  # the runner changes attributes of `train`
-        self.identity = partial(_identity, net, given, kept, validation, every, self.hooks)
+
+        def identity() -> dict[str, str]:
+            given = {name: value for name, value in options.items() if name not in NOT_COMPARED}
+            given |= {"optimizer": optimizer, "loss": loss, "bptt": unfold, "patience": self.watch.rules}
+            given |= {"shuffle": shuffle, "isa": isa or _core.isas()[-1]}
+            return _identity(net, given, train, validation, every, self.hooks)
+
+        self.identity = identity
         self.hyper = optimizer.hyper(net.seed)
         self.runner = optimizer.runner(
             Job(

@@ -6,6 +6,7 @@ data.  `fit.Training` is the loop around the epochs.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class Job:
     sampling_probability: float
     threads: int
     isa: str | None
-    train: Sequences
+    train: Sequences  # the caller's; a runner copies what it changes
     split: float  # the share of `train` that is held out for validation
     validation: Sequences | None  # separate validation data
     given_states: bool  # whether the caller passed initial states
@@ -205,6 +206,8 @@ class BatchRunner(Runner):
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
+        if job.stateful:
+            job.train = copy.copy(job.train)  # its states change from epoch to epoch
         net, train, unfold = job.net, job.train, job.unfold
         self.n, self.validate = job.split_sequences()
         self.left_out = len(train) - self.n - len(split_parts(train, job.split)[1])
@@ -310,6 +313,7 @@ class SlidingRunner(Runner):
             begin = n_training(int(train.length[0]), split, "steps")
             run = plain_run(train, k, lead, begin)
             self.validate = job.validation_loss(run, data.counting(1), True)
+            train = copy.copy(train)
             train.length = np.array([begin], dtype=np.int64)
             check_lengths(train.length, k, lead, "x without its validation steps")
         self.k, self.lead, self.hyper = k, lead, job.hyper
