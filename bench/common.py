@@ -29,6 +29,12 @@ from . import ROOT
 
 RESULTS = ROOT / "bench" / "results"
 
+PEERS_AVX2 = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}
+
 PEAK_SOURCE = r"""
 #include <time.h>
 #if defined(__AVX512F__)
@@ -62,7 +68,10 @@ PEAK(peak_float64, double)
 def start(
     doc: str, add: Callable[[argparse.ArgumentParser], None] | None = None, argv: Sequence[str] | None = None
 ) -> argparse.Namespace:
-    """Parse the command line and pin this process to its last `--threads` cores."""
+    """Parse the command line and pin this process to its last `--threads` cores.
+
+    BPTT_FAST_ISA=avx2 holds PyTorch, JAX and the machine's peak to AVX2, too.
+    """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     parser.add_argument(
@@ -86,9 +95,17 @@ def start(
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BPTT_FAST_NUM_THREADS"):
         os.environ[name] = str(args.threads)
     os.environ["JAX_PLATFORMS"] = "cpu"
-    if args.threads == 1:
-        os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
+    xla = ["--xla_cpu_multi_thread_eigen=false"] if args.threads == 1 else []
+    if only_avx2():
+        os.environ |= PEERS_AVX2
+        xla.append("--xla_cpu_max_isa=AVX2")
+    os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *xla])
     return args
+
+
+def only_avx2() -> bool:
+    """Whether the environment holds this package to AVX2."""
+    return os.environ.get("BPTT_FAST_ISA", "").strip() == "avx2"
 
 
 def missing(*modules: str) -> list[str]:
@@ -163,6 +180,7 @@ def fma_peak(dtype: str = "float32", threads: int = 1) -> tuple[Callable[[], obj
         source, library = Path(folder, "peak.c"), Path(folder, "peak.so")
         source.write_text(PEAK_SOURCE)
         flags = ["-O2", "-march=native", "-ffp-contract=fast", "-fPIC", "-shared"]
+        flags += ["-mno-avx512f"] * only_avx2()
         subprocess.run([os.environ.get("CC", "gcc"), *flags, "-o", library, source], check=True)
         kernel = getattr(ctypes.CDLL(str(library)), f"peak_{dtype}")
     kernel.argtypes = [ctypes.c_long]

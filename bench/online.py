@@ -9,8 +9,8 @@ timed their weights after an epoch are compared.  JAX is written in several ways
   by hand   unrolled, the backward pass written out, the weight gradients as one product over the k instances
 
 With --jax-python PATH the JAX of another interpreter, say of an older version, is measured too: in a process
-of its own that takes turns with this one on the same core.  BPTT_FAST_ISA chooses our instruction set;
---xla_cpu_max_isa in XLA_FLAGS chooses JAX's, and is not passed on, since old versions do not know it.
+of its own that takes turns with this one on the same core.  BPTT_FAST_ISA=avx2 holds all sides to AVX2 but
+this one: old versions of JAX cannot be held to an instruction set.
 """
 
 from __future__ import annotations
