@@ -66,6 +66,7 @@ cdef extern from "bptt.h":
     void bptt_curvature(
         int loss, const double *parameter, int64_t outputs, const double *y, const double *dy, double *product) nogil
     const char *bptt_optimizer(int i)
+    const char *bptt_activation(int i)
 
     ctypedef struct bptt_block:
         char name[48]

@@ -232,6 +232,14 @@ def optimizers():
     return {name: state_vectors(name) for name in names}
 
 
+def activations():
+    """Nonlinearities of csrc/activations.def."""
+    cdef list names = []
+    while bptt_activation(len(names)) != NULL:
+        names.append(bptt_activation(len(names)).decode())
+    return tuple(names)
+
+
 cdef list pieces(bptt_block *first, int64_t count):
     return [(first[i].name.decode(), first[i].rows, first[i].cols, first[i].offset, first[i].bytes) for i in range(count)]
 
@@ -304,7 +312,7 @@ def isas():
 
 
 def apply(str function, x, isa=None):
-    """A vector function of the kernels, exposed for tests: "tanh", "sigmoid" or "exp" of a contiguous array."""
+    """A vector function of the kernels, exposed for tests: "exp" or a nonlinearity of a contiguous array."""
     cdef Buffers b = Buffers()
     cdef str dtype = str(x.dtype)
     cdef bytes isa_name = (isa or isas()[-1]).encode()

@@ -36,6 +36,7 @@ from . import (
 )
 from .callbacks import BackupAndRestore
 from .columns import listed
+from .description import NONLINEARITIES
 from .errors import choice
 from .files import InputError, check_kind, read_table, write_table
 from .initialisation import CELLS
@@ -440,7 +441,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     model.add_argument(
         "--nonlinearity",
-        choices=("tanh", "relu", "sigmoid", "linear"),
+        choices=NONLINEARITIES,
         help="nonlinearity of elman and mlp cells",
     )
     model.add_argument(

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from . import _core  # type: ignore[attr-defined]
 from .errors import ConfigError, choice, flag, integer, number, plain_fields
 from .initialisation import CELLS, RULES
 
 # cells of the core that are a cell with an option here
 VARIANTS = {"gru_reset_before": ("gru", "reset", "before"), "lstm_peephole": ("lstm", "peephole", True)}
-NONLINEARITIES = ("tanh", "relu", "sigmoid", "linear")
+NONLINEARITIES = _core.activations()
 READOUTS = ("last", "every")
 MAX_F, MAX_HEAD, MAX_LAYERS = 14, 15, 16
 

@@ -460,6 +460,9 @@ _NONLINEARITIES: dict[str, Callable[[Array], Array]] = {
     "sigmoid": _sigmoid,
     "relu": lambda z: np.maximum(z, 0),
     "linear": lambda z: z,
+    "leaky_relu": lambda z: np.where(z > 0, z, 0.01 * z),
+    "retanh": lambda z: np.maximum(np.tanh(z), 0),
+    "softplus": lambda z: np.logaddexp(z, 0),
 }
 
 
@@ -467,6 +470,8 @@ def _flat(nonlinearity: str, values: Array, threshold: float) -> Array:
     """Mask of the outputs at which a nonlinearity is saturated."""
     if nonlinearity == "tanh":
         return np.abs(values) > threshold
+    if nonlinearity == "retanh":
+        return (values == 0) | (values > threshold)
     if nonlinearity == "sigmoid":
         return (values > threshold) | (values < 1 - threshold)
     return values == 0 if nonlinearity == "relu" else np.zeros(values.shape, dtype=bool)

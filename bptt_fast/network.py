@@ -20,7 +20,7 @@ class Network(Model):
     cell : {"elman", "gru", "lstm", "mlp"}, default "elman"
         The state function f.  "elman": h' = phi(W_ih x + b_ih + W_hh h + b_hh).  "mlp": the same with further
         layers after it.
-    nonlinearity : {"tanh", "relu", "sigmoid", "linear"} or tuple of them, default "tanh"
+    nonlinearity : str or tuple of str, default "tanh"
         phi of "elman" and "mlp"; for "mlp" also a tuple of len(f) + 1 names, one for each layer of f.
     f : tuple of int, default ()
         Widths of the inner layers of an "mlp" cell, before the layer that yields the state.

@@ -51,7 +51,14 @@ OPERATORS: dict[str, tuple[str, tuple[int, ...], list[str] | None]] = {
     "lstm": ("LSTM", (0, 3, 1, 2), ["Sigmoid", "Tanh", "Tanh"]),
 }
 PEEPHOLES = (0, 2, 1)  # i o f in ONNX, i f o in this package
-ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu", "sigmoid": "Sigmoid"}
+ACTIVATIONS = {
+    "tanh": "Tanh",
+    "relu": "Relu",
+    "sigmoid": "Sigmoid",
+    "leaky_relu": "LeakyRelu",
+    "softplus": "Softplus",
+}
+LEAK = 0.01  # alpha of LeakyRelu
 
 
 # ---- writing
@@ -100,6 +107,8 @@ class Value:
     def apply(self, nonlinearity: str) -> Value:
         if nonlinearity == "linear":
             return self
+        if nonlinearity == "retanh":
+            return self.apply("tanh").apply("relu")
         return self.graph.node(ACTIVATIONS[nonlinearity], self)
 
     def split(self, parts: int, axis: int = -1) -> list[Value]:
@@ -159,6 +168,7 @@ def _graph(net: Model) -> Any:
         states.append(g.node("Expand", initial, each).split(d.num_layers, axis=0))
 
     operator = d.cell in OPERATORS and not d.proj_size and d.dtype == "float32"
+    operator = operator and d.nonlinearity[:1] != ("retanh",)
     run = _operator_layer if operator else _scan_layer
     out = x
     if "input_mean" in scaling:
@@ -207,6 +217,11 @@ def _outer_dtype(net: Model, side: str) -> np.dtype[Any]:
     with np.errstate(over="ignore", divide="ignore"):  # of scales beyond the range of float32
         gaps = [np.spacing(net.dtype.type(abs(m) + s)) / s for m, s in zip(mean, scale, strict=True)]
     return net.dtype if all(gap <= COARSE for gap in gaps) else np.dtype(np.float64)
+
+
+def _is_leak(alpha: Iterable[float]) -> bool:
+    """Whether each alpha of LeakyRelu is that of "leaky_relu"."""
+    return all(np.float32(a) == np.float32(LEAK) for a in alpha)
 
 
 def _direction_suffixes(bidirectional: bool) -> tuple[str, ...]:
@@ -626,12 +641,13 @@ class _Reader:
                 return [self._affine(node, *values)]
             if op == "Add" and sum(flows) == 1 and self.head:
                 return [self._bias(node, *(values if only_first else values[::-1]))]
-            if op in ACTIVATIONS.values() and only_first and self.layers:
+            known = op in ACTIVATIONS.values() and _is_leak([_attributes(node).get("alpha", LEAK)])
+            if known and only_first and self.layers:
                 return [self._activation(node, *values)]
         raise self._error(
             node,
             "expected layers RNN, GRU or LSTM on top of each other, then at most MatMul, Gemm, Add, Tanh, "
-            "Relu and Sigmoid",
+            f"Relu, Sigmoid, Softplus, and LeakyRelu with alpha {LEAK}",
             LOGITS if "Softmax" in op else "" if self.layers else UNROLLED,
         )
 
@@ -809,8 +825,13 @@ class _Reader:
             if names == default:
                 return None
         else:
-            wanted = "Tanh, Relu, Sigmoid or Affine with alpha 1 and beta 0, the same in both directions"
+            wanted = (
+                f"Tanh, Relu, Sigmoid, Softplus, LeakyRelu with alpha {LEAK} or Affine with alpha 1 and "
+                f"beta 0, the same in both directions"
+            )
             known = {op: name for name, op in ACTIVATIONS.items()}
+            if not _is_leak(lines[0]):
+                del known["LeakyRelu"]
             if lines == [[1.0] * suffixes, [0.0] * suffixes]:
                 known["Affine"] = "linear"
             if names and names == names[:1] * suffixes and names[0] in known:
@@ -883,8 +904,11 @@ class _Reader:
 
     def _activation(self, node: Any, x: Flow) -> Flow:
         rows = self._rows(node, x)
+        if node.op_type == "Relu" and self.head and self.head[-1].nonlinearity == "tanh":
+            self.head[-1].nonlinearity = "retanh"
+            return self._next(rows)
         self._begin_affine()
-        self.head[-1].nonlinearity = node.op_type.lower()
+        self.head[-1].nonlinearity = next(k for k, op in ACTIVATIONS.items() if op == node.op_type)
         return self._next(rows)
 
     def _begin_affine(self) -> None:

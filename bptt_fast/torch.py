@@ -495,7 +495,13 @@ def plain(module: nn.Module) -> nn.Module:
 
 
 MODULES = {"elman": RNN, "gru": GRU, "lstm": LSTM}
-LAYERS = {"tanh": nn.Tanh, "relu": nn.ReLU, "sigmoid": nn.Sigmoid}
+LAYERS = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "sigmoid": nn.Sigmoid,
+    "leaky_relu": nn.LeakyReLU,
+    "softplus": nn.Softplus,
+}
 
 
 class Model(nn.Module):
@@ -611,6 +617,11 @@ def to_torch(net: model.Model) -> Model:
             f'to_torch: expected nonlinearity "tanh" or "relu", which torch.nn.RNN has, got '
             f'"{d.nonlinearity[0]}".  Use Network.to_onnx.'
         )
+    if d.head and d.head_nonlinearity not in (*LAYERS, "linear"):
+        raise ConfigError(
+            f"to_torch: expected a head_nonlinearity that PyTorch has ({', '.join(LAYERS)}), got "
+            f'"{d.head_nonlinearity}".  Use Network.to_onnx.'
+        )
     options: dict[str, Any] = {"batch_first": True, "bidirectional": d.bidirectional, "dropout": d.dropout}
     options["dtype"] = next(dtype for dtype, name in DTYPES.items() if name == d.dtype)
     if d.nonlinearity:
@@ -618,7 +629,7 @@ def to_torch(net: model.Model) -> Model:
     if d.proj_size:
         options["proj_size"] = d.proj_size
     rnn: Any = MODULES[d.cell](d.input_size, d.hidden_size, d.num_layers, **options)
-    inner = [] if d.head_nonlinearity == "linear" else [LAYERS[d.head_nonlinearity]]
+    inner = [] if d.head_nonlinearity not in LAYERS else [LAYERS[d.head_nonlinearity]]
     sizes = (_output_size(rnn), *d.head, d.output_size)
     layers: list[nn.Module] = []
     for size, width in pairwise(sizes):
@@ -696,18 +707,28 @@ def from_torch(module: nn.Module, head: nn.Module | None = None, *, readout: str
     return net
 
 
+def _nonlinearity(part: nn.Module) -> str:
+    """The name of a module of PyTorch in this package, or ""."""
+    for name, kind in LAYERS.items():
+        default = kind()
+        numbers = [n for n in ("negative_slope", "beta", "threshold") if hasattr(default, n)]
+        if type(part) is kind and all(getattr(part, n) == getattr(default, n) for n in numbers):
+            return name
+    return ""
+
+
 def _head_layers(head: nn.Module | None) -> tuple[list[nn.Linear], str]:
     """The linear layers of a readout, and the nonlinearity between them."""
     parts = [] if head is None else list(head) if isinstance(head, nn.Sequential) else [head]
     parts = [part for part in parts if not isinstance(part, (nn.Dropout, nn.Identity))]
-    names = {kind: name for name, kind in LAYERS.items()}
-    kinds = {names.get(type(part), "") for part in parts if not isinstance(part, nn.Linear)}
+    kinds = {_nonlinearity(part) for part in parts if not isinstance(part, nn.Linear)}
     linear = [part for part in parts if isinstance(part, nn.Linear)]
     between = [isinstance(part, nn.Linear) for part in parts[::2]]
     if "" in kinds or len(kinds) > 1 or (kinds and (not all(between) or len(parts) != 2 * len(linear) - 1)):
+        got = ", ".join("Linear" if isinstance(part, nn.Linear) else str(part) for part in parts)
         raise ConfigError(
-            f"from_torch: expected a head of linear layers with one kind of nonlinearity (tanh, relu or "
-            f"sigmoid) between them, got {', '.join(type(part).__name__ for part in parts)}.  Keep further "
-            f"layers in PyTorch."
+            f"from_torch: expected a head of linear layers with one kind of nonlinearity "
+            f"({', '.join(LAYERS)}, with PyTorch's defaults) between them, got {got}.  Keep "
+            f"further layers in PyTorch."
         )
     return linear, kinds.pop() if kinds else "linear"

@@ -130,6 +130,7 @@ void bptt_curvature(int loss, const double *parameter, int64_t outputs, const do
 
 /* The optimisers by name: row i of optimizers.def, NULL: there is none. */
 const char *bptt_optimizer(int i);
+const char *bptt_activation(int i); /* a nonlinearity */
 
 /* One named block: of parameters in the flat vector, or a view into the arena. */
 typedef struct {

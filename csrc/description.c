@@ -166,7 +166,7 @@ static bptt_status resolve_names(bptt_plan *p, const bptt_desc *d, const reason 
     if (status) return status;
     const int cell = choose(why, "cell", d->cell, cell_name);
     const int dtype = choose(why, "dtype", d->dtype, dtype_name);
-    const int act = choose(why, "head_activation", d->head_activation, activation_name);
+    const int act = choose(why, "head_activation", d->head_activation, bptt_activation);
     const int trained = choose(why, "initial_state", d->initial_state, initial_state_name);
     if (cell < 0 || dtype < 0 || act < 0 || trained < 0) return BPTT_BAD_DESC;
     p->k = find_kernels(d->isa, dtype, 0, &p->isa);
@@ -251,7 +251,7 @@ static bptt_status choose_lanes(bptt_plan *p, const bptt_desc *d, const reason *
 static bptt_status resolve_layers(bptt_plan *p, const bptt_desc *d, const reason *why) {
     int activation[BPTT_MAX_DEPTH];
     for (int64_t i = 0; i <= p->depth; i++) {
-        activation[i] = choose(why, "activation", d->activation[i], activation_name);
+        activation[i] = choose(why, "activation", d->activation[i], bptt_activation);
         if (activation[i] < 0) return BPTT_BAD_DESC;
     }
     for (int64_t n = 0; n < p->layers * p->directions; n++) {

@@ -21,7 +21,10 @@ typedef struct {
 } field;
 
 /* Nonlinearities. */
-enum { ACT_TANH, ACT_RELU, ACT_SIGMOID, ACT_LINEAR };
+enum {
+#define ACTIVATION(id, name) ACT_##id,
+#include "activations.def"
+};
 
 /* The order in which a product of a span is summed.  It depends on the problem, never on the split
    into threads.

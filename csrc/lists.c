@@ -208,12 +208,15 @@ int bptt_state_vectors(const char *name) {
     return i < 0 ? -1 : optimizers[i].vectors;
 }
 
-/* -- names that no .def file has: the enums of frame.h, in their order -- */
-
-const char *activation_name(int i) {
-    static const char *const names[] = { "tanh", "relu", "sigmoid", "linear", NULL };
-    return names[i];
+const char *bptt_activation(int i) {
+    static const char *const names[] = {
+#define ACTIVATION(id, name) #name,
+#include "activations.def"
+    };
+    return i >= 0 && i < (int)(sizeof names / sizeof *names) ? names[i] : NULL;
 }
+
+/* -- names that no .def file has: the enums of frame.h, in their order -- */
 
 const char *dtype_name(int i) {
     static const char *const names[] = { "float32", "float64", NULL };

@@ -139,7 +139,6 @@ typedef const char *(*name_of)(int i);
 int find(const char *name, name_of list);
 const char *cell_name(int i);
 const char *loss_name(int i);
-const char *activation_name(int i);
 const char *dtype_name(int i);
 const char *initial_state_name(int i);
 const char *lanes_name(int i);

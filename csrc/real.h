@@ -191,20 +191,89 @@ INLINE V v_tanh(V x) {
     return (V)((VI)(m / (m + 2)) | ((VI)x & sign));
 }
 
-/* The nonlinearities (ACT_...), and their derivatives from their own values a = act(z). */
-INLINE V v_act(int act, V z) {
+/* log(1 + t) = 2 artanh(s) with s = t / (2 + t), for t in [0, 1]: all terms have one sign. */
+INLINE V v_log1p(V t) {
+    enum { TERMS = REAL_BITS == 64 ? 17 : 8 };
+    const V s = t / (2 + t), s2 = s * s;
+    V sum = v_set(1 / (real)(2 * TERMS - 1));
+    UNROLL_FOR (int k = TERMS - 2; k >= 0; k--) sum = sum * s2 + 1 / (real)(2 * k + 1);
+    return 2 * s * sum;
+}
+
+/* The nonlinearities of activations.def, and their slopes from their own values a. */
+INLINE V v_tanh_slope(V a) { return 1 - a * a; }
+INLINE V v_relu(V z) { return v_max(v_set(0), z); }
+INLINE V v_relu_slope(V a) { return v_select(a > 0, v_set(1), v_set(0)); }
+INLINE V v_sigmoid_slope(V a) { return a * (1 - a); }
+INLINE V v_linear(V z) { return z; }
+INLINE V v_linear_slope(V a) {
+    (void)a;
+    return v_set(1);
+}
+INLINE V v_leaky_relu(V z) { return v_select(z > 0, z, z * (real)0.01); }
+INLINE V v_leaky_relu_slope(V a) { return v_select(a > 0, v_set(1), v_set((real)0.01)); }
+/* max(0, tanh z) */
+INLINE V v_retanh(V z) { return v_max(v_set(0), v_tanh(z)); }
+INLINE V v_retanh_slope(V a) { return v_select(a > 0, 1 - a * a, v_set(0)); }
+/* log(1 + e^z) without overflow;  1 - e^-a, which is sigmoid z */
+INLINE V v_softplus(V z) {
+    const V minus = v_min(z, -z);
+    return v_max(v_set(0), z) + v_log1p(v_exp(minus));
+}
+INLINE V v_softplus_slope(V a) {
+    V power, p;
+    const V at = v_max(v_set(REAL_BITS == 64 ? -708 : -87), -a);
+    v_exp_parts(at, at, 1, 1, &power, &p);
+    return 1 - power - power * p;
+}
+
+/* The rare ones, of the VL reals at z or a; by their address, since not every system aligns vectors
+   that it passes. */
+__attribute__((noinline)) static void NAME(rare_act)(int act, real *z) {
     switch (act) {
-    case ACT_TANH: return v_tanh(z);
-    case ACT_RELU: return v_max(v_set(0), z);
-    case ACT_SIGMOID: return v_sigmoid(z);
-    default: return z;
+#define ACTIVATION(id, name)
+#define RARE_ACTIVATION(id, name)        \
+    case ACT_##id:                       \
+        v_store(z, v_##name(v_load(z))); \
+        break;
+#include "activations.def"
     }
 }
-INLINE V v_dact(int act, V a) {
+__attribute__((noinline)) static void NAME(rare_slope)(int act, real *a) {
     switch (act) {
-    case ACT_TANH: return 1 - a * a;
-    case ACT_RELU: return v_select(a > 0, v_set(1), v_set(0));
-    case ACT_SIGMOID: return a * (1 - a);
-    default: return v_set(1);
+#define ACTIVATION(id, name)
+#define RARE_ACTIVATION(id, name)                \
+    case ACT_##id:                               \
+        v_store(a, v_##name##_slope(v_load(a))); \
+        break;
+#include "activations.def"
     }
+}
+
+/* Of `act`: the value; the slope. */
+INLINE V v_act(int act, V z) {
+    real values[VL];
+    switch (act) {
+#define ACTIVATION(id, name) \
+    case ACT_##id:           \
+        return v_##name(z);
+#define RARE_ACTIVATION(id, name)
+#include "activations.def"
+    }
+    v_store(values, z);
+    NAME(rare_act)(act, values);
+    return v_load(values);
+}
+INLINE V v_dact(int act, V a) {
+    real slopes[VL];
+    switch (act) {
+#define ACTIVATION(id, name) \
+    case ACT_##id:           \
+        return v_##name##_slope(a);
+#define RARE_ACTIVATION(id, name)
+#include "activations.def"
+    }
+    v_store(slopes, a);
+    NAME(rare_slope)(act, slopes);
+    return v_load(slopes);
 }

@@ -156,7 +156,7 @@ C_RULES = {
     "pattern.h": ("", NO_CALLER),
     "curvature.h": ("real.h frame.h gemm.h", NO_CALLER),
     # the description and the plan
-    "lists.c": ("plan.h status.def desc.def losses.def optimizers.def", KERNELS_ONLY),
+    "lists.c": ("plan.h status.def desc.def losses.def optimizers.def activations.def", KERNELS_ONLY),
     "instances.c": ("plan.h", r"\bV\b|_mm\d*_|immintrin"),
     "blocks.c": ("plan.h", KERNELS_ONLY),
     "description.c": ("plan.h", KERNELS_ONLY),

@@ -1,12 +1,17 @@
-"""tanh, sigmoid and exp of the vector code: at most 2.5 units in the last place."""
+"""tanh, sigmoid and exp of the vector code: at most 2.5 units in the last place; softplus: at most 3.5."""
 
 import numpy as np
 import pytest
 from support import cases
 
 APPLY = cases.core().apply
-EXACT = {"tanh": np.tanh, "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "exp": np.exp}
-# exp saturates there (sigmoid with it), tanh nowhere
+EXACT = {
+    "tanh": np.tanh,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "exp": np.exp,
+    "softplus": lambda x: np.logaddexp(x, 0),
+}
+# exp saturates there (sigmoid and softplus with it), tanh nowhere
 LIMIT = {"float32": 87, "float64": 708}
 WIDE = {"float32": np.float64, "float64": np.longdouble}
 
@@ -35,7 +40,8 @@ def test_accuracy(name, dtype, isa):
     ulp = np.spacing(abs(exact[normal]).astype(dtype)).astype(exact.dtype)
     error = abs(got[normal] - exact[normal]) / ulp
     worst = error.argmax()
-    assert error[worst] <= 2.5, f"{name}({x[normal][worst]!r}) is off by {error[worst]:.2f} ulp"
+    allowed = 3.5 if name == "softplus" else 2.5
+    assert error[worst] <= allowed, f"{name}({x[normal][worst]!r}) is off by {error[worst]:.2f} ulp"
     assert (abs(got[~normal]) <= tiny).all()  # what is not normal may be flushed to zero
 
 

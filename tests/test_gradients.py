@@ -16,6 +16,7 @@ def test_every_row_has_a_reference():
     assert set(cells) == set(ref.CELLS) == {form["cell"] for form in cases.FORMS.values()}
     assert {name: cell["states"] for name, cell in cells.items()} == {k: v[3] for k, v in ref.CELLS.items()}
     assert set(cases.core().losses()) == set(ref.LOSSES)
+    assert set(cases.core().activations()) == set(ref.NONLINEARITY)
 
 
 def test_the_cases_cover_every_pair():
@@ -46,6 +47,19 @@ def test_oracle(form, deep):
 @pytest.mark.parametrize("loss", cases.LOSSES)
 def test_oracle_losses(loss):
     cases.Problem(loss=loss, lengths=(3, 1), every=True, output_size=3).check_reference()
+
+
+@pytest.mark.parametrize("name", ref.NONLINEARITY)
+def test_nonlinearities(name):
+    """In a cell, in f and in g: finite differences, and every instance in both directions of its lanes."""
+    problem = cases.Problem(
+        cell="mlp", f=(6,), activation=(name, name), head=(4,), head_activation=name, every=True
+    )
+    problem.check_reference()
+    problem.check_core()
+    for isa, dtype, lanes in itertools.product(ISAS, ("float64", "float32"), ("units", "rows")):
+        problem.check_agreement(dtype, isa, lanes=lanes)
+    cases.Problem(activation=(name,), lengths=(9,), every=True).check_agreement("float64", None)
 
 
 @pytest.mark.parametrize("name", GRADIENT_CASES)

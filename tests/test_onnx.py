@@ -231,6 +231,23 @@ def test_the_graph_alone_is_enough(form, structure, tmp_path):
     assert left == right
 
 
+@pytest.mark.parametrize("g", ("leaky_relu", "softplus", "retanh"))
+@pytest.mark.parametrize("f", ("leaky_relu", "softplus", "retanh"))
+def test_rare_nonlinearities(f, g, tmp_path):
+    """onnxruntime has them in float32 alone; a retanh is two nodes."""
+    net = bf.Network(3, 5, 2, nonlinearity=f, head=(4,), head_nonlinearity=g, seed=1)
+    net.to_onnx(tmp_path / "model.onnx")
+    x = numbers(4, 7, 3)
+    y = session(tmp_path / "model.onnx").run(None, {"x": x})[0]
+    np.testing.assert_allclose(net.predict(x), y, rtol=1e-5, atol=1e-5)
+    again = bf.from_onnx(tmp_path / "model.onnx")
+    np.testing.assert_allclose(again.predict(x), y, rtol=1e-5, atol=1e-5)
+    model = onnx.load(tmp_path / "model.onnx")
+    del model.metadata_props[:]
+    if f != "retanh":  # a Scan, which is read by the notes in the file
+        assert read(model, tmp_path).config() | {"seed": 0} == net.config() | {"seed": 0}
+
+
 # ---- PyTorch: what people write
 
 
@@ -647,6 +664,8 @@ REFUSED = {
         lambda: alone("RNN", activations=["Affine"], activation_alpha=[2.0], activation_beta=[0.0]),
         "alpha 1 and beta 0",
     ),
+    "leak": (lambda: alone("RNN", activations=["LeakyRelu"], activation_alpha=[0.2]), "alpha 0.01"),
+    "leak of g": (lambda: on_top(node("LeakyRelu", ["h"], ["y"], alpha=0.2)), "alpha 0.01"),
     "no-constant": (weights_as_input, "W and R that are constants"),
     "half": (lambda: alone(fill=half), "W: expected a constant .*float32 or float64.*float16"),
     "shape": (lambda: alone(fill=lambda *s, seed: numbers(*s[:-1], s[-1] + (seed == 2))), "B: expected .*30"),

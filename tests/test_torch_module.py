@@ -505,6 +505,8 @@ NETWORKS = {
     "lstm": dict(cell="lstm", bidirectional=True, initial_state="trained"),
     "lstm-projection": dict(cell="lstm", proj_size=2, num_layers=2, initial_state="trained", head=(3,)),
     "linear head": dict(head=(4,), head_nonlinearity="linear", dtype="float64"),
+    "softplus head": dict(head=(4,), head_nonlinearity="softplus", dtype="float64"),
+    "leaky head": dict(head=(4,), head_nonlinearity="leaky_relu", dtype="float64"),
 }
 
 
@@ -623,6 +625,7 @@ def test_a_module_becomes_a_network(kind, bias):
         (dict(cell="lstm", peephole=True), "peephole=True"),
         (dict(recurrent_dropout=0.5), "recurrent_dropout=0.5"),
         (dict(nonlinearity="sigmoid"), '"sigmoid"'),
+        (dict(head=(4,), head_nonlinearity="retanh"), '"retanh"'),
     ),
 )
 def test_networks_that_pytorch_has_no_module_for(words, text):
@@ -638,6 +641,13 @@ def test_networks_that_pytorch_has_no_module_for(words, text):
         ((torch.nn.GRU(2, 2), torch.nn.Conv1d(2, 2, 1)), "Conv1d"),
         ((torch.nn.GRU(2, 2), torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Tanh())), "Linear, Tanh"),
         ((torch.nn.GRU(2, 2), torch.nn.Tanh()), "Tanh"),
+        (
+            (
+                torch.nn.GRU(2, 2),
+                torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.LeakyReLU(0.2), torch.nn.Linear(2, 2)),
+            ),
+            r"LeakyReLU\(negative_slope=0.2\)",
+        ),
     ),
 )
 def test_modules_that_are_no_network(arguments, text):

@@ -117,7 +117,8 @@ def scale(d, name, shape):
         return 1.2 / np.sqrt(shape[-1])
     layer = int(name[2]) if name.startswith("f.") else 0
     phi = d["activation"][layer] if d["activation"] else "tanh"
-    return {"tanh": 2.2, "sigmoid": 4.0, "relu": 1.8, "linear": 1.4}[phi] / np.sqrt(shape[-1])
+    wide = {"tanh": 2.2, "retanh": 2.2, "sigmoid": 4.0, "relu": 1.8, "leaky_relu": 1.8, "linear": 1.4}
+    return (wide | {"softplus": 1.4})[phi] / np.sqrt(shape[-1])
 
 
 class Problem:
@@ -138,7 +139,8 @@ class Problem:
             return rng.uniform(-scale, scale, shape).astype(np.float32).astype(float)
 
         self.params = {k: uniform(s, gain * scale(d, k, s)) for k, s in ref.blocks(d).items()}
-        if "relu" in (*d["activation"], d["head_activation"]):  # with biases above 0 hardly a layer is dead
+        kinds = {*d["activation"], d["head_activation"]}
+        if kinds & {"relu", "retanh"}:  # with biases above 0 hardly a layer is dead
             self.params = {k: abs(w) if w.ndim == 1 else w for k, w in self.params.items()}
         self.state = uniform((n, ref.state_size(d)), 0.9)
         if d["initial_state"] == "trained":

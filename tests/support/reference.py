@@ -30,6 +30,9 @@ NONLINEARITY = {
     "sigmoid": (sigmoid, lambda a: a * (1 - a)),
     "relu": (lambda z: np.maximum(z, 0), lambda a: (a > 0) * 1.0),
     "linear": (lambda z: z, np.ones_like),
+    "leaky_relu": (lambda z: np.where(z > 0, z, 0.01 * z), lambda a: np.where(a > 0, 1.0, 0.01)),
+    "retanh": (lambda z: np.maximum(np.tanh(z), 0), lambda a: (a > 0) * (1 - a * a)),
+    "softplus": (lambda z: np.logaddexp(z, 0), lambda a: -np.expm1(-a)),
 }
 
 
