@@ -138,6 +138,9 @@ cdef extern from "bptt.h":
         bptt_plan *plan, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,
         const int64_t *order, int64_t n, double *loss, double *weight, void *state, int64_t *done,
         bptt_poll poll, void *context) nogil
+    ctypedef struct bptt_penalty:
+        pass
+    bptt_status bptt_set_rules(bptt_plan *plan, const void *low, const void *high, const bptt_penalty *penalty)
     int64_t bptt_updates(const bptt_plan *plan, const bptt_data *data, const int64_t *order, int64_t n)
     bptt_status bptt_slide(
         bptt_plan *plan, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,
@@ -181,6 +184,7 @@ cdef class Plan:
     cdef readonly object desc
     cdef readonly str dtype
     cdef readonly Py_ssize_t nbytes, size, state_size
+    cdef Py_ssize_t count  # of parameter blocks
     cdef object callback, pending
     cdef double polled
     cdef bint running
@@ -194,7 +198,7 @@ cdef class Tape(Plan):
     cdef bptt_data data
     cdef Buffers buffers
     cdef int64_t sequences
-    cdef Py_ssize_t blocks, kinds
+    cdef Py_ssize_t kinds
 
 
 cdef class Rows:

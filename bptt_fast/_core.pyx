@@ -360,7 +360,7 @@ cdef class Plan:
         if status != BPTT_OK:
             raise ValueError(f"cannot plan: {message(STATUS[status])}")
         self.desc, self.dtype, self.nbytes = desc, desc["dtype"], bytes_
-        self.size, self.state_size = bptt_size(&d.c), bptt_state_size(&d.c)
+        self.size, self.state_size, self.count = bptt_size(&d.c), bptt_state_size(&d.c), bptt_blocks(&d.c, NULL, 0)
 
     @property
     def isa(self):
@@ -500,6 +500,15 @@ cdef class Plan:
             status = bptt_solve(self.c, matrix, n, width, solution, on_poll, <void *>self)
         return self.leave(status, 0)
 
+    def set_rules(self, low, high, penalties):
+        """Set bounds (P,) and penalties (blocks, 4) of the updates to come; see bptt_set_rules."""
+        cdef Buffers b = Buffers()
+        cdef bptt_status status = bptt_set_rules(
+            self.c, take_reals(b, low, self.dtype, self.size, False), take_reals(b, high, self.dtype, self.size, False),
+            <const bptt_penalty *>take_reals(b, penalties, "float64", 4 * self.count, False))
+        if status != BPTT_OK:
+            raise ValueError(message(STATUS[status]))
+
     def updates(self, Data data not None, order):
         """The number of updates in an epoch over these sequences."""
         cdef Buffers b = Buffers()
@@ -553,7 +562,7 @@ cdef class Tape(Plan):
 
     def __init__(self, desc, **how):
         Plan.__init__(self, desc, readout_every_step=True, **how)
-        self.blocks, self.kinds = len(blocks(desc)), cells()[desc["cell"]]["states"]
+        self.kinds = cells()[desc["cell"]]["states"]
 
     def lay(self, offset, length, start):
         """Set where the steps of the following batches lie, as in Data."""
@@ -571,7 +580,7 @@ cdef class Tape(Plan):
         cdef void *after[2]
         cdef bptt_forward_arrays arrays
         cdef bptt_status status
-        arrays.params = <const void *const *>addresses(params, blocks, self.blocks)
+        arrays.params = <const void *const *>addresses(params, blocks, self.count)
         arrays.initial = <const void *const *>addresses(initial, before, self.kinds)
         arrays.y, arrays.final, arrays.keep, arrays.draw = <void *>y, addresses(final, after, self.kinds), keep, draw
         self.begin(None)
@@ -588,7 +597,7 @@ cdef class Tape(Plan):
         cdef bptt_backward_arrays arrays
         cdef bptt_status status
         arrays.dy, arrays.dfinal = <void *>dy, <const void *const *>addresses(dfinal, after, self.kinds)
-        arrays.grad, arrays.dx = addresses(grad, blocks, self.blocks), <void *>dx
+        arrays.grad, arrays.dx = addresses(grad, blocks, self.count), <void *>dx
         arrays.dinitial = addresses(dinitial, before, self.kinds)
         self.begin(None)
         with nogil:
@@ -751,14 +760,16 @@ cdef class Learner(Rows):
     """The classical online algorithm, one observation per call; see bptt_learn."""
 
     def __init__(self, desc, params, opt_state, dict hyper not None, k, lead, dict loss not None, isa=None, window=None,
-                 state=None):
+                 state=None, tuple rules=None):
         cdef Buffers b = Buffers()
         cdef bptt_status status
         cdef const void *w
         cdef const void *vectors
         cdef const void *rows
         cdef const void *context
-        self.plan = Plan(desc, **loss, steps=k + lead, isa=isa)
+        self.plan = Plan(desc, **loss, steps=k + lead, isa=isa, rules=rules is not None)
+        if rules is not None:
+            self.plan.set_rules(*rules)
         self.inputs, self.outputs = desc["input_size"], desc["output_size"]
         self.classes = losses()[loss["loss"]]["targets"] == "class"
         self.texts = read_hyper(hyper, &self.hyper, b, 0)

@@ -37,6 +37,7 @@ static void declare(walk *w, matrix *m, const char *name, int64_t gates, int64_t
         .size = times(gates, whole_vectors(p, times(padded(p, units), columns))),
         .block = w->count,
         .first = p->flat_size,
+        .column = p->columns,
         .bias = !cols,
     };
     if (w->count < w->max) {
@@ -47,6 +48,7 @@ static void declare(walk *w, matrix *m, const char *name, int64_t gates, int64_t
     w->count++;
     p->flat_size = plus(p->flat_size, times(rows, columns));
     p->packed_size = plus(p->packed_size, m->size);
+    p->columns = plus(p->columns, columns);
 }
 
 /* Weight and bias of dense layer `number` of f or g (out, in). */
@@ -108,6 +110,7 @@ int64_t declare_blocks(bptt_plan *p, const bptt_desc *desc, bptt_block *out, int
     walk w = { .p = p, .out = out, .max = max };
     p->flat_size = 0;
     p->packed_size = 0;
+    p->columns = 0;
     for (int64_t n = 0; n < p->layers * p->directions; n++) declare_layer(&w, desc, n);
     w.suffix[0] = 0;
     for (int64_t i = 0; i < p->head_layers; i++) {
@@ -115,5 +118,6 @@ int64_t declare_blocks(bptt_plan *p, const bptt_desc *desc, bptt_block *out, int
         const int64_t width = i + 1 < p->head_layers ? desc->head[i] : p->O;
         declare_dense(&w, &p->head[i], "head", i, width, in, i ? 1 : p->directions);
     }
+    p->blocks = w.count;
     return w.count;
 }

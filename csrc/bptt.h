@@ -260,6 +260,22 @@ bptt_status bptt_gram(bptt_plan *plan, const void *a, int64_t rows, int64_t widt
 bptt_status bptt_solve(bptt_plan *plan, void *rows, int64_t n, int64_t width, void *x,
                        bptt_poll poll, void *context);
 
+/* Rules on parameters, for all updates of the plan's runs from now on; the plan needs `rules` in its
+   description.  low, high: (P) reals, the bounds; a parameter whose bounds are equal stays as it is,
+   to the bit, and its gradient counts as zero; the others lie within their bounds before a run.
+   penalty: (blocks), what is added to the loss that the updates minimise, though not to the losses
+   that a run reports.  An update: gradient, clipped; + l2 w; the optimiser's step; the proximal maps
+   of l1 and of the group lasso, with the learning rate of the update as their step size; projection
+   on the bounds. */
+typedef struct {
+    double l1, l2; /* l1 |w| + l2/2 w^2, summed over the weights of the block */
+    /* the sum of the norms of its rows, or of its columns, without parameters that stay as they are;
+       one of the two is 0 */
+    double rows, columns;
+} bptt_penalty;
+bptt_status bptt_set_rules(bptt_plan *plan, const void *low, const void *high,
+                           const bptt_penalty *penalty);
+
 /* Minibatch training: for each run of `batch` sequences of order[0..n-1], loss, exact gradient,
    update.  A truncated plan makes an update every k1 steps: from the errors of these steps alone,
    which travel back at most k2 steps, through activations as they were computed and with the

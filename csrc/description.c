@@ -65,6 +65,7 @@ bptt_desc rows_desc(const bptt_desc *d) {
     rows.batch = d->residuals;
     rows.area = 0;
     rows.residuals = 0;
+    rows.rules = 0;
     rows.lanes = "units";
     rows.readout_every_step = d->readout_every_step && d->bidirectional;
     rows.input_gradient = 0;
@@ -207,6 +208,7 @@ static void resolve_numbers(bptt_plan *p, const bptt_desc *d) {
     p->dropout = d->dropout;
     p->recurrent_dropout = d->recurrent_dropout;
     p->seed = d->seed;
+    p->may_have_rules = d->rules;
     p->state_size = p->layers * p->directions * (p->R + (p->cell->states - 1) * p->H);
 }
 

@@ -53,7 +53,7 @@ static void store_input_grads(const training *t, team *team, int rank, int size)
    over. */
 static int finish_batch(training *t, team *team, int rank, int size) {
     run *r = &t->run;
-    const double norm = gradient_norm(r->p, team, rank, size);
+    const double norm = gradient_norm(r->p, t->updater, team, rank, size);
     const double loss = total_loss(r) * r->batch.loss_desc.scale;
     if (rank == 0) {
         if (t->updater)

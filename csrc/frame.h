@@ -71,9 +71,11 @@ typedef struct {
        contiguous */
     int64_t packed;
     int64_t size;
-    /* which parameter block it is (of), and where that begins in the parameter vector */
+    /* which parameter block it is (of), and where that begins in the parameter vector; columns of the
+       blocks before */
     int64_t block;
     int64_t first;
+    int64_t column;
     /* 1: a bias */
     int bias;
     /* the same weights for the backward pass, packed by input columns: per column group, panels of
@@ -81,6 +83,12 @@ typedef struct {
        real units; NULL: not needed */
     void *transposed;
 } matrix;
+
+/* Bounds of the parameters, packed as they are. */
+typedef struct {
+    void *low;
+    void *high;
+} bounds;
 
 /* y = act(w x + b) */
 typedef struct {
@@ -347,8 +355,23 @@ typedef struct {
     void (*prepare)(bptt_hyper *, update *);
     void (*clip_and_add_noise)(const bptt_hyper *, const update *, const matrix *, void *grad,
                                int64_t from, int64_t to);
-    void (*optimise)(const bptt_hyper *, const update *, int decays, void *packed, const void *grad,
-                     void *slots, int64_t stride, int64_t from, int64_t to);
+    void (*optimise)(const bptt_hyper *, const update *, int decays, double l2, void *packed,
+                     const void *grad, void *slots, int64_t stride, int64_t from, int64_t to);
+    void (*optimise_within)(const bounds *, const bptt_hyper *, const update *, int decays,
+                            void *packed, const void *grad, void *slots, int64_t stride,
+                            int64_t from, int64_t to);
+
+    /* rules.h */
+    void (*hold)(const bounds *, const void *packed, int64_t from, int64_t to);
+    void (*zero_fixed)(const bounds *, void *grad, int64_t from, int64_t to);
+    void (*soft_threshold)(double threshold, void *packed, int64_t from, int64_t to);
+    void (*project)(const bounds *, void *packed, int64_t from, int64_t to);
+    void (*shrink_rows)(const bounds *, const matrix *, double threshold, void *packed,
+                        int64_t part, int64_t parts);
+    void (*square_columns)(const bounds *, const matrix *, const void *packed, double *squares,
+                           int64_t part, int64_t parts);
+    void (*shrink_columns)(const matrix *, double threshold, const double *squares, void *packed,
+                           int64_t part, int64_t parts);
 
     /* curvature.h */
     void (*gather_rows)(const field *from, const int64_t *row, const field *to, const span *);

@@ -8,6 +8,7 @@
 #include "batch.h"
 #include "losses.h"
 #include "optimizers.h"
+#include "rules.h"
 #if !BY_ROWS
 #include "curvature.h"
 #endif
@@ -68,6 +69,14 @@ const kernels NAME(kernels) = {
     .prepare = NAME(prepare),
     .clip_and_add_noise = NAME(clip_and_add_noise),
     .optimise = NAME(optimise),
+    .optimise_within = NAME(optimise_within),
+    .hold = NAME(hold),
+    .zero_fixed = NAME(zero_fixed),
+    .soft_threshold = NAME(soft_threshold),
+    .project = NAME(project),
+    .shrink_rows = NAME(shrink_rows),
+    .square_columns = NAME(square_columns),
+    .shrink_columns = NAME(shrink_columns),
 #if !BY_ROWS
     .gather_rows = NAME(gather_rows),
     .set_one_hot = NAME(set_one_hot),

@@ -172,6 +172,12 @@ INLINE V rprop_step(const bptt_hyper *h, const update *u, V g, V w, real *s, int
     return v_select(reversed, back, v_select(up, next, v_select(down, -next, zero)));
 }
 
+/* The nearest weight within the bounds of place i; a fixed one has its value as both bounds. */
+INLINE V v_within(const bounds *b, int64_t i, V w) {
+    const V low = v_load((const real *)b->low + i), high = v_load((const real *)b->high + i);
+    return v_select(low == high, low, v_min(v_max(w, low), high));
+}
+
 /* What an update's step needs, once per update; u->size is the rate already. */
 static void NAME(prepare)(bptt_hyper *h, update *u) {
     switch (u->kind) {
@@ -183,15 +189,17 @@ static void NAME(prepare)(bptt_hyper *h, update *u) {
     }
 }
 /* One update of [from, to) of the packed vector.  slots: the optimiser's vectors, `stride` reals
-   apart; decays: whether weight decay is for this slice.  h and u are copied, so that what the loop
-   stores cannot change them. */
-static void NAME(optimise)(const bptt_hyper *hyper, const update *of, int decays, void *packed,
-                           const void *grad, void *slots, int64_t stride, int64_t from,
-                           int64_t to) {
+   apart; decays: whether weight decay is for this slice; l2: of its rule; is_bounded: whether the new
+   weights stay within `b`.  hyper and of are copied, so that what the loop stores cannot change
+   them. */
+INLINE void optimise_slice(const bptt_hyper *hyper, const update *of, int decays, double l2,
+                           int is_bounded, const bounds *b, void *packed, const void *grad,
+                           void *slots, int64_t stride, int64_t from, int64_t to) {
     bptt_hyper h = *hyper;
     const update u = *of;
     if (!decays) h.weight_decay = 0;
-    const real coupled = u.decoupled ? 0 : (real)h.weight_decay;
+    real coupled = u.decoupled ? 0 : (real)h.weight_decay;
+    if (l2 > 0) coupled += (real)l2;
     const real scale = u.needs_preprocessing ? 1 : (real)u.scale;
     switch (u.kind) {
 #define OPTIMIZER(name, ...)                                                         \
@@ -200,11 +208,22 @@ static void NAME(optimise)(const bptt_hyper *hyper, const update *of, int decays
             real *to_w = (real *)packed + i;                                         \
             const V w = v_load(to_w);                                                \
             const V g = v_load((const real *)grad + i) * scale + coupled * w;        \
-            v_store(to_w, w - name##_step(&h, &u, g, w, (real *)slots + i, stride)); \
+            const V next = w - name##_step(&h, &u, g, w, (real *)slots + i, stride); \
+            v_store(to_w, is_bounded ? v_within(b, i, next) : next);                 \
         }                                                                            \
         break;
 #include "optimizers.def"
     }
+}
+static void NAME(optimise)(const bptt_hyper *h, const update *u, int decays, double l2,
+                           void *packed, const void *grad, void *slots, int64_t stride,
+                           int64_t from, int64_t to) {
+    optimise_slice(h, u, decays, l2, 0, NULL, packed, grad, slots, stride, from, to);
+}
+static void NAME(optimise_within)(const bounds *b, const bptt_hyper *h, const update *u, int decays,
+                                  void *packed, const void *grad, void *slots, int64_t stride,
+                                  int64_t from, int64_t to) {
+    optimise_slice(h, u, decays, 0, 1, b, packed, grad, slots, stride, from, to);
 }
 
 /* A number of the standard normal distribution (Box and Muller), a function of key and index; its

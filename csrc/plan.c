@@ -140,6 +140,12 @@ static void walk_fixed(bptt_plan *p, cursor *c) {
         p->series_batch_sizes =
             take_items(c, p->steps, sizeof *p->series_batch_sizes, "series_batch_sizes");
     }
+    if (p->may_have_rules) {
+        p->bounds.low = take_items(c, p->packed_size, real, "low");
+        p->bounds.high = take_items(c, p->packed_size, real, "high");
+        p->penalty = take_items(c, p->blocks, sizeof *p->penalty, "penalty");
+        p->squares = take_items(c, p->columns, sizeof *p->squares, "squares");
+    }
     walk_transposed(p, c);
     for (int64_t n = 0; n < p->layers * p->directions; n++) p->layer[n].packed = p->packed;
     walk_second_order(p, c);

@@ -67,6 +67,8 @@ struct bptt_plan {
     int64_t flat_size; /* parameters */
     int64_t packed_size; /* the same, packed and padded */
     int64_t state_size; /* reals in the state of one sequence */
+    int64_t blocks; /* of parameters */
+    int64_t columns; /* of all blocks */
 
     /* -- how training unfolds time: the description's numbers -- */
     int64_t k1;
@@ -75,6 +77,16 @@ struct bptt_plan {
     int64_t checkpoints;
     int64_t stride;
     double sampling_probability;
+
+    /* -- rules on parameters, see bptt_set_rules -- */
+    int may_have_rules;
+    int ruled; /* 1: it has some */
+    int penalised; /* 1: a block has a penalty */
+    int grouped_weights; /* 1: a block has a group lasso */
+    double largest_l2;
+    bounds bounds; /* (packed_size) reals each */
+    bptt_penalty *penalty; /* (blocks) */
+    double *squares; /* (columns) sums of squares of their weights */
 
     /* -- the present group -- */
     int purpose; /* INFER, SLIDE or TRAIN */

@@ -46,6 +46,13 @@ void pack_transposed_all(const bptt_plan *p, int rank, int size) {
         k->pack_transposed(&p->head[l].w, p->packed, rank, size);
 }
 
+/* This thread's share of the packed vector, in whole vectors. */
+static void slice_of(const bptt_plan *p, int64_t rank, int64_t size, int64_t *from, int64_t *to) {
+    const int64_t vector = p->k->lanes * p->k->rows; /* a power of two */
+    *from = share(p->packed_size, rank, size) & -vector;
+    *to = share(p->packed_size, rank + 1, size) & -vector;
+}
+
 /* The vectors of optimiser state into the arena, or back to the caller. */
 static void move_opt_state(const updater *u, int into_arena, int rank, int size) {
     const bptt_plan *p = u->p;
@@ -68,6 +75,11 @@ void load_parameters(const bptt_plan *p, const void *params, const updater *u, t
     if (rank == 0 && p->k->lanes == 1) memset(p->grad, 0, (size_t)(p->packed_size * p->k->bytes));
     if (u) move_opt_state(u, 1, rank, size);
     team_barrier(team);
+    if (!u || !p->ruled) return;
+    int64_t from, to;
+    slice_of(p, rank, size, &from, &to);
+    p->k->hold(&p->bounds, p->packed, from, to);
+    team_barrier(team);
 }
 
 /* The same back to the caller's vectors.  All threads. */
@@ -75,6 +87,50 @@ void store_parameters(const updater *u, team *team, int rank, int size) {
     team_barrier(team);
     each_block(u->p, u->p->k->unpack, u->p->packed, u->params, rank, size);
     move_opt_state(u, 0, rank, size);
+}
+
+/* -- rules on parameters -- */
+
+/* The context of a packing on one thread. */
+typedef struct {
+    const bptt_plan *p;
+    const void *low, *high; /* the caller's (P) */
+} flat_bounds;
+
+/* bptt_set_rules, on its one thread. */
+static void pack_bounds(void *context, team *team, int rank, int size) {
+    const flat_bounds *b = context;
+    (void)team;
+    each_block(b->p, b->p->k->pack, b->low, b->p->bounds.low, rank, size);
+    each_block(b->p, b->p->k->pack, b->high, b->p->bounds.high, rank, size);
+}
+
+/* 1: the strengths are finite and not negative, and one of both groups is 0. */
+static int is_penalty(const bptt_penalty *of) {
+    const double strength[] = { of->l1, of->l2, of->rows, of->columns };
+    for (size_t i = 0; i < sizeof strength / sizeof *strength; i++)
+        if (!(strength[i] >= 0 && isfinite(strength[i]))) return 0;
+    return of->rows == 0 || of->columns == 0;
+}
+
+bptt_status bptt_set_rules(bptt_plan *p, const void *low, const void *high,
+                           const bptt_penalty *penalty) {
+    if (!p->may_have_rules) return BPTT_CAPACITY;
+    for (int64_t i = 0; i < p->blocks; i++)
+        if (!is_penalty(&penalty[i])) return BPTT_BAD_DESC;
+    p->ruled = 1;
+    p->penalised = p->grouped_weights = 0;
+    p->largest_l2 = 0;
+    for (int64_t i = 0; i < p->blocks; i++) {
+        const bptt_penalty *of = &penalty[i];
+        p->penalty[i] = *of;
+        p->grouped_weights |= of->rows + of->columns > 0;
+        p->penalised |= of->l1 + of->l2 + of->rows + of->columns > 0;
+        p->largest_l2 = fmax(p->largest_l2, of->l2);
+    }
+    flat_bounds b = { p, low, high };
+    team_run_alone(pack_bounds, &b);
+    return BPTT_OK;
 }
 
 /* -- what an optimiser may do, before the first update -- */
@@ -107,7 +163,7 @@ static double small_square(const updater *u) {
 /* Fills what depends on u->hyper.  Before a run; refuses an unknown optimiser. */
 bptt_status prepare_updater(updater *u) {
     const bptt_hyper *h = u->hyper;
-    const double rate = h->learning_rate, decay = h->weight_decay;
+    const double rate = h->learning_rate, decay = h->weight_decay + u->p->largest_l2;
     const int kind = find(h->optimizer, bptt_optimizer);
     if (kind < 0) return BPTT_BAD_DESC;
     u->update = (update){
@@ -123,9 +179,11 @@ bptt_status prepare_updater(updater *u) {
         break;
 #include "optimizers.def"
     }
+    u->decay = decay;
     u->amplifies = decay > 1 || (decay > 0 && fmin(u->max_step, u->step_per_gradient * decay) > 1);
     u->small = small_square(u);
-    u->by_block = u->update.needs_preprocessing || (decay > 0 && h->no_bias_decay);
+    u->by_block = u->update.needs_preprocessing || u->p->penalised ||
+        (h->weight_decay > 0 && h->no_bias_decay);
     return BPTT_OK;
 }
 
@@ -142,12 +200,21 @@ static inline double slice_norm(const bptt_plan *p, int64_t i) {
     return p->k->norm2(p->grad, from, min64(from + NORM_SLICE, p->packed_size));
 }
 
-/* The norm of the gradient, from its slices, whose bounds do not depend on the threads.  All
+/* The gradient of parameters that may not change becomes zero. */
+static inline void zero_fixed(const bptt_plan *p, int64_t from, int64_t to) {
+    if (p->ruled) p->k->zero_fixed(&p->bounds, p->grad, from, to);
+}
+
+/* The norm of the gradient, from its slices, whose bounds do not depend on the threads; for an
+   updater (u not NULL) without parameters that may not change, whose gradient becomes zero.  All
    threads, with a barrier; every one computes the same. */
-double gradient_norm(const bptt_plan *p, team *team, int rank, int size) {
+double gradient_norm(const bptt_plan *p, const updater *u, team *team, int rank, int size) {
     const int64_t slices = norm_slices(p), to = share(slices, rank + 1, size);
     double sum = 0;
-    for (int64_t i = share(slices, rank, size); i < to; i++) p->norms[i] = slice_norm(p, i);
+    for (int64_t i = share(slices, rank, size); i < to; i++) {
+        if (u) zero_fixed(p, i * NORM_SLICE, min64((i + 1) * NORM_SLICE, p->packed_size));
+        p->norms[i] = slice_norm(p, i);
+    }
     team_barrier(team);
     for (int64_t i = 0; i < slices; i++) sum += p->norms[i];
     return sqrt(sum);
@@ -171,7 +238,7 @@ int may_update(const bptt_plan *p, const updater *u, double loss, double norm) {
     if (h->clip_value > 0 && g > h->clip_value) g = h->clip_value;
     if (h->noise > 0) g += 8.6 * sqrt(h->noise);
     double decay = 0;
-    if (u->amplifies) decay = h->weight_decay * sqrt(p->k->norm2(p->packed, 0, p->packed_size));
+    if (u->amplifies) decay = u->decay * sqrt(p->k->norm2(p->packed, 0, p->packed_size));
     g += decay;
     return h->learning_rate < limit && g < limit &&
         fmin(u->max_step, u->step_per_gradient * g) + h->learning_rate * decay < limit;
@@ -196,38 +263,89 @@ static void prepare_update(updater *u, int64_t number, double loss, double norm)
     kernels_f64_base.prepare(h, constants); /* the same numbers on every instruction set */
 }
 
-/* Updates this thread's share of the working vector, as far as it lies in block m (NULL: in any),
-   with weight decay if `decays`. */
-static void update_part(const updater *u, int decays, const matrix *m, int64_t rank, int64_t size) {
+/* The optimiser's step in [from, to) of the working vector; without penalties, it keeps the weights
+   within their bounds. */
+static inline void step_of_slice(const updater *u, int decays, double l2, int64_t from,
+                                 int64_t to) {
     const bptt_plan *p = u->p;
-    const int64_t vector = p->k->lanes * p->k->rows; /* a power of two */
-    int64_t from = share(p->packed_size, rank, size) & -vector;
-    int64_t to = share(p->packed_size, rank + 1, size) & -vector;
-    if (m) {
-        from = max64(from, m->packed);
-        to = min64(to, m->packed + m->size);
-    }
-    if (from >= to) return;
-    if (m && u->update.needs_preprocessing)
-        p->k->clip_and_add_noise(u->hyper, &u->update, m, p->grad, from, to);
-    p->k->optimise(u->hyper, &u->update, decays, p->packed, p->grad, p->opt_state, p->packed_size,
-                   from, to);
-}
-
-/* For each_block: one block, biases perhaps without weight decay. */
-static void update_block(const matrix *m, const void *from, void *unused, int64_t rank,
-                         int64_t size) {
-    const updater *u = from;
-    (void)unused;
-    update_part(u, !(m->bias && u->hyper->no_bias_decay), m, rank, size);
-}
-
-/* This thread's share of the update. */
-static void update_slice(const updater *u, int rank, int size) {
-    if (u->by_block)
-        each_block(u->p, update_block, u, NULL, rank, size);
+    if (p->ruled && !p->penalised)
+        p->k->optimise_within(&p->bounds, u->hyper, &u->update, decays, p->packed, p->grad,
+                              p->opt_state, p->packed_size, from, to);
     else
-        update_part(u, 1, NULL, rank, size);
+        p->k->optimise(u->hyper, &u->update, decays, l2, p->packed, p->grad, p->opt_state,
+                       p->packed_size, from, to);
+}
+
+/* For each_block: the step of this thread's share of the working vector, as far as it lies in block
+   m; biases perhaps without weight decay. */
+static void step_of_block(const matrix *m, const void *updating, void *unused, int64_t rank,
+                          int64_t size) {
+    const updater *u = updating;
+    const bptt_plan *p = u->p;
+    const int decays = !(m->bias && u->hyper->no_bias_decay);
+    const bptt_penalty none = { 0 }, *of = p->penalised ? &p->penalty[m->block] : &none;
+    int64_t from, to;
+    (void)unused;
+    slice_of(p, rank, size, &from, &to);
+    from = max64(from, m->packed);
+    to = min64(to, m->packed + m->size);
+    if (from >= to) return;
+    if (u->update.needs_preprocessing)
+        p->k->clip_and_add_noise(u->hyper, &u->update, m, p->grad, from, to);
+    step_of_slice(u, decays, of->l2, from, to);
+    if (of->l1 > 0) p->k->soft_threshold(u->update.rate * of->l1, p->packed, from, to);
+}
+
+/* For each_block: the group lasso of one block, over its rows; over its columns in two calls. */
+static void shrink_rows(const matrix *m, const void *updating, void *packed, int64_t rank,
+                        int64_t size) {
+    const updater *u = updating;
+    const bptt_plan *p = u->p;
+    const double threshold = u->update.rate * p->penalty[m->block].rows;
+    if (threshold > 0) p->k->shrink_rows(&p->bounds, m, threshold, packed, rank, size);
+}
+static void square_columns(const matrix *m, const void *updating, void *packed, int64_t rank,
+                           int64_t size) {
+    const updater *u = updating;
+    const bptt_plan *p = u->p;
+    if (p->penalty[m->block].columns > 0)
+        p->k->square_columns(&p->bounds, m, packed, p->squares + m->column, rank, size);
+}
+static void shrink_columns(const matrix *m, const void *updating, void *packed, int64_t rank,
+                           int64_t size) {
+    const updater *u = updating;
+    const bptt_plan *p = u->p;
+    const double threshold = u->update.rate * p->penalty[m->block].columns;
+    if (threshold > 0)
+        p->k->shrink_columns(m, threshold, p->squares + m->column, packed, rank, size);
+}
+
+/* This thread's share of the weights within their bounds. */
+static void project(const bptt_plan *p, int rank, int size) {
+    int64_t from, to;
+    slice_of(p, rank, size, &from, &to);
+    p->k->project(&p->bounds, p->packed, from, to);
+}
+
+/* This thread's share of the update.  All threads, with barriers for the group lasso. */
+static void update_slice(const updater *u, team *team, int rank, int size) {
+    const bptt_plan *p = u->p;
+    if (u->by_block) {
+        each_block(p, step_of_block, u, NULL, rank, size);
+    } else {
+        int64_t from, to;
+        slice_of(p, rank, size, &from, &to);
+        step_of_slice(u, 1, 0, from, to);
+    }
+    if (!p->penalised) return;
+    if (p->grouped_weights) {
+        if (team) team_barrier(team);
+        each_block(p, shrink_rows, u, p->packed, rank, size);
+        each_block(p, square_columns, u, p->packed, rank, size);
+        each_block(p, shrink_columns, u, p->packed, rank, size);
+        if (team) team_barrier(team);
+    }
+    project(p, rank, size);
 }
 
 /* Update `number` of the run, which may_update allows, and the transposed copies.  All threads. */
@@ -235,7 +353,7 @@ void apply_update(updater *u, int64_t number, double loss, double norm, team *te
                   int size) {
     if (rank == 0) prepare_update(u, number, loss, norm);
     team_barrier(team);
-    update_slice(u, rank, size);
+    update_slice(u, team, rank, size);
     team_barrier(team);
     pack_transposed_all(u->p, rank, size);
 }
@@ -247,10 +365,11 @@ int update_alone(updater *u, int64_t number, double loss) {
     double norm = 0; /* nobody asks for a small one */
     if (!isfinite(loss) ||
         !(u->small > 0 && p->k->is_small(p->grad, 0, p->packed_size, u->small))) {
+        zero_fixed(p, 0, p->packed_size);
         norm = norm_alone(p);
         if (!may_update(p, u, loss, norm)) return 0;
     }
     prepare_update(u, number, loss, norm);
-    update_slice(u, 0, 1);
+    update_slice(u, NULL, 0, 1);
     return 1;
 }

@@ -17,6 +17,7 @@ typedef struct {
     /* one weight changes by at most min(max_step, step_per_gradient * max |gradient|) */
     double max_step;
     double step_per_gradient;
+    double decay; /* the largest of any weight, by weight_decay and the penalties */
     double small; /* see small_square */
     int amplifies; /* 1: weight decay may do more than shrink the weights */
     int by_block; /* 1: blocks of parameters need calls of their own in an update */
@@ -34,7 +35,7 @@ void store_parameters(const updater *u, team *team, int rank, int size);
 
 bptt_status prepare_updater(updater *u);
 void set_clip(bptt_plan *p, double clip);
-double gradient_norm(const bptt_plan *p, team *team, int rank, int size);
+double gradient_norm(const bptt_plan *p, const updater *u, team *team, int rank, int size);
 int may_update(const bptt_plan *p, const updater *u, double loss, double norm);
 void apply_update(updater *u, int64_t number, double loss, double norm, team *team, int rank,
                   int size);
