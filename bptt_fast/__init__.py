@@ -12,6 +12,7 @@ from .network import Network
 from .optimizers import SGD, Adagrad, Adam, AdamW, NAdam, RMSprop, Rprop
 from .persistence import load
 from .restarts import Restarts, restarts
+from .rules import Rule, Rules, dale
 from .schedules import Constant, Cosine, Exponential, OneCycle, ReduceOnPlateau, Schedule, Step
 from .second_order import LBFGS, HessianFree, LevenbergMarquardt
 from .stopping import Stopping
@@ -44,6 +45,8 @@ __all__ = [
     "ReduceOnPlateau",
     "Restarts",
     "Rprop",
+    "Rule",
+    "Rules",
     "Scaling",
     "Schedule",
     "Sequences",
@@ -53,6 +56,7 @@ __all__ = [
     "Stopping",
     "TruncatedBPTT",
     "__version__",
+    "dale",
     "diagnostics",
     "from_onnx",
     "from_torch",

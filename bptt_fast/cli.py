@@ -257,6 +257,8 @@ def _described(net: Network) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError):  # trained in Python, perhaps with other notes
         bptt = None
     known = {} if bptt is None else {"bptt": bptt}
+    if net.rules:
+        known["rules"] = {name: repr(rule) for name, rule in net.rules.items()}
     return {"network": net.config(), "parameters": net.num_parameters, **net.columns.plain(), **known}
 
 

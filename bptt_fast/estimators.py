@@ -63,6 +63,8 @@ COMMON_WORDS = """head : tuple of int, default ()
         Nonlinearity of the cell "elman"; None is "tanh".  Those of the gated cells are fixed.
     dropout, recurrent_dropout : float, default 0
         Dropout between layers and in the recurrence, as in ``Network``.
+    rules : dict of str to Rule, optional
+        Rules on the parameters, as ``Network.rules``: ``{"weight_hh_l0": bf.Rule(l1=1e-3)}``.
     solver : str or optimiser, default "adam"
         A name, or an object such as ``bf.SGD(0.1, momentum=0.9)``.
     learning_rate_init : float, optional
@@ -155,10 +157,17 @@ class _Estimator(BaseEstimator):
         )
 
     def _network(self, inputs: int, outputs: int, dtype: Any, going_on: bool) -> Network:
-        """A new network, or the existing one if `going_on`."""
-        if not (going_on and hasattr(self, "network_")):
+        """A new network, or the existing one if `going_on`, with the rules."""
+        if going_on and hasattr(self, "network_"):
+            net = self._existing(inputs, outputs)
+        else:
             seed = check_random_state(self.random_state).randint(2**31 - 1)
-            return Network(**vars(self._description(inputs, outputs, np.dtype(dtype).name, int(seed))))
+            net = Network(**vars(self._description(inputs, outputs, np.dtype(dtype).name, int(seed))))
+        net.rules = {} if self.rules is None else self.rules
+        return net
+
+    def _existing(self, inputs: int, outputs: int) -> Network:
+        """The network of the earlier fit, which the parameters still describe."""
         there = self.network_.description
         wanted = self._description(inputs, outputs, there.dtype, there.seed)
         if wanted != there:
@@ -316,6 +325,7 @@ class _Supervised(_Estimator):
         activation=None,
         dropout=0.0,
         recurrent_dropout=0.0,
+        rules=None,
         readout="last",
         loss=None,
         solver="adam",
@@ -728,6 +738,7 @@ class RNNForecaster(_Estimator):
         activation=None,
         dropout=0.0,
         recurrent_dropout=0.0,
+        rules=None,
         loss=None,
         solver="adam",
         learning_rate_init=None,

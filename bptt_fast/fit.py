@@ -26,8 +26,10 @@ from .machine import machine_for
 from .model import Model
 from .optimizers import Optimizer
 from .resuming import Resumable, check_alike
+from .rules import saved
 from .runners import Job, Poll
 from .stopping import Stopping
+from .storage import digest
 from .unfolding import Unfolding
 from .version import __version__
 
@@ -236,6 +238,7 @@ class Training(Resumable):
     ) -> None:
         o = SimpleNamespace(**options)
         self.net, self.halt, self.finished, self.reason = net, halt, False, ""
+        self.constraints = net.constraints
         self.epoch, self.last = (
             integer(o.initial_epoch, "initial_epoch", 0, None),
             integer(o.epochs, "epochs", 1, None),
@@ -377,7 +380,12 @@ class Training(Resumable):
         self.epoch_start = time.perf_counter()
         for hook in self.hooks:
             hook.on_epoch_begin(self.epoch, {})
+        if self.net.constraints is not self.constraints:
+            raise ConfigError(
+                "rules: expected those with which the fit began, got others.  Set them between two fits."
+            )
         self.net.check_finite("fit")
+        self.net.obey()
         if self.rates is not None:
             self.hyper["rates"] = self.rates.of(self.epoch)
         return self._poll
@@ -457,6 +465,9 @@ def _identity(
     """What the results of a fit depend on, as text by name."""
     columns = {name: value for name, value in train.columns.plain().items() if name != "lead"}
     identity = {name: repr(plain(value)) for name, value in (net.saved_config() | given).items()}
+    if net.rules:
+        values, arrays = saved(net.rules)
+        identity["rules"] = f"{dict(net.rules)} {digest(repr(values), arrays)[:16]}"
     return identity | {
         "bptt_fast": __version__,
         "columns": repr(columns),

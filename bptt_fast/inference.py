@@ -338,7 +338,8 @@ def estimate_memory(
         raise ConfigError("steps: expected at least one length, got none.")
     batch, longest, every = unfold.plan_size(batch, int(lengths.max()), every)
     size = PlanSize(losses.get(loss), every, batch, longest, *machine_for(threads, isa))
-    return plan_bytes(net.desc(), size, with_groups(lengths, net.desc(), size, unfold.core(longest)))
+    options = unfold.core(longest) | net.update_options()
+    return plan_bytes(net.desc(), size, with_groups(lengths, net.desc(), size, options))
 
 
 def _every(net: Model, readout: str | None) -> bool:

@@ -20,6 +20,7 @@ from .errors import ConfigError, DivergedError, ShapeError, flag
 from .initialisation import initialise
 from .machine import memory
 from .plans import PlanPool
+from .rules import Constraints, Rule, Rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -44,6 +45,8 @@ class Model:
         Name, rows, columns (0: a vector) and offset of each block of `params`.
     carried_states : ndarray (n, state_size) or None
         The final states of the sequences of the last stateful fit.
+    constraints : Constraints or None
+        The rules as flat vectors; None: no rules.
     """
 
     public: ClassVar[type[Network]]
@@ -58,6 +61,7 @@ class Model:
         "_views",
         "blocks",
         "carried_states",
+        "constraints",
         "description",
         "extra",
         "learner",
@@ -105,6 +109,7 @@ class Model:
         self.description = description
         self.extra = {}
         self._columns = UNKNOWN
+        self.constraints: Constraints | None = None
         self._desc = description.core()
         self._dtype = np.dtype(description.dtype)
         try:
@@ -136,8 +141,9 @@ class Model:
         parameters: Mapping[str, ArrayLike],
         extra: Mapping[str, str],
         columns: Columns = UNKNOWN,
+        rules: Mapping[str, Rule] | None = None,
     ) -> Self:
-        """A network from `config`, `state_dict` and `columns` of another one, equal to the bit."""
+        """A network from `config`, `state_dict`, `columns` and `rules` of another one, equal to the bit."""
         net = cls.__new__(cls)
         net._describe(Description(**config))
         shapes = {name: (rows, cols) if cols else (rows,) for name, rows, cols, _ in net.blocks}
@@ -147,6 +153,7 @@ class Model:
             name: net._checked(parameters[name], shape, name, finite=False) for name, shape in shapes.items()
         }
         net._allocate()
+        net.rules = rules or {}
         for name, view in net._views.items():
             view[...] = checked[name]
         net.extra = dict(extra)
@@ -154,10 +161,11 @@ class Model:
         return net
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).rebuilt, (self.saved_config(), self.state_dict(), self.extra, self.columns)
+        parts = (self.saved_config(), self.state_dict(), self.extra, self.columns, dict(self.rules))
+        return type(self).rebuilt, parts
 
     def __copy__(self) -> Self:
-        return self.rebuilt(self.config(), self.state_dict(), self.extra, self.columns)
+        return self.rebuilt(self.config(), self.state_dict(), self.extra, self.columns, dict(self.rules))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.__copy__()
@@ -272,6 +280,32 @@ class Model:
     def lead(self, rows: int) -> None:
         self.columns = replace(self._columns, lead=rows)
 
+    # ---- rules on parameters
+
+    @property
+    def rules(self) -> Rules:
+        """The rules that training obeys, by the name of the block; they can be assigned."""
+        return Rules(self)
+
+    @rules.setter
+    def rules(self, rules: Mapping[str, Rule]) -> None:
+        if not isinstance(rules, Mapping):
+            raise ConfigError(f"rules: expected a dict of Rule, got {rules!r}.  Use {{}} for no rules.")
+        constraints = Constraints(rules, self.blocks, self._dtype) if rules else None
+        self.detach_learner()
+        if constraints is not None:
+            constraints.enter(self._params)
+        self.constraints = constraints
+
+    def obey(self) -> None:
+        """Project the parameters on the rules; called after they changed by other means than training."""
+        if self.constraints is not None:
+            self.constraints.project(self._params)
+
+    def update_options(self) -> dict[str, Any]:
+        """The options of a plan whose updates obey the rules."""
+        return {} if self.constraints is None else {"rules": True}
+
     # ---- parameters
 
     @property
@@ -285,6 +319,7 @@ class Model:
         checked = self._checked(value, self._params.shape, "params")
         self.detach_learner()
         self._params[:] = checked
+        self.obey()
 
     def _sync_from_learner(self) -> None:
         """Copy the weights of the live learner, if any; called before every read of the parameters."""
@@ -346,6 +381,7 @@ class Model:
         checked = self._checked(value, view.shape, name)
         self.detach_learner()
         view[...] = checked
+        self.obey()
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of all parameters, for `load_state_dict`.
@@ -366,7 +402,7 @@ class Model:
         return {name: view.copy() for name, view in self._views.items()}
 
     def load_state_dict(self, parameters: Mapping[str, ArrayLike], strict: bool = True) -> None:
-        """Copy parameters into the network, after checking all of them.
+        """Copy parameters into the network, after checking all of them; they are projected on the `rules`.
 
         Parameters
         ----------
@@ -400,6 +436,7 @@ class Model:
         self.detach_learner()
         for name, value in checked.items():
             self._views[name][...] = value
+        self.obey()
 
     def _checked(self, value: ArrayLike, shape: tuple[int, ...], name: str, finite: bool = True) -> Array:
         a = data.cast(data.numbers(value, name), self._dtype)
@@ -423,7 +460,11 @@ class Model:
         ]
         rows.append(("parameters", "", f"{self.num_parameters:,}"))
         left, middle, right = (max(map(len, column)) for column in zip(*rows, strict=True))
-        table = [f"  {name:<{left}}  {shape:<{middle}}  {size:>{right}}" for name, shape, size in rows]
+        table = [
+            f"  {name:<{left}}  {shape:<{middle}}  {size:>{right}}"
+            + (f"  {self.rules[name]}" if name in self.rules else "")
+            for name, shape, size in rows
+        ]
         return "\n".join([f"Network({', '.join(parts)})", *table])
 
     def steps_without_gradient(self, steps: int) -> int:

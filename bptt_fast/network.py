@@ -82,6 +82,10 @@ class Network(Model):
         label, such as a date, as its str.  Columns of later tables are reordered by them; a missing or an
         extra column is an error, and so is a Series of another name (one without a name is treated as an
         array).  They can be assigned.
+    rules : Rules
+        Rules on the parameters, a dict of `Rule` by the name of the block: masks, signs, bounds, frozen
+        weights, penalties.  Training, initial weights of `restarts` and assigned weights obey them; weights
+        written into a view do from the next epoch on.  It can be assigned.
     lead : int
         Number of rows from the last row of the inputs to the row of the output, set by `fit` and
         `learn_online`: the lead of ``SlidingBPTT``, the horizon of windows, else 0.  It can be assigned.

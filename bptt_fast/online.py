@@ -224,6 +224,7 @@ class Learner:
         bptt = unfolding.get_sliding(bptt, "learn_online")
         bptt.check(net)
         net.check_finite("learn_online")
+        net.obey()
         self.network, self.bptt = net, bptt
         chosen_optimizer = optimizers.get("sgd" if optimizer is None else optimizer)
         if chosen_optimizer.full_batch:
@@ -263,6 +264,7 @@ class Learner:
                 isa=chosen,
                 window=arrays.get("window"),
                 state=state,
+                rules=None if net.constraints is None else net.constraints.core,
             )
         self._observe, self._status, self._stored = self._core.observe, self._core.status, 0
         net.columns = replace(net.columns, lead=bptt.lead)  # this ends another learner

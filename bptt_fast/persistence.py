@@ -9,7 +9,19 @@ from .columns import Columns
 from .errors import MALFORMED, CorruptFileError
 from .model import Model
 from .online import Learner
-from .storage import ARRAY, BACKUP, FORMAT, LEARNER, PREFIX, Path, check_extra, digest, json_object
+from .rules import restored
+from .storage import (
+    ARRAY,
+    BACKUP,
+    FORMAT,
+    LEARNER,
+    PREFIX,
+    RULES,
+    Path,
+    check_extra,
+    digest,
+    json_object,
+)
 from .writing import named
 
 
@@ -49,25 +61,27 @@ def load(path: Path) -> Any:
     """
     name = named(path)
     metadata, tensors = _read(name)
-    kind, description, extra, learner, columns, checksum = (
-        metadata.get(key, "") for key in ("format", "network", "extra", "learner", "columns", "sha256")
+    kind, description, extra, learner, columns, rules, checksum = (
+        metadata.get(key, "")
+        for key in ("format", "network", "extra", "learner", "columns", "rules", "sha256")
     )
     if kind not in (FORMAT, LEARNER):
         raise CorruptFileError(
             f"{name}: expected a model file of the format {FORMAT!r}, got {kind or 'none'!r}.  Was it "
             f"written by the save of this or an older version of bptt_fast?"
         )
-    _check(name, checksum, description + extra + learner + columns, tensors)
-    parts = {key: tensors.pop(key) for key in list(tensors) if key.startswith(PREFIX)}
+    _check(name, checksum, description + extra + learner + columns + rules, tensors)
+    parts = _taken(tensors, PREFIX)
+    of_rules = _taken(tensors, RULES)
     try:
         notes = json_object(extra, "extra")
         check_extra(notes)
         known = Columns.restored(json_object(columns or "{}", "columns"))
-        net = Model.public.rebuilt(json_object(description, "network"), tensors, notes, known)
+        held = restored(json_object(rules or "{}", "rules"), of_rules)
+        net = Model.public.rebuilt(json_object(description, "network"), tensors, notes, known, held)
         if kind == FORMAT:
             return net
-        arrays = {key.removeprefix(PREFIX): array for key, array in parts.items()}
-        return Learner.restored(net, json_object(learner, "learner"), arrays)
+        return Learner.restored(net, json_object(learner, "learner"), parts)
     except MALFORMED as error:
         raise CorruptFileError(f"{name}: expected a model that this version knows, but {error}") from error
 
@@ -114,6 +128,11 @@ def _read(name: str) -> tuple[dict[str, str], dict[str, Any]]:
             f"Restore it from a copy."
         ) from error
     return metadata, tensors
+
+
+def _taken(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """The tensors whose name begins with a prefix, removed from `tensors`, by the rest of their name."""
+    return {key.removeprefix(prefix): tensors.pop(key) for key in list(tensors) if key.startswith(prefix)}
 
 
 def _check(name: str, checksum: str, description: str, tensors: dict[str, Any]) -> None:

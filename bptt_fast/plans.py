@@ -15,7 +15,7 @@ from .errors import ConfigError
 from .losses import Loss
 
 UNGROUPED = 1 << 26  # bytes of the largest plan that never groups a batch
-GROUPED = {"sampling_probability", "residuals"}  # options of plans that can group a batch
+GROUPED = {"sampling_probability", "residuals", "rules"}  # options of plans that can group a batch
 
 
 class PlanSize(NamedTuple):

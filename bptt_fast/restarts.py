@@ -420,7 +420,7 @@ def _prepare(
             own = {"nonlinearity": None} | own
         try:
             copy = type(net)(**(config | own | {"seed": seed}))
-            copy.extra, copy.columns = dict(net.extra), net.columns
+            copy.extra, copy.columns, copy.rules = dict(net.extra), net.columns, net.rules
             arguments = defaults | options | {"epochs": epochs, "threads": 1, "verbose": 0}
             arguments |= {name: value for name, value in setting.items() if name in defaults}
             of_optimizer = {k: v for k, v in setting.items() if k not in config and k not in defaults}

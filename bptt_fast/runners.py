@@ -78,10 +78,13 @@ class Job:
         desc = self.net.desc()
         desc["seed"] = (desc["seed"] + self.first_epoch * 0x9E3779B97F4A7C15) % 2**64
         size = PlanSize(self.loss, every, batch, steps, self.threads, isa or self.isa)
+        options = options | self.net.update_options()
         if lengths is not None:
             options = with_groups(lengths, desc, size, options)
         key = (desc["seed"], *size, *sorted(options.items()))
         self.pooled = self.net.plans.acquire(key, (), lambda: make_plan(desc, size, options))
+        if self.net.constraints is not None:
+            self.pooled.plan.set_rules(*self.net.constraints.core)
         return self.pooled.plan
 
     def release_plan(self) -> None:

@@ -28,6 +28,7 @@ from .errors import (
     number,
 )
 from .plans import PlanSize, core_data, make_plan, with_groups
+from .rules import Piece
 from .runners import Record, Runner, check_weights
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ VECTOR = 16  # reals: what the core's widths are multiples of
 MAX_PARAMETERS = 5000  # so that J'J fits into memory
 SMALLEST = 1e-20  # lower bound of the damping
 DECREASE, FLATNESS = 1e-3, 0.9  # c1 and c2 of the strong Wolfe conditions
+
+
+_Step = Callable[[float], "Array | None"]  # of a damping
 
 
 def _either(**properties: Any) -> str:
@@ -88,6 +92,12 @@ class SecondOrder:
                 f"teacher_forcing: expected 1 with {name}, whose steps need the same loss each time, got "
                 f"{teacher_forcing:g}.  Use SGD() or Adam()."
             )
+        for block, rule in net.rules.items():
+            if rule.group is not None:
+                raise ConfigError(
+                    f"rules[{block!r}]: expected no group with {name}, whose steps need a loss that is "
+                    f"smooth in each orthant, got {rule}.  Use l1, or SGD() or Adam()."
+                )
 
     def check_loss(self, net: Model, loss: Loss) -> None:
         """Raise unless the method can minimise this loss."""
@@ -119,7 +129,7 @@ class LBFGS(SecondOrder):
     ConfigError
         If a value is out of range.  In `Network.fit`: with a `batch_size` below the number of sequences,
         since differences of gradients need a deterministic loss; with another unfolding than `FullBPTT`,
-        or with dropout.
+        with dropout, or with a group lasso in ``net.rules``.
 
     Notes
     -----
@@ -322,6 +332,7 @@ class Problem:
         self.data, self.order = core_data(self.sequences), data.counting(n)
         self.machine = (job.threads, job.isa)
         self.weights = net.params.astype(np.float64)
+        self.constraints = net.constraints
 
     def plan(self, batch: int, residuals: int = 0) -> Any:
         """A plan for the network and the sequences."""
@@ -344,7 +355,9 @@ class Problem:
         return self.weights
 
     def finish(self, weights: Array) -> None:
-        """Store the parameters of a step in the network."""
+        """Store the parameters of a step in the network; fixed ones keep their bits."""
+        if self.constraints is not None:
+            weights = np.where(self.constraints.fixed, self.weights, weights)
         self.weights = weights
         self.net.params[:] = weights
 
@@ -354,11 +367,23 @@ class Problem:
             return data.finite(weights.astype(self.net.dtype))
 
     def loss(self, weights: Array) -> float:
-        """The loss at these parameters; infinite instead of NaN."""
+        """The loss with penalties at these parameters; infinite instead of NaN."""
         if not self.fits(weights):
             return math.inf
-        value = self.forward.evaluate(weights, self.data, self.order)[1]
+        value = self.forward.evaluate(weights, self.data, self.order)[1] + self.penalty(weights)
         return value if math.isfinite(value) else math.inf
+
+    def penalty(self, weights: Array) -> float:
+        """The penalties of the rules at these parameters."""
+        return 0.0 if self.constraints is None else self.constraints.penalty(weights)
+
+    @cached_property
+    def residuals(self) -> float:
+        """The sum of squares of the residuals is this number times the loss without penalties."""
+        s, n = self.sequences, self.n
+        assert s.targets is not None
+        used = data.covered(len(s.targets), s.target_offset[:n], s.length[:n] if self.every else 1)
+        return s.targets.shape[1] * float(used.sum() if s.weight is None else s.weight[used].sum())
 
 
 def _double(sequences: Sequences) -> Sequences:
@@ -421,13 +446,13 @@ class _Iterations(Runner):
             status = self.iterate(poll)
         except _Interrupted:
             status = "INTERRUPTED"
-        self.record.losses[0] = self.loss
+        self.record.losses[0] = self.loss - self.problem.penalty(self.weights)
         return status, int(status == "OK")
 
     def finish(self, weights: Array, loss: float) -> None:
         """End an iteration with these parameters."""
         self.problem.finish(weights)
-        self.at, self.loss = weights, loss
+        self.at, self.loss = self.weights, loss
 
 
 class _Marquardt(_Iterations):
@@ -445,8 +470,10 @@ class _Marquardt(_Iterations):
 
     def _few_rows(self, size: int) -> Array | None:
         """An array for [J r] if it has fewer rows than columns; rows without a residual stay zero."""
-        targets = self.problem.sequences.targets
+        targets, rules = self.problem.sequences.targets, self.problem.constraints
         assert targets is not None
+        if rules is not None and rules.penalised:
+            return None
         return np.zeros((*targets.shape, size + 1)) if targets.size < size else None
 
     def iterate(self, poll: Poll) -> str:
@@ -457,25 +484,46 @@ class _Marquardt(_Iterations):
         status: str = self.plan.gauss_newton(weights, p.data, p.order, self.product, self.rows, poll)
         if status != "OK" or not math.isfinite(self.loss):
             return status if status == "INTERRUPTED" else "DIVERGED"
-        step = self._dual(poll) if self.rows is not None else self._primal(poll)
+        equations = self._dual if self.rows is not None else self._primal
+        step, piece = equations(weights, poll)
         while self.damping <= self.options.max_damping:
             change = step(self.damping)
-            loss = math.inf if change is None else p.loss(weights - change)
-            if change is not None and loss < self.loss:
-                self.finish(weights - change, loss)
+            there = weights if change is None else _inside(weights - change, piece)
+            loss = math.inf if change is None else p.loss(there)
+            if loss < self.loss:
+                self.finish(there, loss)
                 self.damping = max(self.damping / self.options.decrease, SMALLEST)
                 return "OK"
             self.damping *= self.options.increase
         return "CONVERGED"
 
-    def _primal(self, poll: Poll) -> Callable[[float], Array | None]:
+    def _primal(self, weights: Array, poll: Poll) -> tuple[_Step, Piece | None]:
+        """The step by damping, from the normal equations of the free parameters."""
         assert self.product is not None
-        return partial(self._solve, self.product[:-1, :-1], self.product[:-1, -1], poll)
+        matrix, slope, rules = self.product[:-1, :-1], self.product[:-1, -1], self.problem.constraints
+        if rules is None:
+            return partial(self._solve, matrix, slope, poll), None
+        half = self.problem.residuals / 2  # half the squared error is so many times the loss
+        piece = rules.piece(weights, slope / half + rules.l2 * weights)
+        free = np.flatnonzero(piece.free)
+        matrix, slope = matrix[np.ix_(free, free)], half * piece.slope[free]
+        matrix[np.diag_indices(len(free))] += half * rules.l2[free]
 
-    def _dual(self, poll: Poll) -> Callable[[float], Array | None]:
+        def step(damping: float) -> Array | None:
+            solution = self._solve(matrix, slope, poll, damping) if len(free) else None
+            return None if solution is None else _spread(solution, piece.free)
+
+        return step, piece
+
+    def _dual(self, weights: Array, poll: Poll) -> tuple[_Step, Piece | None]:
+        """The same from the equations of the residuals."""
         assert self.rows is not None
         rows = self.rows.reshape(-1, self.rows.shape[-1])
         jacobian, residuals, n = rows[:, :-1], rows[:, -1], len(rows)
+        piece, rules = None, self.problem.constraints
+        if rules is not None:  # without penalties: those need the normal equations
+            piece = rules.piece(weights, np.einsum("ij,i->j", jacobian, residuals))
+            jacobian = jacobian * piece.free
         columns = np.zeros((jacobian.shape[1], _whole_vectors(n)))  # J' in whole vectors
         columns[:, :n] = jacobian.T
         matrix = np.zeros((columns.shape[1],) * 2)
@@ -486,7 +534,7 @@ class _Marquardt(_Iterations):
             solution = self._solve(matrix[:n, :n], residuals, poll, damping)
             return None if solution is None else np.einsum("ij,i->j", jacobian, solution)
 
-        return step
+        return step, piece
 
     def _solve(self, matrix: Array, right: Array, poll: Poll, damping: float) -> Array | None:
         """(matrix + damping I)^-1 right, from the upper triangle; None: not positive definite.
@@ -505,6 +553,18 @@ class _Marquardt(_Iterations):
         return solution if status == "OK" and np.isfinite(solution).all() else None
 
 
+def _inside(weights: Array, piece: Piece | None) -> Array:
+    """The nearest parameters within the bounds of a piece."""
+    return weights if piece is None else np.clip(weights, piece.low, piece.high)
+
+
+def _spread(values: Array, free: Array) -> Array:
+    """Values of the free parameters, and zeros for the others."""
+    spread = np.zeros(len(free))
+    spread[free] = values
+    return spread
+
+
 def _whole_vectors(width: int) -> int:
     """The next width that is a number of vectors of the core."""
     return -(-width // VECTOR) * VECTOR
@@ -516,7 +576,7 @@ def _dot(a: Array, b: Array) -> float:
 
 
 class _Gradients:
-    """Loss and gradient of all sequences as one batch."""
+    """Loss and gradient of all sequences as one batch: the loss with penalties, the gradient with l2."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -531,6 +591,9 @@ class _Gradients:
             raise _Interrupted
         if status != "OK":
             return math.inf, np.zeros_like(weights)
+        if p.constraints is not None:
+            grad = np.where(p.constraints.fixed, 0.0, grad + p.constraints.l2 * weights)
+            loss += p.penalty(weights)
         return loss, grad
 
 
@@ -560,14 +623,24 @@ class _LimitedMemory(_Iterations):
             if not math.isfinite(loss):
                 return "DIVERGED"
             self.at, self.loss, self.grad, self.pairs = weights, loss, grad, []
-        while abs(self.grad).max() > self.options.gradient_tolerance:
-            direction = self._direction()
-            found = self._search(weights, direction, poll)
+        rules = self.problem.constraints
+        while True:
+            piece = None if rules is None else rules.piece(weights, self.grad)
+            slope = self.grad if piece is None else piece.slope
+            if not abs(slope).max() > self.options.gradient_tolerance:
+                break
+            direction = self._direction(slope, piece)
+            if piece is None or rules is None or rules.smooth:
+                found = self._search(weights, direction, poll)
+            else:
+                found = self._search_inside(weights, direction, piece, poll)
             if found is not None:
-                change, slopes = found.step * direction, found.grad - self.grad
+                there = _inside(weights + found.step * direction, piece)
+                change = found.step * direction if piece is None else there - weights
+                slopes = found.grad - self.grad
                 if _dot(change, slopes) > np.finfo(float).eps * abs(_dot(change, self.grad)):
                     self.pairs = [*self.pairs, (change, slopes)][-self.options.memory :]
-                self.finish(weights + change, found.loss)
+                self.finish(there, found.loss)
                 self.grad = found.grad
                 return "OK"
             if not self.pairs:
@@ -575,18 +648,34 @@ class _LimitedMemory(_Iterations):
             self.pairs = []
         return "CONVERGED"
 
-    def _direction(self) -> Array:
-        """-B g, by the two loops over the pairs."""
-        d, shares = -self.grad, []
-        for s, y in reversed(self.pairs):
+    def _direction(self, slope: Array, piece: Piece | None) -> Array:
+        """-B g, by the two loops over the pairs; in a piece those of its free parameters."""
+        pairs = self.pairs
+        if piece is not None:
+            pairs = [(s * piece.free, y * piece.free) for s, y in pairs]
+            pairs = [(s, y) for s, y in pairs if _dot(s, y) > np.finfo(float).eps * _dot(abs(s), abs(y))]
+        d, shares = -slope, []
+        for s, y in reversed(pairs):
             shares.append(_dot(s, d) / _dot(s, y))
             d = d - shares[-1] * y
-        if self.pairs:
-            s, y = self.pairs[-1]
+        if pairs:
+            s, y = pairs[-1]
             d = _dot(s, y) / _dot(y, y) * d
-        for (s, y), share in zip(self.pairs, reversed(shares), strict=True):
+        for (s, y), share in zip(pairs, reversed(shares), strict=True):
             d = d + (share - _dot(y, d) / _dot(s, y)) * s
         return d
+
+    def _search_inside(self, weights: Array, direction: Array, piece: Piece, poll: Poll) -> _Point | None:
+        """A point along the direction, projected on the bounds of the piece, with a sufficient decrease."""
+        step = 1.0 if self.pairs else min(1.0, 1 / math.sqrt(_dot(direction, direction)))
+        for _ in range(self.options.max_evaluations):
+            there = _inside(weights + step * direction, piece)
+            loss, grad = self.gradients(there, poll)
+            slope = _dot(piece.slope, there - weights)
+            if loss <= self.loss + DECREASE * slope and loss < self.loss:
+                return _Point(step, loss, slope, grad)
+            step /= 4
+        return None
 
     def _search(self, weights: Array, direction: Array, poll: Poll) -> _Point | None:
         """A point along the direction that satisfies the strong Wolfe conditions.
@@ -718,6 +807,10 @@ class _HessianFree(_Iterations):
         current, slope = self.gradients(weights, poll)
         if not math.isfinite(current):
             return "DIVERGED"
+        rules = p.constraints
+        piece = None if rules is None else rules.piece(weights, slope)
+        if piece is not None:
+            slope, self.direction = piece.slope, self.direction * piece.free
         self.curvature.begin(weights)
         if self.states is not None:
             self.states.begin(weights)
@@ -726,14 +819,14 @@ class _HessianFree(_Iterations):
             result = self.curvature.times(v, poll) + self.damping * v
             if self.states is not None:
                 result += self.damping * self.options.structural_damping * self.states.times(v, poll)
-            return result
+            return result if rules is None or piece is None else (result + rules.l2 * v) * piece.free
 
         while self.damping <= self.options.max_damping:
             iterates, models = self._conjugate(product, slope)
             self.direction = iterates[-1]
-            losses = [p.loss(weights + iterates[-1])]
+            losses = [p.loss(_inside(weights + iterates[-1], piece))]
             for earlier in reversed(iterates[:-1]):  # back to the last iterate before the loss grows
-                loss = p.loss(weights + earlier)
+                loss = p.loss(_inside(weights + earlier, piece))
                 if loss >= losses[-1] and losses[-1] < current:
                     break
                 losses.append(loss)
@@ -745,7 +838,7 @@ class _HessianFree(_Iterations):
             elif ratio > 0.75:
                 self.damping = max(self.damping / 1.5, SMALLEST)
             if loss < current:
-                self.finish(weights + change, loss)
+                self.finish(_inside(weights + change, piece), loss)
                 return "OK"
             self.direction = np.zeros_like(slope)
         return "CONVERGED"

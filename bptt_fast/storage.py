@@ -12,6 +12,7 @@ import numpy as np
 from .columns import UNKNOWN
 from .errors import ConfigError, CorruptFileError
 from .model import Model
+from .rules import saved
 from .writing import named, replace
 
 if TYPE_CHECKING:
@@ -22,12 +23,13 @@ Path = str | os.PathLike[str]
 FORMAT = "bptt_fast 1"
 LEARNER = FORMAT + " learner"  # adds a learner's values in "learner" and arrays under "learner.*"
 PREFIX = "learner."
+RULES = "rules."  # prefix of the arrays of rules, "rules.<block>.<field>"
 BACKUP = FORMAT + " backup"  # what identifies a fit in "identity", its state in "state"
 ARRAY = "array number"  # in the JSON of a state, an object with this name alone stands for a tensor
 
 
 def save(model: Model | Learner, path: Path) -> None:
-    """Write a network (description, names and scaling of columns, parameters) or a learner to a file.
+    """Write a network (description, names and scaling of columns, parameters, rules) or a learner to a file.
 
     The file is a safetensors file that any reader of that format can open.  It is written under another name
     in the same folder, flushed to the disk and then renamed, so that an interrupted save leaves an existing
@@ -57,8 +59,13 @@ def save(model: Model | Learner, path: Path) -> None:
         learner = json.dumps(values)
         tensors |= {PREFIX + name: array for name, array in arrays.items()}
         metadata |= {"format": LEARNER, "learner": learner}
+    rules = ""
+    if net.rules:
+        values, arrays = saved(net.rules)
+        metadata["rules"] = rules = json.dumps(values)
+        tensors |= {RULES + name: array for name, array in arrays.items()}
     columns = metadata.get("columns", "")
-    metadata["sha256"] = digest(metadata["network"] + metadata["extra"] + learner + columns, tensors)
+    metadata["sha256"] = digest(metadata["network"] + metadata["extra"] + learner + columns + rules, tensors)
     replace(named(path), safetensors.numpy.save(tensors, metadata))
 
 

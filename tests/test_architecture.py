@@ -20,7 +20,7 @@ FLOORS = (
     {"resuming"},
     {"columns", "initialisation", "losses", "machine", "schedules", "stopping", "writing"},
     {"data", "description", "files"},
-    {"plans"},
+    {"plans", "rules"},
     {"model", "runners"},
     {"second_order", "storage", "unfolding"},
     {"inference", "optimizers"},

@@ -13,14 +13,7 @@ from support.training import Training, check
 import bptt_fast as bf
 from bptt_fast.optimizers import OPTIMIZERS, FirstOrder
 
-FORMULAS = ref.FORMULAS
-# forms that lay their parameters out in every way there is
-LAYOUTS = {
-    "elman": dict(num_layers=2, bidirectional=True, head=(4,)),
-    "mlp": cases.FORMS["mlp-6-7"],
-    "gru": cases.FORMS["gru-before"],
-    "lstm": cases.FORMS["lstm-both"],
-}
+FORMULAS, LAYOUTS = ref.FORMULAS, cases.LAYOUTS
 
 
 def test_every_optimizer_is_here():

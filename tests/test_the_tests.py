@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support import cases, gradcheck
 from support import reference as ref
+from support.ruled import Ruled
 from support.training import SGD
 from support.truncated import Truncated
 
@@ -136,6 +137,37 @@ def test_online_mutants_are_caught(old, new):
     for module in (ref, mutant(old, new)):
         weights = dict(problem.params)
         optimizer = module.Optimizer(**SGD, momentum=0.5, weight_decay=0.01, clip_norm=0.3)
+        data = zip(problem.x, problem.y, problem.state, strict=True)
+        module.slide(problem.desc, weights, optimizer, data, 3, 1, "mse")
+        end.append(np.concatenate([w.ravel() for w in weights.values()]))
+    assert not abs(end[0] - end[1]).max() <= 1e-6 * abs(end[0]).max()
+
+
+RULE_MUTANTS = {
+    "fixed weights count in the clip": ('np.where(rule["low"] == rule["high"], 0, grads[k])', "grads[k]"),
+    "l2 not halved": ('g + self.rules[k]["l2"] * old', 'g + 2 * self.rules[k]["l2"] * old'),
+    "l2 of the new weight": ('p[k] = self.obeyed(k, old, p[k])', 'p[k] = self.obeyed(k, old, p[k] - 1e-3 * self.rules[k]["l2"] * p[k])'),
+    "threshold without the rate": ('abs(w) - rate * rule["l1"]', 'abs(w) - rule["l1"]'),
+    "a threshold that is passed": ('np.sign(w) * np.maximum(abs(w) - rate * rule["l1"], 0)', 'w - np.sign(w) * rate * rule["l1"]'),
+    "frozen weights in their group": ("((w * ~fixed) ** 2)", "(w ** 2)"),
+    "rows for columns": ('(("rows", 1), ("columns", 0))', '(("rows", 0), ("columns", 1))'),
+    "the group lasso after the bounds": ('w = w * np.maximum(1 - rate * rule[name]', 'w = np.clip(w, rule["low"], rule["high"]) * np.maximum(1 - rate * rule[name]'),
+    "frozen weights move": ('np.where(fixed, old, np.minimum', 'np.where(rule["low"] == 0, 0, np.minimum'),
+    "no lower bound": ('np.maximum(w, rule["low"])', "w"),
+    "no upper bound": ('np.minimum(np.maximum(w, rule["low"]), rule["high"])', 'np.maximum(w, rule["low"])'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("old, new", RULE_MUTANTS.values(), ids=RULE_MUTANTS)
+def test_rule_mutants_are_caught(old, new):
+    """What test_rules compares at 1e-10 moves by far more when a rule is another one."""
+    options = dict(learning_rate=0.1, weight_decay=0.1, clip_norm=1.0)
+    ruled = Ruled(optimizer=options, lengths=(40, 20), head=(4,))
+    problem, end = ruled.problem, []
+    for module in (ref, mutant(old, new)):
+        weights = dict(problem.params)
+        optimizer = module.Optimizer(**options)
+        optimizer.rules = ruled.oracle.rules
         data = zip(problem.x, problem.y, problem.state, strict=True)
         module.slide(problem.desc, weights, optimizer, data, 3, 1, "mse")
         end.append(np.concatenate([w.ravel() for w in weights.values()]))

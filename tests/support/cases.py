@@ -47,6 +47,13 @@ FORMS |= {
     if name not in {form["cell"] for form in FORMS.values()}
 }
 
+# Forms that lay their parameters out in every way there is.
+LAYOUTS = {
+    "elman": dict(num_layers=2, bidirectional=True, head=(4,)),
+    "mlp": FORMS["mlp-6-7"],
+    "gru": FORMS["gru-before"],
+    "lstm": FORMS["lstm-both"],
+}
 
 # What the gradients are checked for; a form of FORMS, by name, comes with each.
 FACTORS = dict(

@@ -409,10 +409,23 @@ class Optimizer:
                  step_max=50.0, backtrack=True, clip_norm=0.0, clip_value=0.0, clip_state=0.0, product=1.0,
                  previous=np.inf, step=0):  # fmt: skip
         self.__dict__.update({k: v for k, v in dict(locals()).items() if k != "self"})
-        self.m, self.v = {}, {}
+        self.m, self.v, self.rules = {}, {}, {}  # rules: of some blocks, see `obeyed`
+
+    def obeyed(self, k, old, w):
+        """Weights after a step from `old` by a rule: low, high (equal: fixed), l1, l2, rows, columns."""
+        rule, rate = self.rules[k], self.learning_rate
+        w = np.sign(w) * np.maximum(abs(w) - rate * rule["l1"], 0)
+        fixed = rule["low"] == rule["high"]
+        for name, axis in (("rows", 1), ("columns", 0)):
+            if rule[name]:
+                norm = np.sqrt(((w * ~fixed) ** 2).sum(axis, keepdims=True))
+                w = w * np.maximum(1 - rate * rule[name] / np.maximum(norm, 1e-300), 0)
+        return np.where(fixed, old, np.minimum(np.maximum(w, rule["low"]), rule["high"]))
 
     def update(self, p, grads, loss=0.0):
         self.step += 1
+        for k, rule in self.rules.items():
+            grads = grads | {k: np.where(rule["low"] == rule["high"], 0, grads[k])}
         norm = np.sqrt(sum((g * g).sum() for g in grads.values()))
         if self.clip_norm and norm > self.clip_norm:
             grads = {k: g * (self.clip_norm / norm) for k, g in grads.items()}
@@ -425,12 +438,17 @@ class Optimizer:
             )
             self.product *= self.mu
         for k, g in grads.items():
+            old = p[k]
+            if k in self.rules:
+                g = g + self.rules[k]["l2"] * old
             decays = self.weight_decay and (not self.no_bias_decay or "bias" not in k)
             if decays and self.optimizer == "adamw":
                 p[k] = p[k] * (1 - self.learning_rate * self.weight_decay)
             elif decays:
                 g = g + self.weight_decay * p[k]
             p[k] = p[k] - getattr(self, self.optimizer)(k, g)
+            if k in self.rules:
+                p[k] = self.obeyed(k, old, p[k])
 
     def sgd(self, k, g):
         if self.momentum:

@@ -28,7 +28,7 @@ OPTIMIZERS = {
 def hyper(options):
     """A plan's hyper dict with every key."""
     full = vars(ref.Optimizer(**options))
-    return {k: v for k, v in full.items() if k not in ("m", "v")}
+    return {k: v for k, v in full.items() if k not in ("m", "v", "rules")}
 
 
 class Training:
