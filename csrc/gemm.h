@@ -315,6 +315,15 @@ INLINE void row_product(const int nv, const int panels, int64_t apart, int64_t u
         acc[0][v] += (part[0][v] + part[1][v]) + (part[2][v] + part[3][v]);
 }
 
+/* BY_ROWS: the same for one vector of rows and nv columns, of few inputs. */
+INLINE void vector_product(const int nv, int64_t depth, const real *a, int64_t block, const real *w,
+                           V acc[PANEL_MAX]) {
+    for (int64_t k = 0; k < depth; k++, a += block, w += nv) {
+        const V x = v_load(a);
+        UNROLL_FOR (int v = 0; v < nv; v++) acc[v] += x * v_set(w[v]);
+    }
+}
+
 /* -- y = x W' + b, and its backward pass -- */
 
 /* One panel of nv vectors for a single row: out = bias + start + a W. */
@@ -338,16 +347,57 @@ INLINE void row_panel_product(const operands *o, int64_t nv, const real *a, cons
    row_product sums the one row. */
 INLINE void panel_product(const operands *o, int64_t nv, int64_t vectors, int single, const real *a,
                           const real *w, const real *bias, const real *start, real *out) {
-    if (!BY_ROWS && single) {
+    if (single) {
         row_panel_product(o, nv, a, w, bias, start, out);
         return;
     }
-    const int near = BY_ROWS || o->row == VL;
+    const int near = o->row == VL;
     product *const *shape = (near ? near_products : far_products)[nv];
     const int64_t tall = near ? TALL(nv) : TALL_FAR(nv);
     const int64_t slice = slice_units(o, nv, tall, vectors);
     sliced_product(shape, tall, o, nv, slice, vectors, a, w, bias, start, out);
 }
+
+/* A field without its first n blocks of columns. */
+INLINE field from_column(const field *f, int64_t n) {
+    return (field){ chunk(f, 0, 0, n), f->step, f->block, f->row };
+}
+
+/* BY_ROWS: one panel of nv columns, few as they are, for all rows and steps of a span at once:
+   out = bias + start + a W.  Its sums have the order of tile_product in every shape. */
+INLINE void span_product(const int nv, const operands *shape, const field *a, const real *w,
+                         const real *bias, const field *start, const field *out, const span *at) {
+    operands o = *shape;
+    for (int64_t t = at->t0; t < at->t1; t++) {
+        const int64_t end = last_padded_row(at, t);
+        for (row_part of = first_part(at->r0, end); of.vectors > 0; of = next_part(&of, end)) {
+            const real *from = chunk(a, t, of.r, 0), *first = chunk(start, t, of.r, 0);
+            real *to = chunk(out, t, of.r, 0);
+            int64_t i = 0;
+            o.lanes = lanes_of(&of);
+            for (; i + 2 <= of.vectors; i += 2)
+                tile_product(2, nv, VL, &o, from + i * VL, w, bias, first ? first + i * VL : NULL,
+                             to + i * VL);
+            if (i < of.vectors)
+                tile_product(1, nv, VL, &o, from + i * VL, w, bias, first ? first + i * VL : NULL,
+                             to + i * VL);
+        }
+    }
+}
+typedef void panel_of_span(const operands *shape, const field *a, const real *w, const real *bias,
+                           const field *start, const field *out, const span *at);
+#define SPAN_PRODUCT(nv)                                                                  \
+    static void span_product_##nv(const operands *shape, const field *a, const real *w,   \
+                                  const real *bias, const field *start, const field *out, \
+                                  const span *at) {                                       \
+        span_product(nv, shape, a, w, bias, start, out, at);                              \
+    }
+SPAN_PRODUCT(1)
+SPAN_PRODUCT(2)
+SPAN_PRODUCT(3)
+SPAN_PRODUCT(4)
+static panel_of_span *const span_products[PANEL_MAX + 1] = { NULL, span_product_1, span_product_2,
+                                                             span_product_3, span_product_4 };
 
 /* y = act(add + x W' + bias), W being column group `group` of the matrix.  Shapes per step: x
    (rows, K), add and y (rows, gates*units).  addend may be outputs; bias and addend may be NULL. */
@@ -370,6 +420,13 @@ static void NAME(forward)(const matrix *m, const void *packed, const matrix *bia
         .out_row = RL * y.row,
         .out_block = y.block,
     };
+    for (int64_t n = 0; BY_ROWS && n < m->vectors; n += m->width) {
+        const int64_t nv = min64(m->width, m->vectors - n);
+        const field start = from_column(&add, n), out = from_column(&y, n);
+        span_products[nv](&o, &x, weights + n * m->cols + group * m->K * nv,
+                          biases ? biases + n : NULL, &start, &out, &at);
+    }
+    if (BY_ROWS && act == ACT_LINEAR) return;
     for (int64_t t = at.t0; t < at.t1; t++) {
         const int64_t end = last_padded_row(&at, t);
         for (row_part of = first_part(at.r0, end); of.vectors > 0; of = next_part(&of, end)) {
@@ -377,10 +434,11 @@ static void NAME(forward)(const matrix *m, const void *packed, const matrix *bia
             for (int64_t n = 0; n < m->vectors; n += m->width) {
                 const int64_t nv = min64(m->width, m->vectors - n);
                 real *out = chunk(&y, t, of.r, n);
-                panel_product(&o, nv, of.vectors, at.reduction == REDUCE_STEP,
-                              chunk(&x, t, of.r, 0),
-                              weights + (n * m->cols + group * m->K * nv) * CL,
-                              biases ? biases + n * CL : NULL, chunk(&add, t, of.r, n), out);
+                if (!BY_ROWS)
+                    panel_product(&o, nv, of.vectors, at.reduction == REDUCE_STEP,
+                                  chunk(&x, t, of.r, 0),
+                                  weights + (n * m->cols + group * m->K * nv) * CL,
+                                  biases ? biases + n * CL : NULL, chunk(&add, t, of.r, n), out);
                 if (act == ACT_LINEAR) continue;
                 for (int v = 0; v < nv; v++) {
                     real *value = out + v * y.block;
@@ -413,6 +471,12 @@ static void NAME(backward)(const matrix *m, int64_t group, const field *output_g
         .out_row = RL * dx.row,
         .out_block = dx.block,
     };
+    for (int64_t n = 0; BY_ROWS && n < vectors; n += 2) {
+        const real *w = (const real *)m->transposed + (group * vectors + n) * depth;
+        const field out = from_column(&dx, n), none = { 0 };
+        span_products[min64(2, vectors - n)](&o, &dz, w, NULL, add ? &out : &none, &out, &at);
+    }
+    if (BY_ROWS && !values) return;
     for (int64_t t = at.t0; t < at.t1; t++) {
         const int64_t end = last_padded_row(&at, t);
         for (row_part of = first_part(at.r0, end); of.vectors > 0; of = next_part(&of, end)) {
@@ -421,8 +485,9 @@ static void NAME(backward)(const matrix *m, int64_t group, const field *output_g
                 const int64_t nv = min64(2, vectors - n);
                 const real *w = (const real *)m->transposed + (group * vectors + n) * CL * depth;
                 real *out = chunk(&dx, t, of.r, n);
-                panel_product(&o, nv, of.vectors, at.reduction == REDUCE_STEP,
-                              chunk(&dz, t, of.r, 0), w, NULL, add ? out : NULL, out);
+                if (!BY_ROWS)
+                    panel_product(&o, nv, of.vectors, at.reduction == REDUCE_STEP,
+                                  chunk(&dz, t, of.r, 0), w, NULL, add ? out : NULL, out);
                 if (!values) continue;
                 for (int v = 0; v < nv; v++) {
                     const real *value = chunk(&a, t, of.r, n + v);
