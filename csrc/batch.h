@@ -71,7 +71,10 @@ INLINE int64_t gather_vector(const source *s, int64_t columns, const field *x, c
     const row_part part = first_vector(max64(r, at->r0), padded_row(at, last + 1));
     int64_t end = at->t1;
     while (end > at->t0 && last_row(at, end - 1) <= last) end--;
-    row_reader values = { .count = (end - at->t0) * columns, .at = VL };
+    row_reader values;
+    values.count = (end - at->t0) * columns;
+    values.next = 0;
+    values.at = VL;
     if (s->start || values.count < VL) return at->t0;
     for (int j = 0; j < VL; j++) {
         const int64_t row = s->offset[s->row[row_of_lane(at, r, j)]] + s->first + at->t0;

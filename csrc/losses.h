@@ -192,7 +192,10 @@ INLINE int64_t add_vector_losses(output_loss *of_output, const loss_desc *l, con
     double sum[VL] = { 0 }, weight[VL], factor[VL];
     int64_t end = at->t1;
     for (int64_t b = first; b <= last; b++) end = min64(end, last_target(l, s, at, b));
-    row_reader targets = { .count = (end - at->t0) * outputs, .at = VL };
+    row_reader targets;
+    targets.count = (end - at->t0) * outputs;
+    targets.next = 0;
+    targets.at = VL;
     if (targets.count < VL) return at->t0;
     for (int j = 0; j < VL; j++) {
         const int64_t b = row_of_lane(at, r, j), row = target_row(l, s, b, at->t0);
@@ -220,7 +223,8 @@ INLINE int64_t add_vector_losses(output_loss *of_output, const loss_desc *l, con
             }
             if (gradient) v_store_lanes(p, v_load(slope), lanes_of(&part));
         }
-        LANES_FOR (int j = 0; j < VL; j++) sum[j] += weight[j] == 0 ? 0 : weight[j] * (e[j] / outputs);
+        LANES_FOR (int j = 0; j < VL; j++)
+            sum[j] += weight[j] * (weight[j] == 0 ? 0 : e[j] / outputs);
     }
     for (int64_t b = first; sums && b <= last; b++) sums[b] = sum[b - r];
     return end;

@@ -230,7 +230,7 @@ INLINE void C(forward_units_single)(const int units, const frame *f, const C(ste
         real zr[PANEL_MAX * VL]; /* its address is given to nobody: it stays in registers */
         UNROLL_FOR (int v = 0; v < units * G; v++) acc[0][v] = v_weight(bias + v * CL);
         if (BY_ROWS)
-            vector_product(units * G, R, a, step->block, w, acc[0]);
+            few_columns_product(1, units * G, 1, R, a, step->block, w, acc);
         else
             row_product(per_panel * G, units / per_panel, WIDE * G * VL * R, R, 1, a, step->block,
                         w, step->from_end, acc);
@@ -343,8 +343,10 @@ INLINE void C(backward_units_single)(const int units, const frame *f, const C(st
         V acc[1][PANEL_MAX];
         real dh[PANEL_MAX * VL];
         UNROLL_FOR (int v = 0; v < units; v++) acc[0][v] = v_set(0);
-        if (next && BY_ROWS)
-            vector_product(units, by.width * by.gates, a, by.block, by.w, acc[0]);
+        if (next && BY_ROWS && step->projected)
+            few_columns_product(1, units, 1, by.width, a, by.block, by.w, acc);
+        else if (next && BY_ROWS)
+            few_columns_product(1, units, C(G), by.width * C(G), a, by.block, by.w, acc);
         else if (next)
             row_product(per_panel, units / per_panel, 2 * by.gates * VL * by.width, by.width,
                         by.gates, a, by.block, by.w, step->from_end, acc);
