@@ -176,11 +176,13 @@ INLINE void add_row_losses(output_loss *of_output, row_loss *of_row, const loss_
     if (sums) sums[r] = sum;
 }
 
+/* A loop over the lanes, to be computed in vectors and not, before that, to be unrolled. */
 #ifdef __clang__
-#define LANES_FOR _Pragma("clang loop vectorize(enable)") for
+#define LANES_FOR for
 #else
 #define LANES_FOR _Pragma("GCC unroll 1") for
 #endif
+
 /* The same for the rows of the vector r, at the steps that all of them have; the compiler takes the
    lanes at once, if the loss is simple enough.  Returns the first step that is left. */
 INLINE int64_t add_vector_losses(output_loss *of_output, const loss_desc *l, const source *s,
