@@ -32,19 +32,77 @@ INLINE void gather_row(const source *s, int64_t width, int64_t columns, const fi
     if (c < columns) v_store(to, v_load_part(from + c, columns - c));
 }
 
+/* BY_ROWS: what the caller has for the rows of a vector, one real of each row at a time; in the lanes of
+   rows that are not of the span, those of another one.  A block of VL such vectors is VL reals of
+   each row, transposed. */
+typedef struct {
+    /* where each row begins; how many reals it has, at least VL */
+    const real *row[VL];
+    int64_t count;
+    V block[VL];
+    /* the next vector of the block; the next real after it */
+    int at;
+    int64_t next;
+} row_reader;
+
+/* The row that lane j of the vector r reads. */
+INLINE int64_t row_of_lane(const span *at, int64_t r, int j) {
+    return max64(at->r0, min64(at->r1 - 1, r + j));
+}
+INLINE V read_next(row_reader *of) {
+    if (of->at == VL) {
+        const int64_t begin = min64(of->next, of->count - VL); /* the last block is whole, too */
+        UNROLL_FOR (int j = 0; j < VL; j++) {
+            of->block[j] = v_load(of->row[j] + begin);
+            __builtin_prefetch(of->row[j] + begin + 256 / sizeof(real));
+        }
+        v_transpose(of->block);
+        of->at = (int)(of->next - begin);
+        of->next = begin + VL;
+    }
+    return of->block[of->at++];
+}
+
+/* The rows of the vector r of x, at the steps that all of them have.  Returns the first step that is
+   left. */
+INLINE int64_t gather_vector(const source *s, int64_t columns, const field *x, const span *at,
+                             int64_t r) {
+    const int64_t last = row_of_lane(at, r, VL - 1);
+    const row_part part = first_vector(max64(r, at->r0), padded_row(at, last + 1));
+    int64_t end = at->t1;
+    while (end > at->t0 && last_row(at, end - 1) <= last) end--;
+    row_reader values;
+    values.count = (end - at->t0) * columns;
+    values.next = 0;
+    values.at = VL;
+    if (s->start || values.count < VL) return at->t0;
+    for (int j = 0; j < VL; j++) {
+        const int64_t row = s->offset[s->row[row_of_lane(at, r, j)]] + s->first + at->t0;
+        values.row[j] = (const real *)s->values + row * columns;
+    }
+    const int64_t apart = x->block, step = x->step - columns * apart;
+    real *to = chunk(x, at->t0, r, 0);
+    for (int64_t t = at->t0; t < end; t++, to += step)
+        for (int64_t c = 0; c < columns; c++, to += apart)
+            v_store_lanes(to, read_next(&values), lanes_of(&part));
+    return end;
+}
+
 /* x[t] = `columns` reals of each of the caller's rows, which are `width` reals apart.  Step by step, as
    x is stored; BY_ROWS sequence by sequence, as the caller's array is, since a step of a row is
    scattered over x anyway. */
 static void NAME(gather)(const source *s, int64_t width, int64_t columns, const field *x,
                          const span *at) {
-    if (BY_ROWS)
-        for (int64_t r = at->r0; r < at->r1; r++)
-            for (int64_t t = at->t0; t < at->t1 && r < last_row(at, t); t++)
-                gather_row(s, width, columns, x, t, r);
-    else
+    if (!BY_ROWS)
         for (int64_t t = at->t0; t < at->t1; t++)
             for (int64_t r = at->r0; r < last_row(at, t); r++)
                 gather_row(s, width, columns, x, t, r);
+    for (int64_t r = at->r0 / VL * VL; BY_ROWS && r < at->r1; r += VL) {
+        const int64_t begin = width == columns ? gather_vector(s, columns, x, at, r) : at->t0;
+        for (int64_t b = max64(r, at->r0); b < min64(r + VL, at->r1); b++)
+            for (int64_t t = begin; t < at->t1 && b < last_row(at, t); t++)
+                gather_row(s, width, columns, x, t, b);
+    }
 }
 
 /* The inverse: rows of a field into the caller's array.  every: 1 and 0: to the rows of the

@@ -67,8 +67,12 @@ source source_of(const bptt_plan *p, const bptt_data *d) {
 
 /* -- batches, groups and chunks: thread 0 opens them, before a barrier -- */
 
-/* Shell sort by decreasing length; a batch of equal lengths stays as it is. */
+/* Shell sort by decreasing length; a batch of equal lengths stays as it is, and is not gone through
+   but once. */
 static void sort_rows(const int64_t *length, int64_t *row, int64_t B) {
+    int64_t sorted = 1;
+    while (sorted < B && length[row[sorted - 1]] >= length[row[sorted]]) sorted++;
+    if (sorted >= B) return;
     for (int64_t gap = B / 2; gap > 0; gap /= 2)
         for (int64_t i = gap; i < B; i++) {
             const int64_t moved = row[i];

@@ -153,10 +153,12 @@ static void train(training *t) {
 
 /* One update per batch or, truncated, per k1 steps of its longest sequence. */
 int64_t bptt_updates(const bptt_plan *p, const bptt_data *data, const int64_t *order, int64_t n) {
-    int64_t updates = 0, longest = 0;
-    for (int64_t i = 0; i < n; i++) {
-        longest = max64(i % p->batch ? longest : 0, data->length[order[i]]);
-        if (i + 1 == n || (i + 1) % p->batch == 0) updates += p->k1 ? (longest - 1) / p->k1 + 1 : 1;
+    int64_t updates = 0;
+    for (int64_t from = 0, to; from < n; from = to) {
+        int64_t longest = 0;
+        to = min64(n, from + p->batch);
+        for (int64_t i = from; i < to; i++) longest = max64(longest, data->length[order[i]]);
+        updates += p->k1 ? (longest - 1) / p->k1 + 1 : 1;
     }
     return updates;
 }

@@ -69,6 +69,14 @@ INLINE int64_t last_row(const span *at, int64_t t) {
     return at->batch_sizes ? min64(at->batch_sizes[t], at->r1) : at->r1;
 }
 
+/* The first step after t with another number of active rows than step t, or the end of the span. */
+INLINE int64_t same_rows_end(const span *at, int64_t t) {
+    int64_t end = t + 1;
+    if (!at->batch_sizes) return at->t1;
+    while (end < at->t1 && last_row(at, end) == last_row(at, t)) end++;
+    return end;
+}
+
 /* End of the rows for a kernel that takes each row by itself: after the last row of the batch it may
    write the padding, too, which fills the vector. */
 INLINE int64_t padded_row(const span *at, int64_t end) {
@@ -77,6 +85,9 @@ INLINE int64_t padded_row(const span *at, int64_t end) {
 INLINE int64_t last_padded_row(const span *at, int64_t t) {
     return padded_row(at, last_row(at, t));
 }
+
+/* Reals from one row of a field to the next. */
+INLINE int64_t row_of(const field *f) { return BY_ROWS ? 1 : f->row; }
 
 /* The vector that begins with row r in a block of columns at step t; NULL in a field that there is
    not. */
@@ -315,6 +326,21 @@ INLINE void row_product(const int nv, const int panels, int64_t apart, int64_t u
         acc[0][v] += (part[0][v] + part[1][v]) + (part[2][v] + part[3][v]);
 }
 
+/* BY_ROWS: acc += a W for mr vectors of rows and nv columns; W has few of them.  The order of the sums
+   is that of tile_product.  gates: a factor of the depth. */
+INLINE void few_columns_product(const int mr, const int nv, const int gates, int64_t depth,
+                                const real *a, int64_t block, const real *w, V acc[][PANEL_MAX]) {
+    for (int64_t k = 0; k < depth; k += gates)
+        UNROLL_FOR (int g = 0; g < gates; g++, a += block, w += nv) {
+            V x[HEIGHT_MAX];
+            UNROLL_FOR (int i = 0; i < mr; i++) x[i] = v_load(a + i * VL);
+            UNROLL_FOR (int v = 0; v < nv; v++) {
+                const V b = v_set(w[v]);
+                UNROLL_FOR (int i = 0; i < mr; i++) acc[i][v] += x[i] * b;
+            }
+        }
+}
+
 /* -- y = x W' + b, and its backward pass -- */
 
 /* One panel of nv vectors for a single row: out = bias + start + a W. */
@@ -338,15 +364,118 @@ INLINE void row_panel_product(const operands *o, int64_t nv, const real *a, cons
    row_product sums the one row. */
 INLINE void panel_product(const operands *o, int64_t nv, int64_t vectors, int single, const real *a,
                           const real *w, const real *bias, const real *start, real *out) {
-    if (!BY_ROWS && single) {
+    if (single) {
         row_panel_product(o, nv, a, w, bias, start, out);
         return;
     }
-    const int near = BY_ROWS || o->row == VL;
+    const int near = o->row == VL;
     product *const *shape = (near ? near_products : far_products)[nv];
     const int64_t tall = near ? TALL(nv) : TALL_FAR(nv);
     const int64_t slice = slice_units(o, nv, tall, vectors);
     sliced_product(shape, tall, o, nv, slice, vectors, a, w, bias, start, out);
+}
+
+/* A field without its first n blocks of columns. */
+INLINE field from_column(const field *f, int64_t n) {
+    return (field){ chunk(f, 0, 0, n), f->step, f->block, f->row };
+}
+
+/* BY_ROWS: y = start + x W' + bias for `depth` inputs, which the registers hold, and all columns, rows
+   and steps of a span; bias and start may be NULL.  The order of the sums is that of tile_product. */
+typedef struct {
+    const field *x;
+    const field *start;
+    const field *y;
+    const span *at;
+    /* panels of `width` columns, (inputs, width) each; x begins with input `first` */
+    const real *weights;
+    const real *bias;
+    int64_t columns;
+    int64_t width;
+    int64_t inputs;
+    int64_t first;
+} few_inputs;
+/* Some columns of it: their weights, of the four inputs at most, and biases. */
+enum { SOME_COLUMNS = 16 };
+typedef struct {
+    int64_t count;
+    real weight[SOME_COLUMNS][4];
+    real bias[SOME_COLUMNS];
+} some_columns;
+INLINE void find_columns(some_columns *some, const int depth, const few_inputs *of, int64_t n) {
+    some->count = min64(SOME_COLUMNS, of->columns - n);
+    for (int64_t c = 0; c < some->count; c++) {
+        const int64_t panel = (n + c) / of->width * of->width;
+        const int64_t nv = min64(of->width, of->columns - panel);
+        const real *w = of->weights + panel * of->inputs + of->first * nv + n + c - panel;
+        for (int k = 0; k < depth; k++) some->weight[c][k] = w[k * nv];
+        some->bias[c] = of->bias ? of->bias[n + c] : 0;
+    }
+}
+/* mr vectors of rows: x, start (or NULL) and y are those of the first. */
+INLINE void vectors_of_few_inputs(const int mr, const int depth, const some_columns *some,
+                                  const real *x, const real *start, real *y, int64_t x_block,
+                                  int64_t y_block, const VI *lanes) {
+    V in[2][4];
+    UNROLL_FOR (int i = 0; i < mr; i++)
+        UNROLL_FOR (int k = 0; k < depth; k++) in[i][k] = v_load(x + i * VL + k * x_block);
+    for (int64_t c = 0, at = 0; c < some->count; c++, at += y_block) {
+        V acc[2];
+        UNROLL_FOR (int i = 0; i < mr; i++) {
+            acc[i] = v_set(some->bias[c]);
+            if (start) acc[i] += v_load(start + i * VL + at);
+        }
+        UNROLL_FOR (int k = 0; k < depth; k++)
+            UNROLL_FOR (int i = 0; i < mr; i++) acc[i] += in[i][k] * v_set(some->weight[c][k]);
+        UNROLL_FOR (int i = 0; i < mr; i++) v_store_lanes(y + i * VL + at, acc[i], lanes);
+    }
+}
+INLINE void span_of_few_inputs(const int depth, const few_inputs *of) {
+    const field x = *of->x;
+    some_columns some;
+    for (int64_t n = 0; n < of->columns; n += SOME_COLUMNS) {
+        const field start = from_column(of->start, n), y = from_column(of->y, n);
+        find_columns(&some, depth, of, n);
+        for (int64_t t = of->at->t0, next; t < of->at->t1; t = next) {
+            const int64_t end = last_padded_row(of->at, t);
+            next = same_rows_end(of->at, t);
+            for (row_part part = first_part(of->at->r0, end); part.vectors > 0;
+                 part = next_part(&part, end)) {
+                const VI *lanes = lanes_of(&part);
+                const real *in = chunk(&x, t, part.r, 0), *first = chunk(&start, t, part.r, 0);
+                real *out = chunk(&y, t, part.r, 0);
+                for (int64_t n = t; n < next; n++, in += x.step, out += y.step) {
+                    int64_t i = 0;
+                    for (; i + 2 * VL <= part.vectors * VL; i += 2 * VL)
+                        vectors_of_few_inputs(2, depth, &some, in + i, first ? first + i : NULL,
+                                              out + i, x.block, y.block, lanes);
+                    if (i < part.vectors * VL)
+                        vectors_of_few_inputs(1, depth, &some, in + i, first ? first + i : NULL,
+                                              out + i, x.block, y.block, lanes);
+                    if (first) first += start.step;
+                }
+            }
+        }
+    }
+}
+static void one_input(const few_inputs *of) { span_of_few_inputs(1, of); }
+static void two_inputs(const few_inputs *of) { span_of_few_inputs(2, of); }
+static void three_inputs(const few_inputs *of) { span_of_few_inputs(3, of); }
+static void four_inputs(const few_inputs *of) { span_of_few_inputs(4, of); }
+
+/* The same for any number of inputs: what four of them give is the start of the next four. */
+INLINE void rows_product(few_inputs of, int64_t depth) {
+    static void (*const product[])(const few_inputs *) = { one_input, two_inputs, three_inputs,
+                                                           four_inputs };
+    const field x = *of.x;
+    for (int64_t k = 0; k < depth; k += 4) {
+        const field inputs = from_column(&x, k);
+        of.x = &inputs;
+        product[min64(4, depth - k) - 1](&of);
+        of.first += 4;
+        of.bias = NULL;
+        of.start = of.y;
+    }
 }
 
 /* y = act(add + x W' + bias), W being column group `group` of the matrix.  Shapes per step: x
@@ -370,6 +499,22 @@ static void NAME(forward)(const matrix *m, const void *packed, const matrix *bia
         .out_row = RL * y.row,
         .out_block = y.block,
     };
+    if (BY_ROWS) {
+        const few_inputs of = {
+            .x = &x,
+            .start = &add,
+            .y = &y,
+            .at = &at,
+            .weights = weights,
+            .bias = biases,
+            .columns = m->vectors,
+            .width = m->width,
+            .inputs = m->cols,
+            .first = group * m->K,
+        };
+        rows_product(of, m->K);
+        if (act == ACT_LINEAR) return;
+    }
     for (int64_t t = at.t0; t < at.t1; t++) {
         const int64_t end = last_padded_row(&at, t);
         for (row_part of = first_part(at.r0, end); of.vectors > 0; of = next_part(&of, end)) {
@@ -377,10 +522,11 @@ static void NAME(forward)(const matrix *m, const void *packed, const matrix *bia
             for (int64_t n = 0; n < m->vectors; n += m->width) {
                 const int64_t nv = min64(m->width, m->vectors - n);
                 real *out = chunk(&y, t, of.r, n);
-                panel_product(&o, nv, of.vectors, at.reduction == REDUCE_STEP,
-                              chunk(&x, t, of.r, 0),
-                              weights + (n * m->cols + group * m->K * nv) * CL,
-                              biases ? biases + n * CL : NULL, chunk(&add, t, of.r, n), out);
+                if (!BY_ROWS)
+                    panel_product(&o, nv, of.vectors, at.reduction == REDUCE_STEP,
+                                  chunk(&x, t, of.r, 0),
+                                  weights + (n * m->cols + group * m->K * nv) * CL,
+                                  biases ? biases + n * CL : NULL, chunk(&add, t, of.r, n), out);
                 if (act == ACT_LINEAR) continue;
                 for (int v = 0; v < nv; v++) {
                     real *value = out + v * y.block;
@@ -413,6 +559,21 @@ static void NAME(backward)(const matrix *m, int64_t group, const field *output_g
         .out_row = RL * dx.row,
         .out_block = dx.block,
     };
+    if (BY_ROWS) {
+        const field none = { 0 };
+        const few_inputs of = {
+            .x = &dz,
+            .start = add ? &dx : &none,
+            .y = &dx,
+            .at = &at,
+            .weights = (const real *)m->transposed + group * vectors * depth,
+            .columns = vectors,
+            .width = 2,
+            .inputs = depth,
+        };
+        rows_product(of, depth);
+        if (!values) return;
+    }
     for (int64_t t = at.t0; t < at.t1; t++) {
         const int64_t end = last_padded_row(&at, t);
         for (row_part of = first_part(at.r0, end); of.vectors > 0; of = next_part(&of, end)) {
@@ -421,8 +582,9 @@ static void NAME(backward)(const matrix *m, int64_t group, const field *output_g
                 const int64_t nv = min64(2, vectors - n);
                 const real *w = (const real *)m->transposed + (group * vectors + n) * CL * depth;
                 real *out = chunk(&dx, t, of.r, n);
-                panel_product(&o, nv, of.vectors, at.reduction == REDUCE_STEP,
-                              chunk(&dz, t, of.r, 0), w, NULL, add ? out : NULL, out);
+                if (!BY_ROWS)
+                    panel_product(&o, nv, of.vectors, at.reduction == REDUCE_STEP,
+                                  chunk(&dz, t, of.r, 0), w, NULL, add ? out : NULL, out);
                 if (!values) continue;
                 for (int v = 0; v < nv; v++) {
                     const real *value = chunk(&a, t, of.r, n + v);
@@ -483,24 +645,28 @@ INLINE void tile_collect(const int mr, const int nv, const field *x_field, const
             acc[i][v] = v_set(0);
             __builtin_prefetch(grad + i * stride + v * CL, 1);
         }
-    for (int64_t t = at->t0; t < at->t1; t++) {
+    const int64_t x_row = RL * row_of(x_field), z_row = RL * row_of(dz_field);
+    for (int64_t t = at->t0, next; t < at->t1; t = next) {
         const int64_t end = last_row(at, t);
+        next = same_rows_end(at, t);
         for (row_part of = first_part(at->r0, end); of.vectors > 0; of = next_part(&of, end)) {
-            const real *a = x + t * x_field->step + of.r * x_field->row;
-            const real *b = dz + t * dz_field->step + of.r * dz_field->row;
+            const real *a = x + t * x_field->step + of.r / RL * x_row;
+            const real *b = dz + t * dz_field->step + of.r / RL * z_row;
+            const int64_t a_step = x_field->step - of.vectors * x_row;
+            const int64_t b_step = dz_field->step - of.vectors * z_row;
             const VI *lanes = lanes_of(&of);
-            for (int64_t n = 0; n < of.vectors;
-                 n++, a += RL * x_field->row, b += RL * dz_field->row) {
-                V d[PANEL_MAX];
-                __builtin_prefetch(a + 8 * RL * x_field->row);
-                UNROLL_FOR (int v = 0; v < nv; v++)
-                    d[v] = v_load_lanes(b + v * dz_field->block, lanes);
-                UNROLL_FOR (int i = 0; i < mr; i++) {
-                    const V input =
-                        BY_ROWS ? v_load_lanes(a + column[i], lanes) : v_set(a[column[i]]);
-                    UNROLL_FOR (int v = 0; v < nv; v++) acc[i][v] += input * d[v];
+            for (int64_t i = 0, n = 0; i < next - t; n = 0, i++, a += a_step, b += b_step)
+                for (; n < of.vectors; n++, a += x_row, b += z_row) {
+                    V d[PANEL_MAX];
+                    __builtin_prefetch(a + 8 * x_row);
+                    UNROLL_FOR (int v = 0; v < nv; v++)
+                        d[v] = v_load_lanes(b + v * dz_field->block, lanes);
+                    UNROLL_FOR (int i = 0; i < mr; i++) {
+                        const V input =
+                            BY_ROWS ? v_load_lanes(a + column[i], lanes) : v_set(a[column[i]]);
+                        UNROLL_FOR (int v = 0; v < nv; v++) acc[i][v] += input * d[v];
+                    }
                 }
-            }
         }
     }
     add_sums(mr, nv, acc, grad, stride, add);
@@ -579,23 +745,28 @@ static void NAME(collect)(const matrix *m, int64_t group, const field *inputs,
 /* Adds dz of all rows to sums: of one vector of columns to four partial sums, or BY_ROWS of four
    columns (of which the last ones may be the same) to one each. */
 INLINE void sum_rows(const field *dz, const span *at, const int64_t columns[4], V sums[4]) {
-    const int64_t row = RL * dz->row;
-    for (int64_t t = at->t0; t < at->t1; t++) {
+    const int64_t row = RL * row_of(dz);
+    int64_t column[4];
+    for (int q = 0; q < 4; q++) column[q] = columns[q] * dz->block;
+    for (int64_t t = at->t0, next; t < at->t1; t = next) {
         const int64_t end = last_row(at, t);
+        next = same_rows_end(at, t);
         for (row_part of = first_part(at->r0, end); of.vectors > 0; of = next_part(&of, end)) {
-            const real *d = chunk(dz, t, of.r, 0);
             const VI *lanes = lanes_of(&of);
-            int64_t i = 0;
-            if (BY_ROWS) {
-                for (; i < of.vectors; i++, d += row)
-                    UNROLL_FOR (int q = 0; q < 4; q++)
-                        sums[q] += v_load_lanes(d + columns[q] * dz->block, lanes);
-                continue;
+            for (int64_t n = t; n < next; n++) {
+                const real *d = chunk(dz, n, of.r, 0);
+                int64_t i = 0;
+                if (BY_ROWS) {
+                    for (; i < of.vectors; i++, d += row)
+                        UNROLL_FOR (int q = 0; q < 4; q++)
+                            sums[q] += v_load_lanes(d + column[q], lanes);
+                    continue;
+                }
+                d += column[0];
+                for (; i + 4 <= of.vectors; i += 4)
+                    UNROLL_FOR (int q = 0; q < 4; q++) sums[q] += v_load(d + (i + q) * row);
+                for (; i < of.vectors; i++) sums[0] += v_load(d + i * row);
             }
-            d += columns[0] * dz->block;
-            for (; i + 4 <= of.vectors; i += 4)
-                UNROLL_FOR (int q = 0; q < 4; q++) sums[q] += v_load(d + (i + q) * row);
-            for (; i < of.vectors; i++) sums[0] += v_load(d + i * row);
         }
     }
 }

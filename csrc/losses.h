@@ -134,40 +134,116 @@ INLINE int hidden(int i) {
     return i;
 }
 
-/* NAME(loss) with one of the two given, as a constant. */
+/* Where the targets of row r begin, of which step t is the next, in rows of the caller's arrays; and
+   the step after the last one. */
+INLINE int64_t target_row(const loss_desc *l, const source *s, int64_t r, int64_t t) {
+    return s->target_offset[s->row[r]] + l->shift + (l->every ? s->first + t : 0);
+}
+INLINE int64_t last_target(const loss_desc *l, const source *s, const span *at, int64_t r) {
+    return l->every ? min64(at->t1, s->length[s->row[r]] - s->first) : at->t1;
+}
+
+/* NAME(loss) for one row, from step t on, with one of the two functions given, as a constant. */
+INLINE void add_row_losses(output_loss *of_output, row_loss *of_row, const loss_desc *l,
+                           const source *s, int64_t outputs, const field *y, const span *at,
+                           int64_t r, int64_t t, double *sums, int gradient) {
+    const int64_t end = last_target(l, s, at, r);
+    double sum = sums ? sums[r] : 0;
+    for (; t < end; t++) {
+        const int64_t row = target_row(l, s, r, t);
+        const double weight = s->weight ? (double)((const real *)s->weight)[row] : 1;
+        const double factor = weight * l->scale;
+        real *p = chunk(y, t, r, 0);
+        if (weight == 0) { /* no target here: its row may hold anything */
+            for (int64_t c = 0; gradient && c < outputs; c += CL)
+                w_store(p + c / CL * y->block, (W){ 0 });
+            continue;
+        }
+        if (of_row) {
+            sum += weight *
+                of_row(l->loss.parameter, p, y->block, outputs, s->classes[row], factor, gradient);
+            continue;
+        }
+        const real *target = (const real *)s->targets + row * outputs;
+        double e = 0, dp;
+        for (int64_t c = 0; c < outputs; c++) {
+            real unwanted, *q = p + c / CL * y->block + c % CL;
+            e += of_output(l->loss.parameter, *q, target[c], &dp);
+            *(hidden(gradient) ? q : &unwanted) = (real)(dp * (factor / outputs));
+        }
+        sum += weight * (e / outputs);
+    }
+    if (sums) sums[r] = sum;
+}
+
+/* A loop over the lanes, to be computed in vectors and not, before that, to be unrolled. */
+#ifdef __clang__
+#define LANES_FOR for
+#else
+#define LANES_FOR _Pragma("GCC unroll 1") for
+#endif
+
+/* The same for the rows of the vector r, at the steps that all of them have; the compiler takes the
+   lanes at once, if the loss is simple enough.  Returns the first step that is left. */
+INLINE int64_t add_vector_losses(output_loss *of_output, const loss_desc *l, const source *s,
+                                 int64_t outputs, const field *y, const span *at, int64_t r,
+                                 double *sums, int gradient) {
+    const int64_t first = row_of_lane(at, r, 0), last = row_of_lane(at, r, VL - 1);
+    const row_part part = first_vector(first, padded_row(at, last + 1));
+    const real *weights[VL];
+    double sum[VL] = { 0 }, weight[VL], factor[VL];
+    int64_t end = at->t1;
+    for (int64_t b = first; b <= last; b++) end = min64(end, last_target(l, s, at, b));
+    row_reader targets;
+    targets.count = (end - at->t0) * outputs;
+    targets.next = 0;
+    targets.at = VL;
+    if (targets.count < VL) return at->t0;
+    for (int j = 0; j < VL; j++) {
+        const int64_t b = row_of_lane(at, r, j), row = target_row(l, s, b, at->t0);
+        targets.row[j] = (const real *)s->targets + row * outputs;
+        weights[j] = s->weight ? (const real *)s->weight + row : NULL;
+        if (sums) sum[j] = sums[b];
+        weight[j] = 1;
+        factor[j] = l->scale / outputs;
+    }
+    const int64_t apart = y->block, step = y->step - outputs * apart;
+    real *p = chunk(y, at->t0, r, 0);
+    for (int64_t t = at->t0; t < end; t++, p += step) {
+        double e[VL] = { 0 };
+        for (int j = 0; s->weight && j < VL; j++) {
+            weight[j] = weights[j][t - at->t0];
+            factor[j] = weight[j] * l->scale / outputs;
+        }
+        for (int64_t c = 0; c < outputs; c++, p += apart) {
+            real target[VL], slope[VL];
+            v_store(target, read_next(&targets));
+            LANES_FOR (int j = 0; j < VL; j++) {
+                double dp;
+                e[j] += of_output(l->loss.parameter, p[j], target[j], &dp);
+                slope[j] = weight[j] == 0 ? 0 : (real)(dp * factor[j]);
+            }
+            if (gradient) v_store_lanes(p, v_load(slope), lanes_of(&part));
+        }
+        LANES_FOR (int j = 0; j < VL; j++)
+            sum[j] += weight[j] * (weight[j] == 0 ? 0 : e[j] / outputs);
+    }
+    for (int64_t b = first; sums && b <= last; b++) sums[b] = sum[b - r];
+    return end;
+}
+
+/* NAME(loss) for all rows; BY_ROWS a vector of them at a time, where each output has a loss. */
 INLINE void add_losses(output_loss *of_output, row_loss *of_row, const loss_desc *l,
                        const source *s, int64_t outputs, const field *y, const span *at,
                        double *sums, int gradient) {
-    for (int64_t r = at->r0; r < at->r1; r++) {
-        const int64_t i = s->row[r];
-        const int64_t steps = l->every ? min64(at->t1, s->length[i] - s->first) : at->t1;
-        double sum = sums ? sums[r] : 0;
-        for (int64_t t = at->t0; t < steps; t++) {
-            const int64_t row = s->target_offset[i] + l->shift + (l->every ? s->first + t : 0);
-            const double weight = s->weight ? (double)((const real *)s->weight)[row] : 1;
-            const double factor = weight * l->scale;
-            real *p = chunk(y, t, r, 0);
-            if (weight == 0) { /* no target here: its row may hold anything */
-                for (int64_t c = 0; gradient && c < outputs; c += CL)
-                    w_store(p + c / CL * y->block, (W){ 0 });
-                continue;
-            }
-            if (of_row) {
-                sum += weight *
-                    of_row(l->loss.parameter, p, y->block, outputs, s->classes[row], factor,
-                           gradient);
-                continue;
-            }
-            const real *target = (const real *)s->targets + row * outputs;
-            double e = 0, dp;
-            for (int64_t c = 0; c < outputs; c++) {
-                real unwanted, *q = p + c / CL * y->block + c % CL;
-                e += of_output(l->loss.parameter, *q, target[c], &dp);
-                *(hidden(gradient) ? q : &unwanted) = (real)(dp * (factor / outputs));
-            }
-            sum += weight * (e / outputs);
-        }
-        if (sums) sums[r] = sum;
+    for (int64_t r = at->r0, end; r < at->r1; r = end) {
+        const int64_t vector = r / RL * RL;
+        int64_t t = at->t0;
+        end = min64(vector + RL, at->r1);
+        if (BY_ROWS && of_output)
+            t = add_vector_losses(of_output, l, s, outputs, y, at, vector, sums, gradient);
+        for (int64_t b = r; b < end; b++)
+            add_row_losses(of_output, of_row, l, s, outputs, y, at, b, t, sums, gradient);
     }
 }
 

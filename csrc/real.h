@@ -124,14 +124,18 @@ INLINE real v_sum(V v) {
     return s;
 }
 
-/* The sum over the rows of a vector. */
+/* The sum over the rows of a vector: halves, quarters, ... exchanged. */
+INLINE V v_add_exchanged(V v, const int lanes) {
+    VI at;
+    UNROLL_FOR (int j = 0; j < VL; j++) at[j] = j ^ lanes;
+    return v + v_shuffle(v, v, at);
+}
 INLINE W w_sum_rows(V v) {
     W sum;
-    for (int n = RL / 2; n > 0; n /= 2) {
-        VI at;
-        for (int j = 0; j < VL; j++) at[j] = j ^ n;
-        v += v_shuffle(v, v, at);
-    }
+    if (RL > 8) v = v_add_exchanged(v, 8);
+    if (RL > 4) v = v_add_exchanged(v, 4);
+    if (RL > 2) v = v_add_exchanged(v, 2);
+    if (RL > 1) v = v_add_exchanged(v, 1);
     memcpy(&sum, &v, sizeof sum);
     return sum;
 }
@@ -170,15 +174,15 @@ INLINE void v_exp_parts(V x, V part, const real parts, const int fine, V *power,
     *power = (V)((VI)shifted << MANTISSA);
 }
 
-/* e^x, x limited to where it is a normal number; 1 / (1 + e^-x) */
-INLINE V v_exp(V x) {
+/* e^x, x limited to where it is a normal number; 1 / (1 + e^-x), of which no -x is computed */
+INLINE V v_exp_signed(V x, const int sign) {
     V power, p;
-    const real limit = REAL_BITS == 64 ? 708 : 87;
-    const V at = v_min(v_set(limit), v_max(v_set(-limit), x));
-    v_exp_parts(at, at, 1, 1, &power, &p);
+    const V at = v_clip(x, REAL_BITS == 64 ? 708 : 87);
+    v_exp_parts(sign < 0 ? -at : at, at, (real)sign, 1, &power, &p);
     return power * p + power;
 }
-INLINE V v_sigmoid(V x) { return 1 / (1 + v_exp(-x)); }
+INLINE V v_exp(V x) { return v_exp_signed(x, 1); }
+INLINE V v_sigmoid(V x) { return 1 / (1 + v_exp_signed(x, -1)); }
 
 /* tanh |x| = m / (m + 2) with m = e^(2|x|) - 1: no cancellation at either end.  At most 2.5 ulp, as
    is the sigmoid. */

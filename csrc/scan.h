@@ -46,6 +46,12 @@ typedef struct {
     real clip;
     /* 1: this step reads the recurrent weights from their end, see row_product */
     int from_end;
+    /* 1: with a projection */
+    int projected;
+    /* reals from one block of columns to the next, in zx and in the other fields; from h to c */
+    int64_t zx_block;
+    int64_t block;
+    int64_t h_to_c;
     /* of its vectors: how many of rows, and the lanes that are meant; NULL: all */
     int64_t vectors;
     const VI *lanes;
@@ -77,6 +83,10 @@ INLINE C(step) C(step_at)(const frame *f, int64_t t, const row_part *part) {
         .mask = projected ? NULL : chunk(&f->mask, 0, r, 0),
         .clip = projected ? 0 : (real)f->clip,
         .from_end = f->zigzag & (int)(t & 1),
+        .projected = projected,
+        .zx_block = zx.block,
+        .block = f->s.block,
+        .h_to_c = blocks_of(f->R) * f->s.block,
         .vectors = part->vectors,
         .lanes = lanes_of(part),
     };
@@ -93,29 +103,28 @@ INLINE void C(load_peepholes)(const frame *f, int64_t b, V peep[PEEPHOLES + 1]) 
 INLINE void C(forward_tile)(const int units, const frame *f, const C(step) *step, int64_t i,
                             int64_t rows, int64_t ub, const real *zr) {
     enum { G = C(G), S = C(S), K = C(K) };
-    const int64_t h_to_c = blocks_of(f->R) * f->s.block;
+    const int64_t block = step->block, h_to_c = step->h_to_c;
     for (int64_t r = i * VL; r < (i + rows) * VL; r += VL)
         UNROLL_FOR (int u = 0; u < units; u++, zr += G * VL) {
             V zx[G], zh[G], s_prev[S], s[S], saved[K + 1], peep[PEEPHOLES + 1];
             const int64_t b = ub + u;
             UNROLL_FOR (int g = 0; g < G; g++) {
-                zx[g] = v_load(step->zx + (b * G + g) * f->zx.block + r);
+                zx[g] = v_load(step->zx + (b * G + g) * step->zx_block + r);
                 zh[g] = v_load(zr + g * VL);
             }
             UNROLL_FOR (int q = 0; q < S; q++)
-                s_prev[q] = v_load(step->s_prev + q * h_to_c + b * f->s.block + r);
+                s_prev[q] = v_load(step->s_prev + q * h_to_c + b * block + r);
             C(load_peepholes)(f, b, peep);
             C(forward)(f->act, peep, zx, zh, s_prev, s, saved);
-            v_store_lanes(step->h + b * f->s.block + r, s[0], step->lanes);
+            v_store_lanes(step->h + b * block + r, s[0], step->lanes);
             UNROLL_FOR (int q = 1; q < S; q++)
-                v_store_lanes(step->s + q * h_to_c + b * f->s.block + r, s[q], step->lanes);
-            if (!f->saved.p) continue;
+                v_store_lanes(step->s + q * h_to_c + b * block + r, s[q], step->lanes);
+            if (!step->saved) continue;
             UNROLL_FOR (int q = 0; q < GATE_VALUES; q++)
-                v_store_lanes(step->gate_values + (b * G + q) * f->gate_values.block + r, saved[q],
-                              step->lanes);
+                v_store_lanes(step->gate_values + (b * G + q) * block + r, saved[q], step->lanes);
             UNROLL_FOR (int q = GATE_VALUES; q < K; q++) {
                 const int64_t column = b * SAVED + q - GATE_VALUES;
-                v_store_lanes(step->saved + column * f->saved.block + r, saved[q], step->lanes);
+                v_store_lanes(step->saved + column * block + r, saved[q], step->lanes);
             }
         }
 }
@@ -127,46 +136,45 @@ INLINE void C(forward_tile)(const int units, const frame *f, const C(step) *step
 INLINE void C(backward_tile)(const int units, const frame *f, const C(step) *step, int64_t i,
                              int64_t rows, int64_t ub, const real *dh, int next, int last) {
     enum { G = C(G), S = C(S), K = C(K) };
-    const int64_t h_to_c = blocks_of(f->R) * f->s.block;
-    const int64_t dh_to_dc = blocks_of(f->R) * f->ds.block;
-    for (int64_t r = i * VL; r < (i + rows) * VL; r += VL)
+    const int64_t block = step->block, h_to_c = step->h_to_c;
+    for (int64_t n = 0, r = i * VL; n < rows; n++, r += VL)
         UNROLL_FOR (int u = 0; u < units; u++) {
             V ds[S], s_prev[S], s[S], saved[K + 1], dzx[G], dzr[G], peep[PEEPHOLES + 1];
             const int64_t b = ub + u;
             UNROLL_FOR (int q = 1; q < S; q++)
-                ds[q] = v_load(step->ds + q * dh_to_dc + b * f->ds.block + r);
-            ds[0] = dh ? v_load(dh + ((r / VL - i) * units + u) * VL) : v_set(0);
-            if (step->mask) ds[0] *= v_load(step->mask + b * f->mask.block + r);
-            if (!f->hr.size && (PASSES_STATE || !next))
-                ds[0] += v_load(step->ds + b * f->ds.block + r);
+                ds[q] = v_load(step->ds + q * h_to_c + b * block + r);
+            ds[0] = dh ? v_load(dh + (n * units + u) * VL) : v_set(0);
+            if (step->mask) ds[0] *= v_load(step->mask + b * block + r);
+            if (!step->projected && (PASSES_STATE || !next))
+                ds[0] += v_load(step->ds + b * block + r);
             if (!last) {
-                if (step->dy) ds[0] += v_load(step->dy + b * f->dy.block + r);
+                if (step->dy) ds[0] += v_load(step->dy + b * block + r);
                 if (step->clip > 0) ds[0] = v_clip(ds[0], step->clip);
-                s_prev[0] = v_load(step->s_prev + b * f->s.block + r);
-                s[0] = v_load(step->h + b * f->s.block + r);
+                s_prev[0] = v_load(step->s_prev + b * block + r);
+                s[0] = v_load(step->h + b * block + r);
                 UNROLL_FOR (int q = 1; q < S; q++) {
-                    s_prev[q] = v_load(step->s_prev + q * h_to_c + b * f->s.block + r);
-                    s[q] = v_load(step->s + q * h_to_c + b * f->s.block + r);
+                    s_prev[q] = v_load(step->s_prev + q * h_to_c + b * block + r);
+                    s[q] = v_load(step->s + q * h_to_c + b * block + r);
                 }
                 UNROLL_FOR (int q = 0; q < GATE_VALUES; q++)
-                    saved[q] = v_load(step->gate_values + (b * G + q) * f->gate_values.block + r);
+                    saved[q] = v_load(step->gate_values + (b * G + q) * block + r);
                 UNROLL_FOR (int q = GATE_VALUES; q < K; q++) {
                     const int64_t column = b * SAVED + q - GATE_VALUES;
-                    saved[q] = v_load(step->saved + column * f->saved.block + r);
+                    saved[q] = v_load(step->saved + column * block + r);
                 }
                 C(load_peepholes)(f, b, peep);
                 C(backward)(f->act, peep, saved, s_prev, s, ds, dzx, dzr);
                 UNROLL_FOR (int g = 0; g < G; g++) {
                     const int64_t gate = b * G + g;
-                    v_store_lanes(step->dzx + gate * f->dzx.block + r, dzx[g], step->lanes);
+                    v_store_lanes(step->dzx + gate * block + r, dzx[g], step->lanes);
                     if (SEPARATE_DZR)
-                        v_store_lanes(step->dzr + gate * f->dzr.block + r, dzr[g], step->lanes);
+                        v_store_lanes(step->dzr + gate * block + r, dzr[g], step->lanes);
                 }
             }
-            if (!f->hr.size && (PASSES_STATE || last))
-                v_store_lanes(step->ds + b * f->ds.block + r, ds[0], step->lanes);
+            if (!step->projected && (PASSES_STATE || last))
+                v_store_lanes(step->ds + b * block + r, ds[0], step->lanes);
             UNROLL_FOR (int q = 1; q < S; q++)
-                v_store_lanes(step->ds + q * dh_to_dc + b * f->ds.block + r, ds[q], step->lanes);
+                v_store_lanes(step->ds + q * h_to_c + b * block + r, ds[q], step->lanes);
         }
 }
 
@@ -209,19 +217,26 @@ INLINE void C(forward_units)(const int units, const frame *f, const C(step) *ste
     }
 }
 
-/* Forward: the same for a single row. */
+/* Forward: the same, a vector of rows at a time: a single row or, BY_ROWS, so many vectors. */
 INLINE void C(forward_units_single)(const int units, const frame *f, const C(step) *step,
-                                    int64_t ub) {
+                                    int64_t vectors, int64_t ub) {
     enum { G = C(G), WIDE = C(WIDE) };
     const int per_panel = units < WIDE ? units : WIDE;
-    const real *bias = C(panel_bias)(f, ub);
-    V acc[1][PANEL_MAX];
-    real zr[PANEL_MAX * VL]; /* its address is given to nobody: it stays in registers */
-    UNROLL_FOR (int v = 0; v < units * G; v++) acc[0][v] = v_load(bias + v * VL);
-    row_product(per_panel * G, units / per_panel, WIDE * G * VL * f->R, f->R, 1, step->h_prev,
-                f->s.block, C(panel)(f, ub), step->from_end, acc);
-    UNROLL_FOR (int v = 0; v < units * G; v++) v_store(zr + v * VL, acc[0][v]);
-    C(forward_tile)(units, f, step, 0, 1, ub, zr);
+    const real *bias = C(panel_bias)(f, ub), *w = C(panel)(f, ub);
+    const int64_t R = f->R;
+    for (int64_t i = 0; i < vectors; i++) {
+        const real *a = step->h_prev + i * VL;
+        V acc[1][PANEL_MAX];
+        real zr[PANEL_MAX * VL]; /* its address is given to nobody: it stays in registers */
+        UNROLL_FOR (int v = 0; v < units * G; v++) acc[0][v] = v_weight(bias + v * CL);
+        if (BY_ROWS)
+            few_columns_product(1, units * G, 1, R, a, step->block, w, acc);
+        else
+            row_product(per_panel * G, units / per_panel, WIDE * G * VL * R, R, 1, a, step->block,
+                        w, step->from_end, acc);
+        UNROLL_FOR (int v = 0; v < units * G; v++) v_store(zr + v * VL, acc[0][v]);
+        C(forward_tile)(units, f, step, i, 1, ub, zr);
+    }
 }
 
 /* The vectors of units, in panels of `width`, that are this part's: [*from, *to). */
@@ -237,10 +252,15 @@ INLINE void C(forward_batch)(const frame *f, const span *at, const C(step) *step
     int64_t from, blocks;
     C(unit_range)(f, at, C(WIDE), &from, &blocks);
     for (int64_t ub = from; ub < blocks; ub += C(WIDE)) {
-        if (C(WIDE) == 1 || blocks - ub == 1)
-            C(forward_units)(1, f, step, ub);
-        else
+        const int two = C(WIDE) > 1 && blocks - ub > 1;
+        if (BY_ROWS && two)
+            C(forward_units_single)(2, f, step, step->vectors, ub);
+        else if (BY_ROWS)
+            C(forward_units_single)(1, f, step, step->vectors, ub);
+        else if (two)
             C(forward_units)(2, f, step, ub);
+        else
+            C(forward_units)(1, f, step, ub);
     }
 }
 
@@ -249,17 +269,17 @@ INLINE void C(forward_batch)(const frame *f, const span *at, const C(step) *step
 INLINE void C(forward_single)(const frame *f, const C(step) *step, int descending) {
     const int64_t blocks = blocks_of(f->H);
     if (C(G) > 1) {
-        for (int64_t ub = 0; ub < blocks; ub++) C(forward_units_single)(1, f, step, ub);
+        for (int64_t ub = 0; ub < blocks; ub++) C(forward_units_single)(1, f, step, 1, ub);
         return;
     }
     for (int64_t n = 0; n < blocks; n += 4) {
         const int64_t ub = descending ? (blocks - 1 - n) / 4 * 4 : n;
         const int64_t left = blocks - ub;
         if (left >= 4) {
-            C(forward_units_single)(4, f, step, ub);
+            C(forward_units_single)(4, f, step, 1, ub);
         } else {
-            if (left >= 2) C(forward_units_single)(2, f, step, ub);
-            if (left & 1) C(forward_units_single)(1, f, step, ub + (left & 2));
+            if (left >= 2) C(forward_units_single)(2, f, step, 1, ub);
+            if (left & 1) C(forward_units_single)(1, f, step, 1, ub + (left & 2));
         }
     }
 }
@@ -313,19 +333,26 @@ INLINE void C(backward_units)(const int units, const frame *f, const C(step) *st
     }
 }
 
-/* Backward: the same for a single row. */
+/* Backward: the same, a vector of rows at a time: a single row or, BY_ROWS, so many vectors. */
 INLINE void C(backward_units_single)(const int units, const frame *f, const C(step) *step,
-                                     int64_t ub, int next, int last) {
+                                     int64_t vectors, int64_t ub, int next, int last) {
     const C(backward_factors) by = C(backward_factors_of)(f, ub);
     const int per_panel = units < 2 ? units : 2;
-    V acc[1][PANEL_MAX];
-    real dh[PANEL_MAX * VL];
-    UNROLL_FOR (int v = 0; v < units; v++) acc[0][v] = v_set(0);
-    if (next)
-        row_product(per_panel, units / per_panel, 2 * by.gates * VL * by.width, by.width, by.gates,
-                    step->below, by.block, by.w, step->from_end, acc);
-    UNROLL_FOR (int v = 0; v < units; v++) v_store(dh + v * VL, acc[0][v]);
-    C(backward_tile)(units, f, step, 0, 1, ub, dh, next, last);
+    for (int64_t i = 0; i < vectors; i++) {
+        const real *a = step->below + i * VL;
+        V acc[1][PANEL_MAX];
+        real dh[PANEL_MAX * VL];
+        UNROLL_FOR (int v = 0; v < units; v++) acc[0][v] = v_set(0);
+        if (next && BY_ROWS && step->projected)
+            few_columns_product(1, units, 1, by.width, a, by.block, by.w, acc);
+        else if (next && BY_ROWS)
+            few_columns_product(1, units, C(G), by.width * C(G), a, by.block, by.w, acc);
+        else if (next)
+            row_product(per_panel, units / per_panel, 2 * by.gates * VL * by.width, by.width,
+                        by.gates, a, by.block, by.w, step->from_end, acc);
+        UNROLL_FOR (int v = 0; v < units; v++) v_store(dh + v * VL, acc[0][v]);
+        C(backward_tile)(units, f, step, i, 1, ub, dh, next, last);
+    }
 }
 
 /* Backward: the units of the span, for a batch. */
@@ -334,10 +361,15 @@ INLINE void C(backward_batch)(const frame *f, const span *at, const C(step) *ste
     int64_t from, blocks;
     C(unit_range)(f, at, 2, &from, &blocks);
     for (int64_t ub = from; ub < blocks; ub += 2) {
-        if (blocks - ub == 1)
-            C(backward_units)(1, f, step, ub, next, last);
-        else
+        const int two = blocks - ub > 1;
+        if (BY_ROWS && two)
+            C(backward_units_single)(2, f, step, step->vectors, ub, next, last);
+        else if (BY_ROWS)
+            C(backward_units_single)(1, f, step, step->vectors, ub, next, last);
+        else if (two)
             C(backward_units)(2, f, step, ub, next, last);
+        else
+            C(backward_units)(1, f, step, ub, next, last);
     }
 }
 
@@ -349,10 +381,10 @@ INLINE void C(backward_single)(const frame *f, const C(step) *step, int descendi
         const int64_t ub = descending ? (blocks - 1 - n) / 4 * 4 : n;
         const int64_t left = blocks - ub;
         if (left >= 4) {
-            C(backward_units_single)(4, f, step, ub, next, last);
+            C(backward_units_single)(4, f, step, 1, ub, next, last);
         } else {
-            if (left >= 2) C(backward_units_single)(2, f, step, ub, next, last);
-            if (left & 1) C(backward_units_single)(1, f, step, ub + (left & 2), next, last);
+            if (left >= 2) C(backward_units_single)(2, f, step, 1, ub, next, last);
+            if (left & 1) C(backward_units_single)(1, f, step, 1, ub + (left & 2), next, last);
         }
     }
 }

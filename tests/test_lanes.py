@@ -24,6 +24,7 @@ UNFOLDINGS = {
 }
 
 by_vector = pytest.mark.parametrize("isa, dtype, rows", VECTORS, ids=lambda value: str(value))
+by_loss = pytest.mark.parametrize("loss", cases.LOSSES)
 by_form = pytest.mark.parametrize("form", cases.FORMS.values(), ids=cases.FORMS)
 
 
@@ -53,11 +54,33 @@ def test_both_directions_and_layers(isa, dtype, rows):
 
 
 @by_vector
-@pytest.mark.parametrize("loss", cases.LOSSES)
+@by_loss
 def test_losses(loss, isa, dtype, rows):
     for outputs in (2, 3, rows, rows + 1):
         problem = cases.Problem(loss=loss, output_size=outputs, lengths=(3,) * (rows - 1), every=True)
         problem.check_agreement(dtype, isa, lanes="rows")
+
+
+@by_vector
+@by_loss
+def test_inputs_and_targets_are_read_in_blocks(loss, isa, dtype, rows):
+    """As many reals as lanes, of steps that all rows of a vector have; then one by one.  The last block ends
+    where the steps do, inside of a step or not; where a target has no weight, it may be NaN."""
+    longest = 2 * rows + 3
+    for columns, lengths in (
+        (1, (longest,) * (rows + 1)),
+        (3, (longest, longest, rows + 2) + (rows,) * rows + (2, 1)),
+        (rows + 1, (4,) * (rows - 1) + (1,) * 3),
+    ):
+        shape = dict(input_size=columns, output_size=max(2, columns), hidden_size=2, lengths=lengths)
+        problem = cases.Problem(**shape, loss=loss, every=True, weighted=True)
+        for weight in problem.weight:
+            weight[2::3] = 0
+        expected = problem.reference()
+        if problem.y[0].dtype.kind == "f":
+            for y, weight in zip(problem.y, problem.weight, strict=True):
+                y[weight == 0] = np.nan
+        problem.check_agreement(dtype, isa, lanes="rows", expected=expected)
 
 
 @by_vector
@@ -102,7 +125,7 @@ def test_every_unfolding(unfolding, isa, dtype, rows):
 @by_vector
 @by_form
 def test_outputs_are_equal_to_the_bit(form, isa, dtype, rows):
-    for lengths in (RAGGED, (5,) * (2 * rows + 3)):
+    for lengths in (RAGGED, (5,) * (2 * rows + 3), (rows + 3,) * (rows + 2) + (3,)):
         problem = cases.Problem(**form, lengths=lengths, every=True)
         by_units, by_rows = (
             rows_of(problem, dtype, isa, lanes).predict(every=True) for lanes in ("units", "rows")
@@ -112,10 +135,12 @@ def test_outputs_are_equal_to_the_bit(form, isa, dtype, rows):
 
 
 @by_vector
-def test_a_loss_does_not_depend_on_its_segments(isa, dtype, rows):
+@by_loss
+@pytest.mark.parametrize("lengths", ((20, 7, 1, 13), (20,) * 17), ids=("ragged", "equal"))
+def test_a_loss_does_not_depend_on_its_segments(lengths, loss, isa, dtype, rows):
     """The compiler must not sum one copy of a loop in vectors and another one with fused operations."""
     problem = cases.Problem(
-        cell="lstm", lengths=(20, 7, 1, 13), weighted=True, output_size=2, every=True, seed=2
+        cell="lstm", lengths=lengths, weighted=True, output_size=2, every=True, seed=2, loss=loss
     )
     losses = set()
     for lanes in ("units", "rows"):
