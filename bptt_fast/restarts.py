@@ -13,8 +13,9 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -26,12 +27,14 @@ from .fit import Training, fit
 from .machine import machine_for
 from .model import Model
 from .resuming import Resumable
+from .runners import SlidingRunner, epoch_of_copies
 
 if TYPE_CHECKING:
     from .callbacks import History
     from .network import Network
 
 SLICE_SECONDS = 0.05  # approximate time that a worker spends on a copy before the next
+LEAST_COPIES = 2  # fewer are faster one by one
 # arguments of fit that cannot differ between copies, and why
 COMMON = {
     "epochs": "it is an argument of restarts itself",
@@ -47,6 +50,9 @@ COMMON = {
     "seed": "pass seeds=[...]",
 }
 OF_ALL = ("x0", "sample_weight", "lengths", "validation_data", "scaling")
+
+
+Step = TypeVar("Step")
 
 
 class Restarts(Table):
@@ -313,17 +319,26 @@ class _Copy:
     def advance(self, until: float, halt: threading.Event) -> bool:
         """Train for about SLICE_SECONDS; True if epoch `until` is not reached yet."""
         begin = time.perf_counter()
-        while not self.done and not halt.is_set():
-            if len(self.history["epoch"]) >= until:
-                return False
-            try:
-                if not self.training.advance():
-                    self.training.close()
-            except DivergedError:
-                self.end("diverged")
+        while self.has_epochs(until) and not halt.is_set():
+            self.attempt(self.training.advance)
             if time.perf_counter() - begin > SLICE_SECONDS:
-                return not self.done and len(self.history["epoch"]) < until
+                return self.has_epochs(until)
         return False
+
+    def has_epochs(self, until: float) -> bool:
+        """Whether the copy is not over and has not reached epoch `until`."""
+        return not self.done and len(self.history["epoch"]) < until
+
+    def attempt(self, step: Callable[[], Step]) -> Step | None:
+        """The result of a step of the training, which is over if that is None or False, or it diverges."""
+        try:
+            result = step()
+            if not result:
+                self.training.close()
+            return result
+        except DivergedError:
+            self.end("diverged")
+            return None
 
     def end(self, why: str) -> None:
         """Stop the copy, unless it has ended, and release its plan and the optimiser state."""
@@ -347,9 +362,57 @@ class _Copy:
         return lost, math.inf if lost else loss, self.index
 
 
+class _Team:
+    """Copies of the online algorithm that the core trains at once, each in a lane of its vectors."""
+
+    def __init__(self, copies: list[_Copy], plan: Any) -> None:
+        self.copies, self.plan = copies, plan
+
+    def advance(self, until: float, halt: threading.Event) -> bool:
+        """Train for about SLICE_SECONDS; True if epoch `until` is not reached yet."""
+        begin = time.perf_counter()
+        while not halt.is_set():
+            active = [copy for copy in self.copies if copy.has_epochs(until)]
+            if len(active) < LEAST_COPIES:
+                more = [copy.advance(until, halt) for copy in active]
+                return any(more)
+            polls = [copy.attempt(copy.training.begin_epoch) for copy in active]
+            active = [copy for copy, poll in zip(active, polls, strict=True) if poll]
+            if not active:
+                continue
+            results = epoch_of_copies(
+                self.plan,
+                [copy.training.runner for copy in active],
+                lambda done: any([poll(done) for poll in polls if poll]),
+            )
+            for copy, (status, done) in zip(active, results, strict=True):
+                copy.attempt(partial(copy.training.end_epoch, status, done))
+            if time.perf_counter() - begin > SLICE_SECONDS:
+                return True
+        return False
+
+
+def _teams(copies: list[_Copy]) -> list[_Copy | _Team]:
+    """The copies, those in teams that the core can train at once."""
+    kinds: dict[Hashable, list[_Copy]] = {}
+    for copy in copies:
+        runner = None if copy.done else copy.training.runner
+        common = runner.common() if isinstance(runner, SlidingRunner) else None
+        kinds.setdefault(copy if common is None else common, []).append(copy)
+    teams: list[_Copy | _Team] = []
+    for alike in kinds.values():
+        runner, size = alike[0].training.runner if len(alike) > 1 else None, 0
+        if isinstance(runner, SlidingRunner):
+            size = runner.copies_plan().copies
+        for begin in range(0, len(alike), size or 1):
+            team = alike[begin : begin + (size or 1)]
+            teams += [_Team(team, runner.copies_plan())] if len(team) >= LEAST_COPIES else team
+    return teams
+
+
 def _advance(copies: list[_Copy], until: float, workers: int, halt: threading.Event) -> None:
     """Train all copies up to epoch `until` in worker threads."""
-    waiting = deque(copies)
+    waiting = deque(_teams(copies))
     errors: list[BaseException] = []
 
     def work(finished: threading.Event) -> None:

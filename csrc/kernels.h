@@ -2,7 +2,9 @@
 #include "frame.h"
 #include "real.h"
 #include "gemm.h"
-#if !BY_ROWS
+#if BY_ROWS
+#include "copies.h"
+#else
 #include "rows.h"
 #endif
 #include "batch.h"
@@ -68,7 +70,12 @@ const kernels NAME(kernels) = {
     .prepare = NAME(prepare),
     .clip_and_add_noise = NAME(clip_and_add_noise),
     .optimise = NAME(optimise),
-#if !BY_ROWS
+#if BY_ROWS
+    .spread = NAME(spread),
+    .set_numbers = NAME(set_numbers),
+    .optimise_copies = NAME(optimise_copies),
+    .norm2_of_copies = NAME(norm2_of_copies),
+#else
     .gather_rows = NAME(gather_rows),
     .set_one_hot = NAME(set_one_hot),
     .element = NAME(element),
