@@ -20,6 +20,7 @@ typedef struct {
     int alike; /* 1: all copies have the same numbers, which are computed for the first active one */
     double small; /* of all copies, see updater */
     updater updater[LANES_MAX];
+    /* of each lane: the norm of its gradient, if it is not small; the factor of its gradient */
     double norm[LANES_MAX];
     double scale[LANES_MAX];
     pattern pattern;
@@ -142,8 +143,11 @@ static void refuse_updates(copies *s) {
     for (int64_t j = 0; j < s->count; j++) amplifies |= s->updater[j].amplifies;
     square_norms(s, p->grad, norm2);
     if (amplifies) square_norms(s, p->packed, weights2);
+    for (int64_t lane = 0; lane < p->k->rows; lane++) {
+        s->norm[lane] = sqrt(norm2[lane]);
+        s->scale[lane] = clip_scale(s->copy[copy_in(s, lane)].numbers, s->norm[lane]);
+    }
     for (int64_t j = 0; j < s->count; j++) {
-        s->norm[j] = sqrt(norm2[j]);
         refused[j] = is_active(s, j) && !update_is_finite(&s->updater[j], p->row_loss[j],
                                                           s->norm[j], sqrt(weights2[j]));
         any |= refused[j];
@@ -155,27 +159,22 @@ static void refuse_updates(copies *s) {
     repeat_first(s);
 }
 
-/* 1: the losses of all lanes are finite. */
+/* 1: the losses of all lanes are finite: 0 times anything else is NaN. */
 static int are_finite(const bptt_plan *p) {
-    int finite = 1;
-    for (int64_t j = 0; j < p->k->rows; j++) finite &= isfinite(p->row_loss[j]) != 0;
-    return finite;
+    double zero = 0;
+    for (int64_t j = 0; j < p->k->rows; j++) zero += 0 * p->row_loss[j];
+    return zero == 0;
 }
 
 /* The constants of the next update, for each lane. */
 static void prepare_updates(copies *s) {
     const bptt_plan *p = s->run.p;
-    for (int64_t j = 0; j < s->count; j++) {
-        updater *u = &s->updater[j];
-        if (!is_active(s, j) || (s->alike && j != s->first)) continue;
-        prepare_update(u, s->run.done, p->row_loss[j], s->norm[j]);
-    }
-    for (int64_t lane = 0; lane < p->k->rows; lane++) {
+    for (int64_t j = s->first; j < (s->alike ? s->first + 1 : s->count); j++)
+        if (is_active(s, j))
+            prepare_update(&s->updater[j], s->run.done, p->row_loss[j], s->norm[j]);
+    for (int64_t lane = 0; !s->alike && lane < p->k->rows; lane++) {
         const int64_t j = copy_in(s, lane);
-        s->scale[lane] = clip_scale(s->copy[j].numbers, s->norm[j]);
-        if (!s->alike)
-            p->k->set_numbers(s->copy[j].numbers, &s->updater[j].update, lane, lane + 1,
-                              p->numbers);
+        p->k->set_numbers(s->copy[j].numbers, &s->updater[j].update, lane, lane + 1, p->numbers);
     }
     if (s->alike)
         p->k->set_numbers(s->copy[s->first].numbers, &s->updater[s->first].update, 0, p->k->rows,
@@ -203,9 +202,7 @@ static void update_block(const matrix *m, const void *from, void *unused, int64_
 /* The update of all copies by the gradients of a pattern, but of those that may not. */
 static void update_copies(copies *s) {
     const bptt_plan *p = s->run.p;
-    const int64_t reals = p->flat_size * p->k->rows;
-    if (!are_finite(p) || !(s->small > 0) ||
-        !p->k->is_small(p->grad, 0, reals, s->small * (double)p->k->rows))
+    if (!are_finite(p) || !(s->small > 0) || !p->k->are_below(p->bound, s->small))
         refuse_updates(s);
     if (s->first == s->count) return;
     prepare_updates(s);
@@ -217,6 +214,13 @@ static void update_copies(copies *s) {
 
 /* -- over series -- */
 
+/* The losses of the active copies; 0: without a gradient they are zero. */
+static void record_losses(const copies *s, int gradient) {
+    const bptt_plan *p = s->run.p;
+    for (int64_t j = s->first; j < s->count; j++)
+        if (is_active(s, j)) s->copy[j].loss[s->run.done] = gradient ? p->row_loss[j] : 0;
+}
+
 /* The next pattern, whose inputs lie at x, as in online.c.  Returns 0 where the run is over. */
 static int one_pattern(copies *s, const void *x, double weight) {
     run *r = &s->run;
@@ -225,12 +229,12 @@ static int one_pattern(copies *s, const void *x, double weight) {
     if (weight > 0) {
         p->cell->gradient_of_pattern(&s->pattern);
         poll_caller(r, 3 * step_work(p) * (double)s->k);
+        record_losses(s, !stopped(r));
         if (stopped(r)) return 0;
-        for (int64_t j = 0; j < s->count; j++)
-            if (is_active(s, j)) s->copy[j].loss[r->done] = p->row_loss[j];
         update_copies(s);
         if (s->first == s->count) return 0;
-    }
+    } else
+        record_losses(s, 0);
     p->cell->advance(&s->pattern);
     return 1;
 }
@@ -249,8 +253,6 @@ static int slide_sequence(copies *s, int64_t i) {
         const int64_t target = t + s->k - 1 + s->lead;
         const double weight = d->weight ? p->k->weight(d->weight, d->target_offset[i] + target) : 1;
         r->batch.loss_desc.shift = target;
-        for (int64_t j = 0; j < s->count; j++)
-            if (is_active(s, j)) s->copy[j].loss[r->done] = 0;
         if (!one_pattern(s, real_at(p, d->values, (d->offset[i] + t) * p->I), weight)) return 0;
         r->done++;
         if (stopped(r)) return 0;
@@ -281,6 +283,7 @@ static void slide_copies(void *context, team *team, int rank, int size) {
         .source = &r->batch.source,
         .loss = p->row_loss,
         .grad = p->grad,
+        .bound = p->bound,
     };
     for (int64_t i = 0; i < r->n; i++)
         if (!slide_sequence(s, r->order[i])) break;
@@ -313,6 +316,7 @@ bptt_status bptt_slide_copies(bptt_plan *p, bptt_copy *copy, int64_t count,
         lead < 0 || k > p->steps)
         return BPTT_CAPACITY;
     const int64_t patterns = patterns_of(&s);
+    for (int lane = 0; lane < LANES_MAX; lane++) s.scale[lane] = 1;
     for (int64_t j = 0; j < count; j++) {
         updater *u = &s.updater[j];
         *u = (updater){ .p = p, .hyper = copy[j].numbers };

@@ -3,98 +3,153 @@
    same names.  Each copy's sums are those of the single network, in the same order.  Weights and
    gradients lie in the caller's order, (P, VL).  pattern.h calls these. */
 
-/* part[q] += x[j] w[j], j modulo 4 being q, as in row_product; what is left of n goes into
-   part[0]. */
-INLINE void add_products(int64_t n, const real *x, int64_t x_apart, const real *w, int64_t w_apart,
-                         V part[4]) {
+/* The sums that one pass over the inputs makes, as many as the registers hold. */
+enum { SUMS = TILE > 12 ? 4 : 2 };
+/* The units whose gradients are summed together. */
+enum { UNITS = 8 };
+
+/* sum[r] = the sum of x[j] w_r[j] over n, for `sums` sums whose weights lie `apart` reals from each
+   other: as in row_product four parts, j modulo 4, the first of which takes what is left of n.
+   few: all products are in that one. */
+INLINE void sum_products(const int sums, const int few, int64_t n, const real *x, int64_t x_step,
+                         const real *w, int64_t w_step, int64_t apart, V sum[]) {
+    V part[SUMS][4];
     int64_t j = 0;
-    for (; j + 4 <= n; j += 4)
+    UNROLL_FOR (int r = 0; r < sums; r++)
         UNROLL_FOR (int q = 0; q < 4; q++)
-            part[q] = v_fma(v_load(x + (j + q) * x_apart), v_load(w + (j + q) * w_apart), part[q]);
-    for (; j < n; j++) part[0] = v_fma(v_load(x + j * x_apart), v_load(w + j * w_apart), part[0]);
+            part[r][q] = n >= 4 ? v_load(x + q * x_step) * v_load(w + q * w_step + r * apart)
+                                : v_set(0);
+    if (n >= 4)
+        for (j = 4, x += 4 * x_step, w += 4 * w_step; j + 4 <= n;
+             j += 4, x += 4 * x_step, w += 4 * w_step)
+            UNROLL_FOR (int q = 0; q < 4; q++) {
+                const V v = v_load(x + q * x_step);
+                UNROLL_FOR (int r = 0; r < sums; r++)
+                    part[r][q] = v_fma(v, v_load(w + q * w_step + r * apart), part[r][q]);
+            }
+    for (; j < n; j++, x += x_step, w += w_step) {
+        const V v = v_load(x);
+        UNROLL_FOR (int r = 0; r < sums; r++)
+            part[r][0] = v_fma(v, v_load(w + r * apart), part[r][0]);
+    }
+    UNROLL_FOR (int r = 0; r < sums; r++)
+        sum[r] = few ? part[r][0] : (part[r][0] + part[r][1]) + (part[r][2] + part[r][3]);
 }
 
-/* The sum of x[j] w[j] over n. */
-INLINE V copies_product(int64_t n, const real *x, int64_t x_apart, const real *w, int64_t w_apart) {
-    V part[4] = { v_set(0), v_set(0), v_set(0), v_set(0) };
-    add_products(n, x, x_apart, w, w_apart, part);
-    return (part[0] + part[1]) + (part[2] + part[3]);
+/* out[r] = b[r] + x W', of `rows` rows of a matrix, W being the first of them. */
+INLINE void rows_product(int64_t rows, int64_t K, const real *x, const real *w, const real *b,
+                         real *out) {
+    int64_t u = 0;
+    V sum[SUMS];
+    for (; u + SUMS <= rows; u += SUMS) {
+        sum_products(SUMS, 0, K, x, VL, w + u * K * VL, VL, K * VL, sum);
+        UNROLL_FOR (int r = 0; r < SUMS; r++)
+            v_store(out + (u + r) * VL, v_load(b + (u + r) * VL) + sum[r]);
+    }
+    for (; u < rows; u++) {
+        sum_products(1, 0, K, x, VL, w + u * K * VL, VL, 0, sum);
+        v_store(out + u * VL, v_load(b + u * VL) + sum[0]);
+    }
 }
 
-/* The sum of dz w over the rows of a matrix, of its column c.  The columns are read where they are:
+/* out[c] = dz W, of `columns` columns from c on.  The columns are read where they are:
    m->transposed are the weights themselves. */
-INLINE V copies_product_back(const matrix *m, const real *dz, int64_t c) {
+INLINE void columns_product(const matrix *m, const real *dz, int64_t c, int64_t columns,
+                            real *out) {
     const real *w = (const real *)m->transposed + c * VL;
-    V part[4] = { v_set(0), v_set(0), v_set(0), v_set(0) };
-    for (int64_t u = 0; u < m->units; u += VL)
-        for (int64_t g = 0; g < m->gates; g++)
-            add_products(min64(VL, m->units - u), dz + (u * m->gates + g) * VL, m->gates * VL,
-                         w + (g * m->units + u) * m->K * VL, m->K * VL, part);
-    return (part[0] + part[1]) + (part[2] + part[3]);
+    int64_t i = 0;
+    V sum[SUMS];
+    for (; i + SUMS <= columns; i += SUMS) {
+        sum_products(SUMS, 0, m->units, dz, VL, w + i * VL, m->K * VL, VL, sum);
+        UNROLL_FOR (int r = 0; r < SUMS; r++) v_store(out + (i + r) * VL, v_set(0) + sum[r]);
+    }
+    for (; i < columns; i++) {
+        sum_products(1, 0, m->units, dz, VL, w + i * VL, m->K * VL, 0, sum);
+        v_store(out + i * VL, v_set(0) + sum[0]);
+    }
 }
 
-/* y[t] = x[t] W' + b;  inputs (steps, K), outputs (steps, units, gates). */
+/* y = x W' + b of one step;  few, as sum_products. */
+INLINE void forward_step(const int few, int64_t units, int64_t K, const real *x, const real *w,
+                         const real *b, real *y) {
+    UNROLL_4_FOR (int64_t u = 0; u < units; u++) {
+        V sum[1];
+        sum_products(1, few, K, x, VL, w + u * K * VL, VL, 0, sum);
+        v_store(y + u * VL, v_load(b + u * VL) + sum[0]);
+    }
+}
+
+/* y[t] = x[t] W' + b;  inputs (steps, K), outputs (steps, units). */
 INLINE void rows_forward(const matrix *m, const void *packed, const matrix *bias, int act,
                          const void *inputs, int64_t x_step, void *outputs, int64_t y_step,
                          int64_t steps) {
     const real *b = (const real *)packed + bias->flat * VL;
+    const real *w = (const real *)packed + m->flat * VL;
+    const real *x = inputs;
+    real *y = outputs;
     (void)act;
-    for (int64_t u = 0; u < m->units; u++)
-        for (int64_t g = 0; g < m->gates; g++) {
-            const int64_t row = g * m->units + u;
-            const real *w = (const real *)packed + (m->flat + row * m->K) * VL;
-            const real *x = inputs;
-            real *y = (real *)outputs + (u * m->gates + g) * VL;
-            for (int64_t t = 0; t < steps; t++, x += x_step, y += y_step) {
-                V part[4] = { v_set(0) };
-                add_products(m->K, x, VL, w, VL, part);
-                if (m->K >= 4) part[0] = (part[0] + part[1]) + (part[2] + part[3]);
-                v_store(y, v_load(b + row * VL) + part[0]);
-            }
-        }
+    for (int64_t t = 0; t < steps; t++, x += x_step, y += y_step) {
+        if (m->K == 1)
+            forward_step(1, m->units, 1, x, w, b, y);
+        else if (m->K < 4)
+            forward_step(1, m->units, m->K, x, w, b, y);
+        else
+            forward_step(0, m->units, m->K, x, w, b, y);
+    }
 }
 
-/* dx = dz W, of one step: dz (units, gates), dx (K). */
+/* dx = dz W, of one step: dz (units), dx (K). */
 INLINE void rows_backward(const matrix *m, const void *dz, int act, const void *a,
                           void *input_grads) {
     (void)act;
     (void)a;
-    for (int64_t c = 0; c < m->K; c++)
-        v_store((real *)input_grads + c * VL, v_set(0) + copies_product_back(m, dz, c));
+    columns_product(m, dz, 0, m->K, input_grads);
 }
 
-/* The gradients of `columns` weights of a row: the sum over the steps of x[t] dz[t]. */
-INLINE void collect_columns(const int columns, const real *x, int64_t x_step, const real *dz,
-                            int64_t z_step, int64_t steps, real *grad) {
-    V acc[8];
-    UNROLL_FOR (int i = 0; i < columns; i++) acc[i] = v_set(0);
-    for (int64_t t = 0; t < steps; t++, x += x_step, dz += z_step) {
-        const V d = v_load(dz);
-        UNROLL_FOR (int i = 0; i < columns; i++) acc[i] += v_load(x + i * VL) * d;
+/* The gradients of the weights of some units, and of their biases: the sums over the steps of
+   x[t] dz[t], and of dz[t].  grad (units, K); either of the biases' may be NULL. */
+INLINE void collect_units(const int units, int64_t K, const real *x, int64_t x_step, const real *dz,
+                          int64_t z_step, int64_t steps, real *grad, real *bias, real *twin) {
+    V sum[UNITS];
+    for (int64_t c = 0; c < K; c++, x += VL, grad += VL) {
+        UNROLL_FOR (int u = 0; u < units; u++) sum[u] = v_set(0);
+        for (int64_t t = 0; t < steps; t++) {
+            const V v = v_load(x + t * x_step);
+            UNROLL_FOR (int u = 0; u < units; u++) sum[u] += v * v_load(dz + t * z_step + u * VL);
+        }
+        UNROLL_FOR (int u = 0; u < units; u++) v_store(grad + u * K * VL, sum[u]);
     }
-    UNROLL_FOR (int i = 0; i < columns; i++) v_store(grad + i * VL, acc[i]);
+    if (!bias) return;
+    UNROLL_FOR (int u = 0; u < units; u++) sum[u] = v_set(0);
+    for (int64_t t = 0; t < steps; t++)
+        UNROLL_FOR (int u = 0; u < units; u++) sum[u] += v_load(dz + t * z_step + u * VL);
+    UNROLL_FOR (int u = 0; u < units; u++) {
+        v_store(bias + u * VL, sum[u]);
+        if (twin) v_store(twin + u * VL, sum[u]);
+    }
 }
 
 /* dW and the gradient of the bias and of its twin; either of these may be NULL.  inputs (steps, K),
-   output_grads (steps, units, gates). */
+   output_grads (steps, units). */
 INLINE void rows_collect(const matrix *m, const matrix *bias, const matrix *twin,
                          const void *inputs, int64_t x_step, const void *output_grads,
                          int64_t z_step, int64_t steps, void *grad) {
-    const real *x = inputs;
-    for (int64_t u = 0; u < m->units; u++)
-        for (int64_t g = 0; g < m->gates; g++) {
-            const int64_t row = g * m->units + u;
-            const real *dz = (const real *)output_grads + (u * m->gates + g) * VL;
-            real *dw = (real *)grad + (m->flat + row * m->K) * VL;
-            int64_t c = 0;
-            for (; c + 8 <= m->K; c += 8)
-                collect_columns(8, x + c * VL, x_step, dz, z_step, steps, dw + c * VL);
-            for (; c < m->K; c++)
-                collect_columns(1, x + c * VL, x_step, dz, z_step, steps, dw + c * VL);
-            if (!bias) continue;
-            V sum = v_set(0);
-            for (int64_t t = 0; t < steps; t++) sum += v_load(dz + t * z_step);
-            v_store((real *)grad + (bias->flat + row) * VL, sum);
-            if (twin) v_store((real *)grad + (twin->flat + row) * VL, sum);
-        }
+    const real *x = inputs, *dz = output_grads;
+    real *dw = (real *)grad + m->flat * VL;
+    real *db = bias ? (real *)grad + bias->flat * VL : NULL;
+    real *db_twin = twin ? (real *)grad + twin->flat * VL : NULL;
+    int64_t u = 0;
+#define COLLECT(n)                                                                             \
+    for (; u + (n) <= m->units; u += (n))                                                  \
+        collect_units(n, m->K, x, x_step, dz + u * VL, z_step, steps, dw + u * m->K * VL,      \
+                      bias ? db + u * VL : NULL, twin ? db_twin + u * VL : NULL);
+    COLLECT(UNITS)
+    COLLECT(1)
+#undef COLLECT
+}
+
+/* sum += the squares of n vectors. */
+INLINE V add_squares(const real *v, int64_t n, V sum) {
+    for (int64_t i = 0; i < n; i++) sum += v_load(v + i * VL) * v_load(v + i * VL);
+    return sum;
 }

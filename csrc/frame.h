@@ -249,6 +249,8 @@ typedef struct {
     const source *source;
     double *loss;
     void *grad;
+    /* of copies: (lanes) where a bound of the gradient's squared norm goes */
+    void *bound;
 } pattern;
 
 /* Recurrent weights of more bytes than this, which the nearest cache does not hold, are read to and
@@ -352,6 +354,7 @@ typedef struct {
 
     /* batch.h, optimizers.h: copies of a network, which only the instances BY_ROWS have */
     void (*spread)(const void *from, int64_t n, void *to);
+    int (*are_below)(const void *bound, double limit);
     void (*set_numbers)(const bptt_hyper *, const update *, int64_t first, int64_t last,
                         void *numbers);
     void (*optimise_copies)(const bptt_hyper *, const update *, int decays, const void *numbers,

@@ -72,6 +72,7 @@ const kernels NAME(kernels) = {
     .optimise = NAME(optimise),
 #if BY_ROWS
     .spread = NAME(spread),
+    .are_below = NAME(are_below),
     .set_numbers = NAME(set_numbers),
     .optimise_copies = NAME(optimise_copies),
     .norm2_of_copies = NAME(norm2_of_copies),

@@ -171,6 +171,39 @@ INLINE void add_losses(output_loss *of_output, row_loss *of_row, const loss_desc
     }
 }
 
+#if BY_ROWS
+/* The same of VL copies of a network and one target row, the sequence's of row 0: the losses of all
+   lanes at once.  loss (VL).  Returns 0 for a loss of rows. */
+INLINE void copies_losses(output_loss *of_output, const loss_desc *l, const source *s,
+                          int64_t outputs, const field *y, double *loss) {
+    const int64_t row = s->target_offset[s->row[0]] + l->shift;
+    const double weight = s->weight ? (double)((const real *)s->weight)[row] : 1;
+    const double factor = weight * l->scale / outputs;
+    const real *target = (const real *)s->targets + row * outputs;
+    double e[VL] = { 0 };
+    for (int64_t c = 0; c < outputs; c++) {
+        real *p = (real *)y->p + c * y->block;
+        for (int j = 0; j < VL; j++) {
+            double dp;
+            e[j] += of_output(l->loss.parameter, p[j], target[c], &dp);
+            p[j] = (real)(dp * factor);
+        }
+    }
+    for (int j = 0; j < VL; j++) loss[j] = weight * (e[j] / outputs);
+}
+static int NAME(loss_of_copies)(const loss_desc *l, const source *s, int64_t outputs,
+                                const field *y, double *loss) {
+    switch (l->loss.kind) {
+#define LOSS(name, ...)                                          \
+    case LOSS_##name:                                            \
+        copies_losses(name##_loss, l, s, outputs, y, loss);      \
+        return 1;
+#include "losses.def"
+    default: return 0;
+    }
+}
+#endif
+
 /* Adds the weighted losses of each row's steps to sums (B) or, if it is NULL, nowhere: steps t0 ..
    t1, or with one target per sequence just once.  Always in the order of time, so that blocks do not
    matter.  gradient: 1: y becomes dLoss/dy.  Each thread calls it for its own rows. */

@@ -29,13 +29,17 @@ INLINE V squares(const void *grad, int64_t from, int64_t to) {
 static double NAME(norm2)(const void *grad, int64_t from, int64_t to) {
     return v_sum(squares(grad, from, to));
 }
-/* 1: that sum is surely below `limit`: each lane's is below its share.  Quicker than the sum. */
-static int NAME(is_small)(const void *grad, int64_t from, int64_t to, double limit) {
-    const double share = limit / VL, most = REAL_BITS == 64 ? 1e300 : 1e38;
-    const VI below = squares(grad, from, to) < (real)(share < most ? share : most);
+/* 1: every lane is below the limit, and finite. */
+INLINE int all_below(V v, double limit) {
+    const double most = REAL_BITS == 64 ? 1e300 : 1e38;
+    const VI below = v < (real)(limit < most ? limit : most);
     ireal all = -1;
     for (int j = 0; j < VL; j++) all &= below[j];
     return all != 0;
+}
+/* 1: that sum is surely below `limit`: each lane's is below its share.  Quicker than the sum. */
+static int NAME(is_small)(const void *grad, int64_t from, int64_t to, double limit) {
+    return all_below(squares(grad, from, to), limit / VL);
 }
 
 /* The numbers of a step, of h and u; in vectors, as copies of a network may each have their own. */
@@ -209,9 +213,14 @@ INLINE numbers numbers_of(const bptt_hyper *h, const update *u) {
     return (numbers){ EACH_NUMBER(NUMBER_OF) };
 }
 
+#if BY_ROWS
+#define UNROLL_UPDATES UNROLL_4_FOR
+#else
+#define UNROLL_UPDATES for
+#endif
 /* What optimise does with one optimiser, name_step, unrolled into the loop. */
 #define UPDATE_EACH(name)                                                       \
-    for (int64_t i = from; i < to; i += VL) {                                   \
+    UNROLL_UPDATES (int64_t i = from; i < to; i += VL) {                                   \
         real *to_w = (real *)packed + i;                                        \
         const V w = v_load(to_w);                                               \
         const V g = v_load((const real *)grad + i) * scale + coupled * w;       \
@@ -242,6 +251,11 @@ static void NAME(optimise)(const bptt_hyper *hyper, const update *of, int decays
 
 #if BY_ROWS
 /* -- copies of a network, one in each lane: weights, gradients and slots (P, VL) -- */
+
+/* 1: every copy's number is below the limit. */
+static int NAME(are_below)(const void *bound, double limit) {
+    return all_below(v_load(bound), limit);
+}
 
 /* Lanes [first, last) of the numbers. */
 static void NAME(set_numbers)(const bptt_hyper *h, const update *u, int64_t first, int64_t last,

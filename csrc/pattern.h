@@ -25,10 +25,11 @@ INLINE field C(single_row)(const field *f, int64_t vectors) {
 }
 
 /* The frame, which has H units, a single row, and nothing above or below it. */
-INLINE frame C(single_frame)(const frame *of, const int64_t H) {
+INLINE frame C(single_frame)(const frame *of, const int64_t H, const int act) {
     const int64_t blocks = blocks_of(H);
     frame f = *of;
     f.H = f.R = H;
+    f.act = act;
     f.reverse = f.phases = 0;
     f.hr.size = 0;
     f.mask.p = f.dy.p = NULL;
@@ -51,37 +52,28 @@ INLINE frame C(single_frame)(const frame *of, const int64_t H) {
 /* The units whose products are computed before the cell goes through them. */
 enum { C(AT_ONCE) = 8 };
 
-/* Forward: all units of one step, each copy with its own weights.  zr: (units, G) vectors. */
+/* Forward: all units of one step, each copy with its own weights. */
 INLINE void C(forward_copies)(const frame *f, const C(step) *step) {
-    enum { G = C(G) };
     const real *w = (const real *)f->packed + f->hh.flat * VL;
     const real *bias = (const real *)f->packed + f->b_hh.flat * VL;
-    for (int64_t ub = 0; ub < f->H; ub += C(AT_ONCE)) {
-        const int64_t units = min64(C(AT_ONCE), f->H - ub);
-        real zr[C(AT_ONCE) * G * VL]; /* its address is given to nobody: it stays in registers */
-        for (int64_t u = 0; u < units; u++)
-            for (int64_t g = 0; g < G; g++) {
-                const int64_t row = g * f->H + ub + u;
-                v_store(zr + (u * G + g) * VL,
-                        v_load(bias + row * VL) +
-                            copies_product(f->H, step->h_prev, VL, w + row * f->H * VL, VL));
-            }
-        for (int64_t u = 0; u < units; u++)
-            C(forward_tile)(1, f, step, 0, 1, ub + u, zr + u * G * VL);
+    for (int64_t ub = 0, units; ub < f->H; ub += units) {
+        real zr[C(AT_ONCE) * VL]; /* its address is given to nobody */
+        units = min64(C(AT_ONCE), f->H - ub);
+        rows_product(units, f->H, step->h_prev, w + ub * f->H * VL, bias + ub * VL, zr);
+        int64_t u = 0;
+        for (; u + 4 <= units; u += 4) C(forward_tile)(4, f, step, 0, 1, ub + u, zr + u * VL);
+        for (; u < units; u++) C(forward_tile)(1, f, step, 0, 1, ub + u, zr + u * VL);
     }
 }
 
 /* Backward: the same.  next: the gradient of a step after it reaches this one. */
 INLINE void C(backward_copies)(const frame *f, const C(step) *step, int next) {
-    for (int64_t ub = 0; ub < f->H; ub += C(AT_ONCE)) {
-        const int64_t units = min64(C(AT_ONCE), f->H - ub);
+    for (int64_t ub = 0, units; ub < f->H; ub += units) {
         real dh[C(AT_ONCE) * VL];
+        units = min64(C(AT_ONCE), f->H - ub);
+        if (next) columns_product(&f->hh, step->below, ub, units, dh);
         for (int64_t u = 0; u < units; u++)
-            v_store(dh + u * VL,
-                    next ? v_set(0) + copies_product_back(&f->hh, step->below, ub + u)
-                         : v_set(0));
-        for (int64_t u = 0; u < units; u++)
-            C(backward_tile)(1, f, step, 0, 1, ub + u, dh + u * VL, next, 0);
+            C(backward_tile)(1, f, step, 0, 1, ub + u, next ? dh + u * VL : NULL, next, 0);
     }
 }
 #endif
@@ -127,18 +119,44 @@ INLINE void C(collect_pattern)(const frame *f, const matrix *w, const matrix *b,
                  f->dzr.step, p->k, p->grad);
 }
 
+/* Its loss, and dLoss/dy in place of the outputs. */
+INLINE void C(loss_of_pattern)(const pattern *p) {
+    const span one = { .t1 = 1, .r1 = RL };
+#if BY_ROWS
+    if (NAME(loss_of_copies)(p->loss_desc, p->source, p->outputs, p->y, p->loss)) return;
+#endif
+    for (int r = 0; r < RL; r++) p->loss[r] = 0;
+    NAME(loss)(p->loss_desc, p->source, p->outputs, p->y, &one, p->loss, 1);
+}
+
+#if BY_ROWS
+/* A bound of the squared norm of each copy's gradient, as |sum of dz x'| <= |dz| |x|. */
+INLINE V C(bound_of_gradient)(const frame *f, const pattern *p) {
+    const V zero = v_set(0), one = v_set(1);
+    V dz = zero, x = v_set(2 * (real)p->k);
+    for (int64_t t = 0; t < p->k; t++) {
+        dz = add_squares((const real *)f->dzx.p + t * f->dzx.step, C(G) * f->H, dz);
+        if (SEPARATE_DZR)
+            dz = add_squares((const real *)f->dzr.p + t * f->dzr.step, C(G) * f->H, dz);
+        x = add_squares(C(states)(f, t), f->H, x);
+        x = add_squares((const real *)p->x + t * p->x_step, f->ih.K, x);
+    }
+    return dz * x + add_squares(p->y->p, p->outputs, zero) *
+        add_squares(C(states)(f, p->k), f->H, one);
+}
+#endif
+
 /* Loss and gradient of a pattern: k instances of f, one g, and backward.  H units; outputs that take
    `vectors` vectors. */
-INLINE void C(gradient_of_pattern)(const int64_t H, const int64_t vectors, const pattern *p) {
-    const span one = { .t1 = 1, .r1 = RL };
-    const frame f = C(single_frame)(p->f, H);
+INLINE void C(gradient_of_pattern)(const int64_t H, const int act, const int64_t vectors,
+                                   const pattern *p) {
+    const frame f = C(single_frame)(p->f, H, act);
     matrix w = C(matrix_of)(&f, &p->g->w, 1, p->outputs, H);
     matrix b = C(matrix_of)(&f, &p->g->b, 1, p->outputs, 1);
     w.vectors = b.vectors = vectors;
     C(unfold)(&f, p, p->k);
     rows_forward(&w, f.packed, &b, ACT_LINEAR, C(states)(&f, p->k), 0, p->y->p, 0, 1);
-    for (int r = 0; r < RL; r++) p->loss[r] = 0;
-    NAME(loss)(p->loss_desc, p->source, p->outputs, p->y, &one, p->loss, 1);
+    C(loss_of_pattern)(p);
     for (int64_t q = 0; q < f.ds.step; q += VL) v_store((real *)f.ds.p + q, v_set(0));
     rows_backward(&w, p->y->p, ACT_LINEAR, NULL, f.ds.p);
     for (int64_t t = p->k - 1; t >= 0; t--) {
@@ -147,11 +165,14 @@ INLINE void C(gradient_of_pattern)(const int64_t H, const int64_t vectors, const
         C(pattern_backward)(&f, &step, t & 1, t < p->k - 1);
     }
     C(collect_pattern)(&f, &w, &b, p);
+#if BY_ROWS
+    v_store(p->bound, C(bound_of_gradient)(&f, p));
+#endif
 }
 
 /* After the update: the transposed copies, and the context moves on by a step. */
-INLINE void C(advance)(const int64_t H, const pattern *p) {
-    const frame f = C(single_frame)(p->f, H);
+INLINE void C(advance)(const int64_t H, const int act, const pattern *p) {
+    const frame f = C(single_frame)(p->f, H, act);
     const matrix w = C(matrix_of)(&f, &p->g->w, 1, p->outputs, H);
     C(unfold)(&f, p, 1);
     for (int64_t q = 0; q < f.s.step; q += VL)
@@ -161,20 +182,20 @@ INLINE void C(advance)(const int64_t H, const pattern *p) {
     transpose_weights(&w, f.packed, 0, 1);
 }
 
-/* Sizes that are constants; each is a copy of the code. */
-#define OF_SIZE(function, size, ...)             \
-    if (p->f->H == (size) && p->outputs <= CL) { \
-        C(function)(size, __VA_ARGS__);          \
-        return;                                  \
+/* Sizes, and of copies tanh, that are constants; each is a copy of the code. */
+#define OF_SIZE(function, size, ...)                                                    \
+    if (p->f->H == (size) && p->outputs <= CL && (!BY_ROWS || p->f->act == ACT_TANH)) { \
+        C(function)(size, BY_ROWS ? ACT_TANH : p->f->act, __VA_ARGS__);                 \
+        return;                                                                         \
     }
 static void C(NAME(gradient_of_pattern))(const pattern *p) {
     OF_SIZE(gradient_of_pattern, 8, 1, p)
     OF_SIZE(gradient_of_pattern, 16, 1, p)
-    C(gradient_of_pattern)(p->f->H, blocks_of(p->outputs), p);
+    C(gradient_of_pattern)(p->f->H, p->f->act, blocks_of(p->outputs), p);
 }
 static void C(NAME(advance))(const pattern *p) {
     OF_SIZE(advance, 8, p)
     OF_SIZE(advance, 16, p)
-    C(advance)(p->f->H, p);
+    C(advance)(p->f->H, p->f->act, p);
 }
 #undef OF_SIZE

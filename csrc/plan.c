@@ -129,6 +129,7 @@ static void walk_fixed(bptt_plan *p, cursor *c) {
     p->grad = take_items(c, weights, real, "grad");
     p->opt_state = take_items(c, times(MAX_OPT_STATE, weights), real, "opt_state");
     if (p->copies) {
+        p->bound = take_items(c, p->k->rows, real, "bound");
         p->numbers = take_items(c, NUMBERS_MAX * p->k->rows, real, "numbers");
         p->norm_order = take_items(c, p->norm_size, sizeof *p->norm_order, "norm_order");
     }

@@ -104,6 +104,7 @@ struct bptt_plan {
     void *packed; /* (packed_size) reals: the packed weights; copies: (P, lanes) reals */
     void *grad; /* the same */
     void *opt_state; /* MAX_OPT_STATE times the same */
+    void *bound; /* copies: (lanes) reals, of their gradients' squared norms */
     void *numbers; /* copies: of their optimisers, as their instance has them */
     int64_t *norm_order; /* copies: (norm_size) which parameter each place of a norm has, or -1 */
     int64_t norm_size; /* of the packed vector of a single network */
