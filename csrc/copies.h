@@ -148,8 +148,13 @@ INLINE void rows_collect(const matrix *m, const matrix *bias, const matrix *twin
 #undef COLLECT
 }
 
-/* sum += the squares of n vectors. */
-INLINE V add_squares(const real *v, int64_t n, V sum) {
-    for (int64_t i = 0; i < n; i++) sum += v_load(v + i * VL) * v_load(v + i * VL);
-    return sum;
+/* The sum of the squares of n vectors, in any order. */
+INLINE V sum_squares(const real *v, int64_t n) {
+    V sum[2] = { v_set(0), v_set(0) };
+    int64_t i = 0;
+    for (; i + 2 <= n; i += 2)
+        UNROLL_FOR (int q = 0; q < 2; q++)
+            sum[q] += v_load(v + (i + q) * VL) * v_load(v + (i + q) * VL);
+    for (; i < n; i++) sum[0] += v_load(v + i * VL) * v_load(v + i * VL);
+    return sum[0] + sum[1];
 }

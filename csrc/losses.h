@@ -180,14 +180,17 @@ INLINE void copies_losses(output_loss *of_output, const loss_desc *l, const sour
     const double weight = s->weight ? (double)((const real *)s->weight)[row] : 1;
     const double factor = weight * l->scale / outputs;
     const real *target = (const real *)s->targets + row * outputs;
+    const double with = l->loss.parameter[0];
     double e[VL] = { 0 };
     for (int64_t c = 0; c < outputs; c++) {
-        real *p = (real *)y->p + c * y->block;
+        real *p = (real *)y->p + c * y->block, slope[VL];
+        const double at = target[c];
         for (int j = 0; j < VL; j++) {
             double dp;
-            e[j] += of_output(l->loss.parameter, p[j], target[c], &dp);
-            p[j] = (real)(dp * factor);
+            e[j] += of_output(&with, p[j], at, &dp);
+            slope[j] = (real)(dp * factor);
         }
+        v_store(p, v_load(slope));
     }
     for (int j = 0; j < VL; j++) loss[j] = weight * (e[j] / outputs);
 }

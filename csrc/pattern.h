@@ -132,17 +132,16 @@ INLINE void C(loss_of_pattern)(const pattern *p) {
 #if BY_ROWS
 /* A bound of the squared norm of each copy's gradient, as |sum of dz x'| <= |dz| |x|. */
 INLINE V C(bound_of_gradient)(const frame *f, const pattern *p) {
-    const V zero = v_set(0), one = v_set(1);
-    V dz = zero, x = v_set(2 * (real)p->k);
+    V dz = v_set(0), x = v_set(2 * (real)p->k);
     for (int64_t t = 0; t < p->k; t++) {
-        dz = add_squares((const real *)f->dzx.p + t * f->dzx.step, C(G) * f->H, dz);
+        dz += sum_squares((const real *)f->dzx.p + t * f->dzx.step, C(G) * f->H);
         if (SEPARATE_DZR)
-            dz = add_squares((const real *)f->dzr.p + t * f->dzr.step, C(G) * f->H, dz);
-        x = add_squares(C(states)(f, t), f->H, x);
-        x = add_squares((const real *)p->x + t * p->x_step, f->ih.K, x);
+            dz += sum_squares((const real *)f->dzr.p + t * f->dzr.step, C(G) * f->H);
+        x += sum_squares(C(states)(f, t), f->H);
+        x += sum_squares((const real *)p->x + t * p->x_step, f->ih.K);
     }
-    return dz * x + add_squares(p->y->p, p->outputs, zero) *
-        add_squares(C(states)(f, p->k), f->H, one);
+    return dz * x +
+        sum_squares(p->y->p, p->outputs) * (1 + sum_squares(C(states)(f, p->k), f->H));
 }
 #endif
 
