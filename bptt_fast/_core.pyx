@@ -549,7 +549,7 @@ cdef class Plan:
         return self.leave(status, done), done
 
     def slide_copies(self, list copies not None, Data data not None, order, int64_t k, int64_t lead, poll=None):
-        """(status, finished patterns) of each copy, a tuple of the first three arguments and the losses of `slide`; see bptt_slide_copies."""
+        """(status, finished patterns) of each copy, which is (params, opt_state, hyper, losses); see bptt_slide_copies."""
         cdef Buffers b = Buffers()
         cdef bptt_copy *c = <bptt_copy *>malloc(max(1, len(copies)) * (sizeof(bptt_copy) + sizeof(bptt_hyper)))
         cdef bptt_hyper *h

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -27,14 +27,13 @@ from .fit import Training, fit
 from .machine import machine_for
 from .model import Model
 from .resuming import Resumable
-from .runners import SlidingRunner, epoch_of_copies
+from .runners import SlidingRunner, epoch_of_copies, fewest_copies
 
 if TYPE_CHECKING:
     from .callbacks import History
     from .network import Network
 
 SLICE_SECONDS = 0.05  # approximate time that a worker spends on a copy before the next
-LEAST_COPIES = 2  # fewer are faster one by one
 # arguments of fit that cannot differ between copies, and why
 COMMON = {
     "epochs": "it is an argument of restarts itself",
@@ -373,27 +372,27 @@ class _Team:
         begin = time.perf_counter()
         while not halt.is_set():
             active = [copy for copy in self.copies if copy.has_epochs(until)]
-            if len(active) < LEAST_COPIES:
-                more = [copy.advance(until, halt) for copy in active]
-                return any(more)
-            polls = [copy.attempt(copy.training.begin_epoch) for copy in active]
-            active = [copy for copy, poll in zip(active, polls, strict=True) if poll]
-            if not active:
-                continue
-            results = epoch_of_copies(
-                self.plan,
-                [copy.training.runner for copy in active],
-                lambda done: any([poll(done) for poll in polls if poll]),
-            )
-            for copy, (status, done) in zip(active, results, strict=True):
-                copy.attempt(partial(copy.training.end_epoch, status, done))
+            if len(active) < fewest_copies(self.plan):
+                return any([copy.advance(until, halt) for copy in active])
+            self._epoch(active)
             if time.perf_counter() - begin > SLICE_SECONDS:
                 return True
         return False
 
+    def _epoch(self, copies: list[_Copy]) -> None:
+        """Train these copies for an epoch, those that are not over when it begins."""
+        polls = [(copy, copy.attempt(copy.training.begin_epoch)) for copy in copies]
+        begun = [(copy, poll) for copy, poll in polls if poll is not None]
+        if not begun:
+            return
+        runners = [cast("SlidingRunner", copy.training.runner) for copy, _ in begun]
+        ends = epoch_of_copies(self.plan, runners, lambda done: any(poll(done) for _, poll in begun))
+        for (copy, _), (status, done) in zip(begun, ends, strict=True):
+            copy.attempt(partial(copy.training.end_epoch, status, done))
 
-def _teams(copies: list[_Copy]) -> list[_Copy | _Team]:
-    """The copies, those in teams that the core can train at once."""
+
+def _teams(copies: list[_Copy], workers: int) -> list[_Copy | _Team]:
+    """The copies, those in teams that the core trains faster at once, if there are enough for all workers."""
     kinds: dict[Hashable, list[_Copy]] = {}
     for copy in copies:
         runner = None if copy.done else copy.training.runner
@@ -401,18 +400,22 @@ def _teams(copies: list[_Copy]) -> list[_Copy | _Team]:
         kinds.setdefault(copy if common is None else common, []).append(copy)
     teams: list[_Copy | _Team] = []
     for alike in kinds.values():
-        runner, size = alike[0].training.runner if len(alike) > 1 else None, 0
-        if isinstance(runner, SlidingRunner):
-            size = runner.copies_plan().copies
-        for begin in range(0, len(alike), size or 1):
-            team = alike[begin : begin + (size or 1)]
-            teams += [_Team(team, runner.copies_plan())] if len(team) >= LEAST_COPIES else team
+        share = -(-len(alike) // workers)
+        while alike:
+            runner, n = alike[0].training.runner, min(share, len(alike))
+            plan = runner.copies_plan(n) if n > 1 and isinstance(runner, SlidingRunner) else None
+            if plan is None:
+                teams += alike
+                break
+            n = min(plan.copies, n)
+            teams.append(_Team(alike[:n], plan))
+            alike = alike[n:]
     return teams
 
 
 def _advance(copies: list[_Copy], until: float, workers: int, halt: threading.Event) -> None:
     """Train all copies up to epoch `until` in worker threads."""
-    waiting = deque(_teams(copies))
+    waiting = deque(_teams(copies, workers))
     errors: list[BaseException] = []
 
     def work(finished: threading.Event) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .model import Model
     from .unfolding import SlidingBPTT, Unfolding
 
+CACHED = 24 << 10  # bytes of the weights of copies that are trained at once
 BATCH = 32  # sequences per batch by default, and at least that many in validation
 
 Poll = Callable[[int], bool]
@@ -337,7 +338,6 @@ class SlidingRunner(Runner):
         )
         return result
 
-
     def common(self) -> Hashable:
         """What fits must have in common to be trained by `epoch_of_copies`; None: this one never is."""
         job, hyper, train = self.job, self.hyper, self.job.train
@@ -349,17 +349,31 @@ class SlidingRunner(Runner):
         has = [name for name in ("nesterov", "centered", "momentum") if hyper.get(name)]
         same = ("optimizer", "no_bias_decay", "clip_value", "clip_state")
         return (
-            *(repr(desc), repr(job.loss), self.plan.isa, self.k, self.lead, *has),
+            *(repr(desc), repr(job.loss), job.isa, self.plan.isa, self.k, self.lead, *has),
             *(hyper[name] for name in same),
             *(id(array) for array in data),
             *(array.tobytes() for array in rows),
         )
 
-    def copies_plan(self) -> Any:
-        """A plan for `epoch_of_copies`; its attribute `copies` is how many it takes at once, perhaps 0."""
-        job = self.job
-        size = PlanSize(job.loss, False, 1, self.k, 1, self.plan.isa)
-        return make_plan(job.net.desc(), size, {"lanes": "copies"})
+    def copies_plan(self, n: int) -> Any:
+        """A plan for `epoch_of_copies` of up to n fits; None if these are not faster at once.
+
+        Its attribute `copies` is how many it takes.  Weights that the nearest cache cannot hold are not
+        faster, nor are copies that leave more than half of the lanes empty.
+        """
+        job, own = self.job, self.plan.isa
+        for isa in dict.fromkeys((job.isa, own)):
+            size = PlanSize(job.loss, False, 1, self.k, 1, isa)
+            plan = make_plan(job.net.desc(), size, {"lanes": "copies", "single_isa": own})
+            nbytes = plan.copies * job.net.num_parameters * job.net.dtype.itemsize
+            if 0 < nbytes <= CACHED and n >= fewest_copies(plan):
+                return plan
+        return None
+
+
+def fewest_copies(plan: Any) -> int:
+    """The number of copies from which on they are faster at once than one by one."""
+    return max(2, plan.copies // 2)
 
 
 def epoch_of_copies(plan: Any, runners: Sequence[SlidingRunner], poll: Poll) -> list[tuple[str, int]]:

@@ -156,7 +156,8 @@ bptt_status bptt_make_plan(const bptt_desc *desc, void *arena, size_t bytes, bpt
 int64_t bptt_views(const bptt_plan *plan, bptt_block *out, int64_t max);
 const char *bptt_isa(const bptt_plan *plan); /* the instance chosen */
 const char *bptt_lanes(const bptt_plan *plan); /* what its vectors hold: units, rows or copies */
-int bptt_copies(const bptt_plan *plan); /* that bptt_slide_copies takes at once; 0: it is not possible */
+int bptt_copies(
+    const bptt_plan *plan); /* that bptt_slide_copies takes at once; 0: it is not possible */
 int bptt_threads(const bptt_plan *plan); /* that a run wants */
 /* The instruction sets that this build and this processor have, the best last: number i, NULL: there
    is none. */

@@ -42,7 +42,8 @@ static int64_t copy_in(const copies *s, int64_t lane) {
 static void move_lane(const bptt_plan *p, void *theirs, void *ours, int64_t lane, int into_arena) {
     const size_t real = (size_t)p->k->bytes;
     for (int64_t i = 0; i < p->flat_size; i++) {
-        char *const one = real_at(p, theirs, i), *const many = real_at(p, ours, i * p->k->rows + lane);
+        char *const one = real_at(p, theirs, i),
+                    *const many = real_at(p, ours, i * p->k->rows + lane);
         if (into_arena)
             memcpy(many, one, real);
         else
@@ -60,7 +61,8 @@ static void move_copy(const copies *s, int64_t j, int64_t lane, int into_arena) 
 }
 
 /* Lane `from` of `vectors` vectors of an array is copied to lane `to`. */
-static void repeat_lane(const bptt_plan *p, void *array, int64_t vectors, int64_t from, int64_t to) {
+static void repeat_lane(const bptt_plan *p, void *array, int64_t vectors, int64_t from,
+                        int64_t to) {
     for (int64_t i = 0; i < vectors; i++)
         memcpy(real_at(p, array, i * p->k->rows + to), real_at(p, array, i * p->k->rows + from),
                (size_t)p->k->bytes);
@@ -148,8 +150,8 @@ static void refuse_updates(copies *s) {
         s->scale[lane] = clip_scale(s->copy[copy_in(s, lane)].numbers, s->norm[lane]);
     }
     for (int64_t j = 0; j < s->count; j++) {
-        refused[j] = is_active(s, j) && !update_is_finite(&s->updater[j], p->row_loss[j],
-                                                          s->norm[j], sqrt(weights2[j]));
+        refused[j] = is_active(s, j) &&
+            !update_is_finite(&s->updater[j], p->row_loss[j], s->norm[j], sqrt(weights2[j]));
         any |= refused[j];
     }
     if (!any) return;
@@ -300,9 +302,9 @@ static int64_t patterns_of(const copies *s) {
     return sum;
 }
 
-bptt_status bptt_slide_copies(bptt_plan *p, bptt_copy *copy, int64_t count,
-                              const bptt_data *data, const int64_t *order, int64_t n, int64_t k,
-                              int64_t lead, bptt_poll poll, void *context) {
+bptt_status bptt_slide_copies(bptt_plan *p, bptt_copy *copy, int64_t count, const bptt_data *data,
+                              const int64_t *order, int64_t n, int64_t k, int64_t lead,
+                              bptt_poll poll, void *context) {
     copies s = {
         .run = { .p = p, .data = data, .order = order, .n = n, .poll = poll, .context = context },
         .copy = copy,
@@ -312,8 +314,8 @@ bptt_status bptt_slide_copies(bptt_plan *p, bptt_copy *copy, int64_t count,
         .alike = 1,
         .small = INFINITY,
     };
-    if (!p->copies || !has_targets(p, data) || count < 1 || count > p->batch || k < 1 ||
-        lead < 0 || k > p->steps)
+    if (!p->copies || !has_targets(p, data) || count < 1 || count > p->batch || k < 1 || lead < 0 ||
+        k > p->steps)
         return BPTT_CAPACITY;
     const int64_t patterns = patterns_of(&s);
     for (int lane = 0; lane < LANES_MAX; lane++) s.scale[lane] = 1;

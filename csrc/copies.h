@@ -16,17 +16,13 @@ INLINE void sum_products(const int sums, const int few, int64_t n, const real *x
     V part[SUMS][4];
     int64_t j = 0;
     UNROLL_FOR (int r = 0; r < sums; r++)
-        UNROLL_FOR (int q = 0; q < 4; q++)
-            part[r][q] = n >= 4 ? v_load(x + q * x_step) * v_load(w + q * w_step + r * apart)
-                                : v_set(0);
-    if (n >= 4)
-        for (j = 4, x += 4 * x_step, w += 4 * w_step; j + 4 <= n;
-             j += 4, x += 4 * x_step, w += 4 * w_step)
-            UNROLL_FOR (int q = 0; q < 4; q++) {
-                const V v = v_load(x + q * x_step);
-                UNROLL_FOR (int r = 0; r < sums; r++)
-                    part[r][q] = v_fma(v, v_load(w + q * w_step + r * apart), part[r][q]);
-            }
+        UNROLL_FOR (int q = 0; q < 4; q++) part[r][q] = v_set(0);
+    for (; j + 4 <= n; j += 4, x += 4 * x_step, w += 4 * w_step)
+        UNROLL_FOR (int q = 0; q < 4; q++) {
+            const V v = v_load(x + q * x_step);
+            UNROLL_FOR (int r = 0; r < sums; r++)
+                part[r][q] = v_fma(v, v_load(w + q * w_step + r * apart), part[r][q]);
+        }
     for (; j < n; j++, x += x_step, w += w_step) {
         const V v = v_load(x);
         UNROLL_FOR (int r = 0; r < sums; r++)
@@ -139,9 +135,9 @@ INLINE void rows_collect(const matrix *m, const matrix *bias, const matrix *twin
     real *db = bias ? (real *)grad + bias->flat * VL : NULL;
     real *db_twin = twin ? (real *)grad + twin->flat * VL : NULL;
     int64_t u = 0;
-#define COLLECT(n)                                                                             \
-    for (; u + (n) <= m->units; u += (n))                                                  \
-        collect_units(n, m->K, x, x_step, dz + u * VL, z_step, steps, dw + u * m->K * VL,      \
+#define COLLECT(n)                                                                        \
+    for (; u + (n) <= m->units; u += (n))                                                 \
+        collect_units(n, m->K, x, x_step, dz + u * VL, z_step, steps, dw + u * m->K * VL, \
                       bias ? db + u * VL : NULL, twin ? db_twin + u * VL : NULL);
     COLLECT(UNITS)
     COLLECT(1)

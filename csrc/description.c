@@ -214,20 +214,24 @@ static void resolve_numbers(bptt_plan *p, const bptt_desc *d) {
 bptt_desc single_desc(const bptt_desc *d) {
     bptt_desc single = *d;
     single.lanes = "units";
-    single.batch = 1;
+    if (d->single_isa) single.isa = d->single_isa;
     return single;
 }
 
 /* Whether the rows of an instance can be copies: the cell must have kernels of a whole pattern
-   (pattern.h), a single copy a norm of one slice (NORM_SLICE).  Then the sizes that follow. */
+   (pattern.h), a single copy a norm of one slice (NORM_SLICE), and where its vectors are others the
+   sums over its outputs, of a loss of classes, must fit into one of them.  Then the sizes that
+   follow. */
 static int resolve_copies(bptt_plan *p, const bptt_desc *d, const kernels *k,
                           const cell_kernels *cell) {
     const bptt_desc desc = single_desc(d);
     bptt_plan single = { 0 };
     int64_t count;
     if (p->layers * p->directions != 1 || p->head_layers != 1 || d->proj_size || p->every ||
-        p->trained_state || p->batch > k->rows || !cell->gradient_of_pattern ||
-        resolve(&single, &desc, NULL, 0, &count, &SILENT) || single.packed_size > NORM_SLICE)
+        p->trained_state || p->batch > 1 || !cell->gradient_of_pattern ||
+        resolve(&single, &desc, NULL, 0, &count, &SILENT) || single.packed_size > NORM_SLICE ||
+        !find_kernels(single.isa, single.k->bytes == 8, 1, &single.isa) ||
+        (single.k->lanes != k->rows && p->loss.classes && p->O > single.k->lanes))
         return 0;
     p->norm_size = single.packed_size;
     p->norm_lanes = single.k->lanes;

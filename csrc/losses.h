@@ -197,9 +197,9 @@ INLINE void copies_losses(output_loss *of_output, const loss_desc *l, const sour
 static int NAME(loss_of_copies)(const loss_desc *l, const source *s, int64_t outputs,
                                 const field *y, double *loss) {
     switch (l->loss.kind) {
-#define LOSS(name, ...)                                          \
-    case LOSS_##name:                                            \
-        copies_losses(name##_loss, l, s, outputs, y, loss);      \
+#define LOSS(name, ...)                                     \
+    case LOSS_##name:                                       \
+        copies_losses(name##_loss, l, s, outputs, y, loss); \
         return 1;
 #include "losses.def"
     default: return 0;

@@ -43,23 +43,23 @@ static int NAME(is_small)(const void *grad, int64_t from, int64_t to, double lim
 }
 
 /* The numbers of a step, of h and u; in vectors, as copies of a network may each have their own. */
-#define EACH_NUMBER(X)              \
-    X(rate, u->rate)                \
-    X(size, u->size)                \
-    X(ahead, u->ahead)              \
-    X(root, u->root)                \
-    X(start, u->start)              \
-    X(worse, u->worse)              \
-    X(momentum, h->momentum)        \
-    X(decay, h->weight_decay)       \
-    X(b1, h->beta1)                 \
-    X(c1, 1 - h->beta1)             \
-    X(b2, h->beta2)                 \
-    X(c2, 1 - h->beta2)             \
-    X(eps, h->eps)                  \
-    X(eta_minus, h->eta_minus)      \
-    X(eta_plus, h->eta_plus)        \
-    X(step_min, h->step_min)        \
+#define EACH_NUMBER(X)         \
+    X(rate, u->rate)           \
+    X(size, u->size)           \
+    X(ahead, u->ahead)         \
+    X(root, u->root)           \
+    X(start, u->start)         \
+    X(worse, u->worse)         \
+    X(momentum, h->momentum)   \
+    X(decay, h->weight_decay)  \
+    X(b1, h->beta1)            \
+    X(c1, 1 - h->beta1)        \
+    X(b2, h->beta2)            \
+    X(c2, 1 - h->beta2)        \
+    X(eps, h->eps)             \
+    X(eta_minus, h->eta_minus) \
+    X(eta_plus, h->eta_plus)   \
+    X(step_min, h->step_min)   \
     X(step_max, h->step_max)
 typedef struct {
 #define NUMBER_FIELD(name, value) V name;
@@ -219,11 +219,11 @@ INLINE numbers numbers_of(const bptt_hyper *h, const update *u) {
 #define UNROLL_UPDATES for
 #endif
 /* What optimise does with one optimiser, name_step, unrolled into the loop. */
-#define UPDATE_EACH(name)                                                       \
-    UNROLL_UPDATES (int64_t i = from; i < to; i += VL) {                                   \
-        real *to_w = (real *)packed + i;                                        \
-        const V w = v_load(to_w);                                               \
-        const V g = v_load((const real *)grad + i) * scale + coupled * w;       \
+#define UPDATE_EACH(name)                                                        \
+    UNROLL_UPDATES(int64_t i = from; i < to; i += VL) {                          \
+        real *to_w = (real *)packed + i;                                         \
+        const V w = v_load(to_w);                                                \
+        const V g = v_load((const real *)grad + i) * scale + coupled * w;        \
         v_store(to_w, w - name##_step(&h, &n, g, w, (real *)slots + i, stride)); \
     }
 
@@ -239,11 +239,11 @@ static void NAME(optimise)(const bptt_hyper *hyper, const update *of, int decays
     const V coupled = v_set(u.decoupled ? 0 : (real)h.weight_decay);
     const V scale = v_set(u.needs_preprocessing ? 1 : (real)u.scale);
     switch (u.kind) {
-#define OPTIMIZER(name, ...)                     \
-    case OPTIMIZER_##name: {                     \
-        const numbers n = numbers_of(&h, &u);    \
-        UPDATE_EACH(name)                        \
-        break;                                   \
+#define OPTIMIZER(name, ...)                  \
+    case OPTIMIZER_##name: {                  \
+        const numbers n = numbers_of(&h, &u); \
+        UPDATE_EACH(name)                     \
+        break;                                \
     }
 #include "optimizers.def"
     }
@@ -289,10 +289,10 @@ static void NAME(optimise_copies)(const bptt_hyper *hyper, const update *of, int
         scale = v_set(1);
     }
     switch (of->kind) {
-#define OPTIMIZER(name, ...)  \
-    case OPTIMIZER_##name: {  \
-        UPDATE_EACH(name)     \
-        break;                \
+#define OPTIMIZER(name, ...) \
+    case OPTIMIZER_##name: { \
+        UPDATE_EACH(name)    \
+        break;               \
     }
 #include "optimizers.def"
     }
@@ -309,8 +309,7 @@ static void NAME(norm2_of_copies)(const void *vector, const int64_t *order, int6
         const V v = v_load((const real *)vector + order[i] * VL);
         sum[i < whole ? i / lanes % 4 : 0][i % lanes] += v * v;
     }
-    for (int64_t j = 0; j < lanes; j++)
-        total += (sum[0][j] + sum[1][j]) + (sum[2][j] + sum[3][j]);
+    for (int64_t j = 0; j < lanes; j++) total += (sum[0][j] + sum[1][j]) + (sum[2][j] + sum[3][j]);
     for (int j = 0; j < VL; j++) norm2[j] = total[j];
 }
 #endif

@@ -57,7 +57,7 @@ INLINE void C(forward_copies)(const frame *f, const C(step) *step) {
     const real *w = (const real *)f->packed + f->hh.flat * VL;
     const real *bias = (const real *)f->packed + f->b_hh.flat * VL;
     for (int64_t ub = 0, units; ub < f->H; ub += units) {
-        real zr[C(AT_ONCE) * VL]; /* its address is given to nobody */
+        real zr[C(AT_ONCE) *VL]; /* its address is given to nobody */
         units = min64(C(AT_ONCE), f->H - ub);
         rows_product(units, f->H, step->h_prev, w + ub * f->H * VL, bias + ub * VL, zr);
         int64_t u = 0;
@@ -69,7 +69,7 @@ INLINE void C(forward_copies)(const frame *f, const C(step) *step) {
 /* Backward: the same.  next: the gradient of a step after it reaches this one. */
 INLINE void C(backward_copies)(const frame *f, const C(step) *step, int next) {
     for (int64_t ub = 0, units; ub < f->H; ub += units) {
-        real dh[C(AT_ONCE) * VL];
+        real dh[C(AT_ONCE) *VL];
         units = min64(C(AT_ONCE), f->H - ub);
         if (next) columns_product(&f->hh, step->below, ub, units, dh);
         for (int64_t u = 0; u < units; u++)
@@ -134,14 +134,12 @@ INLINE void C(loss_of_pattern)(const pattern *p) {
 INLINE V C(bound_of_gradient)(const frame *f, const pattern *p) {
     V dz = v_set(0), x = v_set(2 * (real)p->k);
     for (int64_t t = 0; t < p->k; t++) {
-        dz += sum_squares((const real *)f->dzx.p + t * f->dzx.step, C(G) * f->H);
-        if (SEPARATE_DZR)
-            dz += sum_squares((const real *)f->dzr.p + t * f->dzr.step, C(G) * f->H);
+        dz += sum_squares((const real *)f->dzx.p + t * f->dzx.step, C(G) *f->H);
+        if (SEPARATE_DZR) dz += sum_squares((const real *)f->dzr.p + t * f->dzr.step, C(G) *f->H);
         x += sum_squares(C(states)(f, t), f->H);
         x += sum_squares((const real *)p->x + t * p->x_step, f->ih.K);
     }
-    return dz * x +
-        sum_squares(p->y->p, p->outputs) * (1 + sum_squares(C(states)(f, p->k), f->H));
+    return dz * x + sum_squares(p->y->p, p->outputs) * (1 + sum_squares(C(states)(f, p->k), f->H));
 }
 #endif
 

@@ -52,7 +52,7 @@ struct bptt_plan {
     crew crew; /* the threads of its runs */
     int directions;
     int two_products; /* 1: the recurrent weights are two matrices */
-    int copies; /* 1: its rows are copies of the network, see copies.c */
+    int copies; /* 1: the rows of a vector are copies of the network, see copies.c */
     int trained_state; /* 1: the states before the first step are parameters */
     double dropout;
     double recurrent_dropout;

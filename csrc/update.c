@@ -184,8 +184,7 @@ int update_is_finite(const updater *u, double loss, double norm, double weights)
    refused before it is written.  Every thread computes the same. */
 int may_update(const bptt_plan *p, const updater *u, double loss, double norm) {
     if (!u) return isfinite(loss) && isfinite(norm);
-    const double weights =
-        u->amplifies ? sqrt(p->k->norm2(p->packed, 0, p->packed_size)) : 0;
+    const double weights = u->amplifies ? sqrt(p->k->norm2(p->packed, 0, p->packed_size)) : 0;
     return update_is_finite(u, loss, norm, weights);
 }
 
