@@ -20,7 +20,8 @@ typedef struct {
     int alike; /* 1: all copies have the same numbers, which are computed for the first active one */
     double small; /* of all copies, see updater */
     updater updater[LANES_MAX];
-    /* of each lane: the norm of its gradient, if it is not small; the factor of its gradient */
+    /* of each lane: where the losses of the copy go that it repeats; the norm of its gradient, if it is not small; the factor of its gradient */
+    double *loss[LANES_MAX];
     double norm[LANES_MAX];
     double scale[LANES_MAX];
     pattern pattern;
@@ -128,6 +129,7 @@ static void repeat_first(copies *s) {
         repeat_lane(p, p->grad, p->flat_size, s->first, lane);
         repeat_lane(p, p->opt_state, s->updater[0].vectors * p->flat_size, s->first, lane);
         repeat_lane(p, p->layer[0].s.p, p->layer[0].s.step / p->k->rows, s->first, lane);
+        s->loss[lane] = s->copy[s->first].loss;
     }
 }
 
@@ -159,13 +161,6 @@ static void refuse_updates(copies *s) {
     for (int64_t j = 0; j < s->count; j++)
         if (refused[j]) end_copy(s, j, BPTT_DIVERGED);
     repeat_first(s);
-}
-
-/* 1: the losses of all lanes are finite: 0 times anything else is NaN. */
-static int are_finite(const bptt_plan *p) {
-    double zero = 0;
-    for (int64_t j = 0; j < p->k->rows; j++) zero += 0 * p->row_loss[j];
-    return zero == 0;
 }
 
 /* The constants of the next update, for each lane. */
@@ -204,8 +199,7 @@ static void update_block(const matrix *m, const void *from, void *unused, int64_
 /* The update of all copies by the gradients of a pattern, but of those that may not. */
 static void update_copies(copies *s) {
     const bptt_plan *p = s->run.p;
-    if (!are_finite(p) || !(s->small > 0) || !p->k->are_below(p->bound, s->small))
-        refuse_updates(s);
+    if (!(s->small > 0) || !p->k->are_below(p->bound, s->small)) refuse_updates(s);
     if (s->first == s->count) return;
     prepare_updates(s);
     if (s->copy[s->first].numbers->no_bias_decay)
@@ -216,11 +210,12 @@ static void update_copies(copies *s) {
 
 /* -- over series -- */
 
-/* The losses of the active copies; 0: without a gradient they are zero. */
+/* The losses of all copies; 0: without a gradient they are zero. */
 static void record_losses(const copies *s, int gradient) {
     const bptt_plan *p = s->run.p;
-    for (int64_t j = s->first; j < s->count; j++)
-        if (is_active(s, j)) s->copy[j].loss[s->run.done] = gradient ? p->row_loss[j] : 0;
+    const int64_t done = s->run.done;
+    for (int64_t lane = 0; lane < p->k->rows; lane++)
+        s->loss[lane][done] = gradient ? p->row_loss[lane] : 0;
 }
 
 /* The next pattern, whose inputs lie at x, as in online.c.  Returns 0 where the run is over. */
@@ -270,7 +265,12 @@ static void slide_copies(void *context, team *team, int rank, int size) {
     (void)team;
     (void)rank;
     (void)size;
-    for (int64_t lane = 0; lane < p->k->rows; lane++) move_copy(s, copy_in(s, lane), lane, 1);
+    for (int64_t lane = 0; lane < p->k->rows; lane++) {
+        const int64_t j = copy_in(s, lane);
+        move_copy(s, j, lane, 1);
+        s->loss[lane] = s->copy[j].loss;
+        s->scale[lane] = 1;
+    }
     lay_out(p, p->batch, s->k, SLIDE, 0);
     r->batch.rows = p->batch;
     s->pattern = (pattern){
@@ -318,7 +318,6 @@ bptt_status bptt_slide_copies(bptt_plan *p, bptt_copy *copy, int64_t count, cons
         k > p->steps)
         return BPTT_CAPACITY;
     const int64_t patterns = patterns_of(&s);
-    for (int lane = 0; lane < LANES_MAX; lane++) s.scale[lane] = 1;
     for (int64_t j = 0; j < count; j++) {
         updater *u = &s.updater[j];
         *u = (updater){ .p = p, .hyper = copy[j].numbers };

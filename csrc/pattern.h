@@ -130,16 +130,20 @@ INLINE void C(loss_of_pattern)(const pattern *p) {
 }
 
 #if BY_ROWS
-/* A bound of the squared norm of each copy's gradient, as |sum of dz x'| <= |dz| |x|. */
+/* A bound of the squared norm of each copy's gradient, as |sum of dz x'| <= |dz| |x|; NaN where the
+   loss is not finite. */
 INLINE V C(bound_of_gradient)(const frame *f, const pattern *p) {
     V dz = v_set(0), x = v_set(2 * (real)p->k);
+    real zero[VL];
+    for (int r = 0; r < VL; r++) zero[r] = (real)(0 * p->loss[r]);
     for (int64_t t = 0; t < p->k; t++) {
         dz += sum_squares((const real *)f->dzx.p + t * f->dzx.step, C(G) *f->H);
         if (SEPARATE_DZR) dz += sum_squares((const real *)f->dzr.p + t * f->dzr.step, C(G) *f->H);
         x += sum_squares(C(states)(f, t), f->H);
         x += sum_squares((const real *)p->x + t * p->x_step, f->ih.K);
     }
-    return dz * x + sum_squares(p->y->p, p->outputs) * (1 + sum_squares(C(states)(f, p->k), f->H));
+    const V dy = sum_squares(p->y->p, p->outputs), h = sum_squares(C(states)(f, p->k), f->H);
+    return dz * x + dy * (1 + h) + v_load(zero);
 }
 #endif
 
