@@ -20,7 +20,8 @@ typedef struct {
     int alike; /* 1: all copies have the same numbers, which are computed for the first active one */
     double small; /* of all copies, see updater */
     updater updater[LANES_MAX];
-    /* of each lane: where the losses of the copy go that it repeats; the norm of its gradient, if it is not small; the factor of its gradient */
+    /* of each lane: where the losses of the copy go that it repeats; the norm of its gradient, if
+       it was asked for; the factor of its gradient */
     double *loss[LANES_MAX];
     double norm[LANES_MAX];
     double scale[LANES_MAX];
@@ -95,6 +96,7 @@ static int are_alike(const copies *s, int64_t j, int64_t patterns) {
     if (x && memcmp(x, y, (size_t)patterns * sizeof *x)) return 0;
     a.rates = b.rates = NULL;
     a.optimizer = b.optimizer = NULL;
+    a.noise_seed = b.noise_seed; /* there is no noise */
     return !memcmp(&a, &b, sizeof a);
 }
 
@@ -103,10 +105,10 @@ static int are_alike(const copies *s, int64_t j, int64_t patterns) {
 static void share_numbers(const copies *s) {
     for (int64_t j = 0; s->alike && j < s->count; j++) {
         if (!is_active(s, j) || j == s->first) continue;
-        bptt_hyper *h = s->copy[j].numbers;
-        const double *rates = h->rates;
-        *h = *s->copy[s->first].numbers;
-        h->rates = rates;
+        const char *from = (const char *)s->copy[s->first].numbers;
+        char *to = (char *)s->copy[j].numbers;
+        for (const bptt_field *f = bptt_hyper_fields; f->name; f++) /* integers and reals */
+            if (f->carried) memcpy(to + f->offset, from + f->offset, sizeof(double));
     }
 }
 
@@ -130,6 +132,7 @@ static void repeat_first(copies *s) {
         repeat_lane(p, p->opt_state, s->updater[0].vectors * p->flat_size, s->first, lane);
         repeat_lane(p, p->layer[0].s.p, p->layer[0].s.step / p->k->rows, s->first, lane);
         s->loss[lane] = s->copy[s->first].loss;
+        s->scale[lane] = s->scale[s->first];
     }
 }
 

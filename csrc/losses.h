@@ -171,42 +171,6 @@ INLINE void add_losses(output_loss *of_output, row_loss *of_row, const loss_desc
     }
 }
 
-#if BY_ROWS
-/* The same of VL copies of a network and one target row, the sequence's of row 0: the losses of all
-   lanes at once.  loss (VL).  Returns 0 for a loss of rows. */
-INLINE void copies_losses(output_loss *of_output, const loss_desc *l, const source *s,
-                          int64_t outputs, const field *y, double *loss) {
-    const int64_t row = s->target_offset[s->row[0]] + l->shift;
-    const double weight = s->weight ? (double)((const real *)s->weight)[row] : 1;
-    const double factor = weight * l->scale / outputs;
-    const real *target = (const real *)s->targets + row * outputs;
-    const double with = l->loss.parameter[0];
-    double e[VL] = { 0 };
-    for (int64_t c = 0; c < outputs; c++) {
-        real *p = (real *)y->p + c * y->block, slope[VL];
-        const double at = target[c];
-        for (int j = 0; j < VL; j++) {
-            double dp;
-            e[j] += of_output(&with, p[j], at, &dp);
-            slope[j] = (real)(dp * factor);
-        }
-        v_store(p, v_load(slope));
-    }
-    for (int j = 0; j < VL; j++) loss[j] = weight * (e[j] / outputs);
-}
-static int NAME(loss_of_copies)(const loss_desc *l, const source *s, int64_t outputs,
-                                const field *y, double *loss) {
-    switch (l->loss.kind) {
-#define LOSS(name, ...)                                     \
-    case LOSS_##name:                                       \
-        copies_losses(name##_loss, l, s, outputs, y, loss); \
-        return 1;
-#include "losses.def"
-    default: return 0;
-    }
-}
-#endif
-
 /* Adds the weighted losses of each row's steps to sums (B) or, if it is NULL, nowhere: steps t0 ..
    t1, or with one target per sequence just once.  Always in the order of time, so that blocks do not
    matter.  gradient: 1: y becomes dLoss/dy.  Each thread calls it for its own rows. */
@@ -224,3 +188,47 @@ static void NAME(loss)(const loss_desc *l, const source *s, int64_t outputs, con
 #include "losses.def"
     }
 }
+
+#if BY_ROWS
+/* The loss of VL copies of a network and of one target row, that of the sequence of row 0, for a
+   mean of squares: all lanes at once.  loss (VL). */
+INLINE void add_squared_errors(output_loss *of_output, const loss_desc *l, const source *s,
+                               int64_t outputs, const field *y, double *loss) {
+    const int64_t row = s->target_offset[s->row[0]] + l->shift;
+    const double weight = s->weight ? (double)((const real *)s->weight)[row] : 1;
+    const double factor = weight * l->scale / outputs;
+    const real *target = (const real *)s->targets + row * outputs;
+    double e[VL] = { 0 };
+    for (int64_t c = 0; c < outputs; c++) {
+        real *p = (real *)y->p + c * y->block, slope[VL];
+        const double at = target[c];
+        for (int j = 0; j < VL; j++) {
+            double dp;
+            e[j] += of_output(NULL, p[j], at, &dp);
+            slope[j] = (real)(dp * factor);
+        }
+        v_store(p, v_load(slope));
+    }
+    if (outputs > 1) /* a division takes long */
+        for (int j = 0; j < VL; j++) e[j] /= outputs;
+    for (int j = 0; j < VL; j++) loss[j] = weight * e[j];
+}
+/* The loss of each copy (VL) and, in place of the predictions, its gradient.  Most losses row by row:
+   in vectors the compiler fuses other products with additions. */
+static void NAME(loss_of_copies)(const loss_desc *l, const source *s, int64_t outputs,
+                                 const field *y, double *loss) {
+    const span all = { .t1 = 1, .r1 = VL };
+    switch (l->loss.kind) {
+#define COPIES_UNCURVED(name)
+#define COPIES_CURVED(name)
+#define COPIES_LEAST_SQUARES(name)                               \
+    case LOSS_##name:                                            \
+        add_squared_errors(name##_loss, l, s, outputs, y, loss); \
+        return;
+#define LOSS(name, targets, shape, ...) COPIES_##shape(name)
+#include "losses.def"
+    }
+    for (int r = 0; r < VL; r++) loss[r] = 0;
+    NAME(loss)(l, s, outputs, y, &all, loss, 1);
+}
+#endif

@@ -121,12 +121,13 @@ INLINE void C(collect_pattern)(const frame *f, const matrix *w, const matrix *b,
 
 /* Its loss, and dLoss/dy in place of the outputs. */
 INLINE void C(loss_of_pattern)(const pattern *p) {
-    const span one = { .t1 = 1, .r1 = RL };
 #if BY_ROWS
-    if (NAME(loss_of_copies)(p->loss_desc, p->source, p->outputs, p->y, p->loss)) return;
-#endif
-    for (int r = 0; r < RL; r++) p->loss[r] = 0;
+    NAME(loss_of_copies)(p->loss_desc, p->source, p->outputs, p->y, p->loss);
+#else
+    const span one = { .t1 = 1, .r1 = 1 };
+    *p->loss = 0;
     NAME(loss)(p->loss_desc, p->source, p->outputs, p->y, &one, p->loss, 1);
+#endif
 }
 
 #if BY_ROWS
