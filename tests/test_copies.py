@@ -168,7 +168,7 @@ def test_single_runs_on_another_instruction_set(dtype):
 
 
 @by_vector
-@pytest.mark.parametrize("activation", ("tanh", "relu", "sigmoid", "linear"))
+@pytest.mark.parametrize("activation", cases.core().activations())
 def test_activations(activation, isa, dtype, lanes):
     Copies(isa, dtype, nonlinearity=activation, lead=0).check()
 
