@@ -83,6 +83,7 @@ cdef extern from "bptt.h":
     int64_t bptt_views(const bptt_plan *plan, bptt_block *out, int64_t max)
     const char *bptt_isa(const bptt_plan *plan)
     const char *bptt_lanes(const bptt_plan *plan)
+    int bptt_copies(const bptt_plan *plan)
     int bptt_threads(const bptt_plan *plan)
     const char *bptt_supported_isa(int i)
 
@@ -146,6 +147,17 @@ cdef extern from "bptt.h":
         bptt_plan *plan, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,
         const int64_t *order, int64_t n, int64_t k, int64_t lead, double *loss, int64_t *done,
         bptt_poll poll, void *context) nogil
+
+    ctypedef struct bptt_copy:
+        void *params
+        void *opt_state
+        bptt_hyper *numbers
+        double *loss
+        int64_t done
+        bptt_status status
+    bptt_status bptt_slide_copies(
+        bptt_plan *plan, bptt_copy *copy, int64_t copies, const bptt_data *data, const int64_t *order, int64_t n,
+        int64_t k, int64_t lead, bptt_poll poll, void *context) nogil
 
     bptt_status bptt_stream_start(bptt_plan *plan, const void *params) nogil
     bptt_status bptt_stream_run(

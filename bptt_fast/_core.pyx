@@ -369,8 +369,13 @@ cdef class Plan:
 
     @property
     def lanes(self):
-        """What the lanes of a vector hold: units or rows."""
+        """What the lanes of a vector hold: units, rows or copies."""
         return bptt_lanes(self.c).decode()
+
+    @property
+    def copies(self):
+        """The number of copies that `slide_copies` trains at once; 0 if it cannot."""
+        return bptt_copies(self.c)
 
     @property
     def threads(self):
@@ -551,6 +556,37 @@ cdef class Plan:
             status = bptt_slide(self.c, w, vectors, &h, &data.c, rows, n, k, lead, loss, &done, on_poll, <void *>self)
         hyper.update(carried_of(&h))
         return self.leave(status, done), done
+
+    def slide_copies(self, list copies not None, Data data not None, order, int64_t k, int64_t lead, poll=None):
+        """(status, finished patterns) of each copy, which is (params, opt_state, hyper, losses); see bptt_slide_copies."""
+        cdef Buffers b = Buffers()
+        cdef bptt_copy *c = <bptt_copy *>malloc(max(1, len(copies)) * (sizeof(bptt_copy) + sizeof(bptt_hyper)))
+        cdef bptt_hyper *h
+        cdef const int64_t *rows
+        cdef int64_t n = len(order), count = len(copies), i
+        cdef list texts = []
+        cdef bptt_status status
+        if c == NULL:
+            raise MemoryError
+        h = <bptt_hyper *>(c + max(1, count))
+        try:
+            rows = take_order(b, order, data.sequences)
+            for i, (params, opt_state, hyper, losses) in enumerate(copies):
+                texts.append(read_hyper(hyper, &h[i], b, len(losses)))
+                c[i].numbers = &h[i]
+                c[i].params = take_reals(b, params, self.dtype, self.size, True)
+                c[i].opt_state = take_reals(
+                    b, opt_state, self.dtype, state_vectors(hyper["optimizer"]) * self.size, True)
+                c[i].loss = <double *>take_reals(b, losses, "float64", -1, True)
+            self.enter(data, poll)
+            with nogil:
+                status = bptt_slide_copies(self.c, c, count, &data.c, rows, n, k, lead, on_poll, <void *>self)
+            for i, (_, _, hyper, _) in enumerate(copies):
+                hyper.update(carried_of(&h[i]))
+            self.leave(status, 0)
+            return [(STATUS[c[i].status], c[i].done) for i in range(count)]
+        finally:
+            free(c)
 
 
 cdef class Tape(Plan):

@@ -13,8 +13,9 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from .fit import Training, fit
 from .machine import machine_for
 from .model import Model
 from .resuming import Resumable
+from .runners import SlidingRunner, epoch_of_copies, fewest_copies
 
 if TYPE_CHECKING:
     from .callbacks import History
@@ -47,6 +49,9 @@ COMMON = {
     "seed": "pass seeds=[...]",
 }
 OF_ALL = ("x0", "sample_weight", "lengths", "validation_data", "scaling")
+
+
+Step = TypeVar("Step")
 
 
 class Restarts(Table):
@@ -313,17 +318,26 @@ class _Copy:
     def advance(self, until: float, halt: threading.Event) -> bool:
         """Train for about SLICE_SECONDS; True if epoch `until` is not reached yet."""
         begin = time.perf_counter()
-        while not self.done and not halt.is_set():
-            if len(self.history["epoch"]) >= until:
-                return False
-            try:
-                if not self.training.advance():
-                    self.training.close()
-            except DivergedError:
-                self.end("diverged")
+        while self.has_epochs(until) and not halt.is_set():
+            self.attempt(self.training.advance)
             if time.perf_counter() - begin > SLICE_SECONDS:
-                return not self.done and len(self.history["epoch"]) < until
+                return self.has_epochs(until)
         return False
+
+    def has_epochs(self, until: float) -> bool:
+        """Whether the copy is not over and has not reached epoch `until`."""
+        return not self.done and len(self.history["epoch"]) < until
+
+    def attempt(self, step: Callable[[], Step]) -> Step | None:
+        """The result of a step of the training, which is over if that is None or False, or it diverges."""
+        try:
+            result = step()
+            if not result:
+                self.training.close()
+            return result
+        except DivergedError:
+            self.end("diverged")
+            return None
 
     def end(self, why: str) -> None:
         """Stop the copy, unless it has ended, and release its plan and the optimiser state."""
@@ -347,9 +361,61 @@ class _Copy:
         return lost, math.inf if lost else loss, self.index
 
 
+class _Team:
+    """Copies of the online algorithm that the core trains at once, each in a lane of its vectors."""
+
+    def __init__(self, copies: list[_Copy], plan: Any) -> None:
+        self.copies, self.plan = copies, plan
+
+    def advance(self, until: float, halt: threading.Event) -> bool:
+        """Train for about SLICE_SECONDS; True if epoch `until` is not reached yet."""
+        begin = time.perf_counter()
+        while not halt.is_set():
+            active = [copy for copy in self.copies if copy.has_epochs(until)]
+            if len(active) < fewest_copies(self.plan):
+                return any([copy.advance(until, halt) for copy in active])
+            self._epoch(active)
+            if time.perf_counter() - begin > SLICE_SECONDS:
+                return True
+        return False
+
+    def _epoch(self, copies: list[_Copy]) -> None:
+        """Train these copies for an epoch, those that are not over when it begins."""
+        polls = [(copy, copy.attempt(copy.training.begin_epoch)) for copy in copies]
+        begun = [(copy, poll) for copy, poll in polls if poll is not None]
+        if not begun:
+            return
+        runners = [cast("SlidingRunner", copy.training.runner) for copy, _ in begun]
+        ends = epoch_of_copies(self.plan, runners, lambda done: any(poll(done) for _, poll in begun))
+        for (copy, _), (status, done) in zip(begun, ends, strict=True):
+            copy.attempt(partial(copy.training.end_epoch, status, done))
+
+
+def _teams(copies: list[_Copy], workers: int) -> list[_Copy | _Team]:
+    """The copies, those in teams that the core trains faster at once, if there are enough for all workers."""
+    kinds: dict[Hashable, list[_Copy]] = {}
+    for copy in copies:
+        runner = None if copy.done else copy.training.runner
+        common = runner.common() if isinstance(runner, SlidingRunner) else None
+        kinds.setdefault(copy if common is None else common, []).append(copy)
+    teams: list[_Copy | _Team] = []
+    for alike in kinds.values():
+        share = -(-len(alike) // workers)
+        while alike:
+            runner, n = alike[0].training.runner, min(share, len(alike))
+            plan = runner.copies_plan(n) if n > 1 and isinstance(runner, SlidingRunner) else None
+            if plan is None:
+                teams += alike
+                break
+            n = min(plan.copies, n)
+            teams.append(_Team(alike[:n], plan))
+            alike = alike[n:]
+    return teams
+
+
 def _advance(copies: list[_Copy], until: float, workers: int, halt: threading.Event) -> None:
     """Train all copies up to epoch `until` in worker threads."""
-    waiting = deque(copies)
+    waiting = deque(_teams(copies, workers))
     errors: list[BaseException] = []
 
     def work(finished: threading.Event) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .model import Model
     from .unfolding import SlidingBPTT, Unfolding
 
+CACHED = 24 << 10  # bytes of the weights of copies that are trained at once
 BATCH = 32  # sequences per batch by default, and at least that many in validation
 
 Poll = Callable[[int], bool]
@@ -339,6 +340,55 @@ class SlidingRunner(Runner):
             poll,
         )
         return result
+
+    def common(self) -> Hashable:
+        """What fits must have in common to be trained by `epoch_of_copies`; None: this one never is."""
+        job, hyper, train = self.job, self.hyper, self.job.train
+        if hyper["noise"]:
+            return None
+        desc = {name: value for name, value in self.plan.desc.items() if name != "seed"}
+        data = (train.values, train.targets, train.classes, train.weight, train.state)
+        rows = (train.offset, train.length, train.target_offset, self.order)
+        has = [name for name in ("nesterov", "centered", "momentum") if hyper.get(name)]
+        same = ("optimizer", "no_bias_decay", "clip_value", "clip_state")
+        return (
+            *(repr(desc), repr(job.loss), job.isa, self.plan.isa, self.k, self.lead, *has),
+            *(hyper[name] for name in same),
+            *(id(array) for array in data),
+            *(array.tobytes() for array in rows),
+        )
+
+    def copies_plan(self, n: int) -> Any:
+        """A plan for `epoch_of_copies` of up to n fits; None if these are not faster at once.
+
+        Its attribute `copies` is how many it takes.  Weights that the nearest cache cannot hold are not
+        faster, nor are copies that leave more than half of the lanes empty; there are no kernels for rules.
+        """
+        job, own = self.job, self.plan.isa
+        if job.net.constraints is not None:
+            return None
+        for isa in dict.fromkeys((job.isa, own)):
+            size = PlanSize(job.loss, False, 1, self.k, 1, isa)
+            plan = make_plan(job.net.desc(), size, {"lanes": "copies", "single_isa": own})
+            nbytes = plan.copies * job.net.num_parameters * job.net.dtype.itemsize
+            if 0 < nbytes <= CACHED and n >= fewest_copies(plan):
+                return plan
+        return None
+
+
+def fewest_copies(plan: Any) -> int:
+    """The number of copies from which on they are faster at once than one by one."""
+    return max(2, plan.copies // 2)
+
+
+def epoch_of_copies(plan: Any, runners: Sequence[SlidingRunner], poll: Poll) -> list[tuple[str, int]]:
+    """Run an epoch of several fits at once, whose `common` is equal; the result of each, as of `epoch`."""
+    first = runners[0]
+    copies = [(one.params, one.optimizer_state, one.hyper, one.record.losses) for one in runners]
+    result: list[tuple[str, int]] = plan.slide_copies(
+        copies, first.data, first.order, first.k, first.lead, poll
+    )
+    return result
 
 
 def plain_run(sequences: Sequences, k: int, lead: int, begin: int = 0) -> Sequences:

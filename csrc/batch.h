@@ -186,6 +186,13 @@ static void NAME(sum_windows)(const field *from, const field *to, int64_t stride
     }
 }
 
+#if BY_ROWS
+/* n of the caller's reals into as many vectors: the same in all lanes. */
+static void NAME(spread)(const void *from, int64_t n, void *to) {
+    for (int64_t i = 0; i < n; i++) v_store((real *)to + i * VL, v_set(((const real *)from)[i]));
+}
+#endif
+
 /* -- draws: a hash of (key, sequence, step, column), so they depend neither on the split into
       threads nor on the order, and the backward pass makes them again -- */
 

@@ -155,7 +155,9 @@ bptt_status bptt_make_plan(const bptt_desc *desc, void *arena, size_t bytes, bpt
 /* The pieces of its arena at full capacity, the first `max` of them into out.  Their number. */
 int64_t bptt_views(const bptt_plan *plan, bptt_block *out, int64_t max);
 const char *bptt_isa(const bptt_plan *plan); /* the instance chosen */
-const char *bptt_lanes(const bptt_plan *plan); /* what its vectors hold: units or rows */
+const char *bptt_lanes(const bptt_plan *plan); /* what its vectors hold: units, rows or copies */
+int bptt_copies(
+    const bptt_plan *plan); /* that bptt_slide_copies takes at once; 0: it is not possible */
 int bptt_threads(const bptt_plan *plan); /* that a run wants */
 /* The instruction sets that this build and this processor have, the best last: number i, NULL: there
    is none. */
@@ -299,6 +301,24 @@ int64_t bptt_updates(const bptt_plan *plan, const bptt_data *data, const int64_t
 bptt_status bptt_slide(bptt_plan *plan, void *params, void *opt_state, bptt_hyper *numbers,
                        const bptt_data *data, const int64_t *order, int64_t n, int64_t k,
                        int64_t lead, double *loss, int64_t *done, bptt_poll poll, void *context);
+
+/* The same for several copies of the network at once, to the bit what bptt_slide computes for each by
+   itself.  They have the data and their order in common, and of their numbers all but the rates
+   and factors: the optimiser, which of its parts it has (nesterov, centered, momentum that is not
+   zero), no_bias_decay, clip_value, clip_state; there is no noise.  Needs a plan with lanes
+   "copies", and no more copies than bptt_copies. */
+typedef struct {
+    void *params, *opt_state;
+    bptt_hyper *numbers;
+    double *loss;
+    /* set: finished patterns; BPTT_OK, BPTT_DIVERGED (that copy, the others continue) or
+       BPTT_INTERRUPTED */
+    int64_t done;
+    bptt_status status;
+} bptt_copy;
+bptt_status bptt_slide_copies(bptt_plan *plan, bptt_copy *copy, int64_t copies,
+                              const bptt_data *data, const int64_t *order, int64_t n, int64_t k,
+                              int64_t lead, bptt_poll poll, void *context);
 
 /* Streaming: `batch` sequences, one step per call, readout after every step.  start reads the
    weights; the states are zero or trained, unless set.  x (batch, I), y (batch, O), state (batch,

@@ -59,8 +59,8 @@ CELL_ROW(CELL)
 #define TWO_PRODUCTS 0
 #endif
 
-/* The loops over time; tangents of the cells that have them; patterns of those of one gate, to keep
-   the library small. */
+/* The loops over time; tangents of the cells that have them; patterns of a single network only of
+   those of one gate, to keep the library small. */
 #if !OWN_LOOP
 #include "scan.h"
 #endif
@@ -70,7 +70,7 @@ CELL_ROW(CELL)
 #else
 #define TANGENT(function) NULL
 #endif
-#if !OWN_LOOP && !PEEPHOLES && GATES == 1 && !BY_ROWS
+#if !OWN_LOOP && !PEEPHOLES && GATES == 1
 #include "pattern.h"
 #define PATTERN(function) C(NAME(function))
 #else

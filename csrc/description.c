@@ -212,11 +212,39 @@ static void resolve_numbers(bptt_plan *p, const bptt_desc *d) {
     p->state_size = p->layers * p->directions * (p->R + (p->cell->states - 1) * p->H);
 }
 
+/* Description of one of the copies, fitted by itself. */
+bptt_desc single_desc(const bptt_desc *d) {
+    bptt_desc single = *d;
+    single.lanes = "units";
+    if (d->single_isa) single.isa = d->single_isa;
+    return single;
+}
+
+/* Whether the rows of an instance can be copies: the cell must have kernels of a whole pattern
+   (pattern.h), a single copy a norm of one slice (NORM_SLICE), and where its vectors are others the
+   sums over its outputs, of a loss of classes, must fit into one of them.  Then the sizes that
+   follow. */
+static int resolve_copies(bptt_plan *p, const bptt_desc *d, const kernels *k,
+                          const cell_kernels *cell) {
+    const bptt_desc desc = single_desc(d);
+    bptt_plan single = { 0 };
+    int64_t count;
+    if (p->layers * p->directions != 1 || p->head_layers != 1 || d->proj_size || p->every ||
+        p->trained_state || p->batch > 1 || !cell->gradient_of_pattern ||
+        resolve(&single, &desc, NULL, 0, &count, &SILENT) || single.packed_size > NORM_SLICE ||
+        !find_kernels(single.isa, single.k->bytes == 8, 1, &single.isa) ||
+        (single.k->lanes != k->rows && p->loss.classes && p->O > single.k->lanes))
+        return 0;
+    p->norm_size = single.packed_size;
+    p->norm_lanes = single.k->lanes;
+    p->batch = k->rows;
+    return 1;
+}
+
 /* 1: vectors of rows are faster, by the sizes alone, so that results do not depend on the number of
    threads.  In vectors per step, of all layers of f and g but the last: a row of units takes whole
-   ones; the caller's inputs and targets, which lie by columns, are moved one real at a time, of which
-   32 take as long as a vector of units.  Both were measured; where the gain would be less than a
-   fifth it is not sure. */
+   ones; the caller's targets, which lie by columns, cost a vector per 64 of them.  Both were
+   measured; where the gain would be less than a sixth it is not sure. */
 static int rows_are_faster(const bptt_plan *p, const bptt_desc *d) {
     const int64_t layers = p->layers * p->directions, head = length_of(d->head);
     int64_t units = times(layers, p->H), blocks = times(layers, blocks_of(p, p->H));
@@ -230,21 +258,24 @@ static int rows_are_faster(const bptt_plan *p, const bptt_desc *d) {
     }
     const int64_t by_units = times(p->batch, blocks);
     const int64_t vectors = times(units, (p->batch - 1) / p->k->lanes + 1);
-    const int64_t by_rows = plus(vectors, times(p->batch, plus(p->I, p->O)) / 32);
-    return times(5, by_rows) < times(4, by_units);
+    const int64_t by_rows = plus(vectors, times(p->batch, p->O) / 64);
+    return times(6, by_rows) < times(5, by_units);
 }
 
 /* The direction of the lanes, and the instance for it.  Second order, groups of a batch and the
    online algorithm are laid out for vectors of units; windows share their inputs only there. */
 static bptt_status choose_lanes(bptt_plan *p, const bptt_desc *d, const reason *why) {
-    enum { UNITS, ROWS };
+    enum { UNITS, ROWS, COPIES };
     const int lanes = choose(why, "lanes", d->lanes, lanes_name);
     if (lanes < 0) return BPTT_BAD_DESC;
-    const int wanted = d->lanes ? lanes == ROWS : rows_are_faster(p, d);
+    const int wanted = d->lanes ? lanes != UNITS : rows_are_faster(p, d);
     const kernels *k = find_kernels(p->isa, p->k->bytes == 8, 1, &p->isa);
-    if (!wanted || !k || d->residuals || p->grouped || p->batch == 1) return BPTT_OK;
+    const cell_kernels *cell = k ? k->cell[find(d->cell, cell_name)] : NULL;
+    if (!wanted || !k || d->residuals || p->grouped) return BPTT_OK;
+    p->copies = lanes == COPIES && resolve_copies(p, d, k, cell);
+    if (lanes == COPIES ? !p->copies : p->batch == 1) return BPTT_OK;
     p->k = k;
-    p->cell = k->cell[find(d->cell, cell_name)];
+    p->cell = cell;
     p->stride = 0;
     return BPTT_OK;
 }

@@ -242,14 +242,14 @@ typedef struct {
 typedef struct bptt_hyper bptt_hyper;
 
 /* A pattern of the online algorithm, of a network of one layer f, without projection, and one linear
-   g: see pattern.h. */
+   g, or of the copies of one in the rows of a vector: see pattern.h. */
 typedef struct {
     const frame *f;
     const dense *g;
     /* (outputs), then dLoss/dy */
     const field *y;
     int64_t outputs;
-    /* instances of f; their inputs, x_step reals apart */
+    /* instances of f; their inputs (of copies in vectors), x_step reals apart */
     int64_t k;
     const void *x;
     int64_t x_step;
@@ -257,6 +257,8 @@ typedef struct {
     const source *source;
     double *loss;
     void *grad;
+    /* of copies: (lanes) where a bound of the gradient's squared norm goes */
+    void *bound;
 } pattern;
 
 /* Recurrent weights of more bytes than this, which the nearest cache does not hold, are read to and
@@ -372,6 +374,17 @@ typedef struct {
                            int64_t part, int64_t parts);
     void (*shrink_columns)(const matrix *, double threshold, const double *squares, void *packed,
                            int64_t part, int64_t parts);
+
+    /* batch.h, optimizers.h: copies of a network, which only the instances BY_ROWS have */
+    void (*spread)(const void *from, int64_t n, void *to);
+    int (*are_below)(const void *bound, double limit);
+    void (*set_numbers)(const bptt_hyper *, const update *, int64_t first, int64_t last,
+                        void *numbers);
+    void (*optimise_copies)(const bptt_hyper *, const update *, int decays, const void *numbers,
+                            const double *scales, void *packed, void *grad, void *slots,
+                            int64_t stride, int64_t from, int64_t to);
+    void (*norm2_of_copies)(const void *vector, const int64_t *order, int64_t size, int64_t lanes,
+                            double *norm2);
 
     /* curvature.h */
     void (*gather_rows)(const field *from, const int64_t *row, const field *to, const span *);

@@ -2,7 +2,9 @@
 #include "frame.h"
 #include "real.h"
 #include "gemm.h"
-#if !BY_ROWS
+#if BY_ROWS
+#include "copies.h"
+#else
 #include "rows.h"
 #endif
 #include "batch.h"
@@ -77,7 +79,13 @@ const kernels NAME(kernels) = {
     .shrink_rows = NAME(shrink_rows),
     .square_columns = NAME(square_columns),
     .shrink_columns = NAME(shrink_columns),
-#if !BY_ROWS
+#if BY_ROWS
+    .spread = NAME(spread),
+    .are_below = NAME(are_below),
+    .set_numbers = NAME(set_numbers),
+    .optimise_copies = NAME(optimise_copies),
+    .norm2_of_copies = NAME(norm2_of_copies),
+#else
     .gather_rows = NAME(gather_rows),
     .set_one_hot = NAME(set_one_hot),
     .element = NAME(element),

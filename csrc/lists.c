@@ -229,6 +229,6 @@ const char *initial_state_name(int i) {
 }
 
 const char *lanes_name(int i) {
-    static const char *const names[] = { "units", "rows", NULL };
+    static const char *const names[] = { "units", "rows", "copies", NULL };
     return names[i];
 }

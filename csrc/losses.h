@@ -264,3 +264,47 @@ static void NAME(loss)(const loss_desc *l, const source *s, int64_t outputs, con
 #include "losses.def"
     }
 }
+
+#if BY_ROWS
+/* The loss of VL copies of a network and of one target row, that of the sequence of row 0, for a
+   mean of squares: all lanes at once.  loss (VL). */
+INLINE void add_squared_errors(output_loss *of_output, const loss_desc *l, const source *s,
+                               int64_t outputs, const field *y, double *loss) {
+    const int64_t row = s->target_offset[s->row[0]] + l->shift;
+    const double weight = s->weight ? (double)((const real *)s->weight)[row] : 1;
+    const double factor = weight * l->scale / outputs;
+    const real *target = (const real *)s->targets + row * outputs;
+    double e[VL] = { 0 };
+    for (int64_t c = 0; c < outputs; c++) {
+        real *p = (real *)y->p + c * y->block, slope[VL];
+        const double at = target[c];
+        for (int j = 0; j < VL; j++) {
+            double dp;
+            e[j] += of_output(NULL, p[j], at, &dp);
+            slope[j] = (real)(dp * factor);
+        }
+        v_store(p, v_load(slope));
+    }
+    if (outputs > 1) /* a division takes long */
+        for (int j = 0; j < VL; j++) e[j] /= outputs;
+    for (int j = 0; j < VL; j++) loss[j] = weight * e[j];
+}
+/* The loss of each copy (VL) and, in place of the predictions, its gradient.  Most losses row by row:
+   in vectors the compiler fuses other products with additions. */
+static void NAME(loss_of_copies)(const loss_desc *l, const source *s, int64_t outputs,
+                                 const field *y, double *loss) {
+    const span all = { .t1 = 1, .r1 = VL };
+    switch (l->loss.kind) {
+#define COPIES_UNCURVED(name)
+#define COPIES_CURVED(name)
+#define COPIES_LEAST_SQUARES(name)                               \
+    case LOSS_##name:                                            \
+        add_squared_errors(name##_loss, l, s, outputs, y, loss); \
+        return;
+#define LOSS(name, targets, shape, ...) COPIES_##shape(name)
+#include "losses.def"
+    }
+    for (int r = 0; r < VL; r++) loss[r] = 0;
+    NAME(loss)(l, s, outputs, y, &all, loss, 1);
+}
+#endif

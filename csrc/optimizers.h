@@ -29,34 +29,61 @@ INLINE V squares(const void *grad, int64_t from, int64_t to) {
 static double NAME(norm2)(const void *grad, int64_t from, int64_t to) {
     return v_sum(squares(grad, from, to));
 }
-/* 1: that sum is surely below `limit`: each lane's is below its share.  Quicker than the sum. */
-static int NAME(is_small)(const void *grad, int64_t from, int64_t to, double limit) {
-    const double share = limit / VL, most = REAL_BITS == 64 ? 1e300 : 1e38;
-    const VI below = squares(grad, from, to) < (real)(share < most ? share : most);
+/* 1: every lane is below the limit, and finite. */
+INLINE int all_below(V v, double limit) {
+    const double most = REAL_BITS == 64 ? 1e300 : 1e38;
+    const VI below = v < (real)(limit < most ? limit : most);
     ireal all = -1;
     for (int j = 0; j < VL; j++) all &= below[j];
     return all != 0;
 }
+/* 1: that sum is surely below `limit`: each lane's is below its share.  Quicker than the sum. */
+static int NAME(is_small)(const void *grad, int64_t from, int64_t to, double limit) {
+    return all_below(squares(grad, from, to), limit / VL);
+}
+
+/* The numbers of a step, of h and u; in vectors, as copies of a network may each have their own. */
+#define EACH_NUMBER(X)         \
+    X(rate, u->rate)           \
+    X(size, u->size)           \
+    X(ahead, u->ahead)         \
+    X(root, u->root)           \
+    X(start, u->start)         \
+    X(worse, u->worse)         \
+    X(momentum, h->momentum)   \
+    X(decay, h->weight_decay)  \
+    X(b1, h->beta1)            \
+    X(c1, 1 - h->beta1)        \
+    X(b2, h->beta2)            \
+    X(c2, 1 - h->beta2)        \
+    X(eps, h->eps)             \
+    X(eta_minus, h->eta_minus) \
+    X(eta_plus, h->eta_plus)   \
+    X(step_min, h->step_min)   \
+    X(step_max, h->step_max)
+typedef struct {
+#define NUMBER_FIELD(name, value) V name;
+    EACH_NUMBER(NUMBER_FIELD)
+} numbers;
 
 /* Each optimiser of optimizers.def is two functions.
    name_prepare(h, u), once per update, in double: what is derived from h and from u's rate, t and
-   loss.  name_step(h, u, g, w, s, stride): what a weight w with gradient g loses; its own vectors
-   lie at s, s + stride, ...  Where g and w are zero so is the step: padding stays zero.
-   The formulas are PyTorch's. */
+   loss.  name_step(h, n, g, w, s, stride): what a weight w with gradient g loses; its own vectors
+   lie at s, s + stride, ...; of h it reads what it has or has not.  Where g and w are zero so is
+   the step: padding stays zero.  The formulas are PyTorch's. */
 
 /* m = momentum m + g;  rate m, or with Nesterov's rate (g + momentum m) */
 static void sgd_prepare(bptt_hyper *h, update *u) {
     (void)h;
     (void)u;
 }
-INLINE V sgd_step(const bptt_hyper *h, const update *u, V g, V w, real *s, int64_t stride) {
-    const real rate = (real)u->rate, momentum = (real)h->momentum;
+INLINE V sgd_step(const bptt_hyper *h, const numbers *n, V g, V w, real *s, int64_t stride) {
     (void)w;
     (void)stride;
-    if (momentum == 0) return rate * g;
-    const V m = momentum * v_load(s) + g;
+    if (h->momentum == 0) return n->rate * g;
+    const V m = n->momentum * v_load(s) + g;
     v_store(s, m);
-    return rate * (h->nesterov ? g + momentum * m : m);
+    return n->rate * (h->nesterov ? g + n->momentum * m : m);
 }
 
 /* m = b1 m + (1 - b1) g,  v = b2 v + (1 - b2) g^2;  size m / (sqrt(v) root + eps),
@@ -65,15 +92,14 @@ static void adam_prepare(bptt_hyper *h, update *u) {
     u->size = u->rate / (1 - pow(h->beta1, u->t));
     u->root = 1 / sqrt(1 - pow(h->beta2, u->t));
 }
-INLINE V adam_step(const bptt_hyper *h, const update *u, V g, V w, real *s, int64_t stride) {
-    const real b1 = (real)h->beta1, c1 = (real)(1 - h->beta1);
-    const real b2 = (real)h->beta2, c2 = (real)(1 - h->beta2);
+INLINE V adam_step(const bptt_hyper *h, const numbers *n, V g, V w, real *s, int64_t stride) {
+    (void)h;
     (void)w;
-    const V m = b1 * v_load(s) + c1 * g;
-    const V v = b2 * v_load(s + stride) + c2 * (g * g);
+    const V m = n->b1 * v_load(s) + n->c1 * g;
+    const V v = n->b2 * v_load(s + stride) + n->c2 * (g * g);
     v_store(s, m);
     v_store(s + stride, v);
-    return (real)u->size * m / (v_sqrt(v) * (real)u->root + (real)h->eps);
+    return n->size * m / (v_sqrt(v) * n->root + n->eps);
 }
 
 /* The same, and the decay acts on the weight itself. */
@@ -81,8 +107,8 @@ static void adamw_prepare(bptt_hyper *h, update *u) {
     adam_prepare(h, u);
     u->decoupled = 1;
 }
-INLINE V adamw_step(const bptt_hyper *h, const update *u, V g, V w, real *s, int64_t stride) {
-    return (real)u->rate * (real)h->weight_decay * w + adam_step(h, u, g, w, s, stride);
+INLINE V adamw_step(const bptt_hyper *h, const numbers *n, V g, V w, real *s, int64_t stride) {
+    return n->rate * n->decay * w + adam_step(h, n, g, w, s, stride);
 }
 
 /* The same m and v;  (size g + ahead m) / (sqrt(v) root + eps).  The momentum of update t is warmed
@@ -95,15 +121,14 @@ static void nadam_prepare(bptt_hyper *h, update *u) {
     u->ahead = u->rate * next / (1 - h->product * next);
     u->root = 1 / sqrt(1 - pow(h->beta2, u->t));
 }
-INLINE V nadam_step(const bptt_hyper *h, const update *u, V g, V w, real *s, int64_t stride) {
-    const real b1 = (real)h->beta1, c1 = (real)(1 - h->beta1);
-    const real b2 = (real)h->beta2, c2 = (real)(1 - h->beta2);
+INLINE V nadam_step(const bptt_hyper *h, const numbers *n, V g, V w, real *s, int64_t stride) {
+    (void)h;
     (void)w;
-    const V m = b1 * v_load(s) + c1 * g;
-    const V v = b2 * v_load(s + stride) + c2 * (g * g);
+    const V m = n->b1 * v_load(s) + n->c1 * g;
+    const V v = n->b2 * v_load(s + stride) + n->c2 * (g * g);
     v_store(s, m);
     v_store(s + stride, v);
-    return ((real)u->size * g + (real)u->ahead * m) / (v_sqrt(v) * (real)u->root + (real)h->eps);
+    return (n->size * g + n->ahead * m) / (v_sqrt(v) * n->root + n->eps);
 }
 
 /* v = b2 v + (1 - b2) g^2,  centered: less the square of the mean of g;
@@ -112,23 +137,21 @@ static void rmsprop_prepare(bptt_hyper *h, update *u) {
     (void)h;
     (void)u;
 }
-INLINE V rmsprop_step(const bptt_hyper *h, const update *u, V g, V w, real *s, int64_t stride) {
-    const real b2 = (real)h->beta2, c2 = (real)(1 - h->beta2);
-    const real momentum = (real)h->momentum;
+INLINE V rmsprop_step(const bptt_hyper *h, const numbers *n, V g, V w, real *s, int64_t stride) {
     (void)w;
-    V v = b2 * v_load(s) + c2 * (g * g);
+    V v = n->b2 * v_load(s) + n->c2 * (g * g);
     v_store(s, v);
     if (h->centered) {
-        const V mean = b2 * v_load(s + 2 * stride) + c2 * g;
+        const V mean = n->b2 * v_load(s + 2 * stride) + n->c2 * g;
         v_store(s + 2 * stride, mean);
         v = v_max(v_set(0), v - mean * mean); /* rounding may take it below zero */
     }
-    V m = g / (v_sqrt(v) + (real)h->eps);
-    if (momentum != 0) {
-        m += momentum * v_load(s + stride);
+    V m = g / (v_sqrt(v) + n->eps);
+    if (h->momentum != 0) {
+        m += n->momentum * v_load(s + stride);
         v_store(s + stride, m);
     }
-    return (real)u->rate * m;
+    return n->rate * m;
 }
 
 /* v = v + g^2, from initial_accumulator on;  size g / (sqrt(v) + eps),
@@ -137,12 +160,13 @@ static void adagrad_prepare(bptt_hyper *h, update *u) {
     u->size = u->rate / (1 + (u->t - 1) * h->rate_decay);
     u->start = u->t == 1 ? h->initial_accumulator : 0;
 }
-INLINE V adagrad_step(const bptt_hyper *h, const update *u, V g, V w, real *s, int64_t stride) {
+INLINE V adagrad_step(const bptt_hyper *h, const numbers *n, V g, V w, real *s, int64_t stride) {
+    (void)h;
     (void)w;
     (void)stride;
-    const V v = v_load(s) + (real)u->start + g * g;
+    const V v = v_load(s) + n->start + g * g;
     v_store(s, v);
-    return (real)u->size * g / (v_sqrt(v) + (real)h->eps);
+    return n->size * g / (v_sqrt(v) + n->eps);
 }
 
 /* Each weight's own step d, and the last gradient p: d grows where g has the sign of p; where it
@@ -153,22 +177,23 @@ static void rprop_prepare(bptt_hyper *h, update *u) {
     u->worse = h->backtrack && u->t > 1 && u->loss > h->previous;
     h->previous = u->loss;
 }
-INLINE V rprop_step(const bptt_hyper *h, const update *u, V g, V w, real *s, int64_t stride) {
+INLINE V rprop_step(const bptt_hyper *h, const numbers *n, V g, V w, real *s, int64_t stride) {
+    (void)h;
     (void)w;
     const V zero = v_set(0), p = v_load(s + stride), last = v_load(s);
-    const V d = v_select(last == zero, v_set((real)u->start), last);
+    const V d = v_select(last == zero, n->start, last);
     const VI up = g > zero;
     const VI down = g < zero;
     const VI before_up = p > zero;
     const VI before_down = p < zero;
     const VI same = (up & before_up) | (down & before_down);
     const VI reversed = (up & before_down) | (down & before_up);
-    const V longer = v_min(v_set((real)h->step_max), d * (real)h->eta_plus);
-    const V shorter = v_max(v_set((real)h->step_min), d * (real)h->eta_minus);
+    const V longer = v_min(n->step_max, d * n->eta_plus);
+    const V shorter = v_max(n->step_min, d * n->eta_minus);
     const V next = v_select(same, longer, v_select(reversed, shorter, d));
     v_store(s, next);
     v_store(s + stride, v_select(reversed, zero, g));
-    const V back = u->worse ? v_select(before_up, -d, d) : zero;
+    const V back = v_select(n->worse != zero, v_select(before_up, -d, d), zero);
     return v_select(reversed, back, v_select(up, next, v_select(down, -next, zero)));
 }
 
@@ -188,6 +213,28 @@ static void NAME(prepare)(bptt_hyper *h, update *u) {
 #include "optimizers.def"
     }
 }
+/* The numbers of all lanes. */
+INLINE numbers numbers_of(const bptt_hyper *h, const update *u) {
+#define NUMBER_OF(name, value) .name = v_set((real)(value)),
+    return (numbers){ EACH_NUMBER(NUMBER_OF) };
+}
+
+#if BY_ROWS
+#define UNROLL_UPDATES UNROLL_4_FOR
+#else
+#define UNROLL_UPDATES for
+#endif
+/* What optimise does with one optimiser, name_step, unrolled into the loop; is_bounded: whether the
+   new weights stay within `b`. */
+#define UPDATE_EACH(name, is_bounded, b)                                         \
+    UNROLL_UPDATES(int64_t i = from; i < to; i += VL) {                          \
+        real *to_w = (real *)packed + i;                                         \
+        const V w = v_load(to_w);                                                \
+        const V g = v_load((const real *)grad + i) * scale + coupled * w;        \
+        const V next = w - name##_step(&h, &n, g, w, (real *)slots + i, stride); \
+        v_store(to_w, is_bounded ? v_within(b, i, next) : next);                 \
+    }
+
 /* One update of [from, to) of the packed vector.  slots: the optimiser's vectors, `stride` reals
    apart; decays: whether weight decay is for this slice; l2: of its rule; is_bounded: whether the new
    weights stay within `b`.  hyper and of are copied, so that what the loop stores cannot change
@@ -198,20 +245,17 @@ INLINE void optimise_slice(const bptt_hyper *hyper, const update *of, int decays
     bptt_hyper h = *hyper;
     const update u = *of;
     if (!decays) h.weight_decay = 0;
-    real coupled = u.decoupled ? 0 : (real)h.weight_decay;
-    if (l2 > 0) coupled += (real)l2;
-    const real scale = u.needs_preprocessing ? 1 : (real)u.scale;
+    real shrink = u.decoupled ? 0 : (real)h.weight_decay;
+    if (l2 > 0) shrink += (real)l2;
+    const V coupled = v_set(shrink);
+    const V scale = v_set(u.needs_preprocessing ? 1 : (real)u.scale);
     switch (u.kind) {
-#define OPTIMIZER(name, ...)                                                         \
-    case OPTIMIZER_##name:                                                           \
-        for (int64_t i = from; i < to; i += VL) {                                    \
-            real *to_w = (real *)packed + i;                                         \
-            const V w = v_load(to_w);                                                \
-            const V g = v_load((const real *)grad + i) * scale + coupled * w;        \
-            const V next = w - name##_step(&h, &u, g, w, (real *)slots + i, stride); \
-            v_store(to_w, is_bounded ? v_within(b, i, next) : next);                 \
-        }                                                                            \
-        break;
+#define OPTIMIZER(name, ...)                  \
+    case OPTIMIZER_##name: {                  \
+        const numbers n = numbers_of(&h, &u); \
+        UPDATE_EACH(name, is_bounded, b)      \
+        break;                                \
+    }
 #include "optimizers.def"
     }
 }
@@ -225,6 +269,71 @@ static void NAME(optimise_within)(const bounds *b, const bptt_hyper *h, const up
                                   int64_t from, int64_t to) {
     optimise_slice(h, u, decays, 0, 1, b, packed, grad, slots, stride, from, to);
 }
+
+#if BY_ROWS
+/* -- copies of a network, one in each lane: weights, gradients and slots (P, VL) -- */
+
+/* 1: every copy's number is below the limit. */
+static int NAME(are_below)(const void *bound, double limit) {
+    return all_below(v_load(bound), limit);
+}
+
+/* Lanes [first, last) of the numbers. */
+static void NAME(set_numbers)(const bptt_hyper *h, const update *u, int64_t first, int64_t last,
+                              void *to) {
+    numbers *n = to;
+    if (last - first == VL) {
+        *n = numbers_of(h, u);
+        return;
+    }
+    for (int64_t lane = first; lane < last; lane++) {
+#define SET_NUMBER(name, value) n->name[lane] = (real)(value);
+        EACH_NUMBER(SET_NUMBER)
+    }
+}
+
+/* As optimise, but with numbers for each copy (set_numbers) and a scale of its gradient (VL).  What
+   hyper and of say otherwise, they say of all copies. */
+static void NAME(optimise_copies)(const bptt_hyper *hyper, const update *of, int decays,
+                                  const void *given, const double *scales, void *packed, void *grad,
+                                  void *slots, int64_t stride, int64_t from, int64_t to) {
+    const bptt_hyper h = *hyper;
+    numbers n = *(const numbers *)given;
+    const real limit = (real)h.clip_value;
+    V scale;
+    for (int j = 0; j < VL; j++) scale[j] = (real)scales[j];
+    if (!decays) n.decay = v_set(0);
+    const V coupled = of->decoupled ? v_set(0) : n.decay;
+    if (limit > 0) {
+        for (int64_t i = from; i < to; i += VL)
+            v_store((real *)grad + i, v_clip(v_load((real *)grad + i) * scale, limit));
+        scale = v_set(1);
+    }
+    switch (of->kind) {
+#define OPTIMIZER(name, ...)                       \
+    case OPTIMIZER_##name: {                       \
+        UPDATE_EACH(name, 0, (const bounds *)NULL) \
+        break;                                     \
+    }
+#include "optimizers.def"
+    }
+}
+
+/* The squared norm of each copy's vector, in the order of norm2 for a single network, whose packed
+   vector has `lanes` lanes: there parameter order[i] lies at place i; -1: padding. */
+static void NAME(norm2_of_copies)(const void *vector, const int64_t *order, int64_t size,
+                                  int64_t lanes, double *norm2) {
+    V sum[4][64 / sizeof(real)] = { 0 }, total = v_set(0);
+    const int64_t whole = size / (4 * lanes) * (4 * lanes);
+    for (int64_t i = 0; i < size; i++) {
+        if (order[i] < 0) continue;
+        const V v = v_load((const real *)vector + order[i] * VL);
+        sum[i < whole ? i / lanes % 4 : 0][i % lanes] += v * v;
+    }
+    for (int64_t j = 0; j < lanes; j++) total += (sum[0][j] + sum[1][j]) + (sum[2][j] + sum[3][j]);
+    for (int j = 0; j < VL; j++) norm2[j] = total[j];
+}
+#endif
 
 /* A number of the standard normal distribution (Box and Muller), a function of key and index; its
    magnitude is below 8.6. */

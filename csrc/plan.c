@@ -123,11 +123,16 @@ static void walk_second_order(bptt_plan *p, cursor *c) {
 /* All of them. */
 static void walk_fixed(bptt_plan *p, cursor *c) {
     const size_t real = (size_t)p->k->bytes;
-    const int64_t states = times(MAX_OPT_STATE, p->packed_size);
+    const int64_t weights = p->copies ? times(p->flat_size, p->k->rows) : p->packed_size;
     take(c, sizeof *p, "plan", -1);
-    p->packed = take_items(c, p->packed_size, real, "work");
-    p->grad = take_items(c, p->packed_size, real, "grad");
-    p->opt_state = take_items(c, states, real, "opt_state");
+    p->packed = take_items(c, weights, real, "work");
+    p->grad = take_items(c, weights, real, "grad");
+    p->opt_state = take_items(c, times(MAX_OPT_STATE, weights), real, "opt_state");
+    if (p->copies) {
+        p->bound = take_items(c, p->k->rows, real, "bound");
+        p->numbers = take_items(c, NUMBERS_MAX * p->k->rows, real, "numbers");
+        p->norm_order = take_items(c, p->norm_size, sizeof *p->norm_order, "norm_order");
+    }
     p->norms = take_items(c, norm_slices(p), sizeof *p->norms, "norms");
     p->row_loss = take_items(c, p->batch, sizeof *p->row_loss, "row_loss");
     p->row = take_items(c, p->batch, sizeof *p->row, "row");
@@ -321,6 +326,7 @@ bptt_status bptt_make_plan(const bptt_desc *desc, void *arena, size_t bytes, bpt
     p->fixed = (size_t)c.at;
     walk_capacity(p, &c);
     *plan = p;
+    if (p->copies) order_norm(p, desc);
     if (!p->residuals) return BPTT_OK;
     const bptt_desc rows = rows_desc(desc);
     return bptt_make_plan(&rows, p->rows, p->rows_bytes, &p->rows);
@@ -337,5 +343,6 @@ int64_t bptt_views(const bptt_plan *plan, bptt_block *out, int64_t max) {
 }
 
 const char *bptt_isa(const bptt_plan *p) { return p->isa; }
-const char *bptt_lanes(const bptt_plan *p) { return lanes_name(p->k->lanes == 1); }
+const char *bptt_lanes(const bptt_plan *p) { return lanes_name((p->k->lanes == 1) + p->copies); }
+int bptt_copies(const bptt_plan *p) { return p->copies ? (int)p->k->rows : 0; }
 int bptt_threads(const bptt_plan *p) { return p->crew.wanted; }

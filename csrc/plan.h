@@ -27,6 +27,9 @@ union all_opt_states {
 };
 enum { MAX_OPT_STATE = sizeof(union all_opt_states) };
 
+/* Vectors that the numbers of an optimiser take at most (optimizers.h). */
+enum { NUMBERS_MAX = 20 };
+
 /* Second order: one output of one target row; a row in a batch of backward passes. */
 typedef struct {
     int64_t steps; /* of the backward pass */
@@ -49,6 +52,7 @@ struct bptt_plan {
     crew crew; /* the threads of its runs */
     int directions;
     int two_products; /* 1: the recurrent weights are two matrices */
+    int copies; /* 1: the rows of a vector are copies of the network, see copies.c */
     int trained_state; /* 1: the states before the first step are parameters */
     double dropout;
     double recurrent_dropout;
@@ -109,9 +113,14 @@ struct bptt_plan {
     frame layer[2 * BPTT_MAX_LAYERS]; /* [l * directions + d] */
     dense inner[2 * BPTT_MAX_LAYERS][BPTT_MAX_DEPTH];
     dense head[BPTT_MAX_DEPTH + 1];
-    void *packed; /* (packed_size) reals: the packed weights */
-    void *grad; /* (packed_size) reals */
-    void *opt_state; /* (MAX_OPT_STATE, packed_size) reals */
+    void *packed; /* (packed_size) reals: the packed weights; copies: (P, lanes) reals */
+    void *grad; /* the same */
+    void *opt_state; /* MAX_OPT_STATE times the same */
+    void *bound; /* copies: (lanes) reals, of their gradients' squared norms */
+    void *numbers; /* copies: of their optimisers, as their instance has them */
+    int64_t *norm_order; /* copies: (norm_size) which parameter each place of a norm has, or -1 */
+    int64_t norm_size; /* of the packed vector of a single network */
+    int64_t norm_lanes; /* columns of its vectors */
     double *norms; /* (norm_slices) */
     double *row_loss; /* (batch) */
     int64_t *row; /* (batch) which sequence row b is */
@@ -171,7 +180,11 @@ static const reason SILENT = { NULL, 0 }; /* where nobody reads the reason */
 bptt_status resolve(bptt_plan *p, const bptt_desc *d, bptt_block *out, int64_t max, int64_t *count,
                     const reason *why);
 bptt_desc rows_desc(const bptt_desc *d);
+bptt_desc single_desc(const bptt_desc *d);
 int unfolds_in_parts(const bptt_plan *p);
+
+/* -- copies.c -- */
+void order_norm(bptt_plan *p, const bptt_desc *desc);
 
 /* -- plan.c: sizes and fields -- */
 int64_t norm_slices(const bptt_plan *p);

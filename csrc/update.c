@@ -227,33 +227,44 @@ static double norm_alone(const bptt_plan *p) {
     return sqrt(sum);
 }
 
-/* 1: loss and gradient are finite, and after the update (u not NULL) the weights will be: an update
-   is refused before it is written.  Every thread computes the same. */
-int may_update(const bptt_plan *p, const updater *u, double loss, double norm) {
-    const double limit = change_limit(p);
-    if (!isfinite(loss) || !isfinite(norm)) return 0;
-    if (!u) return 1;
+/* The factor of the gradient by clip_norm. */
+double clip_scale(const bptt_hyper *h, double norm) {
+    return h->clip_norm > 0 && norm > h->clip_norm ? h->clip_norm / norm : 1;
+}
+
+/* 1: loss and gradient are finite, and after the update the weights, whose norm is asked for if
+   u->amplifies, will be. */
+int update_is_finite(const updater *u, double loss, double norm, double weights) {
     const bptt_hyper *h = u->hyper;
+    const double limit = change_limit(u->p);
+    if (!isfinite(loss) || !isfinite(norm)) return 0;
     double g = h->clip_norm > 0 && norm > h->clip_norm ? h->clip_norm : norm;
     if (h->clip_value > 0 && g > h->clip_value) g = h->clip_value;
     if (h->noise > 0) g += 8.6 * sqrt(h->noise);
-    double decay = 0;
-    if (u->amplifies) decay = u->decay * sqrt(p->k->norm2(p->packed, 0, p->packed_size));
+    const double decay = u->amplifies ? u->decay * weights : 0;
     g += decay;
     return h->learning_rate < limit && g < limit &&
         fmin(u->max_step, u->step_per_gradient * g) + h->learning_rate * decay < limit;
 }
 
+/* The same of the whole network, without an update (u NULL) of loss and gradient alone: an update is
+   refused before it is written.  Every thread computes the same. */
+int may_update(const bptt_plan *p, const updater *u, double loss, double norm) {
+    if (!u) return isfinite(loss) && isfinite(norm);
+    const double weights = u->amplifies ? sqrt(p->k->norm2(p->packed, 0, p->packed_size)) : 0;
+    return update_is_finite(u, loss, norm, weights);
+}
+
 /* The constants of update `number` of the run: rate, scale of the gradient, noise, and what the
    optimiser derives from them.  Advances hyper->step.  By thread 0. */
-static void prepare_update(updater *u, int64_t number, double loss, double norm) {
+void prepare_update(updater *u, int64_t number, double loss, double norm) {
     bptt_hyper *h = u->hyper;
     update *constants = &u->update;
     const double rate = h->rates ? h->rates[number] : h->learning_rate;
     constants->rate = rate;
     constants->size = rate;
     constants->loss = loss;
-    constants->scale = h->clip_norm > 0 && norm > h->clip_norm ? h->clip_norm / norm : 1;
+    constants->scale = clip_scale(h, norm);
     if (h->noise > 0) {
         const int64_t step = h->noise_from + h->step;
         constants->noise = sqrt(h->noise / pow(1 + (double)step, 0.55));

@@ -36,7 +36,10 @@ void store_parameters(const updater *u, team *team, int rank, int size);
 bptt_status prepare_updater(updater *u);
 void set_clip(bptt_plan *p, double clip);
 double gradient_norm(const bptt_plan *p, const updater *u, team *team, int rank, int size);
+double clip_scale(const bptt_hyper *h, double norm);
+int update_is_finite(const updater *u, double loss, double norm, double weights);
 int may_update(const bptt_plan *p, const updater *u, double loss, double norm);
+void prepare_update(updater *u, int64_t number, double loss, double norm);
 void apply_update(updater *u, int64_t number, double loss, double norm, team *team, int rank,
                   int size);
 int update_alone(updater *u, int64_t number, double loss);

@@ -154,6 +154,7 @@ C_RULES = {
     "mlp.h": ("real.h frame.h gemm.h", NO_CALLER),
     "gemm.h": ("real.h frame.h", NO_CALLER),
     "pattern.h": ("", NO_CALLER),
+    "copies.h": ("", NO_CALLER),
     "curvature.h": ("real.h frame.h gemm.h", NO_CALLER),
     # the description and the plan
     "lists.c": ("plan.h status.def desc.def losses.def optimizers.def activations.def", KERNELS_ONLY),
@@ -176,6 +177,7 @@ C_RULES = {
     "inference.c": ("run.h update.h", KERNELS_ONLY),
     "autodiff.c": ("run.h update.h", KERNELS_ONLY),
     "online.c": ("run.h update.h", KERNELS_ONLY),
+    "copies.c": ("run.h update.h", KERNELS_ONLY),
     "stream.c": ("run.h update.h", KERNELS_ONLY),
     "curvature.c": ("run.h update.h", KERNELS_ONLY),
     # what they include

@@ -69,6 +69,92 @@ def test_copies_of_the_online_algorithm_equal_single_fits(split):
         assert equal(single, copy)
 
 
+# options of the network, of restarts; whether copies are trained at once, if this processor can
+ONLINE = {
+    "plain": ({}, {}, True),
+    "sweep, diverging": ({}, {"draws": {"learning_rate": [1e-3, 1e-2, 1e7]}, "nonlinearity": "relu"}, True),
+    "patience": ({}, {"optimizer": bf.SGD(0.1), "patience": 2, "validation_split": 0.3}, True),
+    "target": ({}, {"patience": bf.Stopping(target_loss=0.05), "optimizer": bf.SGD(0.1)}, True),
+    "clip": ({"dtype": "float64"}, {"optimizer": bf.Adam(0.01, clip_norm=0.5)}, True),
+    "schedule": ({}, {"optimizer": bf.SGD(bf.Cosine(0.02), momentum=0.5)}, True),
+    "series": ({}, {"lengths": True}, True),
+    "scaling": ({}, {"scaling": "standard"}, True),
+    "two sizes": ({}, {"grid": {"hidden_size": [3, 5]}}, True),
+    "two optimisers": ({}, {"grid": {"optimizer": ["sgd", "adam"], "bptt": [bf.SlidingBPTT(2)]}}, True),
+    "noise": ({}, {"optimizer": bf.SGD(0.01, gradient_noise=0.01)}, False),
+    "gru": ({"cell": "gru"}, {}, False),
+    "wide": ({"hidden_size": 60}, {}, False),
+}
+
+
+@pytest.fixture
+def teams(monkeypatch):
+    """The sizes of the teams whose epochs the core has trained at once."""
+    from bptt_fast import restarts
+
+    sizes, epoch = [], restarts.__globals__["epoch_of_copies"]
+
+    def counted(plan, runners, poll):
+        sizes.append(len(runners))
+        return epoch(plan, runners, poll)
+
+    monkeypatch.setitem(restarts.__globals__, "epoch_of_copies", counted)
+    return sizes
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("job", ONLINE)
+def test_copies_in_lanes_equal_single_fits(job, threads, teams):
+    words, options, at_once = ONLINE[job]
+    words, options = {"input_size": 1} | words, {"bptt": bf.SlidingBPTT(4)} | options
+    if "nonlinearity" in options:
+        words["nonlinearity"] = options.pop("nonlinearity")
+    x = [SERIES, SERIES[:20], SERIES[5:]] if options.pop("lengths", False) else SERIES
+    _, table = run(network(**words), x, x, n=37, keep="all", threads=threads, **options)
+    assert bool(teams) == (at_once and bf.show_config.__globals__["_core"].isas()[-1].startswith("avx"))
+    varied = options.pop("draws", None) or options.pop("grid", None) or {}
+    for row, copy, history in zip(table.rows(), table.networks, table.histories, strict=True):
+        own, given = {"seed": row["seed"]}, dict(options)
+        for name in varied:
+            (own if name == "hidden_size" else given)[name] = row[name]
+        if "learning_rate" in given:
+            given["optimizer"] = bf.SGD(given.pop("learning_rate"))
+        single = network(**words | own)
+        try:
+            record = single.fit(x, x, epochs=8, verbose=0, **given)
+        except bf.DivergedError:
+            assert row["stopped"] == "diverged"
+            assert equal(single, copy)
+            continue
+        assert equal(single, copy)
+        assert all(record[name] == history[name] for name in record if name != "seconds")
+        assert (record.stopped, record.best_epoch) == (history.stopped, history.best_epoch)
+    if job.endswith("diverging"):
+        assert 0 < table["stopped"].count("diverged") < 37
+
+
+def test_halving_of_copies_in_lanes(teams):
+    """The survivors of a rung are put together again; a few are trained one by one."""
+    net, options = network(input_size=1), {"bptt": bf.SlidingBPTT(4), "threads": 1}
+    _, table = run(net, SERIES, SERIES, n=32, epochs=16, **options)
+    for seed, copy, epochs in zip(table["seed"], table.networks, table["epochs"], strict=True):
+        single = network(input_size=1, seed=seed)
+        single.fit(SERIES, SERIES, epochs=epochs, verbose=0, bptt=bf.SlidingBPTT(4))
+        assert equal(single, copy)
+    if teams:
+        assert max(teams) in (8, 16) and min(teams) >= 2
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_ctrl_c_within_an_epoch_of_copies_in_lanes(threads):
+    series = RANDOM.normal(size=(4_000_000, 1))
+    with interrupted(1.5), pytest.raises(KeyboardInterrupt) as caught:
+        net, options = network(input_size=1), {"bptt": bf.SlidingBPTT(10), "keep": "all"}
+        run(net, series, series, n=24, epochs=10**9, threads=threads, **options)
+    assert caught.value.table["stopped"] == ["interrupted"] * 24
+    assert all(np.isfinite(copy.params).all() for copy in caught.value.table.networks)
+
+
 def test_dropped_copies_equal_fits_of_fewer_epochs():
     _, table = run(n=8, epochs=12, threads=2)
     for seed, copy, epochs in zip(table["seed"], table.networks, table["epochs"], strict=True):
