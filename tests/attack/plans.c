@@ -520,7 +520,8 @@ static void learn(const bptt_desc *given, const problem *p) {
         double value;
         void *x = reals(d.input_size, p->bytes, 1, p->odd),
              *y = reals(p->outputs, p->bytes, 0, p->odd);
-        expect(bptt_learn(f.plan, &h, &learner, x, y, below(p->outputs), chance(80), &value),
+        expect(bptt_learn(f.plan, &h, &learner, x, y, below(p->outputs), chance(80), &value, poll_of(),
+                          &polls),
                "learn");
         require(learner.rows <= k + lead - 1, "the window of a learner");
         if (chance(10)) {
