@@ -178,27 +178,24 @@ class Threads:
             return rng.choice((usual, usual, *others))
 
         cell = rng.choice((dict(), dict(cell="gru"), dict(cell="gru", reset="before"), dict(cell="lstm")))
-        cell = some(
-            cell, dict(cell="lstm", peephole=True), dict(cell="lstm", proj_size=7), dict(cell="mlp", f=(20,))
-        )
-        net = cell | dict(readout=rng.choice(("last", "every")), dtype=rng.choice(("float32", "float64")))
-        net |= dict(
-            hidden_size=rng.choice((17, 32, 64)), num_layers=some(1, 2), bidirectional=some(False, True)
-        )
-        net |= dict(head=some((), (20,)), initial_state=some("zeros", "trained"))
-        net |= dict(recurrent_dropout=some(0, 0.2), dropout=some(0, 0.2))
-        unfoldings = (
-            bf.TruncatedBPTT(3),
-            bf.TruncatedBPTT(3, 7),
-            bf.CheckpointedBPTT(),
-            bf.CheckpointedBPTT(5, 2),
-        )
-        fit = dict(bptt=some(None, *unfoldings), optimizer=some("adam", *bf.optimizers.OPTIMIZERS))
-        fit |= dict(
-            teacher_forcing=some(1.0, 0.7), stateful=some(False, True), batch_size=some(None, 16, 100)
-        )
-        if issubclass(bf.optimizers.OPTIMIZERS[fit["optimizer"]], bf.second_order.SecondOrder):
-            fit |= dict(batch_size=None)
+        lstms = dict(cell="lstm", peephole=True), dict(cell="lstm", proj_size=7)
+        net = some(cell, *lstms, dict(cell="mlp", f=(20,)))
+        net |= dict(readout=rng.choice(("last", "every")), dtype=rng.choice(("float32", "float64")))
+        net |= dict(hidden_size=rng.choice((17, 32, 64)), num_layers=some(1, 2), head=some((), (20,)))
+        fit = dict(batch_size=some(None, 16, 100), optimizer=some("adam", "sgd", "rmsprop", "rprop"))
+        kind = rng.randrange(5)
+        if kind == 0:
+            net |= dict(bidirectional=True, initial_state="trained", dropout=0.2 * (net["num_layers"] - 1))
+        elif kind == 1:
+            net |= dict(recurrent_dropout=0.2)
+            fit |= dict(bptt=rng.choice((bf.TruncatedBPTT(3), bf.TruncatedBPTT(3, 7)))) | dict(stateful=True)
+        elif kind == 2:
+            fit |= dict(bptt=rng.choice((bf.CheckpointedBPTT(), bf.CheckpointedBPTT(5, 2))))
+        elif kind == 3:
+            fit |= dict(teacher_forcing=0.7) if net["readout"] == "every" else dict(stateful=True)
+        else:
+            optimizers = "lbfgs", "hessian_free", "levenberg_marquardt"
+            fit |= dict(optimizer=rng.choice(optimizers), batch_size=None)
         steps, n = rng.choice((5, 30)), rng.choice((40, 100))
         lengths = [rng.randint(1, steps) for _ in range(n)] if rng.random() < 0.3 else [steps] * n
         return net, fit, lengths
