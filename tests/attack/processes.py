@@ -305,9 +305,9 @@ class Cycles(InFolder):
             grown, process = tracemalloc.get_traced_memory()[0] - before[0], resident() - before[1]
         finally:
             tracemalloc.stop()
-        assert grown < 56 * cycles, f"{name}: {grown} bytes more after {cycles} cycles"
-        # a smaller growth may be that of malloc's pools
-        assert process < max(1024 * cycles, 4 << 20), f"{name}: a process of {process} bytes more"
+        # 56 bytes are the smallest object; the rest is for caches that still grow
+        assert grown < 56 * cycles + (20 << 10), f"{name}: {grown} bytes more after {cycles} cycles"
+        assert process < 1024 * cycles + (4 << 20), f"{name}: a process of {process} bytes more"
         return True
 
 
