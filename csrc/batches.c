@@ -237,7 +237,8 @@ span rows_of(const run *r, int rank, int size) {
    step of a large batch is much.  Tiles of four rows stay whole. */
 static int64_t row_unit(const bptt_plan *p) { return max64(4, p->k->rows); }
 int64_t slices_of_rows(const bptt_plan *p, span at, double work) {
-    return max64(1, min64(slices_of(work), (at.r1 - at.r0) / max64(SLICE_ROWS, row_unit(p))));
+    const int64_t most = (at.r1 - at.r0) / max64(SLICE_ROWS, row_unit(p));
+    return most > 1 ? min64(slices_of(work), most) : 1;
 }
 span slice_of_rows(const bptt_plan *p, span at, int64_t slice, int64_t slices) {
     const int64_t unit = row_unit(p), first = at.r0 / unit, units = (at.r1 - 1) / unit + 1 - first;

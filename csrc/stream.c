@@ -79,7 +79,7 @@ static void stream_steps(void *context, team *team, int rank, int size) {
         const source rows = { .state = s->x, .row = p->row };
         p->k->load_state(&rows, p->I, 0, p->I, &p->x, 0, &at);
         for (int64_t slice = 0; slice < slices && !stopped(r); slice++) {
-            step_rows(r, slice_of_rows(p, at, slice, slices));
+            step_rows(r, slices > 1 ? slice_of_rows(p, at, slice, slices) : at);
             poll_caller(r, step_work(p) / (double)slices);
         }
         if (stopped(r)) return;
