@@ -228,7 +228,7 @@ typedef struct {
     const void *dy; /* dLoss/dy, laid out like y */
     const void *const *dfinal; /* NULL, or dLoss/dfinal; a kind that is NULL: zeros */
     void *const *grad; /* a block that is NULL: not wanted */
-    void *dx; /* NULL, or dLoss/dx; needs `input_gradient` */
+    void *dx; /* NULL, or dLoss/dx; needs `input_gradient`, and sequences that share no rows */
     void *const *dinitial; /* NULL, or dLoss/dinitial */
 } bptt_backward_arrays;
 bptt_status bptt_forward(bptt_plan *plan, const bptt_data *data, int64_t n,
