@@ -172,7 +172,7 @@ cdef extern from "bptt.h":
         bptt_learner *learner, const void *window, const void *state) nogil
     bptt_status bptt_learn(
         bptt_plan *plan, bptt_hyper *hyper, bptt_learner *learner, const void *x, const void *y, int64_t class_,
-        double weight, double *loss) nogil
+        double weight, double *loss, bptt_poll poll, void *context) nogil
     void bptt_learn_store(const bptt_plan *plan, const bptt_hyper *hyper, void *params, void *opt_state) nogil
     void bptt_learn_window(const bptt_plan *plan, const bptt_learner *learner, void *window, void *state) nogil
 
@@ -216,6 +216,7 @@ cdef class Tape(Plan):
 cdef class Rows:
     cdef readonly Plan plan
     cdef int64_t inputs, outputs
+    cdef bint heavy
     cdef const void *take_row(self, object array, Py_buffer *view, int64_t items) except NULL
 
 
@@ -238,4 +239,6 @@ cdef class Learner(Rows):
     cdef bint classes, diverged
     cdef int64_t first_step
     cdef readonly int64_t seen
+    cdef bptt_status heavy_step(
+        self, const void *x, const void *y, int64_t chosen, double weight, double *loss) except *
     cdef tuple snapshot(self)

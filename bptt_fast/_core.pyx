@@ -12,7 +12,8 @@ import numpy
 from numpy import empty
 
 STATUS = {code: bptt_status_name(<bptt_status>code).decode() for code in range(BPTT_STATUSES)}
-cdef double POLL_SECONDS = 0.03
+cdef double POLL_SECONDS = 0.02
+cdef double HEAVY_WORK = 1e7  # multiply-adds of some milliseconds
 cdef enum:
     MANY_PIECES = 4096
 
@@ -344,7 +345,7 @@ cdef class Plan:
         Further fields: loss, batch, steps, threads, isa, how training unfolds time.
 
     A plan serves one caller at a time.  Every method takes the flat parameters and arrays of the plan's dtype, releases the
-    GIL, and returns a status name.  `poll(done)` is called about every 30 ms; a true result stops the run.
+    GIL, and returns a status name.  `poll(done)` is called about every 20 ms; a true result stops the run.
     """
 
     def __init__(self, desc, **how):
@@ -699,7 +700,10 @@ cdef dict carried_of(const bptt_hyper *h):
 
 
 cdef class Rows:
-    """Base of streams and learners: a plan of their own, and the check of an input row before any state changes."""
+    """Base of streams and learners: a plan of their own, and the check of an input row before any state changes.
+
+    A `heavy` step has at least HEAVY_WORK multiply-adds: it releases the GIL and hears signals, which takes time.
+    """
 
     cdef const void *take_row(self, object array, Py_buffer *view, int64_t items) except NULL:
         """Address of `items` finite reals of the plan's dtype; `view` is the caller's to release."""
@@ -730,6 +734,7 @@ cdef class Stream(Rows):
         self.inputs, self.outputs = batch * desc["input_size"], batch * desc["output_size"]
         self.shape = (desc["output_size"],) if batch == 1 else (batch, desc["output_size"])
         self.state_shape = (self.plan.state_size,) if batch == 1 else (batch, self.plan.state_size)
+        self.heavy = <double>self.plan.size * batch > HEAVY_WORK
         self.reset(params)
 
     def reset(self, params):
@@ -743,7 +748,13 @@ cdef class Stream(Rows):
         """Run one step: x (I,) or (batch, I) to y (O,) or (batch, O); ArithmeticError, and the old state, if y is not finite."""
         cdef Py_buffer from_view, to_view
         cdef bptt_status status
-        cdef const void *source = self.take_row(x, &from_view, self.inputs)
+        cdef const void *source
+        if self.heavy:
+            y = empty(self.shape, self.plan.dtype)
+            if self.run(x, 1, y) == "DIVERGED":
+                raise ArithmeticError("an output is not finite")
+            return y
+        source = self.take_row(x, &from_view, self.inputs)
         try:
             y = empty(self.shape, self.plan.dtype)
             PyObject_GetBuffer(y, &to_view, PyBUF_WRITABLE)
@@ -756,7 +767,7 @@ cdef class Stream(Rows):
             PyBuffer_Release(&from_view)
 
     def run(self, x, int64_t steps, y):
-        """Run `steps` steps, feeding each output back as the next input.
+        """Run `steps` steps, feeding each output back as the next input; the status.
 
         x (batch, I) is the first input; the outputs are written into y (steps, batch, O).
         """
@@ -769,7 +780,7 @@ cdef class Stream(Rows):
             self.plan.begin(None)
             with nogil:
                 status = bptt_stream_run(self.plan.c, source, steps, out, on_poll, <void *>self.plan)
-            self.plan.leave(status, 0)
+            return self.plan.leave(status, 0)
         finally:
             PyBuffer_Release(&view)
 
@@ -812,6 +823,7 @@ cdef class Learner(Rows):
         self.hyper.rates = NULL
         self.first_step, self.seen, self.diverged = self.hyper.step, 0, False
         self.c.k, self.c.lead, self.c.rows = k, lead, 0 if window is None else len(window)
+        self.heavy = <double>self.plan.size * k > HEAVY_WORK
         w = take_reals(b, params, self.plan.dtype, self.plan.size, False)
         vectors = take_reals(b, opt_state, self.plan.dtype, state_vectors(hyper["optimizer"]) * self.plan.size, False)
         rows = take_reals(b, window, self.plan.dtype, self.c.rows * self.inputs, False)
@@ -838,14 +850,29 @@ cdef class Learner(Rows):
             target = self.take_row(y, &y_view, self.outputs)
         try:
             row = self.take_row(x, &x_view, self.inputs)
-            status = bptt_learn(self.plan.c, &self.hyper, &self.c, row, target, chosen, weight, &loss)
-            PyBuffer_Release(&x_view)
+            try:
+                if self.heavy:
+                    status = self.heavy_step(row, target, chosen, weight, &loss)
+                else:
+                    status = bptt_learn(self.plan.c, &self.hyper, &self.c, row, target, chosen, weight, &loss, NULL, NULL)
+            finally:
+                PyBuffer_Release(&x_view)
         finally:
             if target != NULL:
                 PyBuffer_Release(&y_view)
         self.seen += 1
         self.diverged = status == BPTT_DIVERGED
         return loss
+
+    cdef bptt_status heavy_step(
+            self, const void *x, const void *y, int64_t chosen, double weight, double *loss) except *:
+        cdef bptt_status status
+        self.plan.begin(None)
+        with nogil:
+            status = bptt_learn(
+                self.plan.c, &self.hyper, &self.c, x, y, chosen, weight, loss, on_poll, <void *>self.plan)
+        self.plan.leave(status, 0)
+        return status
 
     def status(self):
         """The status of the last observation: "OK" or "DIVERGED"."""

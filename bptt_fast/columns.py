@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .errors import ConfigError, ShapeError, integer, number
+from .interrupts import PART, parts
 
 Array = np.ndarray[Any, Any]
 Names = tuple[Hashable, ...]
@@ -149,12 +150,19 @@ class Scaling:
         """
         if self.output_mean is None:
             return y
-        return np.asarray(y * np.array(self.output_scale) + np.array(self.output_mean))
+        mean, scale = np.array(self.output_mean), np.array(self.output_scale)
+        scaled = np.empty(y.shape, np.result_type(y, scale))
+        for part in parts(y.shape[:-1], y.shape[-1]):
+            scaled[part] = y[part] * scale + mean
+        return scaled
 
 
 def _scaled(a: Array, mean: Any, scale: Any, dtype: DTypeLike) -> Array:
+    mean, scale, scaled = np.array(mean), np.array(scale), np.empty(a.shape, dtype)
     with np.errstate(over="ignore", invalid="ignore"):
-        return ((a - np.array(mean)) / np.array(scale)).astype(dtype)
+        for part in parts(a.shape[:-1], a.shape[-1]):
+            scaled[part] = (a[part] - mean) / scale
+    return scaled
 
 
 def moments(rows: Array, weights: Array | None = None) -> tuple[Array, Array]:
@@ -183,9 +191,10 @@ def moments(rows: Array, weights: Array | None = None) -> tuple[Array, Array]:
     if len(rows) == 0:
         return np.zeros(rows.shape[1]), np.ones(rows.shape[1])
     weights = weights / weights.max()  # so that their sum cannot overflow
-    parts = [slice(start, start + BLOCK) for start in range(0, len(rows), BLOCK)]
+    block = min(BLOCK, max(1, PART // rows.shape[1]))
+    blocks = [slice(start, start + block) for start in range(0, len(rows), block)]
     low, high = (
-        extreme.reduce([extreme.reduce(rows[part]) for part in parts]).astype(np.float64)
+        extreme.reduce([extreme.reduce(rows[part]) for part in blocks]).astype(np.float64)
         for extreme in (np.minimum, np.maximum)
     )
     exponent = np.frexp(np.maximum(np.abs(low), np.abs(high)))[1]
@@ -193,7 +202,7 @@ def moments(rows: Array, weights: Array | None = None) -> tuple[Array, Array]:
     def mean_of(shift: Array, power: int) -> Any:
         """Weighted mean of (row - shift)^power over the scaled rows."""
         total = sum(
-            weights[p] @ (np.ldexp(rows[p].astype(np.float64), -exponent) - shift) ** power for p in parts
+            weights[p] @ (np.ldexp(rows[p].astype(np.float64), -exponent) - shift) ** power for p in blocks
         )
         return total / weights.sum()
 

@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike
 
 from .columns import UNKNOWN, Columns, Names, is_table, like, names_of, order, ordered
 from .errors import ConfigError, ShapeError, integer, plain
+from .interrupts import PART, fill, parts, pieces
 
 Array = np.ndarray[Any, Any]
 
@@ -319,7 +320,11 @@ def cast(a: Array, dtype: DTypeLike) -> Array:
     if a.dtype == dtype and a.flags.c_contiguous and a.flags.aligned:
         return a
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.array(a, dtype=dtype, order="C", ndmin=1)
+        if a.size <= PART:
+            return np.array(a, dtype=dtype, order="C", ndmin=1)
+        converted = np.empty(a.shape, dtype)
+        fill(converted, a)
+        return converted
 
 
 def _frame(x: Any) -> Any:
@@ -375,7 +380,7 @@ def sequences(
             labels = names
         items = [ordered(part, names, f"{name}[{i}]") for i, part in enumerate(x)]
         parts = [_series(part, features, f"{name}[{i}]") for i, part in enumerate(items)]
-        values, offset, length = _joined(parts, features, wide)
+        values, offset, length = _joined(parts, (features,), wide)
         sequence_set = Sequences(values, offset, length, "list", int(length.max()))
     else:
         if type(x) is not np.ndarray and is_table(x):
@@ -606,14 +611,14 @@ def _series(x: Any, features: int, name: str) -> Array:
     return a
 
 
-def _joined(parts: Sequence[Array], columns: int, dtype: DTypeLike) -> tuple[Array, Array, Array]:
+def _joined(parts: Sequence[Array], last: tuple[int, ...], dtype: DTypeLike) -> tuple[Array, Array, Array]:
     """The rows of all parts in one block of `dtype`, with the offset and length of each."""
     length = np.array([len(part) for part in parts], dtype=np.int64)
     offset = np.cumsum(length) - length
-    values = np.empty((int(length.sum()), columns), dtype=dtype)
+    values = np.empty((int(length.sum()), *last), dtype=dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         for start, part in zip(offset, parts, strict=True):
-            values[start : start + len(part)] = part
+            fill(values[start : start + len(part)], part)
     return values, offset, length
 
 
@@ -636,6 +641,8 @@ def finite(a: Array) -> bool:
     """Whether all numbers are finite.  A finite sum proves it without a temporary array."""
     if a.size <= 1024:
         return b"\0" not in np.isfinite(a).tobytes()  # all() takes twice as long
+    if a.size > PART:
+        return all(finite(a[part]) for part in parts(a.shape))
     with np.errstate(over="ignore", invalid="ignore"):
         return math.isfinite(np.add.reduce(a, axis=None)) or bool(np.isfinite(a).all())
 
@@ -661,7 +668,8 @@ def fingerprint(sequences: Sequences, every: bool) -> str:
     checksum = sha256()
     for part in parts:
         checksum.update(b"none" if part is None else f"{part.dtype} {part.shape}".encode())
-        checksum.update(b"" if part is None else np.ascontiguousarray(part).data)
+        for piece in () if part is None else pieces(np.ascontiguousarray(part).data):
+            checksum.update(piece)
     return f"{len(s)} sequences with the checksum {checksum.hexdigest()[:16]}"
 
 
@@ -699,7 +707,10 @@ def _check_rows(
     labels: Any = None,
 ) -> None:
     """Raise a ConfigError for the first NaN or infinity in a row that is neither padding nor of weight 0."""
-    wrong = np.flatnonzero(_counted(data, len(a), every, weight) & ~np.isfinite(a).all(axis=1))
+    counted = _counted(data, len(a), every, weight)
+    for part in parts(counted.shape, a.shape[1]):
+        counted[part] &= ~np.isfinite(a[part]).all(axis=1)
+    wrong = np.flatnonzero(counted)
     if len(wrong) == 0:
         return
     row = int(wrong[0])
@@ -747,7 +758,7 @@ def _target_list(data: Sequences, y: Any, last: tuple[int, ...], name: str) -> A
         if a.shape not in allowed:
             raise ShapeError(f"{name}[{i}]: expected {allowed[0]}, {_meaning(True, last)}, got {a.shape}.")
         parts.append(a.reshape(length, *last))
-    return np.concatenate(parts)
+    return _joined(parts, last, np.result_type(*{part.dtype for part in parts}))[0]
 
 
 def _meaning(every: bool, last: tuple[int, ...]) -> str:

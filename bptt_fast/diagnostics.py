@@ -10,6 +10,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from .description import Description
 from .errors import ConfigError, DivergedError, ShapeError, choice, integer, number
 from .inference import evaluate, loss_and_grad, predict
 from .initialisation import CELLS
+from .interrupts import answer, parts
 from .model import Model
 
 Array = np.ndarray[Any, Any]
@@ -350,11 +352,21 @@ def dynamics(net: Model, x: Any, *, x0: ArrayLike | None = None, skip: int | Non
         exponents[t] = np.log(growth)
         direction /= growth
     return Dynamics(
-        np.abs(np.linalg.eigvals(jacobians)).max(axis=1),
-        np.linalg.norm(jacobians, ord=2, axis=(1, 2)),
+        _per_step(lambda some: np.abs(np.linalg.eigvals(some)).max(axis=1), jacobians),
+        _per_step(lambda some: np.linalg.norm(some, ord=2, axis=(1, 2)), jacobians),
         exponents,
         skip,
     )
+
+
+def _per_step(function: Callable[[Array], Array], jacobians: Array) -> Array:
+    """A function of the matrices (T, n, n), (T,), some steps at a time."""
+    work = 10 * (jacobians.shape[1] + 16) ** 3  # of a step
+    results = []
+    for part in parts(jacobians.shape[:1], work // 100):
+        some = jacobians[part]
+        results.append(answer(partial(function, some), work * len(some)))
+    return np.concatenate(results)
 
 
 # ---- saturation
@@ -536,7 +548,9 @@ def conditioning(
         twin.params[i] = value - step
         columns.append((above - outputs()) / (2 * step))
         twin.params[i] = value
-    return Conditioning(np.linalg.svd(np.stack(columns, axis=1), compute_uv=False), len(center))
+    jacobian = np.stack(columns, axis=1)
+    work = 4 * jacobian.size * min(jacobian.shape)
+    return Conditioning(answer(lambda: np.linalg.svd(jacobian, compute_uv=False), work), len(center))
 
 
 # ---- the error surface

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .errors import MALFORMED
 from .writing import csv_text, named, replace
 
 Array = np.ndarray[Any, Any]
@@ -261,7 +262,9 @@ def _read_parquet(path: str, columns: Sequence[str]) -> Array:
     with open(path, "rb") as file:
         try:
             table = pyarrow.parquet.ParquetFile(file).read()
-        except pyarrow.ArrowException as error:
+        except (pyarrow.ArrowException, OSError, *MALFORMED) as error:
+            if getattr(error, "errno", None):  # of the system, not of damage that pyarrow found
+                raise
             raise InputError(f"{path}: expected a Parquet file, got something else ({error}).") from None
     values = np.empty((table.num_rows, len(columns)))
     for i, name in enumerate(columns):

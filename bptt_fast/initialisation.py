@@ -13,6 +13,7 @@ import numpy as np
 
 from . import _core  # type: ignore[attr-defined]
 from .errors import ConfigError
+from .interrupts import answer, parts
 
 if TYPE_CHECKING:
     from .description import Description
@@ -58,7 +59,7 @@ def _torch(name: str, views: Mapping[str, Array], d: Description, random: Random
     view, inner = views[name], name.startswith(("f.", "head."))
     weight = views[name.replace(".bias", ".weight")] if inner else view
     bound = 1 / math.sqrt(weight.shape[1] if inner else d.hidden_size)
-    return np.asarray(random.uniform(-bound, bound, view.shape))
+    return _drawn(lambda n: random.uniform(-bound, bound, n), view.shape)
 
 
 def _weight(name: str, shape: tuple[int, ...], rule: str, random: Random) -> Array:
@@ -70,21 +71,31 @@ def _weight(name: str, shape: tuple[int, ...], rule: str, random: Random) -> Arr
     if rule == "identity" and recurrent:
         return np.eye(rows, columns)
     if rule == "identity" and name.startswith("weight_ih"):
-        return random.normal(0, SMALL, shape)
+        return _drawn(lambda n: random.normal(0, SMALL, n), shape)
     bound = math.sqrt(6 / (rows + columns))
-    return random.uniform(-bound, bound, shape)
+    return _drawn(lambda n: random.uniform(-bound, bound, n), shape)
+
+
+def _drawn(draw: Callable[[int], Array], shape: tuple[int, ...]) -> Array:
+    """Random numbers in this shape; `draw` gives so many."""
+    numbers = np.empty(math.prod(shape))
+    for (part,) in parts(numbers.shape):
+        numbers[part] = draw(len(numbers[part]))
+    return numbers.reshape(shape)
 
 
 def orthogonal(rows: int, columns: int, random: Random) -> Array:
     """A random matrix with orthonormal rows or columns: Q of a Gaussian matrix, with the signs of diag(R)."""
-    q, r = np.linalg.qr(random.normal(size=(max(rows, columns), min(rows, columns))))
+    gaussian = _drawn(lambda n: random.normal(size=n), (max(rows, columns), min(rows, columns)))
+    q, r = answer(lambda: np.linalg.qr(gaussian), gaussian.size * gaussian.shape[1])
     q *= np.where(np.diag(r) < 0, -1.0, 1.0)
     return q if rows >= columns else q.T
 
 
 def _radius(name: str, matrix: Array) -> float:
     """The spectral radius of a matrix; raises a ConfigError if it is zero."""
-    radius = float(abs(np.linalg.eigvals(matrix.astype(np.float64))).max())
+    values = answer(lambda: np.linalg.eigvals(matrix.astype(np.float64)), 10 * len(matrix) ** 3)
+    radius = float(abs(values).max())
     if radius < 1e-12:
         raise ConfigError(
             f"spectral_radius: expected initial recurrent weights that can be scaled, got {name} with the "

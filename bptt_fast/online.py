@@ -610,7 +610,7 @@ def forecast(
     first, state = predict(net, series, readout="last", x0=x0, return_state=True)
     one = first.ndim == 1
     n = 1 if one else len(first)
-    outputs = np.full((steps, n, net.output_size), np.nan, first.dtype)
+    outputs = np.empty((steps, n, net.output_size), first.dtype)
     outputs[0] = first
     stream = Stream(net, n)
     stream.state = state
@@ -631,13 +631,14 @@ def forecast(
             try:
                 outputs[step + 1] = stream.step(x)
             except DivergedError:
+                outputs[step + 1] = np.nan
                 break
     if not data.finite(outputs):
         raise DivergedError(
             "forecast: an output is not finite: fed back, the outputs grow without bound.  Try fewer steps, "
             "or train with a lower teacher_forcing."
         )
-    forecasts = np.ascontiguousarray(outputs.swapaxes(0, 1))
+    forecasts = data.cast(outputs.swapaxes(0, 1), outputs.dtype)
     if len(tables) == n:
         several = [
             like(table, rows, net.output_names, index)

@@ -24,6 +24,7 @@ from .callbacks import BackupAndRestore, Table, check_verbose
 from .description import Description
 from .errors import ConfigError, DivergedError, ShapeError, choice, integer, plain
 from .fit import Training, fit
+from .interrupts import wait
 from .machine import machine_for
 from .model import Model
 from .resuming import Resumable
@@ -441,8 +442,7 @@ def _advance(copies: list[_Copy], until: float, workers: int, halt: threading.Ev
             for worker in team:
                 worker.start()
             for end in ends:  # not join: an interrupt makes it report a running thread as ended
-                while not end.wait(0.1):  # with timeouts: if polars is loaded, Ctrl-C does not end a wait
-                    pass
+                wait(end)
         except BaseException as error:
             errors.append(error)
             halt.set()

@@ -27,6 +27,7 @@ from .errors import (
     integer,
     number,
 )
+from .interrupts import parts
 from .plans import PlanSize, core_data, make_plan, with_groups
 from .rules import Piece
 from .runners import Record, Runner, check_weights
@@ -387,16 +388,16 @@ class Problem:
 
 
 def _double(sequences: Sequences) -> Sequences:
-    """A copy of the sequences in float64."""
+    """The sequences in float64."""
     s = sequences
-    doubled = data.Sequences(s.values.astype(np.float64), s.offset, s.length, s.form, s.steps)
+    doubled = data.Sequences(data.cast(s.values, np.float64), s.offset, s.length, s.form, s.steps)
     doubled.target_offset, doubled.classes = s.target_offset, s.classes
     doubled.targets, doubled.weight, doubled.state = _cast(s.targets), _cast(s.weight), _cast(s.state)
     return doubled
 
 
 def _cast(array: Array | None) -> Array | None:
-    return None if array is None else array.astype(np.float64)
+    return None if array is None else data.cast(array, np.float64)
 
 
 class _Iterations(Runner):
@@ -758,7 +759,9 @@ class _Curvature:
         self._run(self.weights - self.reach / size * v, below)
         dy = (above - below) / (2 * self.reach)
         if self.loss is not None:
-            dy = _core.curvature(self.loss.name, tuple(self.loss.parameters.values()), y, dy)
+            of_loss = self.loss.name, tuple(self.loss.parameters.values())
+            for part in parts(y.shape[:1], 10 * y.shape[1]):
+                dy[part] = _core.curvature(*of_loss, y[part], dy[part])
         self.targets[:] = y - dy
         status = self.plan.loss_and_grad(self.weights, self.data, self.order, grad, poll=poll)[0]
         if status == "INTERRUPTED":

@@ -11,6 +11,7 @@ import numpy as np
 
 from .columns import UNKNOWN
 from .errors import ConfigError, CorruptFileError
+from .interrupts import pieces
 from .model import Model
 from .rules import saved
 from .writing import named, replace
@@ -137,5 +138,6 @@ def digest(description: str, tensors: dict[str, Any]) -> str:
     for name in sorted(tensors):
         tensor = np.ascontiguousarray(tensors[name])
         checksum.update(f"\n{name} {tensor.dtype} {tensor.shape}\n".encode())
-        checksum.update(tensor.reshape(-1).view(np.uint8).data)
+        for piece in pieces(tensor.reshape(-1).view(np.uint8).data):
+            checksum.update(piece)
     return checksum.hexdigest()

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, BinaryIO
 
 from .errors import ConfigError
+from .interrupts import pieces
 
 
 def named(path: Any, name: str = "path") -> str:
@@ -73,7 +74,8 @@ def replace(path: str, content: bytes) -> None:
         with file:
             if status is not None:
                 _take_over(file.fileno(), temporary, status)
-            file.write(content)
+            for piece in pieces(content):
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
             os.replace(temporary, path)  # before the lock ends with the file

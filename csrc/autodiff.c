@@ -128,11 +128,12 @@ static void load_final_grads(const autodiff *a, span at) {
 }
 
 /* From the caller's dLoss/dy to dLoss/dh of the top layer. */
-static void outputs_backward(autodiff *a, span at) {
+static void outputs_backward(autodiff *a, span rows) {
     run *r = &a->run;
     const bptt_plan *p = r->p;
-    const int main_thread = at.r0 == 0;
-    for (int64_t i = 0; next_readout(p, p->every, i, 0, &at) && !stopped(r); i++) {
+    const int main_thread = rows.r0 == 0;
+    span at;
+    for (int64_t i = 0; next_readout(p, p->every, i, 0, rows, &at) && !stopped(r); i++) {
         load_output_grads(r, a->backward->dy, at);
         head_backward(p, at);
         if (main_thread) poll_caller(r, step_work(p) * (double)(at.t1 - at.t0));

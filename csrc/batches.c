@@ -10,6 +10,9 @@
 #include <math.h>
 
 enum { BLOCK_BYTES = 384 << 10 }; /* activations of a block: they should stay in the L2 cache */
+enum { OUTPUT_WORK = 50 }; /* multiply-adds that the loss of one output takes as long as */
+
+static const double BLOCK_WORK = 1e9; /* multiply-adds of a block of more than one step, at most */
 
 /* -- the caller's poll -- */
 
@@ -25,12 +28,30 @@ void call_poll(run *r) {
 /* Multiply-adds of one step, forward. */
 double step_work(const bptt_plan *p) { return (double)p->packed_size * (double)p->B; }
 
+/* The same of one layer direction. */
+double layer_work(const bptt_plan *p, const frame *f) {
+    int64_t size = f->ih.size + f->hh.size + f->hr.size;
+    for (int64_t i = 0; i < f->depth; i++) size += f->inner[i].w.size;
+    return (double)size * (double)p->B;
+}
+
+/* Multiply-adds of g and of the loss for one target, forward. */
+double head_work(const bptt_plan *p) {
+    int64_t size = OUTPUT_WORK * p->O;
+    for (int64_t l = 0; l < p->head_layers; l++) size += p->head[l].w.size;
+    return (double)size;
+}
+
 /* Steps between two polls where a run takes only a few rows. */
 int64_t poll_steps(const bptt_plan *p) { return max64(1, (int64_t)(POLL_WORK / step_work(p))); }
 
-/* The number of slices of a thread's tiles, between which the caller is polled: few, as each slice
-   reads all rows. */
-int slices_of(double work) { return 1 + (int)fmin(work / (50 * POLL_WORK), 1000); }
+/* Multiply-adds of a slice of work between two polls, and its rows where rows are cut: much, as each
+   slice reads all weights or all rows. */
+static const double SLICE_WORK = 2e8;
+enum { SLICE_ROWS = 64 };
+
+/* The number of slices of a thread's tiles, between which the caller is polled. */
+int slices_of(double work) { return 1 + (int)fmin(work / SLICE_WORK, 1000); }
 
 /* -- what a run is given -- */
 
@@ -216,6 +237,21 @@ span rows_of(const run *r, int rank, int size) {
     return at;
 }
 
+/* The rows of a thread in slices for so much work, between which the caller is polled: where one
+   step of a large batch is much.  Tiles of four rows stay whole. */
+static int64_t row_unit(const bptt_plan *p) { return max64(4, p->k->rows); }
+int64_t slices_of_rows(const bptt_plan *p, span at, double work) {
+    const int64_t most = (at.r1 - at.r0) / max64(SLICE_ROWS, row_unit(p));
+    return most > 1 ? min64(slices_of(work), most) : 1;
+}
+span slice_of_rows(const bptt_plan *p, span at, int64_t slice, int64_t slices) {
+    const int64_t unit = row_unit(p), first = at.r0 / unit, units = (at.r1 - 1) / unit + 1 - first;
+    span part = at;
+    if (slice > 0) part.r0 = (first + units * slice / slices) * unit;
+    if (slice + 1 < slices) part.r1 = (first + units * (slice + 1) / slices) * unit;
+    return part;
+}
+
 /* Where g works: on the steps of the span or, without `every`, once on the last states. */
 span readout_span(int every, span at) {
     if (every) return at;
@@ -227,11 +263,12 @@ span readout_span(int every, span at) {
 }
 
 /* Block `number` of the steps [from, to), or the one that is as far from the end.  A step has so
-   many activations; those of a block fit the cache together.  Its size depends on the problem, not
-   on the threads.  Returns 0 after the last. */
-static int block_at(const bptt_plan *p, int64_t reals, int from_end, int64_t number, int64_t from,
-                    int64_t to, span *at) {
-    const int64_t size = max64(1, min64(BLOCK_BYTES / (reals * p->k->bytes), to - from));
+   many activations, those of a block fit the cache together, and takes so much work.  A block's
+   size depends on the problem, not on the threads.  Returns 0 after the last. */
+static int block_at(const bptt_plan *p, int64_t reals, double work, int from_end, int64_t number,
+                    int64_t from, int64_t to, span *at) {
+    const int64_t most = min64(BLOCK_BYTES / (reals * p->k->bytes), (int64_t)(BLOCK_WORK / work));
+    const int64_t size = max64(1, min64(most, to - from));
     const int64_t count = (to - from + size - 1) / size;
     if (number >= count) return 0;
     at->t0 = from + (from_end ? count - 1 - number : number) * size;
@@ -247,14 +284,17 @@ int next_block(const bptt_plan *p, const frame *f, int backward, int64_t number,
     const int64_t x = ((p->I - 1) / p->k->lanes + 1) * p->k->lanes * p->B;
     const int64_t gates = first->gate_values.step * (1 + p->cell->separate_dzr);
     const int64_t reals = x + gates + first->s.step + first->saved.step;
-    return block_at(p, reals, f->reverse ^ backward, number, from, to, at);
+    return block_at(p, reals, layer_work(p, f), f->reverse ^ backward, number, from, to, at);
 }
 
-/* The same for g: the blocks of the steps [from, p->T) or, without `every`, the last states, as one
-   block that leaves `at` as it is. */
-int next_readout(const bptt_plan *p, int every, int64_t number, int64_t from, span *at) {
-    if (!every) return number == 0;
+/* The same for g, and the given rows: the blocks of the steps [from, p->T) or, without `every`, the
+   last states, each in slices of rows. */
+int next_readout(const bptt_plan *p, int every, int64_t number, int64_t from, span rows, span *at) {
+    const double work = 3 * head_work(p);
+    const int64_t slices = slices_of_rows(p, rows, work * (double)(rows.r1 - rows.r0));
+    *at = slice_of_rows(p, rows, number % slices, slices);
+    if (!every) return number < slices;
     int64_t reals = p->layer[0].s.step * p->directions;
     for (int64_t l = 0; l < p->head_layers; l++) reals += p->value[l].step;
-    return block_at(p, reals, 0, number, from, p->T, at);
+    return block_at(p, reals, work * (double)p->B, 0, number / slices, from, p->T, at);
 }

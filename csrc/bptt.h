@@ -230,7 +230,7 @@ typedef struct {
     const void *dy; /* dLoss/dy, laid out like y */
     const void *const *dfinal; /* NULL, or dLoss/dfinal; a kind that is NULL: zeros */
     void *const *grad; /* a block that is NULL: not wanted */
-    void *dx; /* NULL, or dLoss/dx; needs `input_gradient` */
+    void *dx; /* NULL, or dLoss/dx; needs `input_gradient`, and sequences that share no rows */
     void *const *dinitial; /* NULL, or dLoss/dinitial */
 } bptt_backward_arrays;
 bptt_status bptt_forward(bptt_plan *plan, const bptt_data *data, int64_t n,
@@ -324,7 +324,7 @@ bptt_status bptt_slide_copies(bptt_plan *plan, bptt_copy *copy, int64_t copies,
    weights; the states are zero or trained, unless set.  x (batch, I), y (batch, O), state (batch,
    state size); run feeds outputs back: steps times x <- y, y (steps, batch, O), x (batch, I) the
    first input, I = O.  An output that is not finite is written, but the states stay as before its
-   step: BPTT_DIVERGED.  The plan is for one step and one direction. */
+   step: BPTT_DIVERGED.  Interrupted, they are those after the last whole step.  The plan is for one step and one direction. */
 bptt_status bptt_stream_start(bptt_plan *plan, const void *params);
 bptt_status bptt_stream_step(bptt_plan *plan, const void *x, void *y);
 bptt_status bptt_stream_run(bptt_plan *plan, const void *x, int64_t steps, void *y, bptt_poll poll,
@@ -344,9 +344,11 @@ bptt_status bptt_learn_start(bptt_plan *plan, const void *params, const void *op
                              const bptt_hyper *numbers, bptt_learner *learner, const void *window,
                              const void *state);
 /* One observation: x (I), and its target y (O) or class label.  weight 0: no target, the context
-   moves on.  *loss: of the pattern that this observation completes, NaN if it completes none. */
+   moves on.  *loss: of the pattern that this observation completes, NaN if it completes none.
+   Interrupted, the learner is as before. */
 bptt_status bptt_learn(bptt_plan *plan, bptt_hyper *numbers, bptt_learner *learner, const void *x,
-                       const void *y, int64_t label, double weight, double *loss);
+                       const void *y, int64_t label, double weight, double *loss, bptt_poll poll,
+                       void *context);
 void bptt_learn_store(const bptt_plan *plan, const bptt_hyper *numbers, void *params,
                       void *opt_state);
 void bptt_learn_window(const bptt_plan *plan, const bptt_learner *learner, void *window,

@@ -28,7 +28,11 @@ void closed_loop(run *r, span at) {
         if (at.r0 == 0) poll_caller(r, step_work(p));
     }
     clear_state_grads(p, at);
-    p->k->loss(&r->batch.loss_desc, s, p->O, y, &at, r->batch.row_loss, 1);
+    for (int64_t i = 0; next_readout(p, 1, i, 0, at, &now) && !stopped(r); i++) {
+        p->k->loss(&r->batch.loss_desc, s, p->O, y, &now, r->batch.row_loss, 1);
+        if (at.r0 == 0) poll_caller(r, step_work(p) * (double)(now.t1 - now.t0));
+    }
+    now = at;
     for (int64_t t = p->T - 1; t >= 0 && !stopped(r); t--) {
         /* dLoss/dx of step t + 1 is added to dLoss/dy of step t */
         now.t0 = t + 1;

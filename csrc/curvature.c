@@ -49,16 +49,23 @@ static const field *pre_activation_grad(const bptt_plan *q, int64_t l) {
 /* -- from the batch's plan p to the residuals' plan q: row q->row[r] of p becomes row r of q -- */
 
 /* What the backward pass reads of layer direction n. */
-static void copy_tape(const bptt_plan *p, const bptt_plan *q, int64_t n, const span *at) {
+static void copy_tape(run *r, const bptt_plan *q, int64_t n, const span *at) {
+    const bptt_plan *p = r->p;
     const frame *from = &p->layer[n], *to = &q->layer[n];
     const span first = { .t1 = 1, .r0 = at->r0, .r1 = at->r1 };
     const field s_from = from_step(p, &from->s, 1), s_to = from_step(p, &to->s, 1);
+    span now = *at;
     p->k->gather_rows(&from->s, q->row, &to->s, &first);
-    p->k->gather_rows(&s_from, q->row, &s_to, at);
-    p->k->gather_rows(&from->saved, q->row, &to->saved, at);
-    if (p->cell->gate_values) p->k->gather_rows(&from->gate_values, q->row, &to->gate_values, at);
-    if (from->hr.size) p->k->gather_rows(&from->m, q->row, &to->m, at);
-    for (int64_t i = 0; i < from->depth; i++) p->k->gather_rows(&from->a[i], q->row, &to->a[i], at);
+    for (int64_t i = 0; next_block(q, to, 0, i, at->t0, at->t1, &now) && !stopped(r); i++) {
+        p->k->gather_rows(&s_from, q->row, &s_to, &now);
+        p->k->gather_rows(&from->saved, q->row, &to->saved, &now);
+        if (p->cell->gate_values)
+            p->k->gather_rows(&from->gate_values, q->row, &to->gate_values, &now);
+        if (from->hr.size) p->k->gather_rows(&from->m, q->row, &to->m, &now);
+        for (int64_t l = 0; l < from->depth; l++)
+            p->k->gather_rows(&from->a[l], q->row, &to->a[l], &now);
+        poll_caller(r, step_work(q) * (double)(now.t1 - now.t0));
+    }
 }
 
 /* What g read and computed at the step of residual r, into chunk 0. */
@@ -124,12 +131,16 @@ static void set_batch_sizes(const bptt_plan *p, const bptt_plan *q, const span *
 
 /* Moves dr/dh from ds, which holds it for the last step of a row, to dy of the top layers, at the
    step of each row's residual. */
-static void seed_steps(const bptt_plan *p, const bptt_plan *q, const span *at) {
+static void seed_steps(run *run, const bptt_plan *q, const span *at) {
+    const bptt_plan *p = run->p;
     const kernels *k = q->k;
     const int64_t count = q->layers * q->directions;
     for (int64_t n = count - q->directions; n < count; n++) {
         const frame *f = &q->layer[n];
-        for (int64_t t = at->t0; t < at->t1; t++) k->zero_rows(&f->dy, t, at->r0, at->r1);
+        for (int64_t t = at->t0; t < at->t1 && !stopped(run); t++) {
+            k->zero_rows(&f->dy, t, at->r0, at->r1);
+            poll_caller(run, (double)(q->B * q->R));
+        }
         for (int64_t r = at->r0; r < at->r1; r++)
             k->copy_rows(&f->ds, 0, &f->dy, p->residual[r].step, r, r + 1);
         k->zero_rows(&f->ds, 0, at->r0, at->r1);
@@ -160,8 +171,8 @@ static void run_backward(gauss_newton *c, bptt_plan *q, const span *at) {
     const bptt_plan *p = run->p;
     const int64_t count = q->layers * q->directions;
     set_batch_sizes(p, q, at);
-    for (int64_t n = 0; n < count; n++) copy_tape(p, q, n, at);
-    if (q->every) seed_steps(p, q, at); /* else a row ends where its residual is */
+    for (int64_t n = 0; n < count; n++) copy_tape(run, q, n, at);
+    if (q->every) seed_steps(run, q, at); /* else a row ends where its residual is */
     layers_to_pre_activations(c, q, at);
     for (int64_t r = at->r0; r < at->r1 && !stopped(run); r++) {
         const span steps = {
@@ -170,9 +181,13 @@ static void run_backward(gauss_newton *c, bptt_plan *q, const span *at) {
             .r1 = r + 1,
             .batch_sizes = q->batch_sizes,
         };
+        const double work = (double)q->packed_size * (double)steps.t1;
+        const int slices = slices_of(work);
         q->x = row_as(p, &p->x, q->row[r], r);
-        for (int64_t n = 0; n < count; n++) collect_layer(q, n, 0, &steps, 0, 1);
-        poll_caller(run, (double)q->packed_size * (double)p->residual[r].steps);
+        for (int i = 0; i < slices && !stopped(run); i++) {
+            for (int64_t n = 0; n < count; n++) collect_layer(q, n, 0, &steps, i, slices);
+            poll_caller(run, work / slices);
+        }
         each_block(q, q->k->unpack, q->grad, row_of(p, r), 0, 1);
     }
 }

@@ -18,6 +18,12 @@ static const field *pre_activation_grad(const bptt_plan *p, int64_t l) {
     return l + 1 < p->head_layers ? &p->head_grad[l] : &p->value[l];
 }
 
+/* Multiply-adds of the span, forward. */
+static double readout_work(const bptt_plan *p, int every, span at) {
+    const span to = readout_span(every, at);
+    return head_work(p) * (double)((to.r1 - to.r0) * (to.t1 - to.t0));
+}
+
 /* y of the span, into the last p->value. */
 void head_forward(const bptt_plan *p, int every, span at) {
     field in[2];
@@ -68,10 +74,11 @@ static void store_outputs(const run *r, int every, span at, void *y) {
 
 /* The outputs of the chunk to y or, if y is NULL, their losses into row_loss: a block of steps at a
    time, or once for the last states. */
-void outputs_or_losses(run *r, int every, span at, void *y) {
+void outputs_or_losses(run *r, int every, span rows, void *y) {
     const bptt_plan *p = r->p;
-    const int main_thread = at.r0 == 0;
-    for (int64_t i = 0; next_readout(p, every, i, 0, &at) && !stopped(r); i++) {
+    const int main_thread = rows.r0 == 0;
+    span at;
+    for (int64_t i = 0; next_readout(p, every, i, 0, rows, &at) && !stopped(r); i++) {
         const span to = readout_span(every, at);
         head_forward(p, every, at);
         if (y)
@@ -79,7 +86,7 @@ void outputs_or_losses(run *r, int every, span at, void *y) {
         else
             p->k->loss(&r->batch.loss_desc, &r->batch.source, p->O, &p->value[p->head_layers - 1],
                        &to, r->batch.row_loss, 0);
-        if (main_thread) poll_caller(r, step_work(p) * (double)(at.t1 - at.t0));
+        if (main_thread) poll_caller(r, readout_work(p, every, at));
     }
 }
 
@@ -87,18 +94,19 @@ void outputs_or_losses(run *r, int every, span at, void *y) {
 
 /* Losses (into row_loss, or nowhere if it is NULL) and the backward pass through g: a block of new
    steps at a time, or once for the last states. */
-void readout(run *r, span at, double *row_loss) {
+void readout(run *r, span rows, double *row_loss) {
     const bptt_plan *p = r->p;
     const field *y = &p->value[p->head_layers - 1];
-    const int main_thread = at.r0 == 0;
-    if (!p->every) at.r0 = max64(at.r0, r->batch.ended);
-    for (int64_t i = 0; next_readout(p, p->every, i, r->batch.new_begin, &at); i++) {
+    const int main_thread = rows.r0 == 0;
+    span at;
+    if (!p->every) rows.r0 = max64(rows.r0, r->batch.ended);
+    for (int64_t i = 0; next_readout(p, p->every, i, r->batch.new_begin, rows, &at); i++) {
         const span to = readout_span(p->every, at);
         if (stopped(r) || at.r1 <= at.r0) return;
         head_forward(p, p->every, at);
         p->k->loss(&r->batch.loss_desc, &r->batch.source, p->O, y, &to, row_loss, 1);
         head_backward(p, at);
-        if (main_thread) poll_caller(r, step_work(p) * (double)(at.t1 - at.t0));
+        if (main_thread) poll_caller(r, 3 * readout_work(p, p->every, at));
     }
 }
 
@@ -143,13 +151,10 @@ void collect_readout(run *r, int add, int rank, int size) {
     span at = all_rows(r);
     at.t0 = r->batch.new_begin;
     if (!p->every) at.r0 = r->batch.ended;
-    double weights = 0;
-    for (int64_t l = 0; l < p->head_layers; l++) weights += (double)p->head[l].w.size;
-    const int64_t targets = (at.r1 - at.r0) * (p->every ? at.t1 - at.t0 : 1);
-    const double work = (double)targets * weights;
-    const int slices = slices_of(work / size);
+    const double work = readout_work(p, p->every, at) / size;
+    const int slices = slices_of(work);
     for (int i = 0; i < slices && !stopped(r); i++) {
         collect_head(p, add, at, rank * slices + i, size * slices);
-        if (rank == 0) poll_caller(r, work / size / slices);
+        if (rank == 0) poll_caller(r, work / slices);
     }
 }

@@ -74,20 +74,32 @@ static int scan_units(run *r, team *team, const frame *f, const span *at, int ba
 
 /* -- forward -- */
 
-/* Input projections of windows that share a series: each row of the series once.  All threads, each
-   its rows of the series; a barrier must follow. */
+/* Multiply-adds of the input projections of windows that share a series, of one thread. */
+static double series_work(const bptt_plan *p, int size) {
+    const double rows = (double)series_rows(p, p->B, p->T) * (double)p->stride;
+    return rows * (double)p->layer[0].ih.size * (double)p->directions / size;
+}
+
+/* These projections: each row of the series once.  All threads, each its rows of the series, in
+   slices between which thread 0 polls; a barrier must follow. */
 void project_series(run *r, int rank, int size) {
     const bptt_plan *p = r->p;
     const int64_t rows = series_rows(p, p->B, p->T);
-    const span at = series_span(p, rows * rank / size, rows * (rank + 1) / size);
+    const double work = series_work(p, size);
+    const int slices = slices_of(work);
     source series = r->batch.source;
     series.offset = p->series_offset;
     series.row = p->series_row;
-    p->k->gather(&series, p->I, p->I, &p->x, &at);
-    for (int64_t n = 0; n < p->directions; n++) {
-        const frame *f = &p->layer[n];
-        p->k->forward(&f->ih, p->packed, &f->b_ih, 0, ACT_LINEAR, &p->x, NULL, &p->window_zx[n],
-                      &at);
+    for (int64_t i = 0; i < slices && !stopped(r); i++) {
+        const int64_t part = rank * slices + i, parts = (int64_t)size * slices;
+        const span at = series_span(p, rows * part / parts, rows * (part + 1) / parts);
+        p->k->gather(&series, p->I, p->I, &p->x, &at);
+        for (int64_t n = 0; n < p->directions; n++) {
+            const frame *f = &p->layer[n];
+            p->k->forward(&f->ih, p->packed, &f->b_ih, 0, ACT_LINEAR, &p->x, NULL, &p->window_zx[n],
+                          &at);
+        }
+        if (rank == 0) poll_caller(r, work / slices);
     }
 }
 
@@ -126,15 +138,20 @@ void layers_forward(run *r, team *team, span at, int rank, int size) {
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         const frame *f = &p->layer[n];
         for (int64_t i = 0; next_block(p, f, 0, i, r->batch.new_begin, p->T, &at); i++) {
-            if (!by_units && stopped(r)) break;
-            if (n == 0 && !p->shared) p->k->gather(&r->batch.source, p->I, p->I, &p->x, &at);
-            project_inputs(r, n, &at);
-            if (!by_units)
-                p->cell->forward(f, &at);
-            else if (!scan_units(r, team, f, &at, 0, rank, size))
-                return;
-            drop_outputs(r, n, &at);
-            if (rank == 0) poll_caller(r, step_work(p) * (double)(at.t1 - at.t0));
+            const double work = layer_work(p, f) * (double)(at.t1 - at.t0);
+            const int64_t slices = by_units ? 1 : slices_of_rows(p, at, work / size);
+            for (int64_t slice = 0; slice < slices; slice++) {
+                const span part = slice_of_rows(p, at, slice, slices);
+                if (!by_units && stopped(r)) return;
+                if (n == 0 && !p->shared) p->k->gather(&r->batch.source, p->I, p->I, &p->x, &part);
+                project_inputs(r, n, &part);
+                if (!by_units)
+                    p->cell->forward(f, &part);
+                else if (!scan_units(r, team, f, &part, 0, rank, size))
+                    return;
+                drop_outputs(r, n, &part);
+                if (rank == 0) poll_caller(r, work / (double)slices);
+            }
         }
     }
 }
@@ -186,6 +203,25 @@ static void layer_backward_units(run *r, team *team, int64_t n, const span *at, 
     if (scan_units(r, team, &r->p->layer[n], at, 1, rank, size)) input_grads(r, n, at);
 }
 
+/* The same by rows, in slices between which thread 0 polls.  Each thread; `work` is its part. */
+static void layer_backward_rows(run *r, int64_t n, span at, double work, int rank) {
+    const int64_t slices = slices_of_rows(r->p, at, work);
+    for (int64_t i = 0; i < slices && at.r1 > at.r0 && !stopped(r); i++) {
+        const span part = slice_of_rows(r->p, at, i, slices);
+        layer_backward(r, n, &part);
+        if (rank == 0) poll_caller(r, work / (double)slices);
+    }
+}
+
+/* The weight gradients of these steps: the tiles of each thread, in such slices. */
+void collect_block(run *r, int64_t n, int add, const span *at, double work, int rank, int size) {
+    const int slices = slices_of(work);
+    for (int i = 0; i < slices && !stopped(r); i++) {
+        collect_layer(r->p, n, add, at, rank * slices + i, size * slices);
+        if (rank == 0) poll_caller(r, work / slices);
+    }
+}
+
 /* The chunk backward down to grad_begin, and the weight gradients, added to p->grad if `add`.
 
    Each thread runs a block backward for its rows.  After a barrier all threads sum the block's
@@ -199,19 +235,19 @@ void layers_backward(run *r, team *team, span at, int add, int rank, int size) {
     for (int64_t n = p->layers * p->directions - 1; n >= 0; n--) {
         const frame *f = &p->layer[n];
         for (int64_t i = 0; next_block(p, f, 1, i, r->batch.grad_begin, p->T, &at); i++) {
+            const double work = layer_work(p, f) * (double)(at.t1 - at.t0) / size;
             span tiles = all_rows(r);
             tiles.t0 = at.t0;
             tiles.t1 = at.t1;
             if (by_units)
                 layer_backward_units(r, team, n, &at, rank, size);
-            else if (at.r1 > at.r0 && !stopped(r))
-                layer_backward(r, n, &at);
+            else
+                layer_backward_rows(r, n, at, work, rank);
             if (rank == 0) r->halt[turn] = stopped(r);
             team_barrier(team);
             if (r->halt[turn]) return;
             turn = !turn;
-            if (!stopped(r)) collect_layer(p, n, add || i > 0, &tiles, rank, size);
-            if (rank == 0) poll_caller(r, 2 * step_work(p) * (double)(at.t1 - at.t0) / size);
+            collect_block(r, n, add || i > 0, &tiles, work, rank, size);
         }
         if (at.r1 > at.r0 && needs_start_grad(r)) p->cell->finish(f, &at);
     }
@@ -236,17 +272,44 @@ void collect_layer(const bptt_plan *p, int64_t n, int add, const span *at, int64
     if (split) p->k->collect_bias(&f->b_hh, NULL, &f->dzr, p->grad, add, at, part, parts);
 }
 
-/* What is summed after all blocks of the chunk: gradients of trained states and, where windows
-   share a series, of the input weights.  All threads, each its tiles. */
-void collect_rest(const run *r, int add, int rank, int size) {
+/* Gradients of the projections of a series: sums over its windows.  All threads, each its columns, in
+   slices between which thread 0 polls: to read a gradient takes as long as some multiply-adds. */
+void sum_series(run *r, int rank, int size) {
     const bptt_plan *p = r->p;
-    if (p->trained_state) collect_initial(r, add, rank, size);
-    for (int64_t n = 0; p->shared && n < p->directions; n++) {
+    for (int64_t n = 0; n < p->directions; n++) {
+        const frame *f = &p->layer[n];
+        const double work = 10 * (double)f->dzx.step * (double)p->T / size;
+        const int slices = slices_of(work);
+        for (int i = 0; i < slices && !stopped(r); i++) {
+            p->k->sum_windows(&f->dzx, &p->window_zx[n], p->stride, p->T, p->B, rank * slices + i,
+                              size * slices);
+            if (rank == 0) poll_caller(r, work / slices);
+        }
+    }
+}
+
+/* Part `part` of `parts` of the gradients of the input weights, where windows share a series. */
+static void collect_series(const bptt_plan *p, int add, int64_t part, int64_t parts) {
+    const span series = series_span(p, 0, series_rows(p, p->B, p->T));
+    for (int64_t n = 0; n < p->directions; n++) {
         const frame *f = &p->layer[n];
         const field *dz = &p->window_zx[n];
-        const span series = series_span(p, 0, series_rows(p, p->B, p->T));
-        p->k->collect(&f->ih, 0, &p->x, dz, p->grad, add, &series, rank, size);
+        p->k->collect(&f->ih, 0, &p->x, dz, p->grad, add, &series, part, parts);
         p->k->collect_bias(&f->b_ih, p->cell->separate_dzr ? NULL : &f->b_hh, dz, p->grad, add,
-                           &series, rank, size);
+                           &series, part, parts);
+    }
+}
+
+/* What is summed after all blocks of the chunk: gradients of trained states and, where windows
+   share a series, of the input weights.  All threads, each its tiles, in slices between which
+   thread 0 polls. */
+void collect_rest(run *r, int add, int rank, int size) {
+    const bptt_plan *p = r->p;
+    if (p->trained_state) collect_initial(r, add, rank, size);
+    const double work = p->shared ? series_work(p, size) : 0;
+    const int slices = slices_of(work);
+    for (int i = 0; p->shared && i < slices && !stopped(r); i++) {
+        collect_series(p, add, rank * slices + i, size * slices);
+        if (rank == 0) poll_caller(r, work / slices);
     }
 }

@@ -36,20 +36,26 @@ static field input_of(const sliding *s, int64_t n) {
     return n ? from_step(s->run.p, &s->run.p->layer[n - 1].s, 1) : s->x;
 }
 
+/* Layer n through the steps of the span. */
+static void unfold_layer(const sliding *s, int64_t n, const span *at) {
+    const bptt_plan *p = s->run.p;
+    const frame *f = &p->layer[n];
+    const field in = input_of(s, n);
+    p->k->row_forward(&f->ih, p->packed, &f->b_ih, ACT_LINEAR, at_step(p, &in, at->t0), in.step,
+                      at_step(p, &f->zx, at->t0), f->zx.step, at->t1 - at->t0);
+    p->cell->forward(f, at);
+}
+
 /* Instances of f from the context, for the steps of the span, which begins at step 0. */
 static void unfold(sliding *s, const span *at) {
     run *r = &s->run;
     const bptt_plan *p = r->p;
     for (int64_t n = 0; n < p->layers; n++) {
-        const frame *f = &p->layer[n];
-        const field in = input_of(s, n);
         span now = *at;
         for (int64_t t = 0; t < at->t1 && !stopped(r); t = now.t1) {
             now.t0 = t;
             now.t1 = min64(t + s->poll_steps, at->t1);
-            p->k->row_forward(&f->ih, p->packed, &f->b_ih, ACT_LINEAR, at_step(p, &in, t), in.step,
-                              at_step(p, &f->zx, t), f->zx.step, now.t1 - t);
-            p->cell->forward(f, &now);
+            unfold_layer(s, n, &now);
             poll_caller(r, step_work(p) * (double)(now.t1 - t));
         }
     }
@@ -128,13 +134,14 @@ static void pattern_by_layers(sliding *s) {
     }
 }
 
-/* The transposed copies of the new weights, and the context moves on by one step. */
-static void advance_by_layers(sliding *s, const bptt_plan *p) {
+/* The transposed copies of the new weights, and the context moves on by one step: without a poll, as
+   it belongs to the update. */
+static void advance_by_layers(const sliding *s, const bptt_plan *p) {
     const span first = {
         .t1 = 1, .r1 = 1, .batch_sizes = p->batch_sizes, .reduction = REDUCE_SEQUENCE
     };
     pack_transposed_all(p, 0, 1);
-    unfold(s, &first);
+    for (int64_t n = 0; n < p->layers; n++) unfold_layer(s, n, &first);
     for (int64_t n = 0; n < p->layers; n++)
         p->k->copy_rows(&p->layer[n].s, 1, &p->layer[n].s, 0, 0, 1);
 }
@@ -356,17 +363,18 @@ static void observe(void *context, team *team, int rank, int size) {
     if (l->rows < l->k + l->lead) return;
     set_pattern(&o->sliding, p->x.step);
     one_pattern(&o->sliding, at_step(p, &p->x, l->first), o->weight, o->sliding.loss);
-    l->first++;
+    l->first += o->sliding.run.status != BPTT_INTERRUPTED;
     l->rows--;
 }
 
 /* A sequence of one target, row 0, whatever the caller's arrays look like. */
 bptt_status bptt_learn(bptt_plan *p, bptt_hyper *hyper, bptt_learner *l, const void *x,
-                       const void *y, int64_t class, double weight, double *loss) {
+                       const void *y, int64_t class, double weight, double *loss, bptt_poll poll,
+                       void *context) {
     const int64_t zero = 0;
     observation o = {
         .sliding = {
-            .run = { .p = p },
+            .run = { .p = p, .poll = poll, .context = context },
             .updater = { .p = p, .hyper = hyper },
             .k = l->k,
             .poll_steps = poll_steps(p),

@@ -81,13 +81,18 @@ static const double PART_WORK = 1e8;
 static const double POLL_WORK = 2e7;
 void call_poll(run *r);
 
+/* What a step of a tiny network, or a batch of a few such steps, takes at least, in multiply-adds. */
+static const double LEAST_WORK = 2000;
+
 /* Counts `work` multiply-adds and polls the caller now and then.  By the calling thread alone.
    Inline: a small pattern of the online algorithm counts several times. */
 static inline void poll_caller(run *r, double work) {
-    r->unpolled += work;
+    r->unpolled += LEAST_WORK + work;
     if (r->unpolled >= POLL_WORK) call_poll(r);
 }
 double step_work(const bptt_plan *p);
+double layer_work(const bptt_plan *p, const frame *f);
+double head_work(const bptt_plan *p);
 int64_t poll_steps(const bptt_plan *p);
 int has_targets(const bptt_plan *p, const bptt_data *data);
 int all_fit(const bptt_plan *p, const bptt_data *data, const int64_t *order, int64_t n, int blocks);
@@ -105,8 +110,10 @@ span rows_of(const run *r, int rank, int size);
 span readout_span(int every, span at);
 int next_block(const bptt_plan *p, const frame *f, int backward, int64_t number, int64_t from,
                int64_t to, span *at);
-int next_readout(const bptt_plan *p, int every, int64_t number, int64_t from, span *at);
+int next_readout(const bptt_plan *p, int every, int64_t number, int64_t from, span rows, span *at);
 int slices_of(double work);
+int64_t slices_of_rows(const bptt_plan *p, span at, double work);
+span slice_of_rows(const bptt_plan *p, span at, int64_t slice, int64_t slices);
 
 /* -- states.c -- */
 field state_kind(const bptt_plan *p, const frame *f, const field *s, int q);
@@ -131,13 +138,15 @@ void layers_backward(run *r, team *team, span at, int add, int rank, int size);
 int needs_start_grad(const run *r);
 void collect_layer(const bptt_plan *p, int64_t n, int add, const span *at, int64_t part,
                    int64_t parts);
-void collect_rest(const run *r, int add, int rank, int size);
+void sum_series(run *r, int rank, int size);
+void collect_block(run *r, int64_t n, int add, const span *at, double work, int rank, int size);
+void collect_rest(run *r, int add, int rank, int size);
 
 /* -- head.c -- */
 void head_forward(const bptt_plan *p, int every, span at);
 void head_backward(const bptt_plan *p, span at);
-void outputs_or_losses(run *r, int every, span at, void *y);
-void readout(run *r, span at, double *row_loss);
+void outputs_or_losses(run *r, int every, span rows, void *y);
+void readout(run *r, span rows, double *row_loss);
 void load_output_grads(const run *r, const void *dy, span at);
 void collect_readout(run *r, int add, int rank, int size);
 #endif

@@ -53,6 +53,15 @@ static int all_finite(const void *y, int64_t count, int64_t bytes) {
     return 1;
 }
 
+/* A step of some rows, from x in chunk 0 to y in the last value of g. */
+static void step_rows(const run *r, span at) {
+    const bptt_plan *p = r->p;
+    const field *top = &p->layer[p->layers - 1].s;
+    for (int64_t n = 0; n < p->layers; n++) layer_forward(r, n, &at);
+    p->k->copy_rows(top, 1, &p->last[0], 0, at.r0, at.r1);
+    head_forward(p, 0, at);
+}
+
 /* bptt_stream_run, on its one thread.  After a step its output is the next input, and its state
    moves from chunk 1 to chunk 0, unless an output is not finite. */
 static void stream_steps(void *context, team *team, int rank, int size) {
@@ -60,7 +69,8 @@ static void stream_steps(void *context, team *team, int rank, int size) {
     run *r = &s->run;
     const bptt_plan *p = r->p;
     const span at = all_rows(r);
-    const field *top = &p->layer[p->layers - 1].s, *out = &p->value[p->head_layers - 1];
+    const int64_t slices = slices_of_rows(p, at, step_work(p));
+    const field *out = &p->value[p->head_layers - 1];
     const int64_t bytes = p->B * p->O * p->k->bytes;
     (void)team;
     (void)rank;
@@ -68,9 +78,11 @@ static void stream_steps(void *context, team *team, int rank, int size) {
     for (int64_t i = 0; i < s->steps && !stopped(r); i++) {
         const source rows = { .state = s->x, .row = p->row };
         p->k->load_state(&rows, p->I, 0, p->I, &p->x, 0, &at);
-        for (int64_t n = 0; n < p->layers; n++) layer_forward(r, n, &at);
-        p->k->copy_rows(top, 1, &p->last[0], 0, 0, p->B);
-        head_forward(p, 0, at);
+        for (int64_t slice = 0; slice < slices && !stopped(r); slice++) {
+            step_rows(r, slices > 1 ? slice_of_rows(p, at, slice, slices) : at);
+            poll_caller(r, step_work(p) / (double)slices);
+        }
+        if (stopped(r)) return;
         p->k->store_state(&rows, p->O, 0, p->O, out, 0, &at, s->y);
         if (!all_finite(s->y, p->B * p->O, p->k->bytes)) {
             r->status = BPTT_DIVERGED;
@@ -78,7 +90,6 @@ static void stream_steps(void *context, team *team, int rank, int size) {
         }
         for (int64_t n = 0; n < p->layers; n++)
             p->k->copy_rows(&p->layer[n].s, 1, &p->layer[n].s, 0, 0, p->B);
-        poll_caller(r, step_work(p));
         s->x = s->y;
         s->y += bytes;
     }

@@ -108,17 +108,14 @@ static void forward_backward(training *t, team *team, int rank, int size, int ad
     if (any && t->dx && targets) p->k->scatter(&b->source, p->I, p->I, &p->dx, &at, -1, t->dx);
 }
 
-/* The layers' weight gradients after a closed loop, in slices between which thread 0 polls. */
+/* The layers' weight gradients after a closed loop. */
 static void collect_closed_loop(run *r, int add, int rank, int size) {
     const bptt_plan *p = r->p;
     const span all = all_rows(r);
-    const double work = step_work(p) * (double)p->T / size;
-    const int slices = slices_of(work);
-    for (int64_t n = 0; n < p->layers; n++)
-        for (int i = 0; i < slices && !stopped(r); i++) {
-            collect_layer(p, n, add, &all, rank * slices + i, size * slices);
-            if (rank == 0) poll_caller(r, work / slices);
-        }
+    for (int64_t n = 0; n < p->layers; n++) {
+        const double work = layer_work(p, &p->layer[n]) * (double)p->T / size;
+        collect_block(r, n, add, &all, work, rank, size);
+    }
 }
 
 /* The gradient of the pass that open_pass opened, into p->grad, added to what is there if `add`. */
@@ -132,9 +129,7 @@ void gradient_of_pass(training *t, team *team, int rank, int size, int add) {
     forward_backward(t, team, rank, size, add);
     team_barrier(team);
     if (p->shared) {
-        for (int64_t n = 0; n < p->directions; n++)
-            p->k->sum_windows(&p->layer[n].dzx, &p->window_zx[n], p->stride, p->T, p->B, rank,
-                              size);
+        sum_series(r, rank, size);
         team_barrier(team);
     }
     if (!stopped(r) && r->batch.loss_desc.scale > 0) {

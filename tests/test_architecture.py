@@ -16,7 +16,7 @@ OUTSIDE |= {"onnx", "onnxruntime", "polars", "pyarrow"}
 FACES = {"estimators": {"sklearn", "scipy"}, "onnx": {"onnx"}, "torch": {"torch"}}
 # from the bottom to the top: a module knows modules on floors below its own, imports inside functions counted
 FLOORS = (
-    {"errors", "version"},
+    {"errors", "interrupts", "version"},
     {"resuming"},
     {"columns", "initialisation", "losses", "machine", "schedules", "stopping", "writing"},
     {"data", "description", "files"},

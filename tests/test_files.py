@@ -349,6 +349,22 @@ def test_wrong_parquet(columns, words, capsys):
     failed(run(capsys, "predict", "m", "w.parquet"), 1, "w.parquet", words)
 
 
+def test_damaged_parquet():
+    """Whatever pyarrow raises for any wrong byte, it is an InputError; a system's error stays what it is."""
+    write_parquet("w.parquet", {"a": T[:3], "b": T[:3]})
+    content, words = Path("w.parquet").read_bytes(), set()
+    for at in range(len(content)):
+        Path("d.parquet").write_bytes(content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :])
+        try:
+            read_table("d.parquet", ["a"])
+        except InputError as error:
+            words |= {word for word in ("thrift", "utf-8") if word in str(error)}
+    assert words == {"thrift", "utf-8"}
+    with pytest.raises(IsADirectoryError):
+        Path("folder.parquet").mkdir()
+        read_table("folder.parquet", ["a"])
+
+
 def test_files_that_are_no_parquet(capsys, monkeypatch):
     pytest.importorskip("pyarrow")
     failed(run(capsys, "train", "none.parquet", *TRAIN), 1, "none.parquet: No such file")

@@ -602,7 +602,7 @@ WRONG_RULES = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("fields", WRONG_RULES, ids=str)
+@pytest.mark.parametrize("fields", WRONG_RULES, ids=range(len(WRONG_RULES)))
 def test_wrong_rules(fields):
     with pytest.raises((bf.ConfigError, bf.ShapeError), match=rf"^Rule\({next(iter(fields))}\): expected"):
         bf.Rule(**fields)

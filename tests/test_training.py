@@ -429,7 +429,30 @@ def long_outputs(evaluate):
     return lambda: net.evaluate(x, x) if evaluate else net.predict(x)
 
 
+def long_epochs(net, x, y, **options):
+    return lambda: net.fit(x, y, epochs=10**6, verbose=0, **options)
+
+
+def wide_f():
+    net = bf.Network(4, 8, 4, cell="mlp", f=(8, 2048, 2048), readout="every", seed=0)
+    return long_epochs(net, np.ones((1, 6000, 4)), np.ones((1, 6000, 4)))
+
+
+def many_classes():
+    net, x = bf.Network(4, 128, 20_000, seed=0), np.ones((4096, 2, 4))
+    return long_epochs(net, x, np.zeros(4096, int), loss="cross_entropy", batch_size=4096)
+
+
+def windows_of_one_series():
+    net, x = bf.Network(12_000, 256, 1, cell="lstm", seed=0), np.ones((1600, 12_000))
+    return long_epochs(net, bf.Sequences.windows(x, 20), x[:, :1], batch_size=1580, shuffle=False)
+
+
 LONG_CALLS = {
+    "large batch": lambda: long_fit("lstm", 1024, (6000, 2, 4), batch_size=6000),
+    "wide f": wide_f,
+    "many classes": many_classes,
+    "windows": windows_of_one_series,
     "forecast": long_forecast,
     "predict": lambda: long_outputs(False),
     "evaluate": lambda: long_outputs(True),

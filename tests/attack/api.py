@@ -56,6 +56,9 @@ ODD += [
 ODD += [X.astype(complex), X.astype("f2"), X.astype(">f8"), X.astype(int), X[:, ::-1], np.asfortranarray(X)]
 ODD += [1e-310 * X, 1e300 * X, np.full((6, 5, 2), np.nan), np.full((6, 2), np.inf), np.zeros((0, 5, 2))]
 ODD += [np.array([1, "a"], object), np.ma.masked_array([1.0], [True])]
+# numbers at the ends of both formats, denormal, or not finite
+SPECIAL = [math.nan, math.inf, -math.inf, -0.0, 5e-324, 1e-310, 1e-45, 1e-40, 3e38, 1e39, 1e300, 1.7e308]
+ODD += SPECIAL
 # arguments whose large values are right, and take for ever
 COUNTS = ("epochs", "steps", "batch", "max_seconds", "memory", "max_evaluations", "max_products", "threads")
 FUNCTIONS = ("next_input", "init")
@@ -81,8 +84,10 @@ def plan(rng):
     """(name, network or None, function, valid arguments by name, learner or None)."""
     net, plain = bf.Network(2, 3, 2, seed=1, **rng.choice(KINDS)), bf.Network(2, 3, 2, seed=1)
     every = net.readout == "every"
+    if rng.random() < 0.05:
+        net.params[:] = spoiled(net.params, rng)
     rows = dict(x=X, y=np.repeat(Y[:, None], 5, axis=1) if every else Y)
-    judged = rows | dict(loss="mse", sample_weight=None)
+    judged = rows | dict(loss="mse", sample_weight=np.ones(6), x0=np.zeros((6, net.state_size)))
     if rng.random() < 0.2:
         learner = plain.learn_online(bf.SlidingBPTT(2), rng.choice(("sgd", "adam")))
         learner.observe(SERIES[0], SERIES[0])
@@ -92,10 +97,10 @@ def plan(rng):
     stream = plain.stream()
     choices = [
         ("Network", None, bf.Network, NETWORK),
-        ("fit", net, net.fit, rows | FIT),
-        ("fit", net, net.fit, rows | FIT),
-        ("predict", net, net.predict, dict(x=X, return_state=False) | RUN),
-        ("evaluate", net, net.evaluate, judged | RUN),
+        ("fit", net, net.fit, FIT | judged | dict(optimizer=optimizer(rng))),
+        ("fit", net, net.fit, FIT | judged),
+        ("predict", net, net.predict, RUN | dict(x=X, return_state=True, x0=judged["x0"])),
+        ("evaluate", net, net.evaluate, RUN | judged),
         ("loss_and_grad", net, net.loss_and_grad, judged | dict(with_inputs=True)),
         ("forecast", plain, plain.forecast, dict(series=SERIES, steps=3, next_input=None, x0=None)),
         ("stream", plain, plain.stream, dict(batch=2, isa=None)),
@@ -120,6 +125,39 @@ def plan(rng):
     return (*rng.choice(choices), None)
 
 
+def spoiled(value, rng):
+    """Numbers like the given ones, some of them special."""
+    if isinstance(value, float):
+        return rng.choice(SPECIAL)
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or not value.size:
+        return rng.choice(ODD)
+    with np.errstate(all="ignore"):
+        spoiled = value * rng.choice((1, 1e-40, 1e-310, 1e30, 1e300))
+        for _ in range(rng.choice((0, 1, 3))):
+            spoiled.flat[rng.randrange(value.size)] = rng.choice(SPECIAL)
+    return spoiled
+
+
+def optimizer(rng):
+    """An optimiser, one of its numbers perhaps a special one."""
+    kind = rng.choice(list(bf.optimizers.OPTIMIZERS.values()))
+    numbers = [field.name for field in dataclasses.fields(kind) if isinstance(field.default, float)]
+    try:
+        return kind(**{rng.choice(numbers): rng.choice(SPECIAL)})
+    except bf.ConfigError:
+        return kind()
+
+
+def check_result(name, result, net):
+    """What a call that was accepted gave has finite numbers only."""
+    if name in ("predict", "evaluate", "loss_and_grad", "forecast", "step"):
+        for part in result if isinstance(result, tuple) else (result,):
+            numbers = part.flat if isinstance(part, bf.inference.Gradients) else part
+            assert np.isfinite(numbers).all(), f"{name} gives numbers that are not finite"
+    if name == "fit":
+        assert np.isfinite(net.params).all(), "fit leaves parameters that are not finite"
+
+
 def snapshot(net):
     if net is None:
         return None
@@ -138,7 +176,8 @@ class Calls:
         name, net, call, arguments, learner = plan(rng)
         arguments = dict(arguments)
         for _ in range(rng.choice((0, 1, 1, 1, 2))):
-            key, value = rng.choice(sorted(arguments)), rng.choice(ODD)
+            key = rng.choice(sorted(arguments))
+            value = spoiled(arguments[key], rng) if rng.random() < 0.5 else rng.choice(ODD)
             called = key in FUNCTIONS and callable(value)  # it raises what it likes
             if not called and not (key in COUNTS and isinstance(value, int) and value > 10):
                 arguments[key] = value
@@ -146,7 +185,7 @@ class Calls:
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
-                call(**arguments)
+                result = call(**arguments)
         except bf.DivergedError:
             return False
         except ALLOWED as error:
@@ -157,4 +196,5 @@ class Calls:
         except BaseException as error:
             error.add_note(f"{name}({arguments})")
             raise
+        check_result(name, result, net)
         return True

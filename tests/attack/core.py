@@ -14,9 +14,11 @@ FLAGS = ["-O0", "-g", "-fno-wrapv", "-fno-omit-frame-pointer", "-fno-sanitize-re
 SANITIZERS = {"address": "address,undefined", "thread": "thread"}
 PLANS = 10  # in a process
 SECONDS = 300  # of a process, which takes some
-# edits of the sources: small plans have threads, too, though they do not pay; one instance compiles faster
-MANY_THREADS = ("each = 3e6;", "each = 1;")
-ONE_INSTANCE = ("#if defined(__x86_64__)\n#define EACH_ISA", "#if 0\n#define EACH_ISA")
+# edits of the sources: small plans have threads and slices, too, though they do not pay
+EDITS = [("plan.c", "each = 3e6;", "each = 1;"), ("batches.c", "SLICE_WORK = 2e8;", "SLICE_WORK = 3e3;")]
+EDITS += [("batches.c", "SLICE_ROWS = 64", "SLICE_ROWS = 1")]
+# one instance compiles faster
+ONE_INSTANCE = ("instances.c", "#if defined(__x86_64__)\n#define EACH_ISA", "#if 0\n#define EACH_ISA")
 # (threads, percent of threads that can't be started) of the runs of plans, in turn
 HOW = {"address": ((1, 0), (3, 0), (4, 50), (1, 0)), "thread": ((4, 0), (2, 0), (5, 30), (3, 0))}
 WRAPPED = ["-Wl,--wrap=pthread_create,--wrap=pthread_atfork"]  # plans.c can make them fail
@@ -43,13 +45,14 @@ def build(name, all_instances=False):
     text = b"".join(p.read_bytes() for p in headers) + repr((compiler(), common)).encode()
     instances = "*_*.c" if all_instances else "*_base.c"
     sources = [*(ROOT / "csrc").glob("*.c"), *(ROOT / "csrc/instances").glob(instances), HERE / "plans.c"]
-    edits = {"plan.c": MANY_THREADS} | ({} if all_instances else {"instances.c": ONE_INSTANCE})
+    edits = EDITS if all_instances else [*EDITS, ONE_INSTANCE]
     objects, running = [], []
     for source in sorted(sources, key=lambda p: p.parent.name != "instances"):
         content = source.read_text()
-        if source.name in edits:
-            assert edits[source.name][0] in content, source.name
-            content = content.replace(*edits[source.name])
+        for name, old, new in edits:
+            if name == source.name:
+                assert old in content, (name, old)
+                content = content.replace(old, new)
         key = hashlib.sha256(text + content.encode()).hexdigest()[:16]
         target = folder / f"{source.stem}.{key}.o"
         objects.append(target)

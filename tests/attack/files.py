@@ -15,6 +15,7 @@ from . import mutate
 
 SECONDS = 2.0  # of CPU for a case
 MEMORY = 64 << 20  # bytes of a case, in addition to twice its file
+FOLDER = "/dev/shm" if os.path.isdir("/dev/shm") else None  # on a disk, to open takes longer than to read
 
 
 class Target:
@@ -25,7 +26,7 @@ class Target:
     limited = True  # in memory; a library that maps memory of its own can't be
 
     def __init__(self):
-        self.folder = tempfile.TemporaryDirectory(prefix="attack")
+        self.folder = tempfile.TemporaryDirectory(prefix="attack", dir=FOLDER)
         self.path = os.path.join(self.folder.name, f"file{self.suffix}")
         self.seeds = self.make_seeds()
 
@@ -236,6 +237,21 @@ class Tables(Target):
         assert table.shape[1] == 2 and np.isfinite(table).all()
 
 
+class Parquets(Tables):
+    """Parquet files, which pyarrow reads."""
+
+    suffix = ".parquet"
+    limited = False
+
+    def make_seeds(self):
+        from bptt_fast.files import InputError, write_table
+
+        self.allowed = (InputError,)
+        numbers = [i / 7 for i in range(60)]
+        tables = [numbers, list(range(60))], [[1.0, None] * 30, numbers], [["x"] * 60, numbers], [[], []]
+        return [self.written(write_table, ["a", "b"], columns) for columns in tables]
+
+
 class Settings(Target):
     """TOML files of the command line's options: an exit code, and for wrong usage SystemExit(2)."""
 
@@ -282,4 +298,4 @@ def _asks_for_work(line):
     return (digits > 3 or b"e" in line.partition(b"=")[2]) and b"=" in line and digits > 0
 
 
-TARGETS = {"models": Models, "graphs": Graphs, "tables": Tables, "settings": Settings}
+TARGETS = {"models": Models, "graphs": Graphs, "tables": Tables, "parquet": Parquets, "settings": Settings}

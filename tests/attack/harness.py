@@ -20,7 +20,9 @@ class Slow(BaseException):
 
 
 def generator(name, number):
-    return random.Random(f"{name} {number}")
+    rng = random.Random(f"{name} {number}")
+    rng.number = number
+    return rng
 
 
 def size_of_process():

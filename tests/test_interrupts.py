@@ -1,0 +1,120 @@
+"""Long work in parts: nothing is left out, and Ctrl-C is heard while a library computes."""
+
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from support.signals import interrupted
+
+import bptt_fast as bf
+from bptt_fast import data, interrupts
+from bptt_fast.columns import Scaling
+
+
+@pytest.mark.parametrize("shape", ((), (0,), (1,), (7,), (1, 1000, 3), (5, 1, 40), (3, 2, 2, 50), (1, 1)))
+@pytest.mark.parametrize("width", (1, 9))
+def test_parts_are_the_whole(monkeypatch, shape, width):
+    monkeypatch.setattr(interrupts, "PART", 20)
+    count = np.zeros(shape, int)
+    parts = list(interrupts.parts(shape, width))
+    for part in parts:
+        count[part] += 1
+    assert (count == 1).all() and len(parts) >= min(max(shape, default=1), count.size * width // 40)
+
+
+@pytest.mark.parametrize("content", (b"", b"abc", bytes(range(100)), np.zeros((0, 3)).data, np.eye(5).data))
+def test_pieces_are_the_whole(monkeypatch, content):
+    monkeypatch.setattr(interrupts, "PART", 20)
+    assert b"".join(interrupts.pieces(content)) == bytes(content)
+
+
+@pytest.mark.parametrize("order", ("C", "F"))
+@pytest.mark.parametrize("shape", ((1, 90, 2), (9, 5, 2), (2, 45, 2)))
+def test_conversions_in_parts(monkeypatch, shape, order):
+    """The same numbers as at once, and a single NaN is found."""
+    a = np.asarray(np.random.default_rng(0).normal(size=shape), order=order)
+    scaling = Scaling([1.0, 2.0], [3.0, 4.0], [1.0, 2.0], [3.0, 4.0])
+    whole = [data.cast(a, np.float32), scaling.inputs(a, np.float32), scaling.outputs(a)]
+    for module in (interrupts, data):
+        monkeypatch.setattr(module, "PART", 16)
+    for got, expected in zip(
+        [data.cast(a, np.float32), scaling.inputs(a, np.float32), scaling.outputs(a)], whole, strict=True
+    ):
+        assert got.dtype == expected.dtype and got.flags.c_contiguous
+        np.testing.assert_array_equal(got, expected)
+    monkeypatch.setattr(data, "PART", 1100)  # finite() has a path of its own for fewer numbers
+    many = np.ones((3, 1000))
+    assert data.finite(many)
+    many[2, 999] = np.nan
+    assert not data.finite(many)
+
+
+def test_an_answer_of_another_thread():
+    """The result or the exception of the call."""
+    assert interrupts.answer(threading.get_ident, 0) == threading.get_ident()
+    assert interrupts.answer(threading.get_ident, 1e9) != threading.get_ident()
+    with pytest.raises(ZeroDivisionError):
+        interrupts.answer(lambda: 1 / 0, 1e9)
+
+
+def test_interrupt_of_an_answer():
+    """Ctrl-C ends the wait for a call that does not hear it."""
+    begin = time.monotonic()
+    with interrupted(0.2), pytest.raises(KeyboardInterrupt):
+        interrupts.answer(lambda: time.sleep(3), 1e9)
+    assert time.monotonic() - begin < 2
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class Alarm:
+    """KeyboardInterrupt after so many seconds of work, though the interpreter waits for one call."""
+
+    def __init__(self, seconds):
+        self.moment = time.process_time() + seconds
+        self.before = signal.signal(signal.SIGPROF, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+
+    def took(self):
+        signal.signal(signal.SIGPROF, self.before)
+        return time.process_time() - self.moment
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
+def test_interrupt_of_one_observation():
+    """It is as if the observation had not come: the next ones give the bits of an undisturbed learner."""
+    one, two = (
+        bf.Network(2, 256, 2, num_layers=2, seed=0).learn_online(bf.SlidingBPTT(4000)) for _ in range(2)
+    )
+    rows = np.random.default_rng(0).normal(size=(4003, 2)).astype("f")
+    for row in rows[:4000]:
+        one.observe(row, row)
+        two.observe(row, row)
+    alarm = Alarm(0.05)
+    with pytest.raises(KeyboardInterrupt):
+        for _ in range(100):
+            one.observe(rows[4000], rows[4000])
+            pytest.fail("one observation should take longer")
+    assert alarm.took() < 0.3 and one.seen == 4000
+    for row in rows[4000:]:
+        assert one.observe(row, row) == two.observe(row, row)
+    assert one.network.params.tobytes() == two.network.params.tobytes()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
+def test_interrupt_of_one_step():
+    """The state is as before the step."""
+    net = bf.Network(2, 512, 2, cell="lstm", seed=0)
+    one, two = net.stream(20_000), net.stream(20_000)
+    x = np.ones((20_000, 2), "f")
+    one.step(x)
+    two.step(x)
+    before, alarm = one.state, Alarm(0.1)
+    with pytest.raises(KeyboardInterrupt):
+        one.step(x)
+    assert alarm.took() < 0.3
+    np.testing.assert_array_equal(one.state, before)
+    np.testing.assert_array_equal(one.step(x), two.step(x))
