@@ -403,8 +403,9 @@ def _teams(copies: list[_Copy], workers: int) -> list[_Copy | _Team]:
     for alike in kinds.values():
         share = -(-len(alike) // workers)
         while alike:
-            runner, n = alike[0].training.runner, min(share, len(alike))
-            plan = runner.copies_plan(n) if n > 1 and isinstance(runner, SlidingRunner) else None
+            n, plan = min(share, len(alike)), None
+            if n > 1:
+                plan = cast("SlidingRunner", alike[0].training.runner).copies_plan(n)
             if plan is None:
                 teams += alike
                 break

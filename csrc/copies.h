@@ -34,7 +34,7 @@ INLINE void sum_products(const int sums, const int few, int64_t n, const real *x
 
 /* out[r] = b[r] + x W', of `rows` rows of a matrix, W being the first of them. */
 INLINE void units_product(int64_t rows, int64_t K, const real *x, const real *w, const real *b,
-                         real *out) {
+                          real *out) {
     int64_t u = 0;
     V sum[SUMS];
     for (; u + SUMS <= rows; u += SUMS) {
