@@ -59,7 +59,7 @@ INLINE void columns_product(const matrix *m, const real *dz, int64_t c, int64_t 
         sum_products(SUMS, 0, m->units, dz, VL, w + i * VL, m->K * VL, VL, sum);
         UNROLL_FOR (int r = 0; r < SUMS; r++) v_store(out + (i + r) * VL, v_set(0) + sum[r]);
     }
-    for (; i < columns; i++) {
+    for (int64_t left = columns % SUMS; left > 0; left--, i++) {
         sum_products(1, 0, m->units, dz, VL, w + i * VL, m->K * VL, 0, sum);
         v_store(out + i * VL, v_set(0) + sum[0]);
     }
