@@ -352,7 +352,8 @@ def dale(net: Model, excitatory: float = 0.8) -> Array:
     Parameters
     ----------
     net : Network
-        A network without projections.  Its states should not be negative: nonlinearity "relu" or "sigmoid".
+        A network without projections.  Its states should not be negative: nonlinearity "retanh", "relu",
+        "softplus" or "sigmoid".
     excitatory : float, default 0.8
         Share of excitatory units, from 0 to 1.
 
