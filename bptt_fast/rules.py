@@ -39,7 +39,7 @@ class Rule:
     bounds : tuple (low, high), optional
         Bounds of the weights that exist: numbers, arrays of the shape of the block, or None for no bound.
     l1 : float, default 0
-        At least 0: the penalty l1 sum |w| makes weights exactly 0.
+        At least 0: the penalty l1 sum abs(w) makes weights exactly 0.
     l2 : float, default 0
         At least 0: the penalty l2/2 sum w^2.
     group : tuple ("rows" or "columns", float), optional
