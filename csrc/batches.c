@@ -45,10 +45,10 @@ double head_work(const bptt_plan *p) {
 /* Steps between two polls where a run takes only a few rows. */
 int64_t poll_steps(const bptt_plan *p) { return max64(1, (int64_t)(POLL_WORK / step_work(p))); }
 
-/* Multiply-adds of a slice of work between two polls, and its rows where rows are cut: much, as each
-   slice reads all weights or all rows. */
+/* Multiply-adds of a slice of work between two polls, and its fewest rows where rows are cut: much, as
+   each slice reads all weights or all rows. */
 static const double SLICE_WORK = 2e8;
-enum { SLICE_ROWS = 64 };
+enum { FEWEST_ROWS = 64 };
 
 /* The number of slices of a thread's tiles, between which the caller is polled. */
 int slices_of(double work) { return 1 + (int)fmin(work / SLICE_WORK, 1000); }
@@ -241,7 +241,7 @@ span rows_of(const run *r, int rank, int size) {
    step of a large batch is much.  Tiles of four rows stay whole. */
 static int64_t row_unit(const bptt_plan *p) { return max64(4, p->k->rows); }
 int64_t slices_of_rows(const bptt_plan *p, span at, double work) {
-    const int64_t most = (at.r1 - at.r0) / max64(SLICE_ROWS, row_unit(p));
+    const int64_t most = (at.r1 - at.r0) / max64(FEWEST_ROWS, row_unit(p));
     return most > 1 ? min64(slices_of(work), most) : 1;
 }
 span slice_of_rows(const bptt_plan *p, span at, int64_t slice, int64_t slices) {
@@ -297,4 +297,27 @@ int next_readout(const bptt_plan *p, int every, int64_t number, int64_t from, sp
     int64_t reals = p->layer[0].s.step * p->directions;
     for (int64_t l = 0; l < p->head_layers; l++) reals += p->value[l].step;
     return block_at(p, reals, work * (double)p->B, 0, number / slices, from, p->T, at);
+}
+
+/* -- the online algorithm -- */
+
+/* All patterns of sequence i, for all rows of the batch: k steps each, with the target `lead` steps
+   after the last one.  Returns 0 where the run is over. */
+int slide_sequence(run *r, int64_t i, int64_t k, int64_t lead, on_pattern *next, void *context) {
+    const bptt_plan *p = r->p;
+    const bptt_data *d = r->data;
+    const int64_t patterns = d->length[i] - k - lead + 1;
+    for (int64_t b = 0; b < r->batch.rows; b++) p->row[b] = i;
+    r->batch.source = source_of(p, d);
+    r->batch.loss_desc = (loss_desc){ .loss = p->loss, .scale = 1 };
+    init_states(r, all_rows(r));
+    for (int64_t t = 0; t < patterns; t++) {
+        const int64_t target = t + k - 1 + lead;
+        const double weight = d->weight ? p->k->weight(d->weight, d->target_offset[i] + target) : 1;
+        r->batch.loss_desc.shift = target;
+        if (!next(context, real_at(p, d->values, (d->offset[i] + t) * p->I), weight)) return 0;
+        r->done++;
+        if (stopped(r)) return 0;
+    }
+    return 1;
 }

@@ -221,8 +221,10 @@ static void record_losses(const copies *s, int gradient) {
         s->loss[lane][done] = gradient ? p->row_loss[lane] : 0;
 }
 
-/* The next pattern, whose inputs lie at x, as in online.c.  Returns 0 where the run is over. */
-static int one_pattern(copies *s, const void *x, double weight) {
+/* For slide_sequence: the next pattern, whose inputs lie at x, as in online.c.  Returns 0 where the
+   run is over. */
+static int next_pattern(void *context, const void *x, double weight) {
+    copies *s = context;
     run *r = &s->run;
     const bptt_plan *p = r->p;
     p->k->spread(x, s->k * p->I, p->x.p);
@@ -236,27 +238,6 @@ static int one_pattern(copies *s, const void *x, double weight) {
     } else
         record_losses(s, 0);
     p->cell->advance(&s->pattern);
-    return 1;
-}
-
-/* All patterns of a sequence.  Returns 0 where the run is over. */
-static int slide_sequence(copies *s, int64_t i) {
-    run *r = &s->run;
-    bptt_plan *p = r->p;
-    const bptt_data *d = r->data;
-    const int64_t patterns = d->length[i] - s->k - s->lead + 1;
-    for (int64_t j = 0; j < p->batch; j++) p->row[j] = i;
-    r->batch.source = source_of(p, d);
-    r->batch.loss_desc = (loss_desc){ .loss = p->loss, .scale = 1 };
-    init_states(r, all_rows(r));
-    for (int64_t t = 0; t < patterns; t++) {
-        const int64_t target = t + s->k - 1 + s->lead;
-        const double weight = d->weight ? p->k->weight(d->weight, d->target_offset[i] + target) : 1;
-        r->batch.loss_desc.shift = target;
-        if (!one_pattern(s, real_at(p, d->values, (d->offset[i] + t) * p->I), weight)) return 0;
-        r->done++;
-        if (stopped(r)) return 0;
-    }
     return 1;
 }
 
@@ -291,7 +272,7 @@ static void slide_copies(void *context, team *team, int rank, int size) {
         .bound = p->bound,
     };
     for (int64_t i = 0; i < r->n; i++)
-        if (!slide_sequence(s, r->order[i])) break;
+        if (!slide_sequence(r, r->order[i], s->k, s->lead, next_pattern, s)) break;
     share_numbers(s);
     for (int64_t j = 0; j < s->count; j++)
         if (is_active(s, j)) end_copy(s, j, r->status);

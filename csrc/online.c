@@ -221,26 +221,12 @@ static void set_zigzag(bptt_plan *p, int on) {
 
 /* -- over series -- */
 
-/* All patterns of the sequence p->row[0].  Returns 0 where the run is over. */
-static int slide_sequence(sliding *s) {
-    run *r = &s->run;
-    bptt_plan *p = r->p;
-    const bptt_data *d = r->data;
-    const int64_t i = p->row[0], patterns = d->length[i] - s->k - s->lead + 1;
-    r->batch.source = source_of(p, d);
-    r->batch.loss_desc = (loss_desc){ .loss = p->loss, .scale = 1 };
-    init_states(r, all_rows(r));
-    for (int64_t t = 0; t < patterns; t++) {
-        const int64_t target = t + s->k - 1 + s->lead;
-        const double weight = d->weight ? p->k->weight(d->weight, d->target_offset[i] + target) : 1;
-        const void *x = real_at(p, d->values, (d->offset[i] + t) * p->I);
-        r->batch.loss_desc.shift = target;
-        s->loss[r->done] = 0;
-        if (!one_pattern(s, x, weight, &s->loss[r->done])) return 0;
-        r->done++;
-        if (stopped(r)) return 0;
-    }
-    return 1;
+/* For slide_sequence: a pattern, and its loss. */
+static int next_pattern(void *context, const void *x, double weight) {
+    sliding *s = context;
+    double *loss = &s->loss[s->run.done];
+    *loss = 0;
+    return one_pattern(s, x, weight, loss);
 }
 
 /* bptt_slide, on its one thread. */
@@ -253,10 +239,8 @@ static void slide(void *context, team *team, int rank, int size) {
     pack_transposed_all(p, rank, size);
     open_patterns(s, s->k);
     set_pattern(s, p->I);
-    for (int64_t i = 0; i < r->n; i++) {
-        p->row[0] = r->order[i];
-        if (!slide_sequence(s)) break;
-    }
+    for (int64_t i = 0; i < r->n; i++)
+        if (!slide_sequence(r, r->order[i], s->k, s->lead, next_pattern, s)) break;
     set_zigzag(p, 0);
     store_parameters(&s->updater, team, rank, size);
 }

@@ -77,6 +77,10 @@ static const double PART_WORK = 1e8;
 
 /* -- batches.c -- */
 
+/* What is done with a pattern of the online algorithm, whose k inputs begin at x.  0: the run is
+   over. */
+typedef int on_pattern(void *context, const void *x, double weight);
+
 /* Multiply-adds between two calls of the caller's poll: some milliseconds. */
 static const double POLL_WORK = 2e7;
 void call_poll(run *r);
@@ -111,6 +115,7 @@ span readout_span(int every, span at);
 int next_block(const bptt_plan *p, const frame *f, int backward, int64_t number, int64_t from,
                int64_t to, span *at);
 int next_readout(const bptt_plan *p, int every, int64_t number, int64_t from, span rows, span *at);
+int slide_sequence(run *r, int64_t i, int64_t k, int64_t lead, on_pattern *next, void *context);
 int slices_of(double work);
 int64_t slices_of_rows(const bptt_plan *p, span at, double work);
 span slice_of_rows(const bptt_plan *p, span at, int64_t slice, int64_t slices);
