@@ -255,10 +255,10 @@ bptt_status bptt_gauss_newton(bptt_plan *plan, const void *params, const bptt_da
 bptt_status bptt_gram(bptt_plan *plan, const void *a, int64_t rows, int64_t width, void *out,
                       bptt_poll poll, void *context);
 
-/* For such a plan: x (n) of A x = b by Cholesky's method.  rows (width, width), overwritten: -A in the upper triangle
-   of (n, n), -b in column n, zeros behind it; width > n is a multiple of 16.  With the plan's
-   instruction set on one thread, so that x does not depend on the number of threads.  BPTT_DIVERGED:
-   A is not positive definite. */
+/* For such a plan: x (n) of A x = b by Cholesky's method.  rows (width, width), overwritten: -A in
+   the upper triangle of (n, n), -b in column n, zeros behind it; width > n is a multiple of 16.  On
+   one thread, so that x does not depend on the number of threads.  BPTT_DIVERGED: A is not positive
+   definite. */
 bptt_status bptt_solve(bptt_plan *plan, void *rows, int64_t n, int64_t width, void *x,
                        bptt_poll poll, void *context);
 

@@ -244,7 +244,8 @@ static int resolve_copies(bptt_plan *p, const bptt_desc *d, const kernels *k,
 /* 1: vectors of rows are faster, by the sizes alone, so that results do not depend on the number of
    threads.  In vectors per step, of all layers of f and g but the last: a row of units takes whole
    ones; the caller's targets, which lie by columns, cost a vector per 64 of them.  Both were
-   measured; where the gain would be less than two sevenths, or with more than 24 units, it is not sure. */
+   measured; where the gain would be less than two sevenths, or with more than 24 units, it is not
+   sure. */
 static int rows_are_faster(const bptt_plan *p, const bptt_desc *d) {
     const int64_t layers = p->layers * p->directions, head = length_of(d->head);
     int64_t units = times(layers, p->H), blocks = times(layers, blocks_of(p, p->H));

@@ -152,13 +152,14 @@ INLINE field rows_field(const field *f, const span *steps) {
 
 /* -- the micro-kernel -- */
 
-/* mr vectors of rows by nv vectors of columns (one of the two kinds has a single row or column):
+/* mr rows by nv vectors of columns:
    out(i, v) = bias(v) + start(i, v) + sum over k of a(i, k) w(k, v).
-   k runs over (block of units, gate, lane), real units only. */
+   k runs over (block of units, gate, lane), real units only.  Products BY_ROWS, of which a layer has
+   few columns, are few_inputs and few_columns_product. */
 typedef struct {
     int64_t units;
     int64_t gates;
-    /* of a: from one RL rows to the next, from one CL columns to the next */
+    /* of a: from one row to the next, from one block of columns to the next */
     int64_t row;
     int64_t block;
     /* of start, of out: the same */
@@ -166,8 +167,6 @@ typedef struct {
     int64_t start_block;
     int64_t out_row;
     int64_t out_block;
-    /* of out: the lanes that are written; NULL: all */
-    const VI *lanes;
 } operands;
 
 /* w: nv vectors for each k, contiguous.  bias and start may be NULL. */
@@ -182,35 +181,33 @@ INLINE void tile_product(const int mr, const int nv, const int64_t row, const op
     V acc[HEIGHT_MAX][PANEL_MAX];
     UNROLL_FOR (int i = 0; i < mr; i++)
         UNROLL_FOR (int v = 0; v < nv; v++) {
-            acc[i][v] = bias ? v_weight(bias + v * CL) : v_set(0);
+            acc[i][v] = bias ? v_load(bias + v * VL) : v_set(0);
             if (start) acc[i][v] += v_load(start + i * o->start_row + v * o->start_block);
         }
-    /* a block of one column is a unit of one gate: a single loop over both */
-    const int64_t units = BY_ROWS ? o->units * o->gates : o->units, gates = BY_ROWS ? 1 : o->gates;
-    for (int64_t u = 0; u < units; u += CL) {
-        const int64_t n = min64(CL, units - u);
-        for (int64_t g = 0; g < gates; g++, a += o->block)
-            UNROLL_4_FOR (int64_t j = 0; j < n; j++, w += nv * CL) {
+    for (int64_t u = 0; u < o->units; u += VL) {
+        const int64_t n = min64(VL, o->units - u);
+        for (int64_t g = 0; g < o->gates; g++, a += o->block)
+            UNROLL_4_FOR (int64_t j = 0; j < n; j++, w += nv * VL) {
                 if (mr < nv) { /* the shorter side stays in registers: 3x4 fits into 16 */
                     V x[HEIGHT_MAX];
-                    UNROLL_FOR (int i = 0; i < mr; i++) x[i] = v_input(a + i * row + j);
+                    UNROLL_FOR (int i = 0; i < mr; i++) x[i] = v_set(a[i * row + j]);
                     UNROLL_FOR (int v = 0; v < nv; v++) {
-                        const V b = v_weight(w + v * CL);
+                        const V b = v_load(w + v * VL);
                         UNROLL_FOR (int i = 0; i < mr; i++) acc[i][v] += x[i] * b;
                     }
                     continue;
                 }
                 V b[PANEL_MAX];
-                UNROLL_FOR (int v = 0; v < nv; v++) b[v] = v_weight(w + v * CL);
+                UNROLL_FOR (int v = 0; v < nv; v++) b[v] = v_load(w + v * VL);
                 UNROLL_FOR (int i = 0; i < mr; i++) {
-                    const V x = v_input(a + i * row + j);
+                    const V x = v_set(a[i * row + j]);
                     UNROLL_FOR (int v = 0; v < nv; v++) acc[i][v] += x * b[v];
                 }
             }
     }
     UNROLL_FOR (int i = 0; i < mr; i++)
         UNROLL_FOR (int v = 0; v < nv; v++)
-            v_store_lanes(out + i * o->out_row + v * o->out_block, acc[i][v], o->lanes);
+            v_store(out + i * o->out_row + v * o->out_block, acc[i][v]);
 }
 
 /* The shapes: for a panel of nv vectors the heights that the registers hold, tallest first.  Rows
@@ -254,7 +251,7 @@ enum { WHOLE_BYTES = 48 << 10, SLICE_BYTES = 16 << 10, SLICE_ROWS = 48 };
    tiles are large, so that the second cache is fast enough. */
 INLINE int64_t slice_units(const operands *o, int64_t nv, int64_t tall, int64_t rows) {
     const int64_t bytes = nv * VBYTES * o->gates; /* of a unit */
-    if (TILE > 12 || BY_ROWS || rows <= tall || bytes * o->units <= WHOLE_BYTES) return o->units;
+    if (TILE > 12 || rows <= tall || bytes * o->units <= WHOLE_BYTES) return o->units;
     return max64(SLICE_BYTES / bytes / VL, 1) * VL;
 }
 
@@ -489,7 +486,7 @@ static void NAME(forward)(const matrix *m, const void *packed, const matrix *bia
     const field y = rows_field(outputs, steps);
     const real *weights = (const real *)packed + m->packed;
     const real *biases = bias ? (const real *)packed + bias->packed : NULL;
-    operands o = {
+    const operands o = {
         .units = m->K,
         .gates = 1,
         .row = RL * x.row,
@@ -518,7 +515,7 @@ static void NAME(forward)(const matrix *m, const void *packed, const matrix *bia
     for (int64_t t = at.t0; t < at.t1; t++) {
         const int64_t end = last_padded_row(&at, t);
         for (row_part of = first_part(at.r0, end); of.vectors > 0; of = next_part(&of, end)) {
-            o.lanes = lanes_of(&of);
+            const VI *lanes = lanes_of(&of);
             for (int64_t n = 0; n < m->vectors; n += m->width) {
                 const int64_t nv = min64(m->width, m->vectors - n);
                 real *out = chunk(&y, t, of.r, n);
@@ -531,7 +528,7 @@ static void NAME(forward)(const matrix *m, const void *packed, const matrix *bia
                 for (int v = 0; v < nv; v++) {
                     real *value = out + v * y.block;
                     for (int64_t i = 0; i < of.vectors; i++, value += RL * y.row)
-                        v_store_lanes(value, v_act(act, v_load(value)), o.lanes);
+                        v_store_lanes(value, v_act(act, v_load(value)), lanes);
                 }
             }
         }
@@ -549,7 +546,7 @@ static void NAME(backward)(const matrix *m, int64_t group, const field *output_g
     const field a = rows_field(values, steps);
     const int64_t vectors = blocks_of(m->K);
     const int64_t depth = m->gates * m->units;
-    operands o = {
+    const operands o = {
         .units = m->units,
         .gates = m->gates,
         .row = RL * dz.row,
@@ -577,7 +574,7 @@ static void NAME(backward)(const matrix *m, int64_t group, const field *output_g
     for (int64_t t = at.t0; t < at.t1; t++) {
         const int64_t end = last_padded_row(&at, t);
         for (row_part of = first_part(at.r0, end); of.vectors > 0; of = next_part(&of, end)) {
-            o.lanes = lanes_of(&of);
+            const VI *lanes = lanes_of(&of);
             for (int64_t n = 0; n < vectors; n += 2) {
                 const int64_t nv = min64(2, vectors - n);
                 const real *w = (const real *)m->transposed + (group * vectors + n) * CL * depth;
@@ -591,7 +588,7 @@ static void NAME(backward)(const matrix *m, int64_t group, const field *output_g
                     real *slope = out + v * dx.block;
                     for (int64_t i = 0; i < of.vectors;
                          i++, slope += RL * dx.row, value += RL * a.row)
-                        v_store_lanes(slope, v_load(slope) * v_dact(act, v_load(value)), o.lanes);
+                        v_store_lanes(slope, v_load(slope) * v_dact(act, v_load(value)), lanes);
                 }
             }
         }

@@ -69,9 +69,7 @@ INLINE W w_load(const real *p) {
 }
 INLINE void w_store(real *p, W w) { memcpy(p, &w, sizeof w); }
 
-/* The factors of a product: an activation of RL rows, for CL outputs the same; and the weights of CL
-   outputs, for RL rows the same. */
-INLINE V v_input(const real *p) { return BY_ROWS ? v_load(p) : v_set(*p); }
+/* The weights of CL outputs, for RL rows the same. */
 INLINE V v_weight(const real *p) { return BY_ROWS ? v_set(*p) : v_load(p); }
 
 /* a b + c, rounded once where the processor can.  In sums that different functions must repeat to the

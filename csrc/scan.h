@@ -218,8 +218,8 @@ INLINE void C(forward_units)(const int units, const frame *f, const C(step) *ste
 }
 
 /* Forward: the same, a vector of rows at a time: a single row or, BY_ROWS, so many vectors. */
-INLINE void C(forward_units_single)(const int units, const frame *f, const C(step) *step,
-                                    int64_t vectors, int64_t ub) {
+INLINE void C(forward_by_vector)(const int units, const frame *f, const C(step) *step,
+                                 int64_t vectors, int64_t ub) {
     enum { G = C(G), WIDE = C(WIDE) };
     const int per_panel = units < WIDE ? units : WIDE;
     const real *bias = C(panel_bias)(f, ub), *w = C(panel)(f, ub);
@@ -254,9 +254,9 @@ INLINE void C(forward_batch)(const frame *f, const span *at, const C(step) *step
     for (int64_t ub = from; ub < blocks; ub += C(WIDE)) {
         const int two = C(WIDE) > 1 && blocks - ub > 1;
         if (BY_ROWS && two)
-            C(forward_units_single)(2, f, step, step->vectors, ub);
+            C(forward_by_vector)(2, f, step, step->vectors, ub);
         else if (BY_ROWS)
-            C(forward_units_single)(1, f, step, step->vectors, ub);
+            C(forward_by_vector)(1, f, step, step->vectors, ub);
         else if (two)
             C(forward_units)(2, f, step, ub);
         else
@@ -269,17 +269,17 @@ INLINE void C(forward_batch)(const frame *f, const span *at, const C(step) *step
 INLINE void C(forward_single)(const frame *f, const C(step) *step, int descending) {
     const int64_t blocks = blocks_of(f->H);
     if (C(G) > 1) {
-        for (int64_t ub = 0; ub < blocks; ub++) C(forward_units_single)(1, f, step, 1, ub);
+        for (int64_t ub = 0; ub < blocks; ub++) C(forward_by_vector)(1, f, step, 1, ub);
         return;
     }
     for (int64_t n = 0; n < blocks; n += 4) {
         const int64_t ub = descending ? (blocks - 1 - n) / 4 * 4 : n;
         const int64_t left = blocks - ub;
         if (left >= 4) {
-            C(forward_units_single)(4, f, step, 1, ub);
+            C(forward_by_vector)(4, f, step, 1, ub);
         } else {
-            if (left >= 2) C(forward_units_single)(2, f, step, 1, ub);
-            if (left & 1) C(forward_units_single)(1, f, step, 1, ub + (left & 2));
+            if (left >= 2) C(forward_by_vector)(2, f, step, 1, ub);
+            if (left & 1) C(forward_by_vector)(1, f, step, 1, ub + (left & 2));
         }
     }
 }
@@ -334,8 +334,8 @@ INLINE void C(backward_units)(const int units, const frame *f, const C(step) *st
 }
 
 /* Backward: the same, a vector of rows at a time: a single row or, BY_ROWS, so many vectors. */
-INLINE void C(backward_units_single)(const int units, const frame *f, const C(step) *step,
-                                     int64_t vectors, int64_t ub, int next, int last) {
+INLINE void C(backward_by_vector)(const int units, const frame *f, const C(step) *step,
+                                  int64_t vectors, int64_t ub, int next, int last) {
     const C(backward_factors) by = C(backward_factors_of)(f, ub);
     const int per_panel = units < 2 ? units : 2;
     for (int64_t i = 0; i < vectors; i++) {
@@ -363,9 +363,9 @@ INLINE void C(backward_batch)(const frame *f, const span *at, const C(step) *ste
     for (int64_t ub = from; ub < blocks; ub += 2) {
         const int two = blocks - ub > 1;
         if (BY_ROWS && two)
-            C(backward_units_single)(2, f, step, step->vectors, ub, next, last);
+            C(backward_by_vector)(2, f, step, step->vectors, ub, next, last);
         else if (BY_ROWS)
-            C(backward_units_single)(1, f, step, step->vectors, ub, next, last);
+            C(backward_by_vector)(1, f, step, step->vectors, ub, next, last);
         else if (two)
             C(backward_units)(2, f, step, ub, next, last);
         else
@@ -381,10 +381,10 @@ INLINE void C(backward_single)(const frame *f, const C(step) *step, int descendi
         const int64_t ub = descending ? (blocks - 1 - n) / 4 * 4 : n;
         const int64_t left = blocks - ub;
         if (left >= 4) {
-            C(backward_units_single)(4, f, step, 1, ub, next, last);
+            C(backward_by_vector)(4, f, step, 1, ub, next, last);
         } else {
-            if (left >= 2) C(backward_units_single)(2, f, step, 1, ub, next, last);
-            if (left & 1) C(backward_units_single)(1, f, step, 1, ub + (left & 2), next, last);
+            if (left >= 2) C(backward_by_vector)(2, f, step, 1, ub, next, last);
+            if (left & 1) C(backward_by_vector)(1, f, step, 1, ub + (left & 2), next, last);
         }
     }
 }
