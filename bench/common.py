@@ -270,7 +270,7 @@ def finish(args: argparse.Namespace, results: dict[str, object], variant: str = 
         name = "_".join(filter(None, (Path(sys.argv[0]).stem, variant)))
         path = RESULTS / str(about["machine"]) / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        json.dumps({"environment": about, "argv": sys.argv[1:], **results}, indent=1) + "\n", encoding="utf-8"
-    )
+    argv = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]  # of any machine
+    text = json.dumps({"environment": about, "argv": argv, **results}, indent=1)
+    path.write_text(text + "\n", encoding="utf-8")
     print(f"written: {path}")
