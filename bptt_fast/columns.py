@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .errors import ConfigError, ShapeError, integer, number
-from .interrupts import PART, parts
+from .interrupts import PART, in_parts
 
 Array = np.ndarray[Any, Any]
 Names = tuple[Hashable, ...]
@@ -152,7 +152,7 @@ class Scaling:
             return y
         mean, scale = np.array(self.output_mean), np.array(self.output_scale)
         scaled = np.empty(y.shape, np.result_type(y, scale))
-        for part in parts(y.shape[:-1], y.shape[-1]):
+        for part in in_parts(y.shape[:-1], y.shape[-1]):
             scaled[part] = y[part] * scale + mean
         return scaled
 
@@ -160,7 +160,7 @@ class Scaling:
 def _scaled(a: Array, mean: Any, scale: Any, dtype: DTypeLike) -> Array:
     mean, scale, scaled = np.array(mean), np.array(scale), np.empty(a.shape, dtype)
     with np.errstate(over="ignore", invalid="ignore"):
-        for part in parts(a.shape[:-1], a.shape[-1]):
+        for part in in_parts(a.shape[:-1], a.shape[-1]):
             scaled[part] = (a[part] - mean) / scale
     return scaled
 

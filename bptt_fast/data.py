@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 
 from .columns import UNKNOWN, Columns, Names, is_table, like, names_of, order, ordered
 from .errors import ConfigError, ShapeError, integer, plain
-from .interrupts import PART, fill, parts, pieces
+from .interrupts import PART, fill, in_parts, pieces
 
 Array = np.ndarray[Any, Any]
 
@@ -642,7 +642,7 @@ def finite(a: Array) -> bool:
     if a.size <= 1024:
         return b"\0" not in np.isfinite(a).tobytes()  # all() takes twice as long
     if a.size > PART:
-        return all(finite(a[part]) for part in parts(a.shape))
+        return all(finite(a[part]) for part in in_parts(a.shape))
     with np.errstate(over="ignore", invalid="ignore"):
         return math.isfinite(np.add.reduce(a, axis=None)) or bool(np.isfinite(a).all())
 
@@ -708,7 +708,7 @@ def _check_rows(
 ) -> None:
     """Raise a ConfigError for the first NaN or infinity in a row that is neither padding nor of weight 0."""
     counted = _counted(data, len(a), every, weight)
-    for part in parts(counted.shape, a.shape[1]):
+    for part in in_parts(counted.shape, a.shape[1]):
         counted[part] &= ~np.isfinite(a[part]).all(axis=1)
     wrong = np.flatnonzero(counted)
     if len(wrong) == 0:

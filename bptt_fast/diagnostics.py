@@ -22,7 +22,7 @@ from .description import Description
 from .errors import ConfigError, DivergedError, ShapeError, choice, integer, number
 from .inference import evaluate, loss_and_grad, predict
 from .initialisation import CELLS
-from .interrupts import answer, parts
+from .interrupts import answer, in_parts
 from .model import Model
 
 Array = np.ndarray[Any, Any]
@@ -363,7 +363,7 @@ def _per_step(function: Callable[[Array], Array], jacobians: Array) -> Array:
     """A function of the matrices (T, n, n), (T,), some steps at a time."""
     work = 10 * (jacobians.shape[1] + 16) ** 3  # of a step
     results = []
-    for part in parts(jacobians.shape[:1], work // 100):
+    for part in in_parts(jacobians.shape[:1], work // 100):
         some = jacobians[part]
         results.append(answer(partial(function, some), work * len(some)))
     return np.concatenate(results)

@@ -215,7 +215,7 @@ class Training(Resumable):
     options : mapping of str
         A value for each keyword argument of `fit`.
     halt : callable, optional
-        Polled about every 30 ms; the fit ends once it returns true.
+        Polled about every 20 ms; the fit ends once it returns true.
 
     Attributes
     ----------

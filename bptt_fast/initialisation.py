@@ -13,7 +13,7 @@ import numpy as np
 
 from . import _core  # type: ignore[attr-defined]
 from .errors import ConfigError
-from .interrupts import answer, parts
+from .interrupts import answer, in_parts
 
 if TYPE_CHECKING:
     from .description import Description
@@ -79,7 +79,7 @@ def _weight(name: str, shape: tuple[int, ...], rule: str, random: Random) -> Arr
 def _drawn(draw: Callable[[int], Array], shape: tuple[int, ...]) -> Array:
     """Random numbers in this shape; `draw` gives so many."""
     numbers = np.empty(math.prod(shape))
-    for (part,) in parts(numbers.shape):
+    for (part,) in in_parts(numbers.shape):
         numbers[part] = draw(len(numbers[part]))
     return numbers.reshape(shape)
 

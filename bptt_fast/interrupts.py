@@ -16,7 +16,7 @@ PART = 1 << 22  # numbers that NumPy reads and writes in some milliseconds
 WORK = 10**8  # multiply-adds that it takes some ten milliseconds for
 
 
-def parts(shape: tuple[int, ...], width: int = 1) -> Iterator[tuple[slice, ...]]:
+def in_parts(shape: tuple[int, ...], width: int = 1) -> Iterator[tuple[slice, ...]]:
     """Indices of the parts of an array of this shape, in order; each of its items stands for `width` numbers.
 
     The first axis that is long enough is cut.
@@ -36,7 +36,7 @@ def fill(to: Array, source: Array) -> None:
     if source.size <= PART:
         to[...] = source
         return
-    for part in parts(source.shape):
+    for part in in_parts(source.shape):
         to[part] = source[part]
 
 
@@ -45,7 +45,7 @@ def pieces(content: bytes | memoryview) -> Iterator[memoryview]:
     view = memoryview(content)
     if view.nbytes:
         view = view.cast("B")
-        for (piece,) in parts((view.nbytes,)):
+        for (piece,) in in_parts((view.nbytes,)):
             yield view[piece]
 
 

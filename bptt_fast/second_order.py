@@ -27,7 +27,7 @@ from .errors import (
     integer,
     number,
 )
-from .interrupts import parts
+from .interrupts import in_parts
 from .plans import PlanSize, core_data, make_plan, with_groups
 from .rules import Piece
 from .runners import Record, Runner, check_weights
@@ -760,7 +760,7 @@ class _Curvature:
         dy = (above - below) / (2 * self.reach)
         if self.loss is not None:
             of_loss = self.loss.name, tuple(self.loss.parameters.values())
-            for part in parts(y.shape[:1], 10 * y.shape[1]):
+            for part in in_parts(y.shape[:1], 10 * y.shape[1]):
                 dy[part] = _core.curvature(*of_loss, y[part], dy[part])
         self.targets[:] = y - dy
         status = self.plan.loss_and_grad(self.weights, self.data, self.order, grad, poll=poll)[0]

@@ -18,7 +18,7 @@ from bptt_fast.columns import Scaling
 def test_parts_are_the_whole(monkeypatch, shape, width):
     monkeypatch.setattr(interrupts, "PART", 20)
     count = np.zeros(shape, int)
-    parts = list(interrupts.parts(shape, width))
+    parts = list(interrupts.in_parts(shape, width))
     for part in parts:
         count[part] += 1
     assert (count == 1).all() and len(parts) >= min(max(shape, default=1), count.size * width // 40)
