@@ -33,6 +33,7 @@ def import_time(rounds: int) -> tuple[dict[str, float], list[str]]:
 
     folder = str(Path(__import__("bptt_fast").__file__).parents[1])
     environ = os.environ | {"PYTHONPATH": folder}
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has bytecode
     samples: list[float] = []
     found: list[str] = []
 

@@ -145,10 +145,12 @@ class OtherJax:
 
     def __init__(self, python):
         flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if "max_isa" not in flag]
+        environ = os.environ | {"XLA_FLAGS": " ".join(flags)}
+        environ.pop("BPTT_FAST_ISA", None)  # it would set the flag again
         self.process = subprocess.Popen(
             [python, "-m", "bench.online", "--serve"],
             cwd=ROOT,
-            env=os.environ | {"XLA_FLAGS": " ".join(flags)},
+            env=environ,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

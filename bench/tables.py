@@ -24,7 +24,8 @@ PAGES = (
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "docs" / "decisions").glob("*.md")),
 )
-XEON, ZEN5, ANY = "intel-xeon-avx512", "amd-epyc-family-26-avx512", "not-recorded"
+XEON, AVX2 = "intel-xeon-avx512", "intel-xeon-avx2"  # the same machine
+ZEN5, ANY = "amd-epyc-family-26-avx512", "not-recorded"
 
 
 @cache
@@ -374,6 +375,7 @@ Make = Callable[[dict[str, Any]], str]
 TABLES: dict[str, tuple[str, str, Make]] = {  # name of the table: machine, result, what makes it
     "summary": (XEON, "online", summary),
     "online": (XEON, "online", online),
+    "online_avx2": (AVX2, "online", online),
     "online_zen5": (ZEN5, "online", online),
     "autodiff": (XEON, "autodiff", autodiff),
     "autodiff_summary": (XEON, "autodiff", autodiff_summary),
