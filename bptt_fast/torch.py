@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import warnings
 from dataclasses import fields
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -86,15 +86,16 @@ class Run:
     def acquire(self, x: Tensor, input_gradient: bool) -> Pooled:
         """A large enough plan from the module's pool, or a new one."""
         threads, size = torch.get_num_threads(), (self.batch, self.steps)
-        desc = _describe(self.module, x.dtype, self.dropout)
-        plan_size = PlanSize("mse", True, *size, threads, None, input_gradient)
-        lengths = self.rows.length if self.rows.length[-1] < self.steps else None  # the shortest is the last
-        options = with_groups(lengths, desc, plan_size)
+        describe = partial(_describe, self.module, x.dtype, self.dropout)
+        options: dict[str, Any] = {}
+        if self.rows.length[-1] < self.steps:  # the shortest is the last
+            plan_size = PlanSize("mse", True, *size, threads, None, input_gradient)
+            options = with_groups(self.rows.length, describe(), plan_size)
         pooled = self.module._plans.acquire(
             (x.dtype, self.dropout, input_gradient, threads, bool(options)),
             (*size, options.get("area", 0)),
             lambda: _core.Tape(
-                desc,
+                describe(),
                 batch=self.batch,
                 steps=self.steps,
                 threads=threads,
