@@ -259,12 +259,15 @@ def _widths(module: Any) -> tuple[int, ...]:
     return (h, module.hidden_size)[: CELLS[module.cell]["states"]]
 
 
-def _weight_shapes(module: Any) -> list[tuple[int, ...]]:
+@lru_cache(64)
+def _weight_shapes(
+    cell: str, inputs: int, hidden: int, proj: int, layers: int, directions: int, bias: bool
+) -> list[tuple[int, ...]]:
     """Shapes of all weights, in the order of ``all_weights``."""
-    rows, h = CELLS[module.cell]["gates"] * module.hidden_size, _widths(module)[0]
-    rest = [(rows, h)] + [(rows,), (rows,)] * module.bias + [(h, module.hidden_size)] * (module.proj_size > 0)
-    inputs = [module.input_size] + [_output_size(module)] * (module.num_layers - 1)
-    return [shape for size in inputs for shape in [(rows, size), *rest] * (1 + module.bidirectional)]
+    rows, h = CELLS[cell]["gates"] * hidden, proj or hidden
+    rest = [(rows, h)] + [(rows,), (rows,)] * bias + [(h, hidden)] * (proj > 0)
+    sizes = [inputs] + [h * directions] * (layers - 1)
+    return [shape for size in sizes for shape in [(rows, size), *rest] * directions]
 
 
 def _output_size(module: Any) -> int:
@@ -364,7 +367,10 @@ class _CoreModule:
             return False
         if x.shape[-1] != self.input_size or self.num_layers > MAX_LAYERS or self.dropout == 1:
             return False
-        if [w.shape for w in weights] != _weight_shapes(self):
+        directions, sized = 1 + self.bidirectional, (self.input_size, self.hidden_size, self.proj_size)
+        if [w.shape for w in weights] != _weight_shapes(
+            self.cell, *sized, self.num_layers, directions, self.bias
+        ):
             return False
         if not states:
             return True
@@ -372,7 +378,7 @@ class _CoreModule:
             batch: tuple[int, ...] = (int(sizes[0]),)
         else:
             batch = (x.shape[0 if self.batch_first else 1],) if x.dim() == 3 else ()
-        count = self.num_layers * (1 + self.bidirectional)
+        count = self.num_layers * directions
         return [h.shape for h in states] == [(count, *batch, width) for width in _widths(self)]
 
 
