@@ -5,7 +5,7 @@ import random
 import signal
 
 import pytest
-from attack import files, harness, mutate
+from attack import core, files, harness, mutate
 
 import bptt_fast as bf
 
@@ -39,6 +39,11 @@ def test_failures_are_found(monkeypatch, capfd):
     out, err = capfd.readouterr()
     assert "signal 9" in out and "--case faulty 3" in out
     assert "KeyError" in err and "Slow" in err and "MemoryError" in err
+
+
+def test_edits_find_their_sources():
+    for name, old, new in [*core.EDITS, core.ONE_INSTANCE]:
+        assert new in core.edited(core.ROOT / "csrc" / name, [(name, old, new)])
 
 
 @pytest.mark.parametrize("name", ("models", "tables", "settings"))

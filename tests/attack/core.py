@@ -16,7 +16,7 @@ PLANS = 10  # in a process
 SECONDS = 300  # of a process, which takes some
 # edits of the sources: small plans have threads and slices, too, though they do not pay
 EDITS = [("plan.c", "each = 3e6;", "each = 1;"), ("batches.c", "SLICE_WORK = 2e8;", "SLICE_WORK = 3e3;")]
-EDITS += [("batches.c", "SLICE_ROWS = 64", "SLICE_ROWS = 1")]
+EDITS += [("batches.c", "FEWEST_ROWS = 64", "FEWEST_ROWS = 1")]
 # one instance compiles faster
 ONE_INSTANCE = ("instances.c", "#if defined(__x86_64__)\n#define EACH_ISA", "#if 0\n#define EACH_ISA")
 # (threads, percent of threads that can't be started) of the runs of plans, in turn
@@ -35,6 +35,16 @@ def compiler():
     return found.split()
 
 
+def edited(source, edits):
+    """The text of a source with the edits of its name; every edit must find what it replaces."""
+    content = source.read_text()
+    for name, old, new in edits:
+        if name == source.name:
+            assert old in content, (name, old)
+            content = content.replace(old, new)
+    return content
+
+
 def build(name, all_instances=False):
     """The core and plans.c as a program, with a sanitizer; only what has changed is compiled again."""
     folder = ROOT / "build" / "attack" / f"{name}{'-all' if all_instances else ''}"
@@ -48,11 +58,7 @@ def build(name, all_instances=False):
     edits = EDITS if all_instances else [*EDITS, ONE_INSTANCE]
     objects, running = [], []
     for source in sorted(sources, key=lambda p: p.parent.name != "instances"):
-        content = source.read_text()
-        for name, old, new in edits:
-            if name == source.name:
-                assert old in content, (name, old)
-                content = content.replace(old, new)
+        content = edited(source, edits)
         key = hashlib.sha256(text + content.encode()).hexdigest()[:16]
         target = folder / f"{source.stem}.{key}.o"
         objects.append(target)

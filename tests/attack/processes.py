@@ -10,6 +10,7 @@ import signal
 import tempfile
 import threading
 import tracemalloc
+import warnings
 from functools import partial
 from importlib.util import find_spec
 
@@ -227,6 +228,7 @@ class Cycles(InFolder):
         super().__init__()
         from bptt_fast import estimators
 
+        warnings.simplefilter("ignore", estimators.ConvergenceWarning)  # of one epoch each
         net = bf.Network(3, 4, 3, cell="gru", seed=0)
         x, y, small = X[:4], Y[:4], os.path.join(self.folder.name, "small")
         net.save(small)
