@@ -89,6 +89,8 @@ class Ours:
         import numpy as np
         from bptt_fast._core import Data, Plan, state_vectors
 
+        from bptt_fast.machine import machine_for
+
         p = problem
         self.net, self.problem = p.net, p
         count = p.batches * p.batch
@@ -103,7 +105,8 @@ class Ours:
             np.arange(count, dtype=np.int64),
             targets=p.y.reshape(-1, 1),
         )
-        self.plan = Plan(p.net.desc(), batch=p.batch, steps=p.steps, threads=p.threads)
+        threads, isa = machine_for(p.threads, None)
+        self.plan = Plan(p.net.desc(), batch=p.batch, steps=p.steps, threads=threads, isa=isa)
         self.order = np.arange(count, dtype=np.int64)
         self.losses, self.sizes = np.empty(p.batches), np.empty(p.batches)
         self.slots = np.zeros(state_vectors("sgd") * p.net.num_parameters, p.dtype)

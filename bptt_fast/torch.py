@@ -22,6 +22,7 @@ from .columns import Scaling
 from .description import MAX_LAYERS, READOUTS
 from .errors import ConfigError, choice
 from .initialisation import CELLS
+from .machine import machine
 from .plans import PlanPool, PlanSize, Pooled, with_groups
 
 try:
@@ -85,11 +86,11 @@ class Run:
 
     def acquire(self, x: Tensor, input_gradient: bool) -> Pooled:
         """A large enough plan from the module's pool, or a new one."""
-        threads, size = torch.get_num_threads(), (self.batch, self.steps)
+        threads, isa, size = torch.get_num_threads(), machine().isa, (self.batch, self.steps)
         describe = partial(_describe, self.module, x.dtype, self.dropout)
         options: dict[str, Any] = {}
         if self.rows.length[-1] < self.steps:  # the shortest is the last
-            plan_size = PlanSize("mse", True, *size, threads, None, input_gradient)
+            plan_size = PlanSize("mse", True, *size, threads, isa, input_gradient)
             options = with_groups(self.rows.length, describe(), plan_size)
         pooled = self.module._plans.acquire(
             (x.dtype, self.dropout, input_gradient, threads, bool(options)),
@@ -99,6 +100,7 @@ class Run:
                 batch=self.batch,
                 steps=self.steps,
                 threads=threads,
+                isa=isa,
                 input_gradient=input_gradient,
                 **options,
             ),

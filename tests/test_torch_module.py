@@ -653,3 +653,12 @@ def test_networks_that_pytorch_has_no_module_for(words, text):
 def test_modules_that_are_no_network(arguments, text):
     with pytest.raises(bf.ConfigError, match=text):
         bf.from_torch(*arguments)
+
+
+def test_the_instruction_set_can_be_forced(python):
+    code = (
+        "import torch, bptt_fast.torch as fast; m = fast.GRU(2, 3); m(torch.ones(1, 2))[0].sum().backward(); "
+        "print({pooled.plan.isa for pooled in m._plans._plans})"
+    )
+    found = python("-c", code, env={"BPTT_FAST_ISA": "base"})
+    assert found.stdout.strip() == "{'base'}", found.stderr
