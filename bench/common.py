@@ -119,8 +119,10 @@ def interleave(
     """Median seconds a call of each side.
 
     A sample repeats its side for about `seconds`; the sides take turns, in an order that rotates, so that a
-    slow spell of the machine touches all of them.
+    slow spell of the machine touches all of them.  With several threads a sample begins after a pause, since
+    the threads of OpenMP spin for some 15 ms on processors that the next side needs.
     """
+    pause = 0.05 if os.environ.get("OMP_NUM_THREADS", "1") != "1" else 0.0
     repeats = {}
     for name, call in sides.items():
         call()
@@ -133,6 +135,7 @@ def interleave(
     for r in range(rounds):
         for name in names[r % len(names) :] + names[: r % len(names)]:
             call = sides[name]
+            time.sleep(pause)
             begin = time.perf_counter()
             for _ in range(repeats[name]):
                 call()

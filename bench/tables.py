@@ -135,6 +135,9 @@ def autodiff_means(found: dict[str, Any]) -> dict[str, tuple[float, float]]:
         "JAX, plain lax.scan": [ms["jax plain"] / ms["ours"] for ms in times],
         "JAX, best of three ways": [jax_best(ms) / ms["ours"] for ms in times],
     }
+    older = "JAX 0.4.31"
+    if older in found["rows"][0]:
+        ratios[f"{older}, best of three ways (a run of its own)"] = [row[older] for row in found["rows"]]
     return {peer: (geomean(values), min(values)) for peer, values in ratios.items()}
 
 
@@ -379,6 +382,8 @@ TABLES: dict[str, tuple[str, str, Make]] = {  # name of the table: machine, resu
     "online_zen5": (ZEN5, "online", online),
     "autodiff": (XEON, "autodiff", autodiff),
     "autodiff_summary": (XEON, "autodiff", autodiff_summary),
+    "autodiff_avx2": (AVX2, "autodiff", autodiff),
+    "autodiff_summary_avx2": (AVX2, "autodiff", autodiff_summary),
     "autodiff_zen5": (ZEN5, "autodiff", autodiff),
     "autodiff_summary_zen5": (ZEN5, "autodiff", autodiff_summary),
     "autodiff_ragged": (XEON, "autodiff_ragged", autodiff_ragged),

@@ -86,6 +86,10 @@ cdef extern from "bptt.h":
     int bptt_copies(const bptt_plan *plan)
     int bptt_threads(const bptt_plan *plan)
     const char *bptt_supported_isa(int i)
+    ctypedef void (*bptt_parallel)(void (*part)(void *context) noexcept nogil, void *context, unsigned threads,
+                                   unsigned flags) noexcept nogil
+    ctypedef int (*bptt_team_size)() noexcept nogil
+    void bptt_use_threads(bptt_parallel parallel, bptt_team_size size)
 
     ctypedef struct bptt_data:
         const void *values

@@ -312,6 +312,11 @@ def isas():
     return tuple(names)
 
 
+def use_threads(size_t parallel, size_t size):
+    """Run tapes on the threads of the program; addresses of GOMP_parallel and omp_get_num_threads, or zeros."""
+    bptt_use_threads(<bptt_parallel>parallel, <bptt_team_size>size)
+
+
 def apply(str function, x, isa=None):
     """A vector function of the kernels, exposed for tests: "exp" or a nonlinearity of a contiguous array."""
     cdef Buffers b = Buffers()

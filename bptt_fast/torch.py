@@ -9,10 +9,12 @@ time-major, batch-major or packed, and writes outputs and gradients into PyTorch
 from __future__ import annotations
 
 import copy
+import ctypes
 import warnings
 from dataclasses import fields
 from functools import lru_cache, partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,6 +46,21 @@ PLAIN = (Tensor, nn.Parameter)  # subclasses may not store their values in memor
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 PLANS = 4  # number of plans in a module's pool
 ONEDNN = 4096  # rows * units from which PyTorch's oneDNN kernels predict with an LSTM as fast or faster
+
+
+def _share_threads() -> None:
+    """Run the core on the threads of PyTorch's own OpenMP, where this is GNU's.
+
+    Those spin for some 15 ms after an operation of PyTorch; threads of the core would have to share their
+    processors with them.
+    """
+    for path in (Path(torch.__file__).parent / "lib").glob("libgomp*.so*"):
+        library = ctypes.CDLL(str(path))  # PyTorch has loaded it
+        functions = (library.GOMP_parallel, library.omp_get_num_threads)
+        _core.use_threads(*(ctypes.cast(function, ctypes.c_void_p).value for function in functions))
+
+
+_share_threads()
 
 
 class Rows(NamedTuple):

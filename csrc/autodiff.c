@@ -106,6 +106,7 @@ bptt_status bptt_forward(bptt_plan *p, const bptt_data *data, int64_t n,
     r->batch.initial = arrays->initial;
     begin_batch(r, 0, arrays->draw);
     if (!tape_fits(r)) return BPTT_CAPACITY;
+    p->crew.hosted = 1;
     team_run(&p->crew, forward_groups, &a);
     p->draw = arrays->draw;
     p->given = data->state || arrays->initial;
@@ -191,6 +192,7 @@ bptt_status bptt_backward(bptt_plan *p, const bptt_data *data, int64_t n,
     r->batch.draw = p->draw;
     r->batch.source = source_of(p, data);
     if (!all_fit(p, data, NULL, n, 0) || !tape_fits(r)) return BPTT_CAPACITY;
+    p->crew.hosted = 1;
     team_run(&p->crew, backward_groups, &a);
     return r->status;
 }

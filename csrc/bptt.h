@@ -163,6 +163,18 @@ int bptt_threads(const bptt_plan *plan); /* that a run wants */
    is none. */
 const char *bptt_supported_isa(int i);
 
+/* From now on bptt_forward and bptt_backward run on threads of the calling program, such as those of
+   its OpenMP, instead of the library's own: threads that spin after the program's own parallel
+   work would take the processors from these.  parallel(part, context, threads, 0) calls
+   part(context) once on each thread of a team of at most so many, the caller among them, and returns
+   when all have returned; within it, size() is the size of the team.  GOMP_parallel and
+   omp_get_num_threads are such functions.  NULL: the library's own threads again, as in the child of a
+   fork. */
+typedef void (*bptt_parallel)(void (*part)(void *context), void *context, unsigned threads,
+                              unsigned flags);
+typedef int (*bptt_team_size)(void);
+void bptt_use_threads(bptt_parallel parallel, bptt_team_size size);
+
 /* The kernels' own "tanh", "sigmoid" or "exp" of n reals; 0: no such function or instance. */
 int bptt_apply(const char *function, const char *dtype, const char *isa, const void *x, void *y,
                int64_t n);

@@ -69,10 +69,16 @@ static inline unsigned next_job(unsigned job, int size) {
 static inline int size_of_job(unsigned job) { return (int)(job & ((1u << SIZE_BITS) - 1)); }
 
 struct team {
-    int size;
+    atomic_int size;
     atomic_uint arrived; /* ranks at the present barrier */
     word round; /* barriers that have opened */
 };
+
+/* The calling program's threads; parallel NULL: there are none.  See team_use_host. */
+static struct {
+    _Atomic(host_parallel) parallel;
+    host_size size;
+} host;
 
 static struct {
     pthread_t thread[THREADS_MAX];
@@ -83,6 +89,7 @@ static struct {
     atomic_int quit; /* 1: threads return */
     word job; /* the present job; see next_job */
     word unfinished; /* ranks still in it */
+    atomic_int next; /* the next rank of a host's thread */
     double waited[THREADS_MAX]; /* seconds, of each rank in the last job */
     team team;
     team_function function;
@@ -119,9 +126,10 @@ static void wait_change(word *w, unsigned old) {
 
 /* Returns when all ranks have called it.  What they wrote before is visible after. */
 void team_barrier(team *t) {
-    if (t->size == 1) return;
+    const unsigned size = (unsigned)atomic_load_explicit(&t->size, memory_order_relaxed);
+    if (size == 1) return;
     const unsigned round = atomic_load_explicit(&t->round.value, memory_order_acquire);
-    if (atomic_fetch_add_explicit(&t->arrived, 1, memory_order_acq_rel) + 1 == (unsigned)t->size) {
+    if (atomic_fetch_add_explicit(&t->arrived, 1, memory_order_acq_rel) + 1 == size) {
         atomic_store_explicit(&t->arrived, 0, memory_order_relaxed);
         change(&t->round, 1);
     } else
@@ -132,7 +140,7 @@ void team_barrier(team *t) {
 static void take_part(int rank) {
     const float_mode old = begin_arithmetic();
     waited = 0;
-    pool.function(pool.context, &pool.team, rank, pool.team.size);
+    pool.function(pool.context, &pool.team, rank, atomic_load(&pool.team.size));
     pool.waited[rank] = waited;
     end_arithmetic(old);
 }
@@ -169,6 +177,7 @@ __attribute__((destructor)) static void at_exit(void) {
 /* A child has none of its parent's threads: it starts with an empty pool. */
 static void in_child(void) {
     forget_sleepers();
+    atomic_store(&host.parallel, NULL);
     pool.threads = 0;
     atomic_store(&pool.busy, 0);
     atomic_store(&pool.job.value, 0);
@@ -199,17 +208,12 @@ void team_run_alone(team_function function, void *context) {
     end_arithmetic(old);
 }
 
-/* On a team of at most `wanted`, by the caller that holds `busy`.  Returns the seconds that its
-   threads waited, in sum; *size: its size. */
-static double run_together(int wanted, team_function function, void *context, int *size) {
-    *size = grow(wanted);
-    pool.function = function;
-    pool.context = context;
-    pool.team.size = *size;
-    atomic_store(&pool.team.arrived, 0);
-    atomic_store(&pool.unfinished.value, (unsigned)*size - 1);
+/* The job, on ranks that the pool's threads take. */
+static void run_on_pool(int size) {
+    atomic_store(&pool.team.size, size);
+    atomic_store(&pool.unfinished.value, (unsigned)size - 1);
     const unsigned job = atomic_load(&pool.job.value);
-    change(&pool.job, next_job(job, *size) - job);
+    change(&pool.job, next_job(job, size) - job);
     take_part(0);
     waited = 0;
     for (;;) {
@@ -217,9 +221,41 @@ static double run_together(int wanted, team_function function, void *context, in
         if (left == 0) break;
         wait_change(&pool.unfinished, left);
     }
-    double sum = waited;
+    pool.waited[0] += waited;
+}
+
+/* The job, as the next rank of a host's team; all its threads store the same size. */
+static void take_hosted_part(void *caller) {
+    const int is_caller = pthread_equal(*(const pthread_t *)caller, pthread_self());
+    atomic_store(&pool.team.size, host.size());
+    take_part(is_caller ? 0 : atomic_fetch_add(&pool.next, 1));
+}
+
+/* On a team of at most c->size, by the caller that holds `busy`.  Returns the seconds that its
+   threads waited, in sum; *size: its size. */
+static double run_together(const crew *c, team_function function, void *context, int *size) {
+    const host_parallel parallel = c->hosted ? atomic_load(&host.parallel) : NULL;
+    pool.function = function;
+    pool.context = context;
+    atomic_store(&pool.team.arrived, 0);
+    if (parallel) {
+        pthread_t self = pthread_self();
+        atomic_store(&pool.next, 1);
+        parallel(take_hosted_part, &self, (unsigned)c->size, 0);
+    } else
+        run_on_pool(grow(c->size));
+    *size = atomic_load(&pool.team.size);
+    double sum = 0;
     for (int i = 0; i < *size; i++) sum += pool.waited[i];
     return sum;
+}
+
+void team_use_host(host_parallel parallel, host_size size) {
+    while (atomic_exchange(&pool.busy, 1)) PAUSE();
+    if (!pool.allowed) pool.allowed = may_start_threads(in_child); /* a child has no host */
+    host.size = size;
+    atomic_store(&host.parallel, pool.allowed ? parallel : NULL);
+    atomic_store(&pool.busy, 0);
 }
 
 /* The next runs have so many threads. */
@@ -252,7 +288,7 @@ void team_run(crew *c, team_function function, void *context) {
     const double begin = c->wanted > 1 ? now() : 0;
     if (c->size > 1 && !atomic_exchange(&pool.busy, 1)) {
         int size;
-        const double sum = run_together(c->size, function, context, &size);
+        const double sum = run_together(c, function, context, &size);
         atomic_store(&pool.busy, 0);
         if (size == c->size) adapt(c, now() - begin, sum);
         return;

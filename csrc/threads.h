@@ -10,10 +10,12 @@ typedef void (*team_function)(void *context, team *team, int rank, int size);
 
 enum { THREADS_MAX = 128 };
 
-/* The threads of one caller's runs; a new one is zero but for `wanted`.  The rest is team_run's:
+/* The threads of one caller's runs; a new one is zero but for `wanted` and
+   `hosted`.  The rest is team_run's:
    it takes fewer threads than wanted while they wait for each other more than they work. */
 typedef struct {
     int wanted;
+    int hosted; /* 1: on the calling program's threads, if it has given some */
     int size; /* of the next run; 0: as many as are wanted */
     double elapsed; /* seconds of the runs with this size */
     double waited; /* seconds that their threads waited, in sum */
@@ -24,4 +26,10 @@ typedef struct {
 void team_run(crew *c, team_function function, void *context);
 void team_run_alone(team_function function, void *context);
 void team_barrier(team *team);
+
+/* The calling program's threads, for crews that are `hosted`; see bptt_use_threads. */
+typedef void (*host_parallel)(void (*part)(void *context), void *context, unsigned threads,
+                              unsigned flags);
+typedef int (*host_size)(void);
+void team_use_host(host_parallel parallel, host_size size);
 #endif

@@ -3,6 +3,7 @@
 import copy
 import io
 import itertools
+import os
 import pickle
 import threading
 import warnings
@@ -662,3 +663,31 @@ def test_the_instruction_set_can_be_forced(python):
     )
     found = python("-c", code, env={"BPTT_FAST_ISA": "base"})
     assert found.stdout.strip() == "{'base'}", found.stderr
+
+
+SHARED_THREADS = """
+import os, torch, bptt_fast.torch as fast
+module, x = fast.GRU(64, 128), torch.ones(50, 32, 64)
+def outputs(threads):
+    torch.set_num_threads(threads)
+    with torch.no_grad():
+        return module(x)[0].numpy().tobytes()
+one = outputs(1)
+torch.set_num_threads(2)
+torch.ones(1 << 20).add_(1)
+before = len(os.listdir("/proc/self/task"))
+assert outputs(2) == one
+print(len(os.listdir("/proc/self/task")) - before, flush=True)
+child = os.fork()
+if not child:
+    assert outputs(2) == one
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="needs /proc")
+@pytest.mark.parametrize("limit", ({}, {"OMP_THREAD_LIMIT": "1"}), ids=("two", "one"))
+def test_a_module_runs_on_the_threads_of_pytorch(limit, python):
+    found = python("-c", SHARED_THREADS, env=limit)
+    assert found.stdout.split() == ["0", "0"], found.stderr
