@@ -1,14 +1,14 @@
-"""Diagnostics of training: gradients over time, state dynamics, saturation, curvature, error surfaces.
+"""Diagnostics: gradients over time, state dynamics, fixed points, saturation, curvature, error surfaces.
 
 Everything except surfaces is computed in float64, without dropout, on a copy of the network, by the C core.
-Jacobians of the state are central differences, accurate to about nine digits; gradients are exact.
+Gradients and Jacobians of the state are exact.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,19 +16,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import data
+from . import _core, data  # type: ignore[attr-defined]
 from .columns import Scaling, ordered
 from .description import Description
 from .errors import ConfigError, DivergedError, ShapeError, choice, integer, number
 from .inference import evaluate, loss_and_grad, predict
 from .initialisation import CELLS
 from .interrupts import answer, in_parts
+from .machine import machine_for
 from .model import Model
+from .plans import planning
 
 Array = np.ndarray[Any, Any]
 
 STEP = 6e-6  # of central differences, about the cube root of the machine epsilon of float64
 ROWS = 4096  # sequences per batch
+STARTS = 100  # states from which fixed points are sought by default
+RUN = 50  # steps of the trajectories
+ITERATIONS = 200  # of Levenberg-Marquardt
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,50 @@ class Dynamics:
 
         Below 0 the past is forgotten, above 0 the run is chaotic."""
         return float(self.exponents[self.skip :].mean())
+
+
+@dataclass(frozen=True)
+class FixedPoints:
+    """The result of `fixed_points`: m points at which the state stays, or nearly stays.
+
+    Attributes
+    ----------
+    points : ndarray (m, state_size)
+        The states, in the order of the first start that led to each.
+    q : ndarray (m,)
+        The speed q(h) = 1/2 |F(h, x) - h|^2 at each point.
+    jacobians : ndarray (m, state_size, state_size)
+        The derivatives of F(h, x) with respect to h at each point.
+    eigenvalues : ndarray of complex (m, state_size)
+        The eigenvalues of the Jacobians, the largest modulus first.
+    counts : ndarray of int (m,)
+        The number of starts that led to each point.
+    starts : ndarray (n, state_size)
+        The states from which points were sought.
+    trajectories : ndarray (n, 51, state_size)
+        The runs of 50 steps from the starts under the same input; NaN or infinite where a run diverges.
+    """
+
+    points: Array
+    q: Array
+    jacobians: Array
+    eigenvalues: Array
+    counts: Array
+    starts: Array
+    trajectories: Array
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @property
+    def unstable(self) -> Array:
+        """The number of eigenvalues outside the unit circle at each point, (m,)."""
+        return np.asarray((np.abs(self.eigenvalues) > 1).sum(axis=1))
+
+    @property
+    def stable(self) -> Array:
+        """Whether all eigenvalues lie inside the unit circle, (m,)."""
+        return np.asarray((np.abs(self.eigenvalues) < 1).all(axis=1))
 
 
 @dataclass(frozen=True)
@@ -290,22 +339,14 @@ def state_jacobians(net: Model, x: Any, *, x0: ArrayLike | None = None) -> Array
     """
     twin = _twin(net)
     parts, start = _parts(net, _one_series(x), x0, None)
-    run, size = _states(twin, parts, start)[0], net.state_size
-    (series,) = parts
-    jacobians = np.empty((len(series), size, size))
-    at_once = max(1, ROWS // (2 * size))
-    for first in range(0, len(series), at_once):
-        before = run[first : min(first + at_once, len(series))]
-        step = STEP * np.maximum(1, np.abs(before))
-        moved = np.repeat(before[:, None], 2 * size, axis=1)
-        for j in range(size):
-            moved[:, j, j] += step[:, j]
-            moved[:, size + j, j] -= step[:, j]
-        inputs = np.repeat(series[first : first + len(before)], 2 * size, axis=0)[:, None]
-        _, after = predict(twin, inputs, x0=moved.reshape(-1, size), return_state=True, batch_size=ROWS)
-        after = after.reshape(len(before), 2, size, size)
-        difference = (after[:, 0] - after[:, 1]) / (2 * step[:, :, None])
-        jacobians[first : first + len(before)] = difference.transpose(0, 2, 1)
+    run = _states(twin, parts, start)[0][:-1]
+    (inputs,) = parts
+    if net.scaling is not None:
+        inputs = net.scaling.inputs(inputs, np.float64)
+    step = _StateMap(twin)
+    jacobians = np.empty((len(run), net.state_size, net.state_size))
+    for part in in_parts(run.shape[:1], net.state_size**2):
+        jacobians[part] = step.linearised(run[part], inputs[part])[1]
     return jacobians
 
 
@@ -367,6 +408,266 @@ def _per_step(function: Callable[[Array], Array], jacobians: Array) -> Array:
         some = jacobians[part]
         results.append(answer(partial(function, some), work * len(some)))
     return np.concatenate(results)
+
+
+# ---- fixed points
+
+
+def fixed_points(
+    net: Model,
+    x: Any,
+    starts: ArrayLike | None = None,
+    *,
+    tolerance: float = 1e-12,
+    distance: float = 1e-3,
+    seed: int = 0,
+) -> FixedPoints:
+    """Fixed and slow points of the state under a constant input, with their stability.
+
+    Parameters
+    ----------
+    net : Network
+        A network with one direction.
+    x : array (I,)
+        The input of every step.
+    starts : array (n, state_size), optional
+        States from which points are sought, for example those of `states` along a run.  Default: 100 states
+        on trajectories of up to 50 steps under x, which begin at random states.
+    tolerance : float, default 1e-12
+        The largest q(h) = 1/2 |F(h, x) - h|^2 of a point.  A larger tolerance also returns slow points: local
+        minima of q above zero.
+    distance : float, default 1e-3
+        Points that are closer are one point, that with the smaller q.
+    seed : int, default 0
+        The seed of the default starts.
+
+    Returns
+    -------
+    points : FixedPoints
+
+    Raises
+    ------
+    ShapeError, ConfigError
+        If an argument is invalid; the message names it.
+
+    See Also
+    --------
+    bptt_fast.plots.phase_plane : A picture of the result.
+
+    Notes
+    -----
+    q is minimised from all starts at once by the Levenberg-Marquardt method with the exact Jacobian and a
+    damping proportional to q, so that convergence is quadratic, on a line of fixed points too.  Points that
+    lie more than ten times as far from the centre of the starts as these do on average are dropped.
+    D. Sussillo and O. Barak, "Opening the black box: low-dimensional dynamics in high-dimensional recurrent
+    neural networks", 2013; N. Yamashita and M. Fukushima, "On the rate of convergence of the
+    Levenberg-Marquardt method", 2001.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> net = bf.Network(1, 1, 1, seed=0)
+    >>> net.params[:] = 0
+    >>> net["weight_hh_l0"] = 2.0  # h = tanh(2 h)
+    >>> found = bf.diagnostics.fixed_points(net, [0.0])
+    >>> np.sort(found.points[:, 0]).round(4).tolist(), int(found.stable.sum())
+    ([-0.9575, 0.0, 0.9575], 2)
+    """
+    tolerance = number(tolerance, "tolerance", 0, open_low=True)
+    distance = number(distance, "distance", 0)
+    random = np.random.default_rng(integer(seed, "seed", 0, 2**64 - 1))
+    step = _StateMap(_twin(net))
+    row = data.numbers(x, "x")
+    if row.shape != (net.input_size,):
+        raise ShapeError(f"x: expected ({net.input_size},), the input of every step, got {row.shape}.")
+    inputs = data.sequences(row[None], net.input_size, np.float64, columns=net.columns).values
+    if starts is None:
+        # near the origin and far from it, soon after the beginning and late
+        runs = step.run(
+            random.uniform(size=(STARTS, 1)) * random.normal(size=(STARTS, net.state_size)), inputs
+        )
+        late = (RUN + 1) ** random.uniform(size=STARTS) - 1
+        begin = runs[np.arange(STARTS), late.astype(int)]
+        begin = np.where(np.isfinite(begin), begin, 0)
+    else:
+        begin = np.atleast_2d(data.cast(data.numbers(starts, "starts"), np.float64))
+        if begin.ndim != 2 or begin.shape[1] != net.state_size or not len(begin):
+            raise ShapeError(f"starts: expected (n, {net.state_size}), got {np.shape(starts)}.")
+        if not np.isfinite(begin).all():
+            raise ConfigError(f"starts: expected finite numbers, got {begin[~np.isfinite(begin)][0]}.")
+    states, q = np.empty_like(begin), np.empty(len(begin))
+    for part in in_parts(begin.shape[:1], 4 * net.state_size**2):
+        states[part], q[part] = _slowest(step, begin[part], inputs)
+    with np.errstate(over="ignore", invalid="ignore"):
+        center = begin.mean(axis=0)
+        reach = 10 * max(1.0, np.linalg.norm(begin - center, axis=1).mean())
+        kept = (q <= tolerance) & (np.linalg.norm(states - center, axis=1) <= reach)
+    candidates = np.flatnonzero(kept)
+    chosen, counts = _distinct(states[candidates], q[candidates], distance)
+    points = states[candidates[chosen]]
+    jacobians = np.empty((len(points), net.state_size, net.state_size))
+    eigenvalues = np.empty((len(points), net.state_size), dtype=complex)
+    for part in in_parts(points.shape[:1], net.state_size**2):
+        jacobians[part] = step.linearised(points[part], inputs)[1]
+    if len(points):
+        eigenvalues[:] = _per_step(np.linalg.eigvals, jacobians)
+        order = np.argsort(-np.abs(eigenvalues), axis=1, kind="stable")
+        eigenvalues = np.take_along_axis(eigenvalues, order, axis=1)
+    return FixedPoints(
+        points, q[candidates[chosen]], jacobians, eigenvalues, counts, begin, step.run(begin, inputs)
+    )
+
+
+def _slowest(step: _StateMap, starts: Array, inputs: Array) -> tuple[Array, Array]:
+    """Local minima h (n, size) of q(h) = 1/2 |F(h, x) - h|^2 from the starts, and q there (NaN: none)."""
+    h, size = starts.copy(), starts.shape[1]
+    after, jacobians = step.linearised(h, inputs)
+    with np.errstate(over="ignore", invalid="ignore"):
+        r = after - h
+        q = 0.5 * (r**2).sum(axis=1)
+    a = jacobians - np.eye(size)
+    active = np.flatnonzero(np.isfinite(q))
+    factor, growth = np.ones(len(h)), np.full(len(h), 2.0)  # of the damping
+    factor[active] = np.minimum(1, 1e-2 * (a[active] ** 2).sum(axis=(1, 2)) / (size * q[active] + 1e-300))
+    for _ in range(ITERATIONS):
+        rounding = 4e-16 * (1 + np.abs(h).max(axis=1))
+        active = active[q[active] > 0.5 * size * rounding[active] ** 2]
+        if not len(active):
+            break
+        # (A'A + mu) d = -A'r, mu = factor q
+        mu = np.maximum(factor[active] * q[active], 1e-300)[:, None]
+        transposed = a[active].transpose(0, 2, 1)
+        gradient = (transposed @ r[active][..., None])[..., 0]
+        d = -_solved(transposed @ a[active] + mu[..., None] * np.eye(size), gradient)
+        trial = h[active] + d
+        with np.errstate(over="ignore", invalid="ignore"):
+            q_trial = 0.5 * ((step.after(trial, inputs) - trial) ** 2).sum(axis=1)
+            gain = (q[active] - q_trial) / np.maximum(0.5 * (d * (mu * d - gradient)).sum(axis=1), 1e-300)
+        better = q_trial < q[active]
+        # a minimum above zero: an almost undamped step brought next to nothing
+        undamped = size * mu[:, 0] <= (transposed**2).sum(axis=(1, 2))
+        done = better & undamped & (q[active] - q_trial < 1e-5 * q[active])
+        done |= np.abs(d).max(axis=1) <= rounding[active]
+        at, rejected = active[better], active[~better]
+        factor[at] *= np.maximum(1 / 3, 1 - (2 * np.clip(gain[better], 0, 1) - 1) ** 3)
+        growth[at] = 2
+        factor[rejected] *= growth[rejected]
+        growth[rejected] *= 2
+        h[at], q[at] = trial[better], q_trial[better]
+        if len(at):
+            after, jacobians = step.linearised(h[at], inputs)
+            r[at], a[at] = after - h[at], jacobians - np.eye(size)
+        active = active[~done]
+    return h, q
+
+
+def _solved(matrices: Array, rights: Array) -> Array:
+    """The solutions of positive definite equations; the steepest descent where a matrix is singular."""
+    try:
+        return np.linalg.solve(matrices, rights[..., None])[..., 0]
+    except np.linalg.LinAlgError:
+        return rights / np.trace(matrices, axis1=1, axis2=2)[:, None]
+
+
+def _distinct(states: Array, q: Array, distance: float) -> tuple[Array, Array]:
+    """Indices of states no two of which are within `distance`, in their order, and the states near each."""
+    owner = np.full(len(states), -1)
+    for i in np.argsort(q, kind="stable"):
+        if owner[i] < 0:
+            near = (owner < 0) & (np.linalg.norm(states - states[i], axis=1) <= distance)
+            owner[near], owner[i] = i, i
+    _, first, counts = np.unique(owner, return_index=True, return_counts=True)
+    order = np.argsort(first)
+    return owner[first[order]], counts[order]
+
+
+class _StateMap:
+    """One step h' = F(h, x) of a float64 network, for many states at once, and its derivatives.
+
+    States are (n, size), scaled inputs (n, I) or (1, I) for all.
+    """
+
+    def __init__(self, twin: Model) -> None:
+        d = twin.description
+        self.size, self.layers = twin.state_size, d.num_layers
+        kinds = CELLS[twin.desc()["cell"]]["states"]
+        self.cuts = [self.size // d.num_layers - k * d.hidden_size for k in range(kinds - 1, 0, -1)]
+        desc = twin.desc() | {"head": (), "output_size": 0}  # the outputs are h of the top layer
+        self.output_size = d.proj_size or d.hidden_size
+        self.batch = max(ROWS // self.size, 1) * self.size
+        threads, isa = machine_for(None, None)
+        with planning(f"{self.batch} states", "Use a smaller network."):
+            self.tape = _core.Tape(desc, batch=self.batch, steps=1, threads=threads, isa=isa)
+        self.parameters = tuple(twin[name].copy() for name, *_ in _core.blocks(desc))
+
+    def after(self, states: Array, inputs: Array) -> Array:
+        """The states after the step; not finite where it overflows."""
+        result = np.empty_like(states)
+        for part in self._parts(len(states), self.batch):
+            result[part] = self._forward(
+                states[part], inputs[part if len(inputs) > 1 else slice(None)], False
+            )
+        return result
+
+    def linearised(self, states: Array, inputs: Array) -> tuple[Array, Array]:
+        """The states after the step, and their derivatives by those before it, (n, size, size)."""
+        after, jacobians = np.empty_like(states), np.empty((len(states), self.size, self.size))
+        for part in self._parts(len(states), self.batch // self.size):
+            rows = np.repeat(states[part], self.size, axis=0)
+            inputs_of_rows = np.repeat(inputs[part], self.size, axis=0) if len(inputs) > 1 else inputs
+            after[part] = self._forward(rows, inputs_of_rows, True)[:: self.size]
+            # row i of each state: the gradient of entry i of the state after the step
+            n = len(rows) // self.size
+            jacobians[part] = self._backward(np.tile(np.eye(self.size), (n, 1))).reshape(n, self.size, -1)
+        return after, jacobians
+
+    def run(self, states: Array, inputs: Array) -> Array:
+        """The trajectories (n, RUN + 1, size) under a constant input."""
+        runs = np.empty((len(states), RUN + 1, self.size))
+        runs[:, 0] = states
+        for t in range(RUN):
+            runs[:, t + 1] = self.after(runs[:, t], inputs)
+        return runs
+
+    @staticmethod
+    def _parts(n: int, at_once: int) -> Iterator[slice]:
+        return (slice(first, first + at_once) for first in range(0, n, at_once))
+
+    def _forward(self, states: Array, inputs: Array, keep: bool) -> Array:
+        n = len(states)
+        x = np.ascontiguousarray(np.broadcast_to(inputs, (n, inputs.shape[1])))
+        y, before = np.empty((n, self.output_size)), self._split(states)
+        final = [np.empty_like(kind) for kind in before]
+        self.tape.lay(data.counting(n), np.ones(n, np.int64), None)
+        self.tape.forward(
+            _address(x), *map(_addresses, (self.parameters, before)), _address(y), _addresses(final), keep, 0
+        )
+        return self._join(final)
+
+    def _backward(self, dstates: Array) -> Array:
+        dy, dfinal = np.zeros((len(dstates), self.output_size)), self._split(dstates)
+        dinitial = [np.empty_like(kind) for kind in dfinal]
+        unwanted = (0,) * len(self.parameters)
+        self.tape.backward(_address(dy), _addresses(dfinal), unwanted, 0, _addresses(dinitial))
+        return self._join(dinitial)
+
+    def _split(self, states: Array) -> list[Array]:
+        """h and, where the cell has it, c: (layers, n, width) each, from (n, size)."""
+        kinds = np.split(states.reshape(len(states), self.layers, -1), self.cuts, axis=2)
+        return [np.ascontiguousarray(kind.transpose(1, 0, 2)) for kind in kinds]
+
+    def _join(self, kinds: Sequence[Array]) -> Array:
+        """The inverse of `_split`."""
+        joined = np.concatenate([kind.transpose(1, 0, 2) for kind in kinds], axis=2)
+        return joined.reshape(len(joined), -1)
+
+
+def _address(a: Array) -> int:
+    return int(a.ctypes.data)
+
+
+def _addresses(arrays: Sequence[Array]) -> tuple[int, ...]:
+    return tuple(map(_address, arrays))
 
 
 # ---- saturation

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
 
-    from .diagnostics import GradientFlow, Surface
+    from .diagnostics import FixedPoints, GradientFlow, Surface
     from .network import Network
     from .restarts import Restarts
 
@@ -313,6 +313,71 @@ def error_surface(
     ax.set_ylabel(surface.labels[1])
     ax.set_title(f"Error surface: {surface.title}", loc="left", size="medium")
     ax.legend(loc="upper right", fontsize="small", framealpha=0.8)
+    return ax
+
+
+def phase_plane(found: FixedPoints, *, ax: Axes | None = None) -> Axes:
+    """Draw fixed points and the trajectories around them in the plane of the first two principal components.
+
+    Parameters
+    ----------
+    found : FixedPoints
+        The result of ``diagnostics.fixed_points``.
+    ax : matplotlib Axes, optional
+        Axes to draw on; None: a new figure.
+
+    Returns
+    -------
+    ax : matplotlib Axes
+        The axes, for example for ``ax.figure.savefig("plane.png")``.  The components are those of all states
+        of the trajectories; the lines through unstable points are the directions of the largest eigenvalues.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> from bptt_fast import plots
+    >>> found = bf.diagnostics.fixed_points(bf.Network(1, 8, 1, seed=0), [0.0])
+    >>> ax = plots.phase_plane(found)  # doctest: +SKIP
+    """
+    import numpy as np
+
+    ax = _axes(ax)
+    runs = found.trajectories
+    runs = runs[np.isfinite(runs).all(axis=(1, 2))]
+    states = np.concatenate([*runs, found.points])
+    center = states.mean(axis=0)
+    _, scales, axes = np.linalg.svd(states - center, full_matrices=False)
+    plane = np.zeros((2, states.shape[1]))  # a network may have one unit
+    plane[: len(axes)] = axes[:2]
+    shares = np.append(scales, 0)[:2] ** 2 / max((scales**2).sum(), 1e-300)
+    for run in (runs - center) @ plane.T:
+        ax.plot(*run.T, color="0.7", linewidth=0.7, zorder=1)
+        ax.plot(*run[0], ".", color="0.7", markersize=3, zorder=1)
+    points = (found.points - center) @ plane.T
+    span = 0.06 * np.ptp((states - center) @ plane.T, axis=0).max()
+    for point, jacobian in zip(points[~found.stable], found.jacobians[~found.stable], strict=True):
+        values, vectors = np.linalg.eig(jacobian)
+        direction = plane @ vectors[:, np.abs(values).argmax()].real
+        a, b = point - span * direction, point + span * direction
+        ax.plot(*zip(a, b, strict=True), color="tab:red", linewidth=1.4, zorder=2)
+    kinds: dict[str, tuple[Any, dict[str, Any]]] = {
+        "stable": (found.stable, {"color": "tab:blue"}),
+        "unstable": (~found.stable, {"color": "white", "markeredgecolor": "tab:red", "markeredgewidth": 1.4}),
+    }
+    for name, (chosen, style) in kinds.items():
+        if chosen.any():
+            ax.plot(*points[chosen].T, "o", markersize=6, label=f"{name} ({chosen.sum()})", zorder=3, **style)
+    labels = [f"principal component {i + 1} ({share:.0%} of the variance)" for i, share in enumerate(shares)]
+    ax.set_xlabel(labels[0])
+    ax.set_ylabel(labels[1])
+    ax.set_title(f"Phase plane: {len(found)} fixed points", loc="left", size="medium")
+    if len(found):
+        ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
     return ax
 
 

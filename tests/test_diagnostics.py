@@ -161,6 +161,87 @@ def test_a_dead_state_forgets_everything():
     assert diagnostics.dynamics(net, X[0]).lyapunov == -np.inf
 
 
+# ---- fixed points
+
+
+def bistable(bias=0.0, units=2):
+    """Units h = tanh(2 h + bias) on their own: a flip-flop for each."""
+    net = bf.Network(1, units, 1, seed=0)
+    net.params[:] = 0
+    net["weight_hh_l0"], net["bias_ih_l0"] = 2 * np.eye(units), bias
+    return net
+
+
+def test_fixed_points_of_two_flip_flops():
+    """h = tanh(2 h) has the solutions 0 and +-m: nine points, of which four are stable."""
+    m = 0.9575040240772687
+    found = diagnostics.fixed_points(bistable(), [0.0])
+    assert len(found) == 9 and found.counts.sum() == len(found.starts) == 100 and found.q.max() < 1e-25
+    known = np.array([(a, b) for a in (-m, 0, m) for b in (-m, 0, m)])
+    order = np.lexsort(found.points.round(6).T[::-1])
+    assert found.points[order] == pytest.approx(known, abs=1e-12)
+    slopes = 2 * (1 - known**2)
+    assert found.jacobians[order] == pytest.approx(np.array([np.diag(row) for row in slopes]), abs=1e-11)
+    assert found.eigenvalues[order].real == pytest.approx(-np.sort(-slopes, axis=1), abs=1e-11)
+    assert list(found.unstable[order]) == [0, 1, 0, 1, 2, 1, 0, 1, 0]
+    assert list(found.stable) == list(found.unstable == 0)
+    assert found.trajectories.shape == (100, 51, 2)
+    ends = found.trajectories[:, -1]
+    assert np.abs(ends - np.sign(ends) * m).max() < 1e-3
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_fixed_points_are_the_oracles(form):
+    net = network(3.0, **FORMS[form])
+    d, p = oracle(net)
+    x = np.array([0.3, -0.2])
+    found = diagnostics.fixed_points(net, x)
+    assert len(found)
+    for point, jacobian in zip(found.points, found.jacobians, strict=True):
+        after = ref.layers_forward(d, p, x[None], point, ref.no_masks(d, 1))[1]
+        assert after == pytest.approx(point, abs=1e-7)
+        run = diagnostics.state_jacobians(net, x[None], x0=point)
+        assert jacobian == pytest.approx(run[0], rel=1e-12, abs=1e-14)
+    again = diagnostics.fixed_points(net, x, found.points + 1e-4)
+    assert again.points == pytest.approx(found.points, abs=1e-6)
+
+
+def test_a_slow_point_is_found_by_its_tolerance():
+    """Just behind the fold at which a stable point and a saddle of h = tanh(2 h - b) meet."""
+    fold = math.sqrt(0.5)
+    net = bistable(2 * fold * -1 + math.atanh(fold) - 0.01, units=1)
+    assert diagnostics.fixed_points(net, [0.0]).points[:, 0] == pytest.approx([-0.98706], abs=1e-5)
+    slow = diagnostics.fixed_points(net, [0.0], tolerance=1e-3)
+    assert len(slow) == 2
+    at = np.argmax(slow.q)
+    assert slow.points[at, 0] == pytest.approx(fold, abs=0.02) and 1e-6 < slow.q[at] < 1e-4
+
+
+def test_a_line_of_fixed_points():
+    net = bf.Network(1, 2, 1, nonlinearity="linear", seed=0)
+    net.params[:] = 0
+    net["weight_hh_l0"] = [[1.0, 0.0], [0.0, 0.5]]
+    found = diagnostics.fixed_points(net, [0.0], distance=0.1)
+    assert 10 < len(found) < 100 and np.abs(found.points[:, 1]).max() < 1e-12
+    assert not found.stable.any() and not found.unstable.any()
+    gaps = np.diff(np.sort(found.points[:, 0]))
+    assert gaps.min() > 0.1 and found.counts.sum() == 100
+
+
+def test_runs_that_diverge_and_points_that_are_far():
+    net = bf.Network(1, 1, 1, nonlinearity="linear", seed=0)
+    net.params[:] = 0
+    net["bias_ih_l0"] = 1
+    net["weight_hh_l0"] = 2.0  # the point -1
+    found = diagnostics.fixed_points(net, [0.0], [[0.5], [-1e308], [3.0]])
+    assert found.points == pytest.approx(np.array([[-1.0]]), abs=1e-9) and list(found.counts) == [2]
+    assert np.isfinite(found.trajectories[:, -1, 0]).tolist() == [True, False, True]
+    net["weight_hh_l0"] = 1 - 2.0**-20  # the point 2^20
+    assert len(diagnostics.fixed_points(net, [0.0])) == 0
+    found = diagnostics.fixed_points(net, [0.0], [[1e5], [-3e5]])
+    assert found.points == pytest.approx(np.array([[2.0**20]]), rel=1e-6)
+
+
 # ---- saturation
 
 
@@ -275,6 +356,15 @@ def test_where_the_loss_is_not_finite():
         ),
         (lambda: diagnostics.states(network(), X), "x: expected one series (T, I)"),
         (lambda: diagnostics.dynamics(network(), X[0], skip=T), "skip: expected at most 11"),
+        (lambda: diagnostics.fixed_points(3, [0, 0]), "net: expected a Network"),
+        (lambda: diagnostics.fixed_points(network(bidirectional=True), [0, 0]), "bidirectional=True"),
+        (lambda: diagnostics.fixed_points(network(), X[0]), "x: expected (2,)"),
+        (lambda: diagnostics.fixed_points(network(), [0, np.nan]), "x: expected finite numbers"),
+        (lambda: diagnostics.fixed_points(network(), [0, 0], np.ones((3, 4))), "starts: expected (n, 5)"),
+        (lambda: diagnostics.fixed_points(network(), [0, 0], np.full(5, np.inf)), "starts: expected finite"),
+        (lambda: diagnostics.fixed_points(network(), [0, 0], tolerance=0), "tolerance: expected a finite"),
+        (lambda: diagnostics.fixed_points(network(), [0, 0], distance=-1), "distance: expected a finite"),
+        (lambda: diagnostics.fixed_points(network(), [0, 0], seed=-1), "seed: expected an integer"),
         (lambda: diagnostics.saturation(network(), X, threshold=1), "threshold: expected a finite number"),
         (lambda: diagnostics.error_surface(network(), X, Y, along="randm"), "Did you mean 'random'"),
         (lambda: diagnostics.error_surface(network(), X, Y, along=3), "along: expected"),
@@ -337,6 +427,14 @@ def test_picture_of_gradient_flow(plots, tmp_path):
     ax = plots.gradient_flow({"elman": flow, "lstm": diagnostics.gradient_flow(network(cell="lstm"), X, Y)})
     check(ax, tmp_path / "flows.png")
     assert [text.get_text().split(":")[0] for text in ax.get_legend().get_texts()] == ["elman", "lstm"]
+
+
+@pytest.mark.parametrize("units", [1, 2])
+def test_picture_of_the_phase_plane(plots, tmp_path, units):
+    ax = plots.phase_plane(diagnostics.fixed_points(bistable(units=units), [0.0]))
+    check(ax, tmp_path / "plane.png")
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ([f"stable ({2**units})", f"unstable ({3**units - 2**units})"])
 
 
 @pytest.mark.slow

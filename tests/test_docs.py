@@ -202,7 +202,16 @@ def test_the_reference_names_everything_public():
     assert wanted - {"bptt_fast.torch.from_torch"} <= set(reference())  # that is bptt_fast.from_torch
 
 
-MADE_BY_US = {"History", "Restarts", "Sequences", "GradientFlow", "Dynamics", "Conditioning", "Surface"}
+MADE_BY_US = {
+    "History",
+    "Restarts",
+    "Sequences",
+    "FixedPoints",
+    "GradientFlow",
+    "Dynamics",
+    "Conditioning",
+    "Surface",
+}
 INTERNAL = runpy.run_path(str(ROOT / "docs" / "conf.py"))["INTERNAL"]
 
 

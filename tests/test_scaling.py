@@ -296,6 +296,8 @@ def test_diagnostics():
         same(flows[0].norm, flows[1].norm)
     same(bf.diagnostics.states(raw, X[0]), bf.diagnostics.states(plain, x[0]))
     same(bf.diagnostics.dynamics(raw, X[0]).gain, bf.diagnostics.dynamics(plain, x[0]).gain)
+    points = [bf.diagnostics.fixed_points(net, a[0, 0]) for net, a in ((raw, X), (plain, x))]
+    same(points[0].points, points[1].points)
     shares = [bf.diagnostics.saturation(net, a, threshold=0.6) for net, a in ((raw, X), (plain, x))]
     assert any(share.any() for share in shares[1].values())
     for name, share in shares[1].items():
