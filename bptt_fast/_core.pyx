@@ -730,6 +730,23 @@ cdef class Rows:
             raise ValueError("expected finite numbers")
         return view.buf
 
+    cdef const void *take_inputs(self, object array, Py_buffer *view) except NULL:
+        """`take_row` of the inputs, of which the last of each row must be integers in their ranges: the categories."""
+        cdef const void *row = self.take_row(array, view, self.inputs)
+        cdef bint wide = self.plan.dtype == "float64"
+        cdef int64_t width, first, i, size
+        cdef double value
+        if not self.categories:
+            return row
+        width = self.plan.desc["input_size"]
+        for first in range(width - len(self.categories), self.inputs, width):
+            for i, size in enumerate(self.categories, first):
+                value = (<const double *>row)[i] if wide else (<const float *>row)[i]
+                if not (0 <= value < size and value == <double><int64_t>value):
+                    PyBuffer_Release(view)
+                    raise ValueError(f"expected integers from 0 to {size - 1}")
+        return row
+
 
 cdef class Stream(Rows):
     """A network that runs one step per call; see bptt_stream_step.  The weights are loaded by the constructor and by `reset`."""
@@ -737,6 +754,7 @@ cdef class Stream(Rows):
     def __init__(self, desc, params, batch=1, isa=None):
         self.plan = Plan(desc, batch=batch, steps=1, isa=isa)
         self.inputs, self.outputs = batch * desc["input_size"], batch * desc["output_size"]
+        self.categories = tuple(desc.get("categories", ()))
         self.shape = (desc["output_size"],) if batch == 1 else (batch, desc["output_size"])
         self.state_shape = (self.plan.state_size,) if batch == 1 else (batch, self.plan.state_size)
         self.heavy = <double>self.plan.size * batch > HEAVY_WORK
@@ -759,7 +777,7 @@ cdef class Stream(Rows):
             if self.run(x, 1, y) == "DIVERGED":
                 raise ArithmeticError("an output is not finite")
             return y
-        source = self.take_row(x, &from_view, self.inputs)
+        source = self.take_inputs(x, &from_view)
         try:
             y = empty(self.shape, self.plan.dtype)
             PyObject_GetBuffer(y, &to_view, PyBUF_WRITABLE)
@@ -779,7 +797,7 @@ cdef class Stream(Rows):
         cdef Py_buffer view
         cdef Buffers b = Buffers()
         cdef void *out = take_reals(b, y, self.plan.dtype, steps * self.outputs, True)
-        cdef const void *source = self.take_row(x, &view, self.inputs)
+        cdef const void *source = self.take_inputs(x, &view)
         cdef bptt_status status
         try:
             self.plan.begin(None)
@@ -823,6 +841,7 @@ cdef class Learner(Rows):
         if rules is not None:
             self.plan.set_rules(*rules)
         self.inputs, self.outputs = desc["input_size"], desc["output_size"]
+        self.categories = tuple(desc.get("categories", ()))
         self.classes = losses()[loss["loss"]]["targets"] == "class"
         self.texts = read_hyper(hyper, &self.hyper, b, 0)
         self.hyper.rates = NULL
@@ -854,7 +873,7 @@ cdef class Learner(Rows):
         else:
             target = self.take_row(y, &y_view, self.outputs)
         try:
-            row = self.take_row(x, &x_view, self.inputs)
+            row = self.take_inputs(x, &x_view)
             try:
                 if self.heavy:
                     status = self.heavy_step(row, target, chosen, weight, &loss)

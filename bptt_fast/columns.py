@@ -79,7 +79,7 @@ class Scaling:
         return len(checked)
 
     @classmethod
-    def standard(cls, inputs: Array, targets: Array | None = None) -> Scaling:
+    def standard(cls, inputs: Array, targets: Array | None = None, categories: int = 0) -> Scaling:
         """Scaling by the means and standard deviations of columns; a constant column is only shifted.
 
         The scale of a constant column is 1, or, above 1e14, the rounding error of its mean.
@@ -90,13 +90,16 @@ class Scaling:
             The inputs.
         targets : ndarray (rows, O), optional
             The targets; if None, targets and outputs are not scaled.
+        categories : int, default 0
+            The number of last columns of the inputs that are not scaled.
 
         Returns
         -------
         scaling : Scaling
         """
-        columns = [inputs] if targets is None else [inputs, targets]
-        return cls(*(numbers.tolist() for rows in columns for numbers in moments(rows)))
+        mean, scale = moments(inputs[:, : inputs.shape[1] - categories])
+        unscaled = [*mean.tolist(), *[0.0] * categories], [*scale.tolist(), *[1.0] * categories]
+        return cls(*unscaled, *(() if targets is None else (a.tolist() for a in moments(targets))))
 
     @property
     def closed(self) -> bool:
@@ -191,7 +194,7 @@ def moments(rows: Array, weights: Array | None = None) -> tuple[Array, Array]:
     if len(rows) == 0:
         return np.zeros(rows.shape[1]), np.ones(rows.shape[1])
     weights = weights / weights.max()  # so that their sum cannot overflow
-    block = min(BLOCK, max(1, PART // rows.shape[1]))
+    block = min(BLOCK, max(1, PART // max(1, rows.shape[1])))
     blocks = [slice(start, start + block) for start in range(0, len(rows), block)]
     low, high = (
         extreme.reduce([extreme.reduce(rows[part]) for part in blocks]).astype(np.float64)
@@ -221,10 +224,11 @@ def moments(rows: Array, weights: Array | None = None) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of inputs and outputs (None: unknown) and their scaling (None: no scaling).
+    """Names of inputs and outputs (None: unknown), their scaling (None: no scaling), and which are integers.
 
     `label` makes the names from the labels of table columns.  `lead` is the number of rows from the last row
-    of the inputs to the row of the output.
+    of the inputs to the row of the output.  `categories` are the numbers of values of the last inputs, which
+    are integers; they come from the network's description.
 
     Raises
     ------
@@ -236,6 +240,7 @@ class Columns:
     outputs: Any = None
     scaling: Scaling | None = None
     lead: int = 0
+    categories: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for which, what in (("inputs", "input_names"), ("outputs", "output_names")):
@@ -258,6 +263,18 @@ class Columns:
             if entries is not None and len(entries) != size:
                 what = f"{name.removeprefix('scaling.').partition('_')[0]}_size={size}"
                 raise ShapeError(f"{name}: expected {size} of them ({what}), got {len(entries)}.")
+        for column in range(inputs - len(self.categories), inputs):
+            if scaling is not None and (scaling.input_mean[column], scaling.input_scale[column]) != (0, 1):
+                raise ConfigError(
+                    f"scaling: expected mean 0 and scale 1 for column {column}, whose values are categories, "
+                    f"got {scaling.input_mean[column]:g} and {scaling.input_scale[column]:g}."
+                )
+
+    def one_hot(self, x: Array) -> Array:
+        """Inputs (..., I) with a one-hot vector in place of each category."""
+        first = x.shape[-1] - len(self.categories)
+        encoded = [x[..., first + i, None] == np.arange(size) for i, size in enumerate(self.categories)]
+        return np.concatenate([x[..., :first], *encoded], axis=-1)
 
     def check_targets(self, kind: str, what: str) -> None:
         """Raise if outputs are scaled but the loss expects targets of another kind than real numbers."""
@@ -276,9 +293,14 @@ class Columns:
         Raises
         ------
         ConfigError
-            If only some of the names agree.
+            If only some of the names agree, or inputs are categories.
         """
         a, b = self.inputs, self.outputs
+        if self.categories:
+            raise ConfigError(
+                f"{what}: expected inputs that are numbers, as outputs are fed back as inputs, got "
+                f"categories.  Sample integers from the outputs: forecast(..., next_input=...)."
+            )
         if a is None or b is None or a == b or not set(a) & set(b):
             return None
         if set(a) != set(b):
@@ -291,8 +313,10 @@ class Columns:
         return [b.index(name) for name in a]
 
     def plain(self) -> dict[str, Any]:
-        """The fields as plain values; `restored` is the inverse."""
-        return asdict(self)
+        """The fields of the data as plain values; `restored` is the inverse, without `categories`."""
+        values = asdict(self)
+        del values["categories"]
+        return values
 
     @classmethod
     def restored(cls, values: dict[str, Any]) -> Columns:

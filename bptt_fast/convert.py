@@ -23,7 +23,7 @@ def to_onnx(net: Model, path: Path) -> None:
     Raises
     ------
     ConfigError
-        If `path` is not a path, or `extra` not a dict of str to str.
+        If `path` is not a path, `extra` not a dict of str to str, or the network has `categories`.
     ImportError
         If onnx is not installed.
     OSError
@@ -130,7 +130,7 @@ def to_torch(net: Model) -> TorchModel:
     ------
     ConfigError
         If PyTorch has no such cell: "mlp", reset "before", peepholes, recurrent dropout, and the
-        nonlinearities "sigmoid" and "linear" of "elman".
+        nonlinearities "sigmoid" and "linear" of "elman"; or if the network has `categories`.
     ImportError
         If PyTorch is not installed.
 

@@ -351,13 +351,13 @@ def sequences(
     name : str
         The user's name of `x`, for messages.
     columns : Columns
-        Columns of tables are reordered by its names; its scaling is applied.
+        Columns of tables are reordered by its names; its scaling is applied, and its categories are checked.
 
     Raises
     ------
     ShapeError, ConfigError
         If the shape, the feature count or the dtype is wrong, a sequence is empty or there is none, or a
-        value is NaN or infinite; the message names its index.
+        value is NaN or infinite, or not one of its category; the message names its index.
     """
     scaling = columns.scaling
     wide: DTypeLike = dtype if scaling is None else np.float64
@@ -426,6 +426,8 @@ def sequences(
             "Fill or drop the gaps first.",
             labels,
         )
+    if columns.categories:
+        _check_categories(sequence_set, columns.categories, name)
     return sequence_set
 
 
@@ -721,6 +723,37 @@ def _check_rows(
         f"{name}: expected finite numbers in {a.dtype}, got {a[row, column]} at {_place(data, row, every)}, "
         f"{axis} {column}{label}; {len(wrong)} such row{'s' if len(wrong) > 1 else ''}.  {hint}"
     )
+
+
+def not_a_category(rows: Array, sizes: tuple[int, ...], name: str) -> tuple[Array, Callable[[int, str], str]]:
+    """Mask of the rows (n, I) with a value that is none of its category, and the message for such a row."""
+    first = rows.shape[1] - len(sizes)
+
+    def wrong(some: Array) -> Array:
+        values = some[..., first:]
+        with np.errstate(invalid="ignore"):
+            return np.asarray(~((values >= 0) & (values < np.array(sizes)) & (values == np.floor(values))))
+
+    def message(row: int, place: str) -> str:
+        column = first + int(np.flatnonzero(wrong(rows[row]))[0])
+        return (
+            f"{name}: expected integers from 0 to {sizes[column - first] - 1} in column {column}, got "
+            f"{rows[row, column]:g} at {place}.  The network has categories={dict(enumerate(sizes, first))}."
+        )
+
+    mask = np.empty(len(rows), dtype=bool)
+    for part in in_parts(mask.shape, len(sizes)):
+        mask[part] = wrong(rows[part]).any(axis=1)
+    return mask, message
+
+
+def _check_categories(data: Sequences, sizes: tuple[int, ...], name: str) -> None:
+    """Raise a ConfigError for the first row, padding aside, with a value that is none of its category."""
+    wrong, message = not_a_category(data.values, sizes, name)
+    if wrong.any():
+        guilty = np.flatnonzero(wrong & _counted(data, len(wrong), True, None))
+        if len(guilty):
+            raise ConfigError(message(int(guilty[0]), _place(data, int(guilty[0]), True)))
 
 
 def _target_rows(data: Sequences, y: Any, last: tuple[int, ...], every: bool, name: str) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +17,8 @@ from .initialisation import CELLS, RULES
 VARIANTS = {"gru_reset_before": ("gru", "reset", "before"), "lstm_peephole": ("lstm", "peephole", True)}
 NONLINEARITIES = _core.activations()
 READOUTS = ("last", "every")
-MAX_F, MAX_HEAD, MAX_LAYERS = 14, 15, 16
+MAX_F, MAX_HEAD, MAX_LAYERS, MAX_CATEGORIES = 14, 15, 16, 15
+MAX_VALUES = 2**24  # float32 holds integers up to here
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Description:
     input_size: int
     hidden_size: int
     output_size: int
+    categories: Any = ()
     cell: str = "elman"
     nonlinearity: Any = None
     f: Any = ()
@@ -51,6 +54,7 @@ class Description:
         checked: dict[str, Any] = {
             name: integer(getattr(self, name), name) for name in ("input_size", "hidden_size", "output_size")
         }
+        checked["categories"] = _categories(self.categories, checked["input_size"])
         checked["num_layers"] = integer(self.num_layers, "num_layers", 1, MAX_LAYERS)
         cell = choice(self.cell, "cell", tuple(CELLS))
         if cell in VARIANTS:
@@ -141,9 +145,20 @@ class Description:
         if self.initial_state == "trained":
             raise ConfigError(f'{expects} a network with initial_state="zeros", got "trained".  {remedy}')
 
+    def check_numbers(self, expects: str) -> None:
+        """Raise unless all inputs are numbers; `expects` begins the message."""
+        if self.categories:
+            width = self.input_size - len(self.categories) + sum(size for _, size in self.categories)
+            raise ConfigError(
+                f"{expects} a network whose inputs are numbers, got categories={dict(self.categories)}.  "
+                f"Copy the parameters to that with one-hot inputs: Network({width}, "
+                f"...).load_state_dict(net.state_dict())."
+            )
+
     def core(self) -> dict[str, Any]:
         """The description in the fields of the C core (csrc/desc.def)."""
         fields = asdict(self)
+        fields["categories"] = tuple(size for _, size in self.categories)
         fields["activation"] = fields.pop("nonlinearity")
         fields["head_activation"] = fields.pop("head_nonlinearity")
         for name in ("readout", "init", "spectral_radius", "forget_bias"):
@@ -159,6 +174,28 @@ def _cells_with(capability: str) -> str:
     """The cells with a capability, for a message: cell="gru" or "lstm"."""
     wanted = [f'"{name}"' for name, row in CELLS.items() if row[capability] > 0 and name not in VARIANTS]
     return f"cell={' or '.join(wanted)}"
+
+
+def _categories(value: Any, input_size: int) -> tuple[tuple[int, int], ...]:
+    """The columns of x that are integers, the last ones, each with the number of its values."""
+    wanted = "a dict from columns of x to their numbers of values"
+    try:
+        pairs = [(column, size) for column, size in (value.items() if isinstance(value, Mapping) else value)]
+    except (TypeError, ValueError):
+        raise ConfigError(f"categories: expected {wanted}, got {value!r}.  Example: {{0: 100}}.") from None
+    if len(pairs) > MAX_CATEGORIES:
+        raise ConfigError(f"categories: expected at most {MAX_CATEGORIES} columns, got {len(pairs)}.")
+    checked = sorted(
+        (integer(column, "categories", 0, None), integer(size, f"categories[{column}]", 1, MAX_VALUES))
+        for column, size in pairs
+    )
+    last = list(range(input_size - len(checked), input_size))
+    if [column for column, _ in checked] != last:
+        raise ConfigError(
+            f"categories: expected {wanted}, the last columns of the {input_size} (input_size), got "
+            f"{value!r}.  Move them behind the columns of numbers."
+        )
+    return tuple(checked)
 
 
 def _widths(value: Any, name: str, max_layers: int) -> tuple[int, ...]:

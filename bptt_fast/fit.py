@@ -489,21 +489,22 @@ def _scaling(
 ) -> Scaling:
     """The scaling of a fit; `prepare` is `training_data` with the data of the fit."""
     if isinstance(scaling, Scaling):
-        Columns(scaling=scaling).check(net.input_size, net.output_size)
+        replace(net.columns, scaling=scaling).check(net.input_size, net.output_size)
         return scaling
     choice(scaling, "scaling", ("standard",))
     raw = prepare(columns=replace(net.columns, scaling=None), dtype=np.dtype(np.float64))
     n, length = unfold.training_part(raw, split)
     inputs = raw.values[data.covered(len(raw.values), raw.offset[:n], length)]
+    categories = len(net.columns.categories)
     if raw.targets is None or loss.targets != "real":
-        return Scaling.standard(inputs)
+        return Scaling.standard(inputs, None, categories)
     if feeds_back:
         standard = Scaling.standard(inputs)
         return replace(standard, output_mean=standard.input_mean, output_scale=standard.input_scale)
     counted = data.covered(len(raw.targets), raw.target_offset[:n], length if every else 1)
     if raw.weight is not None:
         counted &= raw.weight > 0
-    return Scaling.standard(inputs, raw.targets[counted])
+    return Scaling.standard(inputs, raw.targets[counted], categories)
 
 
 def _validation_data(

@@ -79,6 +79,7 @@ class Model:
         hidden_size: int,
         output_size: int,
         *,
+        categories: Mapping[int, int] | Sequence[tuple[int, int]] = (),
         cell: str = "elman",
         nonlinearity: str | Sequence[str] | None = None,
         f: Sequence[int] = (),
@@ -108,7 +109,7 @@ class Model:
     def _describe(self, description: Description) -> None:
         self.description = description
         self.extra = {}
-        self._columns = UNKNOWN
+        self._columns = Columns(categories=tuple(size for _, size in description.categories))
         self.constraints: Constraints | None = None
         self._desc = description.core()
         self._dtype = np.dtype(description.dtype)
@@ -240,6 +241,7 @@ class Model:
     def columns(self, value: Columns) -> None:
         if not isinstance(value, Columns):
             raise ConfigError(f"columns: expected the columns of a network, got {value!r}.  Use input_names.")
+        value = replace(value, categories=self._columns.categories)
         value.check(self.input_size, self.output_size)
         self.detach_learner()
         self._columns = value
@@ -453,6 +455,7 @@ class Model:
     def __repr__(self) -> str:
         d = self.description
         parts = [d.cell, f"{d.input_size} -> {d.hidden_size} -> {d.output_size}"]
+        parts += [f"categories={dict(d.categories)}"] * bool(d.categories)
         parts += [f"num_layers={d.num_layers}"] * (d.num_layers > 1) + ["bidirectional"] * d.bidirectional
         parts += [f'readout="{d.readout}"', d.dtype]
         rows = [

@@ -91,7 +91,7 @@ class Stream:
         Raises
         ------
         ShapeError, ConfigError
-            If `x` has a wrong shape or is not finite; the state is unchanged.
+            If `x` has a wrong shape, is not finite, or not one of its category; the state is unchanged.
         DivergedError
             If an output is NaN or infinite; the state is unchanged.
         """
@@ -101,7 +101,8 @@ class Stream:
             except (TypeError, ValueError, BufferError):
                 net, scaling = self.network, self._scaling
                 scaled = getattr(scaling, "inputs", None)
-                y = self._core.step(_rows(x, self.batch, net.input_size, net.dtype, "x", scaled))
+                rows = _rows(x, self.batch, net.input_size, net.dtype, "x", scaled, net.columns.categories)
+                y = self._core.step(rows)
                 return y if scaling is None else scaling.outputs(y)
         except ArithmeticError as error:
             raise DivergedError(
@@ -326,7 +327,8 @@ class Learner:
     def _checked(self, x: Any, y: Any, weight: Any) -> tuple[Array, Any, float]:
         """The checked arguments of `observe` for the core."""
         net, targets, scaling = self.network, losses.get(self.loss).targets, self._scaling
-        row = _rows(x, 1, net.input_size, net.dtype, "x", getattr(scaling, "inputs", None))
+        scaled = getattr(scaling, "inputs", None)
+        row = _rows(x, 1, net.input_size, net.dtype, "x", scaled, net.columns.categories)
         weight = number(weight, "weight", 0)
         if y is None:
             return row, None, weight
@@ -623,7 +625,8 @@ def forecast(
             x = outputs[step, 0] if one else outputs[step]
             if next_input is not None:
                 x = next_input(x.copy(), step)
-                x = _rows(x, n, net.input_size, wide, f"next_input(output, {step})")
+                name = f"next_input(output, {step})"
+                x = _rows(x, n, net.input_size, wide, name, None, net.columns.categories)
             elif not data.finite(x):
                 break
             elif places is not None:
@@ -665,8 +668,9 @@ def _rows(
     dtype: DTypeLike,
     name: str,
     scaled: Callable[[Array, Any], Array] | None = None,
+    categories: tuple[int, ...] = (),
 ) -> Array:
-    """`a` as finite, scaled rows (batch, width), or (width,) for one sequence."""
+    """`a` as finite, scaled rows (batch, width), or (width,) for one sequence; the last are `categories`."""
     rows = data.numbers(a, name)
     wanted = (width,) if batch == 1 else (batch, width)
     if rows.shape not in (wanted, (batch, width)) and not (rows.shape == () and wanted == (1,)):
@@ -675,6 +679,11 @@ def _rows(
     if not np.isfinite(rows).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(rows))[0])
         raise ConfigError(f"{name}: expected finite numbers in {dtype}, got {rows[where]} at index {where}.")
+    if categories:
+        wrong, message = data.not_a_category(rows.reshape(batch, width), categories, name)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise ConfigError(message(row, f"row {row}"))
     return rows.reshape(wanted)
 
 

@@ -66,6 +66,7 @@ LEAK = 0.01  # alpha of LeakyRelu
 
 def write(net: Model, path: storage.Path) -> None:
     """Write a network as an ONNX file; ``Network.to_onnx`` documents it."""
+    net.description.check_numbers("to_onnx: expected")
     writing.replace(writing.named(path), _model(net).SerializeToString())
 
 

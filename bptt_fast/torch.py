@@ -623,6 +623,7 @@ class Model(nn.Module):
 def to_torch(net: model.Model) -> Model:
     """Convert a network to a module; ``Network.to_torch`` documents it."""
     d = net.description
+    d.check_numbers("to_torch: expected")
     if d.cell not in MODULES or d.reset == "before" or d.peephole or d.recurrent_dropout:
         kind = next(
             text

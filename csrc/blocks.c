@@ -84,11 +84,16 @@ static void declare_layer(walk *w, const bptt_desc *desc, int64_t n) {
     bptt_plan *p = w->p;
     frame *f = &p->layer[n];
     const int64_t layer = n / p->directions, gates = p->cell->gates;
-    const int64_t in = layer ? p->R * p->directions : p->I;
+    const int64_t in = layer ? p->R * p->directions : p->first_choice[p->choices];
     const int64_t first = p->depth ? desc->f[0] : p->H; /* units of f's first layer */
     const char *direction = n % p->directions ? "_reverse" : "";
     snprintf(w->suffix, sizeof w->suffix, "_l%d%s", (int)layer, direction);
     declare(w, &f->ih, "weight_ih", gates, first, in, layer ? p->directions : 1);
+    if (!layer) {
+        f->ih.K = p->I - p->choices;
+        f->ih.choices = p->choices;
+        f->ih.first_choice = p->first_choice;
+    }
     declare(w, &f->hh, "weight_hh", gates, first, p->R, 1);
     declare(w, &f->b_ih, "bias_ih", gates, first, 0, 1);
     declare(w, &f->b_hh, "bias_hh", gates, first, 0, 1);

@@ -183,7 +183,7 @@ int bptt_apply(const char *function, const char *dtype, const char *isa, const v
    `values`.  Its targets start at row target_offset[i]: one row, or with readout_every_step one row
    per step. */
 typedef struct {
-    const void *values; /* (rows, I) reals */
+    const void *values; /* (rows, I) reals; those of `categories` integers, others count as 0 */
     const int64_t *offset, *length; /* (n) */
     const int64_t *target_offset; /* (n) */
     const void *targets; /* (rows, O) reals; for a loss of classes NULL, and */

@@ -36,6 +36,9 @@ static void NAME(outer_product)(const matrix *m, int64_t group, const field *dz,
         real *to = (real *)row + m->flat + j * m->cols + group * m->K;
         for (int64_t c = 0; c < m->K; c++)
             to[c] = m->bias ? slope : slope * chunk(x, 0, r, c / VL)[c % VL];
+        for (int64_t c = m->K; m->choices && c < m->cols; c++) to[c] = 0;
+        for (int64_t q = 0; q < m->choices; q++)
+            to[chosen_column(m, chunk(x, 0, r, 0), x->block, q)] = slope;
     }
 }
 

@@ -99,6 +99,8 @@ static bptt_status check_unfolding(const bptt_plan *p, const reason *why) {
         return refuse(why, "segment: expected at least 1 with checkpoints");
     if (sampled && !p->every)
         return refuse(why, "readout_every_step: expected 1 with sampling_probability");
+    if (sampled && p->choices)
+        return refuse(why, "categories: expected none with sampling_probability");
     if (sampled && p->I != p->O)
         return refuse(
             why, "output_size: expected input_size with sampling_probability, got %lld and %lld",
@@ -134,6 +136,9 @@ static bptt_status choose_loss(chosen_loss *l, const bptt_desc *d, const reason 
 static bptt_status check_sizes(const bptt_plan *p, const bptt_desc *d, const reason *why) {
     if (p->depth && !p->cell->hidden_layers)
         return refuse(why, "f: expected no hidden layers with cell %s", p->cell->name);
+    if (p->choices > p->I)
+        return refuse(why, "categories: expected at most input_size=%lld, got %lld",
+                      (long long)p->I, (long long)p->choices);
     if (d->proj_size && !p->cell->projection)
         return refuse(why, "proj_size: expected 0 with cell %s", p->cell->name);
     if (d->proj_size > d->hidden_size)
@@ -190,6 +195,10 @@ static void resolve_numbers(bptt_plan *p, const bptt_desc *d) {
     p->directions = d->bidirectional ? 2 : 1;
     p->depth = length_of(d->f);
     p->I = d->input_size;
+    p->choices = length_of(d->categories);
+    p->first_choice[0] = p->I - p->choices;
+    for (int64_t q = 0; q < p->choices; q++)
+        p->first_choice[q + 1] = plus(p->first_choice[q], d->categories[q]);
     p->H = d->hidden_size;
     p->R = d->proj_size ? d->proj_size : p->H;
     p->O = p->head_layers ? d->output_size : p->R * p->directions;
@@ -263,8 +272,9 @@ static int rows_are_faster(const bptt_plan *p, const bptt_desc *d) {
     return p->H <= 24 && times(9, by_rows) < times(7, by_units);
 }
 
-/* The direction of the lanes, and the instance for it.  Second order, groups of a batch and the
-   online algorithm are laid out for vectors of units; windows share their inputs only there. */
+/* The direction of the lanes, and the instance for it.  Second order, groups of a batch, integer
+   inputs and the online algorithm are laid out for vectors of units; windows share their inputs only
+   there. */
 static bptt_status choose_lanes(bptt_plan *p, const bptt_desc *d, const reason *why) {
     enum { UNITS, ROWS, COPIES };
     const int lanes = choose(why, "lanes", d->lanes, lanes_name);
@@ -272,7 +282,7 @@ static bptt_status choose_lanes(bptt_plan *p, const bptt_desc *d, const reason *
     const int wanted = d->lanes ? lanes != UNITS : rows_are_faster(p, d);
     const kernels *k = find_kernels(p->isa, p->k->bytes == 8, 1, &p->isa);
     const cell_kernels *cell = k ? k->cell[find(d->cell, cell_name)] : NULL;
-    if (!wanted || !k || d->residuals || p->grouped) return BPTT_OK;
+    if (!wanted || !k || d->residuals || p->grouped || p->choices) return BPTT_OK;
     p->copies = lanes == COPIES && resolve_copies(p, d, k, cell);
     if (lanes == COPIES ? !p->copies : p->batch == 1) return BPTT_OK;
     p->k = k;
@@ -313,7 +323,8 @@ static bptt_status resolve_residuals(bptt_plan *p, const bptt_desc *d) {
     p->tangent_width = padded(p, p->head[0].w.flat);
     p->rows_bytes = bptt_bytes(&rows);
     if (!p->rows_bytes) return BPTT_TOO_LARGE;
-    p->tangents = p->cell->tangent && p->layers * p->directions == 1 && !d->proj_size && p->every;
+    p->tangents = p->cell->tangent && p->layers * p->directions == 1 && !d->proj_size && p->every &&
+        !p->choices;
     return BPTT_OK;
 }
 

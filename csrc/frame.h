@@ -61,6 +61,11 @@ typedef struct {
     int64_t cols;
     int64_t column_groups;
     int64_t K;
+    /* after K inputs that are numbers so many that are integers: integer q of input K + q chooses
+       column first_choice[q] + its value, as if it were a one-hot vector; the last one's columns end at
+       first_choice[choices] */
+    int64_t choices;
+    const int64_t *first_choice;
     /* vectors of a packed row, for all units and gates; vectors of a panel */
     int64_t vectors;
     int64_t width;

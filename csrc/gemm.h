@@ -475,6 +475,77 @@ INLINE void rows_product(few_inputs of, int64_t depth) {
     }
 }
 
+/* -- integer inputs: the columns of W that they choose -- */
+
+/* The column that integer q of a row x chooses, whose blocks are `block` reals apart.  A number that
+   is none of its values counts as 0. */
+INLINE int64_t chosen_column(const matrix *m, const real *x, int64_t block, int64_t q) {
+    const int64_t c = m->K + q, first = m->first_choice[q];
+    const real value = x[c / CL * block + c % CL];
+    const int is_valid = value >= 0 && value < (real)(m->first_choice[q + 1] - first);
+    return first + (is_valid ? (int64_t)value : 0);
+}
+
+/* What a panel of nv vectors, the first of which is n, does with them: of y += the chosen columns, or
+   y = bias + these where there are no other inputs; of the gradient += the rows of dz that chose them. */
+INLINE void add_chosen_to(const int nv, const matrix *m, const real *panel, const real *bias,
+                          const field *x, const field *y, int64_t n, const span *at) {
+    for (int64_t t = at->t0; t < at->t1; t++)
+        for (int64_t r = at->r0; r < last_row(at, t); r++)
+            for (int64_t q = 0; q < m->choices; q++) {
+                const real *w = panel + chosen_column(m, chunk(x, t, r, 0), x->block, q) * nv * CL;
+                real *out = chunk(y, t, r, n);
+                UNROLL_FOR (int v = 0; v < nv; v++) {
+                    const V sum = v_load(m->K + q ? out + v * y->block : bias + v * CL);
+                    v_store(out + v * y->block, sum + v_load(w + v * CL));
+                }
+            }
+}
+INLINE void collect_chosen_of(const int nv, const matrix *m, const field *x, const field *dz,
+                              int64_t n, real *panel, const span *at) {
+    for (int64_t t = at->t0; t < at->t1; t++)
+        for (int64_t r = at->r0; r < last_row(at, t); r++)
+            for (int64_t q = 0; q < m->choices; q++) {
+                const real *d = chunk(dz, t, r, n);
+                real *sum = panel + chosen_column(m, chunk(x, t, r, 0), x->block, q) * nv * CL;
+                UNROLL_FOR (int v = 0; v < nv; v++)
+                    v_store(sum + v * CL, v_load(sum + v * CL) + v_load(d + v * dz->block));
+            }
+}
+
+/* By panels, of which the columns, y and dz stay in the cache.  Gradients in the order of steps and
+   rows; all threads call it, each for its share of the panels. */
+static void add_chosen_columns(const matrix *m, const void *packed, const matrix *bias,
+                               const field *x, const field *y, const span *at) {
+    for (int64_t n = 0; n < m->vectors; n += m->width) {
+        const real *panel = (const real *)packed + m->packed + n * m->cols * CL;
+        const real *b = (const real *)packed + bias->packed + n * CL;
+        switch (min64(m->width, m->vectors - n)) {
+        case 1: add_chosen_to(1, m, panel, b, x, y, n, at); break;
+        case 2: add_chosen_to(2, m, panel, b, x, y, n, at); break;
+        case 3: add_chosen_to(3, m, panel, b, x, y, n, at); break;
+        case 4: add_chosen_to(4, m, panel, b, x, y, n, at); break;
+        }
+    }
+}
+static void collect_chosen_columns(const matrix *m, const field *x, const field *dz, void *grad,
+                                   int add, const span *at, int64_t part, int64_t parts) {
+    const int64_t panels = (m->vectors + m->width - 1) / m->width;
+    const int64_t last = share(panels, part + 1, parts);
+    for (int64_t i = share(panels, part, parts); i < last; i++) {
+        const int64_t n = i * m->width, nv = min64(m->width, m->vectors - n);
+        real *panel = (real *)grad + m->packed + n * m->cols * CL;
+        for (int64_t k = m->K * nv; !add && k < m->cols * nv; k++)
+            v_store(panel + k * CL, v_set(0));
+        switch (nv) {
+        case 1: collect_chosen_of(1, m, x, dz, n, panel, at); break;
+        case 2: collect_chosen_of(2, m, x, dz, n, panel, at); break;
+        case 3: collect_chosen_of(3, m, x, dz, n, panel, at); break;
+        case 4: collect_chosen_of(4, m, x, dz, n, panel, at); break;
+        }
+    }
+}
+
 /* y = act(add + x W' + bias), W being column group `group` of the matrix.  Shapes per step: x
    (rows, K), add and y (rows, gates*units).  addend may be outputs; bias and addend may be NULL. */
 static void NAME(forward)(const matrix *m, const void *packed, const matrix *bias, int64_t group,
@@ -533,6 +604,7 @@ static void NAME(forward)(const matrix *m, const void *packed, const matrix *bia
             }
         }
     }
+    if (!BY_ROWS && m->choices) add_chosen_columns(m, packed, bias, &x, &y, &at);
 }
 
 /* dx = (dz W) . act'(a), or added to what dx holds, W being a column group of the matrix.  Shapes
@@ -593,6 +665,11 @@ static void NAME(backward)(const matrix *m, int64_t group, const field *output_g
             }
         }
     }
+    /* integers have no gradient */
+    for (int64_t n = vectors; m->choices && n < blocks_of(m->K + m->choices); n++)
+        for (int64_t t = at.t0; t < at.t1; t++)
+            for (int64_t r = at.r0; r < last_row(&at, t); r++)
+                v_store(chunk(&dx, t, r, n), v_set(0));
 }
 
 /* -- weight gradients: dW' (columns, vectors) = sum over all rows of x' dz, in the layout of the
@@ -716,6 +793,7 @@ static void NAME(collect)(const matrix *m, int64_t group, const field *inputs,
             c1 = min64(K, units * (part + 1) / parts * COLLECT_UNIT);
         }
     }
+    if (!BY_ROWS && m->choices) collect_chosen_columns(m, &x, &dz, grad, add, &all, part, parts);
     const int64_t at_once = max64(1, COLLECT_ROWS / max64(1, all.r1 - all.r0));
     const int64_t steps_once = all.t1 - all.t0 == 1 ? 1 : at_once;
     for (int64_t t = all.t0; t < all.t1; t += steps_once)

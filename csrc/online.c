@@ -185,7 +185,7 @@ static void set_pattern(sliding *s, int64_t x_step) {
     const bptt_plan *p = r->p;
     s->x.step = x_step;
     s->whole = p->cell->gradient_of_pattern && p->layers == 1 && !p->layer[0].hr.size &&
-        p->head_layers == 1 && s->k <= s->poll_steps;
+        p->head_layers == 1 && !p->choices && s->k <= s->poll_steps;
     s->pattern = (pattern){
         .f = &p->layer[0],
         .g = &p->head[0],

@@ -60,6 +60,8 @@ struct bptt_plan {
     int64_t layers;
     int64_t head_layers; /* of g; 0: there is no g */
     int64_t I;
+    int64_t choices; /* of the inputs that are integers, the last ones */
+    int64_t first_choice[BPTT_MAX_DEPTH]; /* as in `matrix` */
     int64_t H;
     int64_t R; /* width of h: H, or less with a projection */
     int64_t O;

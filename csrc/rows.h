@@ -49,6 +49,10 @@ static void NAME(row_forward)(const matrix *m, const void *packed, const matrix 
                               const void *inputs, int64_t x_step, void *outputs, int64_t y_step,
                               int64_t steps) {
     rows_forward(m, packed, bias, act, inputs, x_step, outputs, y_step, steps);
+    const field x = { .p = (void *)inputs, .step = x_step, .block = CL };
+    const field y = { .p = outputs, .step = y_step, .block = CL };
+    const span at = { .t1 = steps, .r1 = 1 };
+    if (m->choices) add_chosen_columns(m, packed, bias, &x, &y, &at);
 }
 
 /* dx = (dz W) . act'(a), of one step: dz (gates*units), a and dx (K).  a NULL: without act'. */
@@ -140,4 +144,8 @@ static void NAME(row_collect)(const matrix *m, const matrix *bias, const matrix 
                               const void *inputs, int64_t x_step, const void *output_grads,
                               int64_t z_step, int64_t steps, void *grad) {
     rows_collect(m, bias, twin, inputs, x_step, output_grads, z_step, steps, grad);
+    const field x = { .p = (void *)inputs, .step = x_step, .block = CL };
+    const field dz = { .p = (void *)output_grads, .step = z_step, .block = CL };
+    const span at = { .t1 = steps, .r1 = 1 };
+    if (m->choices) collect_chosen_columns(m, &x, &dz, grad, 0, &at, 0, 1);
 }

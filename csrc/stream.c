@@ -99,7 +99,7 @@ static void stream_steps(void *context, team *team, int rank, int size) {
 bptt_status bptt_stream_run(bptt_plan *p, const void *x, int64_t steps, void *y, bptt_poll poll,
                             void *context) {
     stream s = { .run = stream_run(p), .x = x, .y = y, .steps = steps };
-    if (steps > 1 && p->I != p->O) return BPTT_CAPACITY;
+    if (steps > 1 && (p->I != p->O || p->choices)) return BPTT_CAPACITY;
     s.run.poll = poll;
     s.run.context = context;
     team_run_alone(stream_steps, &s);

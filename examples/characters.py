@@ -3,7 +3,7 @@ A character-level language model
 ================================
 
 A GRU is trained on Python's help texts, half a million characters, to predict the next character.  It is
-evaluated in bits per character on a held-out part, and then generates text.
+evaluated in bits per character on a held-out part, and then writes a page of text.
 
 The texts are those of ``help("topics")``; they come with Python.
 """
@@ -18,27 +18,29 @@ import bptt_fast as bf
 text = "\n".join(topics[name] for name in sorted(topics))
 alphabet, codes = np.unique(list(text), return_inverse=True)
 cut = len(text) * 9 // 10  # the last tenth is the test
-one_hot = np.eye(len(alphabet), dtype=np.float32)
+inputs = codes[:, None].astype(np.uint8)
 print(f"{len(text):,} characters, {len(alphabet)} different ones")
 
 # %%
 # Eight streams read eight parts of the text in parallel.  `TruncatedBPTT` makes an update every 50 steps,
 # and the states are carried on: errors are propagated back over at most 50 characters, while the state
-# can remember more.
+# can remember more.  The inputs are the numbers of the characters: `categories` looks each one up among the
+# columns of the input weights, so that no one-hot vectors are formed.
 STREAMS, STEPS = 8, 50
 length = (cut - 1) // STREAMS
-x, y = (codes[i : i + STREAMS * length].reshape(STREAMS, length) for i in (0, 1))
+x = inputs[: STREAMS * length].reshape(STREAMS, length, 1)
+y = codes[1 : 1 + STREAMS * length].reshape(STREAMS, length)
 
-net = bf.Network(len(alphabet), 128, len(alphabet), cell="gru", readout="every", seed=0)
+net = bf.Network(1, 128, len(alphabet), categories={0: len(alphabet)}, cell="gru", readout="every", seed=0)
 history = net.fit(
-    one_hot[x],
+    x,
     y,
     epochs=4,
     batch_size=STREAMS,
     optimizer=bf.Adam(bf.Cosine(4e-3), clip_norm=1.0),
     loss="cross_entropy",
     bptt=bf.TruncatedBPTT(STEPS),
-    validation_data=(one_hot[codes[cut:-1]], codes[cut + 1 :]),
+    validation_data=(inputs[cut:-1], codes[cut + 1 :]),
     verbose=0,
 )
 bits = np.array(history["val_loss"]) / np.log(2)
@@ -54,24 +56,32 @@ counted = -np.log2(counts[codes[cut - 2 : -2], codes[cut - 1 : -1], codes[cut:]]
 print(f"from the two characters before: {counted:.2f} bits")
 
 # %%
-# Generating text: each character is sampled from the predicted probabilities and becomes the next input.
-# A stream makes a step in microseconds.  Logits are divided by a temperature; below 1 it favours probable
-# characters.
+# Writing a page: each character is sampled from the predicted probabilities of the `top` most probable ones
+# and becomes the next input.  A stream makes a step in microseconds.  Logits are divided by a temperature;
+# below 1 it favours probable characters.
 random, stream = np.random.default_rng(0), net.stream()
-temperature, written = 0.6, "The class"
-for character in written:
-    logits = stream.step(one_hot[alphabet.searchsorted(character)])
-while len(written) < 500:
-    chances = np.exp((logits - logits.max()) / temperature)
-    code = random.choice(len(alphabet), p=chances / chances.sum())
+
+
+def sample(logits, temperature=0.6, top=20):
+    """The number of a character."""
+    best = np.argpartition(logits, -top)[-top:]
+    chances = np.exp((logits[best] - logits.max()) / temperature)
+    return random.choice(best, p=chances / chances.sum())
+
+
+written = "The class"
+for code in alphabet.searchsorted(list(written)):
+    logits = stream.step([code])
+while len(written) < 2000:
+    code = sample(logits)
     written += alphabet[code]
-    logits = stream.step(one_hot[code])
+    logits = stream.step([code])
 print(written)
 
 # %%
 # Which characters are hard to predict?  Mostly those at the beginning of a word.
 begin, shown = text.index("\n\n", cut + 2000) + 2, 90
-logits = net.predict(one_hot[codes[cut : begin + shown - 1]])[-shown:]
+logits = net.predict(inputs[cut : begin + shown - 1])[-shown:]
 chances = np.exp(logits - logits.max(axis=1, keepdims=True))
 chances /= chances.sum(axis=1, keepdims=True)
 surprise = -np.log2(chances[np.arange(shown), codes[begin : begin + shown]])

@@ -75,7 +75,7 @@ RUN = dict(readout=None, x0=None, lengths=None, batch_size=3, threads=1, isa=Non
 NETWORK = dict(input_size=2, hidden_size=3, output_size=2, cell="gru", nonlinearity=None, f=(), head=())
 NETWORK |= dict(readout="last", head_nonlinearity="tanh", num_layers=2, bidirectional=False, reset="after")
 NETWORK |= dict(peephole=False, proj_size=0, dropout=0.1, recurrent_dropout=0.1, initial_state="zeros")
-NETWORK |= dict(dtype="float32", seed=1, init=None, spectral_radius=None, forget_bias=None)
+NETWORK |= dict(categories={1: 3}, dtype="float32", seed=1, init=None, spectral_radius=None, forget_bias=None)
 SCALES = dict(input_mean=[0.0], input_scale=[1.0], output_mean=None, output_scale=None)
 ONLINE = dict(bptt=bf.SlidingBPTT(2), optimizer="sgd", loss="mse", x0=None)
 
