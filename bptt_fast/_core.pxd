@@ -51,16 +51,18 @@ cdef extern from "bptt.h":
     ctypedef enum bptt_targets:
         BPTT_NUMBERS
         BPTT_PROBABILITIES
+        BPTT_COUNTS
         BPTT_CLASSES
     enum:
         BPTT_MAX_LOSS_PARAMETERS
+        BPTT_MAX_LOSS_VALUES
     ctypedef struct bptt_loss_parameter:
         const char *name
         double initial, low, high
     ctypedef struct bptt_loss:
         const char *name
         bptt_targets targets
-        int least_squares, curved
+        int outputs, least_squares, curved
         bptt_loss_parameter parameter[4]
     int bptt_describe_loss(int i, bptt_loss *loss)
     void bptt_curvature(
@@ -91,6 +93,11 @@ cdef extern from "bptt.h":
     ctypedef int (*bptt_team_size)() noexcept nogil
     void bptt_use_threads(bptt_parallel parallel, bptt_team_size size)
 
+    ctypedef struct bptt_own_loss:
+        int (*function)(void *context, int64_t begin, int64_t n, double *loss) noexcept nogil
+        void *context
+        void *y
+        int64_t *row
     ctypedef struct bptt_data:
         const void *values
         const int64_t *offset
@@ -101,6 +108,7 @@ cdef extern from "bptt.h":
         const void *weight
         const void *state
         const int64_t *start
+        const bptt_own_loss *own_loss
 
     ctypedef int (*bptt_poll)(void *context, int64_t done) noexcept nogil
 
@@ -201,10 +209,14 @@ cdef class Plan:
     cdef readonly str dtype
     cdef readonly Py_ssize_t nbytes, size, state_size
     cdef Py_ssize_t count  # of parameter blocks
-    cdef object callback, pending
+    cdef Py_ssize_t batch
+    cdef bint every
+    cdef object callback, pending, own_loss
     cdef double polled
     cdef bint running
     cdef int ask(self, int64_t done)
+    cdef int compute_loss(self, int64_t begin, int64_t n, double *loss)
+    cdef int give_loss(self, object own_loss, Data data, const int64_t *order, int64_t n, bptt_own_loss *to, Buffers b) except -1
     cdef int begin(self, object callback) except -1
     cdef int enter(self, Data data, object callback) except -1
     cdef str leave(self, bptt_status status, int64_t done)
@@ -241,6 +253,7 @@ cdef void step(Stream stream, const void *x, void *y) noexcept nogil
 cdef class Learner(Rows):
     cdef bptt_hyper hyper
     cdef bptt_learner c
+    cdef int64_t targets
     cdef object texts
     cdef bint classes, diverged
     cdef int64_t first_step

@@ -12,6 +12,7 @@ import numpy
 from numpy import empty
 
 STATUS = {code: bptt_status_name(<bptt_status>code).decode() for code in range(BPTT_STATUSES)}
+MAX_LOSS_VALUES = BPTT_MAX_LOSS_VALUES
 cdef double POLL_SECONDS = 0.02
 cdef double HEAVY_WORK = 1e7  # multiply-adds of some milliseconds
 cdef enum:
@@ -191,7 +192,10 @@ def cells():
 
 
 def losses():
-    """Losses of csrc/losses.def, {name: properties}; "parameters" are {name: (default, low, high)}."""
+    """Losses of csrc/losses.def, {name: properties}; "parameters" are {name: (default, low, high)}.
+
+    "outputs" is the number of outputs per target, 0: one for each value of a parameter that is a list.
+    """
     cdef bptt_loss loss
     cdef dict losses = {}, parameters
     cdef int i
@@ -203,18 +207,21 @@ def losses():
             parameters[loss.parameter[i].name.decode()] = (
                 loss.parameter[i].initial, loss.parameter[i].low, loss.parameter[i].high)
         losses[loss.name.decode()] = {
-            "targets": {BPTT_NUMBERS: "real", BPTT_PROBABILITIES: "probability", BPTT_CLASSES: "class"}[loss.targets],
-            "least_squares": bool(loss.least_squares), "curved": bool(loss.curved), "parameters": parameters,
+            "targets": {
+                BPTT_NUMBERS: "real", BPTT_PROBABILITIES: "probability", BPTT_COUNTS: "count", BPTT_CLASSES: "class",
+            }[loss.targets],
+            "outputs": loss.outputs, "least_squares": bool(loss.least_squares), "curved": bool(loss.curved),
+            "parameters": parameters,
         }
     return losses
 
 
 def curvature(str loss, tuple parameters, const double[:, ::1] y, const double[:, ::1] dy):
     """Product of a loss's second derivative at the outputs y (rows, O) and dy, relative to that of "mse"; see bptt_curvature."""
-    cdef double values[BPTT_MAX_LOSS_PARAMETERS]
+    cdef double values[BPTT_MAX_LOSS_VALUES]
     cdef int kind = list(losses()).index(loss), i
     cdef Py_ssize_t row
-    if (y.shape[0], y.shape[1]) != (dy.shape[0], dy.shape[1]) or len(parameters) > BPTT_MAX_LOSS_PARAMETERS:
+    if (y.shape[0], y.shape[1]) != (dy.shape[0], dy.shape[1]) or len(parameters) > BPTT_MAX_LOSS_VALUES:
         raise ValueError("expected y and dy of one shape, and the parameters of the loss")
     for i, value in enumerate(parameters):
         values[i] = value
@@ -339,6 +346,11 @@ cdef int on_poll(void *context, int64_t done) noexcept nogil:
         return (<Plan>context).ask(done)
 
 
+cdef int on_loss(void *context, int64_t begin, int64_t n, double *loss) noexcept nogil:
+    with gil:
+        return (<Plan>context).compute_loss(begin, n, loss)
+
+
 cdef class Plan:
     """A network's description with an arena for batches of up to `batch` sequences of up to `steps` steps.
 
@@ -351,6 +363,9 @@ cdef class Plan:
 
     A plan serves one caller at a time.  Every method takes the flat parameters and arrays of the plan's dtype, releases the
     GIL, and returns a status name.  `poll(done)` is called about every 20 ms; a true result stops the run.
+
+    `own_loss` is (function, y, row): function(begin, n) returns the loss of the batch order[begin:begin+n], and replaces its
+    outputs in y by the gradient; see bptt_own_loss.
     """
 
     def __init__(self, desc, **how):
@@ -365,7 +380,8 @@ cdef class Plan:
         status = bptt_make_plan(&d.c, &arena[0], bytes_, &self.c)
         if status != BPTT_OK:
             raise ValueError(f"cannot plan: {message(STATUS[status])}")
-        self.desc, self.dtype, self.nbytes = desc, desc["dtype"], bytes_
+        self.desc, self.dtype, self.nbytes, self.batch = desc, desc["dtype"], bytes_, max(1, how.get("batch", 1))
+        self.every = bool({**desc, **how}.get("readout_every_step", False))
         self.size, self.state_size, self.count = bptt_size(&d.c), bptt_state_size(&d.c), bptt_blocks(&d.c, NULL, 0)
 
     @property
@@ -406,6 +422,29 @@ cdef class Plan:
             self.pending = error
             return 1
 
+    cdef int compute_loss(self, int64_t begin, int64_t n, double *loss):
+        try:
+            loss[0] = self.own_loss(begin, n)
+            return 0
+        except BaseException as error:
+            self.pending = error
+            return 1
+
+    cdef int give_loss(self, object own_loss, Data data, const int64_t *order, int64_t n, bptt_own_loss *to, Buffers b) except -1:
+        """Fill in a loss of the caller's own, whose y must hold the outputs of the largest batch."""
+        cdef int64_t i, rows = 0, most = 0
+        cdef bint every = self.every
+        self.own_loss, y, row = own_loss
+        for i in range(n):
+            rows = (rows if i % self.batch else 0) + (data.c.length[order[i]] if every else 1)
+            most = max(most, rows)
+        if y.size < most * self.desc["output_size"]:
+            raise ValueError(f"expected outputs of at least {most} rows of {self.desc['output_size']}, got {y.size} items")
+        to.function, to.context = on_loss, <void *>self
+        to.y = take_reals(b, y, self.dtype, -1, True)
+        to.row = <int64_t *>b.take(row, "lq", 8, data.sequences, True)
+        return 0
+
     cdef int begin(self, object callback) except -1:
         if self.running:
             raise RuntimeError("this plan is in use by another thread; create one plan per thread")
@@ -421,7 +460,7 @@ cdef class Plan:
         return 0
 
     cdef str leave(self, bptt_status status, int64_t done):
-        self.running, self.callback = False, None
+        self.running, self.callback, self.own_loss = False, None, None
         if self.pending is not None:
             error, self.pending = self.pending, None
             error.done = done
@@ -457,7 +496,7 @@ cdef class Plan:
             status = bptt_evaluate(self.c, w, &data.c, rows, n, &loss, on_poll, <void *>self)
         return self.leave(status, 0), loss
 
-    def loss_and_grad(self, params, Data data not None, order, grad, dx=None, dstate=None, poll=None):
+    def loss_and_grad(self, params, Data data not None, order, grad, dx=None, dstate=None, poll=None, own_loss=None):
         """(status, loss); writes the gradient into grad; see bptt_loss_grad."""
         cdef Buffers b = Buffers()
         cdef const void *w = take_reals(b, params, self.dtype, self.size, False)
@@ -468,9 +507,14 @@ cdef class Plan:
         cdef int64_t n = len(order)
         cdef double loss = 0
         cdef bptt_status status
+        cdef bptt_own_loss own
+        cdef bptt_data all_data = data.c
+        if own_loss is not None:
+            self.give_loss(own_loss, data, rows, n, &own, b)
+            all_data.own_loss = &own
         self.enter(data, poll)
         with nogil:
-            status = bptt_loss_grad(self.c, w, &data.c, rows, n, &loss, g, dx_, ds_, on_poll, <void *>self)
+            status = bptt_loss_grad(self.c, w, &all_data, rows, n, &loss, g, dx_, ds_, on_poll, <void *>self)
         return self.leave(status, 0), loss
 
     def gauss_newton(self, params, Data data not None, order, gram, jacobian=None, poll=None):
@@ -525,7 +569,8 @@ cdef class Plan:
         cdef Buffers b = Buffers()
         return bptt_updates(self.c, &data.c, take_order(b, order, data.sequences), len(order))
 
-    def epoch(self, params, opt_state, dict hyper not None, Data data not None, order, losses, weights, state=None, poll=None):
+    def epoch(self, params, opt_state, dict hyper not None, Data data not None, order, losses, weights, state=None, poll=None,
+              own_loss=None):
         """(status, finished updates); see bptt_epoch."""
         cdef Buffers b = Buffers()
         cdef bptt_hyper h
@@ -538,11 +583,16 @@ cdef class Plan:
         cdef double *weight = <double *>take_reals(b, weights, "float64", -1, True)
         cdef void *states = take_reals(b, state, self.dtype, data.sequences * self.state_size, True)
         cdef bptt_status status
+        cdef bptt_own_loss own
+        cdef bptt_data all_data = data.c
         if min(len(losses), len(weights)) < needed:
             raise ValueError(f"expected losses and weights of at least {needed} items, got {len(losses)} and {len(weights)}")
+        if own_loss is not None:
+            self.give_loss(own_loss, data, rows, n, &own, b)
+            all_data.own_loss = &own
         self.enter(data, poll)
         with nogil:
-            status = bptt_epoch(self.c, w, vectors, &h, &data.c, rows, n, loss, weight, states, &done, on_poll, <void *>self)
+            status = bptt_epoch(self.c, w, vectors, &h, &all_data, rows, n, loss, weight, states, &done, on_poll, <void *>self)
         hyper.update(carried_of(&h))
         return self.leave(status, done), done
 
@@ -842,7 +892,9 @@ cdef class Learner(Rows):
             self.plan.set_rules(*rules)
         self.inputs, self.outputs = desc["input_size"], desc["output_size"]
         self.categories = tuple(desc.get("categories", ()))
-        self.classes = losses()[loss["loss"]]["targets"] == "class"
+        row = losses()[loss["loss"]]
+        self.classes = row["targets"] == "class"
+        self.targets = self.outputs // (row["outputs"] or len(loss["loss_parameter"]))
         self.texts = read_hyper(hyper, &self.hyper, b, 0)
         self.hyper.rates = NULL
         self.first_step, self.seen, self.diverged = self.hyper.step, 0, False
@@ -871,7 +923,7 @@ cdef class Learner(Rows):
             if not 0 <= chosen < self.outputs:
                 raise ValueError(f"expected a class from 0 to {self.outputs - 1}")
         else:
-            target = self.take_row(y, &y_view, self.outputs)
+            target = self.take_row(y, &y_view, self.targets)
         try:
             row = self.take_inputs(x, &x_view)
             try:

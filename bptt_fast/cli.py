@@ -494,7 +494,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--momentum", type=_real(low=0), help="momentum of sgd and rmsprop (default 0)")
     how.add_argument("--weight-decay", type=_real(low=0), help="default 0; 0.01 for adamw")
     how.add_argument("--clip-norm", type=_real(above=0), help="largest norm of the gradient")
-    how.add_argument("--loss", choices=named(targets="real"), default="mse")
+    how.add_argument("--loss", choices=named(targets="real", outputs=1), default="mse")
     how.add_argument(
         "--scaling",
         action=argparse.BooleanOptionalAction,

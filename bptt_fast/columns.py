@@ -276,12 +276,13 @@ class Columns:
         encoded = [x[..., first + i, None] == np.arange(size) for i, size in enumerate(self.categories)]
         return np.concatenate([x[..., :first], *encoded], axis=-1)
 
-    def check_targets(self, kind: str, what: str) -> None:
-        """Raise if outputs are scaled but the loss expects targets of another kind than real numbers."""
-        if kind != "real" and self.scaling is not None and self.scaling.output_mean is not None:
+    def check_targets(self, scales: bool, what: str) -> None:
+        """Raise if outputs are scaled, unless the outputs of the loss are in the units of its targets."""
+        if not scales and self.scaling is not None and self.scaling.output_mean is not None:
             raise ConfigError(
-                f"{what}: expected a network without scaling of outputs, with a loss of classes or "
-                f"probabilities, got one with scaling.output_mean.  Set net.scaling to one without, or None."
+                f"{what}: expected a network without scaling of outputs, with a loss of classes, "
+                f"probabilities, counts or several outputs per target, got one with "
+                f"scaling.output_mean.  Set net.scaling to one without, or None."
             )
 
     def feedback(self, what: str) -> list[int] | None:

@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike
 from .columns import UNKNOWN, Columns, Names, is_table, like, names_of, order, ordered
 from .errors import ConfigError, ShapeError, integer, plain
 from .interrupts import PART, fill, in_parts, pieces
+from .losses import Loss
 
 Array = np.ndarray[Any, Any]
 
@@ -435,7 +436,7 @@ def set_targets(
     data: Sequences,
     y: Any,
     outputs: int,
-    kind: str,
+    loss: Loss,
     every: bool,
     sample_weight: Any = None,
     name: str = "y",
@@ -448,13 +449,13 @@ def set_targets(
     data : Sequences
         The inputs, of the network's dtype.
     y : array or list
-        One row of O outputs for each sequence, or for each step if `every`, in the form of the inputs; for
+        One row of D targets for each sequence, or for each step if `every`, in the form of the inputs; for
         windows one for each row of their series, and windows whose targets do not exist are dropped.  Classes
-        have no last axis; it is optional if O is 1.  Rows of weight 0 are not checked.
+        have no last axis; it is optional if D is 1.  Rows of weight 0 are not checked.
     outputs : int
         O.
-    kind : {"real", "class", "probability"}
-        The kind of targets of the loss.
+    loss : Loss
+        It says what the targets are and, by O, how many: D is O for most losses.
     every : bool
         Whether there is one target per step instead of one per sequence.
     sample_weight : array or list, optional
@@ -465,27 +466,40 @@ def set_targets(
     Raises
     ------
     ShapeError, ConfigError
-        As in `sequences`; also for class indices out of range and probabilities outside [0, 1].
+        As in `sequences`; also for class indices out of range, probabilities outside [0, 1], and negative
+        counts.
     """
-    dtype, scaling = data.values.dtype, data.columns.scaling
-    data.columns.check_targets(kind, name)
+    dtype, scaling, kind = data.values.dtype, data.columns.scaling, loss.targets
+    columns = loss.columns(outputs)
     y, sample_weight = unboxed(y), unboxed(sample_weight)
-    y = _named_targets(data, y, outputs, kind, name)
+    y = _named_targets(data, y, columns, kind, name, outputs)
     if data.form == "windows":
         _drop_windows(data, every, name)
     else:
         data.target_offset = data.offset if every else counting(len(data))
     if sample_weight is not None:
         data.weight = _weight(data, sample_weight, every, weight_name)
-    rows = _target_rows(data, y, () if kind == "class" else (outputs,), every, name)
+    last = () if kind == "class" else None if columns is None else (columns,)
+    try:
+        rows = _target_rows(data, y, last, every, name)
+    except ShapeError as error:
+        if loss.outputs == 1:
+            raise
+        raise ShapeError(
+            f'{error}  "{loss.name}" takes {loss.outputs} outputs per target: {loss.layout}.'
+        ) from None
+    data.columns.check_targets(loss.scales(0 if kind == "class" else rows.shape[1], outputs), name)
     if kind == "class":
         if rows.dtype.kind not in "iu":
             raise ConfigError(
                 f"{name}: expected class indices, integers from 0 to {outputs - 1}, got dtype {rows.dtype}.  "
                 f"Convert them: y.astype(int)."
             )
-        _check_range(data, rows, 0, outputs - 1, every, name, f"class indices from 0 to {outputs - 1}")
+        if loss.function is None:
+            _check_range(data, rows, 0, outputs - 1, every, name, f"class indices from 0 to {outputs - 1}")
         data.classes = cast(rows, np.int64)
+        if loss.class_weight is not None:
+            _weigh_classes(data, loss.weights_of_classes(outputs), every)
         return
     data.targets = cast(rows if scaling is None else scaling.targets(rows, dtype), dtype)
     if not finite(data.targets):
@@ -495,22 +509,38 @@ def set_targets(
             every,
             data.weight,
             name,
-            "output",
+            "output" if loss.outputs == 1 else "target",
             "A sample_weight of 0 marks rows without a target.",
-            data.columns.outputs,
+            data.columns.outputs if data.targets.shape[1] == outputs else None,
         )
     if kind == "probability":
         _check_range(data, data.targets, 0, 1, every, name, "numbers from 0 to 1")
+    if kind == "count":
+        _check_range(data, data.targets, 0, math.inf, every, name, f'counts of at least 0 for "{loss.name}"')
 
 
-def _named_targets(data: Sequences, y: Any, outputs: int, kind: str, name: str) -> Any:
-    """`y` with the columns of tables ordered by the output names, by default those of the first table."""
+def _weigh_classes(data: Sequences, weights: Array, every: bool) -> None:
+    """Multiply the weight of each target row by that of its class."""
+    assert data.classes is not None
+    weight = np.take(weights, data.classes, mode="clip").astype(data.values.dtype)
+    data.weight = weight if data.weight is None else data.weight * weight
+    if not data.weight[_counted(data, len(weight), every, None)].any():
+        raise ConfigError(
+            "class_weight: expected a weight above 0 for a class of the targets, got only zeros."
+        )
+
+
+def _named_targets(data: Sequences, y: Any, columns: int | None, kind: str, name: str, outputs: int) -> Any:
+    """`y` with the columns of tables ordered by the output names, by default those of the first table.
+
+    Outputs have the names of the targets where each target has one output.
+    """
     listed = is_list(y)
     tables = [part for part in (y if listed else [y]) if is_table(part)]
     if kind == "class" or not tables:
         return y
-    known = data.columns.outputs or names_of(tables[0])
-    if known is not None and len(known) == outputs:
+    known = (data.columns.outputs if columns == outputs else None) or names_of(tables[0])
+    if known is not None and len(known) == outputs == columns:
         data.columns = replace(data.columns, outputs=known)
     if listed:
         return [ordered(part, known, f"{name}[{i}]") for i, part in enumerate(y)]
@@ -531,6 +561,14 @@ def states(x0: Any, n: int, size: int, dtype: DTypeLike, name: str = "x0") -> Ar
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(a))[0])
         raise ConfigError(f"{name}: expected finite numbers, got {a[where]} at index {where}.")
     return a if a.ndim == 2 else np.ascontiguousarray(np.broadcast_to(a, (n, size)))
+
+
+def replaced(sequences: Sequences, **attributes: Any) -> Sequences:
+    """A shallow copy with other values of some attributes."""
+    other = copy.copy(sequences)
+    for name, value in attributes.items():
+        setattr(other, name, value)
+    return other
 
 
 def is_list(x: Any) -> bool:
@@ -756,8 +794,11 @@ def _check_categories(data: Sequences, sizes: tuple[int, ...], name: str) -> Non
             raise ConfigError(message(int(guilty[0]), _place(data, int(guilty[0]), True)))
 
 
-def _target_rows(data: Sequences, y: Any, last: tuple[int, ...], every: bool, name: str) -> Array:
-    """The targets as rows (rows, O), or (rows,) for classes, in their own dtype, from any accepted shape."""
+def _target_rows(data: Sequences, y: Any, last: tuple[int, ...] | None, every: bool, name: str) -> Array:
+    """The targets as rows (rows, D), or (rows,) for classes, in their own dtype, from any accepted shape.
+
+    `last` is (D,), () for classes, or None for any D.
+    """
     n, steps = len(data), data.steps
     if every and data.form == "list":
         return _target_list(data, y, last, name)
@@ -767,6 +808,9 @@ def _target_rows(data: Sequences, y: Any, last: tuple[int, ...], every: bool, na
     leads: list[tuple[int, ...]] = [(n, steps)] if every else [(n,)]
     if data.form in ("series", "windows"):
         leads.append((steps,) if every else ())
+    if last is None:
+        widths = [a.shape[len(lead) :] for lead in leads if a.shape[: len(lead)] == lead]
+        last = next((width or (1,) for width in widths if len(width) < 2), (1,))
     wanted = leads[-1] + last
     if a.shape != wanted:
         last_axes = ((), (1,)) if last in ((), (1,)) else (last,)
@@ -778,12 +822,14 @@ def _target_rows(data: Sequences, y: Any, last: tuple[int, ...], every: bool, na
     return a.reshape((n * steps if every else n, *last))
 
 
-def _target_list(data: Sequences, y: Any, last: tuple[int, ...], name: str) -> Array:
+def _target_list(data: Sequences, y: Any, last: tuple[int, ...] | None, name: str) -> Array:
     if not isinstance(y, (list, tuple)) or len(y) != len(data):
         got = f"{len(y)} entries" if isinstance(y, (list, tuple)) else type(y).__name__
         raise ShapeError(
             f"{name}: expected a list of {len(data)} arrays, one for each sequence of x, got {got}."
         )
+    if last is None:
+        last = numbers(y[0], f"{name}[0]").shape[1:2] or (1,)
     parts = []
     for i, (part, length) in enumerate(zip(y, data.length.tolist(), strict=True)):
         a = numbers(part, f"{name}[{i}]")
@@ -796,7 +842,7 @@ def _target_list(data: Sequences, y: Any, last: tuple[int, ...], name: str) -> A
 
 def _meaning(every: bool, last: tuple[int, ...]) -> str:
     return (
-        f"{'a class index' if last == () else 'a row of outputs'} for each {'step' if every else 'sequence'}"
+        f"{'a class index' if last == () else 'a row of targets'} for each {'step' if every else 'sequence'}"
     )
 
 
@@ -856,7 +902,7 @@ def _weight(data: Sequences, sample_weight: Any, every: bool, name: str) -> Arra
 
 
 def _check_range(
-    data: Sequences, rows: Array, low: int, high: int, every: bool, name: str, expected: str
+    data: Sequences, rows: Array, low: float, high: float, every: bool, name: str, expected: str
 ) -> None:
     """Raise for the first number outside [low, high] in a row that is neither padding nor of weight 0."""
     if rows.min() >= low and rows.max() <= high:

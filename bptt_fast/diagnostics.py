@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import _core, data  # type: ignore[attr-defined]
+from . import _core, data, losses, own_loss  # type: ignore[attr-defined]
 from .columns import Scaling, ordered
 from .description import Description
 from .errors import ConfigError, DivergedError, ShapeError, choice, integer, number
 from .inference import evaluate, loss_and_grad, predict
 from .initialisation import CELLS
 from .interrupts import answer, in_parts
+from .losses import Loss
 from .machine import machine_for
 from .model import Model
 from .plans import planning
@@ -1072,3 +1073,68 @@ def _last_targets(net: Model, y: Any, parts: Sequence[Array], x: Any, lengths: A
     if not many:
         return [data.numbers(y, "y")[-1]]
     return [np.asarray(row)[len(part) - 1] for row, part in zip(y, parts, strict=True)]
+
+
+def check_loss(
+    loss: Callable[..., Any] | Loss, outputs: Any, targets: Any, weights: Any = None, *, step: float = 1e-6
+) -> float:
+    """Compare the gradient of a loss that is a function with central differences, in float64.
+
+    Parameters
+    ----------
+    loss : callable
+        As for ``Network.fit``.
+    outputs : array (rows, O)
+        Outputs such as those of a first batch, for example ``net.predict(x)``; few rows are enough, as the
+        loss is computed twice for each number.
+    targets : array (rows, D), or (rows,) of classes
+        What the function gets.
+    weights : array (rows,), optional
+        Default ones.
+    step : float, default 1e-6
+        Of the differences, relative to an output, or absolute if that is below 1.
+
+    Returns
+    -------
+    error : float
+        The largest difference between the two, relative to the largest entry of the gradient.
+
+    Raises
+    ------
+    ConfigError
+        If the error exceeds 1e-4; the message names the entry.
+    ShapeError
+        If the function returns a gradient of another shape.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> def squares(outputs, targets, weights):
+    ...     return np.sum((outputs - targets) ** 2), 2 * (outputs - targets)
+    >>> bf.diagnostics.check_loss(squares, np.ones((3, 2)), np.zeros((3, 2))) < 1e-8
+    True
+    """
+    chosen = losses.get(loss)
+    if chosen.function is None:
+        raise ConfigError(f"check_loss: expected a function, got {chosen}.")
+    p, y = np.array(data.numbers(outputs, "outputs"), float, ndmin=2), data.numbers(targets, "targets")
+    w = np.ones(len(p)) if weights is None else np.array(data.numbers(weights, "weights"), float)
+    _, gradient = own_loss.call(chosen, p.copy(), y.copy(), w.copy())
+    worst, where = 0.0, (0, 0)
+    for i in np.ndindex(p.shape):
+        size, values = step * max(1.0, float(abs(p[i]))), []
+        for sign in (1, -1):
+            moved = p.copy()
+            moved[i] += sign * size
+            values.append(own_loss.call(chosen, moved, y.copy(), w.copy())[0])
+        error = abs((values[0] - values[1]) / (2 * size) - gradient[i])
+        if not error <= worst:
+            worst, where = float(error), i
+    worst /= max(float(abs(gradient).max()), np.finfo(float).tiny)
+    if not worst <= 1e-4:
+        raise ConfigError(
+            f"loss: expected the gradient of {chosen.name} to agree with finite differences, got "
+            f"{gradient[where]:g} at row {where[0]}, output {where[1]}, off by {worst:.1e} of "
+            f"the largest entry."
+        )
+    return worst

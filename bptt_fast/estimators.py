@@ -18,6 +18,8 @@ from .data import are_overlapping, columns_without_numbers, numbers
 from .description import Description
 from .errors import ConfigError, ShapeError, choice, flag, integer, number
 from .initialisation import CELLS
+from .losses import Loss
+from .losses import get as get_loss
 from .network import Network
 from .stopping import Stopping
 
@@ -29,6 +31,7 @@ try:
     from sklearn.model_selection import train_test_split
     from sklearn.utils import assert_all_finite, check_array, check_consistent_length, check_random_state
     from sklearn.utils import column_or_1d as column
+    from sklearn.utils.class_weight import compute_class_weight
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as error:
@@ -192,10 +195,21 @@ class _Estimator(BaseEstimator):
             solver, **{name: float(value) for name, value in overrides.items() if value is not None}
         )
 
-    def _loss(self) -> str:
-        if self.loss is None:
-            return next(iter(self.LOSSES.values()))
-        return self.LOSSES[choice(self.loss, "loss", tuple(self.LOSSES))]
+    def _loss(self) -> Loss:
+        if callable(self.loss) or isinstance(self.loss, Loss):
+            return self._own_loss()
+        names = tuple(self.LOSSES)
+        return get_loss(self.LOSSES[names[0] if self.loss is None else choice(self.loss, "loss", names)])
+
+    def _own_loss(self) -> Loss:
+        """A Loss or a function whose outputs are predictions: one for each target, in its units."""
+        loss = get_loss(self.loss)
+        if loss.targets != "real" or loss.outputs > 1:
+            raise ConfigError(
+                f"loss: expected one whose outputs are predictions of real numbers, got "
+                f"{loss}.  Use a Network."
+            )
+        return loss
 
     def _fitted(self, *arguments: Any) -> Any:
         """Fit with checked parameters; an error leaves the estimator unchanged."""
@@ -435,8 +449,9 @@ class RNNRegressor(RegressorMixin, _Supervised):
     readout : {{"last", "every"}}, default "last"
         Whether y has one target per sequence, (n,) or (n, O), or per step, (n, T) or (n, T, O), for a list of
         sequences a list of (T_i,) or (T_i, O).
-    loss : {{"squared_error", "absolute_error", "huber"}}, optional
-        None is "squared_error".
+    loss : {{"squared_error", "absolute_error", "huber"}}, Loss or callable, optional
+        None is "squared_error".  A Loss has one output per target, as ``bf.Loss("pinball", quantiles=0.9)``;
+        a function ``loss(outputs, targets, weights)`` returns the loss of a batch and its gradient.
     {COMMON_WORDS}
 
     Attributes
@@ -532,8 +547,12 @@ class RNNClassifier(ClassifierMixin, _Supervised):
     readout : {{"last", "every"}}, default "last"
         Whether y has one label per sequence, (n,), or per step, (n, T), for a list of sequences a list of
         (T_i,).
-    loss : {{"log_loss"}}, optional
-        None is "log_loss".
+    loss : {{"log_loss"}}, Loss or callable, optional
+        None is "log_loss".  A function ``loss(logits, classes, weights)`` returns the loss of a batch and its
+        gradient, see `bptt_fast.Loss`.
+    class_weight : dict or "balanced", optional
+        Weights of the labels, factors of `sample_weight`; "balanced": n / (number of classes x count of the
+        label in y), as in scikit-learn.
     {COMMON_WORDS}
 
     Attributes
@@ -562,6 +581,56 @@ class RNNClassifier(ClassifierMixin, _Supervised):
 
     LOSSES: ClassVar[dict[str, str]] = {"log_loss": "cross_entropy"}
 
+    def __init__(
+        self,
+        hidden_size=32,
+        *,
+        cell="gru",
+        num_layers=1,
+        bidirectional=False,
+        head=(),
+        activation=None,
+        dropout=0.0,
+        recurrent_dropout=0.0,
+        rules=None,
+        readout="last",
+        loss=None,
+        class_weight=None,
+        solver="adam",
+        learning_rate_init=None,
+        batch_size="auto",
+        clip_norm=None,
+        max_iter=200,
+        shuffle=True,
+        random_state=None,
+        tol=1e-4,
+        n_iter_no_change=10,
+        early_stopping=False,
+        validation_fraction=0.1,
+        warm_start=False,
+        verbose=False,
+        n_jobs=None,
+    ):
+        _set_parameters(self, locals())
+
+    def _own_loss(self) -> Loss:
+        """A Loss of classes, or a function of outputs, which are logits, and class indices."""
+        loss = self.loss if isinstance(self.loss, Loss) else Loss(self.loss, targets="class")
+        if loss.targets != "class" or loss.class_weight is not None:
+            raise ConfigError(
+                f"loss: expected a loss of classes without class_weight, which is a parameter here, got "
+                f"{loss}."
+            )
+        return loss
+
+    def _loss(self) -> Loss:
+        loss = super()._loss()
+        if self.class_weight is None:
+            return loss
+        if loss.function is not None:
+            raise ConfigError("class_weight: expected None with a function as loss, got one.")
+        return Loss(loss.name, class_weight=self._class_weight, **loss.parameters)
+
     def _targets(self, y: Any, dtype: Any, going_on: bool) -> tuple[Any, int]:
         if not (self._every and _listed(y)):
             y = np.asarray(y) if is_table(y) else _stacked(y, "y")
@@ -580,6 +649,9 @@ class RNNClassifier(ClassifierMixin, _Supervised):
                 f"warm_start and partial_fit the first call sets the classes."
             )
         indices = np.searchsorted(self.classes_, labels)
+        if self.class_weight is not None:
+            weight = compute_class_weight(self.class_weight, classes=self.classes_, y=labels)
+            self._class_weight = weight.tolist()
         if not self._every:
             return indices, len(self.classes_)
         ends = np.cumsum([len(part) for part in parts])[:-1]
@@ -611,6 +683,11 @@ class RNNClassifier(ClassifierMixin, _Supervised):
                     f"{_text(classes)}."
                 )
             self.classes_ = classes
+        if isinstance(self.class_weight, str):
+            raise ConfigError(
+                f"class_weight: expected a dict or None in partial_fit, which sees only a part of the "
+                f"data, got {self.class_weight!r}.  Use compute_class_weight of scikit-learn on all labels."
+            )
         return self._fitted(X, y, sample_weight, True, 1)
 
     def predict(self, X: Any) -> Any:

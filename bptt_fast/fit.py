@@ -50,7 +50,7 @@ def fit(
     epochs: int = 1,
     batch_size: int | None = None,
     optimizer: Optimizer | str | None = None,
-    loss: str | Loss = "mse",
+    loss: str | Loss | Callable[..., Any] = "mse",
     bptt: Unfolding | None = None,
     sample_weight: Any = None,
     x0: ArrayLike | None = None,
@@ -92,9 +92,13 @@ def fit(
     optimizer : SGD, Adam, AdamW, NAdam, RMSprop, Adagrad or Rprop, or a name, optional
         Or of second order: LBFGS, LevenbergMarquardt or HessianFree.  Default Adam(1e-3); SGD(0.01) for
         `SlidingBPTT`.  Every call of `fit` resets the optimiser state.
-    loss : {"mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"} or `Loss`, default "mse"
-        Mean over the outputs of a target row, weighted mean over the rows of a batch.  Both cross-entropies
-        expect logits; the targets of "binary_cross_entropy" are numbers from 0 to 1.
+    loss : str, `Loss` or callable, default "mse"
+        "mse", "mae", "huber", "pinball", "gaussian", "laplace", "student_t", "poisson",
+        "negative_binomial", "cross_entropy" or "binary_cross_entropy": mean over the outputs of a target row,
+        weighted mean over the rows of a batch.  Both cross-entropies expect logits; the
+        targets of "binary_cross_entropy" are numbers from 0 to 1, those of "poisson" and "negative_binomial"
+        numbers of at least 0.  `Loss` explains parameters, class weights, losses with several outputs per
+        target, and functions.
     bptt : FullBPTT, SlidingBPTT, TruncatedBPTT or CheckpointedBPTT, default FullBPTT()
         How time is unfolded.
     sample_weight : array (n,), or of the shape of y without its last axis, optional
@@ -144,7 +148,8 @@ def fit(
         deviation 1 over the training data, without validation data, padding, and targets of weight 0.
         Constant columns are only shifted.  With `teacher_forcing` below 1 targets are scaled as the
         inputs.  None: the network keeps its `scaling`, initially none.  Losses and `target_loss` refer to
-        scaled targets; targets of both cross-entropies are never scaled.
+        scaled targets; targets of both cross-entropies, of counts, and of losses with several outputs per
+        target are never scaled.
     threads, isa : optional
         As in `predict`.  Results do not depend on `threads`.
 
@@ -261,6 +266,7 @@ class Training(Resumable):
             _warn_of_shared_rows(x.x if isinstance(x, data.Shared) else x)
         self.hooks, self.verbose = check_callbacks(o.callbacks), check_verbose(o.verbose)
         unfold.check(net)
+        unfold.check_loss(loss)
         unfold.check_data(o.sample_weight)
 
         every = unfold.every(net)
@@ -496,7 +502,7 @@ def _scaling(
     n, length = unfold.training_part(raw, split)
     inputs = raw.values[data.covered(len(raw.values), raw.offset[:n], length)]
     categories = len(net.columns.categories)
-    if raw.targets is None or loss.targets != "real":
+    if raw.targets is None or not loss.scales(raw.targets.shape[1], net.output_size):
         return Scaling.standard(inputs, None, categories)
     if feeds_back:
         standard = Scaling.standard(inputs)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import data, losses, unfolding
+from . import data, losses, own_loss, unfolding
 from .columns import Columns, listed
 from .data import Array, Sequences
 from .description import READOUTS
@@ -116,7 +116,7 @@ def evaluate(
     x: Any,
     y: Any,
     *,
-    loss: str | Loss = "mse",
+    loss: str | Loss | Callable[..., Any] = "mse",
     readout: str | None = None,
     sample_weight: Any = None,
     x0: ArrayLike | None = None,
@@ -159,7 +159,11 @@ def evaluate(
     batch = min(integer(batch_size, "batch_size", 1, None), len(sequences))
     steps = net.steps_without_gradient(sequences.steps)
     plan = _acquire(net, sequences, known_loss, every, batch, steps, threads, isa)
-    _, value = plan.plan.evaluate(net.params, core_data(sequences), data.counting(len(sequences)))
+    order = data.counting(len(sequences))
+    if known_loss.function is not None:
+        value = own_loss.evaluate(known_loss, plan.plan, net.params, sequences, order, every)
+    else:
+        value = plan.plan.evaluate(net.params, core_data(sequences), order)[1]
     net.plans.release(plan)
     if not math.isfinite(value):
         raise DivergedError(
@@ -189,7 +193,7 @@ def loss_and_grad(
     x: Any,
     y: Any,
     *,
-    loss: str | Loss = "mse",
+    loss: str | Loss | Callable[..., Any] = "mse",
     bptt: Unfolding | None = None,
     teacher_forcing: float = 1.0,
     sample_weight: Any = None,
@@ -249,6 +253,7 @@ def loss_and_grad(
     """
     every, unfold, known_loss = net.readout == "every", unfolding.get(bptt), losses.get(loss)
     unfold.check_gradient()
+    unfold.check_loss(known_loss)
     sequences = training_data(net, x, y, known_loss, every, sample_weight, x0, lengths)
     if flag(with_inputs, "with_inputs") and (sequences.form == "windows" or not unfold.input_gradient):
         what = "windows" if sequences.form == "windows" else repr(unfold)
@@ -265,8 +270,11 @@ def loss_and_grad(
     grads = Gradients(net)
     dx = np.zeros_like(sequences.values) if with_inputs else None
     dstate = np.zeros((n, net.state_size), net.dtype) if with_inputs else None
+    own = None
+    if known_loss.function is not None:
+        own = own_loss.BatchLoss(known_loss, sequences, every, net.output_size, n, n).core
     status, value = plan.plan.loss_and_grad(
-        net.params, core_data(sequences), data.counting(n), grads.flat, dx, dstate
+        net.params, core_data(sequences), data.counting(n), grads.flat, dx, dstate, own_loss=own
     )
     net.plans.release(plan)
     if status != "OK":
@@ -288,7 +296,7 @@ def estimate_memory(
     steps: int | ArrayLike,
     *,
     bptt: Unfolding | None = None,
-    loss: str | Loss = "mse",
+    loss: str | Loss | Callable[..., Any] = "mse",
     readout: str | None = None,
     threads: int | None = None,
     isa: str | None = None,
@@ -387,11 +395,12 @@ def training_data(
     columns, dtype = columns or net.columns, dtype or net.dtype
     if isinstance(x, data.Shared):
         state_size = 0 if x0 is None else net.state_size
-        key = (net.input_size, net.output_size, dtype, state_size, loss.targets, every, *names, columns)
+        targets = (loss.targets, loss.outputs, loss.class_weight, loss.function is None)
+        key = (net.input_size, net.output_size, dtype, state_size, targets, every, *names, columns)
         arguments = (y, loss, every, sample_weight, x0, lengths, names, columns, dtype)
         return x.made_once(key, lambda: training_data(net, x.x, *arguments))
     sequences = data.sequences(x, net.input_size, dtype, lengths, names[0], columns)
-    data.set_targets(sequences, y, net.output_size, loss.targets, every, sample_weight, names[1], names[2])
+    data.set_targets(sequences, y, net.output_size, loss, every, sample_weight, names[1], names[2])
     sequences.state = data.states(x0, len(sequences), net.state_size, dtype)
     return sequences
 
@@ -406,7 +415,7 @@ def sampling_probability(net: Model, unfold: Unfolding, loss: Loss, teacher_forc
         f'readout="{net.readout}"': net.readout != "every",
         f"input_size={d.input_size} and output_size={d.output_size}": d.input_size != d.output_size,
         "bidirectional=True": d.bidirectional,
-        f'loss="{loss.name}"': loss.targets != "real",
+        f'loss="{loss.name}"': loss.targets != "real" or loss.outputs > 1 or loss.function is not None,
         f"bptt={unfold}": not unfold.plain,
     }
     if any(wrong.values()):

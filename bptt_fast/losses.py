@@ -1,36 +1,79 @@
 """The losses; their list and arithmetic are in csrc/losses.def and csrc/losses.h.
 
 Per target row, with prediction p and target y: mse, mean over the outputs of (p - y)^2; mae, mean of |p - y|;
-huber, mean of e^2/2 where |e| <= delta and delta (|e| - delta/2) elsewhere, e = p - y; cross_entropy,
+huber, mean of e^2/2 where |e| <= delta and delta (|e| - delta/2) elsewhere, e = p - y; pinball, mean over the
+quantiles q of max(q e, (q - 1) e), e = y - p; gaussian, laplace, student_t and negative_binomial, mean of the
+negative log density with parameters that are outputs; poisson, mean of exp(p) - y p; cross_entropy,
 -log softmax(p)[class]; binary_cross_entropy, mean of log(1 + exp(p)) - y p.  The loss of a batch is the mean
-over its target rows, weighted by sample_weight.
+over its target rows, weighted by sample_weight.  A loss can also be a function of the user's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from . import _core  # type: ignore[attr-defined]
-from .errors import ConfigError, choice, number
+from .errors import ConfigError, ShapeError, choice, number
 
 TABLE: dict[str, dict[str, Any]] = _core.losses()
 
+# what the outputs of a target are, in the order of their blocks; of "pinball" they are its quantiles
+PARTS = {
+    "gaussian": ("mu", "s"),
+    "laplace": ("mu", "s"),
+    "student_t": ("mu", "s", "n"),
+    "negative_binomial": ("m", "a"),
+}
+
 
 class Loss:
-    """A loss with its parameters.
+    """A loss with its parameters, or a function as a loss.
 
     Parameters
     ----------
-    name : {"mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"}
-    **parameters : float
-        Parameters of the loss: "huber" has delta, default 1, above 0.
+    name : str or callable
+        "mse", "mae", "huber", "pinball", "gaussian", "laplace", "student_t", "poisson", "negative_binomial",
+        "cross_entropy", "binary_cross_entropy", or a function, see Notes.
+    targets : {"real", "class"}, default "real"
+        Of a function: whether its targets are rows of real numbers or class indices.
+    class_weight : sequence of O float, or dict of int to float, optional
+        Of "cross_entropy": the weight of each class, at least 0; classes that a dict lacks have weight 1.
+    **parameters
+        Parameters of the loss: "huber" has delta, default 1, above 0; "pinball" has quantiles, default 0.5,
+        one number or several increasing ones, between 0 and 1; "cross_entropy" has label_smoothing,
+        default 0, below 1.
 
     Raises
     ------
     ConfigError
         If there is no such loss or parameter, or a value is out of range.
+
+    Notes
+    -----
+    Several outputs belong to each target of "gaussian" and "laplace" (mu, s), "student_t" (mu, s, n),
+    "negative_binomial" (m, a), and "pinball" with several quantiles (one each).  With D targets they are
+    blocks of D outputs: the first block is mu of all targets, or their lowest quantile, and so on.
+    `output_size` is then D times the number of blocks.  The scale is sigma = log(1 + exp(s)) + 1e-6;
+    nu = 2 + log(1 + exp(n)); the mean of counts is mu = log(1 + exp(m)), their variance mu + alpha mu^2,
+    alpha = log(1 + exp(a)) + 1e-6; the rate of "poisson" is exp(p).  The values leave out log(2 pi) / 2 of
+    "gaussian" and log(y!) of "poisson".
+
+    A class weight is a factor of the weight of a row, as in scikit-learn: the loss of a batch is the sum of
+    weighted losses divided by the sum of the weights, as PyTorch's reduction="mean", so that its scale does
+    not depend on the weights.  `SlidingBPTT` and learners, of one row per update, multiply its loss.
+    (With label smoothing PyTorch also weights the smoothed classes.)
+
+    A function ``loss(outputs, targets, weights)`` is called once per batch with the outputs (rows, O) of all
+    target rows, in the network's dtype, the targets (rows, D) or class indices (rows,), and the weights
+    (rows,); rows of weight 0 are left out.  D is the number of columns of y.  It returns the loss of the
+    batch and its gradient with respect to the outputs, (rows, O).  It may change its arguments, which are
+    its own until it returns.  ``bptt_fast.diagnostics.check_loss`` compares the gradient with finite
+    differences.  Functions need `FullBPTT`, and cannot be saved.
 
     Examples
     --------
@@ -41,46 +84,221 @@ class Loss:
     True
     >>> bf.Loss("huber")
     Loss('huber', delta=1.0)
+    >>> def squares(outputs, targets, weights):
+    ...     error = (outputs - targets) * weights[:, None] / weights.sum()
+    ...     return float(((outputs - targets) * error).sum()), 2 * error
+    >>> abs(net.evaluate(x, y, loss=squares) - net.evaluate(x, y)) < 1e-6
+    True
     """
 
-    def __init__(self, name: str, **parameters: float) -> None:
+    def __init__(
+        self,
+        name: str | Callable[..., Any],
+        *,
+        targets: str | None = None,
+        class_weight: Sequence[float] | Mapping[int, float] | None = None,
+        **parameters: Any,
+    ) -> None:
+        self.function = None if isinstance(name, str) or not callable(name) else name
+        self.parameters: dict[str, Any] = {}
+        self.outputs = 1  # of the network, per target
+        self.least_squares = self.curved = False  # curved: its second derivative is known and nonnegative
+        self.class_weight = _class_weight(class_weight)
+        if self.function is not None:
+            if parameters or class_weight is not None:
+                raise ConfigError(
+                    f"loss: expected no parameters of a function, got "
+                    f"{', '.join(parameters) or 'class_weight'}."
+                    f"  Use functools.partial."
+                )
+            self.name = getattr(name, "__qualname__", type(name).__name__)
+            self.targets = choice(targets or "real", "Loss(targets)", ("real", "class"))
+            return
         row = TABLE[choice(name, "loss", tuple(TABLE))]
+        if targets is not None:
+            raise ConfigError(
+                f'loss: expected no targets of "{name}", which a function alone has, got {targets!r}.'
+            )
         for parameter in parameters:
             if parameter not in row["parameters"]:
                 known = ", ".join(row["parameters"]) or "none"
                 raise ConfigError(f'loss: expected parameters of "{name}" ({known}), got {parameter!r}.')
-        self.name = name
-        self.parameters: dict[str, float] = {}
+        self.name = str(name)
+        self.targets = row[
+            "targets"
+        ]  # "real" numbers, "class" indices, "probability" in [0, 1], "count" >= 0
+        if self.class_weight is not None and self.targets != "class":
+            raise ConfigError(f'class_weight: expected a loss of classes, got "{name}".')
         for parameter, (initial, low, high) in row["parameters"].items():
-            value = parameters.get(parameter, initial)
-            label = f"Loss({name!r}, {parameter})"
-            self.parameters[parameter] = number(value, label, low, high, open_low=True, open_high=True)
-        self.targets: str = row["targets"]  # "real" numbers, "class" indices or "probability" in [0, 1]
-        self.least_squares: bool = row["least_squares"]
-        self.curved: bool = row["curved"]  # whether its second derivative is known and nonnegative
+            value, label = parameters.get(parameter, initial), f"Loss({name!r}, {parameter})"
+            if row["outputs"] == 0:
+                self.parameters[parameter] = _increasing(value, label, low, high)
+            elif type(value) in (int, float) and value == initial:
+                self.parameters[parameter] = float(value)
+            else:
+                self.parameters[parameter] = number(value, label, low, high, open_low=True, open_high=True)
+        self.outputs = row["outputs"] or len(self.core()["loss_parameter"])
+        self.least_squares = row["least_squares"]
+        self.curved = row["curved"]
 
     @property
     def plain(self) -> Any:
         """The name of the loss, or a dict of name and parameters if these are not the defaults."""
-        same = self.parameters == Loss(self.name).parameters if self.parameters else True
-        return self.name if same else {"name": self.name, **self.parameters}
+        if self.function is not None:
+            raise ConfigError(
+                f"loss: expected a loss by name, got {self}, a function, which no file can hold."
+            )
+        values: dict[str, Any] = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in self.parameters.items()
+        }
+        if self.class_weight is not None:
+            weights = self.class_weight
+            values["class_weight"] = (
+                {str(k): v for k, v in weights} if isinstance(weights[0], tuple) else list(weights)
+            )
+        elif self == _with_defaults(self.name):
+            return self.name
+        return {"name": self.name, **values}
 
     def core(self) -> dict[str, Any]:
-        """The loss in the fields of the C core."""
-        return {"loss": self.name, "loss_parameter": tuple(self.parameters.values())}
+        """The loss in the fields of the C core, which computes outputs alone for a function."""
+        if self.function is not None:
+            return {"loss": None}
+        values = [v if isinstance(v, tuple) else (v,) for v in self.parameters.values()]
+        return {"loss": self.name, "loss_parameter": sum(values, ())}
+
+    def columns(self, outputs: int) -> int | None:
+        """The number of target columns of a network.
+
+        Parameters
+        ----------
+        outputs : int
+            O, its outputs.
+
+        Returns
+        -------
+        columns : int or None
+            None: any number.
+
+        Raises
+        ------
+        ShapeError
+            If the outputs are not blocks of equally many.
+        """
+        if self.function is not None:
+            return None
+        if outputs % self.outputs:
+            raise ShapeError(
+                f'loss: expected an output_size that is a multiple of {self.outputs} with "{self.name}" '
+                f"({self.layout}), got {outputs}."
+            )
+        return outputs // self.outputs
+
+    @property
+    def layout(self) -> str:
+        """What the outputs are, for a message."""
+        if self.outputs == 1:
+            return "one output per target"
+        parts = PARTS.get(self.name) or [f"{q:g}" for q in self.core()["loss_parameter"]]
+        shown = list(parts) if len(parts) < 6 else [*parts[:2], "...", parts[-1]]
+        return f"a block with an output of each target for each of {', '.join(shown)}"
+
+    def scales(self, columns: int, outputs: int) -> bool:
+        """Whether targets can be scaled, and the outputs with them, as both are numbers in the same units.
+
+        Parameters
+        ----------
+        columns, outputs : int
+            The numbers of target columns and of outputs.
+
+        Returns
+        -------
+        scales : bool
+        """
+        return self.targets == "real" and self.outputs == 1 and columns == outputs
+
+    def weights_of_classes(self, outputs: int) -> np.ndarray[Any, Any]:
+        """The weights of the classes.
+
+        Parameters
+        ----------
+        outputs : int
+            O, the number of classes.
+
+        Returns
+        -------
+        weights : ndarray (O,)
+        """
+        given, weights = self.class_weight or (), np.ones(outputs)
+        if given and not isinstance(given[0], tuple):
+            if len(given) != outputs:
+                raise ShapeError(
+                    f"class_weight: expected {outputs} numbers, one per class, got {len(given)}."
+                )
+            return np.array(given)
+        for label, weight in given:
+            if not 0 <= label < outputs:
+                raise ConfigError(f"class_weight: expected classes from 0 to {outputs - 1}, got {label}.")
+            weights[label] = weight
+        return weights
+
+    def _identity(self) -> tuple[Any, ...]:
+        return self.function, self.name, self.targets, tuple(self.parameters.items()), self.class_weight
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Loss) and (self.name, self.parameters) == (other.name, other.parameters)
+        return isinstance(other, Loss) and self._identity() == other._identity()
 
     def __hash__(self) -> int:
-        return hash((self.name, *self.parameters.values()))
+        return hash(self._identity())
 
     def __repr__(self) -> str:
-        return f"Loss({', '.join([repr(self.name), *(f'{k}={v}' for k, v in self.parameters.items())])})"
+        shown = dict(self.parameters)
+        if self.function is not None:
+            module = getattr(self.function, "__module__", None) or "?"
+            return f"Loss({module}.{self.name}, targets={self.targets!r})"
+        if self.name == "cross_entropy" and not shown["label_smoothing"]:
+            del shown["label_smoothing"]
+        if self.class_weight is not None:
+            shown["class_weight"] = self.plain["class_weight"]
+        return f"Loss({', '.join([repr(self.name), *(f'{k}={v}' for k, v in shown.items())])})"
+
+
+def _increasing(value: Any, label: str, low: float, high: float) -> tuple[float, ...]:
+    """The values of a parameter that is a list."""
+    items = (
+        list(value) if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str) else [value]
+    )
+    if not 1 <= len(items) <= _core.MAX_LOSS_VALUES:
+        raise ConfigError(f"{label}: expected from 1 to {_core.MAX_LOSS_VALUES} numbers, got {len(items)}.")
+    checked = tuple(number(item, label, low, high, open_low=True, open_high=True) for item in items)
+    if any(b <= a for a, b in pairwise(checked)):
+        raise ConfigError(f"{label}: expected increasing numbers, got {checked}.")
+    return checked
+
+
+def _class_weight(value: Any) -> tuple[Any, ...] | None:
+    """Weights of classes as a tuple, or as one of pairs."""
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        try:
+            pairs = sorted((int(label), weight) for label, weight in value.items())
+        except (TypeError, ValueError):
+            raise ConfigError(f"class_weight: expected class indices as keys, got {list(value)}.") from None
+        labels, weights = [label for label, _ in pairs], [weight for _, weight in pairs]
+    elif isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str):
+        labels, weights = [], list(value)
+    else:
+        raise ConfigError(f"class_weight: expected a number for each class, or a dict, got {value!r}.")
+    checked = tuple(number(weight, "class_weight", 0) for weight in weights)
+    if not any(checked) and (not labels or not checked):
+        raise ConfigError("class_weight: expected at least one weight above 0, got none.")
+    return tuple(zip(labels, checked, strict=True)) if labels else checked
 
 
 def get(loss: Any) -> Loss:
-    """The loss for a Loss, a name or a dict from `Loss.plain`; else raises a ConfigError."""
+    """The loss for a Loss, a name, a function or a dict from `Loss.plain`; else raises a ConfigError."""
     if isinstance(loss, Loss):
         return loss
     if isinstance(loss, Mapping) and "name" in loss and all(isinstance(key, str) for key in loss):

@@ -181,6 +181,7 @@ class Learner:
 
     __slots__ = (
         "__weakref__",
+        "_class_weight",
         "_core",
         "_hyper",
         "_needs_checks",
@@ -191,6 +192,7 @@ class Learner:
         "_self_ref",
         "_status",
         "_stored",
+        "_target_columns",
         "bptt",
         "loss",
         "network",
@@ -235,11 +237,17 @@ class Learner:
             )
         self.optimizer = chosen_optimizer
         chosen_loss = losses.get(loss)
+        bptt.check_loss(chosen_loss)
         self.loss = chosen_loss.plain
-        targets = chosen_loss.targets
+        targets, self._target_columns = chosen_loss.targets, chosen_loss.columns(net.output_size)
+        self._class_weight = chosen_loss.class_weight and chosen_loss.weights_of_classes(net.output_size)
         self._scaling = net.scaling
-        net.columns.check_targets(targets, "learn_online")
-        self._needs_checks = targets == "probability" or net.scaling is not None
+        net.columns.check_targets(
+            chosen_loss.scales(0 if targets == "class" else self._target_columns or 0, net.output_size),
+            "learn_online",
+        )
+        self._needs_checks = targets in ("probability", "count") or net.scaling is not None
+        self._needs_checks |= self._class_weight is not None
         if self.optimizer.schedule is not None:
             raise ConfigError(
                 f"learn_online: expected a number for a learning_rate, got "
@@ -342,10 +350,17 @@ class Learner:
                     f"y: expected a class index from 0 to {net.output_size - 1}, got {y!r} "
                     f"({type(y).__name__})."
                 )
-            return row, target, weight
-        target = _rows(y, 1, net.output_size, net.dtype, "y", getattr(scaling, "targets", None))
+            return (
+                row,
+                target,
+                weight * (1.0 if self._class_weight is None else float(self._class_weight[target])),
+            )
+        columns = self._target_columns or net.output_size
+        target = _rows(y, 1, columns, net.dtype, "y", getattr(scaling, "targets", None))
         if targets == "probability" and not (target.min() >= 0 and target.max() <= 1):
             raise ConfigError(f"y: expected numbers from 0 to 1, got {target}.")
+        if targets == "count" and not target.min() >= 0:
+            raise ConfigError(f"y: expected counts of at least 0, got {target}.")
         return row, target, weight
 
     @property

@@ -70,6 +70,8 @@ def with_groups(
     groups of sequences of similar length, so that memory grows with the sum of lengths.
     """
     chosen = dict(options or {})
+    if losses.get(size.loss).function is not None:  # it is called with whole batches
+        return chosen
     if lengths is None or size.batch == 1 or not set(chosen) <= GROUPED:
         return chosen
     total = int(np.minimum(lengths, size.steps).sum())

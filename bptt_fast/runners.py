@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _core, data  # type: ignore[attr-defined]
+from . import _core, data, own_loss  # type: ignore[attr-defined]
 from .errors import ConfigError, ShapeError
 from .plans import PlanSize, Pooled, core_data, make_plan, with_groups
 from .resuming import Resumable, check_alike
@@ -117,6 +117,9 @@ class Job:
         batch = min(max(self.batch_size or BATCH, BATCH), len(order))
         desc, size = self.net.desc(), PlanSize(self.loss, every, batch, steps, self.threads, self.isa)
         plan = make_plan(desc, size, with_groups(sequences.length[order], desc, size))
+        if self.loss.function is not None:
+            own = self.loss, plan, self.net.params, sequences, order, every
+            return lambda: own_loss.evaluate(*own)
         validation = core_data(sequences)
         return lambda: float(plan.evaluate(self.net.params, validation, order)[1])
 
@@ -151,6 +154,24 @@ class Record:
         if not counted.all():
             losses, weights = losses[counted], weights[counted]
         return float((losses * weights).sum() / weights.sum()) if len(weights) else math.nan
+
+
+class PatternRecord(Record):
+    """The losses of patterns, each times the weight of its target.
+
+    Parameters
+    ----------
+    weights : ndarray (updates,)
+    """
+
+    def __init__(self, weights: Array) -> None:
+        super().__init__(len(weights))
+        self.weights = weights.astype(float)
+
+    def mean(self, done: int) -> float:
+        """The weighted mean loss of the first `done` patterns; nan if all their weights are 0."""
+        weight = 0.0 if self.weights is None else float(self.weights[:done].sum())
+        return float(self.losses[:done].sum()) / weight if weight else math.nan
 
 
 class Runner(Resumable):
@@ -220,7 +241,10 @@ class BatchRunner(Runner):
         self.plan = job.training_plan(job.every, batch, steps, options, train.length[: self.n])
         self.states = _carried_states(job, self.n) if job.stateful else None
         self.train, self.data = train, core_data(train)
-        self.batch = batch
+        self.batch, self.own_loss = batch, None
+        if job.loss.function is not None:
+            outputs = net.output_size
+            self.own_loss = own_loss.BatchLoss(job.loss, train, job.every, outputs, self.n, batch)
         self.params, self.optimizer_state, self.record = net.params, job.optimizer_state(), Record()
         self.updates, self.unit = unfold.updates(-(-self.n // batch), steps)
         self.steps = int(train.length[: self.n].sum())
@@ -229,6 +253,9 @@ class BatchRunner(Runner):
         job, order = self.job, data.counting(self.n)
         if job.shuffle:
             order = np.random.default_rng([job.net.seed, number]).permutation(order)
+        own = self.own_loss
+        if own is not None:
+            own.order = order
         self.record.begin(self.plan.updates(self.data, order))
         before, done = None if self.states is None else self.states.copy(), 0
         try:
@@ -242,6 +269,7 @@ class BatchRunner(Runner):
                 self.record.weights,
                 self.states,
                 poll,
+                None if own is None else own.core,
             )
         except BaseException as error:  # of a signal handler or the display
             done = getattr(error, "done", 0)
@@ -326,6 +354,11 @@ class SlidingRunner(Runner):
         self.params, self.optimizer_state = job.net.params, job.optimizer_state()
         self.updates = self.steps = int(train.length[:n].sum()) - n * (k + lead - 1)
         self.record = Record(self.updates, weighted=False)
+        if train.weight is not None:  # weights of classes
+            spans = zip(train.offset[:n], train.length[:n], strict=True)
+            self.record = PatternRecord(
+                np.concatenate([train.weight[begin + k - 1 + lead : begin + steps] for begin, steps in spans])
+            )
 
     def epoch(self, number: int, poll: Poll) -> tuple[str, int]:
         result: tuple[str, int] = self.plan.slide(

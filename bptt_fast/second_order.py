@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from . import _core, data, losses  # type: ignore[attr-defined]
+from . import _core, data, losses, own_loss  # type: ignore[attr-defined]
 from .errors import (
     ABOVE_ONE,
     COUNT,
@@ -371,8 +371,15 @@ class Problem:
         """The loss with penalties at these parameters; infinite instead of NaN."""
         if not self.fits(weights):
             return math.inf
-        value = self.forward.evaluate(weights, self.data, self.order)[1] + self.penalty(weights)
+        value = self.loss_of_data(weights) + self.penalty(weights)
         return value if math.isfinite(value) else math.inf
+
+    def loss_of_data(self, weights: Array) -> float:
+        """The loss without penalties."""
+        if self.chosen_loss.function is not None:
+            own = self.chosen_loss, self.forward, weights, self.sequences, self.order, self.every
+            return own_loss.evaluate(*own)
+        return float(self.forward.evaluate(weights, self.data, self.order)[1])
 
     def penalty(self, weights: Array) -> float:
         """The penalties of the rules at these parameters."""
@@ -582,12 +589,19 @@ class _Gradients:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.plan = problem.plan(problem.n)
+        self.own_loss = None
+        if problem.chosen_loss.function is not None:
+            outputs, n = problem.net.output_size, problem.n
+            self.own_loss = own_loss.BatchLoss(
+                problem.chosen_loss, problem.sequences, problem.every, outputs, n, n
+            )
 
     def __call__(self, weights: Array, poll: Poll | None = None) -> tuple[float, Array]:
         p, grad = self.problem, np.zeros_like(weights)
         if not p.fits(weights):
             return math.inf, grad
-        status, loss = self.plan.loss_and_grad(weights, p.data, p.order, grad, poll=poll)
+        own = None if self.own_loss is None else self.own_loss.core
+        status, loss = self.plan.loss_and_grad(weights, p.data, p.order, grad, poll=poll, own_loss=own)
         if status == "INTERRUPTED":
             raise _Interrupted
         if status != "OK":

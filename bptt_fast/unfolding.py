@@ -13,6 +13,7 @@ from .runners import BatchRunner, Job, Runner, SlidingRunner, check_no_windows, 
 
 if TYPE_CHECKING:
     from .data import Array, Sequences
+    from .losses import Loss
     from .model import Model
 
 
@@ -33,6 +34,14 @@ class Unfolding:
 
     def check_gradient(self) -> None:
         """Raise unless the unfolding has a gradient for constant weights."""
+
+    def check_loss(self, loss: Loss) -> None:
+        """Raise unless the unfolding supports this loss: a function needs the outputs of whole batches."""
+        if loss.function is not None and not self.plain:
+            raise ConfigError(
+                f"bptt: expected FullBPTT() with a loss that is a function, {loss.name}, which needs the "
+                f"outputs of whole batches, got {self}.  Use FullBPTT(), or a loss by name."
+            )
 
     def check_data(self, sample_weight: Any) -> None:
         """Raise unless the unfolding supports weights of targets."""

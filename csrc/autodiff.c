@@ -128,19 +128,6 @@ static void load_final_grads(const autodiff *a, span at) {
         }
 }
 
-/* From the caller's dLoss/dy to dLoss/dh of the top layer. */
-static void outputs_backward(autodiff *a, span rows) {
-    run *r = &a->run;
-    const bptt_plan *p = r->p;
-    const int main_thread = rows.r0 == 0;
-    span at;
-    for (int64_t i = 0; next_readout(p, p->every, i, 0, rows, &at) && !stopped(r); i++) {
-        load_output_grads(r, a->backward->dy, at);
-        head_backward(p, at);
-        if (main_thread) poll_caller(r, step_work(p) * (double)(at.t1 - at.t0));
-    }
-}
-
 /* The present group.  All threads. */
 static void backward_group(autodiff *a, team *team, int rank, int size, int add) {
     run *r = &a->run;
@@ -150,7 +137,7 @@ static void backward_group(autodiff *a, team *team, int rank, int size, int add)
     const int any = at.r1 > at.r0;
     if (any) {
         load_final_grads(a, at);
-        outputs_backward(a, at);
+        outputs_backward(r, b->dy, at);
     }
     layers_backward(r, team, at, add, rank, size);
     if (any && b->dx) p->k->scatter(&r->batch.source, p->I, p->I, &p->dx, &at, -1, b->dx);

@@ -16,13 +16,47 @@ static const double BLOCK_WORK = 1e9; /* multiply-adds of a block of more than o
 
 /* -- the caller's poll -- */
 
+/* Stops the run for its caller.  By thread 0. */
+static void stop_run(run *r) {
+    r->status = BPTT_INTERRUPTED;
+    atomic_store_explicit(&r->stop, 1, memory_order_relaxed);
+}
+
 /* Calls the caller's poll, if there is one; a true answer stops the run. */
 void call_poll(run *r) {
     r->unpolled = 0;
-    if (r->poll && !stopped(r) && r->poll(r->context, r->done)) {
-        r->status = BPTT_INTERRUPTED;
-        atomic_store_explicit(&r->stop, 1, memory_order_relaxed);
+    if (r->poll && !stopped(r) && r->poll(r->context, r->done)) stop_run(r);
+}
+
+/* -- a loss of the caller's own -- */
+
+/* The outputs of the batch go to the caller's y, sequence after sequence.  By thread 0, after the
+   weights of the targets were read. */
+void place_outputs(run *r) {
+    batch *b = &r->batch;
+    const bptt_own_loss *own = r->data->own_loss;
+    int64_t row = 0;
+    for (int64_t i = b->end - b->size; own && i < b->end; i++) {
+        const int64_t sequence = r->order ? r->order[i] : i;
+        own->row[sequence] = row;
+        row += r->p->every ? r->data->length[sequence] : 1;
     }
+    if (own) b->source.target_offset = own->row;
+}
+
+/* For call_outside. */
+static int call_function(void *context) {
+    const run *r = context;
+    const batch *b = &r->batch;
+    const bptt_own_loss *own = r->data->own_loss;
+    return own->function(own->context, b->end - b->size, b->size, b->row_loss);
+}
+
+/* From the outputs in the caller's y to the loss of the batch, in place of that of its first row, and
+   dLoss/dy.  By thread 0. */
+void call_own_loss(run *r) {
+    r->batch.loss_desc.scale = 1;
+    if (!stopped(r) && call_outside(call_function, r)) stop_run(r);
 }
 
 /* Multiply-adds of one step, forward. */
@@ -55,9 +89,11 @@ int slices_of(double work) { return 1 + (int)fmin(work / SLICE_WORK, 1000); }
 
 /* -- what a run is given -- */
 
-/* 1: the network has a g, and the targets lie so that a loss of ours can be computed. */
-int has_targets(const bptt_plan *p, const bptt_data *data) {
-    return p->head_layers > 0 && !data->start;
+/* 1: the network has a g, and the targets lie so that a loss of ours can be computed; or, for a verb
+   that takes one, the caller's own: of a batch that is one group, unfolded over all its steps. */
+int has_targets(const bptt_plan *p, const bptt_data *data, int takes_own) {
+    const int whole = !p->k1 && !p->segment && !p->grouped && p->sampling_probability == 0;
+    return p->head_layers > 0 && !data->start && (!data->own_loss || (takes_own && whole));
 }
 
 /* 1: every sequence has a step and (unless long ones run in blocks) no more than the plan's. */
@@ -309,7 +345,7 @@ int slide_sequence(run *r, int64_t i, int64_t k, int64_t lead, on_pattern *next,
     const int64_t patterns = d->length[i] - k - lead + 1;
     for (int64_t b = 0; b < r->batch.rows; b++) p->row[b] = i;
     r->batch.source = source_of(p, d);
-    r->batch.loss_desc = (loss_desc){ .loss = p->loss, .scale = 1 };
+    r->batch.loss_desc = (loss_desc){ .loss = &p->loss, .scale = 1 };
     init_states(r, all_rows(r));
     for (int64_t t = 0; t < patterns; t++) {
         const int64_t target = t + k - 1 + lead;

@@ -36,7 +36,12 @@ typedef enum {
 const char *bptt_message(bptt_status status); /* one line */
 const char *bptt_status_name(bptt_status status); /* "OK", ...; NULL: there is none */
 
-enum { BPTT_MAX_DEPTH = 16, BPTT_MAX_LAYERS = 16, BPTT_MAX_LOSS_PARAMETERS = 4 };
+enum {
+    BPTT_MAX_DEPTH = 16,
+    BPTT_MAX_LAYERS = 16,
+    BPTT_MAX_LOSS_PARAMETERS = 4,
+    BPTT_MAX_LOSS_VALUES = 100
+};
 
 /* Kinds of fields, and their types. */
 typedef enum { BPTT_TEXT, BPTT_INTEGER, BPTT_FLAG, BPTT_REAL, BPTT_KEY, BPTT_REALS } bptt_kind;
@@ -51,7 +56,7 @@ typedef enum { BPTT_TEXT, BPTT_INTEGER, BPTT_FLAG, BPTT_REAL, BPTT_KEY, BPTT_REA
    "default" in every one, so initialise with { 0 } or name the fields. */
 typedef struct bptt_desc {
 #define FIELD(kind, name, ...) BPTT_TYPE_##kind name;
-#define LIST(kind, name, ...) BPTT_TYPE_##kind name[BPTT_MAX_DEPTH];
+#define LIST(kind, name, items, ...) BPTT_TYPE_##kind name[items];
 #include "desc.def"
 #undef FIELD
 #undef LIST
@@ -108,14 +113,17 @@ typedef struct {
 int bptt_describe_cell(int i, bptt_cell *cell);
 
 /* What the losses take: row i of losses.def, from 0 on; 0: there is none. */
-typedef enum { BPTT_NUMBERS, BPTT_PROBABILITIES, BPTT_CLASSES } bptt_targets;
+typedef enum { BPTT_NUMBERS, BPTT_PROBABILITIES, BPTT_COUNTS, BPTT_CLASSES } bptt_targets;
 typedef struct {
     const char *name;
     double initial, low, high; /* low and high are not allowed themselves */
 } bptt_loss_parameter;
 typedef struct {
     const char *name;
-    bptt_targets targets; /* numbers, numbers in [0, 1], or classes */
+    bptt_targets targets; /* numbers, numbers in [0, 1], numbers of at least 0, or classes */
+    /* of the network, for each target: output i of target c of D is output i D + c.  0: one for each
+       value of its only parameter, which is a list of at most BPTT_MAX_LOSS_VALUES */
+    int outputs;
     int least_squares; /* 1: the mean of squares of y - target */
     int curved; /* 1: bptt_curvature has its second derivative */
     /* the first one without a name ends them */
@@ -179,6 +187,19 @@ void bptt_use_threads(bptt_parallel parallel, bptt_team_size size);
 int bptt_apply(const char *function, const char *dtype, const char *isa, const void *x, void *y,
                int64_t n);
 
+/* A loss of the caller's own, of a whole batch.  For bptt_epoch and bptt_loss_grad, with a plan that
+   unfolds over all steps at once and has no `area`.  Called once per batch, order[begin ..
+   begin+n-1], from the calling thread, unless all weights of its targets are 0: y holds the outputs of
+   its target rows, sequence after sequence, and gets dLoss/dy in their place.  Anything but 0 stops
+   the run with BPTT_INTERRUPTED, the weights as the last finished batch left them. */
+typedef struct {
+    int (*function)(void *context, int64_t begin, int64_t n, double *loss);
+    void *context;
+    void *y; /* (target rows of the largest batch, O) reals */
+    int64_t
+        *row; /* (n of data), written: where the rows of each sequence of the batch begin in y */
+} bptt_own_loss;
+
 /* A set of sequences.  Sequence i has length[i] steps; its input rows start at row offset[i] of
    `values`.  Its targets start at row target_offset[i]: one row, or with readout_every_step one row
    per step. */
@@ -186,13 +207,15 @@ typedef struct {
     const void *values; /* (rows, I) reals; those of `categories` integers, others count as 0 */
     const int64_t *offset, *length; /* (n) */
     const int64_t *target_offset; /* (n) */
-    const void *targets; /* (rows, O) reals; for a loss of classes NULL, and */
+    const void
+        *targets; /* (rows, O / outputs of a target) reals; for a loss of classes NULL, and */
     const int64_t *classes; /* (rows) integers in [0, O) instead */
     const void *weight; /* (target rows) reals >= 0, or NULL: all one */
     const void *state; /* (n, state size) reals, or NULL: zeros */
     /* NULL, or how many rows after a sequence's first row (of inputs, of outputs) its step t lies:
        time-major arrays.  For forward, backward and predict only. */
     const int64_t *start;
+    const bptt_own_loss *own_loss; /* NULL: that of the description */
 } bptt_data;
 
 /* Called from the calling thread every few milliseconds of work; `done` batches (or patterns) are

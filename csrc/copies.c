@@ -298,8 +298,8 @@ bptt_status bptt_slide_copies(bptt_plan *p, bptt_copy *copy, int64_t count, cons
         .alike = 1,
         .small = INFINITY,
     };
-    if (!p->copies || p->ruled || !has_targets(p, data) || count < 1 || count > p->batch || k < 1 ||
-        lead < 0 || k > p->steps)
+    if (!p->copies || p->ruled || !has_targets(p, data, 0) || count < 1 || count > p->batch ||
+        k < 1 || lead < 0 || k > p->steps)
         return BPTT_CAPACITY;
     const int64_t patterns = patterns_of(&s);
     for (int64_t j = 0; j < count; j++) {

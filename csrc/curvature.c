@@ -361,7 +361,7 @@ bptt_status bptt_gauss_newton(bptt_plan *p, const void *params, const bptt_data 
     };
     const size_t row = (size_t)((p->flat_size + 1) * p->k->bytes);
     const size_t padded_row = (size_t)(p->gram_width * p->k->bytes);
-    if (!p->residuals || !has_targets(p, data)) return BPTT_CAPACITY;
+    if (!p->residuals || !has_targets(p, data, 0)) return BPTT_CAPACITY;
     bptt_loss loss;
     bptt_describe_loss(p->loss.kind, &loss);
     if (!loss.least_squares || p->dropout > 0 || p->recurrent_dropout > 0) return BPTT_BAD_DESC;

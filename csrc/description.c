@@ -101,6 +101,8 @@ static bptt_status check_unfolding(const bptt_plan *p, const reason *why) {
         return refuse(why, "readout_every_step: expected 1 with sampling_probability");
     if (sampled && p->choices)
         return refuse(why, "categories: expected none with sampling_probability");
+    if (sampled && p->loss.outputs > 1)
+        return refuse(why, "loss: expected one of one output per target with sampling_probability");
     if (sampled && p->I != p->O)
         return refuse(
             why, "output_size: expected input_size with sampling_probability, got %lld and %lld",
@@ -114,10 +116,15 @@ static bptt_status choose_loss(chosen_loss *l, const bptt_desc *d, const reason 
     if (l->kind < 0) return BPTT_BAD_DESC;
     bptt_loss loss;
     bptt_describe_loss(l->kind, &loss);
+    const int is_list = loss.outputs == 0, rows = BPTT_MAX_LOSS_PARAMETERS;
     l->classes = loss.targets == BPTT_CLASSES;
-    for (int i = 0; i < BPTT_MAX_DEPTH; i++) {
-        const bptt_loss_parameter *of = i < BPTT_MAX_LOSS_PARAMETERS ? &loss.parameter[i] : NULL;
+    l->outputs = loss.outputs;
+    for (int i = 0; i < BPTT_MAX_LOSS_VALUES; i++) {
+        const bptt_loss_parameter *of = is_list ? loss.parameter
+            : i < rows                          ? &loss.parameter[i]
+                                                : NULL;
         const double given = d->loss_parameter[i];
+        if (is_list && i > 0 && given == 0) return BPTT_OK;
         if (!of || !of->name) {
             if (given != 0) return refuse(why, "loss_parameter: %s has only %d", loss.name, i);
             return BPTT_OK;
@@ -127,6 +134,7 @@ static bptt_status choose_loss(chosen_loss *l, const bptt_desc *d, const reason 
             return refuse(why, "%s(%s): expected above %g and below %g, got %g", loss.name,
                           of->name, of->low, of->high, value);
         l->parameter[i] = value;
+        if (is_list) l->outputs = i + 1;
     }
     return BPTT_OK;
 }
@@ -146,6 +154,11 @@ static bptt_status check_sizes(const bptt_plan *p, const bptt_desc *d, const rea
                       (long long)d->proj_size, (long long)d->hidden_size);
     if (d->head[0] && !d->output_size)
         return refuse(why, "output_size: expected at least 1 with hidden layers of g");
+    if (d->output_size % p->loss.outputs)
+        return refuse(
+            why,
+            "output_size: expected a multiple of %d, the outputs of each target with %s, got %lld",
+            p->loss.outputs, loss_name(p->loss.kind), (long long)d->output_size);
     if (d->dropout >= 1) return refuse(why, "dropout: expected less than 1, got %g", d->dropout);
     if (d->recurrent_dropout >= 1)
         return refuse(why, "recurrent_dropout: expected less than 1, got %g", d->recurrent_dropout);

@@ -16,6 +16,7 @@ static void open_group(training *t, int64_t from) {
     batch *b = &r->batch;
     if (begin_group(r, from, p->steps, draw_of(t)))
         b->weight_sum = chunk_weight(r, b->size, 0, b->longest);
+    place_outputs(r);
     lay_out(p, b->rows, tape_steps(p, b->longest), TRAIN, find_windows(r, b->rows));
 }
 
@@ -176,7 +177,7 @@ bptt_status bptt_epoch(bptt_plan *p, void *params, void *opt_state, bptt_hyper *
         .weight = weight,
         .state = state,
     };
-    if (!has_targets(p, data) || !all_fit(p, data, order, n, 0)) return BPTT_CAPACITY;
+    if (!has_targets(p, data, 1) || !all_fit(p, data, order, n, 0)) return BPTT_CAPACITY;
     const bptt_status status = prepare_updater(&updater);
     if (status) return status;
     set_clip(p, hyper->clip_state);
@@ -200,7 +201,7 @@ bptt_status bptt_loss_grad(bptt_plan *p, const void *params, const bptt_data *da
     };
     t.run.wants_initial_grad = dstate != NULL;
     if (n > p->batch || (dx && !p->input_gradient) || (p->k1 && (dx || dstate)) ||
-        (p->stride && dx) || !has_targets(p, data) || !all_fit(p, data, order, n, 0))
+        (p->stride && dx) || !has_targets(p, data, 1) || !all_fit(p, data, order, n, 0))
         return BPTT_CAPACITY;
     *loss = 0;
     train(&t);

@@ -7,6 +7,7 @@
    whole vectors; where a vector holds RL rows of one column, rows are padded, with any numbers. */
 #ifndef BPTT_FRAME_H
 #define BPTT_FRAME_H
+#include "bptt.h"
 #include "integers.h"
 #include <stddef.h>
 #include <stdint.h>
@@ -190,6 +191,7 @@ typedef struct {
 /* losses.def by place: the switch of a loss. */
 enum {
 #define LOSS(name, ...) LOSS_##name,
+#define TARGET_LOSS(name, ...) LOSS_##name,
 #define CLASS_LOSS(name, ...) LOSS_##name,
 #include "losses.def"
     LOSSES
@@ -198,10 +200,12 @@ typedef struct {
     int kind;
     /* 1: targets are classes */
     int classes;
-    double parameter[4];
+    /* of the network, for each target */
+    int outputs;
+    double parameter[BPTT_MAX_LOSS_VALUES];
 } chosen_loss;
 typedef struct {
-    chosen_loss loss;
+    const chosen_loss *loss;
     /* 1: a target per step, 0: one per sequence */
     int every;
     /* added to every target row (the online algorithm's k - 1 + lead) */

@@ -112,7 +112,7 @@ void readout(run *r, span rows, double *row_loss) {
 
 /* dLoss/dy of the span from the caller's array, to where the backward pass begins: in place of y
    or, without g, into dy of the top layer. */
-void load_output_grads(const run *r, const void *dy, span at) {
+static void load_output_grads(const run *r, const void *dy, span at) {
     const bptt_plan *p = r->p;
     const span to = readout_span(p->every, at);
     const int64_t top = (p->layers - 1) * p->directions;
@@ -124,6 +124,18 @@ void load_output_grads(const run *r, const void *dy, span at) {
     for (int d = 0; !p->head_layers && d < p->directions; d++) {
         from.values = real_at(p, dy, d * p->R);
         p->k->gather(&from, p->O, p->R, &p->layer[top + d].dy, &to);
+    }
+}
+
+/* From the caller's dLoss/dy to dLoss/dh of the top layer. */
+void outputs_backward(run *r, const void *dy, span rows) {
+    const bptt_plan *p = r->p;
+    const int main_thread = rows.r0 == 0;
+    span at;
+    for (int64_t i = 0; next_readout(p, p->every, i, 0, rows, &at) && !stopped(r); i++) {
+        load_output_grads(r, dy, at);
+        head_backward(p, at);
+        if (main_thread) poll_caller(r, step_work(p) * (double)(at.t1 - at.t0));
     }
 }
 

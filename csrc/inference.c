@@ -24,7 +24,7 @@ static void open_group(inference *f, int64_t from) {
     const int64_t max_steps = tape_steps(p, p->steps);
     const int first = begin_group(r, from, max_steps, 0);
     lay_out(p, b->rows, min64(b->longest, max_steps), INFER, 0);
-    b->loss_desc = (loss_desc){ .loss = p->loss, .every = p->every, .scale = 1 };
+    b->loss_desc = (loss_desc){ .loss = &p->loss, .every = p->every, .scale = 1 };
     b->new_begin = 0;
     b->several = r->n > 1; /* a sequence gives the same bits in every batch */
     if (!f->y && first) f->weight_sum += chunk_weight(r, b->size, 0, b->longest);
@@ -114,7 +114,7 @@ bptt_status bptt_evaluate(bptt_plan *p, const void *params, const bptt_data *dat
         .every = p->every,
         .loss = loss,
     };
-    if (!has_targets(p, data) || !all_fit(p, data, order, n, p->directions == 1))
+    if (!has_targets(p, data, 0) || !all_fit(p, data, order, n, p->directions == 1))
         return BPTT_CAPACITY;
     *loss = 0;
     forward_only(&f);

@@ -36,7 +36,7 @@ const bptt_field bptt_desc_fields[] = {
       .high = largest,                                \
       .text = what },
 #define FIELD(kind, name, low, high, text) ROW(kind, name, 0, low, high, text)
-#define LIST(kind, name, low, high, text) ROW(kind, name, BPTT_MAX_DEPTH, low, high, text)
+#define LIST(kind, name, items, low, high, text) ROW(kind, name, items, low, high, text)
 #include "desc.def"
 #undef FIELD
 #undef LIST
@@ -145,16 +145,21 @@ int bptt_describe_cell(int i, bptt_cell *out) {
 enum { UNCURVED, CURVED, LEAST_SQUARES };
 #define NONE \
     { NULL, 0, 0, 0 }
+#define EACH_VALUE 0
 static const bptt_loss losses[] = {
-#define LOSS(text, kind, shape, ...)           \
+#define ROW(text, kind, count, shape, ...)     \
     { .name = #text,                           \
       .targets = BPTT_##kind,                  \
+      .outputs = count,                        \
       .least_squares = shape == LEAST_SQUARES, \
       .curved = shape != UNCURVED,             \
       .parameter = { __VA_ARGS__ } },
-#define CLASS_LOSS(text, shape, ...) LOSS(text, CLASSES, shape, __VA_ARGS__)
+#define LOSS(text, kind, shape, ...) ROW(text, kind, 1, shape, __VA_ARGS__)
+#define TARGET_LOSS(text, kind, count, ...) ROW(text, kind, count, UNCURVED, __VA_ARGS__)
+#define CLASS_LOSS(text, shape, ...) ROW(text, CLASSES, 1, shape, __VA_ARGS__)
 #include "losses.def"
 };
+#undef ROW
 
 const char *loss_name(int i) { return i < LOSSES ? losses[i].name : NULL; }
 

@@ -5,7 +5,8 @@
 #include <math.h>
 
 /* name_loss(with, p, y, dp): the loss of one output p with the target y; *dp: its derivative by p.
-   name_curvature(with, p): its second derivative by p. */
+   name_curvature(with, p): its second derivative by p.
+   Of several outputs of a target: name_loss(l, p, y, dp), p and dp (l->outputs). */
 
 /* e^2,  e = p - y */
 INLINE double mse_loss(const double *with, double p, double y, double *dp) {
@@ -32,6 +33,17 @@ INLINE double huber_loss(const double *with, double p, double y, double *dp) {
     *dp = e > delta ? delta : e < -delta ? -delta : e;
     return fabs(e) <= delta ? 0.5 * e * e : delta * (fabs(e) - 0.5 * delta);
 }
+/* exp(p) - y p: of a Poisson distribution with the rate exp(p), without log(y!) */
+INLINE double poisson_loss(const double *with, double p, double y, double *dp) {
+    const double rate = exp(p);
+    (void)with;
+    *dp = rate - y;
+    return rate - y * p;
+}
+INLINE double poisson_curvature(const double *with, double p) {
+    (void)with;
+    return exp(p);
+}
 /* log(1 + exp(p)) - y p, without overflow */
 INLINE double binary_cross_entropy_loss(const double *with, double p, double y, double *dp) {
     (void)with;
@@ -42,6 +54,116 @@ INLINE double binary_cross_entropy_curvature(const double *with, double p) {
     const double q = 0.5 + 0.5 * tanh(0.5 * p);
     (void)with;
     return q * (1 - q);
+}
+/* A loss of several outputs is a function by itself: wherever it is called from, the compiler rounds
+   alike. */
+#define TARGET_FUNCTION static __attribute__((noinline)) double
+
+/* The mean over the quantiles q of max(q e, (q - 1) e),  e = y - p */
+TARGET_FUNCTION pinball_loss(const chosen_loss *l, const double *p, double y, double *dp) {
+    double sum = 0;
+    for (int i = 0; i < l->outputs; i++) {
+        const double e = y - p[i], q = l->parameter[i];
+        dp[i] = ((e < 0) - q * (e != 0)) / l->outputs;
+        sum += e < 0 ? (q - 1) * e : q * e;
+    }
+    return sum / l->outputs;
+}
+/* log(1 + exp(s)) without overflow, and its derivative by s */
+INLINE double soft_plus(double s, double *slope) {
+    *slope = 1 / (1 + exp(-s));
+    return (s > 0 ? s : 0) + log1p(exp(-fabs(s)));
+}
+/* The scale of a distribution, never 0 */
+INLINE double scale_of(double s, double *slope) { return soft_plus(s, slope) + 1e-6; }
+
+/* log sigma + z^2 / 2,  z = (mu - y) / sigma;  p: mu, s;  sigma = softplus(s) + 1e-6 */
+TARGET_FUNCTION gaussian_loss(const chosen_loss *l, const double *p, double y, double *dp) {
+    double slope;
+    const double sigma = scale_of(p[1], &slope), z = (p[0] - y) / sigma;
+    (void)l;
+    dp[0] = z / sigma;
+    dp[1] = (1 - z * z) / sigma * slope;
+    return log(sigma) + 0.5 * z * z;
+}
+/* log(2 sigma) + |z| */
+TARGET_FUNCTION laplace_loss(const chosen_loss *l, const double *p, double y, double *dp) {
+    double slope;
+    const double sigma = scale_of(p[1], &slope), z = (p[0] - y) / sigma;
+    (void)l;
+    dp[0] = ((z > 0) - (z < 0)) / sigma;
+    dp[1] = (1 - fabs(z)) / sigma * slope;
+    return log(2 * sigma) + fabs(z);
+}
+/* log(1 + u) - u without cancellation: below 0.05 a series, with an error of 0.05^13 */
+INLINE double log1p_less(double u) {
+    double sum = 0;
+    if (fabs(u) > 0.05) return log1p(u) - u;
+    for (int n = 14; n > 2; n--) sum = u * (1.0 / n - sum);
+    return -u * u * (0.5 - sum);
+}
+/* log gamma(x + d) - log gamma(x) - d log x for x > 0, d >= 0, and in *slope its derivative by x, less
+   log1p(d / x) - d / x: by the asymptotic series, from x + n >= 12 downwards. */
+INLINE double log_gamma_ratio(double x, double d, double *slope) {
+    const double first = log1p(d / x);
+    double loss = 0;
+    *slope = 0;
+    for (; x < 12; x++) {
+        loss += d * log1p(1 / x) - log1p(d / x);
+        *slope += d / (x * (x + d));
+    }
+    const double last = log1p(d / x);
+    double series = 0, less = 0;
+    for (int i = 0; i < 2; i++) { /* at x + d, and less that at x */
+        const double r = 1 / (i ? x : x + d), q = r * r;
+        const double value = r *
+            (1. / 12 -
+             q *
+                 (1. / 360 -
+                  q * (1. / 1260 - q * (1. / 1680 - q * (1. / 1188 - q * (691. / 360360))))));
+        const double of_slope = q *
+            (1. / 12 -
+             q *
+                 (1. / 120 -
+                  q * (1. / 252 - q * (1. / 240 - q * (1. / 132 - q * (691. / 32760))))));
+        series = value - series;
+        less = of_slope - less;
+    }
+    *slope += last - first + d / (2 * x * (x + d)) + less;
+    return loss + x * log1p_less(d / x) + (d - 0.5) * last - series;
+}
+/* -log of Student's density: log sigma + log(2 pi) / 2 - (log gamma(x + 1/2) - log gamma(x) - log(x) / 2)
+   + (nu + 1) / 2 log1p(z^2 / nu),  x = nu / 2,  nu = 2 + softplus(p[2]) */
+TARGET_FUNCTION student_t_loss(const chosen_loss *l, const double *p, double y, double *dp) {
+    static const double half_log_2pi = 0.91893853320467274178;
+    double slope, nu_slope, by_x;
+    const double sigma = scale_of(p[1], &slope), z = (p[0] - y) / sigma;
+    const double nu = 2 + soft_plus(p[2], &nu_slope), w = z * z / nu, x = nu / 2;
+    const double ratio = log_gamma_ratio(x, 0.5, &by_x), by_z = (nu + 1) * (z / nu) / (1 + w);
+    (void)l;
+    dp[0] = by_z / sigma;
+    dp[1] = (1 - z * by_z) / sigma * slope;
+    dp[2] =
+        0.5 * nu_slope * (log1p(w) - (nu + 1) / nu * (w / (1 + w)) - (by_x + log1p_less(0.5 / x)));
+    return log(sigma) + half_log_2pi - ratio + 0.5 * (nu + 1) * log1p(w);
+}
+/* -log of the probability of y counts with the mean mu and the variance mu + alpha mu^2;
+   mu = softplus(p[0]), alpha = softplus(p[1]) + 1e-6.  With r = 1 / alpha, u = alpha mu, v = alpha y:
+   log y! - (log gamma(r + y) - log gamma(r) - y log r) - y log mu + (r + y) log1p(u) */
+TARGET_FUNCTION negative_binomial_loss(const chosen_loss *l, const double *p, double y,
+                                       double *dp) {
+    double mu_slope, slope, by_r, unwanted;
+    const double mu = soft_plus(p[0], &mu_slope), alpha = scale_of(p[1], &slope), r = 1 / alpha;
+    const int tiny = p[0] < -50; /* there mu is exp(p), and may be 0 */
+    const double log_mu = tiny ? p[0] : log(mu), by_log = tiny ? 1 : mu_slope / mu;
+    const double u = alpha * mu, v = alpha * y;
+    const double ratio = log_gamma_ratio(r, y, &by_r);
+    (void)l;
+    by_r += u < 1 && v < 1 ? log1p_less(v) - log1p_less(u) + u * (v - u) / (1 + u)
+                           : log1p(v) - log1p(u) + (u - v) / (1 + u);
+    dp[0] = mu_slope * (1 + v) / (1 + u) - y * by_log;
+    dp[1] = r * r * by_r * slope;
+    return log_gamma_ratio(1, y, &unwanted) - ratio - y * log_mu + (r + y) * log1p(u);
 }
 /* The columns [c, c + VL) of a row of outputs, -inf after the last one; and back. */
 INLINE V columns_out(const real *row, int64_t block, int64_t c, int64_t outputs) {
@@ -55,12 +177,16 @@ INLINE void columns_in(V v, real *row, int64_t block, int64_t c, int64_t outputs
     if (!BY_ROWS) v_store(row + c / VL * block, v);
     for (int64_t j = 0; BY_ROWS && j < min64(VL, outputs - c); j++) row[(c + j) * block] = v[j];
 }
-/* Softmax and its negative logarithm at the class; the row becomes `factor` (softmax - onehot). */
+/* Softmax and its negative logarithm at the class; the row becomes `factor` (softmax - onehot).  With
+   label_smoothing s the onehot target becomes (1 - s) onehot + s / outputs. */
 INLINE double cross_entropy_row(const double *with, real *p, int64_t block, int64_t outputs,
                                 int64_t class, double factor, int gradient) {
     V high = v_set(-INFINITY), sum = v_set(0);
-    (void)with;
+    const double smoothing = with[0];
+    double mean = 0;
     const real chosen = p[class / CL * block + class % CL];
+    for (int64_t c = 0; smoothing > 0 && c < outputs; c++)
+        mean += p[c / CL * block + c % CL] / (double)outputs;
     for (int64_t c = 0; c < outputs; c += VL) high = v_max(high, columns_out(p, block, c, outputs));
     real top = high[0], nan = 0;
     for (int i = 1; i < VL; i++) top = high[i] > top ? high[i] : top;
@@ -77,9 +203,11 @@ INLINE double cross_entropy_row(const double *with, real *p, int64_t block, int6
             real *q = p + c / CL * block;
             w_store(q, w_load(q) * (real)(factor / total));
         }
-        p[class / CL * block + class % CL] -= (real)factor;
+        p[class / CL * block + class % CL] -= (real)(factor * (1 - smoothing));
+        for (int64_t c = 0; smoothing > 0 && c < outputs; c++)
+            p[c / CL * block + c % CL] -= (real)(factor * smoothing / (double)outputs);
     }
-    return loss;
+    return smoothing > 0 ? loss + smoothing * (chosen - mean) : loss;
 }
 /* product = (diag(q) - q q') dy,  q = softmax(y) */
 INLINE void cross_entropy_curvature_row(const double *with, int64_t outputs, const double *y,
@@ -121,8 +249,9 @@ static void NAME(curvature)(const chosen_loss *l, int64_t outputs, const double 
 static double NAME(weight)(const void *weights, int64_t row) {
     return ((const real *)weights)[row];
 }
-/* The loss of one output, of a loss of one output each; and of a row with a class. */
+/* The loss of one output; of the outputs of a target; and of a row with a class. */
 typedef double output_loss(const double *with, double p, double y, double *dp);
+typedef double target_loss(const chosen_loss *l, const double *p, double y, double *dp);
 typedef double row_loss(const double *with, real *p, int64_t block, int64_t outputs, int64_t class,
                         double factor, int gradient);
 
@@ -143,10 +272,26 @@ INLINE int64_t last_target(const loss_desc *l, const source *s, const span *at, 
     return l->every ? min64(at->t1, s->length[s->row[r]] - s->first) : at->t1;
 }
 
-/* NAME(loss) for one row, from step t on, with one of the two functions given, as a constant. */
-INLINE void add_row_losses(output_loss *of_output, row_loss *of_row, const loss_desc *l,
-                           const source *s, int64_t outputs, const field *y, const span *at,
-                           int64_t r, int64_t t, double *sums, int gradient) {
+/* The mean loss of the targets of a row of outputs, which become factor times its gradient. */
+INLINE double mean_over_targets(target_loss *of_target, const chosen_loss *l, const real *target,
+                                int64_t outputs, real *p, int64_t block, double factor,
+                                int gradient) {
+    const int64_t targets = outputs / l->outputs;
+    double value[BPTT_MAX_LOSS_VALUES], slope[BPTT_MAX_LOSS_VALUES], e = 0;
+    for (int64_t c = 0; c < targets; c++) {
+        for (int64_t i = 0, o = c; i < l->outputs; i++, o += targets)
+            value[i] = p[o / CL * block + o % CL];
+        e += of_target(l, value, target[c], slope);
+        for (int64_t i = 0, o = c; gradient && i < l->outputs; i++, o += targets)
+            p[o / CL * block + o % CL] = (real)(slope[i] * (factor / (double)targets));
+    }
+    return e / (double)targets;
+}
+
+/* NAME(loss) for one row, from step t on, with one of the three functions given, as a constant. */
+INLINE void add_row_losses(output_loss *of_output, target_loss *of_target, row_loss *of_row,
+                           const loss_desc *l, const source *s, int64_t outputs, const field *y,
+                           const span *at, int64_t r, int64_t t, double *sums, int gradient) {
     const int64_t end = last_target(l, s, at, r);
     double sum = sums ? sums[r] : 0;
     for (; t < end; t++) {
@@ -161,14 +306,21 @@ INLINE void add_row_losses(output_loss *of_output, row_loss *of_row, const loss_
         }
         if (of_row) {
             sum += weight *
-                of_row(l->loss.parameter, p, y->block, outputs, s->classes[row], factor, gradient);
+                of_row(l->loss->parameter, p, y->block, outputs, s->classes[row], factor, gradient);
+            continue;
+        }
+        if (of_target) {
+            const real *target = (const real *)s->targets + row * (outputs / l->loss->outputs);
+            sum += weight *
+                mean_over_targets(of_target, l->loss, target, outputs, p, y->block, factor,
+                                  gradient);
             continue;
         }
         const real *target = (const real *)s->targets + row * outputs;
         double e = 0, dp;
         for (int64_t c = 0; c < outputs; c++) {
             real unwanted, *q = p + c / CL * y->block + c % CL;
-            e += of_output(l->loss.parameter, *q, target[c], &dp);
+            e += of_output(l->loss->parameter, *q, target[c], &dp);
             *(hidden(gradient) ? q : &unwanted) = (real)(dp * (factor / outputs));
         }
         sum += weight * (e / outputs);
@@ -220,7 +372,7 @@ INLINE int64_t add_vector_losses(output_loss *of_output, const loss_desc *l, con
             v_store(target, read_next(&targets));
             LANES_FOR (int j = 0; j < VL; j++) {
                 double dp;
-                e[j] += of_output(l->loss.parameter, p[j], target[j], &dp);
+                e[j] += of_output(l->loss->parameter, p[j], target[j], &dp);
                 slope[j] = weight[j] == 0 ? 0 : (real)(dp * factor[j]);
             }
             if (gradient) v_store_lanes(p, v_load(slope), lanes_of(&part));
@@ -233,9 +385,9 @@ INLINE int64_t add_vector_losses(output_loss *of_output, const loss_desc *l, con
 }
 
 /* NAME(loss) for all rows; BY_ROWS a vector of them at a time, where each output has a loss. */
-INLINE void add_losses(output_loss *of_output, row_loss *of_row, const loss_desc *l,
-                       const source *s, int64_t outputs, const field *y, const span *at,
-                       double *sums, int gradient) {
+INLINE void add_losses(output_loss *of_output, target_loss *of_target, row_loss *of_row,
+                       const loss_desc *l, const source *s, int64_t outputs, const field *y,
+                       const span *at, double *sums, int gradient) {
     for (int64_t r = at->r0, end; r < at->r1; r = end) {
         const int64_t vector = r / RL * RL;
         int64_t t = at->t0;
@@ -243,7 +395,8 @@ INLINE void add_losses(output_loss *of_output, row_loss *of_row, const loss_desc
         if (BY_ROWS && of_output)
             t = add_vector_losses(of_output, l, s, outputs, y, at, vector, sums, gradient);
         for (int64_t b = r; b < end; b++)
-            add_row_losses(of_output, of_row, l, s, outputs, y, at, b, t, sums, gradient);
+            add_row_losses(of_output, of_target, of_row, l, s, outputs, y, at, b, t, sums,
+                           gradient);
     }
 }
 
@@ -252,14 +405,13 @@ INLINE void add_losses(output_loss *of_output, row_loss *of_row, const loss_desc
    matter.  gradient: 1: y becomes dLoss/dy.  Each thread calls it for its own rows. */
 static void NAME(loss)(const loss_desc *l, const source *s, int64_t outputs, const field *y,
                        const span *at, double *sums, int gradient) {
-    switch (l->loss.kind) {
-#define LOSS(name, ...)                                                      \
-    case LOSS_##name:                                                        \
-        add_losses(name##_loss, NULL, l, s, outputs, y, at, sums, gradient); \
-        break;
-#define CLASS_LOSS(name, ...)                                               \
-    case LOSS_##name:                                                       \
-        add_losses(NULL, name##_row, l, s, outputs, y, at, sums, gradient); \
+    switch (l->loss->kind) {
+#define LOSS(name, ...) CASE(name, name##_loss, NULL, NULL)
+#define TARGET_LOSS(name, ...) CASE(name, NULL, name##_loss, NULL)
+#define CLASS_LOSS(name, ...) CASE(name, NULL, NULL, name##_row)
+#define CASE(name, ...)                                                \
+    case LOSS_##name:                                                  \
+        add_losses(__VA_ARGS__, l, s, outputs, y, at, sums, gradient); \
         break;
 #include "losses.def"
     }
@@ -294,7 +446,7 @@ INLINE void add_squared_errors(output_loss *of_output, const loss_desc *l, const
 static void NAME(loss_of_copies)(const loss_desc *l, const source *s, int64_t outputs,
                                  const field *y, double *loss) {
     const span all = { .t1 = 1, .r1 = VL };
-    switch (l->loss.kind) {
+    switch (l->loss->kind) {
 #define COPIES_UNCURVED(name)
 #define COPIES_CURVED(name)
 #define COPIES_LEAST_SQUARES(name)                               \

@@ -264,7 +264,7 @@ bptt_status bptt_slide(bptt_plan *p, void *params, void *opt_state, bptt_hyper *
         .poll_steps = poll_steps(p),
         .loss = loss,
     };
-    if (!has_targets(p, data) || !can_slide(p, k, lead, k)) return BPTT_CAPACITY;
+    if (!has_targets(p, data, 0) || !can_slide(p, k, lead, k)) return BPTT_CAPACITY;
     const bptt_status status = prepare_updater(&s.updater);
     if (status) return status;
     set_clip(p, hyper->clip_state);
@@ -356,6 +356,7 @@ bptt_status bptt_learn(bptt_plan *p, bptt_hyper *hyper, bptt_learner *l, const v
                        const void *y, int64_t class, double weight, double *loss, bptt_poll poll,
                        void *context) {
     const int64_t zero = 0;
+    const float rounded = (float)weight;
     observation o = {
         .sliding = {
             .run = { .p = p, .poll = poll, .context = context },
@@ -371,7 +372,8 @@ bptt_status bptt_learn(bptt_plan *p, bptt_hyper *hyper, bptt_learner *l, const v
     batch *b = &o.sliding.run.batch;
     b->rows = 1;
     b->source = (source){ .targets = y, .classes = &class, .target_offset = &zero, .row = p->row };
-    b->loss_desc = (loss_desc){ .loss = p->loss, .scale = 1 };
+    b->source.weight = p->k->bytes == sizeof rounded ? (const void *)&rounded : &weight;
+    b->loss_desc = (loss_desc){ .loss = &p->loss, .scale = 1 };
     *loss = NAN;
     prepare_updater(&o.sliding.updater);
     team_run_alone(observe, &o);

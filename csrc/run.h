@@ -98,7 +98,9 @@ double step_work(const bptt_plan *p);
 double layer_work(const bptt_plan *p, const frame *f);
 double head_work(const bptt_plan *p);
 int64_t poll_steps(const bptt_plan *p);
-int has_targets(const bptt_plan *p, const bptt_data *data);
+int has_targets(const bptt_plan *p, const bptt_data *data, int takes_own);
+void place_outputs(run *r);
+void call_own_loss(run *r);
 int all_fit(const bptt_plan *p, const bptt_data *data, const int64_t *order, int64_t n, int blocks);
 source source_of(const bptt_plan *p, const bptt_data *data);
 void begin_batch(run *r, int64_t from, uint64_t draw);
@@ -152,6 +154,6 @@ void head_forward(const bptt_plan *p, int every, span at);
 void head_backward(const bptt_plan *p, span at);
 void outputs_or_losses(run *r, int every, span rows, void *y);
 void readout(run *r, span rows, double *row_loss);
-void load_output_grads(const run *r, const void *dy, span at);
+void outputs_backward(run *r, const void *dy, span rows);
 void collect_readout(run *r, int add, int rank, int size);
 #endif

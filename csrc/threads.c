@@ -31,6 +31,7 @@ static float_mode begin_arithmetic(void) {
     return old;
 }
 static void end_arithmetic(float_mode old) { _mm_setcsr(old); }
+#define USUAL_MODE 0x1f80
 #elif defined(__aarch64__)
 #define PAUSE() __asm__ volatile("yield")
 typedef uint64_t float_mode;
@@ -41,11 +42,13 @@ static float_mode begin_arithmetic(void) {
     return old;
 }
 static void end_arithmetic(float_mode old) { __asm__ volatile("msr fpcr, %0" : : "r"(old)); }
+#define USUAL_MODE 0
 #else
 #define PAUSE() (void)0
 typedef int float_mode;
 static float_mode begin_arithmetic(void) { return 0; }
 static void end_arithmetic(float_mode old) { (void)old; }
+#define USUAL_MODE 0
 #endif
 
 /* Looks at a word between two of the clock; seconds of looking before a thread sleeps, about what it
@@ -206,6 +209,15 @@ void team_run_alone(team_function function, void *context) {
     const float_mode old = begin_arithmetic();
     function(context, &alone, 0, 1);
     end_arithmetic(old);
+}
+
+/* On this thread, in the middle of a run. */
+int call_outside(int (*function)(void *context), void *context) {
+    const float_mode old = begin_arithmetic();
+    end_arithmetic(USUAL_MODE);
+    const int result = function(context);
+    end_arithmetic(old);
+    return result;
 }
 
 /* The job, on ranks that the pool's threads take. */

@@ -32,4 +32,7 @@ typedef void (*host_parallel)(void (*part)(void *context), void *context, unsign
                               unsigned flags);
 typedef int (*host_size)(void);
 void team_use_host(host_parallel parallel, host_size size);
+
+/* function(context), in the arithmetic that a program begins with: the caller's code within a run. */
+int call_outside(int (*function)(void *context), void *context);
 #endif

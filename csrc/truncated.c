@@ -38,7 +38,7 @@ static void set_scale(training *t, double weight) {
     run *r = &t->run;
     batch *b = &r->batch;
     b->loss_desc = (loss_desc){
-        .loss = r->p->loss,
+        .loss = &r->p->loss,
         .every = r->p->every,
         .scale = weight > 0 ? 1 / (t->updater ? weight : b->weight_sum) : 0,
     };
@@ -83,6 +83,17 @@ static void clear_old(const run *r, span at) {
         p->k->zero_rows(dy, t, at.r0, at.r1);
 }
 
+/* Outputs, the caller's own loss of them, and the backward pass through g. */
+static void own_readout(run *r, team *team, span at, int rank) {
+    const int any = at.r1 > at.r0;
+    void *y = r->data->own_loss->y;
+    if (any) outputs_or_losses(r, r->p->every, at, y);
+    team_barrier(team);
+    if (rank == 0) call_own_loss(r);
+    team_barrier(team);
+    if (any) outputs_backward(r, y, at);
+}
+
 /* Forward, losses and backward for this thread's rows, then (within layers_backward) its tiles of
    the layers' weight gradients. */
 static void forward_backward(training *t, team *team, int rank, int size, int add) {
@@ -91,6 +102,7 @@ static void forward_backward(training *t, team *team, int rank, int size, int ad
     const batch *b = &r->batch;
     const span at = rows_of(r, rank, size);
     const int any = at.r1 > at.r0, targets = b->loss_desc.scale > 0;
+    const int own = r->data->own_loss != NULL;
     const int sampled = p->sampling_probability > 0;
     if (any && b->source.first + b->new_begin == 0) init_states(r, at);
     if (any && sampled)
@@ -101,9 +113,10 @@ static void forward_backward(training *t, team *team, int rank, int size, int ad
         if (targets) {
             clear_state_grads(p, at);
             clear_old(r, at);
-            readout(r, at, b->row_loss);
+            if (!own) readout(r, at, b->row_loss);
         }
     }
+    if (targets && own) own_readout(r, team, at, rank);
     if (targets && !sampled) layers_backward(r, team, at, add, rank, size);
     if (any && t->dx && targets) p->k->scatter(&b->source, p->I, p->I, &p->dx, &at, -1, t->dx);
 }

@@ -21,6 +21,7 @@ FLOORS = (
     {"columns", "initialisation", "losses", "machine", "schedules", "stopping", "writing"},
     {"data", "description", "files"},
     {"plans", "rules"},
+    {"own_loss"},
     {"model", "runners"},
     {"second_order", "storage", "unfolding"},
     {"inference", "optimizers"},

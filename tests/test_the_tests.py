@@ -54,6 +54,10 @@ MUTANTS = {
     "mse without its 2": ("elman-tanh", "2 * (p - y) / p.size", "(p - y) / p.size"),
     "mae as a sum over the outputs": ("mae", "np.sign(p - y) / p.size", "np.sign(p - y)"),
     "huber's corner": ("huber", "np.clip(e, -delta, delta)", "e"),
+    "poisson without its target": ("poisson", "(np.exp(p) - y) / p.size", "np.exp(p) / p.size"),
+    "sigma is not differentiated": ("gaussian", "(1 - z**2) / sigma * sigmoid(s)", "(1 - z**2) / sigma"),
+    "student: nu for nu + 1": ("student_t", "by_z = (nu + 1) * z", "by_z = nu * z"),
+    "negative binomial: alpha's log1p": ("negative_binomial", " - np.log1p(u)) + (mu - y)", ") + (mu - y)"),
     "softmax without its 1": ("cross_entropy", "q - np.eye(p.size)[y]", "q"),
     "weights of rows ignored": ("weighted", "scale * wt * slope", "scale * slope"),
 }  # fmt: skip

@@ -19,6 +19,7 @@ LOSSES = tuple(ref.LOSSES)
 CANCELLING = (
     "mae",
     "huber",
+    "pinball",
 )  # slopes of one size may add up to exactly zero, unless rows have different weights
 # 1, a prime, and VL-1, VL, VL+1 for VL = 2, 4, 8, 16
 WIDTHS = (1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17)
@@ -139,6 +140,8 @@ class Problem:
         )
         self.line = line(desc | given)
         self.desc = d = ref.DESC | dict(input_size=3, hidden_size=5, output_size=2) | desc
+        columns = d["output_size"]  # of the targets
+        d["output_size"] *= core().losses()[loss]["outputs"] or 1
         self.lengths, self.loss, self.every, n = lengths, loss, bool(every), len(lengths)
         rng = np.random.default_rng(data_seed)
 
@@ -158,9 +161,11 @@ class Problem:
         if targets == "class":
             self.y = [rng.integers(d["output_size"], size=r) for r in rows]
         elif targets == "probability":
-            self.y = [rng.integers(2, size=(r, d["output_size"])).astype(float) for r in rows]
+            self.y = [rng.integers(2, size=(r, columns)).astype(float) for r in rows]
+        elif targets == "count":
+            self.y = [rng.poisson(3.0, (r, columns)).astype(float) for r in rows]
         else:
-            self.y = [uniform((r, d["output_size"]), 2.5) for r in rows]
+            self.y = [uniform((r, columns), 2.5) for r in rows]
         self.weight = None
         if weighted:
             self.weight = [abs(uniform(r, 2.0)) for r in rows]

@@ -8,6 +8,7 @@ FORMULAS."""
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import numpy as np
@@ -353,7 +354,79 @@ def binary_cross_entropy(p, y):
     return np.mean(np.logaddexp(0, p) - y * p), (sigmoid(p) - y) / p.size
 
 
-LOSSES = {f.__name__: f for f in (mse, mae, huber, cross_entropy, binary_cross_entropy)}
+def smoothed_cross_entropy(p, y, label_smoothing):
+    value, slope = cross_entropy(p, y)
+    return value + label_smoothing * (p[y] - p.mean()), slope + label_smoothing * (
+        np.eye(p.size)[y] - 1 / p.size
+    )
+
+
+# of several outputs per target: p (O,) is a block of D outputs for each parameter, y (D,)
+
+
+def poisson(p, y):
+    return np.mean(np.exp(p) - y * p), (np.exp(p) - y) / p.size
+
+
+def pinball(p, y, quantiles=(0.5,)):
+    q, e = np.array(quantiles)[:, None], y - p.reshape(len(quantiles), -1)
+    return np.mean(np.maximum(q * e, (q - 1) * e)), ((e < 0) - q * (e != 0)).ravel() / p.size
+
+
+def softplus(a):
+    return np.logaddexp(0, a)
+
+
+def gaussian(p, y):
+    mu, s = np.split(p, 2)
+    sigma = softplus(s) + 1e-6
+    z = (mu - y) / sigma
+    slopes = z / sigma, (1 - z**2) / sigma * sigmoid(s)
+    return np.mean(np.log(sigma) + z**2 / 2), np.concatenate(slopes) / y.size
+
+
+def laplace(p, y):
+    mu, s = np.split(p, 2)
+    sigma = softplus(s) + 1e-6
+    z = (mu - y) / sigma
+    slopes = np.sign(z) / sigma, (1 - abs(z)) / sigma * sigmoid(s)
+    return np.mean(np.log(2 * sigma) + abs(z)), np.concatenate(slopes) / y.size
+
+
+log_gamma = np.vectorize(math.lgamma, otypes=[float])
+
+
+def digamma(x):
+    steps = x[..., None] + np.arange(20)
+    x = x + 20
+    series = 1 / (12 * x**2) - 1 / (120 * x**4) + 1 / (252 * x**6) - 1 / (240 * x**8)
+    return np.log(x) - 1 / (2 * x) - series - (1 / steps).sum(axis=-1)
+
+
+def student_t(p, y):
+    mu, s, n = np.split(p, 3)
+    sigma, nu = softplus(s) + 1e-6, 2 + softplus(n)
+    z = (mu - y) / sigma
+    w = z**2 / nu
+    value = np.log(sigma) + np.log(np.pi * nu) / 2 - log_gamma((nu + 1) / 2) + log_gamma(nu / 2)
+    by_z = (nu + 1) * z / nu / (1 + w)
+    by_nu = (1 / nu - digamma((nu + 1) / 2) + digamma(nu / 2) + np.log1p(w) - (nu + 1) / nu * w / (1 + w)) / 2
+    slopes = by_z / sigma, (1 - z * by_z) / sigma * sigmoid(s), by_nu * sigmoid(n)
+    return np.mean(value + (nu + 1) / 2 * np.log1p(w)), np.concatenate(slopes) / y.size
+
+
+def negative_binomial(p, y):
+    m, a = np.split(p, 2)
+    mu, alpha = softplus(m), softplus(a) + 1e-6
+    r, u = 1 / alpha, alpha * mu
+    value = log_gamma(y + 1) + log_gamma(r) - log_gamma(r + y) - y * np.log(u / (1 + u)) + r * np.log1p(u)
+    by_mu = (1 + alpha * y) / (1 + u) - y / mu
+    by_alpha = r**2 * (digamma(r + y) - digamma(r) - np.log1p(u)) + (mu - y) * r / (1 + u)
+    return np.mean(value), np.concatenate([by_mu * sigmoid(m), by_alpha * sigmoid(a)]) / y.size
+
+
+SEVERAL = (pinball, gaussian, laplace, student_t, negative_binomial)
+LOSSES = {f.__name__: f for f in (*SEVERAL, poisson, mse, mae, huber, cross_entropy, binary_cross_entropy)}
 
 
 # ---- a batch
