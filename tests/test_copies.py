@@ -57,12 +57,15 @@ class Copies:
         random = np.random.default_rng(0)
         network = {"input_size": 2, "hidden_size": 5, "output_size": 1, "dtype": dtype} | network
         inputs, outputs, rows = network["input_size"], network["output_size"], sum(lengths)
+        network["output_size"] *= cases.core().losses()[loss]["outputs"] or 1
         self.k, self.lead, self.dtype = k, lead, dtype
         self.x = random.normal(size=(rows, inputs)).astype(dtype)
         self.y = random.normal(size=(rows, outputs)).astype(dtype)
         self.classes = None
         if loss == "binary_cross_entropy":
             self.y = (self.y > 0).astype(dtype)
+        if loss in ("poisson", "negative_binomial"):
+            self.y = random.poisson(3.0, self.y.shape).astype(dtype)
         if loss == "cross_entropy":
             self.y, self.classes = None, random.integers(0, outputs, rows)
         self.weight = random.integers(0, 3, rows).astype(dtype) if weighted else None
