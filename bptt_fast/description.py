@@ -99,11 +99,17 @@ class Description:
                 f"dropout: {dropout:g} acts between layers, and num_layers=1 has only one.  Did you mean "
                 f"recurrent_dropout?"
             )
+        recurrent_dropout = number(self.recurrent_dropout, "recurrent_dropout", 0, 1, open_high=True)
+        if recurrent_dropout and not CELLS[cell]["recurrent"]:
+            raise ConfigError(
+                f'recurrent_dropout: expected 0 for cell="{cell}", which has no recurrent product, got '
+                f"{recurrent_dropout:g}.  Did you mean dropout, between layers?"
+            )
         checked |= {
             "proj_size": proj_size,
             "dropout": dropout,
             "dtype": _dtype_name(self.dtype),
-            "recurrent_dropout": number(self.recurrent_dropout, "recurrent_dropout", 0, 1, open_high=True),
+            "recurrent_dropout": recurrent_dropout,
             "seed": _seed(self.seed),
             "init": _init(self.init),
             **self._initial(cell, f),
@@ -116,6 +122,11 @@ class Description:
         radius, bias = self.spectral_radius, self.forget_bias
         if radius is not None:
             radius = number(radius, "spectral_radius", 0, open_low=True)
+            if not CELLS[cell]["recurrent"]:
+                raise ConfigError(
+                    f'spectral_radius: expected None for cell="{cell}", which has no recurrent matrix, got '
+                    f"{radius:g}.  Use init, a function, to set weights."
+                )
             if self.proj_size or (f and f[0] != self.hidden_size):
                 shape = f"proj_size={self.proj_size}" if self.proj_size else f"f={f}"
                 raise ConfigError(

@@ -697,8 +697,9 @@ def saturation(
     Returns
     -------
     shares : dict of str to ndarray (units,)
-        The share of all steps, from 0 to 1.  "h_l0": the states of layer 0, for "elman" and "mlp"; "f.1_l0":
-        the inner layers of an "mlp"; "r_l0", "z_l0": the gates of a "gru"; "i_l0", "f_l0", "o_l0", and
+        The share of all steps, from 0 to 1.  "h_l0": the states of layer 0, for "elman", "mlp" and "indrnn";
+        "f.1_l0": the inner layers of an "mlp"; "r_l0", "z_l0": the gates of a "gru", "z_l0" that of a
+        "mingru"; "f_l0", "i_l0": those of a "minlstm"; "i_l0", "f_l0", "o_l0", and
         "c_l0" for tanh(c): those of an "lstm".
 
     Raises
@@ -745,6 +746,11 @@ def _units(
     d: Description, w: Mapping[str, Array], x: Array, h: Array, new: Array, c: tuple[Array, ...]
 ) -> dict[str, tuple[str, Array]]:
     """The units of a layer that can saturate, {name: (nonlinearity, outputs (rows, units))}."""
+    if not CELLS[d.cell]["recurrent"]:
+        gates = np.split(x @ w["weight_ih"].T + w["bias_ih"], CELLS[d.cell]["gates"], axis=1)
+        names = {"mingru": ("z",), "minlstm": ("f", "i")}.get(d.cell, ())
+        units = {name: ("sigmoid", _sigmoid(gate)) for name, gate in zip(names, gates, strict=False)}
+        return units or {"h": (d.nonlinearity[0], new)}
     if CELLS[d.cell]["activation"]:
         units, kinds = {}, d.nonlinearity
         a = x @ w["weight_ih"].T + w["bias_ih"] + h @ w["weight_hh"].T + w["bias_hh"]

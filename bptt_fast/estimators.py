@@ -52,7 +52,7 @@ MAX_ROWS_PER_COLUMN = 50  # more rows per column of an array (n, T) look like on
 
 NETWORK_WORDS = """hidden_size : int, default 32
         State size of each layer.
-    cell : {"elman", "gru", "lstm"}, default "gru"
+    cell : {"elman", "gru", "lstm", "mingru", "minlstm", "indrnn"}, default "gru"
         The state function.
     num_layers : int, default 1
         Recurrent layers, stacked."""
@@ -63,7 +63,7 @@ BIDIRECTIONAL_WORDS = """bidirectional : bool, default False
 COMMON_WORDS = """head : tuple of int, default ()
         Widths of the hidden layers of the readout.
     activation : {"tanh", "relu", "logistic", "identity"}, optional
-        Nonlinearity of the cell "elman"; None is "tanh".  Those of the gated cells are fixed.
+        Nonlinearity of the cells "elman" and "indrnn"; None is "tanh".  Those of the gated cells are fixed.
     dropout, recurrent_dropout : float, default 0
         Dropout between layers and in the recurrence, as in ``Network``.
     rules : dict of str to Rule, optional

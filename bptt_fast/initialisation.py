@@ -34,6 +34,8 @@ def initialise(
     for name, view in views.items():
         if callable(d.init):
             view[...] = checked(d.init(name, view.shape, random), view.shape, f"init({name!r})")
+        elif name.startswith("weight_hh") and view.ndim == 1:
+            view[...] = _drawn(lambda n: random.uniform(0, 1, n), view.shape)
         elif d.init == "torch" or name.startswith("weight_peephole"):
             view[...] = _torch(name, views, d, random)
         elif "bias" in name:

@@ -22,11 +22,12 @@ class Network(Model):
         network equals that with one-hot vectors in their place, whose parameters it has: in "weight_ih_l0"
         n columns for each, in their order, behind those of the other inputs.  But the vectors are never
         formed; the column of the value is looked up.  Other values are an error.
-    cell : {"elman", "gru", "lstm", "mlp"}, default "elman"
+    cell : {"elman", "gru", "lstm", "mlp", "mingru", "minlstm", "indrnn"}, default "elman"
         The state function f.  "elman": h' = phi(W_ih x + b_ih + W_hh h + b_hh).  "mlp": the same with further
-        layers after it.
+        layers after it.  "mingru", "minlstm" (Feng et al. 2024) and "indrnn" (Li et al. 2018) have no
+        recurrent product: a unit sees of the state before only its own, so that long sequences cost little.
     nonlinearity : str or tuple of str, default "tanh"
-        phi of "elman" and "mlp"; for "mlp" also a tuple of len(f) + 1 names, one for each layer of f.
+        phi of "elman", "mlp" and "indrnn"; for "mlp" also a tuple of len(f) + 1 names, one for each layer of f.
     f : tuple of int, default ()
         Widths of the inner layers of an "mlp" cell, before the layer that yields the state.
     head : tuple of int, default ()
@@ -67,7 +68,8 @@ class Network(Model):
     spectral_radius : float, optional
         Spectral radius, above 0, to which the recurrent weights of each gate are scaled.
     forget_bias : float, optional
-        Initial bias (the sum of both biases) of the gate that keeps the state: f of "lstm", z of "gru".
+        Initial bias (the sum of both biases) of the gate that keeps the state: f of "lstm" and
+        "minlstm", z of "gru".
 
     Attributes
     ----------
@@ -109,6 +111,7 @@ class Network(Model):
     Names, shapes and gate order of the parameters are PyTorch's; ``net["weight_hh_l0"]`` is a view into
     `params`.  Their initial values by `init`:
 
+    - Always: the recurrent weights of "indrnn", one per unit, uniform in [0, 1) (Li et al. 2018).
     - "torch": all of f uniform in +-1/sqrt(H) as in ``torch.nn.RNN``; inner layers of f and those of g in
       +-1/sqrt(fan in).
     - "glorot": the weights of each gate uniform in +-sqrt(6 / (fan in + fan out)); biases zero.

@@ -351,7 +351,31 @@ def _lstm(d: Description, w: Mapping[str, Value], z: Value, h: Value, c: Value) 
     return [h @ w["weight_hr"] if d.proj_size else h, c]
 
 
-SCANNED: dict[str, Any] = {"elman": _mlp, "mlp": _mlp, "gru": _gru, "lstm": _lstm}
+def _positive(v: Value) -> Value:
+    """g of the minimal gated cells, v + 1/2 where v >= 0, else the sigmoid of v."""
+    above = v.apply("relu")
+    return above + (v - above).apply("sigmoid")
+
+
+def _mingru(d: Description, w: Mapping[str, Value], z: Value, h: Value) -> list[Value]:
+    zz, zn = z.split(2)
+    return [h + zz.apply("sigmoid") * (_positive(zn) - h)]
+
+
+def _minlstm(d: Description, w: Mapping[str, Value], z: Value, h: Value) -> list[Value]:
+    zf, zi, zn = z.split(3)
+    f, i, n = zf.apply("sigmoid"), zi.apply("sigmoid"), _positive(zn)
+    return [n + f / (f + i) * (h - n)]
+
+
+def _indrnn(d: Description, w: Mapping[str, Value], z: Value, h: Value) -> list[Value]:
+    return [(z + h * w["weight_hh"]).apply(d.nonlinearity[0])]
+
+
+SCANNED: dict[str, Any] = {
+    "elman": _mlp, "mlp": _mlp, "gru": _gru, "lstm": _lstm,
+    "mingru": _mingru, "minlstm": _minlstm, "indrnn": _indrnn,
+}  # fmt: skip
 
 
 # ---- reading

@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike
 
 from . import data
 from .errors import NONNEGATIVE, ConfigError, ShapeError, argument, check_fields, choice, number, plain
+from .initialisation import CELLS
 
 if TYPE_CHECKING:
     from .model import Model
@@ -365,8 +366,8 @@ def dale(net: Model, excitatory: float = 0.8) -> Array:
     Raises
     ------
     ConfigError
-        If `excitatory` is out of range, or the network has projections or other rules that contradict; the
-        network is unchanged.
+        If `excitatory` is out of range, or the network has projections, no recurrent matrix, or other rules
+        that contradict; the network is unchanged.
 
     Notes
     -----
@@ -387,6 +388,11 @@ def dale(net: Model, excitatory: float = 0.8) -> Array:
         raise ConfigError(
             f"dale: expected a network without projections, got proj_size={description.proj_size}.  Set the "
             f"signs by rules."
+        )
+    if not CELLS[description.cell]["recurrent"]:
+        raise ConfigError(
+            f"dale: expected a cell with a recurrent matrix, whose columns have the signs, got "
+            f'cell="{description.cell}".  Set the signs by rules.'
         )
     signs = np.ones(net.hidden_size, np.int64)
     signs[round(share * net.hidden_size) :] = -1

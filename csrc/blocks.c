@@ -94,11 +94,15 @@ static void declare_layer(walk *w, const bptt_desc *desc, int64_t n) {
         f->ih.choices = p->choices;
         f->ih.first_choice = p->first_choice;
     }
-    declare(w, &f->hh, "weight_hh", gates, first, p->R, 1);
+    if (p->cell->recurrent)
+        declare(w, &f->hh, "weight_hh", gates, first, p->R, 1);
+    else if (p->cell->peepholes)
+        declare(w, &f->peep, "weight_hh", p->cell->peepholes, p->H, 0, 1);
     declare(w, &f->b_ih, "bias_ih", gates, first, 0, 1);
-    declare(w, &f->b_hh, "bias_hh", gates, first, 0, 1);
+    if (p->cell->recurrent) declare(w, &f->b_hh, "bias_hh", gates, first, 0, 1);
     if (desc->proj_size) declare(w, &f->hr, "weight_hr", 1, p->R, p->H, 1);
-    if (p->cell->peepholes) declare(w, &f->peep, "weight_peephole", p->cell->peepholes, p->H, 0, 1);
+    if (p->cell->recurrent && p->cell->peepholes)
+        declare(w, &f->peep, "weight_peephole", p->cell->peepholes, p->H, 0, 1);
     f->peep.bias = 0;
     if (p->trained_state) declare(w, &f->initial[0], "initial_h", 1, p->R, 0, 1);
     if (p->trained_state && p->cell->states > 1)

@@ -107,7 +107,8 @@ typedef struct {
     int activation; /* 1: activation[0] is its nonlinearity */
     int hidden_layers; /* 1: f may have hidden layers */
     int projection; /* 1: proj_size may be set */
-    int peepholes; /* vectors of H weights of weight_peephole */
+    int peepholes; /* vectors of H weights of weight_peephole; not recurrent: of weight_hh */
+    int recurrent; /* 0: the state enters no product, each unit sees only its own */
     int keep_gate; /* the gate that keeps the past; -1: none */
 } bptt_cell;
 int bptt_describe_cell(int i, bptt_cell *cell);

@@ -15,7 +15,9 @@
      HIDDEN_LAYERS     1: f may have hidden layers
      KEEP_GATE         the gate that keeps the past, for forget_bias; -1: none
      OWN_LOOP          1: the file has its loops over time, <cell>_scan_forward, ... _collect
-     TWO_PRODUCTS      1: the recurrent weights are two matrices */
+     TWO_PRODUCTS      1: the recurrent weights are two matrices
+     RECURRENT         0: there is no recurrent product, zr and its weights: a unit reads only its own
+                       state, and PASSES_STATE is 1 */
 #ifdef CELL_ROW
 CELL_ROW(CELL)
 #else
@@ -58,19 +60,22 @@ CELL_ROW(CELL)
 #ifndef TWO_PRODUCTS
 #define TWO_PRODUCTS 0
 #endif
+#ifndef RECURRENT
+#define RECURRENT 1
+#endif
 
 /* The loops over time; tangents of the cells that have them; patterns of a single network only of
    those of one gate, to keep the library small. */
 #if !OWN_LOOP
 #include "scan.h"
 #endif
-#if !OWN_LOOP && !PEEPHOLES && !BY_ROWS
+#if !OWN_LOOP && !PEEPHOLES && RECURRENT && !BY_ROWS
 #include "tangent.h"
 #define TANGENT(function) C(NAME(function))
 #else
 #define TANGENT(function) NULL
 #endif
-#if !OWN_LOOP && !PEEPHOLES && GATES == 1
+#if !OWN_LOOP && !PEEPHOLES && RECURRENT && GATES == 1
 #include "pattern.h"
 #define PATTERN(function) C(NAME(function))
 #else
@@ -91,7 +96,8 @@ static const cell_kernels C(NAME(kernels)) = {
     .hidden_layers = HIDDEN_LAYERS,
     .keep_gate = KEEP_GATE,
     .two_products = TWO_PRODUCTS,
-    .splits_units = !OWN_LOOP,
+    .recurrent = RECURRENT,
+    .splits_units = !OWN_LOOP && RECURRENT,
     .forward = C(NAME(scan_forward)),
     .backward = C(NAME(scan_backward)),
     .finish = C(NAME(scan_finish)),
@@ -115,6 +121,7 @@ static const cell_kernels C(NAME(kernels)) = {
 #undef KEEP_GATE
 #undef OWN_LOOP
 #undef TWO_PRODUCTS
+#undef RECURRENT
 #undef TANGENT
 #undef PATTERN
 #endif

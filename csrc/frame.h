@@ -290,6 +290,7 @@ typedef struct {
     int hidden_layers;
     int keep_gate;
     int two_products;
+    int recurrent;
     /* 1: forward and backward know the parts of a span */
     int splits_units;
     void (*forward)(const frame *, const span *);

@@ -267,8 +267,7 @@ void collect_layer(const bptt_plan *p, int64_t n, int add, const span *at, int64
         p->k->collect(&f->ih, g, &in[g], &f->dzx, p->grad, add, at, part, parts);
     p->cell->collect(f, p->grad, add, at, part, parts);
     if (!shared)
-        p->k->collect_bias(&f->b_ih, split ? NULL : &f->b_hh, &f->dzx, p->grad, add, at, part,
-                           parts);
+        p->k->collect_bias(&f->b_ih, twin_of_bias(p, f), &f->dzx, p->grad, add, at, part, parts);
     if (split) p->k->collect_bias(&f->b_hh, NULL, &f->dzr, p->grad, add, at, part, parts);
 }
 
@@ -295,8 +294,7 @@ static void collect_series(const bptt_plan *p, int add, int64_t part, int64_t pa
         const frame *f = &p->layer[n];
         const field *dz = &p->window_zx[n];
         p->k->collect(&f->ih, 0, &p->x, dz, p->grad, add, &series, part, parts);
-        p->k->collect_bias(&f->b_ih, p->cell->separate_dzr ? NULL : &f->b_hh, dz, p->grad, add,
-                           &series, part, parts);
+        p->k->collect_bias(&f->b_ih, twin_of_bias(p, f), dz, p->grad, add, &series, part, parts);
     }
 }
 

@@ -134,6 +134,7 @@ int bptt_describe_cell(int i, bptt_cell *out) {
         .hidden_layers = cell->hidden_layers,
         .projection = cell->projection,
         .peepholes = cell->peepholes,
+        .recurrent = cell->recurrent,
         .keep_gate = cell->keep_gate,
     };
     return 1;

@@ -110,10 +110,10 @@ static void collect_layer_of_pattern(sliding *s, int64_t n, const span *at) {
     const frame *f = &p->layer[n];
     const field in = input_of(s, n);
     const int split = p->cell->separate_dzr;
-    k->row_collect(&f->ih, &f->b_ih, split ? NULL : &f->b_hh, in.p, in.step, f->dzx.p, f->dzx.step,
-                   s->k, p->grad);
+    k->row_collect(&f->ih, &f->b_ih, twin_of_bias(p, f), in.p, in.step, f->dzx.p, f->dzx.step, s->k,
+                   p->grad);
     if (split) k->collect_bias(&f->b_hh, NULL, &f->dzr, p->grad, 0, at, 0, 1);
-    if (f->depth || f->hr.size || p->cell->peepholes)
+    if (f->depth || f->hr.size || p->cell->peepholes || !p->cell->recurrent)
         p->cell->collect(f, p->grad, 0, at, 0, 1);
     else
         k->row_collect(&f->hh, NULL, NULL, f->s.p, f->s.step, f->dzr.p, f->dzr.step, s->k, p->grad);

@@ -168,7 +168,7 @@ static field as_series(const bptt_plan *p, field f, int64_t rows, int64_t blocks
 /* Pre-activations of layer direction n, and their gradients. */
 static void walk_gates(bptt_plan *p, cursor *c, int64_t n, int64_t B, int64_t T) {
     frame *f = &p->layer[n];
-    const int64_t blocks = f->gates * blocks_of(p, f->hh.units);
+    const int64_t blocks = f->gates * blocks_of(p, f->ih.units);
     const int windows = p->stride && n < p->directions;
     f->zx = f->gate_values = f->dzx = take_field(c, p, T, B, blocks, "z", n);
     if (p->k1 < p->k2 || p->residuals) f->dzx = take_field(c, p, T, B, blocks, "dz", n);

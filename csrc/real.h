@@ -182,6 +182,11 @@ INLINE V v_exp_signed(V x, const int sign) {
 INLINE V v_exp(V x) { return v_exp_signed(x, 1); }
 INLINE V v_sigmoid(V x) { return 1 / (1 + v_exp_signed(x, -1)); }
 
+/* g of the minimal gated cells (Feng et al. 2024), which is positive: x + 1/2 where x >= 0, else the
+   sigmoid; and its slope from its own value a */
+INLINE V v_positive(V x) { return v_select(x >= 0, x + (real)0.5, v_sigmoid(x)); }
+INLINE V v_positive_slope(V a) { return v_select(a >= (real)0.5, v_set(1), a * (1 - a)); }
+
 /* tanh |x| = m / (m + 2) with m = e^(2|x|) - 1: no cancellation at either end.  At most 2.5 ulp, as
    is the sigmoid. */
 INLINE V v_tanh(V x) {

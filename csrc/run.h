@@ -136,6 +136,11 @@ void carry_states(const run *r, span at, void *out);
 void clear_state_grads(const bptt_plan *p, span at);
 void collect_initial(const run *r, int add, int part, int parts);
 
+/* The bias whose gradient is that of b_ih; NULL: there is none. */
+static inline const matrix *twin_of_bias(const bptt_plan *p, const frame *f) {
+    return p->cell->separate_dzr || !p->cell->recurrent ? NULL : &f->b_hh;
+}
+
 /* -- layers.c -- */
 void project_series(run *r, int rank, int size);
 void layer_forward(const run *r, int64_t n, const span *at);

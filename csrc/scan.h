@@ -99,18 +99,18 @@ INLINE void C(load_peepholes)(const frame *f, int64_t b, V peep[PEEPHOLES + 1]) 
 }
 
 /* The cell itself, forward, on a tile: `rows` vectors of rows from vector i on and `units` vectors of
-   units from vector ub on.  zr: (rows, units, G) vectors. */
+   units from vector ub on.  zr: (rows, units, G) vectors; without a recurrent product NULL. */
 INLINE void C(forward_tile)(const int units, const frame *f, const C(step) *step, int64_t i,
                             int64_t rows, int64_t ub, const real *zr) {
     enum { G = C(G), S = C(S), K = C(K) };
     const int64_t block = step->block, h_to_c = step->h_to_c;
     for (int64_t r = i * VL; r < (i + rows) * VL; r += VL)
-        UNROLL_FOR (int u = 0; u < units; u++, zr += G * VL) {
+        UNROLL_FOR (int u = 0; u < units; u++, zr += RECURRENT ? G * VL : 0) {
             V zx[G], zh[G], s_prev[S], s[S], saved[K + 1], peep[PEEPHOLES + 1];
             const int64_t b = ub + u;
             UNROLL_FOR (int g = 0; g < G; g++) {
                 zx[g] = v_load(step->zx + (b * G + g) * step->zx_block + r);
-                zh[g] = v_load(zr + g * VL);
+                zh[g] = RECURRENT ? v_load(zr + g * VL) : v_set(0);
             }
             UNROLL_FOR (int q = 0; q < S; q++)
                 s_prev[q] = v_load(step->s_prev + q * h_to_c + b * block + r);
@@ -177,6 +177,10 @@ INLINE void C(backward_tile)(const int units, const frame *f, const C(step) *ste
                 v_store_lanes(step->ds + q * h_to_c + b * block + r, ds[q], step->lanes);
         }
 }
+
+#if !RECURRENT
+#include "elementwise.h"
+#else
 
 /* -- the products of one step, each tile of which goes into the cell while it is in the nearest
       cache -- */
@@ -503,3 +507,4 @@ static void C(NAME(collect))(const frame *f, void *grad, int add, const span *at
     C(NAME(peephole_gradient))(f, grad, add, at, part, parts);
 #endif
 }
+#endif

@@ -41,6 +41,8 @@ FORMS = {
     "lstm-peephole": dict(cell="lstm_peephole", activation=()),
     "lstm-projection": dict(cell="lstm", activation=(), proj_size=3),
     "lstm-both": dict(cell="lstm_peephole", activation=(), proj_size=2),
+    "indrnn": dict(cell="indrnn", activation=("tanh",)),
+    "indrnn-relu": dict(cell="indrnn", activation=("relu",)),
 }
 FORMS |= {
     name: dict(cell=name, activation=())

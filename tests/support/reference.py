@@ -159,6 +159,69 @@ def lstm_backward(d, w, x, s, m, saved, ds):
     return w["weight_ih"].T @ dz, (m * (w["weight_hh"].T @ dz), dc * f + pi * di + pf * df), dw
 
 
+def positive(v):
+    """g of the minimal gated cells, and below its slope as a function of the value."""
+    return np.where(v >= 0, v + 0.5, sigmoid(v))
+
+
+def positive_slope(a):
+    return np.where(a >= 0.5, 1.0, a * (1 - a))
+
+
+def mingru_blocks(d, inputs):
+    n = d["hidden_size"]
+    return {"weight_ih": (2 * n, inputs), "bias_ih": (2 * n,)}
+
+
+def mingru_forward(d, w, x, s, m):
+    vz, vn = np.split(w["weight_ih"] @ x + w["bias_ih"], 2)
+    z, n = sigmoid(vz), positive(vn)
+    return ((1 - z) * s[0] + z * n,), (z, n)
+
+
+def mingru_backward(d, w, x, s, m, saved, ds):
+    (z, n), (dh,) = saved, ds
+    da = np.concatenate([dh * (n - s[0]) * z * (1 - z), dh * z * positive_slope(n)])
+    return w["weight_ih"].T @ da, (dh * (1 - z),), {"weight_ih": np.outer(da, x), "bias_ih": da}
+
+
+def minlstm_blocks(d, inputs):
+    n = d["hidden_size"]
+    return {"weight_ih": (3 * n, inputs), "bias_ih": (3 * n,)}
+
+
+def minlstm_forward(d, w, x, s, m):
+    vf, vi, vn = np.split(w["weight_ih"] @ x + w["bias_ih"], 3)
+    f, i, n = sigmoid(vf), sigmoid(vi), positive(vn)
+    return (f / (f + i) * s[0] + i / (f + i) * n,), (f, i, n)
+
+
+def minlstm_backward(d, w, x, s, m, saved, ds):
+    (f, i, n), (dh,) = saved, ds
+    df = dh * (s[0] - n) * i / (f + i) ** 2
+    di = dh * (n - s[0]) * f / (f + i) ** 2
+    da = np.concatenate([df * f * (1 - f), di * i * (1 - i), dh * i / (f + i) * positive_slope(n)])
+    return w["weight_ih"].T @ da, (dh * f / (f + i),), {"weight_ih": np.outer(da, x), "bias_ih": da}
+
+
+def indrnn_blocks(d, inputs):
+    n = d["hidden_size"]
+    return {"weight_ih": (n, inputs), "weight_hh": (n,), "bias_ih": (n,)}
+
+
+def indrnn_forward(d, w, x, s, m):
+    phi = NONLINEARITY[d["activation"][0]][0]
+    h = phi(w["weight_ih"] @ x + w["bias_ih"] + w["weight_hh"] * s[0])
+    return (h,), (h,)
+
+
+def indrnn_backward(d, w, x, s, m, saved, ds):
+    (h,), (dh,) = saved, ds
+    dz = dh * NONLINEARITY[d["activation"][0]][1](h)
+    dw = {"weight_ih": np.outer(dz, x), "weight_hh": dz * s[0], "bias_ih": dz}
+    return w["weight_ih"].T @ dz, (w["weight_hh"] * dz,), dw
+
+
 # name: blocks, forward, backward, number of states
 CELLS = {
     "elman": (mlp_blocks, mlp_forward, mlp_backward, 1),
@@ -167,6 +230,9 @@ CELLS = {
     "lstm": (lstm_blocks, lstm_forward, lstm_backward, 2),
     "lstm_peephole": (lstm_blocks, lstm_forward, lstm_backward, 2),
     "gru_reset_before": (gru_blocks, gru_forward, gru_backward, 1),
+    "mingru": (mingru_blocks, mingru_forward, mingru_backward, 1),
+    "minlstm": (minlstm_blocks, minlstm_forward, minlstm_backward, 1),
+    "indrnn": (indrnn_blocks, indrnn_forward, indrnn_backward, 1),
 }
 
 
