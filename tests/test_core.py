@@ -60,7 +60,7 @@ def test_padding_stays_zero(form, isa, dtype, width):
     """All widths smaller than a vector, so that every vector in the arena has the same lanes of padding.
 
     They are zero in everything that is summed: weights, gradients, inputs.  Where values of a sigmoid are
-    kept there may be its value at zero."""
+    kept there may be its value at zero, in the states of minimal gated cells a mean of that and zero."""
     sizes = dict(input_size=width, hidden_size=width, output_size=width, head=(width,), num_layers=2)
     given = cases.FORMS[form] | sizes
     given |= {"f": (width,) * len(given["f"])} if "f" in given else {}
@@ -68,6 +68,7 @@ def test_padding_stays_zero(form, isa, dtype, width):
     run = cases.Problem(**given, lengths=(4, 4, 2), every=True).run(dtype, isa, lanes="units")
     gates = ("saved", "a[") if run.desc["cell"] == "gru_reset_before" else ("saved",)
     sigmoids = ("saved", "a[", "s[", "last") if "sigmoid" in run.desc["activation"] else gates
+    minimal = run.desc["cell"] in ("mingru", "minlstm")
     fill(run.plan, 0)
     results(run)
     slots = np.zeros(2 * run.params.size, dtype)
@@ -79,6 +80,8 @@ def test_padding_stays_zero(form, isa, dtype, width):
             padding = vectors[:, width:]
             if view.startswith(sigmoids):
                 padding = padding[padding != 0.5]
+            if minimal and view.startswith(("s[", "last")):
+                padding = padding[(padding < 0) | (padding > 0.5)]
             assert not padding.any(), view
             seen += vectors[:, :width].any()
     assert seen > 8, "nothing but zeros: the test proves nothing"

@@ -42,7 +42,6 @@ FORMS = {
     "lstm-projection": dict(cell="lstm", activation=(), proj_size=3),
     "lstm-both": dict(cell="lstm_peephole", activation=(), proj_size=2),
     "indrnn": dict(cell="indrnn", activation=("tanh",)),
-    "indrnn-relu": dict(cell="indrnn", activation=("relu",)),
 }
 FORMS |= {
     name: dict(cell=name, activation=())
@@ -144,6 +143,8 @@ class Problem:
         self.desc = d = ref.DESC | dict(input_size=3, hidden_size=5, output_size=2) | desc
         columns = d["output_size"]  # of the targets
         d["output_size"] *= core().losses()[loss]["outputs"] or 1
+        if not core().cells()[d["cell"]]["recurrent"]:
+            d["recurrent_dropout"] = 0.0  # it is for the recurrent product
         self.lengths, self.loss, self.every, n = lengths, loss, bool(every), len(lengths)
         rng = np.random.default_rng(data_seed)
 
