@@ -183,7 +183,9 @@ class Description:
 
 def _cells_with(capability: str) -> str:
     """The cells with a capability, for a message: cell="gru" or "lstm"."""
-    wanted = [f'"{name}"' for name, row in CELLS.items() if row[capability] > 0 and name not in VARIANTS]
+    lacking = -1 if capability == "keep_gate" else 0
+    having = [name for name, row in CELLS.items() if row[capability] > lacking and name not in VARIANTS]
+    wanted = [f'"{name}"' for name in having]
     return f"cell={' or '.join(wanted)}"
 
 

@@ -150,7 +150,8 @@ static bptt_status check_sizes(const bptt_plan *p, const bptt_desc *d, const rea
     if (d->proj_size && !p->cell->projection)
         return refuse(why, "proj_size: expected 0 with cell %s", p->cell->name);
     if (d->recurrent_dropout > 0 && !p->cell->recurrent)
-        return refuse(why, "recurrent_dropout: expected 0 with cell %s, which has no recurrent product",
+        return refuse(why,
+                      "recurrent_dropout: expected 0 with cell %s, which has no recurrent product",
                       p->cell->name);
     if (d->proj_size > d->hidden_size)
         return refuse(why, "proj_size: expected at most hidden_size, got %lld and %lld",

@@ -151,7 +151,8 @@ KERNELS_ONLY = r"\bV\b|_mm\d*_|immintrin|\bexpf?\s*\("
 NO_CALLER = r"bptt_|pthread|malloc"
 # file: (what it may include of csrc, words it may not contain)
 C_RULES = {
-    "scan.h": ("real.h frame.h gemm.h", NO_CALLER),
+    "elementwise.h": ("", NO_CALLER),
+    "scan.h": ("real.h frame.h gemm.h elementwise.h", NO_CALLER),
     "mlp.h": ("real.h frame.h gemm.h", NO_CALLER),
     "gemm.h": ("real.h frame.h", NO_CALLER),
     "pattern.h": ("", NO_CALLER),

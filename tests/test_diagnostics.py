@@ -21,6 +21,9 @@ FORMS = {
     "gru-before": {"cell": "gru", "reset": "before"},
     "lstm": {"cell": "lstm"},
     "lstm-peephole": {"cell": "lstm", "peephole": True, "proj_size": 3},
+    "mingru": {"cell": "mingru"},
+    "minlstm": {"cell": "minlstm"},
+    "indrnn": {"cell": "indrnn"},
     "two layers": {"cell": "lstm", "num_layers": 2, "dropout": 0.5},
 }
 
@@ -251,14 +254,26 @@ def test_saturation_counts_what_the_oracle_saves(form):
     d, p = oracle(net)
     x, names = (
         X[0],
-        {"gru": ["r", "z"], "lstm": ["i", "f", "o", "c"], "mlp": ["f.0", "h"]}.get(net.cell, ["h"]),
+        {
+            "gru": ["r", "z"],
+            "lstm": ["i", "f", "o", "c"],
+            "mlp": ["f.0", "h"],
+            "mingru": ["z"],
+            "minlstm": ["f", "i"],
+        }.get(net.cell, ["h"]),
     )
     found = diagnostics.saturation(net, X[:1], threshold=0.9)
     assert list(found) == [f"{name}_l{layer}" for layer in range(d["num_layers"]) for name in names]
     _, _, tape = ref.layers_forward(d, p, x, np.zeros(net.state_size), ref.no_masks(d, T))
     for layer in range(d["num_layers"]):
         saved = [step[3] for step in tape[f"_l{layer}"]]
-        at = {"gru": {"r": 1, "z": 2}, "lstm": {"i": 1, "f": 2, "o": 4, "c": 5}}.get(net.cell)
+        at = {
+            "gru": {"r": 1, "z": 2},
+            "lstm": {"i": 1, "f": 2, "o": 4, "c": 5},
+            "mingru": {"z": 0},
+            "minlstm": {"f": 0, "i": 1},
+            "indrnn": {"h": 0},
+        }.get(net.cell)
         for name in names:
             if at:
                 values = np.array([step[at[name]] for step in saved])

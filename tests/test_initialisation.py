@@ -226,6 +226,28 @@ def test_a_lambda_is_not_pickled():
     assert again[0] is again[1] is not net and again[0].description.init is net.description.init
 
 
+# ---- cells without a recurrent product
+
+
+@pytest.mark.parametrize("cell, gates", (("mingru", 2), ("minlstm", 3), ("indrnn", 1)))
+@pytest.mark.parametrize("init", ("torch", "orthogonal", "glorot", "identity"))
+def test_cells_without_a_recurrent_product(cell, gates, init):
+    """No recurrent matrix, one bias; u of "indrnn" in [0, 1) by every rule."""
+    net = network(cell=cell, init=init, num_layers=2, hidden_size=200)
+    assert net["weight_ih_l1"].shape == (gates * 200, 200)
+    names = [name.removesuffix("_l0") for name in net if name.endswith("_l0")]
+    assert names == ["weight_ih", *["weight_hh"][: cell == "indrnn"], "bias_ih"]
+    for name in net:
+        if name.startswith("weight_hh"):
+            u = net[name]
+            assert u.shape == (200,) and 0 <= u.min() < 0.1 and 0.9 < u.max() < 1
+
+
+def test_the_forget_bias_of_a_minlstm():
+    net = network(cell="minlstm", forget_bias=2.0)
+    assert (net["bias_ih_l0"][:WIDTH] == 2).all() and (net["bias_ih_l0"][WIDTH:] != 2).all()
+
+
 # ---- errors
 
 
@@ -240,7 +262,12 @@ WRONG = [
     (dict(spectral_radius=1, cell="mlp", f=(9,)), bf.ConfigError, r"square recurrent weights.*f=\(9,\)"),
     (dict(spectral_radius=1, cell="lstm", proj_size=3), bf.ConfigError, "square recurrent.*proj_size=3"),
     (dict(spectral_radius=1, init=lambda n, s, r: np.zeros(s)), bf.ConfigError, "radius 0.*another init"),
-    (dict(forget_bias=1.0), bf.ConfigError, '^forget_bias: is for cell="gru" or "lstm", got cell="elman"'),
+    (dict(forget_bias=1.0), bf.ConfigError, '^forget_bias: is for cell="gru" or "lstm" or "minlstm", got'),
+    (dict(forget_bias=1.0, cell="mingru"), bf.ConfigError, '^forget_bias: is for .*, got cell="mingru"'),
+    (dict(spectral_radius=1, cell="indrnn"), bf.ConfigError, '^spectral_radius: .*"indrnn".*no recurrent'),
+    (dict(recurrent_dropout=0.2, cell="minlstm"), bf.ConfigError, '^recurrent_dropout: .*"minlstm"'),
+    (dict(proj_size=2, cell="mingru"), bf.ConfigError, '^proj_size: .*got cell="mingru"'),
+    (dict(nonlinearity="relu", cell="minlstm"), bf.ConfigError, '^nonlinearity: .*"minlstm"'),
     (dict(forget_bias=np.inf, cell="lstm"), bf.ConfigError, "^forget_bias: expected a finite number"),
 ]  # fmt: skip
 

@@ -35,7 +35,7 @@ def test_parameters(form):
     np.testing.assert_array_equal(np.concatenate([net[k].ravel() for k in net]), net.params)
     net.params[:] = np.arange(net.params.size)
     assert all(np.shares_memory(net[k], net.params) for k in net)
-    net["weight_hh_l0"][0, 0] = -7
+    net["weight_ih_l0"][0, 0] = -7
     assert -7 in net.params
 
 

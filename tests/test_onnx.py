@@ -27,7 +27,11 @@ FORMS = {
     "lstm-peephole": dict(cell="lstm", peephole=True),
     "lstm-projection": dict(cell="lstm", proj_size=3),
     "lstm-both": dict(cell="lstm", peephole=True, proj_size=2),
+    "mingru": dict(cell="mingru"),
+    "minlstm": dict(cell="minlstm"),
+    "indrnn": dict(cell="indrnn", nonlinearity="relu"),
 }
+NO_OPERATOR = ("mlp", "mingru", "minlstm", "indrnn")
 STRUCTURES = {
     "one": dict(head=(4, 3), head_nonlinearity="sigmoid"),
     "two": dict(num_layers=2, dropout=0.2, readout="every", initial_state="trained"),
@@ -185,7 +189,7 @@ def test_the_graph_is_plain_onnx(form, dtype, tmp_path):
         f"{k}n": [2, "batch", width] for k, width in states.items()
     }
     ops = {node.op_type for node in model.graph.node}
-    assert ("Scan" in ops) == (dtype == "float64" or form == "mlp" or "proj_size" in FORMS[form])
+    assert ("Scan" in ops) == (dtype == "float64" or form in NO_OPERATOR or "proj_size" in FORMS[form])
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -217,7 +221,7 @@ def test_there_and_back(form, structure, dtype, tmp_path):
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
-@pytest.mark.parametrize("form", [f for f in FORMS if f != "mlp" and "proj_size" not in FORMS[f]])
+@pytest.mark.parametrize("form", [f for f in FORMS if f not in NO_OPERATOR and "proj_size" not in FORMS[f]])
 def test_the_graph_alone_is_enough(form, structure, tmp_path):
     """Without the notes in the file: all but the seed and dropout."""
     net = network(form, structure)

@@ -709,4 +709,7 @@ def test_wrong_shares(share):
         bf.dale(net, share)
     with pytest.raises(bf.ConfigError, match="projections"):
         bf.dale(bf.Network(2, 10, 2, cell="lstm", proj_size=3, seed=0))
+    for cell in ("mingru", "indrnn"):
+        with pytest.raises(bf.ConfigError, match=f"recurrent matrix.*{cell}"):
+            bf.dale(bf.Network(2, 10, 2, cell=cell, seed=0))
     assert not net.rules
