@@ -747,10 +747,11 @@ def _units(
 ) -> dict[str, tuple[str, Array]]:
     """The units of a layer that can saturate, {name: (nonlinearity, outputs (rows, units))}."""
     if not CELLS[d.cell]["recurrent"]:
-        gates = np.split(x @ w["weight_ih"].T + w["bias_ih"], CELLS[d.cell]["gates"], axis=1)
+        values = np.split(x @ w["weight_ih"].T + w["bias_ih"], CELLS[d.cell]["gates"], axis=1)
         names = {"mingru": ("z",), "minlstm": ("f", "i")}.get(d.cell, ())
-        units = {name: ("sigmoid", _sigmoid(gate)) for name, gate in zip(names, gates, strict=False)}
-        return units or {"h": (d.nonlinearity[0], new)}
+        if not names:
+            return {"h": (d.nonlinearity[0], new)}
+        return {name: ("sigmoid", _sigmoid(gate)) for name, gate in zip(names, values, strict=False)}
     if CELLS[d.cell]["activation"]:
         units, kinds = {}, d.nonlinearity
         a = x @ w["weight_ih"].T + w["bias_ih"] + h @ w["weight_hh"].T + w["bias_hh"]

@@ -27,7 +27,8 @@ class Network(Model):
         layers after it.  "mingru", "minlstm" (Feng et al. 2024) and "indrnn" (Li et al. 2018) have no
         recurrent product: a unit sees of the state before only its own, so that long sequences cost little.
     nonlinearity : str or tuple of str, default "tanh"
-        phi of "elman", "mlp" and "indrnn"; for "mlp" also a tuple of len(f) + 1 names, one for each layer of f.
+        phi of "elman", "mlp" and "indrnn"; for "mlp" also a tuple of len(f) + 1 names, one for each layer of
+        f.
     f : tuple of int, default ()
         Widths of the inner layers of an "mlp" cell, before the layer that yields the state.
     head : tuple of int, default ()
