@@ -45,7 +45,7 @@ cdef extern from "bptt.h":
 
     ctypedef struct bptt_cell:
         const char *name
-        int gates, states, activation, hidden_layers, projection, peepholes, recurrent, keep_gate
+        int gates, states, activation, hidden_layers, projection, peepholes, recurrent, leak, keep_gate
     int bptt_describe_cell(int i, bptt_cell *cell)
 
     ctypedef enum bptt_targets:

@@ -1,5 +1,7 @@
 """The bridge to csrc: plans, data, calls without the GIL, status codes.  It depends on bptt.h and buffers, not on the package."""
 
+from array import array
+
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport isfinite
@@ -132,8 +134,9 @@ cdef list HYPER = field_names(bptt_hyper_fields)
 
 
 cdef int set_field(void *to, const bptt_field *field, int item, object value, list texts) except -1:
-    """Set one value of a field; `texts` keeps the bytes alive that a text field points to."""
+    """Set one value of a field; `texts` keeps alive what a field of text or of reals points to."""
     cdef bytes text
+    cdef double[::1] reals
     if field.kind == BPTT_TEXT:
         if value is not None:
             text = str(value).encode()
@@ -141,6 +144,11 @@ cdef int set_field(void *to, const bptt_field *field, int item, object value, li
             bptt_set_pointer(to, field, item, <const char *>text)
     elif field.kind == BPTT_REAL:
         bptt_set_real(to, field, item, value)
+    elif field.kind == BPTT_REALS:
+        if value is not None:
+            reals = array("d", value)
+            texts.append(reals)
+            bptt_set_pointer(to, field, item, &reals[0])
     elif field.kind == BPTT_KEY:
         bptt_set_integer(to, field, item, <int64_t><uint64_t>value)
     else:
@@ -157,12 +165,15 @@ cdef class Desc:
     def __init__(self, desc, **how):
         cdef const bptt_field *field
         cdef int item
+        units = {**desc, **how}.get("hidden_size")
         self.texts = []
         memset(&self.c, 0, sizeof(bptt_desc))
         for name, value in (*desc.items(), *how.items()):
             field = bptt_find_field(bptt_desc_fields, name.encode())
             if field == NULL:
                 raise TypeError(f"unknown field {name!r}; there are {', '.join(field_names(bptt_desc_fields))}")
+            if field.kind == BPTT_REALS and value is not None and len(value) != units:
+                raise ValueError(f"{name}: expected a value for each of {units} units, got {len(value)}")
             if not field.items:
                 set_field(&self.c, field, 0, value, self.texts)
                 continue

@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 
 from . import _core  # type: ignore[attr-defined]
-from .errors import ConfigError, choice, flag, integer, number, plain_fields
+from .errors import ConfigError, ShapeError, choice, flag, integer, number, plain_fields
 from .initialisation import CELLS, RULES
 
 # cells of the core that are a cell with an option here
-VARIANTS = {"gru_reset_before": ("gru", "reset", "before"), "lstm_peephole": ("lstm", "peephole", True)}
+VARIANTS = {
+    "gru_reset_before": ("gru", "reset", "before"),
+    "lstm_peephole": ("lstm", "peephole", True),
+    "ctrnn_potential": ("ctrnn", "equation", "potential"),
+}
 NONLINEARITIES = _core.activations()
 READOUTS = ("last", "every")
 MAX_F, MAX_HEAD, MAX_LAYERS, MAX_CATEGORIES = 14, 15, 16, 15
@@ -39,6 +43,9 @@ class Description:
     bidirectional: bool = False
     reset: str = "after"
     peephole: bool = False
+    equation: str = "rate"
+    tau: Any = 10.0
+    dt: float = 1.0
     proj_size: int = 0
     dropout: float = 0.0
     recurrent_dropout: float = 0.0
@@ -79,6 +86,8 @@ class Description:
             "bidirectional": flag(self.bidirectional, "bidirectional"),
             "reset": choice(self.reset, "reset", ("after", "before")),
             "peephole": flag(self.peephole, "peephole"),
+            "equation": choice(self.equation, "equation", ("rate", "potential")),
+            **self._times(cell),
         }
         for base, option, value in VARIANTS.values():
             if checked[option] == value and cell != base:
@@ -139,6 +148,23 @@ class Description:
                 raise ConfigError(f'forget_bias: is for {_cells_with("keep_gate")}, got cell="{cell}".')
         return {"spectral_radius": radius, "forget_bias": bias}
 
+    def _times(self, cell: str) -> dict[str, Any]:
+        """The checked time constants, and the step of time, of a rate network."""
+        dt = number(self.dt, "dt", 0, open_low=True)
+        tau = _reals(self.tau, "tau")
+        if not CELLS[cell]["leak"]:
+            if dt != 1 or tau.shape or tau != 10:
+                raise ConfigError(f'tau, dt: are for {_cells_with("leak")}, got cell="{cell}".')
+        elif tau.shape not in ((), (self.hidden_size,)):
+            raise ShapeError(
+                f"tau: expected a number, or one for each of hidden_size={self.hidden_size} units, got shape "
+                f"{tau.shape}."
+            )
+        elif not (np.isfinite(tau) & (tau >= dt)).all():
+            wrong = tau[~(np.isfinite(tau) & (tau >= dt))][0]
+            raise ConfigError(f"tau: expected finite numbers of at least dt={dt:g}, got {wrong:g}.")
+        return {"dt": dt, "tau": tuple(tau.tolist()) if tau.shape else float(tau)}
+
     def check_forward(self, expects: str, remedy: str) -> None:
         """Raise unless the network has one direction; `expects` begins the message, `remedy` ends it."""
         if self.bidirectional:
@@ -172,6 +198,9 @@ class Description:
         fields["categories"] = tuple(size for _, size in self.categories)
         fields["activation"] = fields.pop("nonlinearity")
         fields["head_activation"] = fields.pop("head_nonlinearity")
+        alpha = fields.pop("dt") / np.broadcast_to(fields.pop("tau"), self.hidden_size)
+        if CELLS[self.cell]["leak"]:
+            fields["alpha"] = tuple(alpha.tolist())
         for name in ("readout", "init", "spectral_radius", "forget_bias"):
             del fields[name]
         options = {option: fields.pop(option) for _, option, _ in VARIANTS.values()}
@@ -237,6 +266,17 @@ def _nonlinearities(description: Description, cell: str, f: tuple[int, ...]) -> 
             f"nonlinearity: expected a name, or {layers} of them, one for each layer of f; got {got}."
         )
     return tuple(choice(name, f"nonlinearity[{i}]", NONLINEARITIES) for i, name in enumerate(value))
+
+
+def _reals(value: Any, name: str) -> np.ndarray[Any, Any]:
+    """A number or several as an array of float64."""
+    try:
+        array = np.asarray(value)
+    except ValueError:  # ragged
+        array = np.array(None)
+    if array.dtype.kind not in "fiu":
+        raise ConfigError(f"{name}: expected a number or a sequence of numbers, got {value!r}.")
+    return array.astype(np.float64)
 
 
 def _dtype_name(value: Any) -> str:

@@ -122,9 +122,9 @@ static void load_final_grads(const autodiff *a, span at) {
     const void *const *dfinal = a->backward->dfinal;
     clear_state_grads(p, at);
     for (int64_t n = 0; dfinal && n < p->layers * p->directions; n++)
-        for (int q = 0; q < p->cell->states; q++) {
+        for (int q = p->cell->follows; q < p->cell->states; q++) {
             const field kind = state_kind(p, &p->layer[n], &p->layer[n].ds, q);
-            if (dfinal[q]) load_kind(&a->run, n, q, dfinal, &kind, 0, at);
+            if (dfinal[q - p->cell->follows]) load_kind(&a->run, n, q, dfinal, &kind, 0, at);
         }
 }
 

@@ -157,6 +157,26 @@ static void NAME(zero_rows)(const field *to, int64_t t, int64_t r0, int64_t r1) 
         for (int64_t r = r0; r < r1; r++) w_store(chunk(to, t, r, b), (W){ 0 });
 }
 
+/* h = act(c), rows [r0, r1) of chunk t */
+static void NAME(activate)(int act, int64_t columns, const field *c, const field *h, int64_t t,
+                           int64_t r0, int64_t r1) {
+    for (int64_t b = 0; b < blocks_of(columns); b++)
+        for (int64_t r = r0; r < r1; r++)
+            v_store_part(chunk(h, t, r, b), v_act(act, v_load_part(chunk(c, t, r, b), CL)), CL);
+}
+
+/* dc += dh . act'(h) and then dh = 0, rows [r0, r1), of dh and dc in chunk 0 */
+static void NAME(activate_backward)(int act, int64_t columns, const field *h, int64_t t,
+                                    const field *dh, const field *dc, int64_t r0, int64_t r1) {
+    for (int64_t b = 0; b < blocks_of(columns); b++)
+        for (int64_t r = r0; r < r1; r++) {
+            const V slope = v_dact(act, v_load_part(chunk(h, t, r, b), CL));
+            real *from = chunk(dh, 0, r, b), *to = chunk(dc, 0, r, b);
+            v_store_part(to, v_load_part(to, CL) + v_load_part(from, CL) * slope, CL);
+            v_store_part(from, v_set(0), CL);
+        }
+}
+
 /* to = from . by, for the rows of one step each; `by` has one chunk */
 static void NAME(multiply)(const field *from, const field *by, const field *to, int64_t t,
                            int64_t r0, int64_t r1) {

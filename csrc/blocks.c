@@ -104,9 +104,9 @@ static void declare_layer(walk *w, const bptt_desc *desc, int64_t n) {
     if (p->cell->recurrent && p->cell->peepholes)
         declare(w, &f->peep, "weight_peephole", p->cell->peepholes, p->H, 0, 1);
     f->peep.bias = 0;
-    if (p->trained_state) declare(w, &f->initial[0], "initial_h", 1, p->R, 0, 1);
-    if (p->trained_state && p->cell->states > 1)
-        declare(w, &f->initial[1], "initial_c", 1, p->H, 0, 1);
+    for (int q = p->cell->follows; p->trained_state && q < p->cell->states; q++)
+        declare(w, &f->initial[q], q > p->cell->follows ? "initial_c" : "initial_h", 1,
+                q ? p->H : p->R, 0, 1);
     if (p->two_products) split_rows(&f->hh, &p->inner[n][0].w, &p->inner[n][1].w);
     for (int64_t i = 0; i < p->depth; i++) {
         const int64_t out = i + 1 < p->depth ? desc->f[i + 1] : p->H;

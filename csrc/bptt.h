@@ -103,12 +103,13 @@ bptt_status bptt_why(const bptt_desc *desc, char *text, size_t size);
 /* What the cells can do: row i of cells.def, from 0 on; 0: there is none. */
 typedef struct {
     const char *name;
-    int gates, states; /* states: 1 (h) or 2 (h and c) */
+    int gates, states; /* states of a sequence: 1 (h, or what h follows from) or 2 (h and c) */
     int activation; /* 1: activation[0] is its nonlinearity */
     int hidden_layers; /* 1: f may have hidden layers */
     int projection; /* 1: proj_size may be set */
     int peepholes; /* vectors of H weights of weight_peephole; not recurrent: of weight_hh */
     int recurrent; /* 0: the state enters no product, each unit sees only its own */
+    int leak; /* 1: alpha may be set */
     int keep_gate; /* the gate that keeps the past; -1: none */
 } bptt_cell;
 int bptt_describe_cell(int i, bptt_cell *cell);

@@ -10,6 +10,8 @@
      SEPARATE_DZR      1: dzr differs from dzx, and has a field of its own
      PASSES_STATE      1: a part of dLoss/dh[t-1] does not come through zr; it is left in ds[0]
      PEEPHOLES         weights per unit besides the products; <cell>_peephole_gradient sums theirs
+     LEAK              1: a number alpha per unit, which is no weight, follows these in `peep`
+     FOLLOWS           1: h = act(c) at every step, so that c alone is the state of a sequence
      ACTIVATION        1: `act` is the user's choice
      PROJECTION        1: h may be a projection W_hr m
      HIDDEN_LAYERS     1: f may have hidden layers
@@ -41,6 +43,12 @@ CELL_ROW(CELL)
 #endif
 #ifndef PEEPHOLES
 #define PEEPHOLES 0
+#endif
+#ifndef LEAK
+#define LEAK 0
+#endif
+#ifndef FOLLOWS
+#define FOLLOWS 0
 #endif
 #ifndef ACTIVATION
 #define ACTIVATION 0
@@ -91,6 +99,8 @@ static const cell_kernels C(NAME(kernels)) = {
     .saved = SAVED,
     .separate_dzr = SEPARATE_DZR,
     .peepholes = PEEPHOLES,
+    .leak = LEAK,
+    .follows = FOLLOWS,
     .activation = ACTIVATION,
     .projection = PROJECTION,
     .hidden_layers = HIDDEN_LAYERS,
@@ -115,6 +125,8 @@ static const cell_kernels C(NAME(kernels)) = {
 #undef SEPARATE_DZR
 #undef PASSES_STATE
 #undef PEEPHOLES
+#undef LEAK
+#undef FOLLOWS
 #undef ACTIVATION
 #undef PROJECTION
 #undef HIDDEN_LAYERS

@@ -44,6 +44,5 @@ void closed_loop(run *r, span at) {
         for (int64_t n = p->layers - 1; n >= 0; n--) layer_backward(r, n, &now);
         if (at.r0 == 0) poll_caller(r, step_work(p));
     }
-    for (int64_t n = 0; needs_start_grad(r) && n < p->layers; n++)
-        p->cell->finish(&p->layer[n], &at);
+    for (int64_t n = 0; needs_start_grad(r) && n < p->layers; n++) finish_layer(r, n, at);
 }

@@ -34,7 +34,7 @@ static int choose(const reason *why, const char *field, const char *name, name_o
 /* The bounds of desc.def, and that what follows the end of a list is zero. */
 static bptt_status check_fields(const bptt_desc *d, const reason *why) {
     for (const bptt_field *f = bptt_desc_fields; f->name; f++) {
-        if (f->kind == BPTT_TEXT || f->kind == BPTT_KEY || f->kind == BPTT_FLAG) continue;
+        if (f->kind != BPTT_INTEGER && f->kind != BPTT_REAL) continue;
         int ended = 0;
         for (int i = 0; i < (f->items ? f->items : 1); i++) {
             const double value = bptt_get_number(d, f, i);
@@ -153,6 +153,12 @@ static bptt_status check_sizes(const bptt_plan *p, const bptt_desc *d, const rea
         return refuse(why,
                       "recurrent_dropout: expected 0 with cell %s, which has no recurrent product",
                       p->cell->name);
+    if (d->alpha && !p->cell->leak)
+        return refuse(why, "alpha: expected none with cell %s", p->cell->name);
+    for (int64_t i = 0; d->alpha && i < p->H; i++)
+        if (!(d->alpha[i] > 0 && d->alpha[i] <= 1))
+            return refuse(why, "alpha: expected above 0 and at most 1, got %g for unit %lld",
+                          d->alpha[i], (long long)i);
     if (d->proj_size > d->hidden_size)
         return refuse(why, "proj_size: expected at most hidden_size, got %lld and %lld",
                       (long long)d->proj_size, (long long)d->hidden_size);
@@ -235,7 +241,8 @@ static void resolve_numbers(bptt_plan *p, const bptt_desc *d) {
     p->recurrent_dropout = d->recurrent_dropout;
     p->seed = d->seed;
     p->may_have_rules = d->rules;
-    p->state_size = p->layers * p->directions * (p->R + (p->cell->states - 1) * p->H);
+    const int64_t kinds = p->cell->states - p->cell->follows; /* for the caller */
+    p->state_size = p->layers * p->directions * (p->R + (kinds - 1) * p->H);
 }
 
 /* Description of one of the copies, fitted by itself. */
@@ -321,6 +328,7 @@ static bptt_status resolve_layers(bptt_plan *p, const bptt_desc *d, const reason
         f->R = p->R;
         f->gates = p->cell->gates;
         f->states = p->cell->states;
+        f->follows = p->cell->follows;
         f->saved_count = p->cell->saved;
         f->act = activation[0];
         f->reverse = (int)(n % p->directions);

@@ -110,6 +110,8 @@ typedef struct {
     int64_t R;
     int gates;
     int states;
+    /* 1: h follows from c, which alone is the state of a sequence for the caller */
+    int follows;
     int saved_count;
     int act;
     int reverse;
@@ -121,6 +123,8 @@ typedef struct {
     matrix b_hh;
     /* (peepholes*H) weights per unit of the cell */
     matrix peep;
+    /* (H), padded: dt/tau of each unit; NULL: the cell has no leak */
+    const void *alpha;
     /* projection h = W_hr m, (R, H); size 0: none */
     matrix hr;
     /* (depth) dense layers of f after the first; two_products: its 2 recurrent matrices */
@@ -285,6 +289,8 @@ typedef struct {
     int saved;
     int separate_dzr;
     int peepholes;
+    int leak;
+    int follows;
     int activation;
     int projection;
     int hidden_layers;
@@ -349,6 +355,10 @@ typedef struct {
     void (*copy_rows)(const field *from, int64_t t_from, const field *to, int64_t t_to, int64_t r0,
                       int64_t r1);
     void (*zero_rows)(const field *to, int64_t t, int64_t r0, int64_t r1);
+    void (*activate)(int act, int64_t columns, const field *c, const field *h, int64_t t,
+                     int64_t r0, int64_t r1);
+    void (*activate_backward)(int act, int64_t columns, const field *h, int64_t t, const field *dh,
+                              const field *dc, int64_t r0, int64_t r1);
     void (*multiply)(const field *from, const field *by, const field *to, int64_t t, int64_t r0,
                      int64_t r1);
     void (*drop)(const dropout *, const source *, const field *from, const field *to, const span *,

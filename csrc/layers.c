@@ -167,6 +167,13 @@ int needs_start_grad(const run *r) {
         (r->wants_initial_grad || p->trained_state || segment_before);
 }
 
+/* After the backward pass through step 0 of layer direction n: leaves dLoss/d(state before it) in
+   ds. */
+void finish_layer(const run *r, int64_t n, span at) {
+    r->p->cell->finish(&r->p->layer[n], &at);
+    if (r->batch.source.first == 0) initial_grads(r, n, at);
+}
+
 /* Before and after the loop over time of one layer direction: dropout of dLoss/dh, and dLoss/dx
    into dy of the layer below or, from the first layer, into p->dx.  The second direction adds to
    the first one's. */
@@ -249,7 +256,7 @@ void layers_backward(run *r, team *team, span at, int add, int rank, int size) {
             turn = !turn;
             collect_block(r, n, add || i > 0, &tiles, work, rank, size);
         }
-        if (at.r1 > at.r0 && needs_start_grad(r)) p->cell->finish(f, &at);
+        if (at.r1 > at.r0 && needs_start_grad(r)) finish_layer(r, n, at);
     }
 }
 

@@ -129,12 +129,13 @@ int bptt_describe_cell(int i, bptt_cell *out) {
     *out = (bptt_cell){
         .name = cell->name,
         .gates = cell->gates,
-        .states = cell->states,
+        .states = cell->states - cell->follows,
         .activation = cell->activation,
         .hidden_layers = cell->hidden_layers,
         .projection = cell->projection,
         .peepholes = cell->peepholes,
         .recurrent = cell->recurrent,
+        .leak = cell->leak,
         .keep_gate = cell->keep_gate,
     };
     return 1;

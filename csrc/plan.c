@@ -145,6 +145,7 @@ static void walk_fixed(bptt_plan *p, cursor *c) {
         p->series_batch_sizes =
             take_items(c, p->steps, sizeof *p->series_batch_sizes, "series_batch_sizes");
     }
+    if (p->cell->leak) p->alpha = take_items(c, padded(p, p->H), real, "alpha");
     if (p->may_have_rules) {
         p->bounds.low = take_items(c, p->packed_size, real, "low");
         p->bounds.high = take_items(c, p->packed_size, real, "high");
@@ -152,7 +153,10 @@ static void walk_fixed(bptt_plan *p, cursor *c) {
         p->squares = take_items(c, p->columns, sizeof *p->squares, "squares");
     }
     walk_transposed(p, c);
-    for (int64_t n = 0; n < p->layers * p->directions; n++) p->layer[n].packed = p->packed;
+    for (int64_t n = 0; n < p->layers * p->directions; n++) {
+        p->layer[n].packed = p->packed;
+        p->layer[n].alpha = p->alpha;
+    }
     walk_second_order(p, c);
 }
 
@@ -292,6 +296,17 @@ static int choose_threads(const bptt_plan *p, int64_t wanted) {
     return n < 1 ? 1 : (int)n;
 }
 
+/* The leak of each unit into the arena, zeros into its padding. */
+static void set_leak(bptt_plan *p, const double *alpha) {
+    for (int64_t i = 0; p->cell->leak && i < padded(p, p->H); i++) {
+        const double value = i >= p->H ? 0 : alpha ? alpha[i] : 1;
+        if (p->k->bytes == 8)
+            ((double *)p->alpha)[i] = value;
+        else
+            ((float *)p->alpha)[i] = (float)value;
+    }
+}
+
 /* Bytes of the arena of a resolved plan; 0: too large. */
 static size_t arena_bytes(bptt_plan *p) {
     cursor c = { 0 };
@@ -325,6 +340,7 @@ bptt_status bptt_make_plan(const bptt_desc *desc, void *arena, size_t bytes, bpt
     walk_fixed(p, &c);
     p->fixed = (size_t)c.at;
     walk_capacity(p, &c);
+    set_leak(p, desc->alpha);
     *plan = p;
     if (p->copies) order_norm(p, desc);
     if (!p->residuals) return BPTT_OK;

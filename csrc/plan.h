@@ -115,6 +115,7 @@ struct bptt_plan {
     frame layer[2 * BPTT_MAX_LAYERS]; /* [l * directions + d] */
     dense inner[2 * BPTT_MAX_LAYERS][BPTT_MAX_DEPTH];
     dense head[BPTT_MAX_DEPTH + 1];
+    void *alpha; /* (H), padded: dt/tau of each unit */
     void *packed; /* (packed_size) reals: the packed weights; copies: (P, lanes) reals */
     void *grad; /* the same */
     void *opt_state; /* MAX_OPT_STATE times the same */

@@ -134,6 +134,7 @@ void store_final_states(const run *r, span at, void *out, void *const *kinds);
 void gather_last_states(const run *r, span at);
 void carry_states(const run *r, span at, void *out);
 void clear_state_grads(const bptt_plan *p, span at);
+void initial_grads(const run *r, int64_t n, span at);
 void collect_initial(const run *r, int add, int part, int parts);
 
 /* The bias whose gradient is that of b_ih; NULL: there is none. */
@@ -146,6 +147,7 @@ void project_series(run *r, int rank, int size);
 void layer_forward(const run *r, int64_t n, const span *at);
 void layers_forward(run *r, team *team, span at, int rank, int size);
 void layer_backward(const run *r, int64_t n, const span *at);
+void finish_layer(const run *r, int64_t n, span at);
 void layers_backward(run *r, team *team, span at, int add, int rank, int size);
 int needs_start_grad(const run *r);
 void collect_layer(const bptt_plan *p, int64_t n, int add, const span *at, int64_t part,

@@ -92,10 +92,11 @@ INLINE C(step) C(step_at)(const frame *f, int64_t t, const row_part *part) {
     };
 }
 
-/* Peephole weights of block b of units: (PEEPHOLES) vectors. */
-INLINE void C(load_peepholes)(const frame *f, int64_t b, V peep[PEEPHOLES + 1]) {
+/* Peephole weights of block b of units, and its leak: (PEEPHOLES + LEAK) vectors. */
+INLINE void C(load_peepholes)(const frame *f, int64_t b, V peep[PEEPHOLES + LEAK + 1]) {
     const real *from = (const real *)f->packed + f->peep.packed;
     UNROLL_FOR (int q = 0; q < PEEPHOLES; q++) peep[q] = v_weight(from + (b * PEEPHOLES + q) * CL);
+    if (LEAK) peep[PEEPHOLES] = v_weight((const real *)f->alpha + b * CL);
 }
 
 /* The cell itself, forward, on a tile: `rows` vectors of rows from vector i on and `units` vectors of
@@ -106,7 +107,7 @@ INLINE void C(forward_tile)(const int units, const frame *f, const C(step) *step
     const int64_t block = step->block, h_to_c = step->h_to_c;
     for (int64_t r = i * VL; r < (i + rows) * VL; r += VL)
         UNROLL_FOR (int u = 0; u < units; u++, zr += RECURRENT ? G * VL : 0) {
-            V zx[G], zh[G], s_prev[S], s[S], saved[K + 1], peep[PEEPHOLES + 1];
+            V zx[G], zh[G], s_prev[S], s[S], saved[K + 1], peep[PEEPHOLES + LEAK + 1];
             const int64_t b = ub + u;
             UNROLL_FOR (int g = 0; g < G; g++) {
                 zx[g] = v_load(step->zx + (b * G + g) * step->zx_block + r);
@@ -139,7 +140,7 @@ INLINE void C(backward_tile)(const int units, const frame *f, const C(step) *ste
     const int64_t block = step->block, h_to_c = step->h_to_c;
     for (int64_t n = 0, r = i * VL; n < rows; n++, r += VL)
         UNROLL_FOR (int u = 0; u < units; u++) {
-            V ds[S], s_prev[S], s[S], saved[K + 1], dzx[G], dzr[G], peep[PEEPHOLES + 1];
+            V ds[S], s_prev[S], s[S], saved[K + 1], dzx[G], dzr[G], peep[PEEPHOLES + LEAK + 1];
             const int64_t b = ub + u;
             UNROLL_FOR (int q = 1; q < S; q++)
                 ds[q] = v_load(step->ds + q * h_to_c + b * block + r);

@@ -1,6 +1,6 @@
 /* states.c: the states before the first step and after the last, between the caller's arrays and
    the plan's fields.  A layer direction has one kind of state, h, or two, h and c; in a field of
-   states c lies after h.  Each thread calls these for its own rows. */
+   states c lies after h.  Where h follows from c, the caller has c alone, as the only kind.  Each thread calls these for its own rows. */
 #include "run.h"
 #include <string.h>
 
@@ -16,7 +16,8 @@ static int64_t kind_width(const frame *f, int q) { return q ? f->H : f->R; }
 
 /* Where kind q of layer direction n begins in the state of a sequence. */
 static int64_t kind_at(const frame *f, int64_t n, int q) {
-    return n * (f->R + (f->states - 1) * f->H) + (q ? f->R : 0);
+    const int after = q - f->follows, kinds = f->states - f->follows;
+    return n * (f->R + (kinds - 1) * f->H) + (after ? f->R : 0);
 }
 
 /* A dropout mask of this batch: of one layer direction, between layers (kind 0) or in the
@@ -36,7 +37,7 @@ void load_kind(const run *r, int64_t n, int q, const void *const *in, const fiel
                span rows) {
     const int64_t width = kind_width(&r->p->layer[n], q);
     source from = r->batch.source;
-    from.state = in[q];
+    from.state = in[q - r->p->layer[n].follows];
     r->p->k->load_state(&from, width, n * r->n * width, width, to, t, &rows);
 }
 
@@ -76,7 +77,11 @@ void init_states(run *r, span at) {
         for (int64_t b = at.r0; b < (f->reverse ? at.r1 : at.r0 + 1); b++) {
             const span rows = { .r0 = b, .r1 = f->reverse ? b + 1 : at.r1 };
             const int64_t t = f->reverse ? s->length[s->row[b]] : 0;
-            for (int q = 0; q < f->states; q++) init_kind(r, n, q, t, rows);
+            for (int q = f->follows; q < f->states; q++) init_kind(r, n, q, t, rows);
+            if (f->follows) {
+                const field c = state_kind(p, f, &f->s, 1);
+                p->k->activate(f->act, f->H, &c, &f->s, t, rows.r0, rows.r1);
+            }
             if (f->mask.p) p->k->multiply(&f->s, &f->mask, &f->masked, t, rows.r0, rows.r1);
         }
     }
@@ -90,13 +95,13 @@ void store_states(const run *r, int64_t n, const field *s, int64_t t, span rows,
                   void *const *kinds) {
     const bptt_plan *p = r->p;
     const frame *f = &p->layer[n];
-    for (int q = 0; q < f->states; q++) {
+    for (int q = f->follows; q < f->states; q++) {
         const int64_t width = kind_width(f, q);
         const int64_t size = kinds ? width : p->state_size;
         const int64_t place = kinds ? n * r->n * width : kind_at(f, n, q);
         const field kind = state_kind(p, f, s, q);
         p->k->store_state(&r->batch.source, size, place, width, &kind, t, &rows,
-                          kinds ? kinds[q] : out);
+                          kinds ? kinds[q - f->follows] : out);
     }
 }
 
@@ -159,6 +164,18 @@ void clear_state_grads(const bptt_plan *p, span at) {
         p->k->zero_rows(&p->layer[n].ds, 0, at.r0, at.r1);
 }
 
+/* Where h follows from c, dLoss/dc of the state before the first step of layer direction n, of which
+   the backward pass left the part by way of h in dLoss/dh. */
+void initial_grads(const run *r, int64_t n, span at) {
+    const bptt_plan *p = r->p;
+    const frame *f = &p->layer[n];
+    const source *s = &r->batch.source;
+    const field dc = state_kind(p, f, &f->ds, 1);
+    for (int64_t b = at.r0; f->follows && b < at.r1; b++)
+        p->k->activate_backward(f->act, f->H, &f->s, f->reverse ? s->length[s->row[b]] : 0, &f->ds,
+                                &dc, b, b + 1);
+}
+
 /* Gradients of the trained initial states: sums over the rows, if the backward pass came to the
    first step of the sequences.  All threads, each its part of every block. */
 void collect_initial(const run *r, int add, int part, int parts) {
@@ -168,7 +185,7 @@ void collect_initial(const run *r, int add, int part, int parts) {
     const span once = { .t1 = 1, .r1 = b->rows, .reduction = all_rows(r).reduction };
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         const frame *f = &p->layer[n];
-        for (int q = 0; q < f->states; q++) {
+        for (int q = f->follows; q < f->states; q++) {
             const field ds = state_kind(p, f, &f->ds, q);
             const matrix *m = &f->initial[q];
             if (reached)

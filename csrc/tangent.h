@@ -11,7 +11,7 @@ INLINE void C(derivatives)(const frame *f, const C(step) *step, int64_t u, V by_
                            V by_zr[][GATES], V by_s[][STATES]) {
     enum { G = C(G), S = C(S), K = C(K) };
     const int64_t h_to_c = blocks_of(f->R) * f->s.block;
-    V s_prev[S], s_new[S], saved[K + 1], peep[1];
+    V s_prev[S], s_new[S], saved[K + 1], peep[LEAK + 1];
     s_prev[0] = v_load(step->s_prev + u * f->s.block);
     s_new[0] = v_load(step->h + u * f->s.block);
     UNROLL_FOR (int q = 1; q < S; q++) {
@@ -22,6 +22,7 @@ INLINE void C(derivatives)(const frame *f, const C(step) *step, int64_t u, V by_
         saved[q] = v_load(step->gate_values + (u * G + q) * f->gate_values.block);
     UNROLL_FOR (int q = GATE_VALUES; q < K; q++)
         saved[q] = v_load(step->saved + (u * SAVED + q - GATE_VALUES) * f->saved.block);
+    C(load_peepholes)(f, u, peep);
     UNROLL_FOR (int q = 0; q < S; q++) {
         UNROLL_FOR (int i = 0; i < S; i++) by_s[q][i] = v_set(i == q);
         C(backward)(f->act, peep, saved, s_prev, s_new, by_s[q], by_zx[q], by_zr[q]);

@@ -53,7 +53,7 @@ def test_blocks(form, structure):
     p = problem(**form, **structure)
     net = p.network()
     assert {k: net[k].shape for k in net} == ref.blocks(p.desc)
-    assert len(blocks(net)) == len(ref.suffixes(p.desc)) * ref.CELLS[form["cell"]][3]
+    assert len(blocks(net)) == len(ref.suffixes(p.desc)) * len(ref.state_widths(p.desc))
     assert sum(net[k].size for k in blocks(net)) == net.state_size
     assert not any("initial_" in k for k in bf.Network(3, 4, 2))
     given = problem(**form, **structure, initial_state="zeros").network()

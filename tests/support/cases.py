@@ -42,6 +42,8 @@ FORMS = {
     "lstm-projection": dict(cell="lstm", activation=(), proj_size=3),
     "lstm-both": dict(cell="lstm_peephole", activation=(), proj_size=2),
     "indrnn": dict(cell="indrnn", activation=("tanh",)),
+    "ctrnn": dict(cell="ctrnn", activation=("tanh",)),
+    "ctrnn-potential": dict(cell="ctrnn_potential", activation=("softplus",)),
 }
 FORMS |= {
     name: dict(cell=name, activation=())
@@ -145,6 +147,8 @@ class Problem:
         d["output_size"] *= core().losses()[loss]["outputs"] or 1
         if not core().cells()[d["cell"]]["recurrent"]:
             d["recurrent_dropout"] = 0.0  # it is for the recurrent product
+        if core().cells()[d["cell"]]["leak"]:
+            d.setdefault("alpha", tuple(np.resize((0.5, 0.25, 1.0, 0.125), d["hidden_size"]).tolist()))
         self.lengths, self.loss, self.every, n = lengths, loss, bool(every), len(lengths)
         rng = np.random.default_rng(data_seed)
 
@@ -183,6 +187,8 @@ class Problem:
         given |= {k: self.desc[v] for k, v in words.items()} | {"readout": ("last", "every")[self.every]}
         if given["initial_state"] == "zeros":
             del given["initial_state"]
+        if "alpha" in given:
+            given["tau"] = [1 / alpha for alpha in given.pop("alpha")]
         net = bf.Network(**given | {"dtype": dtype} | options)
         net.load_state_dict(self.params)
         return net

@@ -220,6 +220,43 @@ def indrnn_backward(d, w, x, s, m, saved, ds):
     dz = dh * NONLINEARITY[d["activation"][0]][1](h)
     dw = {"weight_ih": np.outer(dz, x), "weight_hh": dz * s[0], "bias_ih": dz}
     return w["weight_ih"].T @ dz, (w["weight_hh"] * dz,), dw
+def leak(d):
+    return 1.0 if d.get("alpha") is None else np.array(d["alpha"])
+
+
+def ctrnn_blocks(d, inputs):
+    n = d["hidden_size"]
+    return {"weight_ih": (n, inputs), "weight_hh": (n, n), "bias_ih": (n,), "bias_hh": (n,)}
+
+
+def ctrnn_forward(d, w, x, s, m):
+    h = m * s[0]
+    a = NONLINEARITY[d["activation"][0]][0](
+        w["weight_ih"] @ x + w["bias_ih"] + w["weight_hh"] @ h + w["bias_hh"]
+    )
+    return ((1 - leak(d)) * s[0] + leak(d) * a,), (h, a)
+
+
+def ctrnn_backward(d, w, x, s, m, saved, ds):
+    (h, a), (dh,) = saved, ds
+    dz = leak(d) * dh * NONLINEARITY[d["activation"][0]][1](a)
+    dw = {"weight_ih": np.outer(dz, x), "weight_hh": np.outer(dz, h), "bias_ih": dz, "bias_hh": dz}
+    return w["weight_ih"].T @ dz, ((1 - leak(d)) * dh + m * (w["weight_hh"].T @ dz),), dw
+
+
+def potential_forward(d, w, x, s, m):
+    h, v = m * s[0], s[1]
+    v = (1 - leak(d)) * v + leak(d) * (w["weight_ih"] @ x + w["bias_ih"] + w["weight_hh"] @ h + w["bias_hh"])
+    r = NONLINEARITY[d["activation"][0]][0](v)
+    return (r, v), (h, r)
+
+
+def potential_backward(d, w, x, s, m, saved, ds):
+    (h, r), (dr, dv) = saved, ds
+    dv = dv + dr * NONLINEARITY[d["activation"][0]][1](r)
+    dz = leak(d) * dv
+    dw = {"weight_ih": np.outer(dz, x), "weight_hh": np.outer(dz, h), "bias_ih": dz, "bias_hh": dz}
+    return w["weight_ih"].T @ dz, (m * (w["weight_hh"].T @ dz), (1 - leak(d)) * dv), dw
 
 
 # name: blocks, forward, backward, number of states
@@ -233,7 +270,12 @@ CELLS = {
     "mingru": (mingru_blocks, mingru_forward, mingru_backward, 1),
     "minlstm": (minlstm_blocks, minlstm_forward, minlstm_backward, 1),
     "indrnn": (indrnn_blocks, indrnn_forward, indrnn_backward, 1),
+    "ctrnn": (ctrnn_blocks, ctrnn_forward, ctrnn_backward, 1),
+    "ctrnn_potential": (ctrnn_blocks, potential_forward, potential_backward, 2),
 }
+
+# Cells whose first state is the nonlinearity of the second, which alone is the state of a sequence.
+FOLLOWS = {"ctrnn_potential"}
 
 
 # ---- layers and directions
@@ -272,22 +314,37 @@ def blocks(d):
 
 
 def state_widths(d):
-    return [width(d), d["hidden_size"]][: CELLS[d["cell"]][3]]
+    return [width(d), d["hidden_size"]][: CELLS[d["cell"]][3] - (d["cell"] in FOLLOWS)]
 
 
 def state_size(d):
     return len(suffixes(d)) * sum(state_widths(d))
 
 
-def split_state(d, flat):
-    """State of one sequence (state_size,) -> {suffix: (h,) or (h, c)}."""
+def split_pieces(d, flat):
+    """State of one sequence (state_size,) -> {suffix: (h,) or (h, c)}, or where h follows from c (c,)."""
     cuts = np.cumsum([n for _ in suffixes(d) for n in state_widths(d)])
     pieces, k = np.split(flat, cuts[:-1]), len(state_widths(d))
     return {suffix: tuple(pieces[i * k : (i + 1) * k]) for i, suffix in enumerate(suffixes(d))}
 
 
+def split_state(d, flat):
+    """State of one sequence (state_size,) -> {suffix: (h,) or (h, c)}."""
+    phi = NONLINEARITY[d["activation"][0]][0] if d["cell"] in FOLLOWS else None
+    return {k: (phi(s[0]), *s) if phi else s for k, s in split_pieces(d, flat).items()}
+
+
 def join_state(d, states):
-    return np.concatenate([piece for suffix in suffixes(d) for piece in states[suffix]])
+    first = d["cell"] in FOLLOWS
+    return np.concatenate([piece for suffix in suffixes(d) for piece in states[suffix][first:]])
+
+
+def split_state_backward(d, states, ds):
+    """From the gradients of the states of a sequence to that of what split_state was given."""
+    if d["cell"] in FOLLOWS:
+        slope = NONLINEARITY[d["activation"][0]][1]
+        ds = {k: (None, dv + dr * slope(states[k][0])) for k, (dr, dv) in ds.items()}
+    return join_state(d, ds)
 
 
 def initial_state(d, p):
@@ -299,7 +356,7 @@ def initial_state(d, p):
 
 def initial_state_backward(d, dstate, grads):
     if d["initial_state"] == "trained":
-        for suffix, pieces in split_state(d, dstate).items():
+        for suffix, pieces in split_pieces(d, dstate).items():
             add(grads, dict(zip(INITIAL, pieces, strict=False)), suffix)
 
 
@@ -359,7 +416,7 @@ def layers_backward(d, p, tape, dout, masks, grads, clip=0.0):
             dx = dx + np.array(dxs if way else dxs[::-1])
             dstates[suffix] = ds
         dout = dx * masks["between"][layer] if layer else dx
-    return dout, join_state(d, dstates)
+    return dout, split_state_backward(d, {suffix: steps[0][1] for suffix, steps in tape.items()}, dstates)
 
 
 def last(d, out):
@@ -762,7 +819,7 @@ def truncated_passes(d, p, xs, ys, states, *, k1, k2, loss, every, weights=None,
                 if dxs is not None:
                     dxs[i][t] += dx
             if edge == 0 and dstates is not None:
-                dstates[i] += join_state(d, ds)
+                dstates[i] += split_state_backward(d, s[i][0], ds)
             states[i] = join_state(d, s[i][stop])
         yield value, size, grads
 

@@ -1,0 +1,26 @@
+/* ctrnn.h: a continuous-time rate network, equation="rate":
+   a = act(zx + zr),  h = (1 - alpha) h_prev + alpha a
+   peep: alpha = dt/tau      saved in the place of zx: a */
+#define GATES 1
+#define STATES 1
+#define GATE_VALUES 1
+#define PASSES_STATE 1
+#define ACTIVATION 1
+#define LEAK 1
+
+/* s: h;  saved: a. */
+INLINE void ctrnn_forward(int act, const V *peep, const V *zx, const V *zr, const V *s_prev, V *s,
+                          V *saved) {
+    V a = v_act(act, zx[0] + zr[0]);
+    s[0] = (1 - peep[0]) * s_prev[0] + peep[0] * a;
+    saved[0] = a;
+}
+
+/* dz = alpha dh . act'(a),  and (1 - alpha) dh to h_prev */
+INLINE void ctrnn_backward(int act, const V *peep, const V *saved, const V *s_prev, const V *s,
+                           V *ds, V *dzx, V *dzr) {
+    (void)s_prev;
+    (void)s;
+    dzx[0] = dzr[0] = peep[0] * ds[0] * v_dact(act, saved[0]);
+    ds[0] = (1 - peep[0]) * ds[0];
+}
