@@ -444,7 +444,7 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument(
         "--nonlinearity",
         choices=NONLINEARITIES,
-        help="nonlinearity of elman and mlp cells",
+        help="nonlinearity of elman, mlp and ctrnn cells",
     )
     model.add_argument(
         "--f", type=_widths, default=(), metavar="N,N", help="widths of the hidden layers of an mlp cell"

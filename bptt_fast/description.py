@@ -165,6 +165,16 @@ class Description:
             raise ConfigError(f"tau: expected finite numbers of at least dt={dt:g}, got {wrong:g}.")
         return {"dt": dt, "tau": tuple(tau.tolist()) if tau.shape else float(tau)}
 
+    @property
+    def alpha(self) -> np.ndarray[Any, Any]:
+        """dt/tau of each unit of a rate network, (H,)."""
+        return np.asarray(self.dt / np.broadcast_to(self.tau, self.hidden_size))
+
+    @property
+    def follows(self) -> bool:
+        """Whether the state is a potential, of which the nonlinearity is h."""
+        return (self.cell, self.equation) == ("ctrnn", "potential")
+
     def check_forward(self, expects: str, remedy: str) -> None:
         """Raise unless the network has one direction; `expects` begins the message, `remedy` ends it."""
         if self.bidirectional:
@@ -198,9 +208,9 @@ class Description:
         fields["categories"] = tuple(size for _, size in self.categories)
         fields["activation"] = fields.pop("nonlinearity")
         fields["head_activation"] = fields.pop("head_nonlinearity")
-        alpha = fields.pop("dt") / np.broadcast_to(fields.pop("tau"), self.hidden_size)
+        del fields["tau"], fields["dt"]
         if CELLS[self.cell]["leak"]:
-            fields["alpha"] = tuple(alpha.tolist())
+            fields["alpha"] = tuple(self.alpha.tolist())
         for name in ("readout", "init", "spectral_radius", "forget_bias"):
             del fields[name]
         options = {option: fields.pop(option) for _, option, _ in VARIANTS.values()}

@@ -732,6 +732,8 @@ def saturation(
         own = {k.removesuffix(f"_l{layer}"): v for k, v in weights.items() if k.endswith(f"_l{layer}")}
         h, new = before[:, at : at + width], after[:, at : at + width]
         at += width
+        if d.follows:  # the states are potentials
+            h, new = (_NONLINEARITIES[d.nonlinearity[0]](v) for v in (h, new))
         c: tuple[Array, ...] = ()  # before and after the step
         if CELLS[d.cell]["states"] > 1:
             c = before[:, at : at + d.hidden_size], after[:, at : at + d.hidden_size]
@@ -758,7 +760,7 @@ def _units(
         for i in range(len(kinds) - 1):
             units[f"f.{i}"] = kinds[i], _NONLINEARITIES[kinds[i]](a)
             a = units[f"f.{i}"][1] @ w[f"f.{i + 1}.weight"].T + w[f"f.{i + 1}.bias"]
-        return units | {"h": (kinds[-1], new)}
+        return units | {"h": (kinds[-1], _NONLINEARITIES[kinds[-1]](a) if d.cell == "ctrnn" and not d.follows else new)}
     z = x @ w["weight_ih"].T + w["bias_ih"] + h @ w["weight_hh"].T + w["bias_hh"]
     if d.cell == "gru":
         r, update, _ = np.split(z, 3, axis=1)

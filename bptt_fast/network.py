@@ -22,13 +22,14 @@ class Network(Model):
         network equals that with one-hot vectors in their place, whose parameters it has: in "weight_ih_l0"
         n columns for each, in their order, behind those of the other inputs.  But the vectors are never
         formed; the column of the value is looked up.  Other values are an error.
-    cell : {"elman", "gru", "lstm", "mlp", "mingru", "minlstm", "indrnn"}, default "elman"
+    cell : {"elman", "gru", "lstm", "mlp", "ctrnn", "mingru", "minlstm", "indrnn"}, default "elman"
         The state function f.  "elman": h' = phi(W_ih x + b_ih + W_hh h + b_hh).  "mlp": the same with further
-        layers after it.  "mingru", "minlstm" (Feng et al. 2024) and "indrnn" (Li et al. 2018) have no
-        recurrent product: a unit sees of the state before only its own, so that long sequences cost little.
+        layers after it.  "ctrnn": a continuous-time rate network, see `equation`.  "mingru", "minlstm" (Feng
+        et al. 2024) and "indrnn" (Li et al. 2018) have no recurrent product: a unit sees of the state before
+        only its own, so that long sequences cost little.
     nonlinearity : str or tuple of str, default "tanh"
-        phi of "elman", "mlp" and "indrnn"; for "mlp" also a tuple of len(f) + 1 names, one for each layer of
-        f.
+        phi of "elman", "mlp", "ctrnn" and "indrnn"; for "mlp" also a tuple of len(f) + 1 names, one for each
+        layer of f.
     f : tuple of int, default ()
         Widths of the inner layers of an "mlp" cell, before the layer that yields the state.
     head : tuple of int, default ()
@@ -47,6 +48,14 @@ class Network(Model):
         "gru": whether the reset gate acts after the recurrent product (PyTorch, cuDNN) or before (Cho 2014).
     peephole : bool, default False
         "lstm": whether the gates also read the cell state.
+    equation : {"rate", "potential"}, default "rate"
+        "ctrnn": "rate": h' = (1 - alpha) h + alpha phi(W_ih x + b_ih + W_hh h + b_hh), alpha = dt/tau.
+        "potential": v' = (1 - alpha) v + alpha (W_ih x + b_ih + W_hh phi(v) + b_hh); the readout and the layer
+        above read phi(v'), and the state is v.
+    tau : float or array (H,), default 10
+        "ctrnn": the time constant of all units or of each, at least `dt`; the same in all layers.
+    dt : float, default 1
+        "ctrnn": the time that a step takes, in the unit of `tau`.
     proj_size : int, default 0
         "lstm": if above 0, h is a projection of this width, less than H.
     dropout : float, default 0

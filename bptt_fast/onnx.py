@@ -182,7 +182,7 @@ def _graph(net: Model) -> Any:
 
     if d.readout == "last":  # (D, N, W) -> (N, D W)
         shape = g.constant("width", np.array([0, len(suffixes) * widths["h"]]))
-        out = g.node("Reshape", g.node("Transpose", last[-1][0], perm=(1, 0, 2)), shape)
+        out = g.node("Reshape", g.node("Transpose", _rates(d, last[-1][0]), perm=(1, 0, 2)), shape)
     else:
         out = g.node("Transpose", out, perm=(1, 0, 2))
     for i in range(len(d.head) + 1):
@@ -227,6 +227,11 @@ def _is_leak(alpha: Iterable[float]) -> bool:
 
 def _direction_suffixes(bidirectional: bool) -> tuple[str, ...]:
     return ("", "_reverse")[: 1 + bidirectional]
+
+
+def _rates(d: Description, state: Value) -> Value:
+    """What the layer above reads of a state h, or of a potential."""
+    return state.apply(d.nonlinearity[0]) if d.follows else state
 
 
 def _suffixes(layers: int, suffixes: tuple[str, ...]) -> list[str]:
@@ -294,9 +299,12 @@ def _scan_layer(
             for name, array in weights.items()
             if name.endswith(suffix) and not name.startswith("initial_")
         }
+        if d.cell == "ctrnn":
+            alpha = d.alpha.astype(d.dtype)
+            w |= {"alpha": g.constant(f"alpha{suffix}", alpha), "rest": g.constant(f"rest{suffix}", 1 - alpha)}
         step = Graph("step.")
         after = SCANNED[d.cell](d, w, *(Value(step, name) for name in ("z", *kinds)))
-        results = [value.name for value in (*after, step.node("Identity", after[0]))]
+        results = [value.name for value in (*after, step.node("Identity", _rates(d, after[0])))]
         body = helper.make_graph(
             step.node_list,
             f"step{suffix}",
@@ -329,6 +337,11 @@ def _mlp(d: Description, w: Mapping[str, Value], z: Value, h: Value) -> list[Val
     for i, nonlinearity in enumerate(d.nonlinearity[1:], 1):
         a = (a @ w[f"f.{i}.weight"] + w[f"f.{i}.bias"]).apply(nonlinearity)
     return [a]
+
+
+def _ctrnn(d: Description, w: Mapping[str, Value], z: Value, h: Value) -> list[Value]:
+    a = z + (_rates(d, h) @ w["weight_hh"] + w["bias_hh"])
+    return [h * w["rest"] + (a if d.follows else a.apply(d.nonlinearity[0])) * w["alpha"]]
 
 
 def _gru(d: Description, w: Mapping[str, Value], z: Value, h: Value) -> list[Value]:
@@ -373,7 +386,7 @@ def _indrnn(d: Description, w: Mapping[str, Value], z: Value, h: Value) -> list[
 
 
 SCANNED: dict[str, Any] = {
-    "elman": _mlp, "mlp": _mlp, "gru": _gru, "lstm": _lstm,
+    "elman": _mlp, "mlp": _mlp, "gru": _gru, "lstm": _lstm, "ctrnn": _ctrnn,
     "mingru": _mingru, "minlstm": _minlstm, "indrnn": _indrnn,
 }  # fmt: skip
 

@@ -234,11 +234,11 @@ def ctrnn_forward(d, w, x, s, m):
     a = NONLINEARITY[d["activation"][0]][0](
         w["weight_ih"] @ x + w["bias_ih"] + w["weight_hh"] @ h + w["bias_hh"]
     )
-    return ((1 - leak(d)) * s[0] + leak(d) * a,), (h, a)
+    return ((1 - leak(d)) * s[0] + leak(d) * a,), (h, [a])
 
 
 def ctrnn_backward(d, w, x, s, m, saved, ds):
-    (h, a), (dh,) = saved, ds
+    (h, [a]), (dh,) = saved, ds
     dz = leak(d) * dh * NONLINEARITY[d["activation"][0]][1](a)
     dw = {"weight_ih": np.outer(dz, x), "weight_hh": np.outer(dz, h), "bias_ih": dz, "bias_hh": dz}
     return w["weight_ih"].T @ dz, ((1 - leak(d)) * dh + m * (w["weight_hh"].T @ dz),), dw
@@ -248,11 +248,11 @@ def potential_forward(d, w, x, s, m):
     h, v = m * s[0], s[1]
     v = (1 - leak(d)) * v + leak(d) * (w["weight_ih"] @ x + w["bias_ih"] + w["weight_hh"] @ h + w["bias_hh"])
     r = NONLINEARITY[d["activation"][0]][0](v)
-    return (r, v), (h, r)
+    return (r, v), (h, [r])
 
 
 def potential_backward(d, w, x, s, m, saved, ds):
-    (h, r), (dr, dv) = saved, ds
+    (h, [r]), (dr, dv) = saved, ds
     dv = dv + dr * NONLINEARITY[d["activation"][0]][1](r)
     dz = leak(d) * dv
     dw = {"weight_ih": np.outer(dz, x), "weight_hh": np.outer(dz, h), "bias_ih": dz, "bias_hh": dz}
