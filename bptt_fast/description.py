@@ -46,6 +46,9 @@ class Description:
     equation: str = "rate"
     tau: Any = 10.0
     dt: float = 1.0
+    recurrent_noise: float = 0.0
+    noise: str = "sde"
+    input_noise: float = 0.0
     proj_size: int = 0
     dropout: float = 0.0
     recurrent_dropout: float = 0.0
@@ -88,7 +91,15 @@ class Description:
             "peephole": flag(self.peephole, "peephole"),
             "equation": choice(self.equation, "equation", ("rate", "potential")),
             **self._times(cell),
+            "noise": choice(self.noise, "noise", ("sde", "step", "scaled")),
+            "recurrent_noise": number(self.recurrent_noise, "recurrent_noise", 0),
+            "input_noise": number(self.input_noise, "input_noise", 0),
         }
+        if checked["recurrent_noise"] and not CELLS[cell]["leak"]:
+            raise ConfigError(
+                f"recurrent_noise: {checked['recurrent_noise']:g} is for {_cells_with('leak')}, got "
+                f'cell="{cell}".'
+            )
         for base, option, value in VARIANTS.values():
             if checked[option] == value and cell != base:
                 wanted = f'"{value}"' if isinstance(value, str) else value
@@ -183,11 +194,16 @@ class Description:
             )
 
     def check_plain(self, expects: str, remedy: str) -> None:
-        """Raise unless the network has no dropout and no trained initial state."""
+        """Raise unless the network has no dropout, no noise and no trained initial state."""
         if self.dropout or self.recurrent_dropout:
             raise ConfigError(
                 f"{expects} a network without dropout, got dropout={self.dropout:g}, "
                 f"recurrent_dropout={self.recurrent_dropout:g}.  {remedy}"
+            )
+        if self.recurrent_noise or self.input_noise:
+            raise ConfigError(
+                f"{expects} a network without noise, got recurrent_noise={self.recurrent_noise:g}, "
+                f"input_noise={self.input_noise:g}.  {remedy}"
             )
         if self.initial_state == "trained":
             raise ConfigError(f'{expects} a network with initial_state="zeros", got "trained".  {remedy}')

@@ -760,7 +760,9 @@ def _units(
         for i in range(len(kinds) - 1):
             units[f"f.{i}"] = kinds[i], _NONLINEARITIES[kinds[i]](a)
             a = units[f"f.{i}"][1] @ w[f"f.{i + 1}.weight"].T + w[f"f.{i + 1}.bias"]
-        return units | {"h": (kinds[-1], _NONLINEARITIES[kinds[-1]](a) if d.cell == "ctrnn" and not d.follows else new)}
+        return units | {
+            "h": (kinds[-1], _NONLINEARITIES[kinds[-1]](a) if d.cell == "ctrnn" and not d.follows else new)
+        }
     z = x @ w["weight_ih"].T + w["bias_ih"] + h @ w["weight_hh"].T + w["bias_hh"]
     if d.cell == "gru":
         r, update, _ = np.split(z, 3, axis=1)

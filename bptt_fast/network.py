@@ -50,12 +50,19 @@ class Network(Model):
         "lstm": whether the gates also read the cell state.
     equation : {"rate", "potential"}, default "rate"
         "ctrnn": "rate": h' = (1 - alpha) h + alpha phi(W_ih x + b_ih + W_hh h + b_hh), alpha = dt/tau.
-        "potential": v' = (1 - alpha) v + alpha (W_ih x + b_ih + W_hh phi(v) + b_hh); the readout and the layer
-        above read phi(v'), and the state is v.
+        "potential": v' = (1 - alpha) v + alpha (W_ih x + b_ih + W_hh phi(v) + b_hh); the readout and the
+        layer above read phi(v'), and the state is v.
     tau : float or array (H,), default 10
         "ctrnn": the time constant of all units or of each, at least `dt`; the same in all layers.
     dt : float, default 1
         "ctrnn": the time that a step takes, in the unit of `tau`.
+    recurrent_noise : float, default 0
+        "ctrnn": sigma of the Gaussian noise that is added to h' or v' of every unit, in training.
+    noise : {"sde", "step", "scaled"}, default "sde"
+        "ctrnn": what sigma is: with xi of the standard normal distribution, a step adds
+        sqrt(2 alpha) sigma xi, sigma xi, or alpha sigma xi.
+    input_noise : float, default 0
+        Standard deviation of the Gaussian noise that is added to the (scaled) inputs, in training.
     proj_size : int, default 0
         "lstm": if above 0, h is a projection of this width, less than H.
     dropout : float, default 0
@@ -70,7 +77,7 @@ class Network(Model):
     dtype : {"float32", "float64"}, default "float32"
         Data type of parameters, computation and results.
     seed : int, optional
-        Seed for initialisation, shuffling, dropout and gradient noise.  None: a random seed.
+        Seed for initialisation, shuffling, dropout, noise and gradient noise.  None: a random seed.
     init : {"torch", "orthogonal", "glorot", "identity"} or callable, default "torch"
         The rule of the initial parameters, see Notes.  A callable is called as ``init(name, shape, random)``
         for each block of parameters, with a ``numpy.random.Generator``, and returns an array of that shape.

@@ -301,7 +301,10 @@ def _scan_layer(
         }
         if d.cell == "ctrnn":
             alpha = d.alpha.astype(d.dtype)
-            w |= {"alpha": g.constant(f"alpha{suffix}", alpha), "rest": g.constant(f"rest{suffix}", 1 - alpha)}
+            w |= {
+                "alpha": g.constant(f"alpha{suffix}", alpha),
+                "rest": g.constant(f"rest{suffix}", 1 - alpha),
+            }
         step = Graph("step.")
         after = SCANNED[d.cell](d, w, *(Value(step, name) for name in ("z", *kinds)))
         results = [value.name for value in (*after, step.node("Identity", _rates(d, after[0])))]

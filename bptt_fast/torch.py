@@ -624,14 +624,15 @@ def to_torch(net: model.Model) -> Model:
     """Convert a network to a module; ``Network.to_torch`` documents it."""
     d = net.description
     d.check_numbers("to_torch: expected")
-    if d.cell not in MODULES or d.reset == "before" or d.peephole or d.recurrent_dropout:
+    if d.cell not in MODULES or d.reset == "before" or d.peephole or d.recurrent_dropout or d.input_noise:
         kind = next(
             text
             for unsupported, text in (
                 (d.cell not in MODULES, f'cell="{d.cell}"'),
                 (d.reset == "before", 'reset="before"'),
                 (d.peephole, "peephole=True"),
-                (True, f"recurrent_dropout={d.recurrent_dropout:g}"),
+                (d.recurrent_dropout, f"recurrent_dropout={d.recurrent_dropout:g}"),
+                (True, f"input_noise={d.input_noise:g}"),
             )
             if unsupported
         )

@@ -257,6 +257,40 @@ static void NAME(drop)(const dropout *d, const source *s, const field *from, con
         }
 }
 
+/* Numbers of the standard normal distribution (Box and Muller) for the lanes of column block b; a key
+   per row. */
+INLINE V v_normal(const uint64_t key[RL], int64_t b) {
+    V u, v;
+    UNROLL_FOR (int j = 0; j < VL; j++) {
+        const uint64_t of = key[BY_ROWS ? j : 0];
+        const uint32_t column = (uint32_t)(BY_ROWS ? b : b * CL + j), high = (uint32_t)(of >> 32);
+        const uint32_t low = hash32(column * 0x9e3779b1u + (uint32_t)of);
+        u[j] = (real)(int32_t)(hash32(low ^ high) >> 1);
+        v[j] = (real)(int32_t)hash32(low ^ (high * 0x85ebca6bu + 0xc2b2ae35u));
+    }
+    u = (u + (real)0.5) * (real)0x1p-31;
+    return v_sqrt(v_max(v_set(0), -2 * v_log(u))) * v_cos_turn(v * (real)0x1p-32);
+}
+
+/* Noise: to = to + amplitude xi or, without `add`, amplitude xi; amplitude: (columns), padded with
+   zeros; xi of the standard normal distribution. */
+static void NAME(noise)(const dropout *d, const source *s, int64_t columns, const void *amplitude,
+                        int add, const field *to, const span *at) {
+    for (int64_t t = at->t0; t < at->t1; t++) {
+        const int64_t end = last_row(at, t);
+        for (row_part of = first_vector(at->r0, end); of.vectors > 0; of = next_vector(&of, end)) {
+            uint64_t key[RL];
+            for (int j = 0; j < RL; j++)
+                key[j] = draw_key(d, s, BY_ROWS ? row_of_lane(at, of.r, j) : of.r, t, 0);
+            for (int64_t b = 0; b < blocks_of(columns); b++) {
+                real *x = chunk(to, t, of.r, b);
+                const V xi = v_normal(key, b) * v_weight((const real *)amplitude + b * CL);
+                v_store_lanes(x, add ? v_load(x) + xi : xi, lanes_of(&of));
+            }
+        }
+    }
+}
+
 /* Closed loop: with probability p the input of a step is the output of the step before.  back: in
    the backward pass that output gets the gradient of the input, and the data none (x holds
    dLoss/dx, y dLoss/dy). */

@@ -10,7 +10,8 @@
      SEPARATE_DZR      1: dzr differs from dzx, and has a field of its own
      PASSES_STATE      1: a part of dLoss/dh[t-1] does not come through zr; it is left in ds[0]
      PEEPHOLES         weights per unit besides the products; <cell>_peephole_gradient sums theirs
-     LEAK              1: a number alpha per unit, which is no weight, follows these in `peep`
+     LEAK              1: a number alpha per unit, which is no weight, follows these in `peep`; the
+                       last of the states is the noise that is to be added to it, or 0, on entry
      FOLLOWS           1: h = act(c) at every step, so that c alone is the state of a sequence
      ACTIVATION        1: `act` is the user's choice
      PROJECTION        1: h may be a projection W_hr m

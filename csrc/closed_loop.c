@@ -23,6 +23,7 @@ void closed_loop(run *r, span at) {
         now.t1 = t + 1;
         p->k->gather(s, p->I, p->I, &p->x, &now);
         p->k->feed_back(&draws, s, y, &p->x, &now, 0);
+        add_input_noise(r, &now);
         for (int64_t n = 0; n < p->layers; n++) layer_forward(r, n, &now);
         head_forward(p, 1, now);
         if (at.r0 == 0) poll_caller(r, step_work(p));

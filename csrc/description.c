@@ -153,6 +153,8 @@ static bptt_status check_sizes(const bptt_plan *p, const bptt_desc *d, const rea
         return refuse(why,
                       "recurrent_dropout: expected 0 with cell %s, which has no recurrent product",
                       p->cell->name);
+    if (d->recurrent_noise > 0 && !p->cell->leak)
+        return refuse(why, "recurrent_noise: expected 0 with cell %s", p->cell->name);
     if (d->alpha && !p->cell->leak)
         return refuse(why, "alpha: expected none with cell %s", p->cell->name);
     for (int64_t i = 0; d->alpha && i < p->H; i++)
@@ -197,7 +199,8 @@ static bptt_status resolve_names(bptt_plan *p, const bptt_desc *d, const reason 
     const int dtype = choose(why, "dtype", d->dtype, dtype_name);
     const int act = choose(why, "head_activation", d->head_activation, bptt_activation);
     const int trained = choose(why, "initial_state", d->initial_state, initial_state_name);
-    if (cell < 0 || dtype < 0 || act < 0 || trained < 0) return BPTT_BAD_DESC;
+    p->noise = choose(why, "noise", d->noise, noise_name);
+    if (cell < 0 || dtype < 0 || act < 0 || trained < 0 || p->noise < 0) return BPTT_BAD_DESC;
     p->k = find_kernels(d->isa, dtype, 0, &p->isa);
     if (!p->k) {
         refuse(why, "isa: '%.40s' is not in this build or not of this processor", d->isa);
@@ -236,9 +239,11 @@ static void resolve_numbers(bptt_plan *p, const bptt_desc *d) {
     p->segment = d->segment;
     p->checkpoints = d->checkpoints;
     p->sampling_probability = d->sampling_probability;
-    p->stride = d->window_stride;
+    p->stride = d->input_noise > 0 ? 0 : d->window_stride;
     p->dropout = d->dropout;
     p->recurrent_dropout = d->recurrent_dropout;
+    p->recurrent_noise = d->recurrent_noise;
+    p->input_noise = d->input_noise;
     p->seed = d->seed;
     p->may_have_rules = d->rules;
     const int64_t kinds = p->cell->states - p->cell->follows; /* for the caller */

@@ -125,6 +125,8 @@ typedef struct {
     matrix peep;
     /* (H), padded: dt/tau of each unit; NULL: the cell has no leak */
     const void *alpha;
+    /* (H), padded: amplitudes of the noise, which lies where s of a step will be; NULL: none */
+    const void *amplitude;
     /* projection h = W_hr m, (R, H); size 0: none */
     matrix hr;
     /* (depth) dense layers of f after the first; two_products: its 2 recurrent matrices */
@@ -166,8 +168,8 @@ typedef struct {
     const void *packed;
 } frame;
 
-/* A dropout mask, or the draws of a closed loop: which of its kind, and how likely a zero (an own
-   input) is. */
+/* A dropout mask, noise, or the draws of a closed loop: which of its kind, and how likely a zero (an
+   own input) is. */
 typedef struct {
     uint64_t key;
     double p;
@@ -363,6 +365,8 @@ typedef struct {
                      int64_t r1);
     void (*drop)(const dropout *, const source *, const field *from, const field *to, const span *,
                  int per_sequence);
+    void (*noise)(const dropout *, const source *, int64_t columns, const void *amplitude, int add,
+                  const field *to, const span *);
 
     /* losses.h */
     void (*loss)(const loss_desc *, const source *, int64_t outputs, const field *y, const span *,

@@ -65,6 +65,7 @@ const kernels NAME(kernels) = {
     .activate_backward = NAME(activate_backward),
     .multiply = NAME(multiply),
     .drop = NAME(drop),
+    .noise = NAME(noise),
     .loss = NAME(loss),
     .weight = NAME(weight),
     .curvature = NAME(curvature),

@@ -103,6 +103,14 @@ void project_series(run *r, int rank, int size) {
     }
 }
 
+/* Noise of the inputs of these steps, in training. */
+void add_input_noise(const run *r, const span *at) {
+    const bptt_plan *p = r->p;
+    const dropout noise = mask_of(r, 2 * BPTT_MAX_LAYERS, 1);
+    if (p->purpose == TRAIN && p->input_noise > 0)
+        p->k->noise(&noise, &r->batch.source, p->I, p->input_amplitude, 1, &p->x, at);
+}
+
 /* Before and after the loop over time of one layer direction: the projections of its inputs, and
    dropout of its outputs. */
 static void project_inputs(const run *r, int64_t n, const span *at) {
@@ -113,6 +121,16 @@ static void project_inputs(const run *r, int64_t n, const span *at) {
     for (int g = 0; g < column_groups; g++)
         p->k->forward(&f->ih, p->packed, g ? NULL : &f->b_ih, g, ACT_LINEAR, &in[g],
                       g ? &f->zx : NULL, &f->zx, at);
+}
+/* The noise of the recurrence, to where the states of these steps will be. */
+static void draw_noise(const run *r, int64_t n, const span *at) {
+    const bptt_plan *p = r->p;
+    const frame *f = &p->layer[n];
+    if (!f->amplitude) return;
+    const dropout noise = mask_of(r, 2 * BPTT_MAX_LAYERS + 1 + n, 0);
+    const field last = state_kind(p, f, &f->s, f->states - 1);
+    const field to = from_step(p, &last, !f->reverse);
+    p->k->noise(&noise, &r->batch.source, f->H, f->amplitude, 0, &to, at);
 }
 static void drop_outputs(const run *r, int64_t n, const span *at) {
     const bptt_plan *p = r->p;
@@ -126,6 +144,7 @@ static void drop_outputs(const run *r, int64_t n, const span *at) {
 /* One layer direction, one block of steps, for the rows of the span. */
 void layer_forward(const run *r, int64_t n, const span *at) {
     project_inputs(r, n, at);
+    draw_noise(r, n, at);
     r->p->cell->forward(&r->p->layer[n], at);
     drop_outputs(r, n, at);
 }
@@ -143,8 +162,12 @@ void layers_forward(run *r, team *team, span at, int rank, int size) {
             for (int64_t slice = 0; slice < slices; slice++) {
                 const span part = slice_of_rows(p, at, slice, slices);
                 if (!by_units && stopped(r)) return;
-                if (n == 0 && !p->shared) p->k->gather(&r->batch.source, p->I, p->I, &p->x, &part);
+                if (n == 0 && !p->shared) {
+                    p->k->gather(&r->batch.source, p->I, p->I, &p->x, &part);
+                    add_input_noise(r, &part);
+                }
                 project_inputs(r, n, &part);
+                draw_noise(r, n, &part);
                 if (!by_units)
                     p->cell->forward(f, &part);
                 else if (!scan_units(r, team, f, &part, 0, rank, size))

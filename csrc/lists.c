@@ -235,6 +235,11 @@ const char *initial_state_name(int i) {
     return names[i];
 }
 
+const char *noise_name(int i) {
+    static const char *const names[] = { "sde", "step", "scaled", NULL };
+    return names[i];
+}
+
 const char *lanes_name(int i) {
     static const char *const names[] = { "units", "rows", "copies", NULL };
     return names[i];

@@ -4,14 +4,6 @@
 #include "bptt.h"
 
 /* The square root of each lane. */
-INLINE V v_sqrt(V v) {
-#ifdef X86
-    return CAT(X86(sqrt, ), PACKED)(v);
-#else
-    UNROLL_FOR (int i = 0; i < VL; i++) v[i] = REAL_BITS == 64 ? sqrt(v[i]) : sqrtf(v[i]);
-    return v;
-#endif
-}
 /* Sums of squares of grad[from .. to), lane by lane; not finite if any of the numbers is not. */
 INLINE V squares(const void *grad, int64_t from, int64_t to) {
     const real *g = (const real *)grad;

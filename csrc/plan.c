@@ -146,6 +146,9 @@ static void walk_fixed(bptt_plan *p, cursor *c) {
             take_items(c, p->steps, sizeof *p->series_batch_sizes, "series_batch_sizes");
     }
     if (p->cell->leak) p->alpha = take_items(c, padded(p, p->H), real, "alpha");
+    if (p->recurrent_noise > 0) p->amplitude = take_items(c, padded(p, p->H), real, "amplitude");
+    if (p->input_noise > 0)
+        p->input_amplitude = take_items(c, padded(p, p->I), real, "input_amplitude");
     if (p->may_have_rules) {
         p->bounds.low = take_items(c, p->packed_size, real, "low");
         p->bounds.high = take_items(c, p->packed_size, real, "high");
@@ -211,6 +214,7 @@ static void walk_layer(bptt_plan *p, cursor *c, int64_t n, int64_t B, int64_t T)
     f->saved = take_field(c, p, T, B, f->saved_count * Hb, "saved", n);
     if (p->purpose == INFER && !p->two_products) f->saved.p = NULL;
     f->ds = take_field(c, p, 1, B, Sb, "ds", n);
+    f->amplitude = p->purpose == TRAIN ? p->amplitude : NULL;
     if (p->segment) p->stored[n] = take_field(c, p, stored_states(p), B, Sb, "stored", n);
     f->dy = (field){ 0 };
     if (p->every || !is_top) f->dy = take_field(c, p, T, B, Rb, "dy", n);
@@ -296,15 +300,33 @@ static int choose_threads(const bptt_plan *p, int64_t wanted) {
     return n < 1 ? 1 : (int)n;
 }
 
-/* The leak of each unit into the arena, zeros into its padding. */
-static void set_leak(bptt_plan *p, const double *alpha) {
+/* A real of an array of the plan's reals. */
+static void set_real(const bptt_plan *p, void *array, int64_t i, double value) {
+    if (p->k->bytes == 8)
+        ((double *)array)[i] = value;
+    else
+        ((float *)array)[i] = (float)value;
+}
+
+/* What a step adds of xi ~ N(0, 1). */
+static double amplitude_of(const bptt_plan *p, double alpha) {
+    const double sigma = p->recurrent_noise;
+    switch (p->noise) {
+    case NOISE_SDE: return sqrt(2 * alpha) * sigma;
+    case NOISE_SCALED: return alpha * sigma;
+    default: return sigma;
+    }
+}
+
+/* The constants of the units and inputs into the arena, zeros into their padding. */
+static void set_constants(bptt_plan *p, const double *alpha) {
     for (int64_t i = 0; p->cell->leak && i < padded(p, p->H); i++) {
         const double value = i >= p->H ? 0 : alpha ? alpha[i] : 1;
-        if (p->k->bytes == 8)
-            ((double *)p->alpha)[i] = value;
-        else
-            ((float *)p->alpha)[i] = (float)value;
+        set_real(p, p->alpha, i, value);
+        if (p->amplitude) set_real(p, p->amplitude, i, i < p->H ? amplitude_of(p, value) : 0);
     }
+    for (int64_t i = 0; p->input_amplitude && i < padded(p, p->I); i++)
+        set_real(p, p->input_amplitude, i, i < p->I ? p->input_noise : 0);
 }
 
 /* Bytes of the arena of a resolved plan; 0: too large. */
@@ -340,7 +362,7 @@ bptt_status bptt_make_plan(const bptt_desc *desc, void *arena, size_t bytes, bpt
     walk_fixed(p, &c);
     p->fixed = (size_t)c.at;
     walk_capacity(p, &c);
-    set_leak(p, desc->alpha);
+    set_constants(p, desc->alpha);
     *plan = p;
     if (p->copies) order_norm(p, desc);
     if (!p->residuals) return BPTT_OK;

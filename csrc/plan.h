@@ -17,6 +17,9 @@ enum { INFER, SLIDE, TRAIN };
 /* Groups of steps from 2^40 down, each less than half as long as the one before. */
 enum { TAPES = 41 };
 
+/* Conventions of noise, in the order of their names. */
+enum { NOISE_SDE, NOISE_STEP, NOISE_SCALED };
+
 /* Reals of the working vector that one partial norm covers. */
 enum { NORM_SLICE = 4096 };
 
@@ -56,6 +59,9 @@ struct bptt_plan {
     int trained_state; /* 1: the states before the first step are parameters */
     double dropout;
     double recurrent_dropout;
+    double recurrent_noise;
+    double input_noise;
+    int noise; /* the convention of recurrent_noise: NOISE_SDE, _STEP or _SCALED */
     uint64_t seed;
     int64_t layers;
     int64_t head_layers; /* of g; 0: there is no g */
@@ -116,6 +122,8 @@ struct bptt_plan {
     dense inner[2 * BPTT_MAX_LAYERS][BPTT_MAX_DEPTH];
     dense head[BPTT_MAX_DEPTH + 1];
     void *alpha; /* (H), padded: dt/tau of each unit */
+    void *amplitude; /* (H), padded: of its noise */
+    void *input_amplitude; /* (I), padded: of that of the inputs */
     void *packed; /* (packed_size) reals: the packed weights; copies: (P, lanes) reals */
     void *grad; /* the same */
     void *opt_state; /* MAX_OPT_STATE times the same */
@@ -165,6 +173,7 @@ const char *cell_name(int i);
 const char *loss_name(int i);
 const char *dtype_name(int i);
 const char *initial_state_name(int i);
+const char *noise_name(int i);
 const char *lanes_name(int i);
 
 /* -- instances.c: the instance for a dtype, with lanes along units or by_rows; isa NULL: the best

@@ -207,6 +207,49 @@ INLINE V v_log1p(V t) {
     return 2 * s * sum;
 }
 
+INLINE V v_sqrt(V v) {
+#ifdef X86
+    return CAT(X86(sqrt, ), PACKED)(v);
+#else
+    UNROLL_FOR (int i = 0; i < VL; i++) v[i] = REAL_BITS == 64 ? sqrt(v[i]) : sqrtf(v[i]);
+    return v;
+#endif
+}
+
+/* log u of u in (0, 1], u a normal number: u = 2^n m with m in [1, 2) */
+INLINE V v_log(V u) {
+    enum { MANTISSA = REAL_BITS == 64 ? 52 : 23, BIAS = REAL_BITS == 64 ? 1023 : 127 };
+    const ireal fraction = ((ireal)1 << MANTISSA) - 1;
+    const VI bits = (VI)u, n = (bits >> MANTISSA) - BIAS;
+    const V m = (V)((bits & fraction) | (VI)v_set(1));
+    V exponent;
+    UNROLL_FOR (int j = 0; j < VL; j++) exponent[j] = (real)n[j];
+    return exponent * (real)0.69314718055994530942 + v_log1p(m - 1);
+}
+
+/* cos(2 pi v) = 1 - 2 sin(pi v)^2, v in [-1/2, 1/2] */
+INLINE V v_cos_turn(V v) {
+    static const double inverse[] = {
+        1.0,
+        -1 / 6.0,
+        1 / 120.0,
+        -1 / 5040.0,
+        1 / 362880.0,
+        -1 / 39916800.0,
+        1 / 6227020800.0,
+        -1 / 1307674368e3,
+        1 / 355687428096e3,
+        -1 / 121645100408832e3,
+        1 / 51090942171709440e3,
+    };
+    enum { TERMS = REAL_BITS == 64 ? 11 : 7 };
+    const V x = v * (real)3.14159265358979323846, x2 = x * x;
+    V sum = v_set((real)inverse[TERMS - 1]);
+    UNROLL_FOR (int k = TERMS - 2; k >= 0; k--) sum = sum * x2 + (real)inverse[k];
+    const V sine = x * sum;
+    return 1 - 2 * sine * sine;
+}
+
 /* The nonlinearities of activations.def, and their slopes from their own values a. */
 INLINE V v_tanh_slope(V a) { return 1 - a * a; }
 INLINE V v_relu(V z) { return v_max(v_set(0), z); }

@@ -147,6 +147,7 @@ void project_series(run *r, int rank, int size);
 void layer_forward(const run *r, int64_t n, const span *at);
 void layers_forward(run *r, team *team, span at, int rank, int size);
 void layer_backward(const run *r, int64_t n, const span *at);
+void add_input_noise(const run *r, const span *at);
 void finish_layer(const run *r, int64_t n, span at);
 void layers_backward(run *r, team *team, span at, int add, int rank, int size);
 int needs_start_grad(const run *r);

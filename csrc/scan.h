@@ -116,6 +116,10 @@ INLINE void C(forward_tile)(const int units, const frame *f, const C(step) *step
             UNROLL_FOR (int q = 0; q < S; q++)
                 s_prev[q] = v_load(step->s_prev + q * h_to_c + b * block + r);
             C(load_peepholes)(f, b, peep);
+            if (LEAK && f->amplitude)
+                s[S - 1] = v_load(step->s + (S - 1) * h_to_c + b * block + r);
+            else if (LEAK)
+                s[S - 1] = v_set(0);
             C(forward)(f->act, peep, zx, zh, s_prev, s, saved);
             v_store_lanes(step->h + b * block + r, s[0], step->lanes);
             UNROLL_FOR (int q = 1; q < S; q++)

@@ -26,7 +26,7 @@ def views(plan):
 
 def fill(plan, byte):
     for name, view in views(plan).items():
-        if name not in ("plan", "alpha"):  # these are made with the plan
+        if name not in ("plan", "alpha", "amplitude", "input_amplitude"):  # these are made with the plan
             view[:] = byte
 
 

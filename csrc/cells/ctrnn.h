@@ -1,5 +1,5 @@
 /* ctrnn.h: a continuous-time rate network, equation="rate":
-   a = act(zx + zr),  h = (1 - alpha) h_prev + alpha a
+   a = act(zx + zr),  h = (1 - alpha) h_prev + alpha a + noise
    peep: alpha = dt/tau      saved in the place of zx: a */
 #define GATES 1
 #define STATES 1
@@ -8,11 +8,11 @@
 #define ACTIVATION 1
 #define LEAK 1
 
-/* s: h;  saved: a. */
+/* s: noise, then h;  saved: a. */
 INLINE void ctrnn_forward(int act, const V *peep, const V *zx, const V *zr, const V *s_prev, V *s,
                           V *saved) {
     V a = v_act(act, zx[0] + zr[0]);
-    s[0] = (1 - peep[0]) * s_prev[0] + peep[0] * a;
+    s[0] += (1 - peep[0]) * s_prev[0] + peep[0] * a;
     saved[0] = a;
 }
 

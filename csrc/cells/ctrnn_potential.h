@@ -1,5 +1,5 @@
 /* ctrnn_potential.h: a continuous-time rate network, equation="potential":
-   v = (1 - alpha) v_prev + alpha (zx + zr),  h = act(v)
+   v = (1 - alpha) v_prev + alpha (zx + zr) + noise,  h = act(v)
    peep: alpha = dt/tau      Nothing is saved: the derivative of act follows from h. */
 #define GATES 1
 #define STATES 2
@@ -7,11 +7,11 @@
 #define ACTIVATION 1
 #define LEAK 1
 
-/* s: h v. */
+/* s: h, and noise, then v. */
 INLINE void ctrnn_potential_forward(int act, const V *peep, const V *zx, const V *zr,
                                     const V *s_prev, V *s, V *saved) {
     (void)saved;
-    s[1] = (1 - peep[0]) * s_prev[1] + peep[0] * (zx[0] + zr[0]);
+    s[1] += (1 - peep[0]) * s_prev[1] + peep[0] * (zx[0] + zr[0]);
     s[0] = v_act(act, s[1]);
 }
 

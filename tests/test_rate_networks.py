@@ -1,0 +1,273 @@
+"""Continuous-time rate networks: equations, time constants, noise.  They are in the tests of all cells, too."""
+
+import numpy as np
+import pytest
+from support import cases
+from support import reference as ref
+
+import bptt_fast as bf
+
+EQUATIONS = {"rate": "ctrnn", "potential": "ctrnn_potential"}
+by_cell = pytest.mark.parametrize("cell", EQUATIONS.values(), ids=EQUATIONS)
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(size=(5, 9, 3))
+Y = RANDOM.normal(size=(5, 9, 2))
+
+
+def network(**options):
+    given = dict(cell="ctrnn", tau=4, readout="every", dtype="float64", seed=2)
+    return bf.Network(3, 6, 2, **given | options)
+
+
+# ---- equations
+
+
+def test_without_a_leak_it_is_the_elman_cell():
+    """tau = dt, to the bit."""
+    elman = bf.Network(3, 6, 2, readout="every", seed=1)
+    net = network(tau=0.5, dt=0.5, dtype="float32")
+    net.params[:] = elman.params
+    assert (net.predict(X) == elman.predict(X)).all()
+    assert (net.loss_and_grad(X, Y)[1].flat == elman.loss_and_grad(X, Y)[1].flat).all()
+
+
+@pytest.mark.parametrize("tau", (20.0, (10.0, 20.0, 25.0, 50.0, 100.0, 1000.0)), ids=("one", "each"))
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_the_equations(equation, tau):
+    """As the field writes them, with softplus, for which the rate of the potential 0 is not 0."""
+    net = network(equation=equation, tau=tau, dt=5, nonlinearity="softplus")
+    w, alpha = {name: view for name, view in net.state_dict().items()}, 5 / np.asarray(tau)
+    phi = ref.NONLINEARITY["softplus"][0]
+    for x, found in zip(X, net.predict(X), strict=True):
+        state = np.zeros(6)
+        for xt, yt in zip(x, found, strict=True):
+            drive = w["weight_ih_l0"] @ xt + w["bias_ih_l0"] + w["bias_hh_l0"]
+            if equation == "rate":
+                state = (1 - alpha) * state + alpha * phi(drive + w["weight_hh_l0"] @ state)
+                rate = state
+            else:
+                state = (1 - alpha) * state + alpha * (drive + w["weight_hh_l0"] @ phi(state))
+                rate = phi(state)
+            np.testing.assert_allclose(yt, w["head.0.weight"] @ rate + w["head.0.bias"], rtol=1e-12)
+
+
+@by_cell
+def test_the_state_is_one_vector(cell):
+    """A run in two parts, a stream, and a learner that is saved and restored continue to the bit."""
+    net = network(cell=cell, nonlinearity="softplus", num_layers=2)
+    assert net.state_size == 12
+    whole, end = net.predict(X, return_state=True)
+    first, middle = net.predict(X[:, :4], return_state=True)
+    second, last = net.predict(X[:, 4:], x0=middle, return_state=True)
+    np.testing.assert_allclose(np.concatenate([first, second], axis=1), whole, rtol=1e-13)
+    np.testing.assert_allclose(last, end, rtol=1e-13)
+    stream = net.stream()
+    np.testing.assert_allclose([stream.step(x) for x in X[0]], whole[0], rtol=1e-13)
+    np.testing.assert_allclose(stream.state, end[0], rtol=1e-13)
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_files(equation, tmp_path):
+    net = network(equation=equation, tau=np.arange(1, 7), recurrent_noise=0.1, noise="step", input_noise=0.2)
+    net.save(tmp_path / "model.safetensors")
+    again = bf.load(tmp_path / "model.safetensors")
+    assert again.description == net.description and (again.predict(X) == net.predict(X)).all()
+    assert again.description.tau == (1, 2, 3, 4, 5, 6)
+
+
+def test_dale_and_masks():
+    net = network(equation="potential", nonlinearity="retanh", recurrent_noise=0.1)
+    signs = bf.dale(net, excitatory=0.5)
+    mask = np.ones((6, 6), bool) ^ np.eye(6, dtype=bool)
+    net.rules["weight_hh_l0"] = bf.Rule(sign=signs, mask=mask)
+    before = net["weight_hh_l0"].copy()
+    net.fit(X, Y, epochs=5, verbose=0)
+    after = net["weight_hh_l0"]
+    assert (after[mask] != before[mask]).any() and not after[~mask].any() and (after * signs >= 0).all()
+
+
+# ---- noise
+
+PLACE = 2 * (2 * 16 + 1)  # of the recurrent noise of the first layer among the draws; of the next ones, + 2
+INPUT_PLACE = 2 * 2 * 16 + 1
+
+
+def hash32(x):
+    for factor in (0x21F0AAAD, 0xD35A2D97):
+        x = (x ^ (x >> (16 if factor == 0x21F0AAAD else 15))) * factor % 2**32
+    return x ^ (x >> 15)
+
+
+def hash64(x):
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        x = (x ^ (x >> shift)) * factor % 2**64
+    return x ^ (x >> 31)
+
+
+def normal(seed, draw, place, sequence, step, column):
+    """The number that the core draws for a unit at a step of a sequence, by the method of Box and Muller."""
+    key = (seed * 0x9E3779B97F4A7C15 + draw * 0xD1342543DE82EF95 + place) % 2**64
+    key = hash64((hash64(key ^ hash64((sequence + 0x9E3779B97F4A7C15) % 2**64)) + step) % 2**64)
+    high, low = key >> 32, hash32((column * 0x9E3779B1 + key) % 2**32)
+    u = ((hash32(low ^ high) >> 1) + 0.5) / 2**31
+    v = hash32(low ^ (high * 0x85EBCA6B + 0xC2B2AE35) % 2**32) / 2**32
+    return np.sqrt(-2 * np.log(u)) * np.cos(2 * np.pi * v)
+
+
+def rates(problem, **how):
+    """h of each step of each sequence in training, (T, H) each: a weight of g has it as its gradient."""
+    p, found = problem, [np.zeros((steps, problem.desc["hidden_size"])) for steps in problem.lengths]
+    for i, steps in enumerate(p.lengths):
+        for t in range(steps):
+            for w in p.weight:
+                w[:] = 0
+            p.weight[i][t] = 1
+            found[i][t] = -p.run(**how).loss_and_grad()[1]["head.0.weight"][0]
+    return found
+
+
+INSTANCES = [dict(isa=isa, lanes=lanes) for isa in cases.isas() for lanes in ("units", "rows")]
+
+
+def probe(**options):
+    """A network without weights, whose outputs are far below their targets."""
+    given = dict(activation=("linear",), lengths=(4, 2, 3), every=True, weighted=True, loss="mae", seed=3)
+    p = cases.Problem(**given | dict(output_size=1, input_size=5) | options)
+    p.params = {k: w * 0 for k, w in p.params.items()}
+    p.x, p.y, p.state = [0 * x for x in p.x], [y + 1e6 for y in p.y], 0 * p.state
+    return p
+
+
+@pytest.mark.parametrize("noise", ("sde", "step", "scaled"))
+@by_cell
+def test_recurrent_noise(cell, noise):
+    """Of each convention: the number of the unit, step and sequence, times its amplitude."""
+    p = probe(cell=cell, noise=noise, recurrent_noise=0.3)
+    alpha = np.array(p.desc["alpha"])
+    amplitude = {"sde": np.sqrt(2 * alpha) * 0.3, "step": 0.3, "scaled": 0.3 * alpha}[noise]
+    for how in INSTANCES:
+        for i, h in enumerate(rates(p, **how)):
+            before = np.concatenate([np.zeros((1, h.shape[1])), h[:-1]])
+            xi = np.array([[normal(3, 0, PLACE, i, t, j) for j in range(h.shape[1])] for t in range(len(h))])
+            np.testing.assert_allclose(h - (1 - alpha) * before, amplitude * xi, rtol=1e-8, atol=1e-12)
+
+
+def test_input_noise():
+    p = probe(cell="elman", input_noise=0.3, hidden_size=5)
+    p.params["weight_ih_l0"] = np.eye(5)
+    for how in INSTANCES:
+        for i, h in enumerate(rates(p, **how)):
+            xi = [[normal(3, 0, INPUT_PLACE, i, t, j) for j in range(5)] for t in range(len(h))]
+            np.testing.assert_allclose(h, 0.3 * np.array(xi), rtol=1e-8, atol=1e-12)
+
+
+def test_the_normal_distribution():
+    xi = np.array(
+        [
+            normal(1, u, PLACE, i, t, j)
+            for u in (0, 1)
+            for i in range(10)
+            for t in range(50)
+            for j in range(20)
+        ]
+    )
+    assert abs(xi.mean()) < 0.03 and abs(xi.var() - 1) < 0.05 and abs((xi**4).mean() - 3) < 0.3
+    assert len(set(xi)) == xi.size and abs(np.corrcoef(xi[1:], xi[:-1])[0, 1]) < 0.03
+
+
+NOISY = dict(recurrent_noise=0.4, input_noise=0.3, every=True, seed=3)
+
+
+@pytest.mark.parametrize("more", (dict(num_layers=2), dict(bidirectional=True), dict(lengths=(7, 1, 3))))
+@by_cell
+def test_gradients_with_noise(cell, more):
+    """Finite differences, with the noise of one seed held."""
+    cases.Problem(cell=cell, activation=("softplus",), **NOISY, **more).check_core()
+
+
+@by_cell
+def test_what_noise_depends_on(cell):
+    """Neither on threads nor on checkpoints nor on the batch; on the seed."""
+    p = cases.Problem(cell=cell, activation=("tanh",), **NOISY | dict(lengths=(40,) * 40, hidden_size=40))
+    net, targets = p.network(), p.targets()
+    results = [net.loss_and_grad(p.x, targets, threads=n)[1].flat for n in (1, 2)]
+    assert (results[0] == results[1]).all()
+    in_segments = net.loss_and_grad(p.x, targets, bptt=bf.CheckpointedBPTT(7))[1].flat
+    np.testing.assert_allclose(in_segments, results[0], rtol=1e-9, atol=1e-12)
+    assert not np.allclose(p.network(seed=4).loss_and_grad(p.x, targets)[1].flat, results[0])
+
+
+@by_cell
+def test_noise_is_only_in_training(cell):
+    net, noisy = network(cell=cell), network(cell=cell, recurrent_noise=0.5, input_noise=0.5)
+    assert (net.predict(X) == noisy.predict(X)).all() and net.evaluate(X, Y) == noisy.evaluate(X, Y)
+    assert net.loss_and_grad(X, Y)[0] != noisy.loss_and_grad(X, Y)[0]
+    losses = noisy.fit(X, Y, epochs=2, optimizer=bf.SGD(1e-12), verbose=0)["loss"]
+    assert losses[0] != losses[1]  # each update has its own
+
+
+@pytest.mark.parametrize("bptt", (bf.TruncatedBPTT(3, 6), bf.CheckpointedBPTT(4)))
+@by_cell
+def test_noise_in_every_unfolding(cell, bptt):
+    """It trains."""
+    net = network(cell=cell, recurrent_noise=0.1, input_noise=0.1)
+    before = net.evaluate(X, Y)
+    net.fit(X, Y, epochs=30, bptt=bptt, optimizer=bf.Adam(0.01), verbose=0)
+    assert net.evaluate(X, Y) < before
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    (
+        (dict(tau=0.5), ("tau", "dt=1", "0.5")),
+        (dict(tau=np.inf), ("tau", "inf")),
+        (dict(tau=np.nan), ("tau", "nan")),
+        (dict(tau="slow"), ("tau", "'slow'")),
+        (dict(tau=True), ("tau", "True")),
+        (dict(tau=[[1], [1, 2]]), ("tau",)),
+        (dict(tau=[1, 2]), ("tau", "hidden_size=6", "(2,)")),
+        (dict(dt=0), ("dt", "above 0")),
+        (dict(equation="euler"), ("equation", "'rate'", "'potential'")),
+        (dict(noise="ito"), ("noise", "'sde'", "'step'", "'scaled'")),
+        (dict(recurrent_noise=-1), ("recurrent_noise", "at least 0")),
+        (dict(input_noise=np.nan), ("input_noise", "nan")),
+        (dict(cell="gru", recurrent_noise=0.1), ("recurrent_noise", "ctrnn", "gru")),
+        (dict(cell="gru", tau=3), ("tau", "ctrnn", "gru")),
+        (dict(cell="elman", equation="potential", tau=10), ("equation", "ctrnn", "elman")),
+        (dict(proj_size=2), ("proj_size", "ctrnn")),
+    ),
+)
+def test_bad_arguments(options, words):
+    with pytest.raises((bf.ConfigError, bf.ShapeError)) as error:
+        network(**dict(tau=10) | options)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+@pytest.mark.parametrize(
+    "options", (dict(recurrent_noise=0.1), dict(input_noise=0.1)), ids=("recurrent", "input")
+)
+def test_where_noise_is_refused(options):
+    net = network(readout="last", **options)
+    for more in (dict(bptt=bf.SlidingBPTT(3)), dict(optimizer=bf.LevenbergMarquardt())):
+        with pytest.raises(bf.ConfigError, match="without noise"):
+            net.fit(X, Y[:, -1] if "optimizer" in more else Y, verbose=0, **more)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    (
+        dict(alpha=(0.0,) * 4),
+        dict(alpha=(1.5,) * 4),
+        dict(alpha=(0.5,) * 3),
+        dict(noise="ito"),
+        dict(recurrent_noise=-1.0),
+        dict(cell="gru", alpha=(0.5,) * 4, activation=()),
+    ),
+)
+def test_the_core_refuses(fields):
+    desc = ref.DESC | dict(cell="ctrnn", hidden_size=4) | fields
+    with pytest.raises(ValueError, match=r"alpha|noise"):
+        cases.core().blocks(desc)
