@@ -1,4 +1,4 @@
-"""Continuous-time rate networks: equations, time constants, noise.  They are in the tests of all cells, too."""
+"""Continuous-time rate networks: equations, time constants, noise.  Tests of all cells have them, too."""
 
 import numpy as np
 import pytest
