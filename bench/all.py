@@ -22,6 +22,7 @@ RUNS = (
     ["autodiff", "--ragged"],
     ["autodiff", "--scaling"],
     ["torch_module"],
+    ["rate_networks"],
     ["second_order"],
     ["restarts"],
     ["streaming"],

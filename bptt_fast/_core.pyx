@@ -1,6 +1,6 @@
 """The bridge to csrc: plans, data, calls without the GIL, status codes.  It depends on bptt.h and buffers, not on the package."""
 
-from array import array
+from array import array as packed
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
@@ -146,7 +146,7 @@ cdef int set_field(void *to, const bptt_field *field, int item, object value, li
         bptt_set_real(to, field, item, value)
     elif field.kind == BPTT_REALS:
         if value is not None:
-            reals = array("d", value)
+            reals = packed("d", value)
             texts.append(reals)
             bptt_set_pointer(to, field, item, &reals[0])
     elif field.kind == BPTT_KEY:
