@@ -1,5 +1,7 @@
 """Continuous-time rate networks: equations, time constants, noise.  Tests of all cells have them, too."""
 
+import pickle
+
 import numpy as np
 import pytest
 from support import cases
@@ -53,7 +55,7 @@ def test_the_equations(equation, tau):
 
 @by_cell
 def test_the_state_is_one_vector(cell):
-    """A run in two parts, a stream, and a learner that is saved and restored continue to the bit."""
+    """The potential, from which the rate follows: runs in parts, streams and learners continue from it."""
     net = network(cell=cell, nonlinearity="softplus", num_layers=2)
     assert net.state_size == 12
     whole, end = net.predict(X, return_state=True)
@@ -64,6 +66,13 @@ def test_the_state_is_one_vector(cell):
     stream = net.stream()
     np.testing.assert_allclose([stream.step(x) for x in X[0]], whole[0], rtol=1e-13)
     np.testing.assert_allclose(stream.state, end[0], rtol=1e-13)
+    nets = [network(cell=cell, nonlinearity="softplus", readout="last", tau=3) for _ in range(2)]
+    learners = [net.learn_online(bf.SlidingBPTT(3)) for net in nets]
+    for n, (a, b) in enumerate(zip(np.tile(X[0], (3, 1)), np.tile(Y[0], (3, 1)), strict=True)):
+        if n == 11:
+            learners[1] = pickle.loads(pickle.dumps(learners[1]))
+        losses = [learner.observe(a, b) for learner in learners]
+        np.testing.assert_array_equal(losses[0], losses[1])
 
 
 @pytest.mark.parametrize("equation", EQUATIONS)
