@@ -95,6 +95,11 @@ class Description:
             "recurrent_noise": number(self.recurrent_noise, "recurrent_noise", 0),
             "input_noise": number(self.input_noise, "input_noise", 0),
         }
+        if checked["input_noise"] and self.categories:
+            raise ConfigError(
+                f"input_noise: expected 0 with categories, whose inputs are integers, got "
+                f"{checked['input_noise']:g}."
+            )
         if checked["recurrent_noise"] and not CELLS[cell]["leak"]:
             raise ConfigError(
                 f"recurrent_noise: {checked['recurrent_noise']:g} is for {_cells_with('leak')}, got "

@@ -244,6 +244,7 @@ def test_noise_in_every_unfolding(cell, bptt):
         (dict(recurrent_noise=-1), ("recurrent_noise", "at least 0")),
         (dict(input_noise=np.nan), ("input_noise", "nan")),
         (dict(cell="gru", recurrent_noise=0.1), ("recurrent_noise", "ctrnn", "gru")),
+        (dict(categories={2: 5}, input_noise=0.1), ("input_noise", "categories")),
         (dict(cell="gru", tau=3), ("tau", "ctrnn", "gru")),
         (dict(cell="elman", equation="potential", tau=10), ("equation", "ctrnn", "elman")),
         (dict(proj_size=2), ("proj_size", "ctrnn")),
