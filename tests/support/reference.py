@@ -220,6 +220,8 @@ def indrnn_backward(d, w, x, s, m, saved, ds):
     dz = dh * NONLINEARITY[d["activation"][0]][1](h)
     dw = {"weight_ih": np.outer(dz, x), "weight_hh": dz * s[0], "bias_ih": dz}
     return w["weight_ih"].T @ dz, (w["weight_hh"] * dz,), dw
+
+
 def leak(d):
     return 1.0 if d.get("alpha") is None else np.array(d["alpha"])
 
