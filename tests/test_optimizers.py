@@ -235,7 +235,7 @@ def test_clipping_of_the_state_gradient(form, structure):
     got, expected = training.epoch(batch=4)
     check(got, expected, 1e-10, start)
     other = free.epoch(batch=4)[1][1]
-    name = next(n for n in expected[1] if n.startswith("weight_hh"))
+    name = next(n for n in expected[1] if n.startswith("weight_ih"))
     assert abs(other[name] - expected[1][name]).max() > 1e-4, "nothing was clipped: the test proves nothing"
 
 
