@@ -260,7 +260,7 @@ static void NAME(drop)(const dropout *d, const source *s, const field *from, con
 /* Numbers of the standard normal distribution (Box and Muller) for the lanes of column block b; a key
    per row. */
 INLINE V v_normal(const uint64_t key[RL], int64_t b) {
-    V u, v;
+    V u = v_set(0), v = u;
     UNROLL_FOR (int j = 0; j < VL; j++) {
         const uint64_t of = key[BY_ROWS ? j : 0];
         const uint32_t column = (uint32_t)(BY_ROWS ? b : b * CL + j), high = (uint32_t)(of >> 32);

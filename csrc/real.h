@@ -2,6 +2,7 @@
    vectors.  One instance = one dtype on one instruction set with one direction of the lanes; the
    instance file sets REAL_BITS (32 or 64), VBYTES (bytes of a vector), TILE (accumulators of the
    micro-kernel), SUFFIX and, for lanes along the rows, BY_ROWS. */
+#include <math.h>
 #include <string.h>
 #if VBYTES == 64
 #include <immintrin.h>
@@ -222,7 +223,7 @@ INLINE V v_log(V u) {
     const ireal fraction = ((ireal)1 << MANTISSA) - 1;
     const VI bits = (VI)u, n = (bits >> MANTISSA) - BIAS;
     const V m = (V)((bits & fraction) | (VI)v_set(1));
-    V exponent;
+    V exponent = v_set(0);
     UNROLL_FOR (int j = 0; j < VL; j++) exponent[j] = (real)n[j];
     return exponent * (real)0.69314718055994530942 + v_log1p(m - 1);
 }

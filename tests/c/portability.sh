@@ -20,7 +20,7 @@ fi
 check() {
     local name=$1 level=$2 compiler=$3 runner=${4:-} tool build=$work/$1
     for tool in $compiler $runner; do
-        if ! command -v "$tool" > "$work/found"; then
+        if ! command -v "$tool" > "$work/found-$name"; then
             echo "skipped: the C library with $name: $tool is not installed"
             return
         fi
@@ -38,10 +38,12 @@ check() {
     awk '$1 == "ok" && $2 != "base" { print $2, $3, $4, $6 }' "$build/results" >> "$work/digests"
 }
 
-check gcc -O2 gcc
-check clang -O3 clang
-check aarch64 -O1 aarch64-linux-gnu-gcc qemu-aarch64
-check mingw-w64 -O2 x86_64-w64-mingw32-gcc wine
+checks=() # at the same time: the emulated programs leave cores to the compilers
+check aarch64 -O1 aarch64-linux-gnu-gcc qemu-aarch64 & checks+=($!)
+check mingw-w64 -O2 x86_64-w64-mingw32-gcc wine & checks+=($!)
+check clang -O3 clang & checks+=($!)
+check gcc -O2 gcc & checks+=($!)
+for check in "${checks[@]}"; do wait "$check"; done
 
 if differing=$(sort -u "$work/digests" | awk '{ print $1, $2, $3 }' | uniq -d) && [ -n "$differing" ]; then
     printf 'builds differ in bits:\n%s\n' "$differing"
