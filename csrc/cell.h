@@ -9,7 +9,9 @@
      SAVED             vectors per unit that it needs besides: frame.saved
      SEPARATE_DZR      1: dzr differs from dzx, and has a field of its own
      PASSES_STATE      1: a part of dLoss/dh[t-1] does not come through zr; it is left in ds[0]
-     PEEPHOLES         weights per unit besides the products; <cell>_peephole_gradient sums theirs
+     PEEPHOLES         weights per unit besides the products
+     PEEPHOLE_TERMS    for each { gate, state, after }: its gradient is the sum of dz of the gate times
+                       the state (0 h, 1 c) before the step or, after 1, behind it
      LEAK              1: a number alpha per unit, which is no weight, follows these in `peep`; the
                        last of the states is the noise that is to be added to it, or 0, on entry
      FOLLOWS           1: h = act(c) at every step, so that c alone is the state of a sequence
@@ -126,6 +128,7 @@ static const cell_kernels C(NAME(kernels)) = {
 #undef SEPARATE_DZR
 #undef PASSES_STATE
 #undef PEEPHOLES
+#undef PEEPHOLE_TERMS
 #undef LEAK
 #undef FOLLOWS
 #undef ACTIVATION

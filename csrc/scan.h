@@ -183,6 +183,33 @@ INLINE void C(backward_tile)(const int units, const frame *f, const C(step) *ste
         }
 }
 
+#if PEEPHOLES
+/* Gradients of the weights per unit: each is a sum of products of a gate's dz and a state, over the
+   steps and rows of the span; of its threads this one has part `part` of `parts`. */
+static void C(NAME(peephole_gradient))(const frame *f, void *grad, int add, const span *at,
+                                       int64_t part, int64_t parts) {
+    static const struct {
+        int gate, state, after; /* of zx; 0 h, 1 c; 1: the state after the step, 0: before it */
+    } term[] = { PEEPHOLE_TERMS };
+    const int64_t blocks = blocks_of(f->H), all = PEEPHOLES * blocks, c = blocks_of(f->R);
+    for (int64_t n = all * part / parts; n < all * (part + 1) / parts; n++) {
+        real *g = (real *)grad + f->peep.packed + n * CL;
+        const int64_t b = n / PEEPHOLES, q = n % PEEPHOLES, gate = b * GATES + term[q].gate;
+        V sum = add ? v_load_part(g, CL) : v_set(0);
+        for (int64_t t = at->t0; t < at->t1; t++) {
+            const int64_t end = last_row(at, t), of_state = t + (f->reverse ^ term[q].after);
+            for (row_part of = first_vector(at->r0, end); of.vectors > 0;
+                 of = next_vector(&of, end)) {
+                const V dz = v_load_lanes(chunk(&f->dzx, t, of.r, gate), lanes_of(&of));
+                const real *s = chunk(&f->s, of_state, of.r, term[q].state * c + b);
+                sum += dz * v_load_lanes(s, lanes_of(&of));
+            }
+        }
+        w_store(g, w_sum_rows(sum));
+    }
+}
+#endif
+
 #if !RECURRENT
 #include "elementwise.h"
 #else

@@ -8,6 +8,8 @@
 #define GATE_VALUES 4
 #define SAVED 1
 #define PEEPHOLES 3
+#define PEEPHOLE_TERMS \
+    { 0, 1, 0 }, { 1, 1, 0 }, { 3, 1, 1 }
 #define PROJECTION 1
 #define KEEP_GATE 1
 
@@ -45,25 +47,4 @@ INLINE void lstm_peephole_backward(int act, const V *peep, const V *saved, const
     dzx[2] = dzr[2] = dc * i * (1 - g * g);
     dzx[3] = dzr[3] = dz_o;
     ds[1] = dc * f + peep[0] * dz_i + peep[1] * dz_f;
-}
-/* dp_i = sum of dz_i * c_prev,  dp_f = sum of dz_f * c_prev,  dp_o = sum of dz_o * c, over steps
-   and rows of the span; of its threads this one has part `part` of `parts`. */
-static void NAME(lstm_peephole_peephole_gradient)(const frame *f, void *grad, int add,
-                                                  const span *at, int64_t part, int64_t parts) {
-    static const int gate[] = { 0, 1, 3 }, new_c[] = { 0, 0, 1 };
-    const int64_t blocks = blocks_of(f->H), c = blocks_of(f->R);
-    for (int64_t n = 3 * blocks * part / parts; n < 3 * blocks * (part + 1) / parts; n++) {
-        real *g = (real *)grad + f->peep.packed + n * CL;
-        const int64_t b = n / 3, q = n % 3;
-        V sum = add ? v_load_part(g, CL) : v_set(0);
-        for (int64_t t = at->t0; t < at->t1; t++) {
-            const int64_t end = last_row(at, t), t_c = t + (f->reverse ^ new_c[q]);
-            for (row_part of = first_vector(at->r0, end); of.vectors > 0;
-                 of = next_vector(&of, end)) {
-                const V dz = v_load_lanes(chunk(&f->dzx, t, of.r, b * 4 + gate[q]), lanes_of(&of));
-                sum += dz * v_load_lanes(chunk(&f->s, t_c, of.r, c + b), lanes_of(&of));
-            }
-        }
-        w_store(g, w_sum_rows(sum));
-    }
 }
