@@ -380,7 +380,11 @@ def _mingru(d: Description, w: Mapping[str, Value], z: Value, h: Value) -> list[
 
 def _minlstm(d: Description, w: Mapping[str, Value], z: Value, h: Value) -> list[Value]:
     zf, zi, zn = z.split(3)
-    f, i, n = zf.apply("sigmoid"), zi.apply("sigmoid"), _positive(zn)
+    n = _positive(zn)
+    # s(z) = s(|z|) exp(-below) with below = max(0, -z): f and i, times a common factor, are not both 0
+    below_f, below_i = zf.apply("relu") - zf, zi.apply("relu") - zi
+    f = (zf + below_f + below_f).apply("sigmoid") * (below_i - below_f).apply("sigmoid")
+    i = (zi + below_i + below_i).apply("sigmoid") * (below_f - below_i).apply("sigmoid")
     return [n + f / (f + i) * (h - n)]
 
 

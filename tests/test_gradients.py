@@ -50,6 +50,21 @@ def test_oracle_losses(loss):
     cases.Problem(loss=loss, lengths=(3, 1), every=True, output_size=3).check_reference()
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("shift", (-900.0, 900.0), ids=("closed", "open"))
+def test_gates_of_minlstm_that_are_0_or_1(shift, dtype, isa):
+    """f / (f + i) depends on the difference of their pre-activations, not on what is left of f and i."""
+    problem = cases.Problem(cell="minlstm", activation=(), lengths=(6, 3), every=True)
+    problem.params["bias_ih_l0"][: 2 * problem.desc["hidden_size"]] = shift
+    value, grads = problem.reference()
+    got_value, got = problem.run(dtype, isa).loss_and_grad()
+    bound = 1e-10 if dtype == "float64" else 1e-4  # float32 holds 900 with four more digits
+    assert abs(got_value - value) <= bound * value
+    for name, grad in grads.items():
+        assert abs(got[name] - grad).max() <= bound * max(abs(grad).max(), 1e-3), name
+
+
 @pytest.mark.parametrize("name", ref.NONLINEARITY)
 def test_nonlinearities(name):
     """In a cell, in f and in g: finite differences, and every instance in both directions of its lanes."""

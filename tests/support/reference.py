@@ -192,16 +192,16 @@ def minlstm_blocks(d, inputs):
 
 def minlstm_forward(d, w, x, s, m):
     vf, vi, vn = np.split(w["weight_ih"] @ x + w["bias_ih"], 3)
-    f, i, n = sigmoid(vf), sigmoid(vi), positive(vn)
-    return (f / (f + i) * s[0] + i / (f + i) * n,), (f, i, n)
+    keep = sigmoid(np.logaddexp(0, -vi) - np.logaddexp(0, -vf))  # f / (f + i), also where both are 0
+    n = positive(vn)
+    return (keep * s[0] + (1 - keep) * n,), (sigmoid(vf), sigmoid(vi), n, keep)
 
 
 def minlstm_backward(d, w, x, s, m, saved, ds):
-    (f, i, n), (dh,) = saved, ds
-    df = dh * (s[0] - n) * i / (f + i) ** 2
-    di = dh * (n - s[0]) * f / (f + i) ** 2
-    da = np.concatenate([df * f * (1 - f), di * i * (1 - i), dh * i / (f + i) * positive_slope(n)])
-    return w["weight_ih"].T @ da, (dh * f / (f + i),), {"weight_ih": np.outer(da, x), "bias_ih": da}
+    (f, i, n, keep), (dh,) = saved, ds
+    d = dh * (s[0] - n) * keep * (1 - keep)
+    da = np.concatenate([d * (1 - f), -d * (1 - i), dh * (1 - keep) * positive_slope(n)])
+    return w["weight_ih"].T @ da, (dh * keep,), {"weight_ih": np.outer(da, x), "bias_ih": da}
 
 
 def indrnn_blocks(d, inputs):
