@@ -124,9 +124,8 @@ class Loss:
                 known = ", ".join(row["parameters"]) or "none"
                 raise ConfigError(f'loss: expected parameters of "{name}" ({known}), got {parameter!r}.')
         self.name = str(name)
-        self.targets = row[
-            "targets"
-        ]  # "real" numbers, "class" indices, "probability" in [0, 1], "count" >= 0
+        # "real" numbers, "class" indices, "probability" in [0, 1], "count" of at least 0
+        self.targets = row["targets"]
         if self.class_weight is not None and self.targets != "class":
             raise ConfigError(f'class_weight: expected a loss of classes, got "{name}".')
         for parameter, (initial, low, high) in row["parameters"].items():

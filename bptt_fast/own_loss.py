@@ -53,18 +53,13 @@ class BatchLoss:
 
 def evaluate(loss: Loss, plan: Any, params: Array, sequences: Sequences, order: Array, every: bool) -> float:
     """The loss of the sequences `order`, all at once."""
-    outputs = plan.desc["output_size"]
     rows = target_rows(sequences, order, every)
-    s, y, place = (
-        sequences,
-        np.empty((len(rows), outputs), sequences.values.dtype),
-        np.zeros_like(sequences.offset),
-    )
-    length = s.length[order] if every else np.ones_like(order)
+    outputs = np.empty((len(rows), plan.desc["output_size"]), sequences.values.dtype)
+    length = sequences.length[order] if every else np.ones_like(order)
+    place = np.zeros_like(sequences.offset)
     place[order] = np.cumsum(length) - length
-    core = core_data(data.replaced(s, target_offset=place))
-    plan.predict(params, core, order, y, every)
-    return value_and_gradient(loss, s, rows, y)[0]
+    plan.predict(params, core_data(data.replaced(sequences, target_offset=place)), order, outputs, every)
+    return value_and_gradient(loss, sequences, rows, outputs)[0]
 
 
 def target_rows(sequences: Sequences, order: Array, every: bool) -> Array:

@@ -170,7 +170,8 @@ class PatternRecord(Record):
 
     def mean(self, done: int) -> float:
         """The weighted mean loss of the first `done` patterns; nan if all their weights are 0."""
-        weight = 0.0 if self.weights is None else float(self.weights[:done].sum())
+        assert self.weights is not None
+        weight = float(self.weights[:done].sum())
         return float(self.losses[:done].sum()) / weight if weight else math.nan
 
 

@@ -1,6 +1,7 @@
 /* states.c: the states before the first step and after the last, between the caller's arrays and
    the plan's fields.  A layer direction has one kind of state, h, or two, h and c; in a field of
-   states c lies after h.  Where h follows from c, the caller has c alone, as the only kind.  Each thread calls these for its own rows. */
+   states c lies after h.  Where h follows from c, the caller has c alone, as the only kind.  Each
+   thread calls these for its own rows. */
 #include "run.h"
 #include <string.h>
 
