@@ -32,6 +32,7 @@ Array = np.ndarray[Any, Any]
 
 STEP = 6e-6  # of central differences, about the cube root of the machine epsilon of float64
 ROWS = 4096  # sequences per batch
+RANDOM = ("dropout", "recurrent_dropout", "recurrent_noise", "input_noise")  # of training alone
 STARTS = 100  # states from which fixed points are sought by default
 RUN = 50  # steps of the trajectories
 ITERATIONS = 200  # of Levenberg-Marquardt
@@ -1029,12 +1030,12 @@ def _place(net: Model, weight: Any, name: str) -> int:
 
 
 def _twin(net: Model, readout: str = "last", both: bool = False) -> Model:
-    """A copy of the network in float64, without dropout."""
+    """A copy of the network in float64, without dropout and noise."""
     if not isinstance(net, Model):
         raise ConfigError(f"net: expected a Network, got {type(net).__name__}.")
     if not both:
         net.description.check_forward("net: expected", "Use a network with one direction.")
-    changes = {"dtype": "float64", "readout": readout, "dropout": 0.0, "recurrent_dropout": 0.0}
+    changes = {"dtype": "float64", "readout": readout} | dict.fromkeys(RANDOM, 0.0)
     return type(net).rebuilt(net.config() | changes, net.state_dict(), {}, net.columns)
 
 
