@@ -111,7 +111,7 @@ class FixedPoints:
     points : ndarray (m, state_size)
         The states, in the order of the first start that led to each.
     q : ndarray (m,)
-        The speed q(h) = 1/2 |F(h, x) - h|^2 at each point.
+        The speed ``q(h) = 1/2 |F(h, x) - h|^2`` at each point.
     jacobians : ndarray (m, state_size, state_size)
         The derivatives of F(h, x) with respect to h at each point.
     eigenvalues : ndarray of complex (m, state_size)
@@ -436,8 +436,8 @@ def fixed_points(
         States from which points are sought, for example those of `states` along a run.  Default: 100 states
         on trajectories of up to 50 steps under x, which begin at random states.
     tolerance : float, default 1e-12
-        The largest q(h) = 1/2 |F(h, x) - h|^2 of a point.  A larger tolerance also returns slow points: local
-        minima of q above zero.
+        The largest ``q(h) = 1/2 |F(h, x) - h|^2`` of a point.  A larger tolerance also returns slow points:
+        local minima of q above zero.
     distance : float, default 1e-3
         Points that are closer are one point, that with the smaller q.
     seed : int, default 0
