@@ -75,8 +75,8 @@ CELL_ROW(CELL)
 #define RECURRENT 1
 #endif
 
-/* The loops over time; tangents of the cells that have them; patterns of a single network only of
-   those of one gate, to keep the library small. */
+/* The loops over time; tangents of the cells that have them; patterns only of those of one gate and
+   without a leak, which is rarely trained online, to keep the library small. */
 #if !OWN_LOOP
 #include "scan.h"
 #endif
@@ -86,7 +86,7 @@ CELL_ROW(CELL)
 #else
 #define TANGENT(function) NULL
 #endif
-#if !OWN_LOOP && !PEEPHOLES && RECURRENT && GATES == 1
+#if !OWN_LOOP && !PEEPHOLES && RECURRENT && GATES == 1 && !LEAK
 #include "pattern.h"
 #define PATTERN(function) C(NAME(function))
 #else

@@ -351,7 +351,7 @@ INLINE int64_t add_vector_losses(output_loss *of_output, const loss_desc *l, con
     targets.next = 0;
     targets.at = VL;
     if (targets.count < VL) return at->t0;
-    for (int j = 0; j < VL; j++) {
+    LANES_FOR (int j = 0; j < VL; j++) {
         const int64_t b = row_of_lane(at, r, j), row = target_row(l, s, b, at->t0);
         targets.row[j] = (const real *)s->targets + row * outputs;
         weights[j] = s->weight ? (const real *)s->weight + row : NULL;
@@ -384,16 +384,17 @@ INLINE int64_t add_vector_losses(output_loss *of_output, const loss_desc *l, con
     return end;
 }
 
-/* NAME(loss) for all rows; BY_ROWS a vector of them at a time, where each output has a loss. */
-INLINE void add_losses(output_loss *of_output, target_loss *of_target, row_loss *of_row,
-                       const loss_desc *l, const source *s, int64_t outputs, const field *y,
-                       const span *at, double *sums, int gradient) {
+/* NAME(loss) for all rows; BY_ROWS a vector of them at a time, if there is of_vector, the same as
+   of_output. */
+INLINE void add_losses(output_loss *of_vector, output_loss *of_output, target_loss *of_target,
+                       row_loss *of_row, const loss_desc *l, const source *s, int64_t outputs,
+                       const field *y, const span *at, double *sums, int gradient) {
     for (int64_t r = at->r0, end; r < at->r1; r = end) {
         const int64_t vector = r / RL * RL;
         int64_t t = at->t0;
         end = min64(vector + RL, at->r1);
-        if (BY_ROWS && of_output)
-            t = add_vector_losses(of_output, l, s, outputs, y, at, vector, sums, gradient);
+        if (BY_ROWS && of_vector)
+            t = add_vector_losses(of_vector, l, s, outputs, y, at, vector, sums, gradient);
         for (int64_t b = r; b < end; b++)
             add_row_losses(of_output, of_target, of_row, l, s, outputs, y, at, b, t, sums,
                            gradient);
@@ -406,9 +407,12 @@ INLINE void add_losses(output_loss *of_output, target_loss *of_target, row_loss 
 static void NAME(loss)(const loss_desc *l, const source *s, int64_t outputs, const field *y,
                        const span *at, double *sums, int gradient) {
     switch (l->loss->kind) {
-#define LOSS(name, ...) CASE(name, name##_loss, NULL, NULL)
-#define TARGET_LOSS(name, ...) CASE(name, NULL, name##_loss, NULL)
-#define CLASS_LOSS(name, ...) CASE(name, NULL, NULL, name##_row)
+#define VECTOR_LEAST_SQUARES(name) name##_loss
+#define VECTOR_UNCURVED(name) name##_loss
+#define VECTOR_CURVED(name) NULL /* with exp: nothing is won */
+#define LOSS(name, targets, shape, ...) CASE(name, VECTOR_##shape(name), name##_loss, NULL, NULL)
+#define TARGET_LOSS(name, ...) CASE(name, NULL, NULL, name##_loss, NULL)
+#define CLASS_LOSS(name, ...) CASE(name, NULL, NULL, NULL, name##_row)
 #define CASE(name, ...)                                                \
     case LOSS_##name:                                                  \
         add_losses(__VA_ARGS__, l, s, outputs, y, at, sums, gradient); \
