@@ -247,8 +247,9 @@ class Model:
     def columns(self, value: Columns) -> None:
         if not isinstance(value, Columns):
             raise ConfigError(f"columns: expected the columns of a network, got {value!r}.  Use input_names.")
-        value = replace(value, categories=self._columns.categories)
-        value.check(self.input_size, self.output_size)
+        if value != self._columns:  # the end of every fit sets them; most often to what they are
+            value = replace(value, categories=self._columns.categories)
+            value.check(self.input_size, self.output_size)
         self.detach_learner()
         self._columns = value
 
