@@ -16,6 +16,7 @@ from sysconfig import get_config_var
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.modified import newer_group
 
 try:
     from Cython.Build import cythonize
@@ -61,7 +62,7 @@ core = Extension(
 
 
 class ParallelBuild(build_ext):
-    """Compile the files of the extension side by side, as many as there are processors."""
+    """Compile the files that changed side by side, as many as there are processors."""
 
     def finalize_options(self) -> None:
         super().finalize_options()
@@ -73,10 +74,15 @@ class ParallelBuild(build_ext):
         if not shutil.which(command):
             sys.exit(NO_COMPILER.format(command))
 
-        def compile_each(sources: list[str], *args: object, **options: object) -> list[str]:
+        def compile_each(sources: list[str], output_dir: str, **options: object) -> list[str]:
+            def compile_one(source: str) -> str:
+                (made,) = self.compiler.object_filenames([source], output_dir=output_dir)
+                if self.force or newer_group([source, *ext.depends], made):
+                    compile_files([source], output_dir, **options)
+                return made
+
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                objects = pool.map(lambda source: compile_files([source], *args, **options), sources)
-                return [name for names in objects for name in names]
+                return list(pool.map(compile_one, sources))
 
         self.compiler.compile = compile_each
         super().build_extension(ext)
