@@ -38,6 +38,7 @@ class Description:
     f: Any = ()
     head: Any = ()
     head_nonlinearity: str = "tanh"
+    skip: bool = False
     readout: str = "last"
     num_layers: int = 1
     bidirectional: bool = False
@@ -84,6 +85,7 @@ class Description:
         checked |= {
             "cell": cell,
             "head_nonlinearity": choice(self.head_nonlinearity, "head_nonlinearity", NONLINEARITIES),
+            "skip": flag(self.skip, "skip"),
             "readout": choice(self.readout, "readout", READOUTS),
             "initial_state": choice(self.initial_state, "initial_state", ("zeros", "trained")),
             "bidirectional": flag(self.bidirectional, "bidirectional"),

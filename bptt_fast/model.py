@@ -85,6 +85,7 @@ class Model:
         f: Sequence[int] = (),
         head: Sequence[int] = (),
         head_nonlinearity: str = "tanh",
+        skip: bool = False,
         readout: str = "last",
         num_layers: int = 1,
         bidirectional: bool = False,
@@ -464,7 +465,7 @@ class Model:
         parts = [d.cell, f"{d.input_size} -> {d.hidden_size} -> {d.output_size}"]
         parts += [f"categories={dict(d.categories)}"] * bool(d.categories)
         parts += [f"num_layers={d.num_layers}"] * (d.num_layers > 1) + ["bidirectional"] * d.bidirectional
-        parts += [f'readout="{d.readout}"', d.dtype]
+        parts += ["skip"] * d.skip + [f'readout="{d.readout}"', d.dtype]
         rows = [
             (name, " x ".join(map(str, view.shape)), f"{view.size:,}") for name, view in self._views.items()
         ]

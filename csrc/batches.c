@@ -330,7 +330,7 @@ int next_readout(const bptt_plan *p, int every, int64_t number, int64_t from, sp
     const int64_t slices = slices_of_rows(p, rows, work * (double)(rows.r1 - rows.r0));
     *at = slice_of_rows(p, rows, number % slices, slices);
     if (!every) return number < slices;
-    int64_t reals = p->layer[0].s.step * p->directions;
+    int64_t reals = p->layer[0].s.step * p->directions + p->skip * p->x.step;
     for (int64_t l = 0; l < p->head_layers; l++) reals += p->value[l].step;
     return block_at(p, reals, work * (double)p->B, 0, number / slices, from, p->T, at);
 }

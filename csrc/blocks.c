@@ -30,6 +30,7 @@ static void declare(walk *w, matrix *m, const char *name, int64_t gates, int64_t
         .cols = columns,
         .column_groups = column_groups,
         .K = columns / column_groups,
+        .last = columns / column_groups,
         .vectors = vectors,
         .width = gates == 1 ? 2 : gates,
         .flat = p->flat_size,
@@ -90,7 +91,7 @@ static void declare_layer(walk *w, const bptt_desc *desc, int64_t n) {
     snprintf(w->suffix, sizeof w->suffix, "_l%d%s", (int)layer, direction);
     declare(w, &f->ih, "weight_ih", gates, first, in, layer ? p->directions : 1);
     if (!layer) {
-        f->ih.K = p->I - p->choices;
+        f->ih.K = f->ih.last = p->I - p->choices;
         f->ih.choices = p->choices;
         f->ih.first_choice = p->first_choice;
     }
@@ -114,6 +115,17 @@ static void declare_layer(walk *w, const bptt_desc *desc, int64_t n) {
     }
 }
 
+/* The input of the step is the last column group of g's first layer. */
+static void join_input(bptt_plan *p, matrix *w) {
+    const int64_t before = p->directions * p->R;
+    w->column_groups = p->directions + 1;
+    w->K = p->R;
+    w->last = p->I - p->choices;
+    w->choices = p->choices;
+    w->first_choice = p->head_choice;
+    for (int64_t q = 0; q <= p->choices; q++) p->head_choice[q] = plus(before, p->first_choice[q]);
+}
+
 /* All blocks into the plan and, the first `max`, into `out`.  Returns their number. */
 int64_t declare_blocks(bptt_plan *p, const bptt_desc *desc, bptt_block *out, int64_t max) {
     walk w = { .p = p, .out = out, .max = max };
@@ -123,10 +135,12 @@ int64_t declare_blocks(bptt_plan *p, const bptt_desc *desc, bptt_block *out, int
     for (int64_t n = 0; n < p->layers * p->directions; n++) declare_layer(&w, desc, n);
     w.suffix[0] = 0;
     for (int64_t i = 0; i < p->head_layers; i++) {
-        const int64_t in = i ? desc->head[i - 1] : p->R * p->directions;
+        const int64_t input = p->skip ? p->first_choice[p->choices] : 0;
+        const int64_t in = i ? desc->head[i - 1] : plus(p->R * p->directions, input);
         const int64_t width = i + 1 < p->head_layers ? desc->head[i] : p->O;
         declare_dense(&w, &p->head[i], "head", i, width, in, i ? 1 : p->directions);
     }
+    if (p->skip) join_input(p, &p->head[0].w);
     p->blocks = w.count;
     return w.count;
 }

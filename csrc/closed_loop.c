@@ -43,6 +43,7 @@ void closed_loop(run *r, span at) {
         now.t1 = t + 1;
         head_backward(p, now);
         for (int64_t n = p->layers - 1; n >= 0; n--) layer_backward(r, n, &now);
+        head_input_grads(r, now);
         if (at.r0 == 0) poll_caller(r, step_work(p));
     }
     for (int64_t n = 0; needs_start_grad(r) && n < p->layers; n++) finish_layer(r, n, at);

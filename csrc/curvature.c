@@ -76,6 +76,10 @@ static void copy_head(const bptt_plan *p, const bptt_plan *q, int64_t r) {
         const field h = row_as(p, p->every ? &f->s : &p->last[d], q->row[r], r);
         p->k->copy_rows(&h, p->every ? t + !f->reverse : 0, &q->last[d], 0, r, r + 1);
     }
+    if (p->skip) {
+        const field x = row_as(p, p->every ? &p->x : &p->last_x, q->row[r], r);
+        p->k->copy_rows(&x, t, &q->last_x, 0, r, r + 1);
+    }
     for (int64_t l = 0; l + 1 < p->head_layers; l++) {
         const field value = row_as(p, &p->value[l], q->row[r], r);
         p->k->copy_rows(&value, t, &q->value[l], 0, r, r + 1);
@@ -102,8 +106,10 @@ static void fill_head(const bptt_plan *p, const bptt_plan *q, int64_t r) {
     for (int64_t l = 0; l < q->head_layers; l++) {
         const dense *g = &q->head[l];
         const field *dz = pre_activation_grad(q, l);
-        for (int s = 0; s < (l ? 1 : q->directions); s++)
-            q->k->outer_product(&g->w, s, dz, l ? &q->value[l - 1] : &q->last[s], r, row_of(p, r));
+        for (int s = 0; s < (l ? 1 : q->directions + q->skip); s++) {
+            const field *x = l ? &q->value[l - 1] : s < q->directions ? &q->last[s] : &q->last_x;
+            q->k->outer_product(&g->w, s, dz, x, r, row_of(p, r));
+        }
         q->k->outer_product(&g->b, 0, dz, NULL, r, row_of(p, r));
     }
 }

@@ -166,6 +166,8 @@ static bptt_status check_sizes(const bptt_plan *p, const bptt_desc *d, const rea
                       (long long)d->proj_size, (long long)d->hidden_size);
     if (d->head[0] && !d->output_size)
         return refuse(why, "output_size: expected at least 1 with hidden layers of g");
+    if (d->skip && !d->output_size)
+        return refuse(why, "output_size: expected at least 1 with skip");
     if (d->output_size % p->loss.outputs)
         return refuse(
             why,
@@ -219,6 +221,7 @@ static bptt_status resolve_names(bptt_plan *p, const bptt_desc *d, const reason 
 static void resolve_numbers(bptt_plan *p, const bptt_desc *d) {
     p->layers = d->num_layers ? d->num_layers : 1;
     p->directions = d->bidirectional ? 2 : 1;
+    p->skip = d->skip;
     p->depth = length_of(d->f);
     p->I = d->input_size;
     p->choices = length_of(d->categories);
@@ -239,7 +242,7 @@ static void resolve_numbers(bptt_plan *p, const bptt_desc *d) {
     p->segment = d->segment;
     p->checkpoints = d->checkpoints;
     p->sampling_probability = d->sampling_probability;
-    p->stride = d->input_noise > 0 ? 0 : d->window_stride;
+    p->stride = d->input_noise > 0 || d->skip ? 0 : d->window_stride;
     p->dropout = d->dropout;
     p->recurrent_dropout = d->recurrent_dropout;
     p->recurrent_noise = d->recurrent_noise;
@@ -268,7 +271,7 @@ static int resolve_copies(bptt_plan *p, const bptt_desc *d, const kernels *k,
     bptt_plan single = { 0 };
     int64_t count;
     if (p->layers * p->directions != 1 || p->head_layers != 1 || d->proj_size || p->every ||
-        p->trained_state || p->batch > 1 || !cell->gradient_of_pattern ||
+        p->skip || p->trained_state || p->batch > 1 || !cell->gradient_of_pattern ||
         resolve(&single, &desc, NULL, 0, &count, &SILENT) || single.packed_size > NORM_SLICE ||
         !find_kernels(single.isa, single.k->bytes == 8, 1, &single.isa) ||
         (single.k->lanes != k->rows && p->loss.classes && p->O > single.k->lanes))

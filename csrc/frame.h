@@ -54,17 +54,18 @@ typedef struct {
 } span;
 
 /* One weight matrix W (gates*units, cols), or a vector (cols = 1).  Its columns are the inputs;
-   where these come from several fields (both directions of the layer below), they form as many
-   column groups of K columns each. */
+   where these come from several fields (both directions of the layer below; the input of the step),
+   they form as many column groups of K columns each, but the last one, which has `last` columns. */
 typedef struct {
     int64_t gates;
     int64_t units;
     int64_t cols;
     int64_t column_groups;
     int64_t K;
-    /* after K inputs that are numbers so many that are integers: integer q of input K + q chooses
-       column first_choice[q] + its value, as if it were a one-hot vector; the last one's columns end at
-       first_choice[choices] */
+    int64_t last;
+    /* after the `last` inputs that are numbers so many that are integers: integer q, input last + q,
+       chooses column first_choice[q] + its value, as if it were a one-hot vector; the last one's columns
+       end at first_choice[choices] */
     int64_t choices;
     const int64_t *first_choice;
     /* vectors of a packed row, for all units and gates; vectors of a panel */

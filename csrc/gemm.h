@@ -475,12 +475,23 @@ INLINE void rows_product(few_inputs of, int64_t depth) {
     }
 }
 
+/* -- column groups -- */
+
+/* The inputs of a column group that are numbers, and whether it has integers, too: the last one may
+   have. */
+INLINE int64_t columns_of(const matrix *m, int64_t group) {
+    return group + 1 < m->column_groups ? m->K : m->last;
+}
+INLINE int has_choices(const matrix *m, int64_t group) {
+    return m->choices && group + 1 == m->column_groups;
+}
+
 /* -- integer inputs: the columns of W that they choose -- */
 
 /* The column that integer q of a row x chooses, whose blocks are `block` reals apart.  A number that
    is none of its values counts as 0. */
 INLINE int64_t chosen_column(const matrix *m, const real *x, int64_t block, int64_t q) {
-    const int64_t c = m->K + q, first = m->first_choice[q];
+    const int64_t c = m->last + q, first = m->first_choice[q];
     const real value = x[c / CL * block + c % CL];
     const int is_valid = value >= 0 && value < (real)(m->first_choice[q + 1] - first);
     return first + (is_valid ? (int64_t)value : 0);
@@ -496,7 +507,7 @@ INLINE void add_chosen_to(const int nv, const matrix *m, const real *panel, cons
                 const real *w = panel + chosen_column(m, chunk(x, t, r, 0), x->block, q) * nv * CL;
                 real *out = chunk(y, t, r, n);
                 UNROLL_FOR (int v = 0; v < nv; v++) {
-                    const V sum = v_load(m->K + q ? out + v * y->block : bias + v * CL);
+                    const V sum = v_load(m->last + q ? out + v * y->block : bias + v * CL);
                     v_store(out + v * y->block, sum + v_load(w + v * CL));
                 }
             }
@@ -535,7 +546,7 @@ static void collect_chosen_columns(const matrix *m, const field *x, const field 
     for (int64_t i = share(panels, part, parts); i < last; i++) {
         const int64_t n = i * m->width, nv = min64(m->width, m->vectors - n);
         real *panel = (real *)grad + m->packed + n * m->cols * CL;
-        for (int64_t k = m->K * nv; !add && k < m->cols * nv; k++)
+        for (int64_t k = m->first_choice[0] * nv; !add && k < m->cols * nv; k++)
             v_store(panel + k * CL, v_set(0));
         switch (nv) {
         case 1: collect_chosen_of(1, m, x, dz, n, panel, at); break;
@@ -557,8 +568,9 @@ static void NAME(forward)(const matrix *m, const void *packed, const matrix *bia
     const field y = rows_field(outputs, steps);
     const real *weights = (const real *)packed + m->packed;
     const real *biases = bias ? (const real *)packed + bias->packed : NULL;
+    const int64_t columns = columns_of(m, group);
     const operands o = {
-        .units = m->K,
+        .units = columns,
         .gates = 1,
         .row = RL * x.row,
         .block = x.block,
@@ -580,7 +592,7 @@ static void NAME(forward)(const matrix *m, const void *packed, const matrix *bia
             .inputs = m->cols,
             .first = group * m->K,
         };
-        rows_product(of, m->K);
+        rows_product(of, columns);
         if (act == ACT_LINEAR) return;
     }
     for (int64_t t = at.t0; t < at.t1; t++) {
@@ -604,11 +616,11 @@ static void NAME(forward)(const matrix *m, const void *packed, const matrix *bia
             }
         }
     }
-    if (!BY_ROWS && m->choices) add_chosen_columns(m, packed, bias, &x, &y, &at);
+    if (!BY_ROWS && has_choices(m, group)) add_chosen_columns(m, packed, bias, &x, &y, &at);
 }
 
 /* dx = (dz W) . act'(a), or added to what dx holds, W being a column group of the matrix.  Shapes
-   per step: dz (rows, gates*units), dx and a (rows, K).  values (a) may be NULL. */
+   per step: dz (rows, gates*units), dx and a (rows, columns of the group).  values (a) may be NULL. */
 static void NAME(backward)(const matrix *m, int64_t group, const field *output_grads,
                            const field *input_grads, int add, int act, const field *values,
                            const span *steps) {
@@ -616,7 +628,7 @@ static void NAME(backward)(const matrix *m, int64_t group, const field *output_g
     const field dz = rows_field(output_grads, steps);
     const field dx = rows_field(input_grads, steps);
     const field a = rows_field(values, steps);
-    const int64_t vectors = blocks_of(m->K);
+    const int64_t vectors = blocks_of(columns_of(m, group)), first = group * blocks_of(m->K);
     const int64_t depth = m->gates * m->units;
     const operands o = {
         .units = m->units,
@@ -635,7 +647,7 @@ static void NAME(backward)(const matrix *m, int64_t group, const field *output_g
             .start = add ? &dx : &none,
             .y = &dx,
             .at = &at,
-            .weights = (const real *)m->transposed + group * vectors * depth,
+            .weights = (const real *)m->transposed + first * depth,
             .columns = vectors,
             .width = 2,
             .inputs = depth,
@@ -649,7 +661,7 @@ static void NAME(backward)(const matrix *m, int64_t group, const field *output_g
             const VI *lanes = lanes_of(&of);
             for (int64_t n = 0; n < vectors; n += 2) {
                 const int64_t nv = min64(2, vectors - n);
-                const real *w = (const real *)m->transposed + (group * vectors + n) * CL * depth;
+                const real *w = (const real *)m->transposed + (first + n) * CL * depth;
                 real *out = chunk(&dx, t, of.r, n);
                 if (!BY_ROWS)
                     panel_product(&o, nv, of.vectors, at.reduction == REDUCE_STEP,
@@ -666,7 +678,8 @@ static void NAME(backward)(const matrix *m, int64_t group, const field *output_g
         }
     }
     /* integers have no gradient */
-    for (int64_t n = vectors; m->choices && n < blocks_of(m->K + m->choices); n++)
+    const int64_t end = has_choices(m, group) ? blocks_of(m->last + m->choices) : 0;
+    for (int64_t n = vectors; n < end; n++)
         for (int64_t t = at.t0; t < at.t1; t++)
             for (int64_t r = at.r0; r < last_row(&at, t); r++)
                 v_store(chunk(&dx, t, r, n), v_set(0));
@@ -779,7 +792,7 @@ static void NAME(collect)(const matrix *m, int64_t group, const field *inputs,
     const span all = rows_span(steps);
     const field x = rows_field(inputs, steps);
     const field dz = rows_field(output_grads, steps);
-    const int64_t width = m->width, K = m->K;
+    const int64_t width = m->width, K = columns_of(m, group);
     int64_t first = 0, last = m->vectors; /* vectors of dz */
     int64_t c0 = 0, c1 = K; /* columns of x */
     if (parts > 1) {
@@ -793,7 +806,8 @@ static void NAME(collect)(const matrix *m, int64_t group, const field *inputs,
             c1 = min64(K, units * (part + 1) / parts * COLLECT_UNIT);
         }
     }
-    if (!BY_ROWS && m->choices) collect_chosen_columns(m, &x, &dz, grad, add, &all, part, parts);
+    if (!BY_ROWS && has_choices(m, group))
+        collect_chosen_columns(m, &x, &dz, grad, add, &all, part, parts);
     const int64_t at_once = max64(1, COLLECT_ROWS / max64(1, all.r1 - all.r0));
     const int64_t steps_once = all.t1 - all.t0 == 1 ? 1 : at_once;
     for (int64_t t = all.t0; t < all.t1; t += steps_once)
@@ -809,7 +823,7 @@ static void NAME(collect)(const matrix *m, int64_t group, const field *inputs,
             for (int64_t c = c0; c < c1; c += COLLECT_COLUMNS)
                 for (int64_t n = first; n < last; n += width) {
                     const int64_t nv = min64(width, m->vectors - n);
-                    const int64_t offset = (n * m->cols + (group * K + c) * nv) * CL;
+                    const int64_t offset = (n * m->cols + (group * m->K + c) * nv) * CL;
                     panel_collect(&x, c, min64(COLLECT_COLUMNS, c1 - c), &dz,
                                   (const real *)dz.p + n * dz.block, nv, &at,
                                   (real *)grad + m->packed + offset, add);
@@ -976,16 +990,18 @@ INLINE void transpose_block(const real *from, int64_t stride, int64_t count, rea
 /* The transposed copy for the backward pass, from the packed weights.  All threads call it, each
    for its share of the vectors of columns. */
 INLINE void transpose_weights(const matrix *m, const void *packed, int64_t part, int64_t parts) {
-    const int64_t K = m->K, vectors = blocks_of(K), depth = m->gates * m->units;
-    const int64_t all = m->column_groups * vectors;
+    const int64_t vectors = blocks_of(m->K), depth = m->gates * m->units;
+    const int64_t last = m->column_groups - 1;
+    const int64_t all = last * vectors + blocks_of(m->last);
     const int64_t from_n = share(all, part, parts);
     const int64_t to_n = share(all, part + 1, parts);
     for (int64_t n = from_n; n < to_n; n++) {
-        const int64_t group = n / vectors, kb = n % vectors;
+        const int64_t group = last ? min64(n / vectors, last) : 0, kb = n - group * vectors;
+        const int64_t K = columns_of(m, group);
         const int64_t first = kb / 2 * 2; /* vector of its panel, which is two wide */
-        const int64_t nv = min64(2, vectors - first);
+        const int64_t nv = min64(2, blocks_of(K) - first);
         const int64_t count = min64(CL, K - kb * CL);
-        const int64_t column = group * K + kb * CL;
+        const int64_t column = group * m->K + kb * CL;
         real *to = (real *)m->transposed + ((group * vectors + first) * depth + kb - first) * CL;
         for (int64_t ub = 0; ub < blocks_of(m->units); ub++)
             for (int64_t g = 0; g < m->gates; g++) {

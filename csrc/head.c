@@ -1,16 +1,20 @@
-/* head.c: g, the dense layers between h of the top layer and the outputs y: forward, losses,
-   backward, and the gradients of its weights.  No arithmetic on data.
+/* head.c: g, the dense layers between h of the top layer, with `skip` and the input x of the same
+   step, and the outputs y: forward, losses, backward, and the gradients of its weights.  No arithmetic
+   on data.
 
    g works on every step or, without readout_every_step, once on the last states.  Each thread calls
    these for its rows, collect_readout for its tiles. */
 #include "run.h"
 
-/* What g reads: per direction h after every step, or the last one. */
-static void readout_of(const bptt_plan *p, int every, field in[2]) {
+/* What g reads: per direction h after every step, or the last one; the input of that step.  Each is a
+   column group of its first layer.  Returns their number. */
+static int readout_of(const bptt_plan *p, int every, field in[3]) {
     for (int d = 0; d < p->directions; d++) {
         const frame *f = &p->layer[(p->layers - 1) * p->directions + d];
         in[d] = every ? from_step(p, &f->s, !f->reverse) : p->last[d];
     }
+    if (p->skip) in[p->directions] = every ? p->x : p->last_x;
+    return p->directions + p->skip;
 }
 
 /* Gradients of the pre-activations of layer l of g; those of the last layer lie in place of y. */
@@ -24,19 +28,22 @@ static double readout_work(const bptt_plan *p, int every, span at) {
     return head_work(p) * (double)((to.r1 - to.r0) * (to.t1 - to.t0));
 }
 
-/* y of the span, into the last p->value. */
+/* y of the span, into the last p->value.  In the first layer x is summed before h: its integers choose
+   columns after an activation. */
 void head_forward(const bptt_plan *p, int every, span at) {
-    field in[2];
-    readout_of(p, every, in);
+    field in[3];
+    const int inputs = readout_of(p, every, in);
     const span to = readout_span(every, at);
     for (int64_t l = 0; l < p->head_layers; l++) {
         const dense *g = &p->head[l];
         const field *y = &p->value[l];
-        const int column_groups = l ? 1 : p->directions;
-        for (int s = 0; s < column_groups; s++)
-            p->k->forward(&g->w, p->packed, s ? NULL : &g->b, s,
-                          s + 1 < column_groups ? ACT_LINEAR : g->act,
-                          l ? &p->value[l - 1] : &in[s], s ? y : NULL, y, &to);
+        const int column_groups = l ? 1 : inputs;
+        for (int i = 0; i < column_groups; i++) {
+            const int s = (i + p->directions) % column_groups;
+            p->k->forward(&g->w, p->packed, i ? NULL : &g->b, s,
+                          i + 1 < column_groups ? ACT_LINEAR : g->act,
+                          l ? &p->value[l - 1] : &in[s], i ? y : NULL, y, &to);
+        }
     }
 }
 
@@ -55,6 +62,28 @@ void head_backward(const bptt_plan *p, span at) {
     }
 }
 
+/* Adds g's part to dLoss/dx of the chunk, which the layers left in p->dx: of its new steps or, for the
+   last states, of the last steps of the rows that end there. */
+void head_input_grads(const run *r, span at) {
+    const bptt_plan *p = r->p;
+    if (!p->skip || !p->input_gradient || at.r1 <= at.r0) return;
+    const field *dz = pre_activation_grad(p, 0);
+    const matrix *w = &p->head[0].w;
+    if (p->every) {
+        p->k->backward(w, p->directions, dz, &p->dx, 1, ACT_LINEAR, NULL, &at);
+        return;
+    }
+    for (int64_t b = at.r0; b < at.r1; b++) {
+        const int64_t steps = steps_left(r, b);
+        span one = readout_span(0, at);
+        one.r0 = b;
+        one.r1 = b + 1;
+        if (steps <= 0 || steps > p->T) continue;
+        const field dx = from_step(p, &p->dx, steps - 1);
+        p->k->backward(w, p->directions, dz, &dx, 1, ACT_LINEAR, NULL, &one);
+    }
+}
+
 /* -- forward only -- */
 
 /* The outputs of the span, of g or (without one) of the top layer, to the caller's y. */
@@ -62,7 +91,7 @@ static void store_outputs(const run *r, int every, span at, void *y) {
     const bptt_plan *p = r->p;
     const source *s = &r->batch.source;
     const span from = readout_span(every, at);
-    field h[2];
+    field h[3];
     if (p->head_layers) {
         p->k->scatter(s, p->O, p->O, &p->value[p->head_layers - 1], &from, every, y);
         return;
@@ -142,14 +171,14 @@ void outputs_backward(run *r, const void *dy, span rows) {
 /* -- weight gradients -- */
 
 /* The gradients of g's weights over the span, part `part` of `parts` of the tiles. */
-static void collect_head(const bptt_plan *p, int add, span all, int64_t part, int64_t parts) {
-    field in[2];
-    readout_of(p, p->every, in);
+void collect_head(const bptt_plan *p, int add, span all, int64_t part, int64_t parts) {
+    field in[3];
+    const int inputs = readout_of(p, p->every, in);
     const span at = readout_span(p->every, all);
     for (int64_t l = 0; l < p->head_layers; l++) {
         const dense *g = &p->head[l];
         const field *dz = pre_activation_grad(p, l);
-        for (int s = 0; s < (l ? 1 : p->directions); s++)
+        for (int s = 0; s < (l ? 1 : inputs); s++)
             p->k->collect(&g->w, s, l ? &p->value[l - 1] : &in[s], dz, p->grad, add, &at, part,
                           parts);
         p->k->collect_bias(&g->b, NULL, dz, p->grad, add, &at, part, parts);

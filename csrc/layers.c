@@ -281,6 +281,9 @@ void layers_backward(run *r, team *team, span at, int add, int rank, int size) {
         }
         if (at.r1 > at.r0 && needs_start_grad(r)) finish_layer(r, n, at);
     }
+    at.t0 = r->batch.new_begin;
+    at.t1 = p->T;
+    head_input_grads(r, at);
 }
 
 /* -- weight gradients -- */

@@ -62,7 +62,7 @@ static void unfold(sliding *s, const span *at) {
 }
 
 /* g on the state after step k, its loss, and backward to dLoss/dh in ds of the top layer, with g's
-   weight gradients. */
+   weight gradients; the second form for a g that reads the input of that step, too. */
 static void head_of_pattern(sliding *s, const span *one) {
     const bptt_plan *p = s->run.p;
     const batch *b = &s->run.batch;
@@ -86,6 +86,23 @@ static void head_of_pattern(sliding *s, const span *one) {
         else
             k->row_backward(&g->w, dz, ACT_LINEAR, NULL, top->ds.p);
     }
+}
+
+static void head_with_input(sliding *s, span all) {
+    const bptt_plan *p = s->run.p;
+    const batch *b = &s->run.batch;
+    const span one = readout_span(0, all);
+    const int64_t zero = 0;
+    const source x = { .values = at_step(p, &s->x, s->k - 1), .offset = &zero, .row = &zero };
+    p->k->gather(&x, p->I, p->I, &p->last_x, &one);
+    p->k->copy_rows(&p->layer[p->layers - 1].s, s->k, &p->last[0], 0, 0, 1);
+    head_forward(p, 0, all);
+    p->row_loss[0] = 0;
+    p->k->loss(&b->loss_desc, &b->source, p->O, &p->value[p->head_layers - 1], &one, p->row_loss,
+               1);
+    clear_state_grads(p, all);
+    head_backward(p, all);
+    collect_head(p, 0, all, 0, 1);
 }
 
 /* Layer n through all steps of a pattern, backward. */
@@ -125,7 +142,10 @@ static void pattern_by_layers(sliding *s) {
     const bptt_plan *p = r->p;
     const span all = all_rows(r), *at = &all, one = readout_span(0, all);
     unfold(s, at);
-    head_of_pattern(s, &one);
+    if (p->skip)
+        head_with_input(s, all);
+    else
+        head_of_pattern(s, &one);
     for (int64_t n = p->layers - 1; n >= 0 && !stopped(r); n--) {
         layer_of_pattern_backward(s, n, at);
         if (stopped(r)) return;
@@ -185,7 +205,7 @@ static void set_pattern(sliding *s, int64_t x_step) {
     const bptt_plan *p = r->p;
     s->x.step = x_step;
     s->whole = p->cell->gradient_of_pattern && p->layers == 1 && !p->layer[0].hr.size &&
-        p->head_layers == 1 && !p->choices && s->k <= s->poll_steps;
+        p->head_layers == 1 && !p->choices && !p->skip && s->k <= s->poll_steps;
     s->pattern = (pattern){
         .f = &p->layer[0],
         .g = &p->head[0],

@@ -11,7 +11,7 @@ INLINE matrix C(matrix_of)(const frame *f, const matrix *m, int64_t gates, int64
     matrix sized = *m;
     sized.gates = gates;
     sized.units = units;
-    sized.cols = sized.K = K;
+    sized.cols = sized.K = sized.last = K;
     sized.column_groups = 1;
     sized.vectors = gates * blocks_of(units);
     sized.width = gates == 1 ? 2 : gates;

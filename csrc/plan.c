@@ -49,7 +49,7 @@ static field take_field(cursor *c, const bptt_plan *p, int64_t T, int64_t B, int
 /* The transposed copy of matrix m, for the backward pass. */
 static void take_transposed(cursor *c, const bptt_plan *p, matrix *m, const char *name,
                             int64_t number) {
-    const int64_t columns = times(m->column_groups, padded(p, m->K));
+    const int64_t columns = plus(times(m->column_groups - 1, padded(p, m->K)), padded(p, m->last));
     const int64_t reals = times(columns, m->gates * m->units);
     m->transposed = take(c, times(reals, p->k->bytes), name, number);
 }
@@ -240,6 +240,7 @@ static void walk_group(bptt_plan *p, cursor *c, int64_t B, int64_t T) {
     for (int64_t n = 0; n < p->layers * p->directions; n++) walk_layer(p, c, n, B, T);
     for (int d = 0; d < p->directions; d++)
         p->last[d] = take_field(c, p, 1, B, blocks_of(p, p->R), "last", d);
+    if (p->skip) p->last_x = take_field(c, p, 1, B, Ib, "last_x", -1);
     for (int64_t i = 0; i < p->head_layers; i++) {
         const int64_t blocks = blocks_of(p, p->head[i].w.units), steps = p->every ? T : 1;
         p->value[i] = take_field(c, p, steps, B, blocks, "value", i);

@@ -65,9 +65,11 @@ struct bptt_plan {
     uint64_t seed;
     int64_t layers;
     int64_t head_layers; /* of g; 0: there is no g */
+    int skip; /* 1: g reads the input of the step, too */
     int64_t I;
     int64_t choices; /* of the inputs that are integers, the last ones */
-    int64_t first_choice[BPTT_MAX_DEPTH]; /* as in `matrix` */
+    int64_t first_choice[BPTT_MAX_DEPTH]; /* as in `matrix`, of weight_ih */
+    int64_t head_choice[BPTT_MAX_DEPTH]; /* the same of g's first layer, if it reads them */
     int64_t H;
     int64_t R; /* width of h: H, or less with a projection */
     int64_t O;
@@ -143,6 +145,7 @@ struct bptt_plan {
     field stored[2 * BPTT_MAX_LAYERS]; /* (checkpoints, B, R + (S-1)*H) states */
     field dropped[2 * BPTT_MAX_LAYERS]; /* (T, B, R) h after dropout, for the layer above */
     field last[2]; /* per direction (B, R) h after each row's last step */
+    field last_x; /* skip: (B, I) the input of that step */
     field value[BPTT_MAX_DEPTH + 1]; /* g's layers: (T or 1, B, width); the last: y, then dy */
     field head_grad[BPTT_MAX_DEPTH]; /* gradients of pre-activations of g's hidden layers */
 

@@ -130,6 +130,7 @@ void load_kind(const run *r, int64_t n, int q, const void *const *in, const fiel
 void init_states(run *r, span at);
 void store_states(const run *r, int64_t n, const field *s, int64_t t, span rows, void *out,
                   void *const *kinds);
+int64_t steps_left(const run *r, int64_t b);
 void store_final_states(const run *r, span at, void *out, void *const *kinds);
 void gather_last_states(const run *r, span at);
 void carry_states(const run *r, span at, void *out);
@@ -160,6 +161,8 @@ void collect_rest(run *r, int add, int rank, int size);
 /* -- head.c -- */
 void head_forward(const bptt_plan *p, int every, span at);
 void head_backward(const bptt_plan *p, span at);
+void head_input_grads(const run *r, span at);
+void collect_head(const bptt_plan *p, int add, span all, int64_t part, int64_t parts);
 void outputs_or_losses(run *r, int every, span rows, void *y);
 void readout(run *r, span rows, double *row_loss);
 void outputs_backward(run *r, const void *dy, span rows);

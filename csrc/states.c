@@ -107,7 +107,7 @@ void store_states(const run *r, int64_t n, const field *s, int64_t t, span rows,
 }
 
 /* The number of steps that row b has from the beginning of the chunk on; <= 0: it ended before. */
-static int64_t steps_left(const run *r, int64_t b) {
+int64_t steps_left(const run *r, int64_t b) {
     const source *s = &r->batch.source;
     return s->length[s->row[b]] - s->first;
 }
@@ -144,16 +144,18 @@ void carry_states(const run *r, span at, void *out) {
     }
 }
 
-/* The top layer's h after the last step of each row that ends in the chunk, into p->last for g. */
+/* For g, of each row that ends in the chunk: the top layer's h after its last step, into p->last, and
+   the input of that step. */
 void gather_last_states(const run *r, span at) {
     const bptt_plan *p = r->p;
-    for (int d = 0; d < p->directions; d++) {
-        const frame *f = &p->layer[(p->layers - 1) * p->directions + d];
-        for (int64_t b = at.r0; b < at.r1; b++) {
-            const int64_t steps = steps_left(r, b);
-            if (steps > 0 && steps <= p->T)
-                p->k->copy_rows(&f->s, f->reverse ? 0 : steps, &p->last[d], 0, b, b + 1);
+    for (int64_t b = at.r0; b < at.r1; b++) {
+        const int64_t steps = steps_left(r, b);
+        if (steps <= 0 || steps > p->T) continue;
+        for (int d = 0; d < p->directions; d++) {
+            const frame *f = &p->layer[(p->layers - 1) * p->directions + d];
+            p->k->copy_rows(&f->s, f->reverse ? 0 : steps, &p->last[d], 0, b, b + 1);
         }
+        if (p->skip) p->k->copy_rows(&p->x, steps - 1, &p->last_x, 0, b, b + 1);
     }
 }
 

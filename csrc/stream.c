@@ -59,6 +59,7 @@ static void step_rows(const run *r, span at) {
     const field *top = &p->layer[p->layers - 1].s;
     for (int64_t n = 0; n < p->layers; n++) layer_forward(r, n, &at);
     p->k->copy_rows(top, 1, &p->last[0], 0, at.r0, at.r1);
+    if (p->skip) p->k->copy_rows(&p->x, 0, &p->last_x, 0, at.r0, at.r1);
     head_forward(p, 0, at);
 }
 

@@ -26,6 +26,9 @@ MORE = {
     "every": dict(every=True, weighted=True),
     "stack": dict(num_layers=2, every=True, head=(4, 3)),
     "both-ways-last": dict(bidirectional=True, weighted=True, head=(3,)),
+    "skip-last": dict(skip=True, input_size=5, head=(3,)),
+    "skip-every": dict(skip=True, every=True, weighted=True),
+    "skip-both-ways": dict(skip=True, bidirectional=True, every=True, num_layers=2, head=(9,)),
     "both-ways-every": dict(bidirectional=True, every=True, num_layers=2, lengths=(3, 1, 5)),
 }
 
@@ -37,14 +40,14 @@ def oracle(problem):
     for i, (x, y, state) in enumerate(zip(problem.x, problem.y, problem.state, strict=True)):
         masks = ref.no_masks(d, len(x))
         out, _, tape = ref.layers_forward(d, problem.params, x, state, masks)
-        q, head_tape = ref.head_forward(d, problem.params, out if problem.every else ref.last(d, out))
+        q, head_tape = ref.head_forward(d, problem.params, ref.readout(d, out, x, problem.every))
         for t, o in np.ndindex(*q.shape):
             weight = problem.weight[i][t] if problem.weight else 1.0
             seed = np.zeros(q.shape)
             seed[t, o] = np.sqrt(weight)
             grads = {k: np.zeros(shape) for k, shape in ref.blocks(d).items()}
             drows = ref.head_backward(d, problem.params, head_tape, seed, grads)
-            dout = drows if problem.every else ref.last_backward(d, out, drows)
+            dout, _ = ref.readout_backward(d, out, x, problem.every, drows)
             ref.layers_backward(d, problem.params, tape, dout, masks, grads)
             if weight:
                 row = np.append(run.flat(grads), seed[t, o] * (q[t, o] - y[t, o]))

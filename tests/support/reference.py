@@ -17,7 +17,7 @@ DESC = {
     "cell": "elman", "dtype": "float64", "activation": ("tanh",), "f": (), "head": (),
     "head_activation": "tanh", "input_size": 1, "hidden_size": 1, "output_size": 1, "num_layers": 1,
     "bidirectional": False, "proj_size": 0, "dropout": 0.0,
-    "recurrent_dropout": 0.0, "seed": 0, "initial_state": "zeros",
+    "recurrent_dropout": 0.0, "seed": 0, "initial_state": "zeros", "skip": False,
 }  # fmt: skip
 
 
@@ -309,7 +309,7 @@ def blocks(d):
             out |= {f"{k}_l{layer}{way}": shape for k, shape in CELLS[d["cell"]][0](d, inputs).items()}
             if d["initial_state"] == "trained":
                 out |= {f"{k}_l{layer}{way}": (n,) for k, n in zip(INITIAL, state_widths(d), strict=False)}
-    n = (len(directions(d)) * width(d), *d["head"], d["output_size"])
+    n = (len(directions(d)) * width(d) + d["skip"] * d["input_size"], *d["head"], d["output_size"])
     for i in range(len(n) - 1):
         out |= {f"head.{i}.weight": (n[i + 1], n[i]), f"head.{i}.bias": (n[i + 1],)}
     return out
@@ -433,7 +433,29 @@ def last_backward(d, out, dlast):
     return dout
 
 
-# ---- g
+# ---- g.  rows: what it reads, of h (n, D*W) and with skip of the inputs x (n, I) of the same steps
+
+
+def joined(d, h, x):
+    return np.concatenate([h, x], axis=1) if d["skip"] else h
+
+
+def joined_backward(d, drows):
+    """dh, and dx, which without skip is zero."""
+    n = len(directions(d)) * width(d)
+    return drows[:, :n], drows[:, n:] if d["skip"] else 0
+
+
+def readout(d, out, x, every):
+    """What g reads of the outputs of f over a sequence x."""
+    return joined(d, out, x) if every else joined(d, last(d, out), x[-1:])
+
+
+def readout_backward(d, out, x, every, drows):
+    dh, dx_read = joined_backward(d, drows)
+    dx = np.zeros_like(x)
+    dx[slice(None) if every else slice(-1, None)] += dx_read
+    return dh if every else last_backward(d, out, dh), dx
 
 
 def head_forward(d, p, rows):
@@ -563,7 +585,7 @@ def predict(d, p, xs, states, every):
     states = [initial_state(d, p)] * len(xs) if states is None else states
     for x, state in zip(xs, states, strict=True):
         out, final, _ = layers_forward(d, p, x, state, no_masks(d, len(x)))
-        ys.append(head_forward(d, p, out if every else last(d, out))[0])
+        ys.append(head_forward(d, p, readout(d, out, x, every))[0])
         finals.append(final)
     return ys, np.array(finals)
 
@@ -580,15 +602,13 @@ def loss_and_grad(d, p, xs, ys, *, loss, every, states, weights=None, masks=None
     dxs, dstates = [], []
     for x, y, w, state, mask in zip(xs, ys, weights, states, masks, strict=True):
         out, _, tape = layers_forward(d, p, x, state, mask)
-        q, head_tape = head_forward(d, p, out if every else last(d, out))
+        q, head_tape = head_forward(d, p, readout(d, out, x, every))
         losses = [LOSSES[loss](qt, yt) for qt, yt in zip(q, y, strict=True)]
         total += scale * sum(wt * value for wt, (value, _) in zip(w, losses, strict=True))
         dq = np.array([scale * wt * slope for wt, (_, slope) in zip(w, losses, strict=True)])
-        drows = head_backward(d, p, head_tape, dq, grads)
-        dx, dstate = layers_backward(
-            d, p, tape, drows if every else last_backward(d, out, drows), mask, grads, clip
-        )
-        dxs.append(dx)
+        dout, dx_read = readout_backward(d, out, x, every, head_backward(d, p, head_tape, dq, grads))
+        dx, dstate = layers_backward(d, p, tape, dout, mask, grads, clip)
+        dxs.append(dx + dx_read)
         dstates.append(dstate)
         if own:
             initial_state_backward(d, dstate, grads)
@@ -764,10 +784,10 @@ def slide(d, p, optimizer, sequences, k, lead, loss):
                 s_next, saved = f_forward(d, p, s[j], a[t + j])
                 s.append(s_next)
                 tape.append(saved)
-            q, head_tape = head_forward(d, p, s[k][top][0][None])
+            q, head_tape = head_forward(d, p, joined(d, s[k][top][0][None], a[t + k - 1][None]))
             value, dq = LOSSES[loss](q[0], y[t + k - 1 + lead])
             ds = {suffix: [np.zeros_like(v) for v in s[k][suffix]] for suffix in suffixes(d)}
-            ds[top][0] = head_backward(d, p, head_tape, dq[None], grads)[0]
+            ds[top][0] = joined_backward(d, head_backward(d, p, head_tape, dq[None], grads))[0][0]
             for j in reversed(range(k)):
                 _, ds = f_backward(d, p, tape[j], ds, grads, optimizer.clip_state)
             optimizer.update(p, grads, value)
@@ -810,10 +830,13 @@ def truncated_passes(d, p, xs, ys, states, *, k1, k2, loss, every, weights=None,
             errors = {}
             for t in range(start, stop) if every else [len(x) - 1] * (stop == len(x)):
                 row = t if every else 0
-                q, head_tape = head_forward(d, p, s[i][t + 1][top][0][None])
+                q, head_tape = head_forward(d, p, joined(d, s[i][t + 1][top][0][None], x[t][None]))
                 at, dq = LOSSES[loss](q[0], y[row])
                 value, size = value + w[row] * at, size + w[row]
-                errors[t] = head_backward(d, p, head_tape, w[row] * dq[None], grads)[0]
+                drows = head_backward(d, p, head_tape, w[row] * dq[None], grads)
+                errors[t], dx_read = (a[0] for a in map(np.atleast_1d, joined_backward(d, drows)))
+                if dxs is not None:
+                    dxs[i][t] += dx_read
             ds = {suffix: tuple(np.zeros_like(v) for v in s[i][0][suffix]) for suffix in suffixes(d)}
             for t in reversed(range(edge, stop)):
                 ds[top] = (ds[top][0] + errors.get(t, 0), *ds[top][1:])
@@ -874,8 +897,9 @@ def closed_loop(d, p, x, state, own, next_input=lambda y, step: y):
     """The outputs of one sequence: the input of step t is made of the output of step t-1 where own[t]."""
     s, ys, top = split_state(d, state), [], suffixes(d)[-1]
     for t in range(len(own)):
-        s, _ = f_forward(d, p, s, next_input(ys[-1], t - 1) if own[t] else x[t])
-        ys.append(head_forward(d, p, s[top][0][None])[0][0])
+        a = next_input(ys[-1], t - 1) if own[t] else x[t]
+        s, _ = f_forward(d, p, s, a)
+        ys.append(head_forward(d, p, joined(d, s[top][0][None], a[None]))[0][0])
     return np.array(ys)
 
 

@@ -48,10 +48,8 @@ class Truncated:
                     p.desc, p.params, x[edge:stop], state, ref.no_masks(p.desc, stop - edge)
                 )
                 for t in new:
-                    q, row = (
-                        ref.head_forward(p.desc, p.params, out[t - edge][None])[0][0],
-                        t if p.every else 0,
-                    )
+                    row, read = t if p.every else 0, ref.joined(p.desc, out[t - edge][None], x[t][None])
+                    q = ref.head_forward(p.desc, p.params, read)[0][0]
                     total += w[row] * ref.LOSSES[p.loss](q, y[row])[0]
         return total / sum(w.sum() for w in weights)
 
