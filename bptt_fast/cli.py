@@ -131,6 +131,7 @@ def _train(args: argparse.Namespace) -> int:
             nonlinearity=args.nonlinearity,
             f=args.f,
             head=args.head,
+            skip=args.skip,
             readout="last" if slides else "every",
             num_layers=args.layers,
             dtype=args.dtype,
@@ -451,6 +452,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     model.add_argument(
         "--head", type=_widths, default=(), metavar="N,N", help="widths of the readout's hidden layers"
+    )
+    model.add_argument(
+        "--skip",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="whether the readout also reads the inputs of the row (default: no)",
     )
     model.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     model.add_argument("--seed", type=_at_least(0), help="random seed")

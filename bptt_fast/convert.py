@@ -92,6 +92,7 @@ def from_onnx(path: Path) -> Network:
     The graph may have nodes RNN, GRU or LSTM, all of the same kind and stacked, then MatMul, Gemm, Add, Tanh,
     Relu and Sigmoid; between them nodes that only move numbers, such as Transpose or Gather.
 
+    - A Concat of the outputs of the last layer and of the inputs of the same steps becomes ``skip=True``.
     - Without a product after the recurrent layers g is the identity: the outputs are the states h, of both
       directions concatenated.
     - Sub and Div of the inputs, Mul and Add after the last product, by constants, become the `scaling`; Casts
@@ -145,7 +146,7 @@ def to_torch(net: Model) -> TorchModel:
     return torch.to_torch(net)
 
 
-def from_torch(module: Any, head: Any = None, *, readout: str = "every") -> Network:
+def from_torch(module: Any, head: Any = None, *, readout: str = "every", skip: bool = False) -> Network:
     """Convert a recurrent PyTorch module to a network with a copy of its parameters (extra "torch").
 
     Parameters
@@ -158,6 +159,9 @@ def from_torch(module: Any, head: Any = None, *, readout: str = "every") -> Netw
     readout : {"last", "every"}, default "every"
         The state that g reads.  "last" is the state after the last step, for a reversed direction that after
         the first: PyTorch's ``h_n[-1]``, not ``output[:, -1]``.  A Model has a readout of its own.
+    skip : bool, default False
+        Whether g reads the state and the input of the same step, concatenated: ``torch.cat((h, x), -1)``.  A
+        Model knows it.
 
     Returns
     -------
@@ -180,4 +184,4 @@ def from_torch(module: Any, head: Any = None, *, readout: str = "every") -> Netw
     """
     from . import torch
 
-    return torch.from_torch(module, head, readout=readout)
+    return torch.from_torch(module, head, readout=readout, skip=skip)

@@ -594,7 +594,7 @@ class _StateMap:
         self.size, self.layers = twin.state_size, d.num_layers
         kinds = CELLS[twin.desc()["cell"]]["states"]
         self.cuts = [self.size // d.num_layers - k * d.hidden_size for k in range(kinds - 1, 0, -1)]
-        desc = twin.desc() | {"head": (), "output_size": 0}  # the outputs are h of the top layer
+        desc = twin.desc() | {"head": (), "skip": False, "output_size": 0}  # outputs are h of the top layer
         self.output_size = d.proj_size or d.hidden_size
         self.batch = max(ROWS // self.size, 1) * self.size
         threads, isa = machine_for(None, None)

@@ -62,6 +62,8 @@ BIDIRECTIONAL_WORDS = """bidirectional : bool, default False
 
 COMMON_WORDS = """head : tuple of int, default ()
         Widths of the hidden layers of the readout.
+    skip : bool, default False
+        Whether the readout also reads the inputs of the step, as in ``Network``.
     activation : {"tanh", "relu", "logistic", "identity"}, optional
         Nonlinearity of the cells "elman" and "indrnn"; None is "tanh".  Those of the gated cells are fixed.
     dropout, recurrent_dropout : float, default 0
@@ -152,6 +154,7 @@ class _Estimator(BaseEstimator):
             bidirectional=self.bidirectional,
             nonlinearity=activation,
             head=self.head,
+            skip=self.skip,
             dropout=self.dropout,
             recurrent_dropout=self.recurrent_dropout,
             readout=self.readout,
@@ -336,6 +339,7 @@ class _Supervised(_Estimator):
         num_layers=1,
         bidirectional=False,
         head=(),
+        skip=False,
         activation=None,
         dropout=0.0,
         recurrent_dropout=0.0,
@@ -589,6 +593,7 @@ class RNNClassifier(ClassifierMixin, _Supervised):
         num_layers=1,
         bidirectional=False,
         head=(),
+        skip=False,
         activation=None,
         dropout=0.0,
         recurrent_dropout=0.0,
@@ -812,6 +817,7 @@ class RNNForecaster(_Estimator):
         stride=1,
         standardize=True,
         head=(),
+        skip=False,
         activation=None,
         dropout=0.0,
         recurrent_dropout=0.0,

@@ -38,8 +38,8 @@ class Network(Model):
         Nonlinearity of the hidden layers of g.  The last layer is linear; for a cross-entropy it yields
         logits.
     skip : bool, default False
-        Whether g also reads the input of the step: y = g([h, x]).  "head.0.weight" has the columns of x behind
-        those of h, n for each of the `categories`, and x is what f reads, with its `input_noise`.
+        Whether g also reads the input of the step, y = g([h, x]), as f reads it, with `input_noise`.  The
+        columns of "head.0.weight" for x lie behind those for h, n of them for each of the `categories`.
     readout : {"last", "every"}, default "last"
         Whether g reads the state after the last step of a sequence, or after every step.
     num_layers : int, default 1

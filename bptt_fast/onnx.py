@@ -143,7 +143,7 @@ class Graph:
         self.node_list.append(helper.make_node("Identity", [value.name], [name], name=name))
 
     def constant(self, name: str, array: Any) -> Value:
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.constants.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return Value(self, name)
 
 
@@ -175,6 +175,7 @@ def _graph(net: Model) -> Any:
     if "input_mean" in scaling:
         out = (g.cast(out, types["input"], np.float64) - scaling["input_mean"]) / scaling["input_scale"]
         out = g.cast(out, np.float64, net.dtype)
+    scaled = out
     out, last = g.node("Transpose", out, perm=(1, 0, 2)), []  # (T, N, I)
     for layer, before in enumerate(zip(*states, strict=True)):
         out, *after = run(g, d, weights, layer, out, before)
@@ -183,8 +184,12 @@ def _graph(net: Model) -> Any:
     if d.readout == "last":  # (D, N, W) -> (N, D W)
         shape = g.constant("width", np.array([0, len(suffixes) * widths["h"]]))
         out = g.node("Reshape", g.node("Transpose", _rates(d, last[-1][0]), perm=(1, 0, 2)), shape)
+        if d.skip:
+            scaled = g.node("Gather", scaled, g.constant("last_step", np.array(-1)), axis=1)
     else:
         out = g.node("Transpose", out, perm=(1, 0, 2))
+    if d.skip:
+        out = g.node("Concat", out, scaled, axis=-1)
     for i in range(len(d.head) + 1):
         w, b = (g.constant(name, weights[name].T) for name in (f"head.{i}.weight", f"head.{i}.bias"))
         out = (out @ w + b).apply(d.head_nonlinearity if i < len(d.head) else "linear")
@@ -556,7 +561,7 @@ class _Reader:
 
     `source` is the source of the outputs of the latest layer, `width` their number per row.  Row n + N t
     belongs to step t of sequence n, row n + N T to the state after its last step.  `axes` are the lengths
-    of the input's axes before its features.
+    of the input's axes before its features, `read` are its tags (T, N, I).
     tag = source * SPACE + row * width + column.
     """
 
@@ -567,6 +572,8 @@ class _Reader:
         self.declared = declared
         self.sources = self.source = self.width = self.T = self.N = 0
         self.axes: tuple[int, ...] = ()
+        self.read = np.zeros((0, 0, 0))
+        self.skip = False
         self.layers: list[dict[str, Any]] = []  # descriptions, which must be equal
         self.parameters: dict[str, Array] = {}
         self.initial: dict[str, Array] = {}
@@ -615,6 +622,7 @@ class _Reader:
             "f": (),
             "proj_size": 0,
             "head": [len(layer.weight) for layer in self.head[:-1]],
+            "skip": self.skip,
             "readout": readout,
             "num_layers": len(self.layers),
             "initial_state": "trained" if trained else "zeros",
@@ -677,7 +685,7 @@ class _Reader:
             if op == "Shape" or (op in OF_CONSTANTS and not any(flows)):
                 return self._evaluated(node, values)
             if op in MOVES and (only_first or (op == "Concat" and all(flows))):
-                return [Flow(tags) for tags in self._evaluated(node, values)]
+                return [self._with_input(node, Flow(tags)) for tags in self._evaluated(node, values)]
             if "output_scale" in self.scaling:
                 raise self._error(
                     node, "expected only the addition of a constant after the scaling of outputs"
@@ -714,7 +722,14 @@ class _Reader:
         ):
             raise self._error(node, f"expected one constant of {width} numbers, got {a.shape} or a second")
         self.scaling[field] = np.broadcast_to(a.ravel(), (width,))
-        return x
+        if self.layers:
+            return x
+        self.sources += 1  # the unscaled numbers are other ones
+        source = x.tags.flat[0] // SPACE if x.tags.size else 0
+        self.inputs = [
+            a + (self.sources - source) * SPACE if (a // SPACE == source).all() else a for a in self.inputs
+        ]
+        return Flow(x.tags + (self.sources - source) * SPACE)
 
     def columns(self, noted: Columns) -> Columns:
         """The stored names with the graph's scaling, or the stored scaling if the graph's is its rounding."""
@@ -889,7 +904,7 @@ class _Reader:
         """Raise unless x is an input of the graph or all outputs of the previous layer."""
         first = len(self.layers) == 1
         x = x.swapaxes(0, 1) if batch_first and x.ndim == 3 else x  # (T, N, F)
-        if x.ndim == 3 and x.shape[2] == inputs and not self.head:
+        if x.ndim == 3 and x.shape[2] == inputs and not self.head and not self.skip:
             if first:
                 self.T, self.N = x.shape[:2]
                 below = [(a.shape[:-1], a) for a in self.inputs if a.ndim == 3]
@@ -900,6 +915,7 @@ class _Reader:
                 below = [(self.axes, self.source * SPACE + rows)]
             for self.axes, tags in below:
                 if np.array_equal(x, tags):
+                    self.read = tags if first else self.read
                     return
         what = f"an input of the graph, (batch, steps, {inputs}) or (steps, batch, {inputs})"
         raise self._error(
@@ -921,6 +937,21 @@ class _Reader:
         )
 
     # ---- g
+
+    def _with_input(self, node: Any, x: Flow) -> Flow:
+        """A flow of outputs of the last layer joined with the inputs of the same steps as the start of g."""
+        width, inputs = self.width, self.read.shape[2]
+        if not self.layers or self.head or self.skip or x.tags.shape[-1:] != (width + inputs,):
+            return x
+        try:
+            rows = self._rows(node, self._joined(Flow(x.tags[..., :width])))
+        except ConfigError:
+            return x
+        by_row = np.concatenate([self.read, self.read[-1:]]).reshape(-1, inputs)
+        if not np.array_equal(x.tags[..., width:], by_row[rows]):
+            return x
+        self.skip, self.width = True, width + inputs
+        return self._next(rows)
 
     def _affine(self, node: Any, x: Flow, w: Any, b: Any = None) -> Flow:
         attributes = _attributes(node)
@@ -990,7 +1021,7 @@ class _Reader:
     def _as_last(self, tags: Array) -> Array:
         """Tags in which outputs of a direction's last step are replaced by those of its equal final state."""
         layer = self.layers[0]
-        if layer["lengths"] or (layer["bidirectional"] and self.head):
+        if layer["lengths"] or (layer["bidirectional"] and (self.head or self.skip)):
             return tags
         step, place = np.divmod(tags, self.N * self.width)
         forward = place % self.width < self.width // (1 + layer["bidirectional"])

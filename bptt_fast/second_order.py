@@ -792,7 +792,7 @@ class _States:
         self.recurrent = next(at for name, _, _, at in _core.blocks(desc) if name == "head.0.weight")
         self.identity = np.concatenate([np.eye(width).ravel(), np.zeros(width)])
         self.size = problem.net.num_parameters
-        self.curvature = _Curvature(problem, desc | {"head": (), "output_size": width})
+        self.curvature = _Curvature(problem, desc | {"head": (), "skip": False, "output_size": width})
 
     def begin(self, weights: Array) -> None:
         """Set the parameters at which products are taken."""

@@ -22,7 +22,7 @@ import numpy as np
 from . import _core, model  # type: ignore[attr-defined]
 from .columns import Scaling
 from .description import MAX_LAYERS, READOUTS
-from .errors import ConfigError, choice
+from .errors import ConfigError, choice, flag
 from .initialisation import CELLS
 from .machine import machine
 from .plans import PlanPool, PlanSize, Pooled, with_groups
@@ -549,6 +549,8 @@ class Model(nn.Module):
     scaling : Scaling, optional
         Scaling of inputs and outputs, see ``Network.fit``; its means and scales are buffers, which stay
         float64, as does the scaling's arithmetic, when ``half``, ``float`` or ``to`` convert the parameters.
+    skip : bool, default False
+        Whether `head` reads the state and the input of the same step, concatenated.
 
     Examples
     --------
@@ -565,9 +567,11 @@ class Model(nn.Module):
         readout: str,
         initial: tuple[Tensor, ...] | None = None,
         scaling: Scaling | None = None,
+        skip: bool = False,
     ) -> None:
         super().__init__()
         self.rnn, self.head, self.readout = rnn, head, choice(readout, "readout", READOUTS)
+        self.skip = flag(skip, "skip")
         self.initial = None if initial is None else nn.ParameterList(initial)
         for field in fields(Scaling):
             numbers = getattr(scaling, field.name, None)
@@ -611,8 +615,17 @@ class Model(nn.Module):
             y = torch.cat(tuple(h[-1 - self.rnn.bidirectional :]), 1)
         elif isinstance(y, PackedSequence):
             y = pad_packed_sequence(y, batch_first=True)[0]
+        if self.skip:
+            y = torch.cat((y, self._read(x)), -1)
         y = self.head(y)
         return y if self.output_mean is None else y.double() * self.output_scale + self.output_mean
+
+    def _read(self, x: Any) -> Tensor:
+        """The inputs that `head` reads: of every step, or of the last one."""
+        if not isinstance(x, PackedSequence):
+            return x if self.readout == "every" else x[:, -1]
+        x, lengths = pad_packed_sequence(x, batch_first=True)
+        return x if self.readout == "every" else x[torch.arange(len(x)), lengths - 1]
 
     def _scaled(self, x: Tensor) -> Tensor:
         weight = getattr(self.rnn, "weight_ih_l0", None)  # a quantized module has none, and expects float32
@@ -658,7 +671,7 @@ def to_torch(net: model.Model) -> Model:
         options["proj_size"] = d.proj_size
     rnn: Any = MODULES[d.cell](d.input_size, d.hidden_size, d.num_layers, **options)
     inner = [] if d.head_nonlinearity not in LAYERS else [LAYERS[d.head_nonlinearity]]
-    sizes = (_output_size(rnn), *d.head, d.output_size)
+    sizes = (_output_size(rnn) + d.skip * d.input_size, *d.head, d.output_size)
     layers: list[nn.Module] = []
     for size, width in pairwise(sizes):
         layers += [*(make() for make in inner if layers), nn.Linear(size, width, dtype=options["dtype"])]
@@ -668,7 +681,7 @@ def to_torch(net: model.Model) -> Model:
             torch.stack([torch.tensor(net[name]) for name in net.state_dict() if name.startswith(kind)])
             for kind in ("initial_h", "initial_c")[: len(_widths(rnn))]
         )
-    model = Model(rnn, nn.Sequential(*layers), d.readout, initial, net.scaling)
+    model = Model(rnn, nn.Sequential(*layers), d.readout, initial, net.scaling, d.skip)
     with torch.no_grad():
         for name, tensor in rnn.named_parameters():
             tensor.copy_(torch.tensor(net[name]))
@@ -678,7 +691,9 @@ def to_torch(net: model.Model) -> Model:
     return model
 
 
-def from_torch(module: nn.Module, head: nn.Module | None = None, *, readout: str = "every") -> Any:
+def from_torch(
+    module: nn.Module, head: nn.Module | None = None, *, readout: str = "every", skip: bool = False
+) -> Any:
     """Convert a module to a network; ``bptt_fast.from_torch`` documents it."""
     initial = scaling = None
     if isinstance(module, Model):
@@ -687,7 +702,8 @@ def from_torch(module: nn.Module, head: nn.Module | None = None, *, readout: str
             scaling = Scaling(**{name: a if a is None else a.tolist() for name, a in numbers.items()})
         if head is not None:
             raise ConfigError("from_torch: expected no head for a Model, which has its own.  Leave it out.")
-        module, head, readout, initial = module.rnn, module.head, module.readout, module.initial
+        readout, skip = module.readout, module.skip
+        module, head, initial = module.rnn, module.head, module.initial
     if not isinstance(module, (nn.RNN, nn.GRU, nn.LSTM)):
         raise ConfigError(
             f"from_torch: expected a torch.nn.RNN, GRU or LSTM, got a {type(module).__name__}.  "
@@ -699,6 +715,7 @@ def from_torch(module: nn.Module, head: nn.Module | None = None, *, readout: str
             f"from_torch: expected parameters of float32 or float64, got {first.dtype}.  Try module.float()."
         )
     width = (module.proj_size or module.hidden_size) * (1 + module.bidirectional)
+    width += flag(skip, "skip") * module.input_size
     linear, nonlinearity = _head_layers(head)
     sizes = [layer.out_features for layer in linear] or [width]
     cell = module.mode.lower() if module.mode in ("GRU", "LSTM") else "elman"
@@ -710,6 +727,7 @@ def from_torch(module: nn.Module, head: nn.Module | None = None, *, readout: str
         nonlinearity=module.nonlinearity if cell == "elman" else None,
         head=tuple(sizes[:-1]),
         head_nonlinearity=nonlinearity,
+        skip=skip,
         readout=readout,
         num_layers=module.num_layers,
         bidirectional=module.bidirectional,

@@ -1,8 +1,8 @@
 /* gradients.c: the core checks itself, in C alone, for compilers and systems without Python.
 
-   For each cell on each instruction set: the gradient in float64 against central differences of the
-   loss, that in float32 against float64's, and equal bits on one and on two threads; and one epoch
-   of Adam.  A line for each, with a digest of all results: builds that agree to the bit print the
+   For each cell on each instruction set: the gradient in float64 by parameters, inputs and initial
+   states against central differences of the loss, that in float32 against float64's, and equal bits
+   on one and on two threads; and one epoch of Adam.  A line for each, with a digest of all results: builds that agree to the bit print the
    same.  Ends with "N passed, N failed"; returns 1 if any failed.
 
    gradients [isa ...]: on these instruction sets; default: all that this processor has. */
@@ -21,21 +21,23 @@ typedef struct {
     void *memory;
     int f64;
     int64_t P, sequences, rows;
-    void *params, *grad, *dx, *x, *y;
+    void *params, *grad, *dx, *x, *y, *state, *dstate;
+    int64_t states; /* numbers in `state` */
     int64_t order[64], offset[64], length[64];
 } problem;
 
 typedef struct {
     const char *name;
     int64_t hidden, inputs, layers, sequences, shortest, longest;
-    int bidirectional;
+    int bidirectional, skip;
 } shape;
 static const shape shapes[] = {
-    { "one-row", 5, 2, 1, 1, 7, 7, 0 },
-    { "ragged", 6, 3, 2, 5, 1, 6, 1 },
-    { "wide", 18, 4, 1, 3, 4, 4, 0 },
+    { "one-row", 5, 2, 1, 1, 7, 7, 0, 0 },
+    { "ragged", 6, 3, 2, 5, 1, 6, 1, 0 },
+    { "wide", 18, 4, 1, 3, 4, 4, 0, 0 },
+    { "skip", 5, 9, 1, 3, 2, 6, 1, 1 },
 };
-static const shape large = { "threads", 40, 9, 1, 48, 5, 150, 0 };
+static const shape large = { "threads", 40, 9, 1, 48, 5, 150, 0, 1 };
 
 static void *allocate(size_t bytes) {
     void *p = calloc(1, bytes + 1);
@@ -90,6 +92,7 @@ static void open_problem(problem *p, const char *cell, const char *isa, const sh
         .head = { 4 },
         .num_layers = s->layers,
         .bidirectional = s->bidirectional,
+        .skip = s->skip,
         .readout_every_step = 1,
         .input_gradient = 1,
         .batch = s->sequences,
@@ -100,6 +103,7 @@ static void open_problem(problem *p, const char *cell, const char *isa, const sh
     char why[200] = "";
     if (bptt_why(&p->desc, why, sizeof why)) exit((fprintf(stderr, "%s: %s\n", cell, why), 2));
     p->P = bptt_size(&p->desc);
+    p->states = p->sequences * bptt_state_size(&p->desc);
     p->memory = allocate(bytes + 64);
     void *arena = (void *)(((uintptr_t)p->memory + 63) & ~(uintptr_t)63);
     require(bptt_make_plan(&p->desc, arena, bytes, &p->plan), "bptt_make_plan");
@@ -108,6 +112,8 @@ static void open_problem(problem *p, const char *cell, const char *isa, const sh
     p->y = numbers(p, p->rows * 2, 2, 3);
     p->grad = allocate((size_t)p->P * sizeof(double));
     p->dx = allocate((size_t)(p->rows * s->inputs) * sizeof(double));
+    p->state = numbers(p, p->states, 0.9, 4);
+    p->dstate = allocate((size_t)p->states * sizeof(double));
 }
 
 static void close_problem(problem *p) {
@@ -117,6 +123,8 @@ static void close_problem(problem *p) {
     free(p->dx);
     free(p->x);
     free(p->y);
+    free(p->state);
+    free(p->dstate);
 }
 
 static bptt_data data_of(const problem *p) {
@@ -126,6 +134,7 @@ static bptt_data data_of(const problem *p) {
         .length = p->length,
         .target_offset = p->offset,
         .targets = p->y,
+        .state = p->state,
     };
 }
 
@@ -141,7 +150,7 @@ static double gradient(const problem *p) {
     const bptt_data data = data_of(p);
     double loss;
     require(bptt_loss_grad(p->plan, p->params, &data, p->order, p->sequences, &loss, p->grad, p->dx,
-                           NULL, NULL, NULL),
+                           p->dstate, NULL, NULL),
             "bptt_loss_grad");
     return loss;
 }
@@ -203,10 +212,12 @@ static void check_shape(const char *isa, const char *cell, const shape *s) {
     uint64_t hash = 14695981039346656037u;
     digest(&hash, &wide, wide.grad, wide.P);
     digest(&hash, &wide, wide.dx, inputs);
+    digest(&hash, &wide, wide.dstate, wide.states);
     digest(&hash, &narrow, narrow.grad, narrow.P);
     digest(&hash, &narrow, narrow.dx, inputs);
     const double slopes = fmax(difference(&wide, wide.params, wide.grad, wide.P),
-                               difference(&wide, wide.x, wide.dx, inputs));
+                               fmax(difference(&wide, wide.x, wide.dx, inputs),
+                                    difference(&wide, wide.state, wide.dstate, wide.states)));
     const double rounding = fmax(apart(&wide, wide.grad, &narrow, narrow.grad, wide.P),
                                  apart(&wide, wide.dx, &narrow, narrow.dx, inputs));
     const int good = slopes < 1e-6 && rounding < 1e-4 && fabs(loss - rounded) < 1e-5 * loss;
