@@ -419,7 +419,7 @@ def test_command_line(tmp_path, capsys):
     table = tmp_path / "rows.csv"
     table.write_text("a,b\n" + "\n".join(f"{a},{b}" for a, b in rows) + "\n")
     model = tmp_path / "net.safetensors"
-    base = ["train", str(table), *"--inputs a,b --targets b --epochs 1 --quiet --seed 1".split()]
+    base = ["train", str(table), "--inputs", "a,b", "--targets", "b", "--epochs", "1", "--quiet", "--seed=1"]
     (tmp_path / "with.toml").write_text("skip = true\nhidden = 4\n")
     for words, skip in (
         (["--skip"], True),
