@@ -65,7 +65,7 @@ FUNCTIONS = ("next_input", "init")
 
 KINDS = [dict(), dict(cell="gru"), dict(cell="lstm", num_layers=2), dict(readout="every")]
 KINDS += [dict(bidirectional=True), dict(cell="mlp", f=(3,), dtype="float64"), dict(initial_state="trained")]
-KINDS += [dict(recurrent_dropout=0.2)]
+KINDS += [dict(recurrent_dropout=0.2), dict(skip=True, head=(3,))]
 FIT = dict(epochs=2, batch_size=2, optimizer="adam", loss="mse", teacher_forcing=1.0, verbose=0, threads=2)
 FIT |= dict(validation_split=0.0, shuffle=True, initial_epoch=0, stateful=False, callbacks=None)
 FIT |= dict.fromkeys(
@@ -75,7 +75,8 @@ RUN = dict(readout=None, x0=None, lengths=None, batch_size=3, threads=1, isa=Non
 NETWORK = dict(input_size=2, hidden_size=3, output_size=2, cell="gru", nonlinearity=None, f=(), head=())
 NETWORK |= dict(readout="last", head_nonlinearity="tanh", num_layers=2, bidirectional=False, reset="after")
 NETWORK |= dict(peephole=False, proj_size=0, dropout=0.1, recurrent_dropout=0.1, initial_state="zeros")
-NETWORK |= dict(categories={1: 3}, dtype="float32", seed=1, init=None, spectral_radius=None, forget_bias=None)
+NETWORK |= dict(skip=False, categories={1: 3}, init=None, spectral_radius=None, forget_bias=None)
+NETWORK |= dict(dtype="float32", seed=1)
 SCALES = dict(input_mean=[0.0], input_scale=[1.0], output_mean=None, output_scale=None)
 ONLINE = dict(bptt=bf.SlidingBPTT(2), optimizer="sgd", loss="mse", x0=None)
 

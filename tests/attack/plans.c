@@ -201,6 +201,7 @@ static bptt_desc description(int threads) {
     else if (way == 5 && d.batch > 1)
         d.area = between(d.steps ? d.steps : 1, d.batch * (d.steps ? d.steps : 1));
     if (way < 3) d.bidirectional = chance(5);
+    d.skip = d.output_size && chance(30);
     if (d.residuals && chance(90)) {
         d.loss = "mse";
         d.loss_parameter[0] = 0;
