@@ -116,7 +116,7 @@ static void set_any(bptt_desc *d, const bptt_field *f, int item) {
         bptt_set_pointer(d, f, item, chance(20) ? NULL : pick(texts));
     else if (f->kind == BPTT_REAL)
         bptt_set_real(d, f, item, numbers[below(8)]);
-    else
+    else if (f->kind != BPTT_REALS) /* whose length follows from another field */
         bptt_set_integer(d, f, item, integers[below(10)]);
 }
 
