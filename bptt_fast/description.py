@@ -47,9 +47,12 @@ class Description:
     equation: str = "rate"
     tau: Any = 10.0
     dt: float = 1.0
+    train_tau: bool = False
     recurrent_noise: float = 0.0
     noise: str = "sde"
     input_noise: float = 0.0
+    rate_penalty: float = 0.0
+    rate_target: float = 0.0
     proj_size: int = 0
     dropout: float = 0.0
     recurrent_dropout: float = 0.0
@@ -96,7 +99,14 @@ class Description:
             "noise": choice(self.noise, "noise", ("sde", "step", "scaled")),
             "recurrent_noise": number(self.recurrent_noise, "recurrent_noise", 0),
             "input_noise": number(self.input_noise, "input_noise", 0),
+            "rate_penalty": number(self.rate_penalty, "rate_penalty", 0),
+            "rate_target": number(self.rate_target, "rate_target"),
         }
+        if checked["rate_target"] and not checked["rate_penalty"]:
+            raise ConfigError(
+                f"rate_target: expected a rate_penalty above 0 with it, got rate_penalty=0 and "
+                f"rate_target={checked['rate_target']:g}."
+            )
         if checked["input_noise"] and self.categories:
             raise ConfigError(
                 f"input_noise: expected 0 with categories, whose inputs are integers, got "
@@ -178,15 +188,26 @@ class Description:
                 f"tau: expected a number, or one for each of hidden_size={self.hidden_size} units, got shape "
                 f"{tau.shape}."
             )
-        elif not (np.isfinite(tau) & (tau >= dt)).all():
-            wrong = tau[~(np.isfinite(tau) & (tau >= dt))][0]
-            raise ConfigError(f"tau: expected finite numbers of at least dt={dt:g}, got {wrong:g}.")
-        return {"dt": dt, "tau": tuple(tau.tolist()) if tau.shape else float(tau)}
+        train = flag(self.train_tau, "train_tau")
+        if train and not CELLS[cell]["leak"]:
+            raise ConfigError(f'train_tau: True is for {_cells_with("leak")}, got cell="{cell}".')
+        fits = np.isfinite(tau) & ((tau > dt) if train else (tau >= dt))
+        if not fits.all():
+            wanted = f"above dt={dt:g}, for train_tau" if train else f"of at least dt={dt:g}"
+            raise ConfigError(f"tau: expected finite numbers {wanted}, got {tau[~fits][0]:g}.")
+        return {"dt": dt, "tau": tuple(tau.tolist()) if tau.shape else float(tau), "train_tau": train}
 
     @property
-    def alpha(self) -> np.ndarray[Any, Any]:
-        """dt/tau of each unit of a rate network, (H,)."""
-        return np.asarray(self.dt / np.broadcast_to(self.tau, self.hidden_size))
+    def raw_tau(self) -> np.ndarray[Any, Any]:
+        """The parameter t of each unit of a rate network with trained time constants, initially, (H,)."""
+        excess = np.broadcast_to(self.tau, self.hidden_size) / self.dt - 1
+        return np.asarray(excess + np.log(-np.expm1(-excess)))
+
+    def time_constants(self, raw_tau: np.ndarray[Any, Any] | None) -> np.ndarray[Any, Any]:
+        """tau of each unit of a rate network, (H,); `raw_tau`: the trained parameters, if it has some."""
+        if raw_tau is None:
+            return np.array(np.broadcast_to(self.tau, self.hidden_size))
+        return np.asarray(self.dt * (1 + np.logaddexp(np.float64(0), raw_tau)))
 
     @property
     def follows(self) -> bool:
@@ -201,7 +222,7 @@ class Description:
             )
 
     def check_plain(self, expects: str, remedy: str) -> None:
-        """Raise unless the network has no dropout, no noise and no trained initial state."""
+        """Raise unless the network has no dropout, noise, penalty of rates or trained initial state."""
         if self.dropout or self.recurrent_dropout:
             raise ConfigError(
                 f"{expects} a network without dropout, got dropout={self.dropout:g}, "
@@ -211,6 +232,11 @@ class Description:
             raise ConfigError(
                 f"{expects} a network without noise, got recurrent_noise={self.recurrent_noise:g}, "
                 f"input_noise={self.input_noise:g}.  {remedy}"
+            )
+        if self.rate_penalty:
+            raise ConfigError(
+                f"{expects} a network without a penalty of rates, got rate_penalty={self.rate_penalty:g}.  "
+                f"{remedy}"
             )
         if self.initial_state == "trained":
             raise ConfigError(f'{expects} a network with initial_state="zeros", got "trained".  {remedy}')
@@ -232,8 +258,8 @@ class Description:
         fields["activation"] = fields.pop("nonlinearity")
         fields["head_activation"] = fields.pop("head_nonlinearity")
         del fields["tau"], fields["dt"]
-        if CELLS[self.cell]["leak"]:
-            fields["alpha"] = tuple(self.alpha.tolist())
+        if CELLS[self.cell]["leak"] and not self.train_tau:
+            fields["alpha"] = tuple((self.dt / self.time_constants(None)).tolist())
         for name in ("readout", "init", "spectral_radius", "forget_bias"):
             del fields[name]
         options = {option: fields.pop(option) for _, option, _ in VARIANTS.values()}

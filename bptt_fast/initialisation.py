@@ -32,7 +32,9 @@ def initialise(
     """Write initial values into the views of the parameters; `checked` validates the user's values."""
     random = np.random.default_rng(d.seed)
     for name, view in views.items():
-        if callable(d.init):
+        if name.startswith("raw_tau"):
+            view[...] = d.raw_tau
+        elif callable(d.init):
             view[...] = checked(d.init(name, view.shape, random), view.shape, f"init({name!r})")
         elif name.startswith("weight_hh") and view.ndim == 1:
             view[...] = _drawn(lambda n: random.uniform(0, 1, n), view.shape)

@@ -17,7 +17,7 @@ from . import _core, data  # type: ignore[attr-defined]
 from .columns import UNKNOWN, Columns, Names, Scaling
 from .description import Description, sizes
 from .errors import ConfigError, DivergedError, ShapeError, flag
-from .initialisation import initialise
+from .initialisation import CELLS, initialise
 from .machine import memory
 from .plans import PlanPool
 from .rules import Constraints, Rule, Rules
@@ -94,9 +94,12 @@ class Model:
         equation: str = "rate",
         tau: float | ArrayLike = 10.0,
         dt: float = 1.0,
+        train_tau: bool = False,
         recurrent_noise: float = 0.0,
         noise: str = "sde",
         input_noise: float = 0.0,
+        rate_penalty: float = 0.0,
+        rate_target: float = 0.0,
         proj_size: int = 0,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
@@ -221,6 +224,21 @@ class Model:
     def cell(self) -> str:
         """The name of the cell."""
         return self.description.cell
+
+    @property
+    def tau(self) -> Array | None:
+        """The time constants of a rate network, (layers x directions, H); None for other cells.
+
+        With `train_tau` those of the present parameters, else those it was made with.
+        """
+        if not CELLS[self.cell]["leak"]:
+            return None
+        return np.stack([self.description.time_constants(self._views.get(name)) for name in self._taus()])
+
+    def _taus(self) -> list[str]:
+        """The names of the trained time constants of each layer and direction."""
+        self._sync_from_learner()
+        return [name.replace("weight_ih", "raw_tau") for name in self._views if name.startswith("weight_ih")]
 
     @property
     def readout(self) -> str:

@@ -59,6 +59,10 @@ class Network(Model):
         "ctrnn": the time constant of all units or of each, at least `dt`; the same in all layers.
     dt : float, default 1
         "ctrnn": the time that a step takes, in the unit of `tau`.
+    train_tau : bool, default False
+        "ctrnn": whether the time constants are parameters, one for each unit of each layer and direction,
+        that begin at `tau`, then above `dt`.  The block "raw_tau_l0" has t, tau = dt (1 + log(1 + exp(t))),
+        so that tau stays above dt; the attribute `tau` has the time constants.
     recurrent_noise : float, default 0
         "ctrnn": sigma of the Gaussian noise that is added to h' or v' of every unit, in training.
     noise : {"sde", "step", "scaled"}, default "sde"
@@ -66,6 +70,9 @@ class Network(Model):
         sqrt(2 alpha) sigma xi, sigma xi, or alpha sigma xi.
     input_noise : float, default 0
         Standard deviation of the Gaussian noise that is added to the (scaled) inputs, in training.
+    rate_penalty, rate_target : float, default 0
+        In training, `rate_penalty` times the mean of (h - rate_target)^2, over all units of all layers and
+        all steps, is added to the loss.
     proj_size : int, default 0
         "lstm": if above 0, h is a projection of this width, less than H.
     dropout : float, default 0
@@ -97,6 +104,8 @@ class Network(Model):
         All parameters, writable: ``net.params[:] = ...``.
     num_parameters : int
         The number of parameters, P.
+    tau : ndarray (num_layers x directions, H) or None
+        "ctrnn": the present time constants.
     state_size : int
         Size of the state of one sequence, ordered by layer, direction, and h before c.
     description : Description
@@ -131,7 +140,8 @@ class Network(Model):
     Names, shapes and gate order of the parameters are PyTorch's; ``net["weight_hh_l0"]`` is a view into
     `params`.  Their initial values by `init`:
 
-    - Always: the recurrent weights of "indrnn", one per unit, uniform in [0, 1) (Li et al. 2018).
+    - Always: the recurrent weights of "indrnn", one per unit, uniform in [0, 1) (Li et al. 2018); trained
+      time constants `tau`, which a callable is not called for.
     - "torch": all of f uniform in +-1/sqrt(H) as in ``torch.nn.RNN``; inner layers of f and those of g in
       +-1/sqrt(fan in).
     - "glorot": the weights of each gate uniform in +-sqrt(6 / (fan in + fan out)); biases zero.

@@ -305,11 +305,7 @@ def _scan_layer(
             if name.endswith(suffix) and not name.startswith("initial_")
         }
         if d.cell == "ctrnn":
-            alpha = d.alpha.astype(d.dtype)
-            w |= {
-                "alpha": g.constant(f"alpha{suffix}", alpha),
-                "rest": g.constant(f"rest{suffix}", 1 - alpha),
-            }
+            w |= _leak(g, d, w, suffix)
         step = Graph("step.")
         after = SCANNED[d.cell](d, w, *(Value(step, name) for name in ("z", *kinds)))
         results = [value.name for value in (*after, step.node("Identity", _rates(d, after[0])))]
@@ -335,6 +331,22 @@ def _scan_layer(
     *finals, outputs = zip(*done, strict=True)
     joined = [g.node("Concat", *(g.node("Unsqueeze", s, first) for s in final), axis=0) for final in finals]
     return [g.node("Concat", *outputs, axis=2), *joined]
+
+
+def _leak(g: Graph, d: Description, w: Mapping[str, Value], suffix: str) -> dict[str, Value]:
+    """alpha = dt/tau of each unit of a rate network, and 1 - alpha."""
+    if d.train_tau:
+        one = g.constant(f"one{suffix}", np.ones(1, d.dtype))
+        t = w["raw_tau"]
+        small = g.node("Exp", g.node("Neg", g.node("Abs", t)))
+        softplus = t.apply("relu") + g.node("Log", one + small)  # runtimes have none for float64
+        alpha = one / (one + softplus)
+        return {"alpha": alpha, "rest": one - alpha}
+    fixed = (d.dt / d.time_constants(None)).astype(d.dtype)
+    return {
+        "alpha": g.constant(f"alpha{suffix}", fixed),
+        "rest": g.constant(f"rest{suffix}", 1 - fixed),
+    }
 
 
 # One step: z = W_ih x + b_ih (N, G H), h (N, W), c (N, H) -> the new states.
@@ -509,7 +521,7 @@ def _interpret(file: _File, declared: bool) -> tuple[_Reader, dict[str, Any], di
 
 def _scanned(file: _File) -> Network:
     """A network from a graph with a Scan; writing it again must reproduce the graph."""
-    weights = ("weight_", "bias_", "f.", "head.")
+    weights = ("weight_", "bias_", "raw_tau", "f.", "head.")
     try:
         parameters = {key: array.T for key, array in file.tensors.items() if key.startswith(weights)}
         d = Description(**file.config)

@@ -77,6 +77,10 @@ static void forward_groups(void *context, team *team, int rank, int size) {
     const int keeps = a->forward->keep || p->dropout > 0 || p->recurrent_dropout > 0 ||
         p->recurrent_noise > 0 || p->input_noise > 0;
     each_block(p, pack_block, a, p->packed, rank, size);
+    if (p->trained_tau) {
+        team_barrier(team);
+        if (rank == 0) derive_time_constants(p);
+    }
     for (int64_t from = 0, rows; from < r->n && !stopped(r); from += rows) {
         if (rank == 0) open_group(r, from, keeps ? TRAIN : INFER);
         team_barrier(team);

@@ -291,6 +291,29 @@ static void NAME(noise)(const dropout *d, const source *s, int64_t columns, cons
     }
 }
 
+/* A penalty of share (h - target)^2 of each of the columns: its gradient is added to dy, factor
+   (h - target)^2 to the sum of each row. */
+static void NAME(penalise)(int64_t columns, double target, double share, double factor,
+                           const field *h, const field *dy, const span *at, double *sums) {
+    for (int64_t t = at->t0; t < at->t1; t++) {
+        const int64_t end = last_row(at, t);
+        for (row_part of = first_vector(at->r0, end); of.vectors > 0; of = next_vector(&of, end)) {
+            V sum = v_set(0);
+            for (int64_t b = 0; b < blocks_of(columns); b++) {
+                real *d = chunk(dy, t, of.r, b);
+                V e = v_load(chunk(h, t, of.r, b)) - (real)target;
+                for (int64_t j = columns - b * CL; j < CL; j++) e[j] = 0; /* the padding */
+                v_store_lanes(d, v_load(d) + (real)(2 * share) * e, lanes_of(&of));
+                sum += e * e;
+            }
+            for (int64_t j = 0; j < VL; j++) {
+                const int64_t row = BY_ROWS ? of.r + j : of.r;
+                if (row >= at->r0 && row < end) sums[row] += factor * (double)sum[j];
+            }
+        }
+    }
+}
+
 /* Closed loop: with probability p the input of a step is the output of the step before.  back: in
    the backward pass that output gets the gradient of the input, and the data none (x holds
    dLoss/dx, y dLoss/dy). */

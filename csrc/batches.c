@@ -239,6 +239,15 @@ double chunk_weight(const run *r, int64_t rows, int64_t from, int64_t to) {
     return sum;
 }
 
+/* The number of steps [from, to) of the chunk that the first `rows` rows have. */
+double chunk_steps(const run *r, int64_t rows, int64_t from, int64_t to) {
+    const source *s = &r->batch.source;
+    double sum = 0;
+    for (int64_t b = 0; b < rows; b++)
+        sum += (double)max64(0, min64(s->length[s->row[b]] - s->first, to) - from);
+    return sum;
+}
+
 /* Sum of the losses of all rows of the batch. */
 double total_loss(const run *r) {
     double sum = 0;

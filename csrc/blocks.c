@@ -105,6 +105,7 @@ static void declare_layer(walk *w, const bptt_desc *desc, int64_t n) {
     if (p->cell->recurrent && p->cell->peepholes)
         declare(w, &f->peep, "weight_peephole", p->cell->peepholes, p->H, 0, 1);
     f->peep.bias = 0;
+    if (p->trained_tau) declare(w, &f->raw_tau, "raw_tau", 1, p->H, 0, 1);
     for (int q = p->cell->follows; p->trained_state && q < p->cell->states; q++)
         declare(w, &f->initial[q], q > p->cell->follows ? "initial_c" : "initial_h", 1,
                 q ? p->H : p->R, 0, 1);

@@ -12,8 +12,9 @@
      PEEPHOLES         weights per unit besides the products
      PEEPHOLE_TERMS    for each { gate, state, after }: its gradient is the sum of dz of the gate times
                        the state (0 h, 1 c) before the step or, after 1, behind it
-     LEAK              1: a number alpha per unit, which is no weight, follows these in `peep`; the
-                       last of the states is the noise that is to be added to it, or 0, on entry
+     LEAK              1: a number alpha per unit follows these in `peep`, and in the backward pass the
+                       slope of log(amplitude of its noise) by alpha; the last of the states is the noise
+                       that is to be added to it, or 0, on entry; dLoss/dalpha follows the gates in dzr
      FOLLOWS           1: h = act(c) at every step, so that c alone is the state of a sequence
      ACTIVATION        1: `act` is the user's choice
      PROJECTION        1: h may be a projection W_hr m

@@ -1,6 +1,7 @@
 /* description.c: the rules of a description, and the plan's numbers that follow from it.  A rule
    that does not hold is reported with the name of the field. */
 #include "plan.h"
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -157,6 +158,10 @@ static bptt_status check_sizes(const bptt_plan *p, const bptt_desc *d, const rea
         return refuse(why, "recurrent_noise: expected 0 with cell %s", p->cell->name);
     if (d->alpha && !p->cell->leak)
         return refuse(why, "alpha: expected none with cell %s", p->cell->name);
+    if (d->train_tau && !p->cell->leak)
+        return refuse(why, "train_tau: expected 0 with cell %s", p->cell->name);
+    if (d->train_tau && d->alpha)
+        return refuse(why, "alpha: expected none with train_tau, which has it as a parameter");
     for (int64_t i = 0; d->alpha && i < p->H; i++)
         if (!(d->alpha[i] > 0 && d->alpha[i] <= 1))
             return refuse(why, "alpha: expected above 0 and at most 1, got %g for unit %lld",
@@ -181,6 +186,11 @@ static bptt_status check_sizes(const bptt_plan *p, const bptt_desc *d, const rea
             why, "residuals: expected 0 where training does not unfold over all steps at once");
     if (d->residuals && p->trained_state)
         return refuse(why, "residuals: expected 0 with initial_state trained");
+    if (d->residuals && d->rate_penalty > 0)
+        return refuse(why, "residuals: expected 0 with rate_penalty");
+    if (!(isfinite(d->rate_penalty) && isfinite(d->rate_target)))
+        return refuse(why, "rate_penalty, rate_target: expected finite numbers, got %g and %g",
+                      d->rate_penalty, d->rate_target);
     if (d->residuals && !p->head_layers)
         return refuse(why, "residuals: expected 0 without outputs");
     if (p->grouped && p->area < p->steps)
@@ -247,6 +257,9 @@ static void resolve_numbers(bptt_plan *p, const bptt_desc *d) {
     p->recurrent_dropout = d->recurrent_dropout;
     p->recurrent_noise = d->recurrent_noise;
     p->input_noise = d->input_noise;
+    p->trained_tau = (int)d->train_tau;
+    p->rate_penalty = d->rate_penalty;
+    p->rate_target = d->rate_target;
     p->seed = d->seed;
     p->may_have_rules = d->rules;
     const int64_t kinds = p->cell->states - p->cell->follows; /* for the caller */

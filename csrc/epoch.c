@@ -14,8 +14,10 @@ static void open_group(training *t, int64_t from) {
     run *r = &t->run;
     bptt_plan *p = r->p;
     batch *b = &r->batch;
-    if (begin_group(r, from, p->steps, draw_of(t)))
+    if (begin_group(r, from, p->steps, draw_of(t))) {
         b->weight_sum = chunk_weight(r, b->size, 0, b->longest);
+        b->steps = chunk_steps(r, b->size, 0, b->longest);
+    }
     place_outputs(r);
     lay_out(p, b->rows, tape_steps(p, b->longest), TRAIN, find_windows(r, b->rows));
 }

@@ -126,6 +126,11 @@ typedef struct {
     matrix peep;
     /* (H), padded: dt/tau of each unit; NULL: the cell has no leak */
     const void *alpha;
+    /* trained time constants (H), else size 0: alpha = 1 / (1 + softplus(raw_tau)) */
+    matrix raw_tau;
+    /* with these (H), padded: dalpha/draw_tau; slope of log(amplitude) by alpha, NULL: 0 */
+    const void *alpha_slope;
+    const void *noise_slope;
     /* (H), padded: amplitudes of the noise, which lies where s of a step will be; NULL: none */
     const void *amplitude;
     /* projection h = W_hr m, (R, H); size 0: none */
@@ -145,6 +150,8 @@ typedef struct {
     matrix initial[2];
     /* (T, B, G*H) gradient of zr; the same as dzx unless the cell has SEPARATE_DZR */
     field dzr;
+    /* (T, B, H) gradient of raw_tau; p NULL: it is not trained */
+    field draw_tau;
     /* (T+1, B, R + (S-1)*H) states; step t reads chunk t + reverse, writes t + !reverse */
     field s;
     /* (T, B, saved_count*H) what else the backward pass needs; p NULL: there is none, or no
@@ -368,11 +375,14 @@ typedef struct {
                  int per_sequence);
     void (*noise)(const dropout *, const source *, int64_t columns, const void *amplitude, int add,
                   const field *to, const span *);
+    void (*penalise)(int64_t columns, double target, double share, double factor, const field *h,
+                     const field *dy, const span *, double *sums);
 
     /* losses.h */
     void (*loss)(const loss_desc *, const source *, int64_t outputs, const field *y, const span *,
                  double *row_loss, int gradient);
     double (*weight)(const void *weights, int64_t row);
+    double (*leak)(const void *raw_tau, int64_t i, double *slope);
     void (*curvature)(const chosen_loss *, int64_t outputs, const double *y, const double *dy,
                       double *product);
 

@@ -197,14 +197,31 @@ void finish_layer(const run *r, int64_t n, span at) {
     if (r->batch.source.first == 0) initial_grads(r, n, at);
 }
 
-/* Before and after the loop over time of one layer direction: dropout of dLoss/dh, and dLoss/dx
-   into dy of the layer below or, from the first layer, into p->dx.  The second direction adds to
+/* Before and after the loop over time of one layer direction: dropout of dLoss/dh, the penalty of
+   its rates, and dLoss/dx into dy of the layer below or, from the first layer, into p->dx.  The second direction adds to
    the first one's. */
 static void drop_output_grads(const run *r, int64_t n, const span *at) {
     const frame *f = &r->p->layer[n];
     if (!drops_output(r->p, n)) return;
     const dropout mask = mask_of(r, n, 0);
     r->p->k->drop(&mask, &r->batch.source, &f->dy, &f->dy, at, 0);
+}
+/* The penalty of the rates of the new steps: its gradient is added to dLoss/dh from above, its value
+   to the losses. */
+static void penalise_rates(const run *r, int64_t n, const span *at) {
+    const bptt_plan *p = r->p;
+    const batch *b = &r->batch;
+    const frame *f = &p->layer[n];
+    const field h = from_step(p, &f->s, !f->reverse);
+    const int from_above = p->every || n < (p->layers - 1) * p->directions;
+    span now = *at;
+    now.t0 = max64(at->t0, b->new_begin);
+    if (p->rate_penalty == 0) return;
+    for (int64_t t = at->t0; !from_above && t < at->t1; t++)
+        p->k->zero_rows(&f->dy, t, at->r0, at->r1);
+    if (b->rate_share > 0)
+        p->k->penalise(p->R, p->rate_target, b->rate_share, b->rate_share / b->loss_desc.scale, &h,
+                       &f->dy, &now, b->row_loss);
 }
 static void input_grads(const run *r, int64_t n, const span *at) {
     const bptt_plan *p = r->p;
@@ -222,6 +239,7 @@ static void input_grads(const run *r, int64_t n, const span *at) {
 /* One layer direction, one block of steps, for the rows of the span. */
 void layer_backward(const run *r, int64_t n, const span *at) {
     drop_output_grads(r, n, at);
+    penalise_rates(r, n, at);
     r->p->cell->backward(&r->p->layer[n], at);
     input_grads(r, n, at);
 }
@@ -230,6 +248,7 @@ void layer_backward(const run *r, int64_t n, const span *at) {
 static void layer_backward_units(run *r, team *team, int64_t n, const span *at, int rank,
                                  int size) {
     drop_output_grads(r, n, at);
+    penalise_rates(r, n, at);
     if (scan_units(r, team, &r->p->layer[n], at, 1, rank, size)) input_grads(r, n, at);
 }
 
@@ -302,6 +321,8 @@ void collect_layer(const bptt_plan *p, int64_t n, int add, const span *at, int64
     if (!shared)
         p->k->collect_bias(&f->b_ih, twin_of_bias(p, f), &f->dzx, p->grad, add, at, part, parts);
     if (split) p->k->collect_bias(&f->b_hh, NULL, &f->dzr, p->grad, add, at, part, parts);
+    if (p->trained_tau)
+        p->k->collect_bias(&f->raw_tau, NULL, &f->draw_tau, p->grad, add, at, part, parts);
 }
 
 /* Gradients of the projections of a series: sums over its windows.  All threads, each its columns, in

@@ -74,6 +74,12 @@ INLINE double soft_plus(double s, double *slope) {
     *slope = 1 / (1 + exp(-s));
     return (s > 0 ? s : 0) + log1p(exp(-fabs(s)));
 }
+/* dt/tau = 1 / (1 + softplus(t)) of entry i of trained time constants, and its derivative by t */
+static double NAME(leak)(const void *raw_tau, int64_t i, double *slope) {
+    const double alpha = 1 / (1 + soft_plus(((const real *)raw_tau)[i], slope));
+    *slope *= -alpha * alpha;
+    return alpha;
+}
 /* The scale of a distribution, never 0 */
 INLINE double scale_of(double s, double *slope) { return soft_plus(s, slope) + 1e-6; }
 

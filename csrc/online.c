@@ -130,6 +130,7 @@ static void collect_layer_of_pattern(sliding *s, int64_t n, const span *at) {
     k->row_collect(&f->ih, &f->b_ih, twin_of_bias(p, f), in.p, in.step, f->dzx.p, f->dzx.step, s->k,
                    p->grad);
     if (split) k->collect_bias(&f->b_hh, NULL, &f->dzr, p->grad, 0, at, 0, 1);
+    if (p->trained_tau) k->collect_bias(&f->raw_tau, NULL, &f->draw_tau, p->grad, 0, at, 0, 1);
     if (f->depth || f->hr.size || p->cell->peepholes || !p->cell->recurrent)
         p->cell->collect(f, p->grad, 0, at, 0, 1);
     else

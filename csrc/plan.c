@@ -120,6 +120,12 @@ static void walk_second_order(bptt_plan *p, cursor *c) {
     }
 }
 
+/* The part of layer direction n of an array of constants of the units; NULL: there is none. */
+static void *leak_of(const bptt_plan *p, void *array, int64_t n) {
+    const int64_t reals = p->trained_tau ? n * padded(p, p->H) : 0;
+    return array ? (char *)array + reals * p->k->bytes : NULL;
+}
+
 /* All of them. */
 static void walk_fixed(bptt_plan *p, cursor *c) {
     const size_t real = (size_t)p->k->bytes;
@@ -145,8 +151,12 @@ static void walk_fixed(bptt_plan *p, cursor *c) {
         p->series_batch_sizes =
             take_items(c, p->steps, sizeof *p->series_batch_sizes, "series_batch_sizes");
     }
-    if (p->cell->leak) p->alpha = take_items(c, padded(p, p->H), real, "alpha");
-    if (p->recurrent_noise > 0) p->amplitude = take_items(c, padded(p, p->H), real, "amplitude");
+    const int64_t leaks = times(p->trained_tau ? p->layers * p->directions : 1, padded(p, p->H));
+    if (p->cell->leak) p->alpha = take_items(c, leaks, real, "alpha");
+    if (p->recurrent_noise > 0) p->amplitude = take_items(c, leaks, real, "amplitude");
+    if (p->trained_tau) p->alpha_slope = take_items(c, leaks, real, "alpha_slope");
+    if (p->trained_tau && p->recurrent_noise > 0)
+        p->noise_slope = take_items(c, leaks, real, "noise_slope");
     if (p->input_noise > 0)
         p->input_amplitude = take_items(c, padded(p, p->I), real, "input_amplitude");
     if (p->may_have_rules) {
@@ -158,7 +168,8 @@ static void walk_fixed(bptt_plan *p, cursor *c) {
     walk_transposed(p, c);
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         p->layer[n].packed = p->packed;
-        p->layer[n].alpha = p->alpha;
+        p->layer[n].alpha = leak_of(p, p->alpha, n);
+        p->layer[n].alpha_slope = leak_of(p, p->alpha_slope, n);
     }
     walk_second_order(p, c);
 }
@@ -188,6 +199,7 @@ static void walk_gates(bptt_plan *p, cursor *c, int64_t n, int64_t B, int64_t T)
         if (p->shared) f->zx = p->window_zx[n];
     }
     f->dzr = p->cell->separate_dzr ? take_field(c, p, T, B, blocks, "dzr", n) : f->dzx;
+    if (p->trained_tau) f->draw_tau = take_field(c, p, T, B, blocks_of(p, p->H), "draw_tau", n);
 }
 
 /* The hidden layers of f in layer direction n, or the two products. */
@@ -214,10 +226,12 @@ static void walk_layer(bptt_plan *p, cursor *c, int64_t n, int64_t B, int64_t T)
     f->saved = take_field(c, p, T, B, f->saved_count * Hb, "saved", n);
     if (p->purpose == INFER && !p->two_products) f->saved.p = NULL;
     f->ds = take_field(c, p, 1, B, Sb, "ds", n);
-    f->amplitude = p->purpose == TRAIN ? p->amplitude : NULL;
+    f->amplitude = p->purpose == TRAIN ? leak_of(p, p->amplitude, n) : NULL;
+    f->noise_slope = p->purpose == TRAIN ? leak_of(p, p->noise_slope, n) : NULL;
     if (p->segment) p->stored[n] = take_field(c, p, stored_states(p), B, Sb, "stored", n);
     f->dy = (field){ 0 };
-    if (p->every || !is_top) f->dy = take_field(c, p, T, B, Rb, "dy", n);
+    if (p->every || !is_top || p->rate_penalty > 0) f->dy = take_field(c, p, T, B, Rb, "dy", n);
+    if (!p->every && is_top && p->purpose != TRAIN) f->dy.p = NULL;
     if (f->hr.size) {
         f->m = take_field(c, p, T, B, Hb, "m", n);
         f->dh = take_field(c, p, T, B, Rb, "dh", n);
@@ -309,23 +323,46 @@ static void set_real(const bptt_plan *p, void *array, int64_t i, double value) {
         ((float *)array)[i] = (float)value;
 }
 
-/* What a step adds of xi ~ N(0, 1). */
-static double amplitude_of(const bptt_plan *p, double alpha) {
+/* What a step adds of xi ~ N(0, 1): the amplitude, and the slope of its logarithm by alpha. */
+static double amplitude_of(const bptt_plan *p, double alpha, double *slope) {
     const double sigma = p->recurrent_noise;
     switch (p->noise) {
-    case NOISE_SDE: return sqrt(2 * alpha) * sigma;
-    case NOISE_SCALED: return alpha * sigma;
-    default: return sigma;
+    case NOISE_SDE: *slope = 0.5 / alpha; return sqrt(2 * alpha) * sigma;
+    case NOISE_SCALED: *slope = 1 / alpha; return alpha * sigma;
+    default: *slope = 0; return sigma;
+    }
+}
+
+/* alpha of a unit, number i of the arrays, and what follows from it. */
+static void set_alpha(const bptt_plan *p, int64_t i, double alpha) {
+    double slope;
+    set_real(p, p->alpha, i, alpha);
+    if (!p->amplitude) return;
+    set_real(p, p->amplitude, i, amplitude_of(p, alpha, &slope));
+    if (p->noise_slope) set_real(p, p->noise_slope, i, slope);
+}
+
+/* What follows from trained time constants, whose packed weights must be complete.  By one thread,
+   before a barrier. */
+void derive_time_constants(const bptt_plan *p) {
+    for (int64_t n = 0; p->trained_tau && n < p->layers * p->directions; n++) {
+        const int64_t first = p->layer[n].raw_tau.packed, to = n * padded(p, p->H);
+        for (int64_t i = 0; i < p->H; i++) {
+            double slope;
+            set_alpha(p, to + i, p->k->leak(p->packed, first + i, &slope));
+            set_real(p, p->alpha_slope, to + i, slope);
+        }
     }
 }
 
 /* The constants of the units and inputs into the arena, zeros into their padding. */
 static void set_constants(bptt_plan *p, const double *alpha) {
-    for (int64_t i = 0; p->cell->leak && i < padded(p, p->H); i++) {
-        const double value = i >= p->H ? 0 : alpha ? alpha[i] : 1;
-        set_real(p, p->alpha, i, value);
-        if (p->amplitude) set_real(p, p->amplitude, i, i < p->H ? amplitude_of(p, value) : 0);
-    }
+    const int64_t leaks = padded(p, p->H) * (p->trained_tau ? p->layers * p->directions : 1);
+    void *const of_units[] = { p->alpha, p->amplitude, p->alpha_slope, p->noise_slope };
+    for (size_t i = 0; i < sizeof of_units / sizeof *of_units; i++)
+        if (of_units[i]) memset(of_units[i], 0, (size_t)(leaks * p->k->bytes));
+    for (int64_t i = 0; p->cell->leak && !p->trained_tau && i < p->H; i++)
+        set_alpha(p, i, alpha ? alpha[i] : 1);
     for (int64_t i = 0; p->input_amplitude && i < padded(p, p->I); i++)
         set_real(p, p->input_amplitude, i, i < p->I ? p->input_noise : 0);
 }

@@ -62,6 +62,9 @@ struct bptt_plan {
     double recurrent_noise;
     double input_noise;
     int noise; /* the convention of recurrent_noise: NOISE_SDE, _STEP or _SCALED */
+    int trained_tau; /* 1: so are the time constants */
+    double rate_penalty; /* of h at every step, in training */
+    double rate_target;
     uint64_t seed;
     int64_t layers;
     int64_t head_layers; /* of g; 0: there is no g */
@@ -123,8 +126,12 @@ struct bptt_plan {
     frame layer[2 * BPTT_MAX_LAYERS]; /* [l * directions + d] */
     dense inner[2 * BPTT_MAX_LAYERS][BPTT_MAX_DEPTH];
     dense head[BPTT_MAX_DEPTH + 1];
-    void *alpha; /* (H), padded: dt/tau of each unit */
-    void *amplitude; /* (H), padded: of its noise */
+    /* (H) each, padded, with trained time constants (layer directions, H): dt/tau of each unit; the
+       amplitude of its noise; then only the slopes of both, see frame */
+    void *alpha;
+    void *amplitude;
+    void *alpha_slope;
+    void *noise_slope;
     void *input_amplitude; /* (I), padded: of that of the inputs */
     void *packed; /* (packed_size) reals: the packed weights; copies: (P, lanes) reals */
     void *grad; /* the same */
@@ -205,6 +212,7 @@ void order_norm(bptt_plan *p, const bptt_desc *desc);
 int64_t norm_slices(const bptt_plan *p);
 int64_t tape_steps(const bptt_plan *p, int64_t T);
 int64_t series_rows(const bptt_plan *p, int64_t B, int64_t T);
+void derive_time_constants(const bptt_plan *p);
 void lay_out(bptt_plan *p, int64_t B, int64_t T, int purpose, int shared);
 void lay_out_at(bptt_plan *p, int64_t begin, int64_t B, int64_t T, int purpose, int shared);
 

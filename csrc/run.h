@@ -24,6 +24,7 @@ typedef struct {
     int64_t size; /* rows of the batch */
     int64_t end; /* where in `order` it ends */
     double weight_sum; /* over all its targets */
+    double steps; /* of all its rows */
     uint64_t draw; /* which of dropout's masks: the update at which the batch began */
     int given; /* 1: the states before the first step are the caller's */
     /* NULL, or the caller's initial states: an array (layers*directions, n, width) per kind */
@@ -33,6 +34,7 @@ typedef struct {
     int64_t longest; /* steps of its longest row */
     double *row_loss; /* (rows of the group) */
     loss_desc loss_desc; /* the loss and the scale of its gradient */
+    double rate_share; /* of one rate's penalty in the loss of the update */
     int several; /* 1: a single row is summed in the order of one row of several */
     /* the chunk */
     int64_t rows; /* rows [0, rows) of the group take part in it */
@@ -110,6 +112,7 @@ int64_t count_batch_sizes(bptt_plan *p, const source *s, int64_t T);
 int find_windows(run *r, int64_t B);
 span series_span(const bptt_plan *p, int64_t r0, int64_t r1);
 double chunk_weight(const run *r, int64_t rows, int64_t from, int64_t to);
+double chunk_steps(const run *r, int64_t rows, int64_t from, int64_t to);
 double total_loss(const run *r);
 span all_rows(const run *r);
 span rows_of(const run *r, int rank, int size);

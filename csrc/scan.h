@@ -33,6 +33,8 @@ typedef struct {
     real *dzx;
     /* (rows, G*H) gradient of zr */
     real *dzr;
+    /* (rows, H) gradient of raw_tau */
+    real *draw_tau;
     /* (rows, SAVED*H) what else the backward pass needs */
     real *saved;
     /* (rows, R + (S-1)*H) dLoss/ds, carried from step to step */
@@ -76,6 +78,7 @@ INLINE C(step) C(step_at)(const frame *f, int64_t t, const row_part *part) {
         .gate_values = chunk(&f->gate_values, t, r, 0),
         .dzx = chunk(&f->dzx, t, r, 0),
         .dzr = dzr + t * f->dzr.step,
+        .draw_tau = chunk(&f->draw_tau, t, r, 0),
         .saved = chunk(&f->saved, t, r, 0),
         .ds = (real *)f->ds.p + r * CL,
         .below = projected ? chunk(&f->dh, t, r, 0) : dzr + after * f->dzr.step,
@@ -92,11 +95,16 @@ INLINE C(step) C(step_at)(const frame *f, int64_t t, const row_part *part) {
     };
 }
 
-/* Peephole weights of block b of units, and its leak: (PEEPHOLES + LEAK) vectors. */
-INLINE void C(load_peepholes)(const frame *f, int64_t b, V peep[PEEPHOLES + LEAK + 1]) {
+/* Peephole weights of block b of units, its leak and the slope of its noise: (PEEPHOLES + 2*LEAK)
+   vectors. */
+INLINE void C(load_peepholes)(const frame *f, int64_t b, V peep[PEEPHOLES + 2 * LEAK + 1]) {
     const real *from = (const real *)f->packed + f->peep.packed;
     UNROLL_FOR (int q = 0; q < PEEPHOLES; q++) peep[q] = v_weight(from + (b * PEEPHOLES + q) * CL);
     if (LEAK) peep[PEEPHOLES] = v_weight((const real *)f->alpha + b * CL);
+    if (LEAK && f->noise_slope)
+        peep[PEEPHOLES + LEAK] = v_weight((const real *)f->noise_slope + b * CL);
+    else if (LEAK)
+        peep[PEEPHOLES + LEAK] = v_set(0);
 }
 
 /* The cell itself, forward, on a tile: `rows` vectors of rows from vector i on and `units` vectors of
@@ -107,7 +115,7 @@ INLINE void C(forward_tile)(const int units, const frame *f, const C(step) *step
     const int64_t block = step->block, h_to_c = step->h_to_c;
     for (int64_t r = i * VL; r < (i + rows) * VL; r += VL)
         UNROLL_FOR (int u = 0; u < units; u++, zr += RECURRENT ? G * VL : 0) {
-            V zx[G], zh[G], s_prev[S], s[S], saved[K + 1], peep[PEEPHOLES + LEAK + 1];
+            V zx[G], zh[G], s_prev[S], s[S], saved[K + 1], peep[PEEPHOLES + 2 * LEAK + 1];
             const int64_t b = ub + u;
             UNROLL_FOR (int g = 0; g < G; g++) {
                 zx[g] = v_load(step->zx + (b * G + g) * step->zx_block + r);
@@ -144,7 +152,8 @@ INLINE void C(backward_tile)(const int units, const frame *f, const C(step) *ste
     const int64_t block = step->block, h_to_c = step->h_to_c;
     for (int64_t n = 0, r = i * VL; n < rows; n++, r += VL)
         UNROLL_FOR (int u = 0; u < units; u++) {
-            V ds[S], s_prev[S], s[S], saved[K + 1], dzx[G], dzr[G], peep[PEEPHOLES + LEAK + 1];
+            V ds[S], s_prev[S], s[S], saved[K + 1], dzx[G], dzr[G + LEAK];
+            V peep[PEEPHOLES + 2 * LEAK + 1];
             const int64_t b = ub + u;
             UNROLL_FOR (int q = 1; q < S; q++)
                 ds[q] = v_load(step->ds + q * h_to_c + b * block + r);
@@ -175,6 +184,10 @@ INLINE void C(backward_tile)(const int units, const frame *f, const C(step) *ste
                     if (SEPARATE_DZR)
                         v_store_lanes(step->dzr + gate * block + r, dzr[g], step->lanes);
                 }
+                if (LEAK && step->draw_tau)
+                    v_store_lanes(step->draw_tau + b * block + r,
+                                  dzr[G] * v_weight((const real *)f->alpha_slope + b * CL),
+                                  step->lanes);
             }
             if (!step->projected && (PASSES_STATE || last))
                 v_store_lanes(step->ds + b * block + r, ds[0], step->lanes);

@@ -6,12 +6,12 @@
    <cell>_tangent through the table of cells, on its one thread. */
 
 /* The cell's derivatives for block u of the units, around one row of the tape: by_zx[q], by_zr[q],
-   by_s[q] are those of the new state q. */
+   by_s[q] are those of the new state q; by alpha, that of a cell with a LEAK follows in by_zr[q]. */
 INLINE void C(derivatives)(const frame *f, const C(step) *step, int64_t u, V by_zx[][GATES],
-                           V by_zr[][GATES], V by_s[][STATES]) {
+                           V by_zr[][GATES + LEAK], V by_s[][STATES]) {
     enum { G = C(G), S = C(S), K = C(K) };
     const int64_t h_to_c = blocks_of(f->R) * f->s.block;
-    V s_prev[S], s_new[S], saved[K + 1], peep[LEAK + 1];
+    V s_prev[S], s_new[S], saved[K + 1], peep[2 * LEAK + 1];
     s_prev[0] = v_load(step->s_prev + u * f->s.block);
     s_new[0] = v_load(step->h + u * f->s.block);
     UNROLL_FOR (int q = 1; q < S; q++) {
@@ -38,7 +38,7 @@ static void C(NAME(tangent))(const frame *f, const field *x, int64_t t, int64_t 
     const C(step) step = C(step_at)(f, t, &row);
     const int64_t Hp = blocks_of(f->H) * VL;
     for (int64_t u = 0; u < blocks_of(f->H); u++) {
-        V by_zx[S][G], by_zr[S][G], by_s[S][S];
+        V by_zx[S][G], by_zr[S][G + LEAK], by_s[S][S];
         const real *w[G];
         int64_t stride = 0;
         C(derivatives)(f, &step, u, by_zx, by_zr, by_s);
@@ -76,6 +76,9 @@ static void C(NAME(tangent))(const frame *f, const field *x, int64_t t, int64_t 
                     to[f->b_ih.flat + row] += dzx;
                     to[f->b_hh.flat + row] += dzr;
                 }
+                if (LEAK && f->raw_tau.size)
+                    to[f->raw_tau.flat + unit] +=
+                        by_zr[q][G][j] * ((const real *)f->alpha_slope)[unit];
             }
     }
 

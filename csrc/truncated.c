@@ -33,10 +33,14 @@ static void move_tape(bptt_plan *p, int64_t from, int64_t keep) {
 }
 
 /* The scale of the loss, and zeros to sum losses into.  The loss is a mean over the target weights
-   of an update; the gradient alone is that of the mean over the whole batch. */
-static void set_scale(training *t, double weight) {
+   of an update, the penalty of rates one over its new steps; the gradient alone is that of the means
+   over the whole batch. */
+static void set_scale(training *t, double weight, double steps) {
     run *r = &t->run;
+    const bptt_plan *p = r->p;
     batch *b = &r->batch;
+    const double rates = (double)(p->layers * p->directions * p->R);
+    b->rate_share = p->rate_penalty / (rates * (t->updater ? steps : b->steps));
     b->loss_desc = (loss_desc){
         .loss = &r->p->loss,
         .every = r->p->every,
@@ -55,7 +59,7 @@ void open_pass(training *t, int64_t begin, int64_t T) {
     bptt_plan *p = r->p;
     batch *b = &r->batch;
     if (p->segment) { /* gradient_by_segments opens its chunks */
-        set_scale(t, b->weight_sum);
+        set_scale(t, b->weight_sum, b->steps);
         return;
     }
     const int64_t steps = p->k1 ? min64(p->k1, T - begin) : T;
@@ -70,7 +74,10 @@ void open_pass(training *t, int64_t begin, int64_t T) {
     b->new_begin = new_begin;
     b->grad_begin = new_begin - old;
     b->rows = p->batch_sizes[new_begin];
-    set_scale(t, p->k1 ? chunk_weight(r, p->B, new_begin, p->T) : b->weight_sum);
+    if (p->k1)
+        set_scale(t, chunk_weight(r, p->B, new_begin, p->T), chunk_steps(r, p->B, new_begin, p->T));
+    else
+        set_scale(t, b->weight_sum, b->steps);
 }
 
 /* -- by all threads -- */

@@ -15,7 +15,8 @@ void each_block(const bptt_plan *p, block_function move, const void *from, void 
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         const frame *f = &p->layer[n];
         const matrix *const own[] = {
-            &f->ih, &f->hh, &f->b_ih, &f->b_hh, &f->hr, &f->peep, &f->initial[0], &f->initial[1],
+            &f->ih,   &f->hh,      &f->b_ih,       &f->b_hh,       &f->hr,
+            &f->peep, &f->raw_tau, &f->initial[0], &f->initial[1],
         };
         for (size_t i = 0; i < sizeof own / sizeof *own; i++)
             if (own[i]->size) move(own[i], from, to, rank, size);
@@ -30,8 +31,8 @@ void each_block(const bptt_plan *p, block_function move, const void *from, void 
     }
 }
 
-/* The transposed copies of all weights, for the backward pass.  The packed weights must be complete
-   (a barrier before), and a barrier must follow. */
+/* What follows from the weights: their transposed copies, for the backward pass, and time constants.
+   The packed weights must be complete (a barrier before), and a barrier must follow. */
 void pack_transposed_all(const bptt_plan *p, int rank, int size) {
     const kernels *k = p->k;
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
@@ -44,6 +45,7 @@ void pack_transposed_all(const bptt_plan *p, int rank, int size) {
     }
     for (int64_t l = 0; l < p->head_layers; l++)
         k->pack_transposed(&p->head[l].w, p->packed, rank, size);
+    if (rank == 0) derive_time_constants(p);
 }
 
 /* This thread's share of the packed vector, in whole vectors. */
@@ -75,6 +77,10 @@ void load_parameters(const bptt_plan *p, const void *params, const updater *u, t
     if (rank == 0 && p->k->lanes == 1) memset(p->grad, 0, (size_t)(p->packed_size * p->k->bytes));
     if (u) move_opt_state(u, 1, rank, size);
     team_barrier(team);
+    if (p->trained_tau) {
+        if (rank == 0) derive_time_constants(p);
+        team_barrier(team);
+    }
     if (!u || !p->ruled) return;
     int64_t from, to;
     slice_of(p, rank, size, &from, &to);

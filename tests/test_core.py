@@ -24,9 +24,12 @@ def views(plan):
     return {name: plan.arena[offset : offset + size] for name, offset, size in plan.views()}
 
 
+CONSTANTS = ("alpha", "amplitude", "alpha_slope", "noise_slope", "input_amplitude")
+
+
 def fill(plan, byte):
     for name, view in views(plan).items():
-        if name not in ("plan", "alpha", "amplitude", "input_amplitude"):  # these are made with the plan
+        if name not in ("plan", *CONSTANTS):  # these are made with the plan
             view[:] = byte
 
 

@@ -25,7 +25,13 @@ FORMS = {
     "minlstm": {"cell": "minlstm"},
     "indrnn": {"cell": "indrnn"},
     "ctrnn": {"cell": "ctrnn", "tau": (1, 2, 3, 4, 5), "recurrent_noise": 0.3, "input_noise": 0.2},
-    "ctrnn-potential": {"cell": "ctrnn", "equation": "potential", "tau": 2, "nonlinearity": "sigmoid"},
+    "ctrnn-potential": {
+        "cell": "ctrnn",
+        "equation": "potential",
+        "tau": 2,
+        "nonlinearity": "sigmoid",
+        "train_tau": True,
+    },
     "two layers": {"cell": "lstm", "num_layers": 2, "dropout": 0.5},
 }
 

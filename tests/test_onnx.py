@@ -31,7 +31,9 @@ FORMS = {
     "minlstm": dict(cell="minlstm"),
     "indrnn": dict(cell="indrnn", nonlinearity="relu"),
     "ctrnn": dict(cell="ctrnn", tau=(1, 2, 4, 3, 8)),
-    "ctrnn-potential": dict(cell="ctrnn", equation="potential", tau=3, nonlinearity="sigmoid"),
+    "ctrnn-potential": dict(
+        cell="ctrnn", equation="potential", tau=3, nonlinearity="sigmoid", train_tau=True
+    ),
 }
 # ONNX has no operator for these
 SCANNED = {"mlp", "lstm-projection", "lstm-both", "ctrnn", "ctrnn-potential", "mingru", "minlstm", "indrnn"}

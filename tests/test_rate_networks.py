@@ -225,6 +225,152 @@ def test_noise_in_every_unfolding(cell, bptt):
     assert net.evaluate(X, Y) < before
 
 
+# ---- trained time constants
+
+
+@pytest.mark.parametrize("noise", ("sde", "step", "scaled"))
+@by_cell
+def test_gradient_of_time_constants_with_noise(cell, noise):
+    """The amplitude of the noise depends on tau, too."""
+    p = cases.Problem(cell=cell, activation=("tanh",), train_tau=True, noise=noise, num_layers=2, **NOISY)
+    for lanes in ("units", "rows"):
+        p.check_core(lanes=lanes)
+
+
+@by_cell
+def test_trained_time_constants(cell):
+    """They begin at tau; so does everything that the network computes, as without training."""
+    tau = (2.5, 4, 6, 8, 12, 40)
+    fixed, net = network(cell=cell, tau=tau, dt=2), network(cell=cell, tau=tau, dt=2, train_tau=True)
+    np.testing.assert_allclose(net.tau, [tau], rtol=1e-12)
+    np.testing.assert_array_equal(fixed.tau, [tau])
+    assert network(cell="gru", tau=10.0).tau is None
+    np.testing.assert_allclose(net.predict(X), fixed.predict(X), rtol=1e-12)
+    np.testing.assert_allclose([net.stream().step(X[0, 0])], fixed.predict(X[:1, :1])[0], rtol=1e-12)
+    net["raw_tau_l0"] = -800.0
+    assert (net.tau == 2).all()  # the limit is dt
+    stacked = network(cell=cell, num_layers=2, bidirectional=True, train_tau=True)
+    stacked.fit(X, Y, epochs=2, optimizer=bf.Adam(0.1), verbose=0)
+    assert stacked.tau.shape == (4, 6) and len(np.unique(stacked.tau)) == 24 and (stacked.tau > 1).all()
+
+
+def slow_task(tau, steps=300):
+    """Targets of units that follow the inputs with these time constants."""
+    x = np.random.default_rng(0).normal(size=(20, steps, 1))
+    y = np.zeros((20, steps, 2))
+    for t in range(1, steps):
+        y[:, t] = (1 - 1 / tau) * y[:, t - 1] + x[:, t] / tau
+    return x, y
+
+
+def test_time_constants_are_found():
+    """A linear network recovers those of its teacher."""
+    tau = np.array([3.0, 25.0])
+    x, y = slow_task(tau)
+    net = bf.Network(
+        1, 2, 2, cell="ctrnn", nonlinearity="linear", tau=8, train_tau=True, readout="every", seed=0
+    )
+    fixed = {"weight_ih_l0": [[1], [1]], "weight_hh_l0": 0.0, "bias_ih_l0": 0.0, "bias_hh_l0": 0.0}
+    fixed |= {"head.0.weight": np.eye(2), "head.0.bias": 0.0}
+    for name, value in fixed.items():
+        net[name] = value
+        net.rules[name] = bf.Rule(trainable=False)
+    net.fit(x, y, epochs=150, optimizer=bf.Adam(0.5), batch_size=20, verbose=0)
+    np.testing.assert_allclose(net.tau, [tau], rtol=0.05)
+
+
+def test_random_initial_weights_leave_time_constants():
+    net = network(tau=7, train_tau=True, init=lambda name, shape, random: random.normal(size=shape))
+    np.testing.assert_allclose(net.tau, 7)
+
+
+def test_files_with_trained_time_constants(tmp_path):
+    net = network(tau=7, train_tau=True)
+    net.fit(X, Y, epochs=2, verbose=0)
+    net.save(tmp_path / "model.safetensors")
+    again = bf.load(tmp_path / "model.safetensors")
+    assert (again.tau == net.tau).all() and (again.predict(X) == net.predict(X)).all()
+
+
+# ---- the penalty of rates
+
+PENALTY = dict(rate_penalty=0.7, rate_target=0.3)
+PENALISED = {
+    "every": dict(every=True, weighted=True, lengths=(7, 1, 3)),
+    "last": dict(lengths=(7, 1, 3, 3)),
+    "layers": dict(num_layers=2, bidirectional=True, lengths=(3, 2)),
+    "one": dict(lengths=(6,), num_layers=2),
+}
+
+
+def mean_penalty(p):
+    """Of the oracle's states."""
+    total, count = 0.0, 0
+    for i, x in enumerate(p.x):
+        state = ref.initial_state(p.desc, p.params) if p.state is None else p.state[i]
+        *_, tape = ref.layers_forward(p.desc, p.params, x, state, ref.no_masks(p.desc, len(x)))
+        for steps in tape.values():
+            h = np.array([new[0] for _, _, new, _ in steps])
+            total, count = total + ((h - 0.3) ** 2).sum(), count + h.size
+    return 0.7 * total / count
+
+
+@pytest.mark.parametrize("more", PENALISED.values(), ids=PENALISED)
+@pytest.mark.parametrize(
+    "form", ("ctrnn-potential", "ctrnn", "gru-before", "mlp-4", "lstm-projection", "indrnn")
+)
+def test_the_penalty_and_its_gradient(form, more):
+    """The loss is that without it and the penalty; finite differences; both number types."""
+    p = cases.Problem(**cases.FORMS[form] | PENALTY, **more)
+    plain = cases.Problem(**cases.FORMS[form], **more)
+    for isa in cases.isas():
+        for lanes in ("units", "rows"):
+            value = p.run(isa=isa, lanes=lanes).loss_and_grad()[0]
+            np.testing.assert_allclose(value, plain.reference()[0] + mean_penalty(p), rtol=1e-9)
+            rounded = p.run("float32", isa=isa, lanes=lanes).loss_and_grad()[0]
+            np.testing.assert_allclose(rounded, value, rtol=1e-5)
+        p.check_core(isa=isa, lanes=("units", "rows")[isa == "avx2"])
+
+
+@by_cell
+def test_what_the_penalty_depends_on(cell):
+    """Neither on threads nor on segments; passes of truncated BPTT each have the mean of their steps."""
+    given = PENALTY | dict(every=True, lengths=(40, 40, 30, 7) * 10, hidden_size=40, num_layers=2)
+    p = cases.Problem(cell=cell, activation=("tanh",), **given)
+    net, targets = p.network(), p.targets()
+    results = [net.loss_and_grad(p.x, targets, threads=n) for n in (1, 2)]
+    assert results[0][0] == results[1][0] and (results[0][1].flat == results[1][1].flat).all()
+    for bptt in (bf.CheckpointedBPTT(7), bf.TruncatedBPTT(6, 40)):
+        loss, grads = net.loss_and_grad(p.x, targets, bptt=bptt)
+        np.testing.assert_allclose(loss, results[0][0], rtol=1e-12)
+        if not isinstance(bptt, bf.TruncatedBPTT):
+            np.testing.assert_allclose(grads.flat, results[0][1].flat, rtol=1e-9, atol=1e-12)
+    own = net.loss_and_grad(p.x, targets, loss=squares)
+    np.testing.assert_allclose(own[0], results[0][0], rtol=1e-12)
+    np.testing.assert_allclose(own[1].flat, results[0][1].flat, rtol=1e-9, atol=1e-12)
+
+
+def squares(outputs, targets, weights):
+    error = outputs - targets
+    return float((error**2).mean()), 2 * error / error.size
+
+
+@pytest.mark.parametrize("readout", ("every", "last"))
+def test_the_penalty_in_training(readout):
+    """It moves the rates to the target, in training alone."""
+    y = Y if readout == "every" else Y[:, -1]
+    net = network(nonlinearity="softplus", readout=readout, rate_penalty=100.0, rate_target=0.5)
+    plain = network(nonlinearity="softplus", readout=readout)
+    assert net.evaluate(X, y) == plain.evaluate(X, y)
+    assert net.loss_and_grad(X, y)[0] > plain.loss_and_grad(X, y)[0]
+    first = net.fit(X, y, epochs=1, optimizer=bf.SGD(1e-12), batch_size=5, verbose=0)["loss"][0]
+    np.testing.assert_allclose(first, net.loss_and_grad(X, y)[0], rtol=1e-9)
+    for bptt in (bf.FullBPTT(), bf.CheckpointedBPTT(4), bf.TruncatedBPTT(3, 6)):
+        net = network(nonlinearity="softplus", readout=readout, rate_penalty=100.0, rate_target=0.5)
+        history = net.fit(X, y, epochs=100, bptt=bptt, optimizer=bf.Adam(0.03), verbose=0)
+        assert history["loss"][-1] < 0.3 * history["loss"][0]
+
+
 # ---- bad input
 
 
@@ -248,6 +394,13 @@ def test_noise_in_every_unfolding(cell, bptt):
         (dict(cell="gru", tau=3), ("tau", "ctrnn", "gru")),
         (dict(cell="elman", equation="potential", tau=10), ("equation", "ctrnn", "elman")),
         (dict(proj_size=2), ("proj_size", "ctrnn")),
+        (dict(tau=1.0, train_tau=True), ("tau", "above dt=1", "train_tau")),
+        (dict(train_tau=1), ("train_tau", "1")),
+        (dict(cell="gru", train_tau=True), ("train_tau", "ctrnn", "gru")),
+        (dict(rate_penalty=-1), ("rate_penalty", "at least 0")),
+        (dict(rate_penalty=np.nan), ("rate_penalty", "nan")),
+        (dict(rate_penalty=1, rate_target=np.inf), ("rate_target", "inf")),
+        (dict(rate_target=0.1), ("rate_target", "rate_penalty=0")),
     ),
 )
 def test_bad_arguments(options, words):
@@ -257,12 +410,14 @@ def test_bad_arguments(options, words):
 
 
 @pytest.mark.parametrize(
-    "options", (dict(recurrent_noise=0.1), dict(input_noise=0.1)), ids=("recurrent", "input")
+    "options",
+    (dict(recurrent_noise=0.1), dict(input_noise=0.1), dict(rate_penalty=0.1)),
+    ids=("recurrent", "input", "penalty"),
 )
-def test_where_noise_is_refused(options):
+def test_where_noise_and_penalties_are_refused(options):
     net = network(readout="last", **options)
     for more in (dict(bptt=bf.SlidingBPTT(3)), dict(optimizer=bf.LevenbergMarquardt())):
-        with pytest.raises(bf.ConfigError, match="without noise"):
+        with pytest.raises(bf.ConfigError, match=r"without (noise|a penalty)"):
             net.fit(X, Y[:, -1] if "optimizer" in more else Y, verbose=0, **more)
 
 
@@ -275,9 +430,13 @@ def test_where_noise_is_refused(options):
         dict(noise="ito"),
         dict(recurrent_noise=-1.0),
         dict(cell="gru", alpha=(0.5,) * 4, activation=()),
+        dict(cell="gru", train_tau=True, activation=()),
+        dict(train_tau=True, alpha=(0.5,) * 4),
+        dict(rate_penalty=-1.0),
+        dict(rate_penalty=1.0, rate_target=np.inf),
     ),
 )
 def test_the_core_refuses(fields):
     desc = ref.DESC | dict(cell="ctrnn", hidden_size=4) | fields
-    with pytest.raises(ValueError, match=r"alpha|noise"):
+    with pytest.raises(ValueError, match=r"alpha|noise|train_tau|rate_"):
         cases.core().blocks(desc)

@@ -1,6 +1,6 @@
 /* ctrnn.h: a continuous-time rate network, equation="rate":
    a = act(zx + zr),  h = (1 - alpha) h_prev + alpha a + noise
-   peep: alpha = dt/tau      saved in the place of zx: a */
+   peep: alpha = dt/tau, slope of log(noise)      saved in the place of zx: a */
 #define GATES 1
 #define STATES 1
 #define GATE_VALUES 1
@@ -16,11 +16,12 @@ INLINE void ctrnn_forward(int act, const V *peep, const V *zx, const V *zr, cons
     saved[0] = a;
 }
 
-/* dz = alpha dh . act'(a),  and (1 - alpha) dh to h_prev */
+/* dz = alpha dh . act'(a),  (1 - alpha) dh to h_prev,  and with a - h_prev = pull
+   dalpha = dh (pull + slope noise),  noise = h - h_prev - alpha pull */
 INLINE void ctrnn_backward(int act, const V *peep, const V *saved, const V *s_prev, const V *s,
                            V *ds, V *dzx, V *dzr) {
-    (void)s_prev;
-    (void)s;
+    V pull = saved[0] - s_prev[0];
+    dzr[1] = ds[0] * (pull + peep[1] * (s[0] - s_prev[0] - peep[0] * pull));
     dzx[0] = dzr[0] = peep[0] * ds[0] * v_dact(act, saved[0]);
     ds[0] = (1 - peep[0]) * ds[0];
 }

@@ -44,6 +44,8 @@ FORMS = {
     "indrnn": dict(cell="indrnn", activation=("tanh",)),
     "ctrnn": dict(cell="ctrnn", activation=("tanh",)),
     "ctrnn-potential": dict(cell="ctrnn_potential", activation=("softplus",)),
+    "ctrnn-tau": dict(cell="ctrnn", activation=("softplus",), train_tau=True),
+    "ctrnn-potential-tau": dict(cell="ctrnn_potential", activation=("tanh",), train_tau=True),
 }
 FORMS |= {
     name: dict(cell=name, activation=())
@@ -147,7 +149,7 @@ class Problem:
         d["output_size"] *= core().losses()[loss]["outputs"] or 1
         if not core().cells()[d["cell"]]["recurrent"]:
             d["recurrent_dropout"] = 0.0  # it is for the recurrent product
-        if core().cells()[d["cell"]]["leak"]:
+        if core().cells()[d["cell"]]["leak"] and not d.get("train_tau"):
             d.setdefault("alpha", tuple(np.resize((0.5, 0.25, 1.0, 0.125), d["hidden_size"]).tolist()))
         self.lengths, self.loss, self.every, n = lengths, loss, bool(every), len(lengths)
         rng = np.random.default_rng(data_seed)

@@ -222,13 +222,20 @@ def indrnn_backward(d, w, x, s, m, saved, ds):
     return w["weight_ih"].T @ dz, (w["weight_hh"] * dz,), dw
 
 
-def leak(d):
+def leak(d, w):
+    if d.get("train_tau"):
+        return 1 / (1 + np.logaddexp(0, w["raw_tau"]))
     return 1.0 if d.get("alpha") is None else np.array(d["alpha"])
+
+
+def leak_backward(d, w, dalpha):
+    return {"raw_tau": -(leak(d, w) ** 2) * sigmoid(w["raw_tau"]) * dalpha} if d.get("train_tau") else {}
 
 
 def ctrnn_blocks(d, inputs):
     n = d["hidden_size"]
-    return {"weight_ih": (n, inputs), "weight_hh": (n, n), "bias_ih": (n,), "bias_hh": (n,)}
+    blocks = {"weight_ih": (n, inputs), "weight_hh": (n, n), "bias_ih": (n,), "bias_hh": (n,)}
+    return blocks | ({"raw_tau": (n,)} if d.get("train_tau") else {})
 
 
 def ctrnn_forward(d, w, x, s, m):
@@ -236,29 +243,32 @@ def ctrnn_forward(d, w, x, s, m):
     a = NONLINEARITY[d["activation"][0]][0](
         w["weight_ih"] @ x + w["bias_ih"] + w["weight_hh"] @ h + w["bias_hh"]
     )
-    return ((1 - leak(d)) * s[0] + leak(d) * a,), (h, [a])
+    return ((1 - leak(d, w)) * s[0] + leak(d, w) * a,), (h, [a])
 
 
 def ctrnn_backward(d, w, x, s, m, saved, ds):
     (h, [a]), (dh,) = saved, ds
-    dz = leak(d) * dh * NONLINEARITY[d["activation"][0]][1](a)
+    dz = leak(d, w) * dh * NONLINEARITY[d["activation"][0]][1](a)
     dw = {"weight_ih": np.outer(dz, x), "weight_hh": np.outer(dz, h), "bias_ih": dz, "bias_hh": dz}
-    return w["weight_ih"].T @ dz, ((1 - leak(d)) * dh + m * (w["weight_hh"].T @ dz),), dw
+    dw |= leak_backward(d, w, dh * (a - s[0]))
+    return w["weight_ih"].T @ dz, ((1 - leak(d, w)) * dh + m * (w["weight_hh"].T @ dz),), dw
 
 
 def potential_forward(d, w, x, s, m):
     h, v = m * s[0], s[1]
-    v = (1 - leak(d)) * v + leak(d) * (w["weight_ih"] @ x + w["bias_ih"] + w["weight_hh"] @ h + w["bias_hh"])
+    drive = w["weight_ih"] @ x + w["bias_ih"] + w["weight_hh"] @ h + w["bias_hh"]
+    v = (1 - leak(d, w)) * v + leak(d, w) * drive
     r = NONLINEARITY[d["activation"][0]][0](v)
-    return (r, v), (h, [r])
+    return (r, v), (h, [drive, r])
 
 
 def potential_backward(d, w, x, s, m, saved, ds):
-    (h, [r]), (dr, dv) = saved, ds
+    (h, [drive, r]), (dr, dv) = saved, ds
     dv = dv + dr * NONLINEARITY[d["activation"][0]][1](r)
-    dz = leak(d) * dv
+    dz = leak(d, w) * dv
     dw = {"weight_ih": np.outer(dz, x), "weight_hh": np.outer(dz, h), "bias_ih": dz, "bias_hh": dz}
-    return w["weight_ih"].T @ dz, (m * (w["weight_hh"].T @ dz), (1 - leak(d)) * dv), dw
+    dw |= leak_backward(d, w, dv * (drive - s[1]))
+    return w["weight_ih"].T @ dz, (m * (w["weight_hh"].T @ dz), (1 - leak(d, w)) * dv), dw
 
 
 # name: blocks, forward, backward, number of states
