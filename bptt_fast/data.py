@@ -479,6 +479,9 @@ def set_targets(
         data.target_offset = data.offset if every else counting(len(data))
     if sample_weight is not None:
         data.weight = _weight(data, sample_weight, every, weight_name)
+    if loss.average == "sequences":
+        of_sequences = sample_weight is not None and not any(map(np.ndim, sample_weight))
+        _average_over_sequences(data, every, of_sequences and len(sample_weight) == len(data), weight_name)
     last = () if kind == "class" else None if columns is None else (columns,)
     try:
         rows = _target_rows(data, y, last, every, name)
@@ -517,6 +520,28 @@ def set_targets(
         _check_range(data, data.targets, 0, 1, every, name, "numbers from 0 to 1")
     if kind == "count":
         _check_range(data, data.targets, 0, math.inf, every, name, f'counts of at least 0 for "{loss.name}"')
+
+
+def _average_over_sequences(data: Sequences, every: bool, weighted: bool, name: str) -> None:
+    """Weights of rows whose sum over each sequence is 1, or if `weighted` the weight of the sequence."""
+    if not every:
+        raise ConfigError(
+            'loss: expected a target for every step with average="sequences", got one per sequence.  Use '
+            'average="rows".'
+        )
+    ends = data.target_offset + data.length
+    if data.form == "windows":  # all are of one length: without weights both means are the same
+        if data.weight is None:
+            return
+        raise ConfigError(
+            f'{name}: expected None for windows with average="sequences", as a row may belong to several, '
+            f"got weights."
+        )
+    weight = np.ones(len(data.values)) if data.weight is None else data.weight.astype(np.float64)
+    for begin, end in zip(data.target_offset, ends, strict=True):
+        total = end - begin if weighted else weight[begin:end].sum()
+        weight[begin:end] /= total or 1
+    data.weight = weight.astype(data.values.dtype)
 
 
 def _weigh_classes(data: Sequences, weights: Array, every: bool) -> None:

@@ -634,7 +634,7 @@ class RNNClassifier(ClassifierMixin, _Supervised):
             return loss
         if loss.function is not None:
             raise ConfigError("class_weight: expected None with a function as loss, got one.")
-        return Loss(loss.name, class_weight=self._class_weight, **loss.parameters)
+        return Loss(loss.name, class_weight=self._class_weight, average=loss.average, **loss.parameters)
 
     def _targets(self, y: Any, dtype: Any, going_on: bool) -> tuple[Any, int]:
         if not (self._every and _listed(y)):

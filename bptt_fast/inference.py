@@ -395,7 +395,7 @@ def training_data(
     columns, dtype = columns or net.columns, dtype or net.dtype
     if isinstance(x, data.Shared):
         state_size = 0 if x0 is None else net.state_size
-        targets = (loss.targets, loss.outputs, loss.class_weight, loss.function is None)
+        targets = (loss.targets, loss.outputs, loss.class_weight, loss.function is None, loss.average)
         key = (net.input_size, net.output_size, dtype, state_size, targets, every, *names, columns)
         arguments = (y, loss, every, sample_weight, x0, lengths, names, columns, dtype)
         return x.made_once(key, lambda: training_data(net, x.x, *arguments))

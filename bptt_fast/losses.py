@@ -43,6 +43,10 @@ class Loss:
         Of a function: whether its targets are rows of real numbers or class indices.
     class_weight : sequence of O float, or dict of int to float, optional
         Of "cross_entropy": the weight of each class, at least 0; classes that a dict lacks have weight 1.
+    average : {"rows", "sequences"}, default "rows"
+        Of a loss by name: whether the loss of a batch is the weighted mean over all target rows, or the mean
+        over the sequences of the weighted mean over the rows of each, so that a long sequence, or one with
+        many rows that count, has no more influence than another.
     **parameters
         Parameters of the loss: "huber" has delta, default 1, above 0; "pinball" has quantiles, default 0.5,
         one number or several increasing ones, between 0 and 1; "cross_entropy" has label_smoothing,
@@ -67,6 +71,11 @@ class Loss:
     weighted losses divided by the sum of the weights, as PyTorch's reduction="mean", so that its scale does
     not depend on the weights.  `SlidingBPTT` and learners, of one row per update, multiply its loss.
     (With label smoothing PyTorch also weights the smoothed classes.)
+
+    With average="sequences", which needs a target for every step, sample weights of shape (n,) are weights
+    of the sequences, others weights of rows.  Sequences without a row that counts are left out.  The sum of
+    the weights of the rows of a sequence is 1, or its own weight; so are the weights of the mean over the
+    batches of an epoch.
 
     A function ``loss(outputs, targets, weights)`` is called once per batch with the outputs (rows, O) of all
     target rows, in the network's dtype, the targets (rows, D) or class indices (rows,), and the weights
@@ -97,6 +106,7 @@ class Loss:
         *,
         targets: str | None = None,
         class_weight: Sequence[float] | Mapping[int, float] | None = None,
+        average: str = "rows",
         **parameters: Any,
     ) -> None:
         self.function = None if isinstance(name, str) or not callable(name) else name
@@ -104,12 +114,14 @@ class Loss:
         self.outputs = 1  # of the network, per target
         self.least_squares = self.curved = False  # curved: its second derivative is known and nonnegative
         self.class_weight = _class_weight(class_weight)
+        self.average = choice(average, "Loss(average)", ("rows", "sequences"))
         if self.function is not None:
-            if parameters or class_weight is not None:
+            given = [*parameters, *["class_weight"] * (class_weight is not None)]
+            given += ["average"] * (self.average != "rows")
+            if given:
                 raise ConfigError(
-                    f"loss: expected no parameters of a function, got "
-                    f"{', '.join(parameters) or 'class_weight'}."
-                    f"  Use functools.partial."
+                    f"loss: expected no parameters of a function, got {', '.join(given)}.  "
+                    f"Use functools.partial."
                 )
             self.name = getattr(name, "__qualname__", type(name).__name__)
             self.targets = choice(targets or "real", "Loss(targets)", ("real", "class"))
@@ -156,7 +168,9 @@ class Loss:
             values["class_weight"] = (
                 {str(k): v for k, v in weights} if isinstance(weights[0], tuple) else list(weights)
             )
-        elif self == _with_defaults(self.name):
+        if self.average != "rows":
+            values["average"] = self.average
+        if self == _with_defaults(self.name):
             return self.name
         return {"name": self.name, **values}
 
@@ -243,7 +257,8 @@ class Loss:
         return weights
 
     def _identity(self) -> tuple[Any, ...]:
-        return self.function, self.name, self.targets, tuple(self.parameters.items()), self.class_weight
+        parameters = tuple(self.parameters.items())
+        return self.function, self.name, self.targets, parameters, self.class_weight, self.average
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Loss) and self._identity() == other._identity()
@@ -260,6 +275,8 @@ class Loss:
             del shown["label_smoothing"]
         if self.class_weight is not None:
             shown["class_weight"] = self.plain["class_weight"]
+        if self.average != "rows":
+            shown["average"] = repr(self.average)
         return f"Loss({', '.join([repr(self.name), *(f'{k}={v}' for k, v in shown.items())])})"
 
 

@@ -169,6 +169,14 @@ class SlidingBPTT(Unfolding):
             f"no gradient for one set of weights.  Use fit."
         )
 
+    def check_loss(self, loss: Loss) -> None:
+        super().check_loss(loss)
+        if loss.average != "rows":
+            raise ConfigError(
+                f'loss: expected average="rows" with SlidingBPTT, which updates after every single row, got '
+                f"{loss}.  Use FullBPTT()."
+            )
+
     def check_data(self, sample_weight: Any) -> None:
         if sample_weight is not None:
             raise ConfigError(

@@ -201,6 +201,57 @@ def test_quantiles(quantiles):
     np.testing.assert_allclose(slope, expected[1], rtol=1e-12)
 
 
+def test_the_mean_over_sequences():
+    """The mean of the means over the rows of each sequence, in training and evaluation, in all forms."""
+    random = np.random.default_rng(0)
+    net = bf.Network(2, 5, 3, readout="every", dtype="float64", seed=0)
+    lengths = (7, 1, 4, 5)
+    x, y = ([random.normal(size=(n, width)) for n in lengths] for width in (2, 3))
+    mask = [random.uniform(size=n) * (random.uniform(size=n) < 0.7) for n in lengths]
+    mask[2][:] = 0  # left out
+    each = np.array([net.evaluate([a], [b]) for a, b in zip(x, y, strict=True)])
+    masked = [net.evaluate([x[i]], [y[i]], sample_weight=[mask[i]]) for i in (0, 1, 3) if mask[i].any()]
+    loss, of_sequences = bf.Loss("mse", average="sequences"), np.array([1.0, 0, 2, 3])
+    assert net.evaluate(x, y, loss=loss) == pytest.approx(each.mean())
+    assert net.evaluate(x, y, loss=loss, sample_weight=mask) == pytest.approx(np.mean(masked))
+    weighted = net.evaluate(x, y, loss=loss, sample_weight=of_sequences)
+    assert weighted == pytest.approx((each * of_sequences).sum() / of_sequences.sum())
+    assert net.evaluate(x, y) != pytest.approx(each.mean())
+    value, grads = net.loss_and_grad(x, y, loss=loss)
+    assert value == pytest.approx(each.mean())
+    parts = [net.loss_and_grad([a], [b])[1].flat for a, b in zip(x, y, strict=True)]
+    np.testing.assert_allclose(grads.flat, np.mean(parts, axis=0), rtol=1e-10)
+    padded = [np.stack([np.resize(a, (7, a.shape[1])) for a in array]) for array in (x, y)]
+    assert net.evaluate(*padded, loss=loss, lengths=lengths) == pytest.approx(each.mean())
+    history = net.fit(x, y, loss=loss, epochs=1, batch_size=2, optimizer=bf.SGD(1e-12), verbose=0)
+    assert history["loss"][0] == pytest.approx(each.mean())
+    windows = bf.Sequences.windows(random.normal(size=(20, 2)), 6, horizon=0)
+    targets = random.normal(size=(20, 3))
+    assert net.evaluate(windows, targets, loss=loss) == net.evaluate(windows, targets)
+    assert bf.Loss(**loss.plain) == loss != bf.Loss("mse") and "average='sequences'" in repr(loss)
+
+
+def refused_averages():
+    every, last = (bf.Network(2, 5, 3, readout=readout, seed=0) for readout in ("every", "last"))
+    x, y, loss = np.zeros((4, 6, 2)), np.zeros((4, 6, 3)), bf.Loss("mse", average="sequences")
+    windows = bf.Sequences.windows(x[0], 3, horizon=0)
+    return {
+        "one target": (lambda: last.fit(x, y[:, 0], loss=loss), "target for every step"),
+        "sliding": (lambda: last.fit(x, y, loss=loss, bptt=bf.SlidingBPTT(2)), "SlidingBPTT"),
+        "learner": (lambda: last.learn_online(bf.SlidingBPTT(2), loss=loss), "SlidingBPTT"),
+        "windows": (lambda: every.fit(windows, y[0], loss=loss, sample_weight=np.ones(6)), "windows"),
+        "name": (lambda: bf.Loss("mse", average="trials"), "'rows', 'sequences'"),
+        "function": (lambda: bf.Loss(max, average="sequences"), "average"),
+    }
+
+
+@pytest.mark.parametrize("case", refused_averages().values(), ids=refused_averages())
+def test_refused_averages(case):
+    call, words = case
+    with pytest.raises(bf.ConfigError, match=words):
+        call()
+
+
 def test_label_smoothing_and_class_weights():
     x, y = X, np.array([0, 1, 2, 2, 1, 0])
     net, weight = network(), np.array([1.0, 0.5, 2.0, 0.0, 1.0, 3.0])
