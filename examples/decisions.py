@@ -116,13 +116,14 @@ decide, integrate, match = ((*train(task, seed=i), task) for i, task in enumerat
 
 # %%
 # Left: how fast they learn. Middle: psychometric curves; the second network ignores the evidence of the other
-# context. Right: outputs of the third network in four trials; the stimuli are shown where it is grey.
+# context. Right: outputs of the third network in four trials; the stimuli are shown where it is grey, and
+# the answer counts between the dotted lines.
 figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
 for (_, score, _), name in zip((decide, integrate, match), TASKS, strict=True):
     left.plot(500 * np.arange(1, len(score) + 1), np.multiply(100, score), marker=".", label=name)
 left.axhline(90, color="0.6", linewidth=0.8)
-left.set(xlabel="trials", ylabel="correct, fresh trials (%)", xscale="log", ylim=(40, 101), title="Learning")
-left.legend(fontsize="x-small", loc="lower right")
+left.set(xlabel="trials", ylabel="correct, fresh trials (%)", ylim=(40, 102), title="Learning")
+left.legend(fontsize="x-small", loc="center right")
 
 
 def psychometric(net, trials, evidence, label):
@@ -151,5 +152,7 @@ for y, (sample, test) in zip(output, stimuli, strict=True):
 for begin in (0.2, 1.1):
     right.axvspan(begin, begin + 0.3, color="0.92")
 right.set(xlabel="time (s)", ylabel="output, probability of a match", title="Match to sample, delay 600 ms")
-right.legend(fontsize="x-small", loc="upper left")
+for counted in (1.3, 1.5):
+    right.axvline(counted, color="0.4", linewidth=0.8, linestyle=":")
+right.legend(fontsize="x-small", loc="lower left")
 plt.show()
