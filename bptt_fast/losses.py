@@ -2,10 +2,11 @@
 
 Per target row, with prediction p and target y: mse, mean over the outputs of (p - y)^2; mae, mean of |p - y|;
 huber, mean of e^2/2 where |e| <= delta and delta (|e| - delta/2) elsewhere, e = p - y; pinball, mean over the
-quantiles q of max(q e, (q - 1) e), e = y - p; gaussian, laplace, student_t and negative_binomial, mean of the
-negative log density with parameters that are outputs; poisson, mean of exp(p) - y p; cross_entropy,
--log softmax(p)[class]; binary_cross_entropy, mean of log(1 + exp(p)) - y p.  The loss of a batch is the mean
-over its target rows, weighted by sample_weight.  A loss can also be a function of the user's.
+quantiles q of max(q e, (q - 1) e), e = y - p; ordered_pinball, pinball of quantiles with increments as
+outputs; gaussian, laplace, student_t and negative_binomial, mean of the negative log density with parameters
+that are outputs; poisson, mean of exp(p) - y p; cross_entropy, -log softmax(p)[class]; binary_cross_entropy,
+mean of log(1 + exp(p)) - y p.  The loss of a batch is the mean over its target rows, weighted by
+sample_weight.  A loss can also be a function of the user's.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from typing import Any
 import numpy as np
 
 from . import _core  # type: ignore[attr-defined]
-from .errors import ConfigError, ShapeError, choice, number
+from .distributions import DISTRIBUTIONS, QUANTILES, Distribution
+from .errors import ConfigError, DivergedError, ShapeError, choice, integer, number
+
+Array = np.ndarray[Any, Any]
 
 TABLE: dict[str, dict[str, Any]] = _core.losses()
 
@@ -37,8 +41,8 @@ class Loss:
     Parameters
     ----------
     name : str or callable
-        "mse", "mae", "huber", "pinball", "gaussian", "laplace", "student_t", "poisson", "negative_binomial",
-        "cross_entropy", "binary_cross_entropy", or a function, see Notes.
+        "mse", "mae", "huber", "pinball", "ordered_pinball", "gaussian", "laplace", "student_t", "poisson",
+        "negative_binomial", "cross_entropy", "binary_cross_entropy", or a function, see Notes.
     targets : {"real", "class"}, default "real"
         Of a function: whether its targets are rows of real numbers or class indices.
     class_weight : sequence of O float, or dict of int to float, optional
@@ -48,9 +52,9 @@ class Loss:
         over the sequences of the weighted mean over the rows of each, so that a long sequence, or one with
         many rows that count, has no more influence than another.
     **parameters
-        Parameters of the loss: "huber" has delta, default 1, above 0; "pinball" has quantiles, default 0.5,
-        one number or several increasing ones, between 0 and 1; "cross_entropy" has label_smoothing,
-        default 0, below 1.
+        Parameters of the loss: "huber" has delta, default 1, above 0; "pinball" and "ordered_pinball" have
+        quantiles, default 0.5, one number or several increasing ones, between 0 and 1; "cross_entropy" has
+        label_smoothing, default 0, below 1.
 
     Raises
     ------
@@ -61,11 +65,14 @@ class Loss:
     -----
     Several outputs belong to each target of "gaussian" and "laplace" (mu, s), "student_t" (mu, s, n),
     "negative_binomial" (m, a), and "pinball" with several quantiles (one each).  With D targets they are
-    blocks of D outputs: the first block is mu of all targets, or their lowest quantile, and so on.
+    blocks of D outputs: the first block is mu of all targets, or their lowest quantile, and so on.  The
+    quantiles of "ordered_pinball" cannot cross: after the lowest, an output p is the increment
+    log(1 + exp(p)) to the next quantile.
     `output_size` is then D times the number of blocks.  The scale is sigma = log(1 + exp(s)) + 1e-6;
     nu = 2 + log(1 + exp(n)); the mean of counts is mu = log(1 + exp(m)), their variance mu + alpha mu^2,
     alpha = log(1 + exp(a)) + 1e-6; the rate of "poisson" is exp(p).  The values leave out log(2 pi) / 2 of
-    "gaussian" and log(y!) of "poisson".
+    "gaussian" and log(y!) of "poisson".  `mean`, `std`, `quantile` and `sample` compute with the outputs of
+    a trained network.
 
     A class weight is a factor of the weight of a row, as in scikit-learn: the loss of a batch is the sum of
     weighted losses divided by the sum of the weights, as PyTorch's reduction="mean", so that its scale does
@@ -256,6 +263,205 @@ class Loss:
             weights[label] = weight
         return weights
 
+    # ---- what outputs say about targets
+
+    @property
+    def has_distribution(self) -> bool:
+        """Whether the outputs are the parameters of a distribution."""
+        return self.function is None and self.name in DISTRIBUTIONS
+
+    @property
+    def has_quantiles(self) -> bool:
+        """Whether the outputs are quantiles."""
+        return self.function is None and self.name in QUANTILES
+
+    def prediction(self, outputs: Any) -> Array:
+        """Compute one number per target from outputs, in the units of the targets.
+
+        Parameters
+        ----------
+        outputs : array (..., O)
+            Outputs of a network that was trained with this loss.
+
+        Returns
+        -------
+        prediction : ndarray (..., D)
+            The mean of a distribution; of "pinball" the quantile 0.5, or that of its quantiles which is
+            nearest; of other losses of real targets, and of functions, the outputs.
+
+        Raises
+        ------
+        ConfigError
+            If the loss is one of classes or probabilities.
+        ShapeError
+            If the last axis of the outputs is not a multiple of the outputs per target.
+
+        Examples
+        --------
+        >>> import numpy as np, bptt_fast as bf
+        >>> bf.Loss("poisson").prediction(np.log([[3.0]])).round(6)
+        array([[3.]])
+        """
+        if self.has_distribution:
+            return self.mean(outputs)
+        if self.has_quantiles:
+            known = self.parameters["quantiles"]
+            return self.quantile(outputs, min(max(0.5, known[0]), known[-1]))
+        if self.targets != "real":
+            raise ConfigError(
+                f"prediction: expected a loss of real targets or counts, got {self}, whose outputs are "
+                f"logits.  Apply a softmax or a logistic function."
+            )
+        return self._blocks(outputs)[0][0]
+
+    def mean(self, outputs: Any) -> Array:
+        """Compute the means of the distributions whose parameters are the outputs.
+
+        Parameters
+        ----------
+        outputs : array (..., O)
+            Outputs of a network that was trained with "gaussian", "laplace", "student_t", "poisson" or
+            "negative_binomial".
+
+        Returns
+        -------
+        mean : ndarray (..., D)
+
+        Raises
+        ------
+        ConfigError
+            If the loss has no distribution.
+        ShapeError
+            If the last axis of the outputs is not a multiple of the outputs per target.
+        DivergedError
+            If an output or a mean is NaN or infinite.
+        """
+        distribution, dtype = self._distribution(outputs, "mean")
+        return _finite(distribution.mean, dtype, "mean")
+
+    def std(self, outputs: Any) -> Array:
+        """Compute the standard deviations of the distributions whose parameters are the outputs.
+
+        Parameters
+        ----------
+        outputs : array (..., O)
+            As in `mean`.
+
+        Returns
+        -------
+        std : ndarray (..., D)
+            That of "student_t" is infinite if log(1 + exp(n)) underflows, with 2 degrees of freedom.
+
+        Raises
+        ------
+        ConfigError, ShapeError, DivergedError
+            As in `mean`.
+        """
+        distribution, dtype = self._distribution(outputs, "std")
+        return np.asarray(distribution.std, dtype)
+
+    def quantile(self, outputs: Any, q: float | Sequence[float]) -> Array:
+        """Compute quantiles of the targets from outputs; they do not cross.
+
+        Parameters
+        ----------
+        outputs : array (..., O)
+            As in `mean`; or outputs of a network that was trained with "pinball" or "ordered_pinball".
+        q : float or sequence of Q float
+            Probabilities between 0 and 1.  With "pinball" not outside its quantiles.
+
+        Returns
+        -------
+        quantile : ndarray (..., D) or (Q, ..., D)
+            Of counts the smallest one that is not exceeded with probability q.  The quantiles of "pinball"
+            are sorted; between two of them it is interpolated linearly.
+
+        Raises
+        ------
+        ConfigError, ShapeError, DivergedError
+            As in `mean`; also if a probability is out of range.
+
+        Examples
+        --------
+        >>> import bptt_fast as bf
+        >>> bf.Loss("laplace").quantile([[1.0, 0.0]], [0.1, 0.5, 0.9]).round(2).ravel()
+        array([-0.12,  1.  ,  2.12])
+        """
+        several = not isinstance(q, str) and np.ndim(q) == 1
+        probabilities: list[Any] = list(q) if several else [q]  # type: ignore[arg-type]
+        if not probabilities:
+            raise ConfigError("q: expected at least one probability, got none.")
+        distribution: Any
+        if self.has_quantiles:
+            known = self.parameters["quantiles"]
+            probabilities = [number(one, "q", known[0], known[-1]) for one in probabilities]
+            blocks, dtype = self._blocks(outputs)
+            distribution = QUANTILES[self.name](known, *blocks)
+        else:
+            distribution, dtype = self._distribution(outputs, "quantile")
+            probabilities = [number(one, "q", 0, 1, open_low=True, open_high=True) for one in probabilities]
+        values = [_finite(distribution.quantile(one), dtype, "quantile") for one in probabilities]
+        return np.stack(values) if several else values[0]
+
+    def sample(self, outputs: Any, rng: Any = None, n: int | None = None) -> Array:
+        """Draw targets from the distributions whose parameters are the outputs.
+
+        Parameters
+        ----------
+        outputs : array (..., O)
+            As in `mean`.
+        rng : numpy.random.Generator or int, optional
+            The source of random numbers, or its seed; None: a new one.
+        n : int, optional
+            Draws of each target; None: one, without an axis.
+
+        Returns
+        -------
+        sample : ndarray (..., D) or (n, ..., D)
+
+        Raises
+        ------
+        ConfigError, ShapeError, DivergedError
+            As in `mean`; also if `rng` or `n` is invalid.
+
+        Examples
+        --------
+        >>> import bptt_fast as bf
+        >>> bf.Loss("gaussian").sample([[5.0, -3.0]], rng=0, n=1000).mean().round(2)
+        np.float64(5.0)
+        """
+        distribution, dtype = self._distribution(outputs, "sample")
+        draws = () if n is None else (integer(n, "n"),)
+        shape = (*draws, *_finite(distribution.mean, dtype, "sample").shape)
+        try:
+            generator = np.random.default_rng(rng)
+        except (TypeError, ValueError):
+            raise ConfigError(f"rng: expected a numpy.random.Generator or a seed, got {rng!r}.") from None
+        try:
+            return np.asarray(distribution.sample(generator, shape), dtype)
+        except ValueError as error:  # of rates above 9e18
+            raise DivergedError(f"sample: expected counts that NumPy can draw, got {error}.") from None
+
+    def _distribution(self, outputs: Any, what: str) -> tuple[Distribution, Any]:
+        """The distributions of outputs, and the dtype of the latter."""
+        if not self.has_distribution:
+            raise ConfigError(
+                f"{what}: expected a loss with a distribution ({', '.join(DISTRIBUTIONS)}), got {self}."
+            )
+        blocks, dtype = self._blocks(outputs)
+        return DISTRIBUTIONS[self.name](*blocks), dtype
+
+    def _blocks(self, outputs: Any) -> tuple[list[Array], Any]:
+        """Outputs (..., O) as blocks (..., D) of float64, and their dtype."""
+        a = np.asarray(outputs)
+        if a.dtype.kind not in "fiu" or not a.ndim:
+            raise ConfigError(f"outputs: expected an array of numbers, got {type(outputs).__name__}.")
+        self.columns(a.shape[-1])
+        if not np.isfinite(a).all():
+            raise DivergedError("outputs: expected finite numbers, got NaN or infinity.")
+        dtype = a.dtype if a.dtype.kind == "f" else np.dtype(np.float64)
+        return np.split(a.astype(np.float64), self.outputs, axis=-1), dtype
+
     def _identity(self) -> tuple[Any, ...]:
         parameters = tuple(self.parameters.items())
         return self.function, self.name, self.targets, parameters, self.class_weight, self.average
@@ -278,6 +484,15 @@ class Loss:
         if self.average != "rows":
             shown["average"] = repr(self.average)
         return f"Loss({', '.join([repr(self.name), *(f'{k}={v}' for k, v in shown.items())])})"
+
+
+def _finite(a: Array, dtype: Any, what: str) -> Array:
+    """`a` in this dtype; raises if a number is infinite there."""
+    with np.errstate(over="ignore"):
+        narrow = np.asarray(a, dtype)
+    if not np.isfinite(narrow).all():
+        raise DivergedError(f"{what}: expected finite numbers, got an overflow in {dtype}.")
+    return narrow
 
 
 def _increasing(value: Any, label: str, low: float, high: float) -> tuple[float, ...]:

@@ -80,6 +80,21 @@ static double NAME(leak)(const void *raw_tau, int64_t i, double *slope) {
     *slope *= -alpha * alpha;
     return alpha;
 }
+/* pinball of quantiles that cannot cross:  p: the lowest, then increments,  quantile i = quantile i-1 +
+   softplus(p[i]) */
+TARGET_FUNCTION ordered_pinball_loss(const chosen_loss *l, const double *p, double y, double *dp) {
+    double quantile[BPTT_MAX_LOSS_VALUES], slope[BPTT_MAX_LOSS_VALUES], above = 0;
+    quantile[0] = p[0];
+    slope[0] = 1;
+    for (int i = 1; i < l->outputs; i++)
+        quantile[i] = quantile[i - 1] + soft_plus(p[i], &slope[i]);
+    const double loss = pinball_loss(l, quantile, y, dp);
+    for (int i = l->outputs - 1; i >= 0; i--) {
+        above += dp[i];
+        dp[i] = above * slope[i];
+    }
+    return loss;
+}
 /* The scale of a distribution, never 0 */
 INLINE double scale_of(double s, double *slope) { return soft_plus(s, slope) + 1e-6; }
 

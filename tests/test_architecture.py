@@ -17,7 +17,7 @@ FACES = {"estimators": {"sklearn", "scipy"}, "onnx": {"onnx"}, "torch": {"torch"
 # from the bottom to the top: a module knows modules on floors below its own, imports inside functions counted
 FLOORS = (
     {"errors", "interrupts", "version"},
-    {"resuming"},
+    {"distributions", "resuming"},
     {"columns", "initialisation", "losses", "machine", "schedules", "stopping", "writing"},
     {"data", "description", "files"},
     {"plans", "rules"},

@@ -20,6 +20,7 @@ CANCELLING = (
     "mae",
     "huber",
     "pinball",
+    "ordered_pinball",
 )  # slopes of one size may add up to exactly zero, unless rows have different weights
 # 1, a prime, and VL-1, VL, VL+1 for VL = 2, 4, 8, 16
 WIDTHS = (1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17)

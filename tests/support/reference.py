@@ -534,6 +534,14 @@ def softplus(a):
     return np.logaddexp(0, a)
 
 
+def ordered_pinball(p, y, quantiles=(0.5,)):
+    low, *more = np.split(p, len(quantiles))
+    ordered = np.cumsum([low, *map(softplus, more)], axis=0)
+    value, slope = pinball(ordered.ravel(), y, quantiles)
+    above = np.cumsum(slope.reshape(ordered.shape)[::-1], axis=0)[::-1]
+    return value, np.concatenate([above[0], *(a * sigmoid(m) for a, m in zip(above[1:], more, strict=True))])
+
+
 def gaussian(p, y):
     mu, s = np.split(p, 2)
     sigma = softplus(s) + 1e-6
@@ -582,7 +590,7 @@ def negative_binomial(p, y):
     return np.mean(value), np.concatenate([by_mu * sigmoid(m), by_alpha * sigmoid(a)]) / y.size
 
 
-SEVERAL = (pinball, gaussian, laplace, student_t, negative_binomial)
+SEVERAL = (pinball, ordered_pinball, gaussian, laplace, student_t, negative_binomial)
 LOSSES = {f.__name__: f for f in (*SEVERAL, poisson, mse, mae, huber, cross_entropy, binary_cross_entropy)}
 
 
