@@ -434,11 +434,7 @@ class Loss:
         draws = () if n is None else (integer(n, "n"),)
         shape = (*draws, *_finite(distribution.mean, dtype, "sample").shape)
         try:
-            generator = np.random.default_rng(rng)
-        except (TypeError, ValueError):
-            raise ConfigError(f"rng: expected a numpy.random.Generator or a seed, got {rng!r}.") from None
-        try:
-            return np.asarray(distribution.sample(generator, shape), dtype)
+            return np.asarray(distribution.sample(generator(rng), shape), dtype)
         except ValueError as error:  # of rates above 9e18
             raise DivergedError(f"sample: expected counts that NumPy can draw, got {error}.") from None
 
@@ -484,6 +480,14 @@ class Loss:
         if self.average != "rows":
             shown["average"] = repr(self.average)
         return f"Loss({', '.join([repr(self.name), *(f'{k}={v}' for k, v in shown.items())])})"
+
+
+def generator(rng: Any) -> np.random.Generator:
+    """The source of random numbers for one, a seed or None; else raises a ConfigError."""
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError):
+        raise ConfigError(f"rng: expected a numpy.random.Generator or a seed, got {rng!r}.") from None
 
 
 def _finite(a: Array, dtype: Any, what: str) -> Array:

@@ -563,6 +563,9 @@ def forecast(
     *,
     next_input: Callable[[Array, int], ArrayLike] | None = None,
     x0: ArrayLike | None = None,
+    loss: str | Loss | Callable[..., Any] | None = None,
+    samples: int | None = None,
+    rng: Any = None,
 ) -> Any:
     """Forecast in a free run: after the series, outputs are fed back as inputs.
 
@@ -579,25 +582,35 @@ def forecast(
         if they have none in common or are unknown.
     x0 : array (state_size,) or (n, state_size), optional
         The state before the series; default: the network's `initial_state`.
+    loss : str or Loss, optional
+        The loss of the training: instead of the outputs, ``loss.prediction(outputs)`` is fed back and passed
+        to `next_input`, as the mean of a distribution.  Each of the D targets feeds one input.
+    samples : int, optional
+        Number of sample paths of each series: each feeds back its own draws from the distribution of `loss`.
+        `next_input` then gets (n * samples, D), the paths of the first series first.
+    rng : numpy.random.Generator or int, optional
+        The source of the draws, or its seed.
 
     Returns
     -------
-    y : ndarray (steps, O) or (n, steps, O)
-        The first output is ``predict(series, readout="last")``; the input of each further one comes from
-        the previous output.  For a table, or a list of tables, tables of the same type, whose index
-        continues at its frequency or by its constant step.  The frequency of an index of dates without
+    y : ndarray (steps, O) or (n, steps, O), with `samples` (samples, steps, D) or (n, samples, steps, D)
+        The outputs; ``loss.quantile(y, q)`` and others compute with them.  With `samples` the draws, always
+        an array.  The first output is ``predict(series, readout="last")``; the input of each further one
+        comes from the previous output.  For a table, or a list of tables, tables of the same type, whose
+        index continues at its frequency or by its constant step.  The frequency of an index of dates without
         one is inferred by pandas, from at least three labels.
 
     Raises
     ------
     ConfigError
-        If there is no `next_input` and output_size is not input_size, or only some of `output_names` are
-        `input_names`; if the network is bidirectional, the index of a table has no frequency or constant
-        step, or an argument is invalid.
+        If there is no `next_input` and output_size (D with `loss`) is not input_size, or only some of
+        `output_names` are `input_names`; if the network is bidirectional, the index of a table has no
+        frequency or constant step, `samples` are wanted of a loss without a distribution, or an argument is
+        invalid.
     ShapeError
         If an array has a wrong shape, including the results of `next_input`.
     DivergedError
-        If an output is NaN or infinite.
+        If an output, a prediction or a draw is NaN or infinite.
 
     Examples
     --------
@@ -608,67 +621,110 @@ def forecast(
     >>> with_the_hour = bf.Network(2, 8, 1, seed=0)
     >>> with_the_hour.forecast(np.ones((20, 2)), 5, next_input=lambda y, step: [y[0], step % 24]).shape
     (5, 1)
+    >>> with_a_distribution = bf.Network(1, 8, 2, seed=0)
+    >>> with_a_distribution.forecast(np.ones((20, 1)), 5, loss="gaussian", samples=100).shape
+    (100, 5, 1)
     """
     net.description.check_forward("forecast: expected", "Use predict on whole sequences.")
     steps = integer(steps, "steps")
-    if next_input is None and net.input_size != net.output_size:
+    known = None if loss is None else losses.get(loss)
+    width, paths = _fed_back(net, known, samples, rng)
+    if next_input is None and net.input_size != width:
+        outputs_of = "" if width == net.output_size else f", {width} targets"
         raise ConfigError(
             "forecast: outputs can be fed back as inputs only if output_size equals input_size, got "
-            f"output_size={net.output_size} and input_size={net.input_size}.  Pass next_input, a function of "
-            "(output, step) that returns the next input."
+            f"output_size={net.output_size}{outputs_of} and input_size={net.input_size}.  Pass next_input, a "
+            f"function of (output, step) that returns the next input."
         )
     if next_input is not None and not callable(next_input):
         raise ConfigError(f"next_input: expected a function of (output, step), got {next_input!r}.")
     series = data.unboxed(series)
     listed = data.is_list(series)
     tables = [table for table in (series if listed else [series]) if is_table(table)]
-    places = _feedback(net, series, tables) if next_input is None else None
-    ahead = [continued(table, steps, "forecast") for table in tables]
+    places = _feedback(net, series, tables, width) if next_input is None else None
+    ahead = [] if samples else [continued(table, steps, "forecast") for table in tables]
     first, state = predict(net, series, readout="last", x0=x0, return_state=True)
-    one = first.ndim == 1
-    n = 1 if one else len(first)
-    outputs = np.empty((steps, n, net.output_size), first.dtype)
-    outputs[0] = first
-    stream = Stream(net, n)
-    stream.state = state
+    single = first.ndim == 1
+    n, one = 1 if single else len(first), single and not samples
+    first, state = (np.repeat(np.atleast_2d(a), paths, axis=0) for a in (first, state))
+    outputs = np.empty((steps, *first.shape), first.dtype)
     wide = net.dtype if net.scaling is None else np.dtype(np.float64)
-    if next_input is None and net.scaling is None and places is None:
+    fed = outputs if known is None else np.empty((steps, n * paths, width), wide)
+    source = losses.generator(rng)
+
+    def store(step: int, y: Array) -> None:
+        outputs[step] = y
+        if known is not None:
+            given = outputs[step].astype(wide)
+            fed[step] = known.sample(given, source) if samples else known.prediction(given)
+
+    store(0, first)
+    stream = Stream(net, n * paths)
+    stream.state = state
+    if next_input is None and net.scaling is None and places is None and known is None:
         if steps > 1:
             stream._core.run(outputs[0], steps - 1, outputs[1:])
     else:
         for step in range(steps - 1):
-            x = outputs[step, 0] if one else outputs[step]
+            x = fed[step, 0] if one else fed[step]
             if next_input is not None:
                 x = next_input(x.copy(), step)
                 name = f"next_input(output, {step})"
-                x = _rows(x, n, net.input_size, wide, name, None, net.columns.categories)
+                x = _rows(x, n * paths, net.input_size, wide, name, None, net.columns.categories)
             elif not data.finite(x):
                 break
             elif places is not None:
                 x = x[..., places]
             try:
-                outputs[step + 1] = stream.step(x)
+                store(step + 1, stream.step(x))
             except DivergedError:
-                outputs[step + 1] = np.nan
+                fed[step + 1] = np.nan
                 break
-    if not data.finite(outputs):
+    if not data.finite(fed):
         raise DivergedError(
             "forecast: an output is not finite: fed back, the outputs grow without bound.  Try fewer steps, "
             "or train with a lower teacher_forcing."
         )
-    forecasts = data.cast(outputs.swapaxes(0, 1), outputs.dtype)
-    if len(tables) == n:
+    result = (fed if samples else outputs).swapaxes(0, 1)
+    forecasts = data.cast(result.reshape(n, *(paths,) * bool(samples), *result.shape[1:]), result.dtype)
+    if len(tables) == n and not samples:
         several = [
             like(table, rows, net.output_names, index)
             for table, rows, index in zip(tables, forecasts, ahead, strict=True)
         ]
         return several if listed else several[0]
-    return forecasts[0] if one else forecasts
+    return forecasts[0] if single else forecasts
 
 
-def _feedback(net: Model, series: Any, tables: list[Any]) -> list[int] | None:
-    """Where among the outputs each input is; inputs that the network has no names for have the series'."""
-    columns = net.columns
+def _fed_back(net: Model, loss: Loss | None, samples: Any, rng: Any) -> tuple[int, int]:
+    """How many numbers are fed back in a forecast, and the sample paths of each series, or 1."""
+    if samples is None:
+        if rng is not None:
+            raise ConfigError(f"rng: expected None without samples, got {rng!r}.")
+    elif loss is None or not loss.has_distribution:
+        raise ConfigError(
+            f"samples: expected a loss with a distribution, of which they are draws, got loss={loss}.  Pass "
+            f"the loss of the training."
+        )
+    if loss is None:
+        return net.output_size, 1
+    if loss.targets not in ("real", "count"):
+        raise ConfigError(
+            f"forecast: expected a loss of real targets or counts, which can be fed back, got {loss}.  Pass "
+            f"next_input, which gets the logits, and no loss."
+        )
+    width = loss.columns(net.output_size) or net.output_size
+    net.columns.check_targets(loss.scales(width, net.output_size), "forecast")
+    return width, 1 if samples is None else integer(samples, "samples")
+
+
+def _feedback(net: Model, series: Any, tables: list[Any], width: int) -> list[int] | None:
+    """Where among the `width` numbers that are fed back each input is.
+
+    Inputs that the network has no names for have the series'; several outputs per target have no names of
+    inputs.
+    """
+    columns = net.columns if width == net.output_size else replace(net.columns, outputs=None)
     if columns.inputs is None and isinstance(series, data.Sequences):
         columns = replace(columns, inputs=series.columns.inputs)
     elif columns.inputs is None and tables:

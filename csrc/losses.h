@@ -86,8 +86,7 @@ TARGET_FUNCTION ordered_pinball_loss(const chosen_loss *l, const double *p, doub
     double quantile[BPTT_MAX_LOSS_VALUES], slope[BPTT_MAX_LOSS_VALUES], above = 0;
     quantile[0] = p[0];
     slope[0] = 1;
-    for (int i = 1; i < l->outputs; i++)
-        quantile[i] = quantile[i - 1] + soft_plus(p[i], &slope[i]);
+    for (int i = 1; i < l->outputs; i++) quantile[i] = quantile[i - 1] + soft_plus(p[i], &slope[i]);
     const double loss = pinball_loss(l, quantile, y, dp);
     for (int i = l->outputs - 1; i >= 0; i--) {
         above += dp[i];

@@ -307,3 +307,105 @@ def test_wrong_calls(options, given, words, method):
 def test_sliding_windows_have_no_teacher_forcing():
     with pytest.raises(bf.ConfigError, match="teacher_forcing"):
         bf.Network(3, 5, 3).fit(X, X, bptt=bf.SlidingBPTT(2), teacher_forcing=0.5, verbose=0)
+
+
+# ---- distributions
+
+
+def with_distribution(loss="gaussian", **options):
+    net = bf.Network(2, 5, 2 * bf.Loss(loss).outputs, **dict(cell="gru", dtype="float64", seed=0) | options)
+    series = np.random.default_rng(0).normal(size=(9, 2))
+    return net, abs(series) if bf.Loss(loss).targets == "count" else series
+
+
+@pytest.mark.parametrize("loss", ("gaussian", "student_t", "poisson", "negative_binomial", "pinball", "mae"))
+def test_the_prediction_is_fed_back(loss):
+    """As predict of a series with the predictions appended; outputs are returned."""
+    known = bf.Loss(loss)
+    net, series = with_distribution(loss)
+    y = net.forecast(series, 4, loss=loss)
+    assert y.shape == (4, net.output_size)
+    for row in y:
+        np.testing.assert_allclose(row, net.predict(series), rtol=1e-12)
+        series = np.concatenate([series, [known.prediction(row)]])
+    if known.has_distribution:
+        several = net.forecast([series, series[:3]], 3, loss=known)
+        np.testing.assert_allclose(several[1], net.forecast(series[:3], 3, loss=known), rtol=1e-12)
+
+
+@pytest.mark.parametrize("loss", ("laplace", "negative_binomial"))
+def test_each_path_feeds_back_its_own_draws(loss):
+    known = bf.Loss(loss)
+    net, series = with_distribution(loss)
+    paths = net.forecast(series, 4, loss=loss, samples=3, rng=5)
+    again = net.forecast(series, 4, loss=loss, samples=3, rng=5)
+    assert paths.shape == (3, 4, 2) and paths.tobytes() == again.tobytes()
+    rng, known_steps = np.random.default_rng(5), [series] * 3
+    for step in range(4):
+        drawn = known.sample(np.stack([net.predict(one) for one in known_steps]), rng)
+        np.testing.assert_allclose(paths[:, step], drawn, rtol=1e-9)
+        known_steps = [np.concatenate([one, [row]]) for one, row in zip(known_steps, drawn, strict=True)]
+    given = []
+
+    def next_input(y, step):
+        given.append((y.shape, step))
+        return y
+
+    two = net.forecast([series, series[:4]], 3, loss=loss, samples=5, rng=1, next_input=next_input)
+    assert two.shape == (2, 5, 3, 2) and given == [((10, 2), 0), ((10, 2), 1)]
+    np.testing.assert_array_equal(two, net.forecast([series, series[:4]], 3, loss=loss, samples=5, rng=1))
+    assert net.forecast(series, 1, loss=loss, samples=1).shape == (1, 1, 2)
+
+
+def test_paths_have_the_distribution_of_an_autoregression():
+    """y' = y / 2 + noise of deviation 1/4, known in closed form, from inputs that are scaled."""
+    net = bf.Network(1, 1, 2, nonlinearity="linear", dtype="float64", seed=0)
+    net.params = np.zeros(net.num_parameters)
+    net["weight_ih_l0"], net["head.0.weight"] = [[1.0]], [[5.0], [0.0]]
+    net["head.0.bias"] = [5.0, np.log(np.expm1(0.25 - 1e-6))]
+    net.scaling = bf.Scaling([10.0], [10.0])  # y' = 5 (y - 10) / 10 + 5
+    paths = net.forecast(np.full((3, 1), 8.0), 3, loss="gaussian", samples=20_000, rng=0)[..., 0]
+    mean, variance = 8.0, 0.0
+    for step in range(3):
+        mean, variance = mean / 2, variance / 4 + 1 / 16
+        assert abs(paths[:, step].mean() - mean) < 5 * np.sqrt(variance / 20_000)
+        assert abs(paths[:, step].var() / variance - 1) < 0.05
+
+
+LOSS_WRONG = {
+    "samples of outputs": (dict(samples=3), bf.ConfigError, ("samples", "distribution", "loss=None")),
+    "samples of mse": (dict(loss="mse", samples=3), bf.ConfigError, ("samples", "mse")),
+    "classes": (dict(loss="cross_entropy"), bf.ConfigError, ("cross_entropy", "logits")),
+    "rng": (dict(loss="gaussian", rng=3), bf.ConfigError, ("rng", "samples")),
+    "no samples": (dict(loss="gaussian", samples=0), bf.ConfigError, ("samples", "at least 1")),
+    "targets": (dict(loss="student_t"), bf.ShapeError, ("multiple of 3", "got 4")),
+    "sizes": (dict(loss="mse"), bf.ConfigError, ("output_size=4", "input_size=2")),
+    "explosion": (dict(loss="poisson", next_input=lambda y, step: y[:2]), bf.DivergedError, ("not finite",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("given, error, words", LOSS_WRONG.values(), ids=LOSS_WRONG)
+def test_wrong_losses_of_a_forecast(given, error, words):
+    net, series = with_distribution(nonlinearity="relu", cell="elman")
+    if error is bf.DivergedError:
+        net["head.0.weight"] = np.ones((4, 5))
+        net["weight_ih_l0"] = np.ones((5, 2))
+    with pytest.raises(error) as caught:
+        net.forecast(series, 9, **given)
+    assert all(map(str(caught.value).__contains__, words)), caught.value
+
+
+def test_tables_and_names_with_a_distribution():
+    pandas = pytest.importorskip("pandas")
+    net, series = with_distribution()
+    table = pandas.DataFrame(series, columns=["a", "b"])
+    outputs = net.forecast(table, 3, loss="gaussian")
+    assert list(outputs.index) == [9, 10, 11]
+    np.testing.assert_array_equal(outputs.to_numpy(), net.forecast(series, 3, loss="gaussian"))
+    paths = net.forecast(table, 3, loss="gaussian", samples=2, rng=0)
+    np.testing.assert_array_equal(paths, net.forecast(series, 3, loss="gaussian", samples=2, rng=0))
+    counts, series = with_distribution("poisson")
+    counts.input_names, counts.output_names = ["a", "b"], ["b", "a"]  # matched by name
+    y = counts.forecast(series, 2, loss="poisson")
+    expected = counts.predict(np.concatenate([series, [np.exp(y[0])[::-1]]]))
+    np.testing.assert_allclose(y[1], expected, rtol=1e-12)
