@@ -25,22 +25,27 @@ from . import (
     CorruptFileError,
     DivergedError,
     History,
+    Loss,
     Network,
+    Rule,
+    Scaling,
     ShapeError,
     SlidingBPTT,
     Stopping,
     TruncatedBPTT,
     __version__,
+    dale,
     load,
     show_config,
 )
 from .callbacks import BackupAndRestore
-from .columns import listed
+from .columns import listed, moments
 from .description import NONLINEARITIES
-from .errors import choice
+from .errors import MALFORMED, choice
 from .files import InputError, check_kind, read_table, write_table
 from .initialisation import CELLS
-from .losses import named
+from .losses import TABLE
+from .losses import get as get_loss
 from .machine import configuration
 from .optimizers import OPTIMIZERS, Optimizer
 from .writing import csv_text, is_stream
@@ -49,6 +54,7 @@ Array = np.ndarray[Any, Any]
 
 TRAINED = "train"  # the key in `Network.extra` under which `train` stores its options
 DEPTH = 10  # steps that --unfold unfolds by default
+LOSSES = tuple(name for name, row in TABLE.items() if row["targets"] in ("real", "count"))
 UNFOLDINGS = ("unfold", "truncate", "checkpoint")  # one of them at a time
 
 
@@ -110,8 +116,9 @@ def _info(args: argparse.Namespace) -> int:
         print(f"\n{args.model}\n{net!r}")
         if net.input_names and net.output_names:
             scaled = ", scaled" if net.scaling is not None else ""
+            targets, _, _ = _targets(net)
             print(
-                f"inputs {listed(net.input_names)}; targets {listed(net.output_names)}, {net.lead} "
+                f"inputs {listed(net.input_names)}; targets {listed(tuple(targets))}, {net.lead} "
                 f"row(s) ahead{scaled}"
             )
     return 0
@@ -126,7 +133,7 @@ def _train(args: argparse.Namespace) -> int:
         net = Network(
             len(names),
             args.hidden,
-            len(targets),
+            len(targets) * args.loss.outputs,
             cell=args.cell,
             nonlinearity=args.nonlinearity,
             f=args.f,
@@ -134,15 +141,24 @@ def _train(args: argparse.Namespace) -> int:
             skip=args.skip,
             readout="last" if slides else "every",
             num_layers=args.layers,
+            equation=args.equation,
+            tau=args.tau,
+            dt=args.dt,
+            recurrent_noise=args.recurrent_noise,
+            noise=args.noise,
+            input_noise=args.input_noise,
             dtype=args.dtype,
             seed=args.seed,
         )
-        net.input_names, net.output_names = names, targets
+        net.rules = args.rules
+        if args.dale is not None:
+            dale(net, args.dale)
+        net.input_names = names
+        net.output_names = [f"{name} {part}".rstrip() for part in args.loss.parts for name in targets]
     except ConfigError as error:
         args.parser.error(str(error))
     if args.backup is not None and args.seed is None:
         args.parser.error("--backup: expected --seed as well, got none.  Pass any number.")
-    net.extra[TRAINED] = json.dumps({"bptt": str(unfold)})
     if args.out is not None:
         _check_out(args.out, args.file, args.config)
     table = read_table(args.file, [*names, *targets])
@@ -156,6 +172,13 @@ def _train(args: argparse.Namespace) -> int:
         )
     rows = math.floor(len(table) * (1 - args.validation_split))
     x, y = table[:, : len(names)], table[:, len(names) :]
+    notes = {"bptt": str(unfold), "loss": args.loss.plain, "targets": targets}
+    if args.scaling and args.loss.targets == "real" and args.loss.outputs > 1:
+        # the outputs are no targets, so that net.scaling cannot scale both
+        scaling = Scaling([], [], *(a.tolist() for a in moments(y[:rows])))
+        notes["scaling"] = {"mean": scaling.output_mean, "scale": scaling.output_scale}
+        y = scaling.targets(y, np.float64)
+    net.extra[TRAINED] = json.dumps(notes)
     validation: dict[str, Any] = {"validation_split": args.validation_split}
     if not slides:
         x, y, validation = _shifted(x, y, args.lead, rows)
@@ -220,16 +243,16 @@ def _predict(args: argparse.Namespace) -> int:
         _check_out(args.out, args.model, args.file, args.config)
         check_kind(args.out)
     table = read_table(args.file, list(map(str, net.input_names)))
-    targets = list(map(str, net.output_names))
     if len(table) == 0:
         raise InputError(f"{args.file}: expected at least one row of numbers, got none.")
     begin = time.perf_counter()
     outputs = net.predict(table, readout="every")
     seconds = time.perf_counter() - begin
     first = 1 + net.lead
-    numbers, columns = list(range(first, first + len(table))), outputs.T.tolist()
+    numbers = list(range(first, first + len(table)))
+    columns = {name: a.tolist() for name, a in _predictions(net, outputs, args).items()}
     if args.out is not None or not args.json:
-        write_table(args.out, ["row", *targets], [numbers, *columns])
+        write_table(args.out, ["row", *columns], [numbers, *columns.values()])
     if args.json:
         return _print_json(
             {
@@ -239,7 +262,7 @@ def _predict(args: argparse.Namespace) -> int:
                 "out": args.out,
                 "rows": len(table),
                 "first_row": first,
-                "predictions": None if args.out else dict(zip(targets, columns, strict=True)),
+                "predictions": None if args.out else columns,
                 "seconds": seconds,
             }
         )
@@ -251,13 +274,54 @@ def _print_json(document: dict[str, Any]) -> int:
     return 0
 
 
+def _predictions(net: Network, outputs: Array, args: argparse.Namespace) -> dict[str, Array]:
+    """The columns of the output: predictions of each target, and their deviations and quantiles."""
+    targets, loss, scaling = _targets(net)
+
+    def in_units(y: Array) -> Array:
+        return y if scaling is None else scaling.outputs(y)
+
+    columns = {"": in_units(loss.prediction(outputs))}
+    if args.std:
+        deviation = loss.std(outputs)
+        columns[" std"] = deviation if scaling is None else deviation * np.array(scaling.output_scale)
+    if args.quantiles is not None:
+        quantiles = loss.quantile(outputs, args.quantiles)
+        columns |= {f" {q:g}": in_units(y) for q, y in zip(args.quantiles, quantiles, strict=True)}
+    return {f"{target}{what}": y[:, i] for i, target in enumerate(targets) for what, y in columns.items()}
+
+
+def _targets(net: Network) -> tuple[list[str], Loss, Scaling | None]:
+    """The names of the targets, the loss, and the scaling of targets that are not in units of outputs."""
+    notes, names = _notes(net), list(map(str, net.output_names or ()))
+    try:
+        loss = get_loss(notes.get("loss", "mse"))
+        targets = list(map(str, notes.get("targets", names)))
+        known = notes.get("scaling")
+        scaling = None if known is None else Scaling([], [], known["mean"], known["scale"])
+        widths = {len(targets), loss.columns(len(names))}
+        widths |= {len(targets) if scaling is None else len(scaling.output_mean)}
+        if len(widths) > 1:
+            raise ConfigError(f"expected one width of the targets, got {sorted(map(str, widths))}")
+    except MALFORMED as error:
+        raise InputError(
+            f"{TRAINED}: expected notes on the loss as `bptt-fast train` writes them, got {notes}: {error}"
+        ) from None
+    return targets, loss, scaling
+
+
+def _notes(net: Network) -> dict[str, Any]:
+    """What `train` stored in the model; empty if it was trained in Python, perhaps with other notes."""
+    try:
+        notes = json.loads(net.extra[TRAINED])
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return notes if isinstance(notes, dict) and "bptt" in notes else {}
+
+
 def _described(net: Network) -> dict[str, Any]:
     """The description of a network as plain values."""
-    try:
-        bptt = json.loads(net.extra[TRAINED])["bptt"]
-    except (KeyError, TypeError, ValueError):  # trained in Python, perhaps with other notes
-        bptt = None
-    known = {} if bptt is None else {"bptt": bptt}
+    known = {name: value for name, value in _notes(net).items() if name in ("bptt", "loss")}
     if net.rules:
         known["rules"] = {name: repr(rule) for name, rule in net.rules.items()}
     return {"network": net.config(), "parameters": net.num_parameters, **net.columns.plain(), **known}
@@ -398,6 +462,11 @@ def _typed(known: dict[str, argparse.Action], name: str, value: Any) -> list[str
     if isinstance(value, bool) and action.nargs in (0, "?"):
         on, *off = action.option_strings
         return [on] if value else off
+    if isinstance(value, dict) and action.type in (_loss, _rules):
+        try:
+            return [f"--{name}={json.dumps(value)}"]
+        except (TypeError, ValueError):
+            raise ConfigError(f"{name}: expected numbers, text and lists, got {value!r}.") from None
     if isinstance(value, bool | dict) or action.nargs == 0:
         wanted = "true or false" if action.nargs == 0 else "a value or a list"
         raise ConfigError(f"{name}: expected {wanted}, got {value!r}.")
@@ -445,7 +514,35 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument(
         "--nonlinearity",
         choices=NONLINEARITIES,
-        help="nonlinearity of elman, mlp and ctrnn cells",
+        help="nonlinearity of elman, mlp, indrnn and ctrnn cells",
+    )
+    model.add_argument("--equation", choices=("rate", "potential"), default="rate", help="of ctrnn cells")
+    model.add_argument(
+        "--tau", type=_reals, default=10.0, metavar="T", help="ctrnn: time constant, or T,T,... of each unit"
+    )
+    model.add_argument("--dt", type=_real(above=0), default=1.0, help="ctrnn: time between rows (default 1)")
+    model.add_argument(
+        "--recurrent-noise", type=_real(low=0), default=0.0, metavar="SIGMA", help="ctrnn: noise in training"
+    )
+    model.add_argument(
+        "--noise", choices=("sde", "step", "scaled"), default="sde", help="convention of --recurrent-noise"
+    )
+    model.add_argument(
+        "--input-noise", type=_real(low=0), default=0.0, metavar="SIGMA", help="noise of inputs in training"
+    )
+    model.add_argument(
+        "--rules",
+        type=_rules,
+        default={},
+        metavar="JSON",
+        help='rules on parameters, as in \'{"weight_hh_l0": {"l1": 0.001, "bounds": [-1, 1]}}\': trainable, '
+        "mask, sign, bounds, l1, l2, group of bptt_fast.Rule; in a TOML file a table [rules.weight_hh_l0]",
+    )
+    model.add_argument(
+        "--dale",
+        type=_real(low=0),
+        metavar="SHARE",
+        help="Dale's law with this share of excitatory units",
     )
     model.add_argument(
         "--f", type=_widths, default=(), metavar="N,N", help="widths of the hidden layers of an mlp cell"
@@ -501,12 +598,20 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--momentum", type=_real(low=0), help="momentum of sgd and rmsprop (default 0)")
     how.add_argument("--weight-decay", type=_real(low=0), help="default 0; 0.01 for adamw")
     how.add_argument("--clip-norm", type=_real(above=0), help="largest norm of the gradient")
-    how.add_argument("--loss", choices=named(targets="real", outputs=1), default="mse")
+    how.add_argument(
+        "--loss",
+        type=_loss,
+        default="mse",
+        metavar="LOSS",
+        help=f"{', '.join(LOSSES)}, or one with parameters as JSON: "
+        '\'{"name": "pinball", "quantiles": [0.1, 0.5, 0.9]}\'',
+    )
     how.add_argument(
         "--scaling",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="standardise the columns to mean 0 and deviation 1 (default); losses refer to scaled targets",
+        help="standardise the columns, but not counts, to mean 0 and deviation 1 (default); losses refer to "
+        "scaled targets",
     )
     how.add_argument(
         "--validation-split",
@@ -539,6 +644,15 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("model", nargs="?", metavar="MODEL")
     predict.add_argument("file", nargs="?", metavar="FILE", help="CSV with a header line, or *.parquet")
     predict.add_argument("--out", metavar="FILE", help="CSV, or *.parquet; default: CSV to standard output")
+    predict.add_argument(
+        "--quantiles",
+        type=_probabilities,
+        metavar="Q,Q",
+        help="also these quantiles, of a model with a distribution or quantiles as --loss",
+    )
+    predict.add_argument(
+        "--std", action="store_true", help="also deviations, of a model with a distribution as --loss"
+    )
     _common(predict)
     predict.set_defaults(command=_predict, parser=predict, needed={"model": "MODEL", "file": "FILE"})
 
@@ -580,6 +694,54 @@ def _widths(text: str) -> tuple[int, ...]:
     return tuple(_at_least(1)(part) for part in text.split(","))
 
 
+def _reals(text: str) -> float | tuple[float, ...]:
+    values = tuple(_real()(part) for part in text.split(","))
+    return values if len(values) > 1 else values[0]
+
+
+def _probabilities(text: str) -> list[float]:
+    return [_real(above=0, below=1)(part) for part in text.split(",")]
+
+
+def _loss(text: str) -> Loss:
+    """A loss whose targets are numbers, from its name or a JSON object."""
+    try:
+        loss = get_loss(_json_object(text) if text.lstrip().startswith("{") else text)
+    except (ConfigError, TypeError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if loss.name not in LOSSES:
+        raise argparse.ArgumentTypeError(
+            f"expected a loss of real targets or counts ({', '.join(LOSSES)}), got {text!r}; others have "
+            f"targets or outputs that a table of numbers does not show, and are available in Python"
+        )
+    return loss
+
+
+def _rules(text: str) -> dict[str, Rule]:
+    """Rules from a JSON object of the arguments of each."""
+    rules = {}
+    try:
+        for name, rule in _json_object(text).items():
+            if not isinstance(rule, dict):
+                raise ConfigError(f"rules, {name}: expected an object of arguments of a rule, got {rule!r}.")
+            for argument in rule:
+                choice(argument, f"rules, {name}", list(Rule.__dataclass_fields__))
+            rules[name] = Rule(**rule)
+    except (ConfigError, ShapeError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return rules
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"expected a JSON object, got {text!r} ({error})") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"expected a JSON object, got {text!r}")
+    return value
+
+
 def _at_least(low: int) -> Callable[[str], int]:
     def convert(text: str) -> int:
         try:
@@ -603,13 +765,11 @@ def _real(
             value = math.nan
         if not (math.isfinite(value) and value >= low and above < value < below):
             bounds = (
-                [f"at least {low:g}"] * (low > -math.inf)
-                + [f"above {above:g}"] * (above > -math.inf)
-                + [f"below {below:g}"] * (below < math.inf)
+                [f" at least {low:g}"] * (low > -math.inf)
+                + [f" above {above:g}"] * (above > -math.inf)
+                + [f" below {below:g}"] * (below < math.inf)
             )
-            raise argparse.ArgumentTypeError(
-                f"expected a number {' and '.join(bounds)}, got {text!r}".replace("  ", " ")
-            )
+            raise argparse.ArgumentTypeError(f"expected a number{' and'.join(bounds)}, got {text!r}")
         return value
 
     return convert

@@ -15,7 +15,8 @@ import numpy as np
 from . import optimizers
 from .columns import Columns, Scaling, continued, is_table, like, moments, names_of, order
 from .data import are_overlapping, columns_without_numbers, numbers
-from .description import Description
+from .description import NONLINEARITIES, Description
+from .distributions import DISTRIBUTIONS
 from .errors import ConfigError, ShapeError, choice, flag, integer, number
 from .initialisation import CELLS
 from .losses import Loss
@@ -44,7 +45,7 @@ __all__ = ["RNNClassifier", "RNNForecaster", "RNNRegressor"]
 
 Array = np.ndarray[Any, Any]
 
-ACTIVATIONS = {"tanh": "tanh", "relu": "relu", "logistic": "sigmoid", "identity": "linear"}
+ACTIVATIONS = {"logistic": "sigmoid", "identity": "linear", **{name: name for name in NONLINEARITIES}}
 REAL_LOSSES = {"squared_error": "mse", "absolute_error": "mae", "huber": "huber"}
 DTYPES = (np.float64, np.float32)  # X of another dtype is converted to the first
 AUTO_BATCH = 200  # scikit-learn's
@@ -52,7 +53,7 @@ MAX_ROWS_PER_COLUMN = 50  # more rows per column of an array (n, T) look like on
 
 NETWORK_WORDS = """hidden_size : int, default 32
         State size of each layer.
-    cell : {"elman", "gru", "lstm", "mingru", "minlstm", "indrnn"}, default "gru"
+    cell : {"elman", "gru", "lstm", "mingru", "minlstm", "indrnn", "ctrnn"}, default "gru"
         The state function.
     num_layers : int, default 1
         Recurrent layers, stacked."""
@@ -64,8 +65,14 @@ COMMON_WORDS = """head : tuple of int, default ()
         Widths of the hidden layers of the readout.
     skip : bool, default False
         Whether the readout also reads the inputs of the step, as in ``Network``.
-    activation : {"tanh", "relu", "logistic", "identity"}, optional
-        Nonlinearity of the cells "elman" and "indrnn"; None is "tanh".  Those of the gated cells are fixed.
+    activation : {"tanh", "relu", "logistic", "identity", "leaky_relu", "softplus", "retanh"}, optional
+        Nonlinearity of the cells "elman", "indrnn" and "ctrnn"; None is "tanh".  Those of the gated cells are
+        fixed.
+    equation, tau, dt, recurrent_noise, noise
+        Of the cell "ctrnn", as in ``Network``: the equation, the time constants, the step of time, and the
+        noise in training.
+    input_noise : float, default 0
+        Deviation of Gaussian noise that is added to the inputs in training.
     dropout, recurrent_dropout : float, default 0
         Dropout between layers and in the recurrence, as in ``Network``.
     rules : dict of str to Rule, optional
@@ -155,6 +162,12 @@ class _Estimator(BaseEstimator):
             nonlinearity=activation,
             head=self.head,
             skip=self.skip,
+            equation=self.equation,
+            tau=self.tau,
+            dt=self.dt,
+            recurrent_noise=self.recurrent_noise,
+            noise=self.noise,
+            input_noise=self.input_noise,
             dropout=self.dropout,
             recurrent_dropout=self.recurrent_dropout,
             readout=self.readout,
@@ -341,6 +354,12 @@ class _Supervised(_Estimator):
         head=(),
         skip=False,
         activation=None,
+        equation="rate",
+        tau=10.0,
+        dt=1.0,
+        recurrent_noise=0.0,
+        noise="sde",
+        input_noise=0.0,
         dropout=0.0,
         recurrent_dropout=0.0,
         rules=None,
@@ -453,9 +472,12 @@ class RNNRegressor(RegressorMixin, _Supervised):
     readout : {{"last", "every"}}, default "last"
         Whether y has one target per sequence, (n,) or (n, O), or per step, (n, T) or (n, T, O), for a list of
         sequences a list of (T_i,) or (T_i, O).
-    loss : {{"squared_error", "absolute_error", "huber"}}, Loss or callable, optional
-        None is "squared_error".  A Loss has one output per target, as ``bf.Loss("pinball", quantiles=0.9)``;
-        a function ``loss(outputs, targets, weights)`` returns the loss of a batch and its gradient.
+    loss : {{"squared_error", "absolute_error", "huber", "gaussian", "laplace", "student_t", "poisson", \
+"negative_binomial"}}, Loss or callable, optional
+        None is "squared_error".  With a distribution `predict` returns means, and `predict_quantiles` and
+        `sample_y` are available; with ``bf.Loss("ordered_pinball", quantiles=[0.1, 0.5, 0.9])`` quantiles
+        are learned.  A function ``loss(outputs, targets, weights)`` returns the loss of a batch and its
+        gradient.
     {COMMON_WORDS}
 
     Attributes
@@ -475,7 +497,11 @@ class RNNRegressor(RegressorMixin, _Supervised):
     >>> model = RNNRegressor(16, learning_rate_init=0.01, tol=0.01, random_state=0).fit(X[:150], y[:150])
     >>> model.score(X[150:], y[150:]) > 0.8
     True
+    >>> model.set_params(loss="gaussian").fit(X, y).predict_quantiles(X[:5], [0.1, 0.9]).shape
+    (5, 2)
     """
+
+    LOSSES: ClassVar[dict[str, str]] = REAL_LOSSES | {name: name for name in DISTRIBUTIONS}
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -488,8 +514,16 @@ class RNNRegressor(RegressorMixin, _Supervised):
             targets = [_numbers(part, f"y[{i}]", dtype) for i, part in enumerate(y)]
         else:
             targets = _numbers(_stacked(y, "y"), "y", dtype)
-        self._plain = targets[0].ndim <= self._every  # whether y and predictions have no axis of outputs
-        return targets, 1 if self._plain else targets[0].shape[-1]
+        self._plain = targets[0].ndim <= self._every  # whether y and predictions have no axis of targets
+        self._trained_loss = self._loss()
+        return targets, self._trained_loss.outputs * (1 if self._plain else targets[0].shape[-1])
+
+    def _own_loss(self) -> Loss:
+        """A Loss or a function of real targets, or one of counts."""
+        loss = get_loss(self.loss)
+        if loss.targets not in ("real", "count"):
+            raise ConfigError(f"loss: expected one of real targets or counts, got {loss}.  Use a Network.")
+        return loss
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train the existing network, or a new one, for one epoch.
@@ -510,21 +544,91 @@ class RNNRegressor(RegressorMixin, _Supervised):
         """
         return self._fitted(X, y, sample_weight, True, 1)
 
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict targets, in the shape of y in `fit`.
 
         Parameters
         ----------
         X : as in `fit`
+        return_std : bool, default False
+            Also return standard deviations; the loss must be a distribution.
 
         Returns
         -------
         y : array (n,) or (n, O); with readout "every" (n, T) or (n, T, O), or a list of (T_i,) or (T_i, O)
+            The mean of a distribution; of several learned quantiles that of 0.5, or the nearest.
+        std : as y
+            Only with `return_std`.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid, or a deviation is wanted of a loss without a distribution.
         """
-        y = self._outputs(X)
-        if not self._plain:
+        outputs = self._outputs(X)
+        y = self._targets_from(outputs, self._trained_loss.prediction)
+        if not flag(return_std, "return_std"):
             return y
-        return [part[:, 0] for part in y] if isinstance(y, list) else y[..., 0]
+        return y, self._targets_from(outputs, self._trained_loss.std)
+
+    def predict_quantiles(self, X: Any, quantiles: Any = (0.1, 0.5, 0.9)) -> Any:
+        """Predict quantiles of the targets; the loss must be a distribution or one of quantiles.
+
+        Parameters
+        ----------
+        X : as in `fit`
+        quantiles : sequence of Q float, default (0.1, 0.5, 0.9)
+            Probabilities between 0 and 1; if quantiles were learned, not outside those.
+
+        Returns
+        -------
+        y : array (n, Q) or (n, O, Q); with readout "every" (n, T, Q) or (n, T, O, Q), or a list
+            Quantiles that do not cross.
+
+        Raises
+        ------
+        ValueError
+            If X or a probability is invalid, or the loss has no quantiles.
+        """
+        return self._targets_from(
+            self._outputs(X), lambda outputs: self._trained_loss.quantile(outputs, list(quantiles)), True
+        )
+
+    def sample_y(self, X: Any, n_samples: int = 1, random_state: Any = 0) -> Any:
+        """Draw targets; the loss must be a distribution.
+
+        Parameters
+        ----------
+        X : as in `fit`
+        n_samples : int, default 1
+            Draws of each target.
+        random_state : int, RandomState or None, default 0
+            Seed of the draws.
+
+        Returns
+        -------
+        y : array (n, S) or (n, O, S); with readout "every" (n, T, S) or (n, T, O, S), or a list
+            The draws, S = `n_samples`.
+
+        Raises
+        ------
+        ValueError
+            If X or `n_samples` is invalid, or the loss has no distribution.
+        """
+        rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
+        return self._targets_from(
+            self._outputs(X), lambda outputs: self._trained_loss.sample(outputs, rng, n_samples), True
+        )
+
+    def _targets_from(self, outputs: Any, function: Any, several: bool = False) -> Any:
+        """Results in the shape of y from outputs; `several` first ones of `function` become the last axis."""
+        if isinstance(outputs, list):
+            return [self._targets_from(part, function, several) for part in outputs]
+        y = function(outputs)
+        if several:
+            y = np.moveaxis(y, 0, -1)
+            return y[..., 0, :] if self._plain else y
+        return y[..., 0] if self._plain else y
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """R^2 over all targets; all steps have equal weight.
@@ -595,6 +699,12 @@ class RNNClassifier(ClassifierMixin, _Supervised):
         head=(),
         skip=False,
         activation=None,
+        equation="rate",
+        tau=10.0,
+        dt=1.0,
+        recurrent_noise=0.0,
+        noise="sde",
+        input_noise=0.0,
         dropout=0.0,
         recurrent_dropout=0.0,
         rules=None,
@@ -819,6 +929,12 @@ class RNNForecaster(_Estimator):
         head=(),
         skip=False,
         activation=None,
+        equation="rate",
+        tau=10.0,
+        dt=1.0,
+        recurrent_noise=0.0,
+        noise="sde",
+        input_noise=0.0,
         dropout=0.0,
         recurrent_dropout=0.0,
         rules=None,

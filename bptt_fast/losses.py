@@ -216,11 +216,18 @@ class Loss:
         return outputs // self.outputs
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """What the outputs of a target are: names of parameters, or quantiles; ("",) if there is one."""
+        if self.outputs == 1:
+            return ("",)
+        return PARTS.get(self.name) or tuple(f"{q:g}" for q in self.core()["loss_parameter"])
+
+    @property
     def layout(self) -> str:
         """What the outputs are, for a message."""
         if self.outputs == 1:
             return "one output per target"
-        parts = PARTS.get(self.name) or [f"{q:g}" for q in self.core()["loss_parameter"]]
+        parts = self.parts
         shown = list(parts) if len(parts) < 6 else [*parts[:2], "...", parts[-1]]
         return f"a block with an output of each target for each of {', '.join(shown)}"
 
@@ -312,7 +319,8 @@ class Loss:
                 f"prediction: expected a loss of real targets or counts, got {self}, whose outputs are "
                 f"logits.  Apply a softmax or a logistic function."
             )
-        return self._blocks(outputs)[0][0]
+        blocks, dtype = self._blocks(outputs)
+        return blocks[0].astype(dtype)
 
     def mean(self, outputs: Any) -> Array:
         """Compute the means of the distributions whose parameters are the outputs.

@@ -594,7 +594,7 @@ def test_early_stopping_of_one_series():
 @pytest.mark.parametrize("options, words", (
     (dict(hidden_size=0), "hidden_size: expected an integer of at least 1, got 0"),
     (dict(cell="gruu"), "Did you mean 'gru'"),
-    (dict(activation="sigmoid"), "activation: expected one of 'tanh', 'relu', 'logistic', 'identity'"),
+    (dict(activation="sigmoidal"), "activation: expected one of 'logistic', 'identity', 'tanh'"),
     (dict(solver="adm"), "solver: expected one of"),
     (dict(solver="adm"), "Did you mean 'adam'"),
     (dict(learning_rate_init=-1.0), "learning_rate_init: expected a finite number above 0, got -1"),
