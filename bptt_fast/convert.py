@@ -123,15 +123,16 @@ def to_torch(net: Model) -> TorchModel:
     Returns
     -------
     model : bptt_fast.torch.Model
-        A ``torch.nn.Module`` with the submodules `rnn`, a ``bptt_fast.torch.RNN``, `GRU` or `LSTM`, and
-        `head`.  Called with x (n, T, I) it returns the outputs of `predict`.  Its `scaling` is computed in
-        float64 and accepts x of any dtype; scaled outputs are float64.
+        A ``torch.nn.Module`` with the submodules `rnn`, a ``bptt_fast.torch.RNN``, `GRU`, `LSTM`, `MinGRU`,
+        `MinLSTM`, `IndRNN` or `CTRNN`, and `head`.  Called with x (n, T, I) it returns the outputs of
+        `predict`.  Its `scaling` is computed in float64 and accepts x of any dtype; scaled outputs are
+        float64.
 
     Raises
     ------
     ConfigError
-        If PyTorch has no such cell: "mlp", reset "before", peepholes, recurrent dropout, and the
-        nonlinearities "sigmoid" and "linear" of "elman"; or if the network has `categories`.
+        If there is no such module: "mlp", reset "before", peepholes, recurrent dropout, input noise, and the
+        nonlinearities of "elman" other than "tanh" and "relu"; or if the network has `categories`.
     ImportError
         If PyTorch is not installed.
 
@@ -151,7 +152,7 @@ def from_torch(module: Any, head: Any = None, *, readout: str = "every", skip: b
 
     Parameters
     ----------
-    module : torch.nn.RNN, torch.nn.GRU, torch.nn.LSTM, or bptt_fast.torch.Model
+    module : torch.nn.RNN, torch.nn.GRU, torch.nn.LSTM, or a module of bptt_fast.torch
         The state function f.  For a larger module pass its parts: ``from_torch(model.rnn, model.fc)``.
     head : torch.nn.Linear or torch.nn.Sequential, optional
         The readout g: linear layers with one kind of nonlinearity between them.  None: the outputs are the

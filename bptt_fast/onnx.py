@@ -59,6 +59,7 @@ ACTIVATIONS = {
     "softplus": "Softplus",
 }
 LEAK = 0.01  # alpha of LeakyRelu
+SINGLE = ("leaky_relu", "softplus")  # onnxruntime has no kernels for float64
 
 
 # ---- writing
@@ -110,6 +111,11 @@ class Value:
             return self
         if nonlinearity == "retanh":
             return self.apply("tanh").apply("relu")
+        if self.graph.double and nonlinearity in SINGLE:
+            above = self.apply("relu")
+            if nonlinearity == "leaky_relu":
+                return above + (self - above) * Value(self.graph, "leak")
+            return above - self.graph.node("Log", self.graph.node("Abs", self).apply("sigmoid"))
         return self.graph.node(ACTIVATIONS[nonlinearity], self)
 
     def split(self, parts: int, axis: int = -1) -> list[Value]:
@@ -119,8 +125,8 @@ class Value:
 class Graph:
     """Nodes and constants in the order of their creation; names begin with `prefix`."""
 
-    def __init__(self, prefix: str = "") -> None:
-        self.prefix = prefix
+    def __init__(self, double: bool, prefix: str = "") -> None:
+        self.double, self.prefix = double, prefix
         self.node_list: list[Any] = []
         self.constants: list[Any] = []
 
@@ -148,7 +154,7 @@ class Graph:
 
 
 def _graph(net: Model) -> Any:
-    d, g = net.description, Graph()
+    d, g = net.description, Graph(net.dtype == np.float64)
     if d.cell not in SCANNED:
         raise ConfigError(f"to_onnx: expected a cell of {', '.join(SCANNED)}, got {d.cell!r}.")
     suffixes, weights = _direction_suffixes(d.bidirectional), net.state_dict()
@@ -160,6 +166,8 @@ def _graph(net: Model) -> Any:
     x, scaling = Value(g, "x"), _constants(g, net)
     types = {side: _outer_dtype(net, side) for side in ("input", "output")}
     one, first = g.constant("one", np.array([1])), g.constant("first", np.array([0]))
+    if g.double and "leaky_relu" in (*d.nonlinearity, d.head_nonlinearity):
+        g.constant("leak", np.array(LEAK))
     sequences = g.node("Gather", g.node("Shape", x), first)
     each = g.node("Concat", one, sequences, one, axis=0)  # repeats of (pieces, 1, W)
     states: list[list[Value]] = []  # for h and c: the states of each layer, (D, N, W)
@@ -306,7 +314,7 @@ def _scan_layer(
         }
         if d.cell == "ctrnn":
             w |= _leak(g, d, w, suffix)
-        step = Graph("step.")
+        step = Graph(g.double, "step.")
         after = SCANNED[d.cell](d, w, *(Value(step, name) for name in ("z", *kinds)))
         results = [value.name for value in (*after, step.node("Identity", _rates(d, after[0])))]
         body = helper.make_graph(

@@ -2,6 +2,7 @@
 
     from bptt_fast.torch import GRU, LSTM, RNN      # in place of: from torch.nn import GRU, LSTM, RNN
 
+`MinGRU`, `MinLSTM`, `IndRNN` and `CTRNN` are modules of the same kind for cells that PyTorch lacks.
 One `torch.autograd.Function` calls the core's forward and backward passes.  The core reads inputs in place,
 time-major, batch-major or packed, and writes outputs and gradients into PyTorch tensors.
 """
@@ -33,16 +34,19 @@ try:
     from torch.autograd import forward_ad
     from torch.nn.utils.parametrize import is_parametrized
     from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+    from . import torch_cells
 except ImportError as error:
     raise ImportError(
         f'bptt_fast.torch needs PyTorch ({error}).  Install it: pip install "bptt-fast[torch]".'
     ) from error
 
-__all__ = ["GRU", "LSTM", "RNN", "Model", "from_torch", "plain"]
+__all__ = ["CTRNN", "GRU", "LSTM", "RNN", "IndRNN", "MinGRU", "MinLSTM", "Model", "from_torch", "plain"]
 
 Array = np.ndarray[Any, Any]
 
 PLAIN = (Tensor, nn.Parameter)  # subclasses may not store their values in memory
+RATE_OPTIONS = ("equation", "tau", "dt", "recurrent_noise", "noise")
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 PLANS = 4  # number of plans in a module's pool
 ONEDNN = 4096  # rows * units from which PyTorch's oneDNN kernels predict with an LSTM as fast or faster
@@ -91,26 +95,27 @@ def _packed_rows(sizes: Array) -> Rows:
 
 
 class Run:
-    """One call of a module: the rows of its batch, its dropout masks, its tape."""
+    """One call of a module: the rows of its batch, its dropout masks and noise, its tape."""
 
-    __slots__ = ("batch", "draw", "dropout", "module", "rows", "steps", "tape")
+    __slots__ = ("batch", "draw", "dropout", "module", "noise", "rows", "steps", "tape")
 
     def __init__(self, module: Any, rows: Rows, batch: int, steps: int) -> None:
         self.module, self.rows, self.batch, self.steps = module, rows, batch, steps
         self.dropout = module.dropout if module.training and module.num_layers > 1 else 0.0
-        self.draw = int(torch.randint(1 << 62, ())) if self.dropout else 0
+        self.noise = module._noise() if module.training else 0.0
+        self.draw = int(torch.randint(1 << 62, ())) if self.dropout or self.noise else 0
         self.tape: Any = None  # Pooled, held from forward to backward
 
     def acquire(self, x: Tensor, input_gradient: bool) -> Pooled:
         """A large enough plan from the module's pool, or a new one."""
         threads, isa, size = torch.get_num_threads(), machine().isa, (self.batch, self.steps)
-        describe = partial(_describe, self.module, x.dtype, self.dropout)
+        describe = partial(_describe, self.module, x.dtype, self.dropout, self.noise)
         options: dict[str, Any] = {}
         if self.rows.length[-1] < self.steps:  # the shortest is the last
             plan_size = PlanSize("mse", True, *size, threads, isa, input_gradient)
             options = with_groups(self.rows.length, describe(), plan_size)
         pooled = self.module._plans.acquire(
-            (x.dtype, self.dropout, input_gradient, threads, bool(options)),
+            (x.dtype, self.dropout, self.noise, input_gradient, threads, bool(options)),
             (*size, options.get("area", 0)),
             lambda: _core.Tape(
                 describe(),
@@ -220,21 +225,20 @@ def _differentiable(
     """Gradients by PyTorch's kernels: for second derivatives, as a graph of their own, or for gradients of
     outputs that are not in memory."""
     module, name, second = run.module, type(run.module).__name__, torch.is_grad_enabled()
-    if run.dropout:
+    if run.draw:
+        random = f"dropout={run.dropout:g}" if run.dropout else f"recurrent_noise={run.noise:g}"
         raise RuntimeError(
-            f"{name}: no second derivative with dropout={run.dropout:g} in training, since PyTorch cannot "
-            f"reproduce its mask.  Call eval(), or use torch.nn.{name}."
+            f"{name}: no second derivative with {random} in training, since PyTorch cannot "
+            f"reproduce its draws.  Call eval(), or use plain(module)."
         )
     hx = tuple(states) or tuple(x.new_zeros(shape) for shape in run.state_shapes())
     hx = hx if len(hx) > 1 else hx[0]
-    function, weights = getattr(torch, module.mode.lower()), list(weights)
-    numbers = (weights, module.bias, module.num_layers, 0.0, False, module.bidirectional)
     with torch.enable_grad():
         if x.dim() == 2:
             sizes = torch.from_numpy(np.searchsorted(-run.rows.length, -np.arange(run.steps)))
-            outputs = function(x, sizes, hx, *numbers)
+            outputs = module._by_pytorch(x, sizes, hx, list(weights), False)
         else:
-            outputs = function(x, hx, *numbers, run.rows.start is None)
+            outputs = module._by_pytorch(x, None, hx, list(weights), run.rows.start is None)
     chosen = [
         (y, grad_output)
         for y, grad_output in zip(outputs, output_grads, strict=True)
@@ -252,15 +256,18 @@ def _differentiable(
     return [next(gradients) if want else None for want in wanted]
 
 
-def _describe(module: Any, dtype: torch.dtype, dropout: float) -> dict[str, Any]:
+def _describe(module: Any, dtype: torch.dtype, dropout: float, noise: float) -> dict[str, Any]:
     """A module's description in the fields of the C core; output_size 0 makes the states the outputs."""
     names = ("input_size", "hidden_size", "num_layers", "bidirectional", "proj_size")
-    return {name: getattr(module, name) for name in names} | {
-        "cell": module.cell,
+    own = module.description.core() if isinstance(module, torch_cells.Layers) else {}
+    return {name: own[name] for name in ("alpha", "noise") if name in own} | {
+        **{name: getattr(module, name) for name in names},
+        "cell": own.get("cell", module.cell),
         "dtype": DTYPES[dtype],
         "activation": (module.nonlinearity,) if CELLS[module.cell]["activation"] else (),
         "output_size": 0,
         "dropout": dropout,
+        "recurrent_noise": noise,
     }
 
 
@@ -302,7 +309,7 @@ def _contiguous_layout(x: Tensor) -> tuple[Tensor, bool]:
 
 
 class _CoreModule:
-    """Base of the three modules, with `forward`.
+    """Base of the modules, with `forward`.
 
     Calls that the core does not support, and invalid ones, for PyTorch's error, are left to PyTorch's
     forward.
@@ -325,7 +332,11 @@ class _CoreModule:
 
     def __prepare_scriptable__(self) -> nn.Module:
         """PyTorch's module with the same parameters, for torch.jit.script and `plain`."""
-        plain: Any = next(base for base in type(self).__mro__ if base.__module__ == nn.RNN.__module__)
+        plain: Any = next(
+            base
+            for base in type(self).__mro__
+            if base.__module__ in (nn.RNN.__module__, torch_cells.Layers.__module__)
+        )
         module = plain.__new__(plain)
         module.__dict__.update((name, value) for name, value in self.__dict__.items() if name != "_plans")
         return module
@@ -371,6 +382,25 @@ class _CoreModule:
             y = y.transpose(0, 1)
         return y, tuple(ends) if len(ends) > 1 else ends[0]
 
+    def _shapes(self: Any) -> list[tuple[int, ...]]:
+        """Shapes of the weights."""
+        sized, directions = (self.input_size, self.hidden_size, self.proj_size), 1 + self.bidirectional
+        return _weight_shapes(self.cell, *sized, self.num_layers, directions, self.bias)
+
+    def _noise(self) -> float:
+        """The deviation of the noise in training."""
+        return 0.0
+
+    def _by_pytorch(
+        self: Any, x: Tensor, sizes: Any, hx: Any, weights: list[Tensor], batch_first: bool
+    ) -> Any:
+        """Outputs and final states by PyTorch's kernels; `sizes` are the batch sizes of packed rows."""
+        function = getattr(torch, self.mode.lower())
+        numbers = (weights, self.bias, self.num_layers, 0.0, False, self.bidirectional)
+        if sizes is None:
+            return function(x, hx, *numbers, batch_first)
+        return function(x, sizes, hx, *numbers)
+
     def _supported(self: Any, x: Any, states: Any, weights: list[Any], sizes: Tensor | None) -> bool:
         if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_autocast_enabled("cpu"):
             return False
@@ -386,10 +416,7 @@ class _CoreModule:
             return False
         if x.shape[-1] != self.input_size or self.num_layers > MAX_LAYERS or self.dropout == 1:
             return False
-        directions, sized = 1 + self.bidirectional, (self.input_size, self.hidden_size, self.proj_size)
-        if [w.shape for w in weights] != _weight_shapes(
-            self.cell, *sized, self.num_layers, directions, self.bias
-        ):
+        if [w.shape for w in weights] != self._shapes():
             return False
         if not states:
             return True
@@ -397,7 +424,7 @@ class _CoreModule:
             batch: tuple[int, ...] = (int(sizes[0]),)
         else:
             batch = (x.shape[0 if self.batch_first else 1],) if x.dim() == 3 else ()
-        count = self.num_layers * directions
+        count = self.num_layers * (1 + self.bidirectional)
         return [h.shape for h in states] == [(count, *batch, width) for width in _widths(self)]
 
 
@@ -476,10 +503,97 @@ class LSTM(_CoreModule, nn.LSTM):
     cell = "lstm"
 
 
+class _OwnModule(_CoreModule):
+    """Base of the modules of cells that PyTorch lacks."""
+
+    def _shapes(self: Any) -> list[tuple[int, ...]]:
+        return list(self.shapes().values())
+
+    def _noise(self: Any) -> float:
+        return float(self.description.recurrent_noise)
+
+    def _by_pytorch(
+        self: Any, x: Tensor, sizes: Any, hx: Any, weights: list[Tensor], batch_first: bool
+    ) -> Any:
+        if sizes is not None:
+            return self.unfold(x, sizes.tolist(), hx, weights)
+        x = x.transpose(0, 1) if batch_first else x
+        steps, batch, _ = x.shape
+        y, h = self.unfold(x.reshape(steps * batch, -1), [batch] * steps, hx, weights)
+        y = y.view(steps, batch, -1)
+        return (y.transpose(0, 1) if batch_first else y), h
+
+
+class MinGRU(_OwnModule, torch_cells.MinGRU):
+    """The cell "mingru" as a module with this package's kernels, called like `RNN`.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers
+        As in ``torch.nn.RNN``; there is always a bias.
+    batch_first, dropout, bidirectional, device, dtype
+        As in ``torch.nn.RNN``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from bptt_fast.torch import MinGRU
+    >>> y, h = MinGRU(3, 8, batch_first=True)(torch.zeros(2, 5, 3))
+    >>> y.shape, h.shape
+    (torch.Size([2, 5, 8]), torch.Size([1, 2, 8]))
+    """
+
+
+class MinLSTM(_OwnModule, torch_cells.MinLSTM):
+    """The cell "minlstm" as a module with this package's kernels, called like `RNN`.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, batch_first, dropout, bidirectional, device, dtype
+        As in `MinGRU`.
+    """
+
+
+class IndRNN(_OwnModule, torch_cells.IndRNN):
+    """The cell "indrnn" as a module with this package's kernels, called like `RNN`.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, batch_first, dropout, bidirectional, device, dtype
+        As in `MinGRU`.
+    nonlinearity : str, default "tanh"
+        A nonlinearity of ``Network``.
+    """
+
+
+class CTRNN(_OwnModule, torch_cells.CTRNN):
+    """The cell "ctrnn", a continuous-time rate network, as a module with this package's kernels.
+
+    Called like `RNN`.  The final states of equation "potential" are potentials, the outputs rates.  The noise
+    in training depends on ``torch.manual_seed``.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, batch_first, dropout, bidirectional, device, dtype
+        As in `MinGRU`.
+    nonlinearity, equation, tau, dt, recurrent_noise, noise
+        As in ``Network``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from bptt_fast.torch import CTRNN
+    >>> rnn = CTRNN(3, 8, nonlinearity="relu", tau=100, dt=10, recurrent_noise=0.05)
+    >>> rnn(torch.zeros(5, 2, 3))[0].shape
+    torch.Size([5, 2, 8])
+    """
+
+
 def plain(module: nn.Module) -> nn.Module:
     """Replace this package's RNN, GRU and LSTM in a module by PyTorch's own.
 
-    Tools that recognise modules by their exact type, such as ``torch.ao.quantization``, need it.
+    The other cells become modules in PyTorch's operations, without kernels of this package.  Tools that
+    recognise modules by their exact type, such as ``torch.ao.quantization``, need it.
 
     Parameters
     ----------
@@ -520,7 +634,12 @@ def plain(module: nn.Module) -> nn.Module:
     return twin
 
 
-MODULES = {"elman": RNN, "gru": GRU, "lstm": LSTM}
+MODULES: dict[str, Any] = {
+    "elman": RNN,
+    "gru": GRU,
+    "lstm": LSTM,
+    **{cls.cell: cls for cls in (MinGRU, MinLSTM, IndRNN, CTRNN)},
+}
 LAYERS = {
     "tanh": nn.Tanh,
     "relu": nn.ReLU,
@@ -531,13 +650,13 @@ LAYERS = {
 
 
 class Model(nn.Module):
-    """A network as a PyTorch module: `rnn`, one of the three modules above, then `head`, linear layers.
+    """A network as a PyTorch module: `rnn`, one of the modules above, then `head`, linear layers.
 
     ``Network.to_torch`` creates it, `from_torch` converts it back.
 
     Parameters
     ----------
-    rnn : RNN, GRU or LSTM
+    rnn : RNN, GRU, LSTM, MinGRU, MinLSTM, IndRNN or CTRNN
         The recurrent module, with batch_first=True.
     head : nn.Sequential
         Linear layers with nonlinearities between them.
@@ -612,6 +731,7 @@ class Model(nn.Module):
         y, ends = self.rnn(x, hx)
         if self.readout == "last":
             h = ends[0] if isinstance(ends, tuple) else ends
+            h = self.rnn.rates(h) if isinstance(self.rnn, torch_cells.Layers) else h
             y = torch.cat(tuple(h[-1 - self.rnn.bidirectional :]), 1)
         elif isinstance(y, PackedSequence):
             y = pad_packed_sequence(y, batch_first=True)[0]
@@ -650,10 +770,11 @@ def to_torch(net: model.Model) -> Model:
             if unsupported
         )
         raise ConfigError(
-            f"to_torch: expected a network that torch.nn.RNN, GRU or LSTM can represent, got {kind}.  "
+            f"to_torch: expected a network that a module of bptt_fast.torch can represent, got {kind}.  "
             f"Use Network.to_onnx."
         )
-    if d.nonlinearity and d.nonlinearity[0] not in ("tanh", "relu"):
+    own = issubclass(MODULES[d.cell], torch_cells.Layers)
+    if d.nonlinearity and not own and d.nonlinearity[0] not in ("tanh", "relu"):
         raise ConfigError(
             f'to_torch: expected nonlinearity "tanh" or "relu", which torch.nn.RNN has, got '
             f'"{d.nonlinearity[0]}".  Use Network.to_onnx.'
@@ -669,6 +790,8 @@ def to_torch(net: model.Model) -> Model:
         options["nonlinearity"] = d.nonlinearity[0]
     if d.proj_size:
         options["proj_size"] = d.proj_size
+    if CELLS[d.cell]["leak"]:
+        options |= {name: getattr(d, name) for name in RATE_OPTIONS}
     rnn: Any = MODULES[d.cell](d.input_size, d.hidden_size, d.num_layers, **options)
     inner = [] if d.head_nonlinearity not in LAYERS else [LAYERS[d.head_nonlinearity]]
     sizes = (_output_size(rnn) + d.skip * d.input_size, *d.head, d.output_size)
@@ -704,9 +827,11 @@ def from_torch(
             raise ConfigError("from_torch: expected no head for a Model, which has its own.  Leave it out.")
         readout, skip = module.readout, module.skip
         module, head, initial = module.rnn, module.head, module.initial
-    if not isinstance(module, (nn.RNN, nn.GRU, nn.LSTM)):
+    own = isinstance(module, torch_cells.Layers)
+    if not isinstance(module, (nn.RNN, nn.GRU, nn.LSTM, torch_cells.Layers)):
         raise ConfigError(
-            f"from_torch: expected a torch.nn.RNN, GRU or LSTM, got a {type(module).__name__}.  "
+            f"from_torch: expected a torch.nn.RNN, GRU or LSTM, or a module of bptt_fast.torch, got a "
+            f"{type(module).__name__}.  "
             f"For a larger module pass its parts: from_torch(model.rnn, model.head)."
         )
     first = module.all_weights[0][0]
@@ -718,13 +843,14 @@ def from_torch(
     width += flag(skip, "skip") * module.input_size
     linear, nonlinearity = _head_layers(head)
     sizes = [layer.out_features for layer in linear] or [width]
-    cell = module.mode.lower() if module.mode in ("GRU", "LSTM") else "elman"
+    cell = module.cell if own else module.mode.lower() if module.mode in ("GRU", "LSTM") else "elman"
+    rates = {name: getattr(module.description, name) for name in RATE_OPTIONS} if cell == "ctrnn" else {}
     net = model.Model.public(
         module.input_size,
         module.hidden_size,
         sizes[-1],
         cell=cell,
-        nonlinearity=module.nonlinearity if cell == "elman" else None,
+        nonlinearity=module.nonlinearity if CELLS[cell]["activation"] else None,
         head=tuple(sizes[:-1]),
         head_nonlinearity=nonlinearity,
         skip=skip,
@@ -736,6 +862,7 @@ def from_torch(
         initial_state="zeros" if initial is None else "trained",
         dtype=DTYPES[first.dtype],
         seed=0,
+        **rates,
     )
     parameters = {name: tensor.numpy(force=True) for name, tensor in module.named_parameters()}
     if not module.bias:

@@ -13,14 +13,14 @@ PYTHON = sorted(path.stem for path in PACKAGE.glob("*.py"))
 OUTSIDE = {"sklearn", "pandas", "matplotlib", "torch", "scipy", "jax", "safetensors", "tqdm", "tensorboardX"}
 OUTSIDE |= {"onnx", "onnxruntime", "polars", "pyarrow"}
 # a face of another library, which nothing else imports: what comes with it
-FACES = {"estimators": {"sklearn", "scipy"}, "onnx": {"onnx"}, "torch": {"torch"}}
+FACES = {"estimators": {"sklearn", "scipy"}, "onnx": {"onnx"}, "torch": {"torch"}, "torch_cells": {"torch"}}
 # from the bottom to the top: a module knows modules on floors below its own, imports inside functions counted
 FLOORS = (
     {"errors", "interrupts", "version"},
     {"distributions", "resuming"},
     {"columns", "initialisation", "losses", "machine", "schedules", "stopping", "writing"},
     {"data", "description", "files"},
-    {"plans", "rules"},
+    {"plans", "rules", "torch_cells"},
     {"own_loss"},
     {"model", "runners"},
     {"second_order", "storage", "unfolding"},

@@ -235,3 +235,55 @@ def test_wrong_questions_to_models(table, capsys):
         net.save(path)
         assert cli.main(["predict", path, str(table)]) == 1
         assert "notes on the loss" in capsys.readouterr().err
+
+
+# ---- PyTorch and ONNX
+
+
+@by_cell
+@pytest.mark.parametrize("readout", ("last", "every"))
+def test_files_of_onnx(options, readout, tmp_path):
+    """Written, run and read again, to the bit; noise and rules are of training."""
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    net = network(readout=readout, num_layers=2, **options)
+    net.rules = RULES
+    path = str(tmp_path / "net.onnx")
+    net.to_onnx(path)
+    y = runtime.InferenceSession(path).run(["y"], {"x": X})[0]
+    np.testing.assert_allclose(y, net.predict(X), rtol=1e-9)
+    again = bf.from_onnx(path)
+    assert again.params.tobytes() == net.params.tobytes() and not again.rules
+    assert again.config() == net.config()
+
+
+@by_cell
+def test_modules_of_pytorch(options):
+    torch = pytest.importorskip("torch")
+    net = network(**options)
+    net.rules = RULES
+    if "input_noise" in options:
+        with pytest.raises(bf.ConfigError, match=r"to_torch: .*input_noise"):
+            net.to_torch()
+        return
+    model = net.to_torch()
+    np.testing.assert_allclose(model.eval()(torch.tensor(X)).detach(), net.predict(X), rtol=1e-9)
+    again = bf.from_torch(model)
+    assert again.params.tobytes() == net.params.tobytes() and not again.rules
+
+
+# ---- streams and learners
+
+
+@by_cell
+def test_streams_and_learners(options):
+    net = network(**options)
+    rows, stream = X.reshape(-1, 2), net.stream()
+    outputs = [stream.step(row) for row in rows[:9]]
+    np.testing.assert_allclose(outputs[-1], net.predict(rows[:9]), rtol=1e-9)
+    if net.config()["recurrent_noise"] or net.config()["input_noise"]:
+        with pytest.raises(bf.ConfigError, match="noise"):
+            net.learn_online(bf.SlidingBPTT(3))
+        return
+    learner = net.learn_online(bf.SlidingBPTT(3))
+    assert np.isfinite([learner.observe(row, row[:1]) for row in rows[:9]][3:]).all()

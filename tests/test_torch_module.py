@@ -622,7 +622,7 @@ def test_a_module_becomes_a_network(kind, bias):
     ("words", "text"),
     (
         (dict(cell="mlp", f=(4,)), 'cell="mlp"'),
-        (dict(cell="mingru"), 'cell="mingru"'),
+        (dict(cell="mingru", input_noise=0.5), "input_noise=0.5"),
         (dict(cell="gru", reset="before"), 'reset="before"'),
         (dict(cell="lstm", peephole=True), "peephole=True"),
         (dict(recurrent_dropout=0.5), "recurrent_dropout=0.5"),
