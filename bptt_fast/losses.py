@@ -441,8 +441,9 @@ class Loss:
         distribution, dtype = self._distribution(outputs, "sample")
         draws = () if n is None else (integer(n, "n"),)
         shape = (*draws, *_finite(distribution.mean, dtype, "sample").shape)
+        source = generator(rng)
         try:
-            return np.asarray(distribution.sample(generator(rng), shape), dtype)
+            return np.asarray(distribution.sample(source, shape), dtype)
         except ValueError as error:  # of rates above 9e18
             raise DivergedError(f"sample: expected counts that NumPy can draw, got {error}.") from None
 
@@ -457,9 +458,15 @@ class Loss:
 
     def _blocks(self, outputs: Any) -> tuple[list[Array], Any]:
         """Outputs (..., O) as blocks (..., D) of float64, and their dtype."""
-        a = np.asarray(outputs)
+        try:
+            a = np.asarray(outputs)
+        except ValueError:  # ragged
+            a = np.asarray(None)
         if a.dtype.kind not in "fiu" or not a.ndim:
-            raise ConfigError(f"outputs: expected an array of numbers, got {type(outputs).__name__}.")
+            raise ConfigError(
+                f"outputs: expected an array of numbers, got {type(outputs).__name__} that is none.  Pass "
+                f"the arrays of a list one by one."
+            )
         self.columns(a.shape[-1])
         if not np.isfinite(a).all():
             raise DivergedError("outputs: expected finite numbers, got NaN or infinity.")

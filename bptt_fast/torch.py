@@ -317,9 +317,13 @@ class _CoreModule:
 
     cell: str
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._plans = PlanPool(PLANS)
+    @property
+    def _plans(self) -> PlanPool:
+        """The plans of this module's last calls."""
+        if "_pool" not in self.__dict__:
+            self.__dict__.setdefault("_pool", PlanPool(PLANS))  # in one step: another thread may be first
+        pool: PlanPool = self.__dict__["_pool"]
+        return pool
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "qconfig" and self.cell != "elman":  # torch.nn.RNN has no quantized form
@@ -338,7 +342,7 @@ class _CoreModule:
             if base.__module__ in (nn.RNN.__module__, torch_cells.Layers.__module__)
         )
         module = plain.__new__(plain)
-        module.__dict__.update((name, value) for name, value in self.__dict__.items() if name != "_plans")
+        module.__dict__.update((name, value) for name, value in self.__dict__.items() if name != "_pool")
         return module
 
     def forward(self: Any, input: Any, hx: Any = None) -> Any:

@@ -51,20 +51,21 @@ class Layers(nn.Module):
         bidirectional: bool = False,
         device: Any = None,
         dtype: Any = None,
-        **options: Any,
     ) -> None:
+        self._build(locals())
+
+    def _build(self, arguments: dict[str, Any]) -> None:
+        """Check the arguments of a constructor, and create the parameters."""
+        given = {name: value for name, value in arguments.items() if name not in ("self", "__class__")}
+        device, dtype = given.pop("device"), given.pop("dtype")
+        batch_first = flag(given.pop("batch_first"), "batch_first")
         super().__init__()
-        checked = Description(
-            input_size, hidden_size, 1, cell=self.cell, num_layers=num_layers, bidirectional=bidirectional,
-            dropout=dropout, **options,
-        )  # fmt: skip
-        self.description = checked
-        self.input_size, self.hidden_size = checked.input_size, checked.hidden_size
-        self.num_layers, self.bidirectional = checked.num_layers, checked.bidirectional
-        self.dropout, self.batch_first = checked.dropout, flag(batch_first, "batch_first")
+        self.description = d = Description(output_size=1, cell=self.cell, **given)
+        self.input_size, self.hidden_size, self.num_layers = d.input_size, d.hidden_size, d.num_layers
+        self.bidirectional, self.dropout, self.batch_first = d.bidirectional, d.dropout, batch_first
         self.mode = self.cell.upper()
-        if checked.nonlinearity:
-            self.nonlinearity = checked.nonlinearity[0]
+        if d.nonlinearity:
+            self.nonlinearity = d.nonlinearity[0]
         for name, shape in self.shapes().items():
             self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
         self.reset_parameters()
@@ -236,6 +237,21 @@ class IndRNN(Layers):
         "bias_ih": lambda i, h: (h,),
     }
 
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        nonlinearity: str = "tanh",
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        self._build(locals())
+
     def step(self, z: Tensor, h: Tensor, *weights: Tensor) -> Tensor:
         return PHI[self.nonlinearity](z + h * weights[0])
 
@@ -248,6 +264,26 @@ class CTRNN(Layers):
         "bias_ih": lambda i, h: (h,),
         "bias_hh": lambda i, h: (h,),
     }
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        nonlinearity: str = "tanh",
+        equation: str = "rate",
+        tau: Any = 10.0,
+        dt: float = 1.0,
+        recurrent_noise: float = 0.0,
+        noise: str = "sde",
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        self._build(locals())
 
     def rates(self, h: Tensor) -> Tensor:
         return PHI[self.nonlinearity](h) if self.description.follows else h

@@ -132,10 +132,11 @@ WRONG = {
     "text": (lambda: bf.Loss("laplace").quantile([[0, 0]], "0.5"), bf.ConfigError, "q: .*got '0.5'"),
     "outside": (lambda: bf.Loss("pinball", quantiles=0.9).quantile([[0]], 0.95), bf.ConfigError, "most 0.9"),
     "no numbers": (lambda: bf.Loss("laplace").mean(["a"]), bf.ConfigError, "outputs: expected an array"),
+    "list": (lambda: bf.Loss("laplace").mean([np.ones((2, 2)), [[0, 1]]]), bf.ConfigError, "one by one"),
     "nan": (lambda: bf.Loss("laplace").mean([[np.nan, 0]]), bf.DivergedError, "outputs: expected finite"),
     "rate": (lambda: bf.Loss("poisson").mean([[800.0]]), bf.DivergedError, "mean: .*overflow"),
     "large counts": (lambda: bf.Loss("poisson").sample([[60.0]]), bf.DivergedError, "sample: .*NumPy"),
-    "rng": (lambda: bf.Loss("laplace").sample([[0, 0]], "a"), bf.ConfigError, "rng: expected"),
+    "rng": (lambda: bf.Loss("laplace").sample([[0, 0]], "a"), bf.ConfigError, "seed"),
     "n": (lambda: bf.Loss("laplace").sample([[0, 0]], n=0), bf.ConfigError, "n: expected an integer"),
 }  # fmt: skip
 
