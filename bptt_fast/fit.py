@@ -93,12 +93,12 @@ def fit(
         Or of second order: LBFGS, LevenbergMarquardt or HessianFree.  Default Adam(1e-3); SGD(0.01) for
         `SlidingBPTT`.  Every call of `fit` resets the optimiser state.
     loss : str, `Loss` or callable, default "mse"
-        "mse", "mae", "huber", "pinball", "gaussian", "laplace", "student_t", "poisson",
+        "mse", "mae", "huber", "pinball", "ordered_pinball", "gaussian", "laplace", "student_t", "poisson",
         "negative_binomial", "cross_entropy" or "binary_cross_entropy": mean over the outputs of a target row,
-        weighted mean over the rows of a batch.  Both cross-entropies expect logits; the
-        targets of "binary_cross_entropy" are numbers from 0 to 1, those of "poisson" and "negative_binomial"
-        numbers of at least 0.  `Loss` explains parameters, class weights, losses with several outputs per
-        target, and functions.
+        weighted mean over the rows of a batch.  Both cross-entropies expect logits; the targets of
+        "binary_cross_entropy" are numbers from 0 to 1, those of "poisson" and "negative_binomial" numbers of
+        at least 0.  `Loss` explains parameters, class weights, losses with several outputs per target, and
+        functions.
     bptt : FullBPTT, SlidingBPTT, TruncatedBPTT or CheckpointedBPTT, default FullBPTT()
         How time is unfolded.
     sample_weight : array (n,), or of the shape of y without its last axis, optional
