@@ -761,21 +761,19 @@ def to_torch(net: model.Model) -> Model:
     """Convert a network to a module; ``Network.to_torch`` documents it."""
     d = net.description
     d.check_numbers("to_torch: expected")
-    if d.cell not in MODULES or d.reset == "before" or d.peephole or d.recurrent_dropout or d.input_noise:
-        kind = next(
-            text
-            for unsupported, text in (
-                (d.cell not in MODULES, f'cell="{d.cell}"'),
-                (d.reset == "before", 'reset="before"'),
-                (d.peephole, "peephole=True"),
-                (d.recurrent_dropout, f"recurrent_dropout={d.recurrent_dropout:g}"),
-                (True, f"input_noise={d.input_noise:g}"),
-            )
-            if unsupported
-        )
+    unknown = {
+        f'cell="{d.cell}"': d.cell not in MODULES,
+        'reset="before"': d.reset == "before",
+        "peephole=True": d.peephole,
+        "train_tau=True": d.train_tau,
+        f"recurrent_dropout={d.recurrent_dropout:g}": d.recurrent_dropout,
+        f"input_noise={d.input_noise:g}": d.input_noise,
+        f"rate_penalty={d.rate_penalty:g}": d.rate_penalty,
+    }
+    if any(unknown.values()):
         raise ConfigError(
-            f"to_torch: expected a network that a module of bptt_fast.torch can represent, got {kind}.  "
-            f"Use Network.to_onnx."
+            f"to_torch: expected a network that a module of bptt_fast.torch can represent, got "
+            f"{', '.join(text for text, holds in unknown.items() if holds)}.  Use Network.to_onnx."
         )
     own = issubclass(MODULES[d.cell], torch_cells.Layers)
     if d.nonlinearity and not own and d.nonlinearity[0] not in ("tanh", "relu"):

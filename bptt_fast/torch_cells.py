@@ -290,7 +290,7 @@ class CTRNN(Layers):
 
     def step(self, z: Tensor, h: Tensor, *weights: Tensor) -> Tensor:
         d = self.description
-        alpha = torch.as_tensor(d.alpha, dtype=h.dtype, device=h.device)
+        alpha = torch.as_tensor(d.dt / d.time_constants(None), dtype=h.dtype, device=h.device)
         a = z + functional.linear(self.rates(h), *weights)
         after = h + alpha * ((a if d.follows else PHI[self.nonlinearity](a)) - h)
         if self.training and d.recurrent_noise:
