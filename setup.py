@@ -11,6 +11,7 @@ import tempfile
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from runpy import run_path
 from sysconfig import get_config_var
 
 from setuptools import Extension, setup
@@ -32,6 +33,8 @@ macOS: xcode-select --install; Windows: mingw-w64.  The variable CC names anothe
 SOURCES = sorted(str(p) for p in (*Path("csrc").glob("*.c"), *Path("csrc/instances").glob("*.c")))
 HEADERS = sorted(str(p) for p in (*Path("csrc").rglob("*.h"), *Path("csrc").glob("*.def")))
 FLAGS = Path("csrc/flags")  # gcc reads the same file as @csrc/flags
+INTERFACE = ("BPTT_INTERFACE", f"{run_path('bptt_fast/interface.py')['interface'](Path('csrc'))}u")
+LIMITED_API = [("Py_LIMITED_API", "0x030B0000"), ("CYTHON_LIMITED_API", "1")]  # one wheel for 3.11 and later
 
 BUILD = "build"  # all that is made; elsewhere if the sources are read-only
 if not os.access(".", os.W_OK):
@@ -53,8 +56,7 @@ core = Extension(
     include_dirs=["csrc"],
     depends=[*HEADERS, str(FLAGS)],
     libraries=["m"],
-    # Python 3.11: one wheel for it and all later ones
-    define_macros=[("Py_LIMITED_API", "0x030B0000"), ("CYTHON_LIMITED_API", "1")] if LIMITED else [],
+    define_macros=[INTERFACE, *LIMITED_API * LIMITED],
     extra_compile_args=[*FLAGS.read_text(encoding="ascii").split(), "-fvisibility=hidden", "-g0"],
     extra_link_args=["-pthread", *["-static"] * WINDOWS],  # winpthreads comes with no Python
     py_limited_api=LIMITED,

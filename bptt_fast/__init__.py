@@ -5,11 +5,12 @@ from .callbacks import Callback, History
 from .columns import Scaling
 from .convert import from_onnx, from_torch
 from .data import Sequences
-from .errors import ConfigError, CorruptFileError, DivergedError, ShapeError
+from .errors import CellError, ConfigError, CorruptFileError, DivergedError, ShapeError
 from .losses import Loss
 from .machine import get_include, show_config
 from .network import Network
 from .optimizers import SGD, Adagrad, Adam, AdamW, NAdam, RMSprop, Rprop
+from .own_cell import build_cell
 from .persistence import load
 from .restarts import Restarts, restarts
 from .rules import Rule, Rules, dale
@@ -26,6 +27,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Callback",
+    "CellError",
     "CheckpointedBPTT",
     "ConfigError",
     "Constant",
@@ -56,6 +58,7 @@ __all__ = [
     "Stopping",
     "TruncatedBPTT",
     "__version__",
+    "build_cell",
     "dale",
     "diagnostics",
     "from_onnx",

@@ -27,6 +27,7 @@ cdef extern from "bptt.h":
         BPTT_REAL
         BPTT_KEY
         BPTT_REALS
+        BPTT_CELL
     ctypedef struct bptt_field:
         const char *name
         bptt_kind kind
@@ -47,6 +48,10 @@ cdef extern from "bptt.h":
         const char *name
         int gates, states, activation, hidden_layers, projection, peepholes, recurrent, leak, keep_gate
     int bptt_describe_cell(int i, bptt_cell *cell)
+    ctypedef struct bptt_own_cell:
+        pass
+    const uint64_t BPTT_INTERFACE
+    int bptt_describe_own_cell(const bptt_own_cell *own, bptt_cell *cell)
 
     ctypedef enum bptt_targets:
         BPTT_NUMBERS

@@ -15,6 +15,7 @@ from numpy import empty
 
 STATUS = {code: bptt_status_name(<bptt_status>code).decode() for code in range(BPTT_STATUSES)}
 MAX_LOSS_VALUES = BPTT_MAX_LOSS_VALUES
+INTERFACE = BPTT_INTERFACE
 cdef double POLL_SECONDS = 0.02
 cdef double HEAVY_WORK = 1e7  # multiply-adds of some milliseconds
 cdef enum:
@@ -133,8 +134,31 @@ cdef list field_names(const bptt_field *fields):
 cdef list HYPER = field_names(bptt_hyper_fields)
 
 
+cdef dict properties_of(const bptt_cell *cell):
+    """{property: value}, the name among them; see bptt_cell."""
+    return dict(cell[0])
+
+
+cdef class OwnCell:
+    """A cell that is compiled by itself, from the address of its table; `library` is what must stay loaded.
+
+    `properties` are those of `cells`, with the name.  Raises a ValueError if it was compiled from other headers.
+    """
+
+    cdef const bptt_own_cell *c
+    cdef readonly dict properties
+    cdef object library
+
+    def __init__(self, size_t table, library):
+        cdef bptt_cell cell
+        self.c, self.library = <const bptt_own_cell *>table, library
+        if not bptt_describe_own_cell(self.c, &cell):
+            raise ValueError("expected a cell that was compiled from the headers of this library")
+        self.properties = properties_of(&cell)
+
+
 cdef int set_field(void *to, const bptt_field *field, int item, object value, list texts) except -1:
-    """Set one value of a field; `texts` keeps alive what a field of text or of reals points to."""
+    """Set one value of a field; `texts` keeps alive what a field of text, reals or a cell points to."""
     cdef bytes text
     cdef double[::1] reals
     if field.kind == BPTT_TEXT:
@@ -149,6 +173,10 @@ cdef int set_field(void *to, const bptt_field *field, int item, object value, li
             reals = packed("d", value)
             texts.append(reals)
             bptt_set_pointer(to, field, item, &reals[0])
+    elif field.kind == BPTT_CELL:
+        if value is not None:
+            texts.append(value)
+            bptt_set_pointer(to, field, item, (<OwnCell?>value).c)
     elif field.kind == BPTT_KEY:
         bptt_set_integer(to, field, item, <int64_t><uint64_t>value)
     else:
@@ -197,7 +225,7 @@ def cells():
     cdef bptt_cell cell
     cdef dict cells = {}
     while bptt_describe_cell(len(cells), &cell):
-        properties = dict(cell)
+        properties = properties_of(&cell)
         cells[properties.pop("name").decode()] = properties
     return cells
 
@@ -665,7 +693,8 @@ cdef class Tape(Plan):
 
     def __init__(self, desc, **how):
         Plan.__init__(self, desc, readout_every_step=True, **how)
-        self.kinds = cells()[desc["cell"]]["states"]
+        cdef OwnCell own = desc.get("own_cell")
+        self.kinds = (cells()[desc["cell"]] if own is None else own.properties)["states"]
 
     def lay(self, offset, length, start):
         """Set where the steps of the following batches lie, as in Data."""

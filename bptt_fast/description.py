@@ -11,7 +11,7 @@ import numpy as np
 
 from . import _core  # type: ignore[attr-defined]
 from .errors import ConfigError, ShapeError, choice, flag, integer, number, plain_fields
-from .initialisation import CELLS, RULES
+from .initialisation import CELLS, RULES, is_own
 
 # cells of the core that are a cell with an option here
 VARIANTS = {
@@ -70,7 +70,7 @@ class Description:
         }
         checked["categories"] = _categories(self.categories, checked["input_size"])
         checked["num_layers"] = integer(self.num_layers, "num_layers", 1, MAX_LAYERS)
-        cell = choice(self.cell, "cell", tuple(CELLS))
+        cell = choice(self.cell, "cell", tuple(CELLS), " Call build_cell first for a cell of your own.")
         if cell in VARIANTS:
             cell, option, value = VARIANTS[cell]
             object.__setattr__(self, option, value)
@@ -258,6 +258,8 @@ class Description:
         fields["activation"] = fields.pop("nonlinearity")
         fields["head_activation"] = fields.pop("head_nonlinearity")
         del fields["tau"], fields["dt"]
+        if is_own(self.cell):
+            fields["own_cell"] = CELLS[self.cell]["own_cell"]
         if CELLS[self.cell]["leak"] and not self.train_tau:
             fields["alpha"] = tuple((self.dt / self.time_constants(None)).tolist())
         for name in ("readout", "init", "spectral_radius", "forget_bias"):

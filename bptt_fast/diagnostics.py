@@ -21,7 +21,7 @@ from .columns import Scaling, ordered
 from .description import Description
 from .errors import ConfigError, DivergedError, ShapeError, choice, integer, number
 from .inference import evaluate, loss_and_grad, predict
-from .initialisation import CELLS
+from .initialisation import CELLS, is_own
 from .interrupts import answer, in_parts
 from .losses import Loss
 from .machine import machine_for
@@ -749,6 +749,8 @@ def _units(
     d: Description, w: Mapping[str, Array], x: Array, h: Array, new: Array, c: tuple[Array, ...]
 ) -> dict[str, tuple[str, Array]]:
     """The units of a layer that can saturate, {name: (nonlinearity, outputs (rows, units))}."""
+    if is_own(d.cell):  # what its gates are is not known
+        return {}
     if not CELLS[d.cell]["recurrent"]:
         values = np.split(x @ w["weight_ih"].T + w["bias_ih"], CELLS[d.cell]["gates"], axis=1)
         names = {"mingru": ("z",), "minlstm": ("f", "i")}.get(d.cell, ())

@@ -48,6 +48,23 @@ class CorruptFileError(ValueError):
     """
 
 
+class CellError(RuntimeError):
+    """A cell of the user's own can't be compiled, its gradient is wrong, or a file has another one.
+
+    Examples
+    --------
+    >>> import os, tempfile, bptt_fast as bf
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "empty.h")
+    ...     open(path, "w").close()
+    ...     try:
+    ...         bf.build_cell(path)
+    ...     except bf.CellError as error:
+    ...         print(str(error).removeprefix(folder)[1:])
+    empty.h: expected definitions of GATES, STATES, empty_forward and empty_backward, got no GATES, ...
+    """
+
+
 # what the content of a damaged file may raise, wherever it is used for the first time
 MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
@@ -153,17 +170,16 @@ def number(
     raise ConfigError(f"{name}: expected {wanted}, got {got}.")
 
 
-def choice(value: Any, name: str, options: Sequence[str]) -> str:
-    """`value` if it is one of `options`; else raises a ConfigError that suggests the nearest one."""
+def choice(value: Any, name: str, options: Sequence[str], hint: str = "") -> str:
+    """`value` if it is one of `options`; else raises a ConfigError that suggests the nearest one, or `hint`."""
     value = plain(value)
     if isinstance(value, str) and value in options:
         return options[options.index(value)]
-    hint = ""
     if isinstance(value, str):
         from difflib import get_close_matches
 
         near = get_close_matches(value.lower(), options, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = f" Did you mean {near[0]!r}?" if near else hint
     raise ConfigError(f"{name}: expected one of {', '.join(map(repr, options))}, got {value!r}.{hint}")
 
 

@@ -25,6 +25,7 @@ from .losses import Loss
 from .machine import machine_for
 from .model import Model
 from .optimizers import Optimizer
+from .own_cell import digest_of
 from .resuming import Resumable, check_alike
 from .rules import saved
 from .runners import Job, Poll
@@ -474,6 +475,8 @@ def _identity(
     if net.rules:
         values, arrays = saved(net.rules)
         identity["rules"] = f"{dict(net.rules)} {digest(repr(values), arrays)[:16]}"
+    if digest_of(net.cell):
+        identity["own cell"] = digest_of(net.cell)[:16]
     return identity | {
         "bptt_fast": __version__,
         "columns": repr(columns),

@@ -22,8 +22,15 @@ Array = np.ndarray[Any, Any]
 Random = np.random.Generator
 
 RULES = ("torch", "orthogonal", "glorot", "identity")
-CELLS: dict[str, dict[str, Any]] = _core.cells()  # properties of the cells of csrc/cells.def
+# properties of the cells of csrc/cells.def; own_cell.py adds those of the user's cells, with "own_cell", what
+# the core needs of them, and "digest", the checksum of their text
+CELLS: dict[str, dict[str, Any]] = _core.cells()
 SMALL = 1e-3  # deviation of the input weights for the rule "identity"
+
+
+def is_own(cell: str) -> bool:
+    """Whether the cell is one of the user's, which `build_cell` compiled."""
+    return "own_cell" in CELLS[cell]
 
 
 def initialise(

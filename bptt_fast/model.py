@@ -19,6 +19,7 @@ from .description import Description, sizes
 from .errors import ConfigError, DivergedError, ShapeError, flag
 from .initialisation import CELLS, initialise
 from .machine import memory
+from .own_cell import check_digest, digest_of
 from .plans import PlanPool
 from .rules import Constraints, Rule, Rules
 
@@ -153,8 +154,13 @@ class Model:
         extra: Mapping[str, str],
         columns: Columns = UNKNOWN,
         rules: Mapping[str, Rule] | None = None,
+        own_cell: str = "",
     ) -> Self:
-        """A network from `config`, `state_dict`, `columns` and `rules` of another one, equal to the bit."""
+        """A network from `config`, `state_dict`, `columns` and `rules` of another one, equal to the bit.
+
+        `own_cell` is the digest of its cell, if that is the user's own.
+        """
+        check_digest(config.get("cell"), own_cell)
         net = cls.__new__(cls)
         net._describe(Description(**config))
         shapes = {name: (rows, cols) if cols else (rows,) for name, rows, cols, _ in net.blocks}
@@ -173,10 +179,11 @@ class Model:
 
     def __reduce__(self) -> tuple[Any, ...]:
         parts = (self.saved_config(), self.state_dict(), self.extra, self.columns, dict(self.rules))
-        return type(self).rebuilt, parts
+        return type(self).rebuilt, (*parts, digest_of(self.cell))
 
     def __copy__(self) -> Self:
-        return self.rebuilt(self.config(), self.state_dict(), self.extra, self.columns, dict(self.rules))
+        parts = (self.config(), self.state_dict(), self.extra, self.columns, dict(self.rules))
+        return self.rebuilt(*parts, digest_of(self.cell))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.__copy__()

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from .columns import Columns
-from .errors import MALFORMED, CorruptFileError
+from .errors import MALFORMED, CellError, CorruptFileError
 from .model import Model
 from .online import Learner
 from .rules import restored
@@ -44,6 +44,8 @@ def load(path: Path) -> Any:
     CorruptFileError
         If the file is truncated, damaged (a checksum detects a single wrong bit), or not written by this
         package.
+    CellError
+        If its cell is one of the user's own, which `build_cell` has not built or has built from another text.
     ConfigError
         If `path` is not a path.
     OSError
@@ -61,16 +63,16 @@ def load(path: Path) -> Any:
     """
     name = named(path)
     metadata, tensors = _read(name)
-    kind, description, extra, learner, columns, rules, checksum = (
+    kind, description, extra, learner, columns, rules, own_cell, checksum = (
         metadata.get(key, "")
-        for key in ("format", "network", "extra", "learner", "columns", "rules", "sha256")
+        for key in ("format", "network", "extra", "learner", "columns", "rules", "own_cell", "sha256")
     )
     if kind not in (FORMAT, LEARNER):
         raise CorruptFileError(
             f"{name}: expected a model file of the format {FORMAT!r}, got {kind or 'none'!r}.  Was it "
             f"written by the save of this or an older version of bptt_fast?"
         )
-    _check(name, checksum, description + extra + learner + columns + rules, tensors)
+    _check(name, checksum, description + extra + learner + columns + rules + own_cell, tensors)
     parts = _taken(tensors, PREFIX)
     of_rules = _taken(tensors, RULES)
     try:
@@ -78,10 +80,13 @@ def load(path: Path) -> Any:
         check_extra(notes)
         known = Columns.restored(json_object(columns or "{}", "columns"))
         held = restored(json_object(rules or "{}", "rules"), of_rules)
-        net = Model.public.rebuilt(json_object(description, "network"), tensors, notes, known, held)
+        config = json_object(description, "network")
+        net = Model.public.rebuilt(config, tensors, notes, known, held, own_cell)
         if kind == FORMAT:
             return net
         return Learner.restored(net, json_object(learner, "learner"), parts)
+    except CellError as error:
+        raise CellError(f"{name}: {error}") from None
     except MALFORMED as error:
         raise CorruptFileError(f"{name}: expected a model that this version knows, but {error}") from error
 

@@ -13,6 +13,7 @@ from .columns import UNKNOWN
 from .errors import ConfigError, CorruptFileError
 from .interrupts import pieces
 from .model import Model
+from .own_cell import digest_of
 from .rules import saved
 from .writing import named, replace
 
@@ -65,8 +66,9 @@ def save(model: Model | Learner, path: Path) -> None:
         values, arrays = saved(net.rules)
         metadata["rules"] = rules = json.dumps(values)
         tensors |= {RULES + name: array for name, array in arrays.items()}
-    columns = metadata.get("columns", "")
-    metadata["sha256"] = digest(metadata["network"] + metadata["extra"] + learner + columns + rules, tensors)
+    columns, own_cell = metadata.get("columns", ""), metadata.get("own_cell", "")
+    words = metadata["network"] + metadata["extra"] + learner + columns + rules + own_cell
+    metadata["sha256"] = digest(words, tensors)
     replace(named(path), safetensors.numpy.save(tensors, metadata))
 
 
@@ -112,6 +114,8 @@ def described(net: Model) -> dict[str, str]:
     check_extra(net.extra)
     config = json.dumps(net.saved_config())
     metadata = {"format": FORMAT, "network": config, "extra": json.dumps(net.extra)}
+    if digest_of(net.cell):
+        metadata["own_cell"] = digest_of(net.cell)
     return metadata if net.columns == UNKNOWN else metadata | {"columns": json.dumps(net.columns.plain())}
 
 

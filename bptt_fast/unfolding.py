@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import ConfigError, integer
+from .initialisation import is_own
 from .machine import isa_for_rows
 from .runners import BatchRunner, Job, Runner, SlidingRunner, check_no_windows, n_training, split_parts
 
@@ -207,6 +208,8 @@ class SlidingBPTT(Unfolding):
         str or None
         """
         d = net.description
+        if is_own(d.cell):  # compiled for one instruction set
+            return chosen
         return isa_for_rows(chosen, net.dtype.itemsize * max(d.hidden_size, d.output_size, *d.head, *d.f))
 
     def plan_size(self, batch: int, steps: int, every: bool) -> tuple[int, int, bool]:

@@ -43,14 +43,32 @@ enum {
     BPTT_MAX_LOSS_VALUES = 100
 };
 
+/* A cell that is compiled by itself: the table bptt_own_cell_table of its library, see own_cell.h,
+   which stays loaded as long as a plan or description has it.  BPTT_INTERFACE: a number that the build
+   makes from all headers that a cell is compiled from (bptt_fast/interface.py), since code from others
+   does not see a run as this library does. */
+typedef struct bptt_own_cell bptt_own_cell;
+#ifndef BPTT_INTERFACE
+#define BPTT_INTERFACE 0
+#endif
+
 /* Kinds of fields, and their types. */
-typedef enum { BPTT_TEXT, BPTT_INTEGER, BPTT_FLAG, BPTT_REAL, BPTT_KEY, BPTT_REALS } bptt_kind;
+typedef enum {
+    BPTT_TEXT,
+    BPTT_INTEGER,
+    BPTT_FLAG,
+    BPTT_REAL,
+    BPTT_KEY,
+    BPTT_REALS,
+    BPTT_CELL
+} bptt_kind;
 #define BPTT_TYPE_TEXT const char *
 #define BPTT_TYPE_INTEGER int64_t
 #define BPTT_TYPE_FLAG int
 #define BPTT_TYPE_REAL double
 #define BPTT_TYPE_KEY uint64_t
 #define BPTT_TYPE_REALS const double *
+#define BPTT_TYPE_CELL const bptt_own_cell *
 
 /* What a network is, and how large its runs may become: the fields of desc.def.  Zero means
    "default" in every one, so initialise with { 0 } or name the fields. */
@@ -89,8 +107,8 @@ extern const bptt_field bptt_desc_fields[], bptt_hyper_fields[];
 /* The row of a field in one of these tables; NULL: there is none. */
 const bptt_field *bptt_find_field(const bptt_field *fields, const char *name);
 
-/* A field's value.  `in`: a bptt_desc or bptt_hyper; item: 0, or the place in a list.  Text and
-   REALS are kept as pointers; a KEY is set as the integer of the same bits. */
+/* A field's value.  `in`: a bptt_desc or bptt_hyper; item: 0, or the place in a list.  Text,
+   REALS and CELL are kept as pointers; a KEY is set as the integer of the same bits. */
 void bptt_set_pointer(void *in, const bptt_field *field, int item, const void *value);
 void bptt_set_integer(void *in, const bptt_field *field, int item, int64_t value);
 void bptt_set_real(void *in, const bptt_field *field, int item, double value);
@@ -113,6 +131,9 @@ typedef struct {
     int keep_gate; /* the gate that keeps the past; -1: none */
 } bptt_cell;
 int bptt_describe_cell(int i, bptt_cell *cell);
+/* The same of one that is compiled by itself; 0: it was compiled from the headers of another
+   library. */
+int bptt_describe_own_cell(const bptt_own_cell *own, bptt_cell *cell);
 
 /* What the losses take: row i of losses.def, from 0 on; 0: there is none. */
 typedef enum { BPTT_NUMBERS, BPTT_PROBABILITIES, BPTT_COUNTS, BPTT_CLASSES } bptt_targets;

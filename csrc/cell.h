@@ -33,6 +33,9 @@ CELL_ROW(CELL)
 #include STRING(cells/CELL.h)
 /* clang-format on */
 
+#if !defined(GATES) || !defined(STATES)
+#error "expected the cell's file to define GATES and STATES"
+#endif
 #ifndef GATE_VALUES
 #define GATE_VALUES 0
 #endif
@@ -76,8 +79,16 @@ CELL_ROW(CELL)
 #define RECURRENT 1
 #endif
 
+_Static_assert(GATES >= 1 && GATES <= PANEL_MAX, "expected GATES from 1 to 4");
+_Static_assert(STATES == 1 || STATES == 2, "expected STATES 1 or 2");
+_Static_assert(GATE_VALUES >= 0 && GATE_VALUES <= GATES, "expected GATE_VALUES from 0 to GATES");
+_Static_assert(SAVED >= 0 && PEEPHOLES >= 0, "expected SAVED and PEEPHOLES of at least 0");
+_Static_assert(KEEP_GATE >= -1 && KEEP_GATE < GATES, "expected KEEP_GATE below GATES");
+_Static_assert(RECURRENT || PASSES_STATE, "expected PASSES_STATE 1 with RECURRENT 0");
+
 /* The loops over time; tangents of the cells that have them; patterns only of those of one gate and
-   without a leak, which is rarely trained online, to keep the library small. */
+   without a leak, which is rarely trained online, to keep the library small, and of none that is
+   compiled by itself, which takes half the time so. */
 #if !OWN_LOOP
 #include "scan.h"
 #endif
@@ -87,7 +98,7 @@ CELL_ROW(CELL)
 #else
 #define TANGENT(function) NULL
 #endif
-#if !OWN_LOOP && !PEEPHOLES && RECURRENT && GATES == 1 && !LEAK
+#if !OWN_LOOP && !PEEPHOLES && RECURRENT && GATES == 1 && !LEAK && !defined(OWN_CELL)
 #include "pattern.h"
 #define PATTERN(function) C(NAME(function))
 #else

@@ -203,11 +203,25 @@ static bptt_status check_sizes(const bptt_plan *p, const bptt_desc *d, const rea
 
 /* -- from the description to the plan -- */
 
+/* The kernels of the cell in an instance; NULL and the reason: it has none. */
+static const cell_kernels *find_cell(const bptt_desc *d, const kernels *k, const reason *why) {
+    const bptt_own_cell *own = d->own_cell;
+    if (!own) return k->cell[find(d->cell, cell_name)];
+    if (own->interface != BPTT_INTERFACE) {
+        refuse(why, "own_cell: expected one compiled from the headers of this library");
+        return NULL;
+    }
+    for (const own_instance *at = own->instance; at->instance; at++)
+        if (!strcmp(at->instance, k->name)) return *at->cell;
+    refuse(why, "own_cell: expected one compiled for %s", k->name);
+    return NULL;
+}
+
 /* The names: loss, cell, dtype, instance and activations. */
 static bptt_status resolve_names(bptt_plan *p, const bptt_desc *d, const reason *why) {
     const bptt_status status = choose_loss(&p->loss, d, why);
     if (status) return status;
-    const int cell = choose(why, "cell", d->cell, cell_name);
+    const int cell = d->own_cell ? 0 : choose(why, "cell", d->cell, cell_name);
     const int dtype = choose(why, "dtype", d->dtype, dtype_name);
     const int act = choose(why, "head_activation", d->head_activation, bptt_activation);
     const int trained = choose(why, "initial_state", d->initial_state, initial_state_name);
@@ -218,7 +232,8 @@ static bptt_status resolve_names(bptt_plan *p, const bptt_desc *d, const reason 
         refuse(why, "isa: '%.40s' is not in this build or not of this processor", d->isa);
         return BPTT_UNSUPPORTED;
     }
-    p->cell = p->k->cell[cell];
+    p->cell = find_cell(d, p->k, why);
+    if (!p->cell) return BPTT_UNSUPPORTED;
     p->two_products = p->cell->two_products;
     p->trained_state = trained;
     p->head_layers = d->output_size ? length_of(d->head) + 1 : 0;
@@ -326,8 +341,8 @@ static bptt_status choose_lanes(bptt_plan *p, const bptt_desc *d, const reason *
     if (lanes < 0) return BPTT_BAD_DESC;
     const int wanted = d->lanes ? lanes != UNITS : rows_are_faster(p, d);
     const kernels *k = find_kernels(p->isa, p->k->bytes == 8, 1, &p->isa);
-    const cell_kernels *cell = k ? k->cell[find(d->cell, cell_name)] : NULL;
-    if (!wanted || !k || d->residuals || p->grouped || p->choices) return BPTT_OK;
+    const cell_kernels *cell = k ? find_cell(d, k, &SILENT) : NULL;
+    if (!wanted || !cell || d->residuals || p->grouped || p->choices) return BPTT_OK;
     p->copies = lanes == COPIES && resolve_copies(p, d, k, cell);
     if (lanes == COPIES ? !p->copies : p->batch == 1) return BPTT_OK;
     p->k = k;

@@ -320,9 +320,23 @@ typedef struct {
     void (*advance)(const pattern *);
 } cell_kernels;
 
+/* A cell that is compiled by itself, see own_cell.h: its kernels for some of the instances, by their
+   names; one without a name ends the list. */
+typedef struct {
+    const char *instance;
+    const cell_kernels *const *cell;
+} own_instance;
+struct bptt_own_cell {
+    /* BPTT_INTERFACE of the headers that it was compiled from */
+    uint64_t interface;
+    const own_instance *instance;
+};
+
 /* One instance: all kernels of one dtype on one instruction set.  What each computes stands where
    it is defined, in the file named here. */
 typedef struct {
+    /* as its file in csrc/instances */
+    const char *name;
     /* columns and rows of a vector of activations, one of them 1; bytes of a real */
     int64_t lanes;
     int64_t rows;

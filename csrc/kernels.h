@@ -1,4 +1,5 @@
-/* kernels.h: assembles one instance (one dtype on one instruction set) and its table. */
+/* kernels.h: assembles one instance (one dtype on one instruction set) and its table; or, where
+   OWN_CELL names a cell, only the kernels of this cell. */
 #include "frame.h"
 #include "real.h"
 #include "gemm.h"
@@ -14,6 +15,13 @@
 #if !BY_ROWS
 #include "curvature.h"
 #endif
+
+#ifdef OWN_CELL
+#define CELL OWN_CELL
+#include "cell.h"
+extern const cell_kernels *const NAME(own_cell);
+const cell_kernels *const NAME(own_cell) = &CAT(CAT(OWN_CELL, _), NAME(kernels));
+#else
 #include "cells.def"
 
 /* out = function(in), 0 exp, else 1 + ACT_...: the vector functions by themselves, for their
@@ -37,6 +45,7 @@ static const cell_kernels *const NAME(cells)[] = {
 /* What plan.c chooses among, with the other instances. */
 extern const kernels NAME(kernels);
 const kernels NAME(kernels) = {
+    .name = STRING(SUFFIX),
     .lanes = CL,
     .rows = RL,
     .bytes = sizeof(real),
@@ -103,3 +112,4 @@ const kernels NAME(kernels) = {
 #endif
     .apply = NAME(apply),
 };
+#endif

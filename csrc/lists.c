@@ -67,9 +67,13 @@ const bptt_field *bptt_find_field(const bptt_field *fields, const char *name) {
 /* Address of a field's item. */
 static void *item_of(const void *in, const bptt_field *f, int item) {
     static const size_t bytes[] = {
-        [BPTT_TEXT] = sizeof(const char *), [BPTT_INTEGER] = sizeof(int64_t),
-        [BPTT_FLAG] = sizeof(int),          [BPTT_REAL] = sizeof(double),
-        [BPTT_KEY] = sizeof(uint64_t),      [BPTT_REALS] = sizeof(const double *),
+        [BPTT_TEXT] = sizeof(const char *),
+        [BPTT_INTEGER] = sizeof(int64_t),
+        [BPTT_FLAG] = sizeof(int),
+        [BPTT_REAL] = sizeof(double),
+        [BPTT_KEY] = sizeof(uint64_t),
+        [BPTT_REALS] = sizeof(const double *),
+        [BPTT_CELL] = sizeof(const bptt_own_cell *),
     };
     return (char *)in + f->offset + (size_t)item * bytes[f->kind];
 }
@@ -91,7 +95,7 @@ void bptt_set_integer(void *in, const bptt_field *f, int item, int64_t value) {
         memcpy(item_of(in, f, item), &value, sizeof value);
 }
 
-/* TEXT and REALS are no numbers: 0. */
+/* TEXT, REALS and CELL are no numbers: 0. */
 double bptt_get_number(const void *in, const bptt_field *f, int item) {
     const void *at = item_of(in, f, item);
     switch (f->kind) {
@@ -121,12 +125,9 @@ const char *cell_name(int i) {
     return cell ? cell->name : NULL;
 }
 
-/* Counts up to row i, as only the end of the list is marked. */
-int bptt_describe_cell(int i, bptt_cell *out) {
-    for (int n = 0; n <= i; n++)
-        if (!kernels_f64_base.cell[n]) return 0;
-    const cell_kernels *cell = kernels_f64_base.cell[i];
-    *out = (bptt_cell){
+/* What it can do, for the caller. */
+static bptt_cell described(const cell_kernels *cell) {
+    return (bptt_cell){
         .name = cell->name,
         .gates = cell->gates,
         .states = cell->states - cell->follows,
@@ -138,6 +139,20 @@ int bptt_describe_cell(int i, bptt_cell *out) {
         .leak = cell->leak,
         .keep_gate = cell->keep_gate,
     };
+}
+
+/* Counts up to row i, as only the end of the list is marked. */
+int bptt_describe_cell(int i, bptt_cell *out) {
+    for (int n = 0; n <= i; n++)
+        if (!kernels_f64_base.cell[n]) return 0;
+    *out = described(kernels_f64_base.cell[i]);
+    return 1;
+}
+
+/* As described by any of its instances. */
+int bptt_describe_own_cell(const bptt_own_cell *own, bptt_cell *out) {
+    if (own->interface != BPTT_INTERFACE) return 0;
+    *out = described(*own->instance->cell);
     return 1;
 }
 

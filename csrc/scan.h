@@ -204,6 +204,7 @@ static void C(NAME(peephole_gradient))(const frame *f, void *grad, int add, cons
     static const struct {
         int gate, state, after; /* of zx; 0 h, 1 c; 1: the state after the step, 0: before it */
     } term[] = { PEEPHOLE_TERMS };
+    _Static_assert(sizeof term == PEEPHOLES * sizeof *term, "expected a term for each peephole");
     const int64_t blocks = blocks_of(f->H), all = PEEPHOLES * blocks, c = blocks_of(f->R);
     for (int64_t n = all * part / parts; n < all * (part + 1) / parts; n++) {
         real *g = (real *)grad + f->peep.packed + n * CL;

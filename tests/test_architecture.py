@@ -16,10 +16,10 @@ OUTSIDE |= {"onnx", "onnxruntime", "polars", "pyarrow"}
 FACES = {"estimators": {"sklearn", "scipy"}, "onnx": {"onnx"}, "torch": {"torch"}, "torch_cells": {"torch"}}
 # from the bottom to the top: a module knows modules on floors below its own, imports inside functions counted
 FLOORS = (
-    {"errors", "interrupts", "version"},
+    {"errors", "interface", "interrupts", "version"},
     {"distributions", "resuming"},
     {"columns", "initialisation", "losses", "machine", "schedules", "stopping", "writing"},
-    {"data", "description", "files"},
+    {"data", "description", "files", "own_cell"},
     {"plans", "rules", "torch_cells"},
     {"own_loss"},
     {"model", "runners"},
