@@ -171,7 +171,7 @@ def number(
 
 
 def choice(value: Any, name: str, options: Sequence[str], hint: str = "") -> str:
-    """`value` if it is one of `options`; else raises a ConfigError that suggests the nearest one, or `hint`."""
+    """`value` if it is one of `options`; else raises a ConfigError with the nearest one, or with `hint`."""
     value = plain(value)
     if isinstance(value, str) and value in options:
         return options[options.index(value)]

@@ -37,11 +37,11 @@ _building = threading.Lock()
 def build_cell(path: str | os.PathLike[str]) -> str:
     """Compile a cell of your own, check its gradient, and make it known by its name.
 
-    The file is a header like those of the folder ``cells`` of `get_include`: the macros GATES, STATES, ... say
-    what the cell has, and the functions ``<name>_forward`` and ``<name>_backward`` are its mathematics on
-    vectors of units.  `docs/own_cell.md` explains them.  The C compiler is that of the variable CC, or else
-    that which built Python's extensions.  Compilation takes some seconds; the result is kept in the user's
-    cache folder, so that the next call with the same text takes some milliseconds.
+    The file is a header like those in the folder ``cells`` of `get_include`: the macros GATES, STATES, ...
+    say what the cell has, and the functions ``<name>_forward`` and ``<name>_backward`` are its mathematics on
+    vectors of units; see docs/own_cell.md.  The C compiler is that of the variable CC, or else the one that
+    built Python's extensions.  Compilation takes some seconds; the result is kept in the user's cache folder,
+    so that the next call with the same text takes milliseconds.
 
     A cell is code that runs in this process, as an extension module does: build only headers that you trust.
     Files of networks contain the name of the cell and a checksum of its text; to load one, build the cell
@@ -56,8 +56,7 @@ def build_cell(path: str | os.PathLike[str]) -> str:
     Returns
     -------
     name : str
-        The name of the cell, for ``Network(..., cell=name)``.  Every unfolding knows the cell until the end of
-        the process.
+        The name of the cell, for ``Network(..., cell=name)`` in this process.
 
     Raises
     ------
@@ -142,7 +141,7 @@ def _essential(text: str) -> str:
 
 
 def _check_text(file: str, name: str, text: str) -> None:
-    """Raise a CellError unless the text, without comments, defines what a cell needs, and nothing reserved."""
+    """Raise a CellError unless a text without comments defines what a cell needs, and nothing reserved."""
     functions = [f"{name}_forward", f"{name}_backward"]
     missing = [macro for macro in ("GATES", "STATES") if not _defines(text, macro)]
     missing += [function for function in functions if not re.search(rf"\b{function} ?\(", text)]
@@ -201,8 +200,8 @@ def _loaded(file: str, name: str, text: str) -> Any:
         return _core.OwnCell(table, loaded)
     except (OSError, ValueError) as error:
         raise CellError(
-            f"{file}: expected a library that this process can load, got {library}: {error}.  Is the compiler "
-            f"{' '.join(command)} that of this Python?"
+            f"{file}: expected a library that this process can load, got {library}: {error}.  Is "
+            f"{' '.join(command)} a compiler for this Python?"
         ) from None
 
 
@@ -282,7 +281,7 @@ def _run(file: str, folder: Path, commands: list[list[str]]) -> None:
 
 
 def cache_folder() -> Path:
-    """The folder of compiled cells: in the user's cache folder, or if that can't be written a temporary one."""
+    """The folder of compiled cells: in the user's cache folder, or if that is read-only a temporary one."""
     import atexit
     import shutil
     import tempfile
@@ -318,7 +317,7 @@ def _cached(key: str, library: str, make: Any) -> Path:
     made = Path(tempfile.mkdtemp(prefix="new-", dir=cache))
     try:
         make(made)
-        for left in (*made.glob("*.o"), made / "table.c"):
+        for left in (*made.glob("*.o"), *made.glob("*.c")):
             left.unlink()
         (made / CHECKSUM).write_text(sha256((made / library).read_bytes()).hexdigest(), encoding="ascii")
         shutil.rmtree(folder, ignore_errors=True)
@@ -362,9 +361,14 @@ class _Trial:
             self.desc["alpha"] = tuple(np.linspace(0.3, 0.9, units).tolist())
         lengths = np.array([4, 2, 3])
         ends = np.cumsum(lengths)
-        self.isa = machine().isa or _core.isas()[-1]
         self.plan = _core.Plan(
-            self.desc, loss="mse", readout_every_step=True, batch=3, steps=4, threads=1, isa=self.isa, lanes=lanes
+            self.desc,
+            loss="mse",
+            readout_every_step=True,
+            batch=3,
+            steps=4,
+            threads=1,
+            lanes=lanes,
         )
         size, state_size = _core.size(self.desc), _core.state_size(self.desc)
         self.params = random.uniform(-0.9, 0.9, size).astype(dtype)
@@ -426,6 +430,6 @@ def _compare(
             index = tuple(int(i) for i in np.argwhere(wrong)[0])
             raise CellError(
                 f"{file}: expected a gradient that agrees with {what}, got for {block}{list(index)} "
-                f"{got[block][index]:.8g} instead of {slopes[index]:.8g}, and {wrong.sum()} of {wrong.size} like "
-                f"this.  Is {name}_backward the derivative of {name}_forward?"
+                f"{got[block][index]:.8g} instead of {slopes[index]:.8g}; so are {wrong.sum()} of its "
+                f"{wrong.size}.  Is {name}_backward the derivative of {name}_forward?"
             )

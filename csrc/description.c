@@ -217,6 +217,19 @@ static const cell_kernels *find_cell(const bptt_desc *d, const kernels *k, const
     return NULL;
 }
 
+/* The best instance of those that an own cell was compiled for; none: no change. */
+static void choose_compiled(bptt_plan *p, const bptt_desc *d, int f64) {
+    const char *isa;
+    for (int i = 0; (isa = bptt_supported_isa(i)); i++) {
+        const kernels *k = find_kernels(isa, f64, 0, &isa);
+        const cell_kernels *cell = find_cell(d, k, &SILENT);
+        if (!cell) continue;
+        p->k = k;
+        p->cell = cell;
+        p->isa = isa;
+    }
+}
+
 /* The names: loss, cell, dtype, instance and activations. */
 static bptt_status resolve_names(bptt_plan *p, const bptt_desc *d, const reason *why) {
     const bptt_status status = choose_loss(&p->loss, d, why);
@@ -233,6 +246,7 @@ static bptt_status resolve_names(bptt_plan *p, const bptt_desc *d, const reason 
         return BPTT_UNSUPPORTED;
     }
     p->cell = find_cell(d, p->k, why);
+    if (!p->cell && !d->isa) choose_compiled(p, d, dtype);
     if (!p->cell) return BPTT_UNSUPPORTED;
     p->two_products = p->cell->two_products;
     p->trained_state = trained;
