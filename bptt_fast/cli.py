@@ -20,6 +20,7 @@ from typing import Any, cast
 import numpy as np
 
 from . import (
+    CellError,
     CheckpointedBPTT,
     ConfigError,
     CorruptFileError,
@@ -87,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}")
-    except (InputError, ConfigError, ShapeError, CorruptFileError, DivergedError) as error:
+    except (InputError, CellError, ConfigError, ShapeError, CorruptFileError, DivergedError) as error:
         return _fail(str(error))
 
 

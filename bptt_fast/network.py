@@ -26,7 +26,7 @@ class Network(Model):
         The state function f.  "elman": h' = phi(W_ih x + b_ih + W_hh h + b_hh).  "mlp": the same with further
         layers after it.  "ctrnn": a continuous-time rate network, see `equation`.  "mingru", "minlstm" (Feng
         et al. 2024) and "indrnn" (Li et al. 2018) have no recurrent product: a unit sees of the state before
-        only its own, so that long sequences cost little.
+        only its own, so that long sequences cost little.  Or a cell of your own, see `build_cell`.
     nonlinearity : str or tuple of str, default "tanh"
         phi of "elman", "mlp", "ctrnn" and "indrnn"; for "mlp" also a tuple of len(f) + 1 names, one for each
         layer of f.
