@@ -54,7 +54,7 @@ core = Extension(
     "bptt_fast._core",
     [*sorted(SOURCES, key=lambda path: "instances" not in path), "bptt_fast/_core.pyx"],
     include_dirs=["csrc"],
-    depends=[*HEADERS, str(FLAGS)],
+    depends=[*HEADERS, str(FLAGS), "bptt_fast/interface.py"],
     libraries=["m"],
     define_macros=[INTERFACE, *LIMITED_API * LIMITED],
     extra_compile_args=[*FLAGS.read_text(encoding="ascii").split(), "-fvisibility=hidden", "-g0"],
