@@ -17,6 +17,7 @@ from .rules import Rule, Rules, dale
 from .schedules import Constant, Cosine, Exponential, OneCycle, ReduceOnPlateau, Schedule, Step
 from .second_order import LBFGS, HessianFree, LevenbergMarquardt
 from .stopping import Stopping
+from .sweeps import Sweep, cross_validate, sweep
 from .unfolding import CheckpointedBPTT, FullBPTT, SlidingBPTT, TruncatedBPTT
 from .version import __version__
 
@@ -56,9 +57,11 @@ __all__ = [
     "SlidingBPTT",
     "Step",
     "Stopping",
+    "Sweep",
     "TruncatedBPTT",
     "__version__",
     "build_cell",
+    "cross_validate",
     "dale",
     "diagnostics",
     "from_onnx",
@@ -67,4 +70,5 @@ __all__ = [
     "load",
     "restarts",
     "show_config",
+    "sweep",
 ]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from matplotlib.axes import Axes
+    from pandas import DataFrame
 
     from .fit import Training
     from .model import Array
@@ -32,9 +33,7 @@ Logs = dict[str, float]
 
 
 class Table(dict[str, list[Any]]):
-    """A dict of lists of equal length, one per column; base class of `History` and `Restarts`."""
-
-    drawing: ClassVar[str]  # the function of `plots`
+    """A dict of lists of equal length, one per column; base class of `History`, `Restarts` and `Sweep`."""
 
     def __init__(self, *columns: str) -> None:
         super().__init__((column, []) for column in columns)
@@ -67,6 +66,38 @@ class Table(dict[str, list[Any]]):
         """
         replace(named(path), csv_text(self, self.values()).encode())
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Rows of the table.
+
+        Returns
+        -------
+        rows : list of dict
+            One dict per row, with the keys of the table.
+        """
+        return [dict(zip(self, row, strict=True)) for row in zip(*self.values(), strict=True)]
+
+    def to_pandas(self) -> DataFrame:
+        """The table as a DataFrame (needs pandas).
+
+        Returns
+        -------
+        table : pandas.DataFrame
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        from pandas import DataFrame
+
+        return DataFrame(dict(self))
+
+
+class Drawable(Table):
+    """A table that `plots` can draw."""
+
+    drawing: ClassVar[str]  # the function of `plots`
+
     def plot(self, **options: Any) -> Axes:
         """Draw the losses over the epochs (needs matplotlib).
 
@@ -90,7 +121,22 @@ class Table(dict[str, list[Any]]):
         return axes
 
 
-class History(Table, Resumable):
+class Comparison(Table):
+    """A table of fits, one row each, that prints in aligned columns."""
+
+    def __str__(self) -> str:
+        texts = [list(self)] + [[_short(value) for value in row.values()] for row in self.rows()]
+        widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+        return "\n".join(
+            "  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in texts
+        )
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+class History(Drawable, Resumable):
     """The record of a fit: a dict of lists of equal length, one entry per epoch.
 
     Keys are "epoch" (counted from 1), "loss", "val_loss" (if there was validation), "learning_rate" (of the
@@ -1128,3 +1174,50 @@ def progress(verbose: int, first: int, epochs: int, steps: int) -> Progress:
     if verbose == 0:
         return Progress()
     return _Bar(first, epochs, steps) if verbose == 1 else _Lines(epochs)
+
+
+class FitProgress:
+    """The progress display of many fits; this base class shows nothing."""
+
+    def end(self, finished: int) -> None:
+        """Show how many fits are finished."""
+
+    def close(self) -> None:
+        """Close the display."""
+
+
+class _FitBar(FitProgress):
+    """A tqdm bar over the fits, with the time left."""
+
+    def __init__(self, fits: int, finished: int) -> None:
+        from tqdm.auto import tqdm
+
+        self.bar = tqdm(total=fits, initial=finished, unit=" fits", dynamic_ncols=True, file=sys.stderr)
+
+    def end(self, finished: int) -> None:
+        self.bar.update(finished - self.bar.n)
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+class _FitLines(FitProgress):
+    """At most a hundred lines on standard output, with the time left."""
+
+    def __init__(self, fits: int, finished: int) -> None:
+        self.fits, self.first, self.shown, self.begin = fits, finished, finished, time.perf_counter()
+
+    def end(self, finished: int) -> None:
+        if finished < self.fits and finished - self.shown < self.fits / 100:
+            return
+        self.shown = finished
+        seconds = time.perf_counter() - self.begin
+        left = seconds / (finished - self.first) * (self.fits - finished)
+        print(f"fit {finished}/{self.fits}  {seconds:.3g} s, {left:.3g} s left", flush=True)
+
+
+def fit_progress(verbose: int, fits: int, finished: int) -> FitProgress:
+    """The display for so many fits, some of which are finished."""
+    if verbose == 0:
+        return FitProgress()
+    return _FitBar(fits, finished) if verbose == 1 else _FitLines(fits, finished)

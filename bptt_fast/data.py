@@ -197,6 +197,45 @@ class Shared:
         return copy.copy(self._made[key])
 
 
+class Subset(Shared):
+    """Some of the sequences of shared inputs, whose values are not copied.
+
+    Parameters
+    ----------
+    whole : Shared
+        All sequences; targets, weights and states that are passed with a subset belong to these.
+    rows : ndarray of int64 (m,)
+        The indices of the sequences, in increasing order.
+    scaled : Shared
+        All sequences, for conversions with the scaling of one fit, which shall not outlive it.
+    """
+
+    def __init__(self, whole: Shared, rows: Array, scaled: Shared) -> None:
+        super().__init__(whole.x)
+        self.whole, self.rows, self.scaled = whole, rows, scaled
+
+    def of(self, sequences: Sequences, every: bool) -> Sequences:
+        """The subset of all sequences, which have a target for each step if `every`."""
+        rows, state = self.rows, sequences.state
+        subset = replaced(
+            sequences,
+            offset=sequences.offset[rows],
+            length=sequences.length[rows],
+            target_offset=sequences.target_offset[rows],
+            state=None if state is None else state[rows],
+            tables=[sequences.tables[row] for row in rows] if sequences.tables else [],
+        )
+        weight = subset.weight
+        if weight is not None:
+            counted = covered(len(weight), subset.target_offset, subset.length if every else 1)
+            if not weight[counted].any():
+                raise ConfigError(
+                    "sample_weight: expected a weight above 0 in each part of the folds, got only zeros in "
+                    f"one of {len(rows)} sequences."
+                )
+        return subset
+
+
 def numbers(a: Any, name: str) -> Array:
     """`a` as an array of real numbers of any dtype; accepts DataFrames and tensors."""
     source = a

@@ -393,12 +393,16 @@ def training_data(
 ) -> Sequences:
     """Scaled inputs, targets and states; `columns` and `dtype` override the network's."""
     columns, dtype = columns or net.columns, dtype or net.dtype
+    if isinstance(x, data.Subset):
+        shared = x.whole if columns.scaling is None else x.scaled
+        arguments = (y, loss, every, sample_weight, x0, lengths)
+        return x.of(training_data(net, shared, *arguments, columns=columns, dtype=dtype), every)
     if isinstance(x, data.Shared):
         state_size = 0 if x0 is None else net.state_size
         targets = (loss.targets, loss.outputs, loss.class_weight, loss.function is None, loss.average)
         key = (net.input_size, net.output_size, dtype, state_size, targets, every, *names, columns)
-        arguments = (y, loss, every, sample_weight, x0, lengths, names, columns, dtype)
-        return x.made_once(key, lambda: training_data(net, x.x, *arguments))
+        given = (y, loss, every, sample_weight, x0, lengths, names, columns, dtype)
+        return x.made_once(key, lambda: training_data(net, x.x, *given))
     sequences = data.sequences(x, net.input_size, dtype, lengths, names[0], columns)
     data.set_targets(sequences, y, net.output_size, loss, every, sample_weight, names[1], names[2])
     sequences.state = data.states(x0, len(sequences), net.state_size, dtype)

@@ -55,6 +55,40 @@ def wait(event: threading.Event) -> None:
         pass
 
 
+def in_threads(work: Callable[[], None], workers: int, halt: threading.Event) -> None:
+    """Call `work` in so many threads and wait for all; the first error sets `halt`, and is raised."""
+    if workers == 1:
+        work()
+        return
+    errors: list[BaseException] = []
+
+    def run(finished: threading.Event) -> None:
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+            halt.set()
+        finally:
+            finished.set()
+
+    ends = [threading.Event() for _ in range(workers)]
+    team = [threading.Thread(target=run, args=(end,), daemon=True) for end in ends]
+    try:
+        for worker in team:
+            worker.start()
+        for end in ends:  # not join: an interrupt makes it report a running thread as ended
+            wait(end)
+    except BaseException as error:
+        errors.append(error)
+        halt.set()
+    for worker, end in zip(team, ends, strict=True):
+        if worker.ident is not None:
+            end.wait()
+            worker.join()
+    if errors:
+        raise errors[0]
+
+
 def answer(call: Callable[[], Result], work: float) -> Result:
     """The result of a call that cannot be cut and takes so many multiply-adds.
 

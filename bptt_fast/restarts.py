@@ -6,8 +6,6 @@ threads process the copies from a queue, so results cannot depend on the number 
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 import itertools
 import math
 import threading
@@ -19,43 +17,37 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
-from . import data, optimizers, unfolding
-from .callbacks import BackupAndRestore, Table, check_verbose
-from .description import Description
-from .errors import ConfigError, DivergedError, ShapeError, choice, integer, plain
-from .fit import Training, fit
-from .interrupts import wait
+from . import data
+from .callbacks import BackupAndRestore, Comparison, Drawable, check_verbose
+from .errors import ConfigError, DivergedError, choice, integer
+from .fit import Training
+from .interrupts import in_threads
 from .machine import machine_for
 from .model import Model
 from .resuming import Resumable
 from .runners import SlidingRunner, epoch_of_copies, fewest_copies
+from .settings import (
+    Setting,
+    Varying,
+    check_seeds,
+    combinations,
+    drawn,
+    losses_of_weights,
+    named_functions,
+    shared_validation,
+)
 
 if TYPE_CHECKING:
     from .callbacks import History
     from .network import Network
 
 SLICE_SECONDS = 0.05  # approximate time that a worker spends on a copy before the next
-# arguments of fit that cannot differ between copies, and why
-COMMON = {
-    "epochs": "it is an argument of restarts itself",
-    "threads": "it is an argument of restarts itself",
-    "verbose": "it is an argument of restarts itself",
-    "callbacks": "a callback watches one fit; read the histories of the table instead",
-    "initial_epoch": "every copy begins with its first epoch",
-    "x0": "pass it to restarts, it is the same for all copies",
-    "sample_weight": "pass it to restarts, it is the same for all copies",
-    "lengths": "pass it to restarts, it is the same for all copies",
-    "validation_data": "pass it to restarts, it is the same for all copies",
-    "scaling": "the losses of different scalings cannot be compared; pass it to restarts",
-    "seed": "pass seeds=[...]",
-}
-OF_ALL = ("x0", "sample_weight", "lengths", "validation_data", "scaling")
-
+VARYING = Varying("restarts", "read the histories of the table instead")
 
 Step = TypeVar("Step")
 
 
-class Restarts(Table):
+class Restarts(Comparison, Drawable):
     """The table of `restarts`: a dict of lists of equal length, one entry per copy, the best copy first.
 
     Keys are "seed", the names of the varied settings, "loss", "val_loss" (if there was validation), "epochs"
@@ -95,23 +87,6 @@ class Restarts(Table):
         self.rungs: list[int] = []
         self.threads = 1
         self.seconds = 0.0
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Rows of the table.
-
-        Returns
-        -------
-        rows : list of dict
-            One dict per copy, the best first, with the keys of the table.
-        """
-        return [dict(zip(self, row, strict=True)) for row in zip(*self.values(), strict=True)]
-
-    def __str__(self) -> str:
-        texts = [list(self)] + [[_short(value) for value in row.values()] for row in self.rows()]
-        widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-        return "\n".join(
-            "  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in texts
-        )
 
 
 def restarts(
@@ -230,7 +205,12 @@ def restarts(
     race = _Race(copies)
     pauses = list[int]()
     if backup is not None:
-        given = {"n": n, "rungs": halts_at, "survivors": survivors, "settings": _plain(settings)}
+        given = {
+            "n": n,
+            "rungs": halts_at,
+            "survivors": survivors,
+            "settings": [named_functions(setting) for setting in settings],
+        }
         given["seeds"] = [copy.net.seed for copy in copies]
         found = backup.find(
             copies[0].training.identity() | {name: repr(value) for name, value in given.items()}
@@ -348,12 +328,7 @@ class _Copy:
 
     def losses(self) -> dict[str, float]:
         """Training and validation loss of the epoch whose weights the network has."""
-        record = self.history
-        columns = [name for name in ("loss", "val_loss") if name in record]
-        if not record["epoch"]:
-            return dict.fromkeys(columns, math.nan)
-        at = -1 if record.best_epoch is None else record["epoch"].index(record.best_epoch)
-        return {name: record[name][at] for name in columns}
+        return losses_of_weights(self.history)
 
     def rank(self) -> tuple[bool, float, int]:
         """A sort key, lower is better; diverged copies come last."""
@@ -418,41 +393,17 @@ def _teams(copies: list[_Copy], workers: int) -> list[_Copy | _Team]:
 def _advance(copies: list[_Copy], until: float, workers: int, halt: threading.Event) -> None:
     """Train all copies up to epoch `until` in worker threads."""
     waiting = deque(_teams(copies, workers))
-    errors: list[BaseException] = []
 
-    def work(finished: threading.Event) -> None:
-        try:
-            while not halt.is_set():
+    def work() -> None:
+        while not halt.is_set():
+            try:
                 copy = waiting.popleft()
-                if copy.advance(until, halt):
-                    waiting.append(copy)
-        except IndexError:
-            pass
-        except BaseException as error:
-            errors.append(error)
-            halt.set()
-        finally:
-            finished.set()
+            except IndexError:
+                return
+            if copy.advance(until, halt):
+                waiting.append(copy)
 
-    if workers == 1 or len(copies) == 1:
-        work(threading.Event())
-    else:
-        ends = [threading.Event() for _ in range(min(workers, len(copies)))]
-        team = [threading.Thread(target=work, args=(end,), daemon=True) for end in ends]
-        try:
-            for worker in team:
-                worker.start()
-            for end in ends:  # not join: an interrupt makes it report a running thread as ended
-                wait(end)
-        except BaseException as error:
-            errors.append(error)
-            halt.set()
-        for worker, end in zip(team, ends, strict=True):
-            if worker.ident is not None:
-                end.wait()
-                worker.join()
-    if errors:
-        raise errors[0]
+    in_threads(work, min(workers, len(copies)), halt)
 
 
 # ---- before and after
@@ -464,66 +415,20 @@ def _prepare(
     y: Any,
     epochs: int,
     seeds: list[int],
-    settings: list[dict[str, Any]],
+    settings: list[Setting],
     options: dict[str, Any],
     halt: threading.Event,
 ) -> list[_Copy]:
     """All copies with checked arguments; the data are converted once."""
-    config = {field.name: getattr(net.description, field.name) for field in dataclasses.fields(Description)}
-    defaults = {
-        name: parameter.default
-        for name, parameter in _fit_parameters().items()
-        if parameter.default is not inspect.Parameter.empty
-    }
-    shared = data.Shared(x)
-    options = dict(options)
-    validation = options.get("validation_data")
-    if isinstance(validation, (tuple, list)) and len(validation) in (2, 3):
-        options["validation_data"] = (data.Shared(validation[0]), *validation[1:])
-    copies = []
+    shared, options = data.Shared(x), shared_validation(options) | {"epochs": epochs}
+    copies: list[_Copy] = []
     for index, (seed, setting) in enumerate(zip(seeds, settings, strict=True)):
-        own = {name: value for name, value in setting.items() if name in config}
-        if "cell" in own or "f" in own:  # nonlinearities depend on the cell
-            own = {"nonlinearity": None} | own
-        try:
-            copy = type(net)(**(config | own | {"seed": seed}))
-            copy.extra, copy.columns, copy.rules = dict(net.extra), net.columns, net.rules
-            arguments = defaults | options | {"epochs": epochs, "threads": 1, "verbose": 0}
-            arguments |= {name: value for name, value in setting.items() if name in defaults}
-            of_optimizer = {k: v for k, v in setting.items() if k not in config and k not in defaults}
-            if of_optimizer:
-                _check_fields(_optimizer(arguments), of_optimizer)
-                arguments["optimizer"] = dataclasses.replace(_optimizer(arguments), **of_optimizer)
-            training = Training(copy, shared, y, arguments, halt.is_set)
-            copies.append(_Copy(index, copy, training, setting))
-        except (ConfigError, ShapeError) as error:
-            if not setting:
-                raise
-            values = ", ".join(f"{name}={value!r}" for name, value in setting.items())
-            raise type(error)(f"restarts, copy {index} with {values}: {error}") from None
+
+        def begin(copy: Network, arguments: dict[str, Any], setting: Setting = setting) -> _Copy:
+            return _Copy(len(copies), copy, Training(copy, shared, y, arguments, halt.is_set), setting)
+
+        copies.append(VARYING.train(net, seed, setting, f"copy {index}", options, begin))
     return copies
-
-
-def _fit_parameters() -> dict[str, inspect.Parameter]:
-    names = dict(inspect.signature(fit).parameters)
-    return {name: names[name] for name in names if name not in ("net", "x", "y")}
-
-
-def _check_fields(optimizer: optimizers.Optimizer, names: Mapping[str, Any]) -> None:
-    """Raise for fields that the optimiser does not have, such as the learning rate of second order."""
-    for name in names:
-        if name not in {field.name for field in dataclasses.fields(optimizer)}:
-            raise ConfigError(
-                f"{name}: {type(optimizer).__name__} has none.  Leave it out, or use SGD() or Adam()."
-            )
-
-
-def _optimizer(arguments: Mapping[str, Any]) -> optimizers.Optimizer:
-    """The optimiser that `fit` uses for these arguments."""
-    chosen = arguments["optimizer"]
-    if chosen is None:
-        chosen = unfolding.get(arguments["bptt"]).default_optimizer
-    return optimizers.get(chosen)
 
 
 def _settings(
@@ -532,77 +437,24 @@ def _settings(
     grid: Mapping[str, Sequence[Any]] | None,
     draws: Mapping[str, Any] | None,
     options: dict[str, Any],
-) -> tuple[list[str], list[dict[str, Any]]]:
+) -> tuple[list[str], list[Setting]]:
     """The names of the varied settings, and each copy's values."""
-    known = _fit_parameters()
-    for name in options:
-        if name in ("callbacks", "initial_epoch"):
-            raise ConfigError(f"{name}: restarts does not accept it; {COMMON[name]}.")
-        choice(name, "restarts, argument", [key for key in known if key not in COMMON or key in OF_ALL])
-    if grid is not None and draws is not None:
+    VARYING.check_options(options, {name: VARYING.common[name] for name in ("callbacks", "initial_epoch")})
+    grid, draws = VARYING.check_varied(grid, draws, options)
+    if draws:
+        return list(draws), drawn(draws, net.seed, n)
+    choices = combinations(grid)
+    if len(choices) > n:
         raise ConfigError(
-            "draws: expected None with grid, got both.  Values of a list in draws are drawn at random."
+            f"n: expected at least {len(choices)}, the number of combinations in grid, got {n}."
         )
-    name = "grid" if grid is not None else "draws"
-    varied = grid if grid is not None else {} if draws is None else draws
-    if not isinstance(varied, Mapping):
-        raise ConfigError(f"{name}: expected a dict of names and values, got {type(varied).__name__}.")
-    _check_names(varied, name, options)
-    if grid is not None:
-        for key, values in varied.items():
-            _check_values(values, f"grid[{key!r}]")
-        combinations = [
-            dict(zip(varied, values, strict=True)) for values in itertools.product(*varied.values())
-        ]
-        if len(combinations) > n:
-            raise ConfigError(
-                f"n: expected at least {len(combinations)}, the number of combinations in grid, got {n}."
-            )
-        return list(varied), [combinations[i % len(combinations)] for i in range(n)]
-    random = np.random.default_rng([net.seed, 0x64726177])  # "draw"
-    sources = {key: _source(value, f"draws[{key!r}]") for key, value in varied.items()}
-    return list(varied), [{key: draw(random) for key, draw in sources.items()} for _ in range(n)]
-
-
-def _check_names(varied: Mapping[str, Any], name: str, options: Mapping[str, Any]) -> None:
-    network = [field.name for field in dataclasses.fields(Description) if field.name != "seed"]
-    of_fit = [key for key in _fit_parameters() if key not in COMMON]
-    chosen = _optimizer({"optimizer": options.get("optimizer"), "bptt": options.get("bptt")})
-    of_optimizer = {field.name for field in dataclasses.fields(chosen)}
-    if "optimizer" in varied:
-        of_optimizer |= {"learning_rate"}
-    for key in varied:
-        if key in COMMON:
-            raise ConfigError(f"{name}: {key!r} cannot be varied; {COMMON[key]}.")
-        choice(key, f"{name}, name", [*network, *of_fit, *sorted(of_optimizer)])
-
-
-def _check_values(values: Any, name: str) -> None:
-    if not isinstance(values, (list, tuple, np.ndarray)) or len(values) == 0:
-        raise ConfigError(f"{name}: expected a list of at least one value, got {values!r}.")
-
-
-def _source(value: Any, name: str) -> Callable[[np.random.Generator], Any]:
-    """A function that draws one value."""
-    if hasattr(value, "rvs"):
-        return lambda random: plain(value.rvs(random_state=random))
-    if callable(value):
-        return lambda random: plain(value(random))
-    if not isinstance(value, (list, tuple, np.ndarray)) or len(value) == 0:
-        raise ConfigError(
-            f"{name}: expected a list of values, a distribution with a method rvs, or a function of a "
-            f"numpy.random.Generator, got {value!r}."
-        )
-    return lambda random: plain(value[random.integers(len(value))])
+    return list(grid), [choices[i % len(choices)] for i in range(n)]
 
 
 def _seeds(net: Network, n: int, seeds: Sequence[int] | None) -> list[int]:
     if seeds is None:
         return [(net.seed + i) % 2**64 for i in range(n)]
-    try:
-        checked = [integer(seed, f"seeds[{i}]", 0, 2**64 - 1) for i, seed in enumerate(seeds)]
-    except TypeError:
-        raise ConfigError(f"seeds: expected a list of {n} integers, got {seeds!r}.") from None
+    checked = check_seeds(seeds, f"{n} integers")
     if len(checked) != n:
         raise ConfigError(
             f"seeds: expected {n} of them, one per copy, got {len(checked)}.  Change n or seeds."
@@ -648,12 +500,3 @@ def _line(epoch: int, epochs: int, ranked: list[_Copy], stay: int, seconds: floa
     copies = "1 copy" if len(ranked) == 1 else f"{len(ranked)} copies"
     line = f"epoch {epoch}/{epochs}  {copies}: {summary}  {seconds:.3g} s"
     return line + (f"; {stay} continue" if stay else "")
-
-
-def _plain(settings: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The settings with the names of functions in place of their addresses."""
-    return [{k: getattr(v, "__qualname__", v) for k, v in setting.items()} for setting in settings]
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

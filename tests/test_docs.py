@@ -209,6 +209,7 @@ def test_the_reference_names_everything_public():
 MADE_BY_US = {
     "History",
     "Restarts",
+    "Sweep",
     "Sequences",
     "FixedPoints",
     "GradientFlow",
