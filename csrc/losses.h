@@ -404,8 +404,66 @@ INLINE int64_t add_vector_losses(output_loss *of_output, const loss_desc *l, con
     return end;
 }
 
+/* The same for rows with a class, of the few outputs that a vector holds: what cross_entropy_row does,
+   without label_smoothing, with a row in each lane. */
+INLINE int64_t add_vector_classes(const loss_desc *l, const source *s, int64_t outputs,
+                                  const field *y, const span *at, int64_t r, double *sums,
+                                  int gradient) {
+    const int64_t first = row_of_lane(at, r, 0), last = row_of_lane(at, r, VL - 1);
+    const row_part part = first_vector(first, padded_row(at, last + 1));
+    const int64_t *classes[VL];
+    const real *weights[VL];
+    double sum[VL] = { 0 }, weight[VL];
+    int64_t end = at->t1, label[VL];
+    if (outputs > VL || l->loss->parameter[0] > 0) return at->t0;
+    for (int64_t b = first; b <= last; b++) end = min64(end, last_target(l, s, at, b));
+    LANES_FOR (int j = 0; j < VL; j++) {
+        const int64_t b = row_of_lane(at, r, j), row = target_row(l, s, b, at->t0);
+        classes[j] = s->classes + row;
+        weights[j] = s->weight ? (const real *)s->weight + row : NULL;
+        if (sums) sum[j] = sums[b];
+        weight[j] = 1;
+    }
+    for (int64_t t = at->t0; t < end; t++) {
+        real *p = chunk(y, t, r, 0);
+        V e[VL], high = v_set(-INFINITY), nan = v_set(0), total = v_set(0);
+        real chosen[VL], top[VL], factor[VL], unseen[VL], of_label[VL];
+        double loss[VL];
+        for (int64_t c = 0; c < outputs; c++) high = v_max(high, v_load(p + c * y->block));
+        LANES_FOR (int j = 0; j < VL; j++) {
+            if (s->weight) weight[j] = weights[j][t - at->t0];
+            label[j] = weight[j] == 0 ? 0 : classes[j][t - at->t0]; /* else it may be anything */
+            chosen[j] = p[label[j] * y->block + j];
+        }
+        for (int64_t c = 0; c < outputs; c++) {
+            const V shifted = v_load(p + c * y->block) - high;
+            nan += v_select(shifted != shifted, shifted, v_set(0));
+            e[c] = v_select(shifted > -80, v_exp(shifted), v_set(0));
+            total += e[c];
+        }
+        v_store(top, high);
+        v_store(unseen, nan);
+        LANES_FOR (int j = 0; j < VL; j++) loss[j] = log((double)total[j]);
+        LANES_FOR (int j = 0; j < VL; j++) {
+            loss[j] = loss[j] + top[j] - chosen[j] + unseen[j];
+            sum[j] += weight[j] * (weight[j] == 0 ? 0 : loss[j]);
+            factor[j] = (real)(weight[j] * l->scale / (double)total[j]);
+            of_label[j] = (real)(weight[j] * l->scale);
+        }
+        for (int64_t c = 0; gradient && c < outputs; c++)
+            v_store_lanes(p + c * y->block, e[c] * v_load(factor), lanes_of(&part));
+        for (int64_t b = first; gradient && b <= last; b++) {
+            real *q = p + (b - r);
+            q[label[b - r] * y->block] -= of_label[b - r];
+            for (int64_t c = 0; weight[b - r] == 0 && c < outputs; c++) q[c * y->block] = 0;
+        }
+    }
+    for (int64_t b = first; sums && b <= last; b++) sums[b] = sum[b - r];
+    return end;
+}
+
 /* NAME(loss) for all rows; BY_ROWS a vector of them at a time, if there is of_vector, the same as
-   of_output. */
+   of_output, or each row has a class. */
 INLINE void add_losses(output_loss *of_vector, output_loss *of_output, target_loss *of_target,
                        row_loss *of_row, const loss_desc *l, const source *s, int64_t outputs,
                        const field *y, const span *at, double *sums, int gradient) {
@@ -415,6 +473,7 @@ INLINE void add_losses(output_loss *of_vector, output_loss *of_output, target_lo
         end = min64(vector + RL, at->r1);
         if (BY_ROWS && of_vector)
             t = add_vector_losses(of_vector, l, s, outputs, y, at, vector, sums, gradient);
+        if (BY_ROWS && of_row) t = add_vector_classes(l, s, outputs, y, at, vector, sums, gradient);
         for (int64_t b = r; b < end; b++)
             add_row_losses(of_output, of_target, of_row, l, s, outputs, y, at, b, t, sums,
                            gradient);
