@@ -20,8 +20,8 @@ from .writing import csv_text, named, replace, shorten, size_on_disk
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import pandas
     from matplotlib.axes import Axes
-    from pandas import DataFrame
 
     from .fit import Training
     from .model import Array
@@ -76,7 +76,7 @@ class Table(dict[str, list[Any]]):
         """
         return [dict(zip(self, row, strict=True)) for row in zip(*self.values(), strict=True)]
 
-    def to_pandas(self) -> DataFrame:
+    def to_pandas(self) -> pandas.DataFrame:
         """The table as a DataFrame (needs pandas).
 
         Returns

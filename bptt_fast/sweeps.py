@@ -9,6 +9,7 @@ import dataclasses
 import json
 import math
 import os
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from .network import Network
 
 Row = dict[str, Any]
+Add = Callable[[int, Row, "Network | None"], None]
 
 VARYING = Varying("sweep", "read the table instead")
 REFUSED = {name: VARYING.common[name] for name in ("callbacks", "initial_epoch")}
@@ -190,36 +192,59 @@ def sweep(
     """
     if not isinstance(net, Model):
         raise ConfigError(f"net: expected a Network, got {type(net).__name__}.")
-    options = options | {"epochs": integer(epochs, "epochs")}
-    workers, shown = machine_for(threads, options.get("isa"))[0], check_verbose(verbose)
-    plan = _plan(net, x, y, options, (cv, inner, groups, subjects), (grid, draws, n), seeds)
-    store = _Store(plan, None if folder is None else named(folder, "folder"), flag(keep, "keep"))
-    waiting = iter([i for i in range(len(plan)) if i not in store.rows])
-    workers = max(1, min(workers, len(plan) - len(store.rows)))
-    halt, lock = threading.Event(), threading.Lock()
+    workers, isa = machine_for(threads, options.get("isa"))
+    shown, keep = check_verbose(verbose), flag(keep, "keep")
+    options = options | {"epochs": integer(epochs, "epochs"), "isa": isa}  # the same on all machines
+    plan = _plan(
+        net, x, y, options, (cv, inner, groups, subjects), (grid, draws, n), seeds, flag(keep, "keep")
+    )
+    store = _Store(plan, None if folder is None else named(folder, "folder"))
+    left = [i for i in range(len(plan)) if i not in store.rows]
     display = fit_progress(shown, len(plan), len(store.rows))
+    lock = threading.Lock()
 
-    def work() -> None:
-        while not halt.is_set():
-            with lock:
-                i = next(waiting, None)
-            if i is None:
-                return
-            fit = plan.fit(i, halt.is_set)
-            if fit.run():
-                row = fit.results()
-                with lock:
-                    store.add(i, row, fit.net)
-                    display.end(len(store.rows))
+    def add(i: int, row: Row, copy: Network | None) -> None:
+        with lock:
+            store.add(i, row, copy)
+            display.end(len(store.rows))
 
+    parallel = _backend()
     try:
-        in_threads(work, workers, halt)
+        if parallel is None:
+            plan.run(left, workers, add)
+        else:
+            _distribute(parallel, plan, left, threads, add)
     except KeyboardInterrupt as interrupt:
         interrupt.table = store.table(workers)  # type: ignore[attr-defined]
         raise
     finally:
         display.close()
     return store.table(workers)
+
+
+def _backend() -> Any:
+    """joblib, if the caller has chosen one of its backends other than threads."""
+    joblib = sys.modules.get("joblib")
+    if joblib is None:
+        return None
+    backend, _ = joblib.parallel.get_active_backend(prefer="threads")
+    return None if isinstance(backend, joblib.parallel.ThreadingBackend) else joblib
+
+
+def _distribute(joblib: Any, plan: _Plan, left: list[int], threads: int | None, add: Add) -> None:
+    """Run these fits by joblib's backend, each worker as many at a time as it has threads."""
+    size = max(1, min(len(left) // (4 * joblib.effective_n_jobs()), 100))
+    tasks = (joblib.delayed(_remotely)(plan, left[k : k + size], threads) for k in range(0, len(left), size))
+    for found in joblib.Parallel(return_as="generator_unordered", batch_size=1)(tasks):
+        for results in found:
+            add(*results)
+
+
+def _remotely(plan: _Plan, left: list[int], threads: int | None) -> list[tuple[int, Row, Network | None]]:
+    """The results of these fits, in another process."""
+    found: list[tuple[int, Row, Network | None]] = []
+    plan.run(left, machine_for(threads, None)[0], lambda *results: found.append(results))
+    return found
 
 
 def cross_validate(net: Network, x: Any, y: Any, *, cv: Any = 5, **arguments: Any) -> Sweep:
@@ -323,9 +348,26 @@ class _Plan:
     parts: list[Part]
     settings: list[Setting]
     seeds: list[int]
+    keep: bool
 
     def __len__(self) -> int:
         return len(self.parts) * len(self.settings) * len(self.seeds)
+
+    def run(self, left: Sequence[int], workers: int, add: Add) -> None:
+        """Run these fits in so many threads; `add` gets the results of each as it ends."""
+        waiting, halt, lock = iter(left), threading.Event(), threading.Lock()
+
+        def work() -> None:
+            while not halt.is_set():
+                with lock:
+                    i = next(waiting, None)
+                if i is None:
+                    return
+                fit = self.fit(i, halt.is_set)
+                if fit.run():
+                    add(i, fit.results(), fit.net if self.keep else None)
+
+        in_threads(work, max(1, min(workers, len(left))), halt)
 
     def labels(self, i: int) -> Row:
         """What distinguishes fit i, by column."""
@@ -377,16 +419,16 @@ class _Plan:
 class _Store:
     """The results of the finished fits, and their networks if these are kept, in memory and in a folder."""
 
-    def __init__(self, plan: _Plan, folder: str | None, keep: bool) -> None:
-        self.plan, self.keep, self.folder = plan, keep, folder
+    def __init__(self, plan: _Plan, folder: str | None) -> None:
+        self.plan, self.keep, self.folder = plan, plan.keep, folder
         self.rows: dict[int, Row] = {}
         self.networks: dict[int, Network] = {}
         columns, identity = plan.check()
         self.columns = [*columns, "epochs", "best_epoch", "seconds", "stopped"]
         if folder is None:
             return
-        os.makedirs(self._path(NETWORKS) if keep else folder, exist_ok=True)
-        self._identify(folder, identity | {"keep": repr(keep)})
+        os.makedirs(self._path(NETWORKS) if plan.keep else folder, exist_ok=True)
+        self._identify(folder, identity | {"keep": repr(plan.keep)})
         self._read()
 
     def _path(self, *names: str) -> str:
@@ -448,12 +490,12 @@ class _Store:
                 self.networks[i] = load(self._network(i))
             self.rows[i] = results
 
-    def add(self, i: int, row: Row, net: Network) -> None:
+    def add(self, i: int, row: Row, net: Network | None) -> None:
         """Add a finished fit."""
-        if self.keep:
+        if net is not None:
             self.networks[i] = net
         if self.folder is not None:
-            if self.keep:
+            if net is not None:
                 save(net, self._network(i))
             line = json.dumps({"fit": i, **named_functions(self.plan.labels(i)), **row}, default=repr)
             with open(self._path(FITS), "ab") as file:
@@ -478,6 +520,7 @@ def _plan(
     folds: tuple[Any, Any, Any, Any],
     variation: tuple[Any, Any, Any],
     seeds: Sequence[int] | None,
+    keep: bool,
 ) -> _Plan:
     """All fits; the arguments of `fit` are checked later."""
     VARYING.check_options({name: options[name] for name in options if name != "epochs"}, REFUSED)
@@ -494,7 +537,7 @@ def _plan(
     if folds[1] is not None and options.get("validation_data") is not None:
         raise ConfigError("validation_data: expected None with inner, got data.  Give one of the two.")
     known = parts(_count(x), y, *folds)
-    return _Plan(net, data.Shared(x), y, shared_validation(options), known, settings, checked)
+    return _Plan(net, data.Shared(x), y, shared_validation(options), known, settings, checked, keep)
 
 
 def _count(x: Any) -> int:

@@ -328,6 +328,18 @@ def test_ctrl_c_keeps_the_finished_fits(tmp_path):
     assert len(caught.value.table["seed"]) < 20
 
 
+def test_the_backend_is_that_of_the_caller():
+    """Only where the caller has chosen one: the default of joblib would be processes."""
+    from bptt_fast import sweeps
+
+    joblib = pytest.importorskip("joblib")
+    assert sweeps._backend() is None
+    with joblib.parallel_config(backend="threading"):
+        assert sweeps._backend() is None
+    with joblib.parallel_config(backend="loky"):
+        assert sweeps._backend() is joblib
+
+
 def test_the_number_of_threads_changes_nothing():
     assert same(*(bf.sweep(NET, X, Y, threads=threads, **ARGUMENTS) for threads in (1, 3)))
 
@@ -344,3 +356,15 @@ def test_tables():
     frame = table.to_pandas()
     assert frame.shape == (3, 8) and frame.fold.tolist() == [0, 1, 2]
     assert len(str(table).splitlines()) == 4 and table.rows()[1]["fold"] == 1
+
+
+def test_processes_of_joblib(tmp_path):
+    """The same table and networks as threads, the settings included."""
+    joblib = pytest.importorskip("joblib")
+    arguments = {**ARGUMENTS, "keep": True, "sample_weight": WEIGHT, "scaling": "standard"}
+    here = bf.sweep(NET, X, Y, **arguments)
+    with joblib.parallel_config(backend="loky", n_jobs=2):
+        there = bf.sweep(NET, X, Y, folder=tmp_path, **arguments)
+    assert same(here, there)
+    assert all(np.array_equal(a.params, b.params) for a, b in zip(here.networks, there.networks, strict=True))
+    assert (tmp_path / "fits.jsonl").read_bytes().count(b"\n") == 48
