@@ -25,6 +25,7 @@ RUNS = (
     ["rate_networks"],
     ["second_order"],
     ["restarts"],
+    ["tiny_networks"],
     ["streaming"],
     ["windows"],
     ["memory"],

@@ -917,6 +917,61 @@ class TensorBoard(_Logger):
         return self.writers[part]
 
 
+class OptunaPruning(_Monitor):
+    __doc__ = f"""Report each epoch to a trial of Optuna, which may prune it (needs optuna).
+
+    Parameters
+    ----------
+    trial : optuna.trial.Trial
+        The trial.
+    {MONITOR_WORDS}
+
+    Raises
+    ------
+    ConfigError
+        If `trial` is no trial, or the logs have no such entry.
+    ImportError
+        If optuna is not installed.
+    optuna.TrialPruned
+        By ``Network.fit``, after an epoch after which the trial is pruned; the study continues with the next.
+
+    Notes
+    -----
+    Training releases the GIL: with ``fit(..., threads=1)``, ``study.optimize(..., n_jobs=4)`` trains four
+    networks at the same time.
+
+    Examples
+    --------
+    >>> import optuna  # doctest: +SKIP
+    >>> def objective(trial):  # doctest: +SKIP
+    ...     net = bf.Network(1, trial.suggest_int("hidden_size", 1, 8), 1, seed=0)
+    ...     pruning = bf.callbacks.OptunaPruning(trial)
+    ...     history = net.fit(x, y, epochs=50, validation_split=0.2, callbacks=pruning, threads=1, verbose=0)
+    ...     return min(history["val_loss"])
+    >>> optuna.create_study().optimize(objective, n_trials=20, n_jobs=2)  # doctest: +SKIP
+    """
+
+    kept = ()
+
+    def __init__(self, trial: Any, monitor: str | None = None) -> None:
+        from optuna import TrialPruned
+
+        if not hasattr(trial, "report") or not hasattr(trial, "should_prune"):
+            raise ConfigError(f"OptunaPruning(trial): expected a trial of Optuna, got {trial!r}.")
+        super().__init__(monitor, "auto", 0.0)
+        self.trial, self.pruned = trial, TrialPruned
+
+    def identity(self) -> str:
+        """See `Callback`; the study keeps what was reported."""
+        return ""
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """See `Callback`."""
+        self.trial.report(logs[self.watches(logs)], epoch + 1)
+        if self.trial.should_prune():
+            raise self.pruned(f"after epoch {epoch + 1}")
+
+
 class BackupAndRestore(Callback):
     """Back up a fit after its epochs, so that it can go on after a crash, to the bit.
 

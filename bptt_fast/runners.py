@@ -149,6 +149,9 @@ class Record:
         """The mean loss over all target rows of the first `done` updates; nan without target rows."""
         if self.weights is None:
             return float(self.losses[:done].sum() / done) if done else math.nan
+        if done == 1:  # an epoch of a tiny network takes hardly longer than NumPy's sums
+            loss, weight = float(self.losses[0]), float(self.weights[0])
+            return loss * weight / weight if weight > 0 else math.nan
         losses, weights = self.losses[:done], self.weights[:done]
         counted = weights > 0
         if not counted.all():

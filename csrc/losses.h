@@ -459,7 +459,7 @@ INLINE int64_t add_vector_classes(const loss_desc *l, const source *s, int64_t o
         }
     }
     for (int64_t b = first; sums && b <= last; b++) sums[b] = sum[b - r];
-    return end;
+    return max64(end, at->t0); /* a row may have ended before */
 }
 
 /* NAME(loss) for all rows; BY_ROWS a vector of them at a time, if there is of_vector, the same as

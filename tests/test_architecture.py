@@ -11,7 +11,7 @@ from support.cases import ROOT
 PACKAGE, C = ROOT / "bptt_fast", ROOT / "csrc"
 PYTHON = sorted(path.stem for path in PACKAGE.glob("*.py"))
 OUTSIDE = {"sklearn", "pandas", "matplotlib", "torch", "scipy", "jax", "safetensors", "tqdm", "tensorboardX"}
-OUTSIDE |= {"onnx", "onnxruntime", "polars", "pyarrow", "joblib"}
+OUTSIDE |= {"onnx", "onnxruntime", "polars", "pyarrow", "joblib", "optuna"}
 # a face of another library, which nothing else imports: what comes with it
 FACES = {"estimators": {"sklearn", "scipy"}, "onnx": {"onnx"}, "torch": {"torch"}, "torch_cells": {"torch"}}
 # from the bottom to the top: a module knows modules on floors below its own, imports inside functions counted

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -427,3 +428,42 @@ def test_a_notebook_has_a_bar(monkeypatch):
     assert cb.check_verbose("auto") == 2
     monkeypatch.setitem(sys.modules, "ipykernel", object())
     assert cb.check_verbose("auto") == 1
+
+
+def test_optuna_prunes_bad_trials():
+    """Epochs are reported as they are in the history; a trial that is worse than the median is pruned."""
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    x = np.sin(np.arange(200) / 5).reshape(20, 10, 1)
+    histories = []
+
+    def objective(trial):
+        net = bf.Network(1, 4, 1, seed=0)
+        optimizer = bf.SGD(1e-9 if trial.number == 2 else 0.1)
+        pruning = bf.callbacks.OptunaPruning(trial)
+        history = net.fit(x, x[:, 0], epochs=5, optimizer=optimizer, callbacks=pruning, verbose=0)
+        histories.append(history)
+        return history["loss"][-1]
+
+    study = optuna.create_study(pruner=optuna.pruners.MedianPruner(n_startup_trials=2))
+    study.optimize(objective, n_trials=3)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE", "PRUNED"]
+    assert list(study.trials[0].intermediate_values.values()) == histories[0]["loss"]
+    with pytest.raises(bf.ConfigError, match=r"OptunaPruning\(trial\): expected a trial"):
+        bf.callbacks.OptunaPruning(study)
+
+
+def test_trials_of_optuna_run_at_the_same_time():
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    both = threading.Barrier(2, timeout=60)  # passed only while two fits are inside an epoch's end
+
+    def objective(trial):
+        meet = bf.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: both.wait() and None)
+        net, x = bf.Network(1, 4, 1, seed=trial.number), np.ones((8, 5, 1))
+        history = net.fit(x, x[:, 0], epochs=3, callbacks=meet, threads=1, verbose=0)
+        return history["loss"][-1]
+
+    study = optuna.create_study()
+    study.optimize(objective, n_trials=4, n_jobs=2)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 4

@@ -88,6 +88,18 @@ def test_a_fit_equals_a_single_fit(case):
         assert row["test_loss"] == single.evaluate(part(x, test), part(y, test), readout="every", **known)
 
 
+def test_validation_within_the_training_part():
+    """A `validation_split` is that of the other folds; validation data are those of all fits."""
+    train, test = np.flatnonzero(FOLDS != 1), np.flatnonzero(FOLDS == 1)
+    for given in ({"validation_split": 0.25}, {"validation_data": (X[:5], Y[:5])}):
+        table = bf.cross_validate(NET, X, Y, cv=FOLDS, keep=True, **given, **QUIET)
+        single = bf.Network(**NET.config())
+        history = single.fit(X[train], Y[train], patience=4, **given, **QUIET)
+        assert np.array_equal(table.networks[1].params, single.params)
+        assert table["val_loss"][1] == min(history["val_loss"])
+        assert table["test_loss"][1] == single.evaluate(X[test], Y[test])
+
+
 def test_values_are_shared():
     """No fit copies the values: all read the rows of the caller's array."""
     from bptt_fast import data
