@@ -1,11 +1,13 @@
 """Backpropagation through time for recurrent neural networks, with a C core."""
 
-from . import diagnostics
+from . import diagnostics, metrics
+from .backtesting import Backtest, backtest
 from .callbacks import Callback, History
 from .columns import Scaling
 from .convert import from_onnx, from_torch
 from .data import Sequences
 from .errors import CellError, ConfigError, CorruptFileError, DivergedError, ShapeError
+from .forecasting import Forecaster
 from .losses import Loss
 from .machine import get_include, show_config
 from .network import Network
@@ -27,6 +29,7 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "Backtest",
     "Callback",
     "CellError",
     "CheckpointedBPTT",
@@ -36,6 +39,7 @@ __all__ = [
     "Cosine",
     "DivergedError",
     "Exponential",
+    "Forecaster",
     "FullBPTT",
     "HessianFree",
     "History",
@@ -60,6 +64,7 @@ __all__ = [
     "Sweep",
     "TruncatedBPTT",
     "__version__",
+    "backtest",
     "build_cell",
     "cross_validate",
     "dale",
@@ -68,6 +73,7 @@ __all__ = [
     "from_torch",
     "get_include",
     "load",
+    "metrics",
     "restarts",
     "show_config",
     "sweep",

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .errors import ConfigError, ShapeError, integer
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
 
+    from .backtesting import Backtest
     from .diagnostics import FixedPoints, GradientFlow, Surface
     from .network import Network
     from .restarts import Restarts
@@ -107,6 +110,121 @@ def prediction(
     ax.plot(time, predicted, color="tab:red", linewidth=1.2, label="predicted")
     ax.margins(x=0.01)
     ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
+    return ax
+
+
+def forecast(
+    history: Any,
+    forecast: Any,
+    *,
+    quantiles: Any = None,
+    actual: Any = None,
+    last: int | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a forecast after the series that it continues, with its intervals.
+
+    Parameters
+    ----------
+    history : Series, or DataFrame of one column
+        The known steps.
+    forecast : Series, or DataFrame of one column
+        The forecast, as ``Forecaster.predict`` returns it for one target.
+    quantiles : DataFrame, optional
+        A column for each quantile, as ``Forecaster.predict_quantiles`` returns them for one target; the
+        lowest and the highest bound the first interval, and so on inwards.
+    actual : Series, or DataFrame of one column, optional
+        What followed.
+    last : int, optional
+        How many steps of the history to draw; None: all.
+    ax : matplotlib Axes, optional
+        Axes to draw on; None: a new figure.
+
+    Returns
+    -------
+    ax : matplotlib Axes
+        The axes, for example for ``ax.figure.savefig("forecast.png")``.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    ShapeError
+        If a table has several columns.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from bptt_fast import plots
+    >>> load = pd.Series(np.sin(np.arange(60) / 5), name="load")
+    >>> ax = plots.forecast(load[:50], 0.9 * load[50:], actual=load[50:])  # doctest: +SKIP
+    """
+    ax = _axes(ax)
+    known = _single(history, "history")
+    known = known if last is None else known.iloc[-integer(last, "last") :]
+    ahead = _single(forecast, "forecast")
+    ax.plot(_times(known), known, color="0.25", linewidth=1.2, label="history")
+    if actual is not None:
+        followed = _single(actual, "actual")
+        ax.plot(_times(followed), followed, color="0.25", linewidth=1.2, linestyle=":", label="actual")
+    if quantiles is not None:
+        _draw_intervals(ax, quantiles)
+    marker = "o" if len(ahead) == 1 else None
+    ax.plot(_times(ahead), ahead, color="tab:blue", linewidth=1.6, marker=marker, label="forecast")
+    _finish_time_axes(ax, known)
+    return ax
+
+
+def backtest(result: Backtest, *, series: Any = None, target: Any = None, ax: Axes | None = None) -> Axes:
+    """Draw the forecasts of a backtest from all origins, and the actual values.
+
+    Parameters
+    ----------
+    result : Backtest
+        What ``bptt_fast.backtest`` returns.
+    series, target : optional
+        The series, by its key, and the target to draw; default: the first.
+    ax : matplotlib Axes, optional
+        Axes to draw on; None: a new figure.
+
+    Returns
+    -------
+    ax : matplotlib Axes
+        The axes, for example for ``ax.figure.savefig("backtest.png")``; points mark the first step after
+        each origin.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    ConfigError
+        If the backtest has no such series or target.
+
+    Examples
+    --------
+    >>> from bptt_fast import plots
+    >>> ax = plots.backtest(result)  # doctest: +SKIP
+    """
+    ax = _axes(ax)
+    rows = result.forecasts
+    for name, wanted in (("series", series), ("target", target)):
+        wanted = rows[name].iloc[0] if wanted is None else wanted
+        chosen = rows[rows[name] == wanted]
+        if chosen.empty:
+            raise ConfigError(f"{name}: expected one of {rows[name].unique().tolist()}, got {wanted!r}.")
+        rows = chosen
+    actual = rows.drop_duplicates("time").set_index("time")["actual"].sort_index()
+    ax.plot(_times(actual), actual, color="0.25", linewidth=1.2, label="actual")
+    quantiles = list(result.quantiles)
+    for i, (_, part) in enumerate(rows.groupby("origin")):
+        part = part.set_index("time")
+        if len(quantiles) > 1:
+            _draw_intervals(ax, part[quantiles], labels=i == 0)
+        label = "forecast" if i == 0 else None
+        ax.plot(_times(part), part["forecast"], color="tab:blue", linewidth=1.2, label=label)
+        ax.plot(_times(part)[:1], part["forecast"].iloc[:1], ".", color="tab:blue", markersize=5)
+    name = rows["target"].iloc[0]
+    _finish_time_axes(ax, actual.rename(name).rename_axis(None))
     return ax
 
 
@@ -379,6 +497,61 @@ def phase_plane(found: FixedPoints, *, ax: Axes | None = None) -> Axes:
     if len(found):
         ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
     return ax
+
+
+def _single(table: Any, name: str) -> Any:
+    """A table of one column as a Series."""
+    if not hasattr(table, "columns"):
+        if hasattr(table, "iloc"):
+            return table
+        raise ConfigError(f"{name}: expected a Series or DataFrame of pandas, got {type(table).__name__}.")
+    if table.shape[1] != 1:
+        raise ShapeError(f"{name}: expected one column, got {table.shape[1]}.  Select one: {name}[...].")
+    return table.iloc[:, 0]
+
+
+def _times(table: Any) -> Any:
+    """The index of a table, periods as the times when they begin."""
+    index = table.index
+    return index.to_timestamp() if hasattr(index, "to_timestamp") and hasattr(index, "start_time") else index
+
+
+def _draw_intervals(ax: Axes, quantiles: Any, labels: bool = True) -> None:
+    """Shade the intervals between pairs of quantiles, from the outer ones inwards."""
+    levels, times = list(quantiles.columns), _times(quantiles)
+    for i in range(len(levels) // 2):
+        low, high = levels[i], levels[-1 - i]
+        label = f"{high - low:.0%} interval" if labels else None
+        ax.fill_between(
+            times, quantiles[low], quantiles[high], color="tab:blue", alpha=0.2, linewidth=0, label=label
+        )
+
+
+def _finish_time_axes(ax: Axes, series: Any) -> None:
+    """Labels of both axes, dates that do not overlap, and a legend above the curves."""
+    from matplotlib import dates
+
+    times = _times(series)
+    if getattr(times.dtype, "kind", "O") == "M" or hasattr(times, "tz"):
+        locator = dates.AutoDateLocator(minticks=3)
+        ax.xaxis.set_major_locator(locator)
+        ax.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
+        default = "time"
+    else:
+        default = "step"
+    ax.set_xlabel(str(series.index.name or default))
+    ax.set_ylabel("value" if series.name is None else str(series.name))
+    ax.margins(x=0.01)
+    ax.legend(
+        frameon=False,
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=5,
+        borderaxespad=0,
+        fontsize="small",
+        handlelength=1.3,
+        columnspacing=1.2,
+    )
 
 
 def _axes(ax: Axes | None) -> Axes:
