@@ -194,7 +194,18 @@ class Backtest:
         the last known row), "step" from 1, "time", "actual", "forecast", "naive_error" (the scale of MASE),
         and one column for each quantile.
     quantiles : tuple of float
+        The quantiles that were forecast.
     season : int
+        Steps of a season, for MASE.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd, bptt_fast as bf
+    >>> series = pd.Series(np.sin(np.arange(100) / 4), name="height")
+    >>> model = bf.Forecaster(horizon=4, hidden_size=4, window=16, seed=0)
+    >>> result = bf.backtest(model, series, start=80, refit=True, epochs=1, verbose=0)
+    >>> result.table("step")["n"].tolist(), result.forecasts["origin"].unique().tolist()
+    ([5, 5, 5, 5], [79, 83, 87, 91, 95])
     """
 
     forecasts: Any

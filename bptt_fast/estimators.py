@@ -969,8 +969,9 @@ class RNNForecaster(_Estimator):
         X : array (n, T) or (n, T, I), DataFrame or Series, or list of arrays (T_i,) or (T_i, I)
             The series, each of at least two steps; see the notes of the class.
         y : None
-            Covariates are not supported: add them as columns of X, all of which are forecast.  Labels (n,),
-            which scikit-learn's tools may pass, are ignored with a warning.
+            Covariates are not supported: add them as columns of X, all of which are forecast, or use a
+            ``bptt_fast.Forecaster``.  Labels (n,), which scikit-learn's tools may pass, are ignored with a
+            warning.
         sample_weight : array (n,), optional
             Weights of the series, at least 0; for one series weights of its rows, (T,).
 
@@ -1248,8 +1249,8 @@ def _check_no_targets(y: Any) -> None:
     if targets.ndim != 1 or real:
         raise ConfigError(
             f"y: expected None, as RNNForecaster learns the next step of X and takes no covariates, got "
-            f"{type(y).__name__}.  Add them as columns of X, all of which are forecast, or use an "
-            f"RNNRegressor."
+            f"{type(y).__name__}.  Add them as columns of X, all of which are forecast, or use a Forecaster, "
+            f"which has covariates, or an RNNRegressor."
         )
     warnings.warn("y is ignored: RNNForecaster learns the next step of X.", UserWarning, stacklevel=5)
 

@@ -19,7 +19,7 @@ import numpy as np
 from .callbacks import History
 from .columns import moments
 from .data import Sequences
-from .errors import ConfigError, ShapeError, choice, integer, number
+from .errors import ConfigError, ShapeError, choice, integer, number, plain
 from .losses import generator
 from .losses import get as get_loss
 from .network import Network
@@ -245,7 +245,9 @@ class Forecaster:
         ConfigError, ShapeError
             If an argument or the data are invalid; the forecaster is unchanged.
         DivergedError
-            If the loss is NaN or infinite.
+            If the loss is NaN or infinite; the forecaster is unchanged.
+        KeyboardInterrupt
+            On Ctrl-C; the forecaster has the weights of the last finished update.
         """
         first = tables(data, self.roles)[0][0][1]
         roles = self.roles.resolved(first)
@@ -282,16 +284,20 @@ class Forecaster:
         net = fitted.network
         x, y, weight = (self._direct if self.strategy == "direct" else self._windows)(fitted, series, ends)
         held = self._held_out(fitted, series, ends)
-        record = net.fit(
-            x,
-            y,
-            sample_weight=weight,
-            loss=self.loss,
-            epochs=epochs,
-            patience=patience,
-            validation_data=held,
-            **options,
-        )
+        try:
+            record = net.fit(
+                x,
+                y,
+                sample_weight=weight,
+                loss=self.loss,
+                epochs=epochs,
+                patience=patience,
+                validation_data=held,
+                **options,
+            )
+        except KeyboardInterrupt:
+            self.roles, self._fitted, self._scores = roles, fitted, None
+            raise
         self.roles, self._fitted, self._scores = roles, fitted, None
         return record
 
@@ -467,6 +473,16 @@ class Forecaster:
         ------
         ConfigError
             If the loss has no quantiles and `calibrate` was not called, or as in `predict`.
+
+        Examples
+        --------
+        >>> import numpy as np, pandas as pd, bptt_fast as bf
+        >>> series = pd.Series(np.sin(np.arange(100) / 4), name="height")
+        >>> model = bf.Forecaster(horizon=3, hidden_size=4, window=16, loss="gaussian", seed=0)
+        >>> record = model.fit(series, epochs=1, verbose=0)
+        >>> spread = model.predict_quantiles(series, [0.1, 0.9], rng=0)["height"]
+        >>> spread.shape, bool((spread[0.1] < spread[0.9]).all())
+        ((3, 2), True)
         """
         levels = checked_levels(quantiles)
         series, form, steps = self._ahead(history, horizon, future)
@@ -529,6 +545,20 @@ class Forecaster:
         Returns
         -------
         paths : array (paths, steps, targets), or a list, or a dict by key of them
+
+        Raises
+        ------
+        ConfigError
+            If the loss has no distribution, or as in `predict`.
+
+        Examples
+        --------
+        >>> import numpy as np, pandas as pd, bptt_fast as bf
+        >>> series = pd.Series(np.sin(np.arange(100) / 4), name="height")
+        >>> model = bf.Forecaster(horizon=3, hidden_size=4, window=16, loss="student_t", seed=0)
+        >>> record = model.fit(series, epochs=1, verbose=0)
+        >>> model.sample_paths([series, series], 50, rng=0)[1].shape
+        (50, 3, 1)
         """
         series, form, steps = self._ahead(history, horizon, future)
         drawn = self._paths(series, [len(one) - steps for one in series], steps, paths, rng)
@@ -569,6 +599,17 @@ class Forecaster:
         deviation of each history.  Errors of series are not exchangeable, so coverage is approximate.
 
         V. Vovk, A. Gammerman and G. Shafer, "Algorithmic Learning in a Random World", 2005.
+
+        Examples
+        --------
+        >>> import numpy as np, pandas as pd, bptt_fast as bf
+        >>> series = pd.Series(np.sin(np.arange(100) / 4), name="height")
+        >>> model = bf.Forecaster(horizon=2, hidden_size=4, window=16, seed=0)
+        >>> record = model.fit(series[:60], epochs=1, verbose=0)
+        >>> model.calibrate(series, start=60)
+        39
+        >>> model.predict_interval(series, 0.9)["height"].columns.tolist()
+        [0.05, 0.5, 0.95]
         """
         fitted = self._checked("calibrate")
         series, _ = read(data, self.roles, self.missing == "indicator", fitted.rate)
@@ -629,7 +670,7 @@ class Forecaster:
             columns = pandas.MultiIndex.from_product([columns, levels], names=["target", "quantile"])
         parts = []
         for one, rows in zip(series, values, strict=True):
-            index = one.index[-steps:].rename(one.index.name)
+            index = regular(one.index[-steps:], self._checked("predict").rate, one.name)[0]
             part = pandas.DataFrame(rows.reshape(steps, -1), index=index, columns=columns)
             parts.append(part.iloc[:, 0] if form == "column" and levels is None else part)
         return results(parts, series, form, self.roles)
@@ -886,6 +927,7 @@ def origins_of(
     times = series[0].index
     for one in series[1:]:
         times = times.union(one.index)
+    start = plain(start)
     if isinstance(start, float):
         first = round(number(start, "start", 0, 1, open_low=True, open_high=True) * len(times))
     elif isinstance(start, int):

@@ -13,7 +13,7 @@ Array = np.ndarray[Any, Any]
 
 
 def mae(actual: ArrayLike, forecast: ArrayLike) -> float:
-    """Mean absolute error, mean |y - f|.
+    """Mean absolute error, ``mean |y - f|``.
 
     Parameters
     ----------
@@ -50,15 +50,15 @@ def rmse(actual: ArrayLike, forecast: ArrayLike) -> float:
     Examples
     --------
     >>> from bptt_fast import metrics
-    >>> metrics.rmse([1.0, 2.0], [4.0, 6.0]) ** 2
-    12.5
+    >>> metrics.rmse([1.0, 2.0], [4.0, 5.0])
+    3.0
     """
     y, f = _paired(actual, forecast=forecast)
     return float(np.sqrt(_mean((y - f) ** 2)))
 
 
 def smape(actual: ArrayLike, forecast: ArrayLike) -> float:
-    """Symmetric mean absolute percentage error, mean 200 |y - f| / (|y| + |f|), from 0 to 200 (Makridakis).
+    """Symmetric mean absolute percentage error, ``mean 200 |y - f| / (|y| + |f|)``, from 0 to 200.
 
     A step with y = f = 0 counts as 0.
 
@@ -109,7 +109,7 @@ def mase(actual: ArrayLike, forecast: ArrayLike, history: ArrayLike, season: int
 
 
 def naive_error(history: ArrayLike, season: int = 1) -> float:
-    """Mean absolute error of the seasonal naive forecast within a series, mean |y[t] - y[t - season]|.
+    """Mean absolute error of the seasonal naive forecast within a series: ``mean |y[t] - y[t - season]|``.
 
     Parameters
     ----------

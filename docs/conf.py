@@ -65,6 +65,12 @@ INTERNAL = {  # methods without an underscore that the package calls itself
     "write",
     "value",
     "better",
+    "check_steps",
+    "check_unseen",
+    "fit_series",
+    "forecast_rows",
+    "minimum_rows",
+    "quantile_rows",
 }
 # and what `fit` asks of every unfolding and optimiser
 for protocol in (Unfolding, FirstOrder, SecondOrder):

@@ -199,14 +199,15 @@ def public(module):
 
 
 def test_the_reference_names_everything_public():
-    wanted = public(bptt_fast) - {"bptt_fast.__version__", "bptt_fast.diagnostics"}
-    for module in ("diagnostics", "plots", "estimators", "torch"):
+    wanted = public(bptt_fast) - {"bptt_fast.__version__", "bptt_fast.diagnostics", "bptt_fast.metrics"}
+    for module in ("diagnostics", "metrics", "plots", "estimators", "torch"):
         if there(NEEDS.get(f"bptt_fast.{module}", "bptt_fast")):
             wanted |= public(importlib.import_module(f"bptt_fast.{module}"))
     assert wanted - {"bptt_fast.torch.from_torch"} <= set(reference())  # that is bptt_fast.from_torch
 
 
 MADE_BY_US = {
+    "Backtest",
     "History",
     "Restarts",
     "Sweep",

@@ -87,7 +87,7 @@ def test_a_recursive_forecast_is_the_loop_by_hand():
         lags.append(net.predict(x, readout="last")[0])
     expected = np.array(lags[end:]) * scale + mean
     assert ahead["load"].to_numpy() == pytest.approx(expected, rel=1e-9)
-    assert ahead.index.equals(data.index[end : end + 6])
+    assert ahead.index.equals(data.index[end : end + 6]) and ahead.index.freqstr == "D"
 
 
 def test_a_direct_forecast_is_one_pass_with_unknown_targets():
@@ -649,6 +649,26 @@ def test_a_failed_fit_leaves_the_forecaster_unchanged():
     with pytest.raises(bf.DivergedError):
         model.fit(one, optimizer=bf.SGD(1e30), verbose=0)
     assert model.predict(one).equals(before)
+
+
+def test_an_interrupted_fit_keeps_its_weights():
+    one = table()[["load"]]
+
+    class Interrupt(bf.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    model = bf.Forecaster("load", hidden_size=3, window=8, seed=0)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(one, callbacks=Interrupt(), verbose=0)
+    assert np.isfinite(model.predict(one)["load"].iloc[0])
+
+
+def test_a_single_category_and_a_single_row():
+    one = table()[["load", "kind"]].assign(kind="all")
+    model = fitted(one, static=["kind"], categorical=["kind"], calendar=["month"], horizon=2)
+    assert len(model.predict(one[:1])) == 2
 
 
 def test_copies_and_pickles_forecast_the_same():
