@@ -228,12 +228,13 @@ def _frame(table: Any, name: str) -> Any:
 
 
 def _check_columns(table: Any, names: Sequence[Hashable], name: str) -> None:
+    present = list(table.columns)
     for column in names:
-        count = int((table.columns == column).sum()) if column in table.columns else 0
+        count = present.count(column)
         if count != 1:
             got = "no such column" if not count else f"{count} columns of that name"
             raise ConfigError(
-                f"{name}: column {column!r}: expected one of {listed(tuple(table.columns))}, got {got}."
+                f"{name}: column {column!r}: expected one of {listed(tuple(present))}, got {got}."
             )
 
 
@@ -266,7 +267,10 @@ def _series(key: Any, table: Any, roles: Roles, name: str) -> Series:
 
 def _numbers(table: Any, names: Names, name: str) -> Array:
     """Columns (T, N) in float64."""
-    return numbers(table[list(names)], name).astype(np.float64) if names else np.empty((len(table), 0))
+    columns = [table[column].to_numpy() for column in names]
+    if all(column.dtype.kind in "fiub" for column in columns):
+        return np.array(columns, dtype=np.float64).reshape(-1, len(table)).T
+    return numbers(table[list(names)], name).astype(np.float64)
 
 
 def _check_constant(values: Array, column: Hashable, name: str) -> None:
