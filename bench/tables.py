@@ -234,6 +234,31 @@ def restarts(found: dict[str, Any]) -> str:
     return table(("cell", *keys.values()), rows)
 
 
+def tiny_networks(found: dict[str, Any]) -> str:
+    keys = {
+        "epochs": "epochs of a fit",
+        "fits_per_second": "fits per second",
+        "core_hours": "core-hours of a million",
+    }
+    rows = [
+        [row["model"], f"{row['nats']:.4f} ± {row['error']:.4f}"]
+        + ["-" if row[key] is None else three(row[key]) for key in keys]
+        for row in found["rows"]
+    ]
+    return table(("model", "nats per trial, ± of the folds", *keys.values()), rows)
+
+
+def tiny_networks_torch(found: dict[str, Any]) -> str:
+    sides = found["gru 2"]
+    rows = [
+        [name, three(side["fits_per_second"]), three(side["epochs"]), f"{side['val_loss']:.4f}"]
+        for name, side in sides.items()
+    ]
+    times = sides["bptt_fast"]["fits_per_second"] / sides["PyTorch"]["fits_per_second"]
+    rows.append(["times", three(times), "", ""])
+    return table(("GRU of two units", "fits per second", "epochs", "validation, nats"), rows)
+
+
 def torch_module(found: dict[str, Any]) -> str:
     """PyTorch's time over ours: a row for each width, a column for each batch, training / inference."""
     batches = sorted({row["B"] for row in found["rows"]})
@@ -397,6 +422,9 @@ TABLES: dict[str, tuple[str, str, Make]] = {  # name of the table: machine, resu
     "second_order": (XEON, "second_order", second_order),
     "pyrenn": (XEON, "second_order", pyrenn),
     "restarts": (XEON, "restarts", restarts),
+    "tiny_networks": (XEON, "tiny_networks", tiny_networks),
+    "tiny_networks_torch": (XEON, "tiny_networks", tiny_networks_torch),
+    "tiny_networks_recorded": (XEON, "tiny_networks_recorded", tiny_networks),
     "torch_module": (XEON, "torch_module", torch_module),
     "quality_characters": (XEON, "quality", quality_characters),
     "quality_laser": (XEON, "quality", quality_laser),

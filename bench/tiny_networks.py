@@ -213,13 +213,13 @@ def main() -> int:
     widths = (12, 10, 10, 10, 12, 18)
     head = ("model", "nats", "+- folds", "epochs", "fits/s", "core-hours of 1e6")
     common.print_row(head, widths)
-    nan = float("nan")
 
-    def show(name, nats, needed=nan, rate=nan):
-        hours = 1e6 / rate / 3600
-        spread = statistics.stdev(nats) / len(nats) ** 0.5
-        common.print_row((name, f"{statistics.mean(nats):.4f}", spread, needed, rate, hours), widths)
-        return {"model": name, "nats": nats, "epochs": needed, "fits_per_second": rate, "core_hours": hours}
+    def show(name, nats, needed=None, rate=None):
+        error, hours = statistics.stdev(nats) / len(nats) ** 0.5, rate and 1e6 / rate / 3600
+        shown = (float("nan") if value is None else value for value in (needed, rate, hours))
+        common.print_row((name, f"{statistics.mean(nats):.4f}", error, *shown), widths)
+        found = {"model": name, "nats": statistics.mean(nats), "error": error, "epochs": needed}
+        return found | {"fits_per_second": rate, "core_hours": hours}
 
     results = [show("Q-learning", classical)]
     for cell in CELLS:
@@ -229,7 +229,7 @@ def main() -> int:
             rate = len(table["seed"]) / (time.perf_counter() - begin)
             needed = statistics.mean(table["epochs"])
             results.append(show(f"{cell} {size}", best_of_folds(table.rows()), needed, rate))
-    ratio = None
+    sides = {}
     if not common.missing("torch"):
         count = min(2 if args.quick else args.fits, 20)
         theirs = torch_fits(x, choices, folds, epochs, count)
@@ -237,21 +237,13 @@ def main() -> int:
         table = swept(x, choices, folds, epochs, [0], {"cell": ["gru"], "hidden_size": [2]})
         ours = (time.perf_counter() - begin) / len(table["seed"])
         seconds, needed, best = (statistics.mean(column) for column in zip(*theirs, strict=True))
-        known = table.rows()[:count]
-        ratio = seconds / ours
-        for side, a, b, c in (
-            ("PyTorch", 1 / seconds, needed, best),
-            (
-                "ours",
-                1 / ours,
-                statistics.mean(r["epochs"] for r in known),
-                statistics.mean(r["val_loss"] for r in known),
-            ),
-        ):
-            print(f"gru 2, {side}: {a:.3g} fits/s, {b:.0f} epochs, best validation {c:.4f}")
-        print(f"{ratio:.0f} times PyTorch's fits per second, {count} fits of PyTorch's")
-        results.append({"model": "torch gru 2", "seconds": seconds, "epochs": needed, "ratio": ratio})
-    common.finish(args, {"rows": results, "epochs": epochs}, "" if args.data is None else "recorded")
+        known = [statistics.mean(table[name][:count]) for name in ("epochs", "val_loss")]
+        for side, each, *rest in (("PyTorch", seconds, needed, best), ("bptt_fast", ours, *known)):
+            names = ("epochs", "val_loss")
+            sides[side] = {"fits_per_second": 1 / each, **dict(zip(names, rest, strict=True))}
+            print(f"gru 2, {side}: {1 / each:.3g} fits/s, {rest[0]:.0f} epochs, validation {rest[1]:.4f}")
+        print(f"{seconds / ours:.0f} times the fits per second of {count} fits in PyTorch")
+    common.finish(args, {"rows": results, "gru 2": sides}, "" if args.data is None else "recorded")
     return 0
 
 
