@@ -21,6 +21,7 @@ CELLS = {
     "potential": dict(
         cell="ctrnn", equation="potential", nonlinearity="softplus", tau=(20.0, 8.0, 40.0), dt=8.0
     ),
+    "skip": dict(cell="ctrnn", skip=True),
     "input noise": dict(cell="gru", input_noise=0.1),
 }
 RULES = {"weight_ih_l0": bf.Rule(sign=1, bounds=(None, 0.5)), "head.0.weight": bf.Rule(l1=0.01)}
@@ -151,7 +152,7 @@ def test_cells_of_the_command_line(options, table):
     words = ["--truncate", "5"]  # noise is not for windows
     for name, value in options.items():
         text = ",".join(map(str, value)) if isinstance(value, tuple) else value
-        words += [f"--{name.replace('_', '-')}", text]
+        words += [f"--{name.replace('_', '-')}", *([text] if value is not True else [])]
     net, path = train(table, *words)
     config = net.config()
     wanted = options | {"nonlinearity": (options["nonlinearity"],)} if "nonlinearity" in options else options
