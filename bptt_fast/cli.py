@@ -126,8 +126,9 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    names, targets = args.inputs, args.targets
+    names, targets, categories = args.inputs, args.targets, args.categories
     try:
+        names = [*(name for name in names if name not in categories), *_categories_among(names, categories)]
         unfold = _unfolding(args)
         optimizer = _optimizer(args, unfold.default_optimizer)
         slides = args.truncate is None and args.checkpoint is None
@@ -135,6 +136,7 @@ def _train(args: argparse.Namespace) -> int:
             len(names),
             args.hidden,
             len(targets) * args.loss.outputs,
+            categories=dict(enumerate(categories.values(), len(names) - len(categories))),
             cell=args.cell,
             nonlinearity=args.nonlinearity,
             f=args.f,
@@ -345,6 +347,13 @@ def _summary(history: History, seconds: float, patterns: int, out: str | None) -
     )
 
 
+def _categories_among(names: Sequence[str], categories: dict[str, int]) -> list[str]:
+    """The columns that are categories, which must be inputs."""
+    for name in categories:
+        choice(name, "--categories", names)
+    return list(categories)
+
+
 def _unfolding(args: argparse.Namespace) -> SlidingBPTT | TruncatedBPTT | CheckpointedBPTT:
     if args.truncate is not None:
         if len(args.truncate) > 2:
@@ -504,6 +513,13 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("file", nargs="?", metavar="FILE", help="CSV with a header line, or *.parquet")
     train.add_argument("--inputs", type=_names, metavar="A,B", help="input columns")
     train.add_argument("--targets", type=_names, metavar="Y", help="target columns")
+    train.add_argument(
+        "--categories",
+        type=_categories,
+        default={},
+        metavar="A=N,B=M",
+        help="input columns that are integers below N, such as day=7,hour=24",
+    )
     train.add_argument("--out", metavar="MODEL", help="file of the network, e.g. model.safetensors")
     _common(train)
     model = train.add_argument_group("network")
@@ -689,6 +705,19 @@ def _names(text: str) -> list[str]:
             f"got {text!r}"
         )
     return names
+
+
+def _categories(text: str) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for part in _names(text):
+        name, _, size = (word.strip() for word in part.rpartition("="))
+        if not name or name in sizes:
+            raise argparse.ArgumentTypeError(
+                f"expected columns, each once, with their numbers of values, such as day=7,hour=24, got "
+                f"{text!r}"
+            )
+        sizes[name] = _at_least(1)(size)
+    return sizes
 
 
 def _widths(text: str) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ def to_onnx(net: Model, path: Path) -> None:
     Raises
     ------
     ConfigError
-        If `path` is not a path, `extra` not a dict of str to str, or the network has `categories`.
+        If `path` is not a path, or `extra` not a dict of str to str.
     ImportError
         If onnx is not installed.
     OSError
@@ -45,6 +45,9 @@ def to_onnx(net: Model, path: Path) -> None:
     The layers are nodes RNN, GRU or LSTM of operator set 14.  The cell "mlp",
     projections and float64, which these operators or their kernels in onnxruntime lack, become a node Scan.
     Dropout is not in the graph.  onnxruntime prints a harmless warning about optional inputs.
+
+    Integers (`categories`) are columns of "x", rounded towards zero; if all inputs are integers, "x" is
+    int64.  The graph, unlike `predict`, accepts integers out of their range, as vectors of zeros.
 
     Examples
     --------
@@ -93,6 +96,8 @@ def from_onnx(path: Path) -> Network:
     Relu and Sigmoid; between them nodes that only move numbers, such as Transpose or Gather.
 
     - A Concat of the outputs of the last layer and of the inputs of the same steps becomes ``skip=True``.
+    - Inputs that are Cast to integers and read by OneHot become `categories`; a column of integers may be an
+      input of its own, (batch, steps) or (steps, batch).  They follow those that are numbers.
     - Without a product after the recurrent layers g is the identity: the outputs are the states h, of both
       directions concatenated.
     - Sub and Div of the inputs, Mul and Add after the last product, by constants, become the `scaling`; Casts
@@ -126,13 +131,14 @@ def to_torch(net: Model) -> TorchModel:
         A ``torch.nn.Module`` with the submodules `rnn`, a ``bptt_fast.torch.RNN``, `GRU`, `LSTM`, `MinGRU`,
         `MinLSTM`, `IndRNN` or `CTRNN`, and `head`.  Called with x (n, T, I) it returns the outputs of
         `predict`.  Its `scaling` is computed in float64 and accepts x of any dtype; scaled outputs are
-        float64.
+        float64.  Integers (`categories`) become one-hot vectors before `rnn`.
 
     Raises
     ------
     ConfigError
-        If there is no such module: "mlp", reset "before", peepholes, recurrent dropout, input noise, and the
-        nonlinearities of "elman" other than "tanh" and "relu"; or if the network has `categories`.
+        If there is no such module: "mlp", reset "before", peepholes, trained time constants, recurrent
+        dropout, input noise, a penalty of rates, and the nonlinearities of "elman" other than "tanh" and
+        "relu".
     ImportError
         If PyTorch is not installed.
 

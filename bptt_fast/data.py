@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
@@ -467,7 +467,7 @@ def sequences(
             labels,
         )
     if columns.categories:
-        _check_categories(sequence_set, columns.categories, name)
+        _check_categories(sequence_set, columns, name)
     return sequence_set
 
 
@@ -827,19 +827,26 @@ def _check_rows(
     )
 
 
-def not_a_category(rows: Array, sizes: tuple[int, ...], name: str) -> tuple[Array, Callable[[int, str], str]]:
+def out_of_category(values: Array, sizes: Sequence[int]) -> Array:
+    """Mask of the values (..., Q) that are no integers from 0 to the size of their column - 1."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(~((values >= 0) & (values < np.array(sizes)) & (values == np.floor(values))))
+
+
+def not_a_category(
+    rows: Array, sizes: tuple[int, ...], name: str, names: Sequence[Hashable] | None = None
+) -> tuple[Array, Callable[[int, str], str]]:
     """Mask of the rows (n, I) with a value that is none of its category, and the message for such a row."""
     first = rows.shape[1] - len(sizes)
 
     def wrong(some: Array) -> Array:
-        values = some[..., first:]
-        with np.errstate(invalid="ignore"):
-            return np.asarray(~((values >= 0) & (values < np.array(sizes)) & (values == np.floor(values))))
+        return out_of_category(some[..., first:], sizes)
 
     def message(row: int, place: str) -> str:
         column = first + int(np.flatnonzero(wrong(rows[row]))[0])
+        label = "" if names is None else f" ({names[column]!r})"
         return (
-            f"{name}: expected integers from 0 to {sizes[column - first] - 1} in column {column}, got "
+            f"{name}: expected integers from 0 to {sizes[column - first] - 1} in column {column}{label}, got "
             f"{rows[row, column]:g} at {place}.  The network has categories={dict(enumerate(sizes, first))}."
         )
 
@@ -849,9 +856,9 @@ def not_a_category(rows: Array, sizes: tuple[int, ...], name: str) -> tuple[Arra
     return mask, message
 
 
-def _check_categories(data: Sequences, sizes: tuple[int, ...], name: str) -> None:
+def _check_categories(data: Sequences, columns: Columns, name: str) -> None:
     """Raise a ConfigError for the first row, padding aside, with a value that is none of its category."""
-    wrong, message = not_a_category(data.values, sizes, name)
+    wrong, message = not_a_category(data.values, columns.categories, name, columns.inputs)
     if wrong.any():
         guilty = np.flatnonzero(wrong & _counted(data, len(wrong), True, None))
         if len(guilty):

@@ -241,16 +241,6 @@ class Description:
         if self.initial_state == "trained":
             raise ConfigError(f'{expects} a network with initial_state="zeros", got "trained".  {remedy}')
 
-    def check_numbers(self, expects: str) -> None:
-        """Raise unless all inputs are numbers; `expects` begins the message."""
-        if self.categories:
-            width = self.input_size - len(self.categories) + sum(size for _, size in self.categories)
-            raise ConfigError(
-                f"{expects} a network whose inputs are numbers, got categories={dict(self.categories)}.  "
-                f"Copy the parameters to that with one-hot inputs: Network({width}, "
-                f"...).load_state_dict(net.state_dict())."
-            )
-
     def core(self) -> dict[str, Any]:
         """The description in the fields of the C core (csrc/desc.def)."""
         fields = asdict(self)

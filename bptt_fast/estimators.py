@@ -14,7 +14,7 @@ import numpy as np
 
 from . import optimizers
 from .columns import Columns, Scaling, continued, is_table, like, moments, names_of, order
-from .data import are_overlapping, columns_without_numbers, numbers
+from .data import are_overlapping, columns_without_numbers, numbers, out_of_category
 from .description import NONLINEARITIES, Description
 from .distributions import DISTRIBUTIONS
 from .errors import ConfigError, ShapeError, choice, flag, integer, number
@@ -60,6 +60,10 @@ NETWORK_WORDS = """hidden_size : int, default 32
 
 BIDIRECTIONAL_WORDS = """bidirectional : bool, default False
         Each layer also runs from the last step to the first."""
+
+CATEGORIES_WORDS = """categories : dict of int or str to int, optional
+        The columns of X that are integers, by index or by name, each with the number of its values, as
+        ``Network(..., categories=...)``; ``{"weekday": 7}``.  The network has them last."""
 
 COMMON_WORDS = """head : tuple of int, default ()
         Widths of the hidden layers of the readout.
@@ -156,6 +160,7 @@ class _Estimator(BaseEstimator):
             inputs,
             self.hidden_size,
             outputs,
+            categories=self._sizes(inputs),
             cell=choice(self.cell, "cell", [c for c, row in CELLS.items() if not row["hidden_layers"]]),
             num_layers=self.num_layers,
             bidirectional=self.bidirectional,
@@ -174,6 +179,10 @@ class _Estimator(BaseEstimator):
             dtype=dtype,
             seed=seed,
         )
+
+    def _sizes(self, inputs: int) -> dict[int, int]:
+        """The numbers of values of the inputs that are integers, the last ones."""
+        return {}
 
     def _network(self, inputs: int, outputs: int, dtype: Any, going_on: bool) -> Network:
         """A new network, or the existing one if `going_on`, with the rules."""
@@ -351,6 +360,7 @@ class _Supervised(_Estimator):
         cell="gru",
         num_layers=1,
         bidirectional=False,
+        categories=None,
         head=(),
         skip=False,
         activation=None,
@@ -381,6 +391,57 @@ class _Supervised(_Estimator):
         n_jobs=None,
     ):
         _set_parameters(self, locals())
+
+    def _names(self, inputs: int) -> list[str]:
+        """The names of the columns, if X has any; those of a DataFrame (n, T) are of steps."""
+        names = list(getattr(self, "feature_names_in_", ()))
+        return names if len(names) == inputs else []
+
+    def _places(self, inputs: int) -> dict[int, int]:
+        """The columns of X that are integers, in their order, with their numbers of values."""
+        given = {} if self.categories is None else self.categories
+        if not isinstance(given, dict):
+            raise ConfigError(
+                f"categories: expected a dict from columns of X to their numbers of values, got {given!r}."
+            )
+        known = self._names(inputs)
+        places: dict[int, int] = {}
+        for column, size in given.items():
+            if isinstance(column, str):
+                column = known.index(choice(column, "categories", known)) if known else inputs
+            column = integer(column, "categories", 0, None)
+            if column >= inputs or column in places:
+                raise ConfigError(
+                    f"categories: expected columns of X, each once, by index below {inputs} or by a name of "
+                    f"a DataFrame, got {given!r}."
+                )
+            places[column] = integer(size, f"categories[{column}]")
+        return dict(sorted(places.items()))
+
+    def _sizes(self, inputs: int) -> dict[int, int]:
+        sizes = self._places(inputs).values()
+        return dict(enumerate(sizes, inputs - len(sizes)))
+
+    def _inputs(self, X: Any, reset: bool) -> Any:
+        """The same with the columns of integers, which are checked, behind the others."""
+        x = super()._inputs(X, reset)
+        places = self._places(x[0].shape[1])
+        if not places:
+            return x
+        columns = list(places)
+        order = [i for i in range(x[0].shape[1]) if i not in places] + columns
+        names = dict(enumerate(self._names(x[0].shape[1])))
+        for i, part in enumerate(x):
+            codes = part[:, columns]
+            wrong = np.argwhere(out_of_category(codes, list(places.values())))
+            if len(wrong):
+                step, at = wrong[0]
+                column = columns[at]
+                raise ConfigError(
+                    f"X: expected integers from 0 to {places[column] - 1} in column "
+                    f"{names.get(column, column)!r}, got {codes[step, at]:g} at sequence {i}, step {step}."
+                )
+        return [part[:, order] for part in x] if isinstance(x, list) else x[..., order]
 
     @property
     def _every(self) -> bool:
@@ -469,6 +530,7 @@ class RNNRegressor(RegressorMixin, _Supervised):
     ----------
     {NETWORK_WORDS}
     {BIDIRECTIONAL_WORDS}
+    {CATEGORIES_WORDS}
     readout : {{"last", "every"}}, default "last"
         Whether y has one target per sequence, (n,) or (n, O), or per step, (n, T) or (n, T, O), for a list of
         sequences a list of (T_i,) or (T_i, O).
@@ -652,6 +714,7 @@ class RNNClassifier(ClassifierMixin, _Supervised):
     ----------
     {NETWORK_WORDS}
     {BIDIRECTIONAL_WORDS}
+    {CATEGORIES_WORDS}
     readout : {{"last", "every"}}, default "last"
         Whether y has one label per sequence, (n,), or per step, (n, T), for a list of sequences a list of
         (T_i,).
@@ -696,6 +759,7 @@ class RNNClassifier(ClassifierMixin, _Supervised):
         cell="gru",
         num_layers=1,
         bidirectional=False,
+        categories=None,
         head=(),
         skip=False,
         activation=None,

@@ -67,7 +67,6 @@ SINGLE = ("leaky_relu", "softplus")  # onnxruntime has no kernels for float64
 
 def write(net: Model, path: storage.Path) -> None:
     """Write a network as an ONNX file; ``Network.to_onnx`` documents it."""
-    net.description.check_numbers("to_onnx: expected")
     writing.replace(writing.named(path), _model(net).SerializeToString())
 
 
@@ -179,11 +178,7 @@ def _graph(net: Model) -> Any:
     operator = d.cell in OPERATORS and not d.proj_size and d.dtype == "float32"
     operator = operator and d.nonlinearity[:1] != ("retanh",)
     run = _operator_layer if operator else _scan_layer
-    out = x
-    if "input_mean" in scaling:
-        out = (g.cast(out, types["input"], np.float64) - scaling["input_mean"]) / scaling["input_scale"]
-        out = g.cast(out, np.float64, net.dtype)
-    scaled = out
+    out = scaled = _encoded(g, net, x, scaling, types["input"])
     out, last = g.node("Transpose", out, perm=(1, 0, 2)), []  # (T, N, I)
     for layer, before in enumerate(zip(*states, strict=True)):
         out, *after = run(g, d, weights, layer, out, before)
@@ -220,13 +215,44 @@ def _graph(net: Model) -> Any:
 
 
 def _constants(g: Graph, net: Model) -> dict[str, Value]:
-    """The network's scaling as float64 constants of a graph."""
+    """The network's scaling as float64 constants of a graph; for inputs, of those that are numbers."""
     scaling = {} if net.scaling is None else asdict(net.scaling)
-    return {name: g.constant(name, np.array(a)) for name, a in scaling.items() if a is not None}
+    numbers = net.input_size - len(net.columns.categories)
+    return {
+        name: g.constant(name, np.array(a[:numbers] if name.startswith("input") else a))
+        for name, a in scaling.items()
+        if a is not None
+    }
+
+
+def _encoded(g: Graph, net: Model, x: Value, scaling: Mapping[str, Value], dtype: np.dtype[Any]) -> Value:
+    """The inputs (N, T, I) as the first layer reads them: numbers, scaled, then vectors of integers."""
+    sizes = net.columns.categories
+    first, parts = net.input_size - len(sizes), []
+    if first:
+        out = x
+        if sizes:
+            out = g.node(
+                "Slice", x, *(g.constant(f"numbers_{i}", np.array([a])) for i, a in enumerate((0, first, 2)))
+            )
+        if "input_mean" in scaling:
+            out = (g.cast(out, dtype, np.float64) - scaling["input_mean"]) / scaling["input_scale"]
+            out = g.cast(out, np.float64, net.dtype)
+        parts.append(out)
+    for column, size in enumerate(sizes, first):
+        codes = g.node("Gather", x, g.constant(f"column_{column}", np.array(column)), axis=2)
+        depth = g.constant(f"depth_{column}", np.array(size))
+        bits = g.constant(f"bits_{column}", np.array([0, 1], np.float32))  # onnxruntime has no others
+        one_hot = g.node("OneHot", g.cast(codes, dtype, np.int64), depth, bits, axis=-1)
+        parts.append(g.cast(one_hot, np.float32, net.dtype))
+    return g.node("Concat", *parts, axis=2) if len(parts) > 1 else parts[0]
 
 
 def _outer_dtype(net: Model, side: str) -> np.dtype[Any]:
-    """The dtype of the graph's x or y: the network's, or float64 if that rounds unscaled numbers coarsely."""
+    """The dtype of the graph's x or y: the network's, or float64 if that rounds unscaled numbers coarsely;
+    int64 of inputs that are all integers."""
+    if side == "input" and len(net.columns.categories) == net.input_size:
+        return np.dtype(np.int64)
     mean, scale = (getattr(net.scaling, f"{side}_{field}", None) or () for field in ("mean", "scale"))
     with np.errstate(over="ignore", divide="ignore"):  # of scales beyond the range of float32
         gaps = [np.spacing(net.dtype.type(abs(m) + s)) / s for m, s in zip(mean, scale, strict=True)]
@@ -451,6 +477,7 @@ EXACT: tuple[int, ...] = (
     onnx.TensorProto.FLOAT,
     onnx.TensorProto.DOUBLE,
 )  # a Cast between these types is allowed anywhere
+INTEGERS: tuple[int, ...] = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)  # of the inputs
 # numbers that reading a graph may compute: some, and some more for each number in the file
 LARGEST, EACH = 1 << 22, 8
 FREE = "Export with free axes of sequences and steps (dynamic_axes of torch.onnx.export)."
@@ -563,6 +590,17 @@ class Flow:
     tags: Array
 
 
+class Lookup(NamedTuple):
+    """A one-hot vector for each of some integers: the tags of these, and how many values they have."""
+
+    codes: Array
+    size: int
+
+    @property
+    def width(self) -> int:
+        return self.size
+
+
 @dataclass
 class Affine:
     """A layer of the readout g."""
@@ -581,7 +619,7 @@ class _Reader:
 
     `source` is the source of the outputs of the latest layer, `width` their number per row.  Row n + N t
     belongs to step t of sequence n, row n + N T to the state after its last step.  `axes` are the lengths
-    of the input's axes before its features, `read` are its tags (T, N, I).
+    of the input's axes before its features, `read` are the tags (T, N, I) of what the first layer reads.
     tag = source * SPACE + row * width + column.
     """
 
@@ -599,6 +637,9 @@ class _Reader:
         self.initial: dict[str, Array] = {}
         self.head: list[Affine] = []
         self.scaling: dict[str, Array] = {}  # fields of a Scaling read so far
+        self.lookups: dict[int, Lookup] = {}  # by their sources
+        self.columns_read = 0  # of the inputs
+        self.categories: dict[int, int] = {}
         self.known: dict[str, Any] = dict(tensors)
         self.left = LARGEST + EACH * sum(tensor.size for tensor in tensors.values())  # numbers to compute
         self.sizes: dict[str | int, int] = defaultdict(count(size).__next__)
@@ -637,8 +678,9 @@ class _Reader:
             self.parameters |= {f"head.{i}.weight": layer.weight, f"head.{i}.bias": bias}
         trained = trained or any(state.any() for state in self.initial.values())
         description = self.layers[0] | {
-            "input_size": self.parameters["weight_ih_l0"].shape[1],
+            "input_size": self.columns_read,
             "output_size": self.width,
+            "categories": self.categories,
             "f": (),
             "proj_size": 0,
             "head": [len(layer.weight) for layer in self.head[:-1]],
@@ -700,8 +742,11 @@ class _Reader:
             scaling = self._part_of_scaling(op, values) if sum(flows) == 1 else ""
             if scaling:
                 return [self._scaled(node, scaling, *(values if only_first else values[::-1]))]
-            if op == "Cast" and only_first and _attributes(node)["to"] in EXACT:
+            to = _attributes(node)["to"] if op == "Cast" else None
+            if only_first and (to in EXACT or (to in INTEGERS and not self.layers)):
                 return values
+            if op == "OneHot" and only_first and not self.layers:
+                return [self._one_hot(node, *values)]
             if op == "Shape" or (op in OF_CONSTANTS and not any(flows)):
                 return self._evaluated(node, values)
             if op in MOVES and (only_first or (op == "Concat" and all(flows))):
@@ -756,14 +801,15 @@ class _Reader:
         if not self.scaling:
             return replace(noted, scaling=None)
         widths = {
-            "input": self.parameters["weight_ih_l0"].shape[1],
+            "input": self.columns_read,
             "output": len(self.head[-1].weight) if "output_scale" in self.scaling else 0,
         }
         scaling: dict[str, Any] = {}
         for side, width in widths.items():
             if width:
                 scaling |= {f"{side}_mean": np.zeros(width), f"{side}_scale": np.ones(width)}
-        scaling |= self.scaling
+        for name, a in self.scaling.items():  # of the numbers alone, if there are integers
+            scaling[name] = np.concatenate([a, scaling[name][len(a) :].astype(a.dtype)])
         exact = {} if noted.scaling is None else asdict(noted.scaling)
         exact = {name: a for name, a in exact.items() if a is not None}
         same = exact.keys() == scaling.keys() and all(
@@ -927,21 +973,67 @@ class _Reader:
         if x.ndim == 3 and x.shape[2] == inputs and not self.head and not self.skip:
             if first:
                 self.T, self.N = x.shape[:2]
-                below = [(a.shape[:-1], a) for a in self.inputs if a.ndim == 3]
-                below += [(axes, a.swapaxes(0, 1)) for axes, a in below]
-                below += [(a.shape[:-1], a[:, None]) for a in self.inputs if a.ndim == 2]
+                if self._connect_inputs(node, self._decoded(node, x)):
+                    self.read = x
+                    return
             else:
                 rows = np.arange(self.T * self.N * self.width).reshape(self.T, self.N, self.width)
-                below = [(self.axes, self.source * SPACE + rows)]
-            for self.axes, tags in below:
-                if np.array_equal(x, tags):
-                    self.read = tags if first else self.read
+                if np.array_equal(x, self.source * SPACE + rows):
                     return
         what = f"an input of the graph, (batch, steps, {inputs}) or (steps, batch, {inputs})"
         raise self._error(
             node,
             f"expected to read {what if first else 'all outputs of the previous recurrent layer'}, unchanged",
         )
+
+    def _connect_inputs(self, node: Any, x: Array) -> bool:
+        """Whether x (T, N, I) is an input of the graph or, with integers, several of them side by side."""
+        below = [(a.shape[:-1], a) for a in self.inputs if a.ndim == 3]
+        below += [(axes, a.swapaxes(0, 1)) for axes, a in below]
+        below += [(a.shape[:-1], a[:, None]) for a in self.inputs if a.ndim == 2]
+        if self.categories:  # integers (N, T) or (T, N), without an axis of columns
+            below += [(a.shape, b[..., None]) for a in self.inputs if a.ndim == 2 for b in (a, a.T)]
+        self.columns_read, at = x.shape[2], 0
+        while at < x.shape[2]:
+            fit = [(axes, b) for axes, b in below if np.array_equal(x[..., at : at + b.shape[2]], b)]
+            if not fit or (at and not self.categories):
+                return False
+            self.axes = self.axes if at else fit[0][0]
+            at += fit[0][1].shape[2]
+        return True
+
+    def _one_hot(self, node: Any, codes: Flow, depth: Array, values: Array) -> Flow:
+        axes, size = codes.tags.ndim, int(np.ravel(depth)[0])
+        if np.ravel(values).tolist() != [0, 1] or _attributes(node).get("axis", -1) not in (-1, axes):
+            raise self._error(node, "expected the values 0 and 1, along a new last axis")
+        return self._looked_up(Lookup(codes.tags, size))
+
+    def _looked_up(self, lookup: Lookup) -> Flow:
+        flow = self._flow(*lookup.codes.shape, lookup.width)
+        self.lookups[self.sources] = lookup
+        return flow
+
+    def _decoded(self, node: Any, x: Array) -> Array:
+        """x (T, N, F) with the integers in place of what was looked up for them."""
+        columns: list[Array] = []
+        at, self.categories = 0, {}
+        while at < x.shape[2]:
+            source = int(x[0, 0, at] // SPACE)
+            lookup = self.lookups.get(source)
+            width = 1 if lookup is None else lookup.width
+            part = x[..., at : at + width]
+            if lookup is not None:
+                rows, place = np.divmod(part - source * SPACE, width)
+                whole = part.shape[2] == width and (place == np.arange(width)).all()
+                if not whole or (rows != rows[..., :1]).any() or rows.max() >= lookup.codes.size:
+                    raise self._error(node, "expected to read whole vectors of a OneHot or Gather")
+                part = lookup.codes.ravel()[rows[..., :1]]
+                self.categories[len(columns)] = lookup.size
+            elif self.categories:
+                raise self._error(node, "expected inputs that are numbers before those that are integers")
+            columns.append(part)
+            at += width
+        return np.concatenate(columns, axis=2)
 
     def _initial(self, node: Any, state: Any, batch_first: bool, shape: tuple[int, ...]) -> Array:
         """The default initial state, the same for all sequences: (D, H)."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import warnings
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -656,6 +657,8 @@ LAYERS = {
 class Model(nn.Module):
     """A network as a PyTorch module: `rnn`, one of the modules above, then `head`, linear layers.
 
+    The inputs that are integers become one-hot vectors before `rnn`.
+
     ``Network.to_torch`` creates it, `from_torch` converts it back.
 
     Parameters
@@ -674,6 +677,8 @@ class Model(nn.Module):
         float64, as does the scaling's arithmetic, when ``half``, ``float`` or ``to`` convert the parameters.
     skip : bool, default False
         Whether `head` reads the state and the input of the same step, concatenated.
+    categories : sequence of int, optional
+        Numbers of values of the last inputs, which are integers.
 
     Examples
     --------
@@ -691,10 +696,11 @@ class Model(nn.Module):
         initial: tuple[Tensor, ...] | None = None,
         scaling: Scaling | None = None,
         skip: bool = False,
+        categories: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.rnn, self.head, self.readout = rnn, head, choice(readout, "readout", READOUTS)
-        self.skip = flag(skip, "skip")
+        self.skip, self.categories = flag(skip, "skip"), tuple(categories)
         self.initial = None if initial is None else nn.ParameterList(initial)
         for field in fields(Scaling):
             numbers = getattr(scaling, field.name, None)
@@ -715,8 +721,8 @@ class Model(nn.Module):
         Parameters
         ----------
         x : Tensor (B, T, I) or PackedSequence
-            Inputs of the parameters' dtype; with a scaling of any dtype, float64 for values that need more
-            digits than float32 has.
+            Inputs of the parameters' dtype; with a scaling or categories of any dtype, float64 for values
+            that need more digits than float32 has.
         hx : Tensor, or tuple of two, optional
             The initial state, as for `rnn`; default: zeros, or the trained one.
 
@@ -725,9 +731,14 @@ class Model(nn.Module):
         y : Tensor (B, O), or with the readout "every" (B, T, O)
             Outputs, padded for a PackedSequence with the readout "every".  The dtype is the parameters', or
             float64 if outputs are scaled, as in ``Network.predict``.
+
+        Raises
+        ------
+        ConfigError
+            If an input is none of the values of its category; not in a graph that is traced or compiled.
         """
-        if self.input_mean is not None:
-            x = x._replace(data=self._scaled(x.data)) if isinstance(x, PackedSequence) else self._scaled(x)
+        if self.input_mean is not None or self.categories:
+            x = x._replace(data=self._encoded(x.data)) if isinstance(x, PackedSequence) else self._encoded(x)
         if hx is None and self.initial is not None:
             batch = int(x.batch_sizes[0]) if isinstance(x, PackedSequence) else len(x)
             states = tuple(h.unsqueeze(1).expand(-1, batch, -1) for h in self.initial)
@@ -751,16 +762,35 @@ class Model(nn.Module):
         x, lengths = pad_packed_sequence(x, batch_first=True)
         return x if self.readout == "every" else x[torch.arange(len(x)), lengths - 1]
 
-    def _scaled(self, x: Tensor) -> Tensor:
+    def _encoded(self, x: Tensor) -> Tensor:
+        """The inputs (..., I) as `rnn` reads them: numbers, scaled, then a vector for each integer."""
         weight = getattr(self.rnn, "weight_ih_l0", None)  # a quantized module has none, and expects float32
         dtype = torch.float32 if weight is None else weight.dtype
-        return ((x.double() - self.input_mean) / self.input_scale).to(dtype)
+        first = x.shape[-1] - len(self.categories)
+        codes = x[..., first:]
+        if self.input_mean is not None:
+            x = (x.double() - self.input_mean) / self.input_scale
+        if not (torch.jit.is_tracing() or torch.compiler.is_compiling()):
+            self._check(codes)
+        parts = [x[..., :first].to(dtype)]
+        for i, size in enumerate(self.categories):
+            parts.append(nn.functional.one_hot(codes[..., i].long(), size).to(dtype))
+        return torch.cat(parts, -1)
+
+    def _check(self, codes: Tensor) -> None:
+        for i, size in enumerate(self.categories):
+            values = codes[..., i]
+            wrong = values[~((values >= 0) & (values < size) & (values == values.floor()))]
+            if len(wrong):
+                raise ConfigError(
+                    f"x: expected integers from 0 to {size - 1} in column {i - len(self.categories)}, got "
+                    f"{wrong[0].item():g}."
+                )
 
 
 def to_torch(net: model.Model) -> Model:
     """Convert a network to a module; ``Network.to_torch`` documents it."""
     d = net.description
-    d.check_numbers("to_torch: expected")
     unknown = {
         f'cell="{d.cell}"': d.cell not in MODULES,
         'reset="before"': d.reset == "before",
@@ -794,9 +824,9 @@ def to_torch(net: model.Model) -> Model:
         options["proj_size"] = d.proj_size
     if CELLS[d.cell]["leak"]:
         options |= {name: getattr(d, name) for name in RATE_OPTIONS}
-    rnn: Any = MODULES[d.cell](d.input_size, d.hidden_size, d.num_layers, **options)
+    rnn: Any = MODULES[d.cell](net["weight_ih_l0"].shape[1], d.hidden_size, d.num_layers, **options)
     inner = [] if d.head_nonlinearity not in LAYERS else [LAYERS[d.head_nonlinearity]]
-    sizes = (_output_size(rnn) + d.skip * d.input_size, *d.head, d.output_size)
+    sizes = (_output_size(rnn) + d.skip * rnn.input_size, *d.head, d.output_size)
     layers: list[nn.Module] = []
     for size, width in pairwise(sizes):
         layers += [*(make() for make in inner if layers), nn.Linear(size, width, dtype=options["dtype"])]
@@ -806,7 +836,8 @@ def to_torch(net: model.Model) -> Model:
             torch.stack([torch.tensor(net[name]) for name in net.state_dict() if name.startswith(kind)])
             for kind in ("initial_h", "initial_c")[: len(_widths(rnn))]
         )
-    model = Model(rnn, nn.Sequential(*layers), d.readout, initial, net.scaling, d.skip)
+    categories = net.columns.categories
+    model = Model(rnn, nn.Sequential(*layers), d.readout, initial, net.scaling, d.skip, categories)
     with torch.no_grad():
         for name, tensor in rnn.named_parameters():
             tensor.copy_(torch.tensor(net[name]))
@@ -821,10 +852,12 @@ def from_torch(
 ) -> Any:
     """Convert a module to a network; ``bptt_fast.from_torch`` documents it."""
     initial = scaling = None
+    categories: tuple[int, ...] = ()
     if isinstance(module, Model):
-        numbers = {field.name: getattr(module, field.name) for field in fields(Scaling)}
+        categories = module.categories
+        buffers = {field.name: getattr(module, field.name) for field in fields(Scaling)}
         if module.input_mean is not None:
-            scaling = Scaling(**{name: a if a is None else a.tolist() for name, a in numbers.items()})
+            scaling = Scaling(**{name: a if a is None else a.tolist() for name, a in buffers.items()})
         if head is not None:
             raise ConfigError("from_torch: expected no head for a Model, which has its own.  Leave it out.")
         readout, skip = module.readout, module.skip
@@ -847,10 +880,12 @@ def from_torch(
     sizes = [layer.out_features for layer in linear] or [width]
     cell = module.cell if own else module.mode.lower() if module.mode in ("GRU", "LSTM") else "elman"
     rates = {name: getattr(module.description, name) for name in RATE_OPTIONS} if cell == "ctrnn" else {}
+    numbers = module.input_size - sum(categories)
     net = model.Model.public(
-        module.input_size,
+        numbers + len(categories),
         module.hidden_size,
         sizes[-1],
+        categories=dict(enumerate(categories, numbers)),
         cell=cell,
         nonlinearity=module.nonlinearity if CELLS[cell]["activation"] else None,
         head=tuple(sizes[:-1]),

@@ -265,7 +265,138 @@ def test_what_categories_exclude(tmp_path):
         with pytest.raises(bf.ConfigError, match="scaling: expected mean 0 and scale 1 for column 2"):
             net.fit(x, x, scaling=scaling, verbose=0)
     assert net.scaling is None
-    for package, export in (("onnx", lambda: net.to_onnx(tmp_path / "a.onnx")), ("torch", net.to_torch)):
-        pytest.importorskip(package)
-        with pytest.raises(bf.ConfigError, match=r"Network\(5, ...\).load_state_dict"):
-            export()
+
+
+# ---- other faces
+
+
+FACES = {
+    "one": dict(cell="gru"),
+    "beside numbers": dict(cell="lstm", bidirectional=True, readout="last"),
+    "many numbers": dict(nonlinearity="relu", num_layers=2, head=(4,)),
+}
+
+
+@pytest.mark.parametrize("scaled", (False, True))
+@pytest.mark.parametrize("form", FACES)
+def test_pytorch_and_back(form, scaled):
+    torch = pytest.importorskip("torch")
+    given = CATEGORIES[form]
+    net, _ = pair(*given, **FACES[form])
+    if scaled:
+        means = [[*[3.0] * given[0], *[0] * len(given[1])], [*[2.0] * given[0], *[1] * len(given[1])]]
+        net.scaling = bf.Scaling(*means, [5] * 3, [4] * 3)
+    model, x = net.to_torch(), inputs(*given)
+    same(model(torch.tensor(x)).detach().numpy(), net.predict(x))
+    packed = torch.nn.utils.rnn.pack_sequence([torch.tensor(part) for part in x])
+    same(model(packed).detach().numpy(), net.predict(x))
+    again = bf.from_torch(model)
+    assert again.params.tobytes() == net.params.tobytes() and again.scaling == net.scaling
+    assert again.description.categories == net.description.categories
+    for value in (1.5, -1, 7):
+        wrong = torch.tensor(x.astype(float))
+        wrong[1, 2, -1] = value
+        with pytest.raises(bf.ConfigError, match=rf"expected integers from 0 to .* column -1, got {value}"):
+            model(wrong)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("form", FACES)
+def test_onnx_and_back(form, dtype, tmp_path):
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    given, path = CATEGORIES[form], tmp_path / "model.onnx"
+    net, _ = pair(*given, **FACES[form] | {"dtype": dtype, "readout": "every"})
+    means = [[*[3.0] * given[0], *[0] * len(given[1])], [*[2.0] * given[0], *[1] * len(given[1])]]
+    for scaling in (None, bf.Scaling(*means, [5] * 3, [4] * 3)):
+        net.scaling = scaling
+        net.to_onnx(path)
+        session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        x = inputs(*given).astype(dtype if given[0] else np.int64)
+        same(session.run(["y"], {"x": x})[0], net.predict(x), 1e-5)
+        again = bf.from_onnx(path)
+        assert again.params.tobytes() == net.params.tobytes() and again.columns == net.columns
+        assert again.config() | {"seed": 1} == net.config()
+    if dtype == "float32":
+        import onnx
+
+        graph = onnx.load(path)
+        del graph.metadata_props[:]
+        onnx.save(graph, path)
+        again = bf.from_onnx(path)
+        same(again.predict(x), net.predict(x), 1e-5)
+        torch = pytest.importorskip("torch")
+        torch.onnx.export(net.to_torch(), (torch.tensor(x),), path, input_names=["x"], dynamo=False)
+        same(bf.from_onnx(path).predict(x), net.predict(x), 1e-5)
+
+
+def test_estimators():
+    pandas = pytest.importorskip("pandas")
+    estimators = pytest.importorskip("bptt_fast.estimators")
+    x = inputs(2, (7, 3), n=30, steps=5)[..., [2, 0, 3, 1]]  # the integers between numbers
+    y = (x[:, -1, 0] < 3) * 1
+    options = dict(max_iter=2, n_iter_no_change=9, random_state=0)
+    model = estimators.RNNClassifier(4, categories={2: 3, 0: 7}, **options)
+    with pytest.warns(Warning, match="max_iter"):
+        model.fit(x, y)
+    assert model.network_.description.categories == ((2, 7), (3, 3))
+    same(model.predict_proba(x).sum(axis=1), np.ones(30))
+    tables = [pandas.DataFrame(part, columns=["day", "a", "kind", "b"]) for part in x]
+    named = estimators.RNNClassifier(4, categories={"kind": 3, "day": 7}, **options)
+    with pytest.warns(Warning, match="max_iter"):
+        named.fit(tables, y)
+    assert named.network_.params.tobytes() == model.network_.params.tobytes()
+    assert np.array_equal(named.predict(tables), model.predict(x))
+    with pytest.warns(Warning, match="max_iter"):
+        text = estimators.RNNRegressor(4, categories={0: 7}, **options).fit(x[:, :, 0], y)
+    assert text.network_.input_size == 1 and text.predict(x[:, :, 0]).shape == (30,)
+    x[3, 2, 2] = 1.5
+    for wrong, message in (
+        ({2: 3}, "in column 2, got 1.5 at sequence 3, step 2"),
+        ({4: 3}, "index below 4"),
+        ({-1: 3}, "categories: expected an integer of at least 0"),
+        ({"day": 3}, "by a name of a DataFrame"),
+        ([3], "categories: expected a dict"),
+        ({0: "7"}, "categories.0.: expected an integer"),
+    ):
+        with pytest.raises(bf.ConfigError, match=message):
+            estimators.RNNClassifier(4, categories=wrong).fit(x, y)
+    with pytest.raises(bf.ConfigError, match="expected one of 'day', 'a', 'kind', 'b', got 'dya'"):
+        named.set_params(categories={"dya": 7}).fit(tables, y)
+    tables[0]["day"] = "monday"
+    with pytest.raises(bf.ConfigError, match="column 'day'"):
+        named.set_params(categories={"day": 7}).fit(tables, y)
+
+
+def test_the_command_line(tmp_path, capsys):
+    from bptt_fast.cli import main
+
+    path, out = tmp_path / "a.csv", str(tmp_path / "a.safetensors")
+    rows = [f"{i % 7},{i % 5 - 2},{i % 3},{i % 7}" for i in range(60)]
+    path.write_text("\n".join(["day,heat,kind,demand", *rows]))
+    given = ["train", str(path), "--inputs", "day,heat,kind", "--targets", "demand", "--out", out]
+    given += ["--epochs", "2", "--quiet", "--seed", "1"]
+    assert main([*given, "--categories", "kind=3,day=7"]) == 0
+    net = bf.load(out)
+    assert net.input_names == ("heat", "kind", "day") and net.description.categories == ((1, 3), (2, 7))
+    assert main(["predict", out, str(path)]) == 0
+    config = tmp_path / "a.toml"
+    config.write_text('categories = ["kind=3", "day=7"]')
+    before = net.params.tobytes()
+    assert main([*given, "--config", str(config)]) == 0 and bf.load(out).params.tobytes() == before
+    capsys.readouterr()
+    assert main([*given, "--categories", "day=5"]) == 1
+    assert "from 0 to 4 in column 2 ('day'), got 5" in capsys.readouterr().err
+    for wrong, message in (
+        ("x=3", "got 'x'"),
+        ("day", "day=7"),
+        ("day=0", "at least 1"),
+        ("day=2,day=3", "each once"),
+    ):
+        with pytest.raises(SystemExit):
+            main([*given, "--categories", wrong])
+        assert message in capsys.readouterr().err
+    path.write_text(path.read_text().replace("\n3,", "\nwed,"))
+    assert main([*given, "--categories", "day=7"]) == 1
+    assert "column 'day': expected a finite number, got 'wed'" in capsys.readouterr().err
