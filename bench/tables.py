@@ -424,7 +424,6 @@ TABLES: dict[str, tuple[str, str, Make]] = {  # name of the table: machine, resu
     "restarts": (XEON, "restarts", restarts),
     "tiny_networks": (XEON, "tiny_networks", tiny_networks),
     "tiny_networks_torch": (XEON, "tiny_networks", tiny_networks_torch),
-    "tiny_networks_recorded": (XEON, "tiny_networks_recorded", tiny_networks),
     "torch_module": (XEON, "torch_module", torch_module),
     "quality_characters": (XEON, "quality", quality_characters),
     "quality_laser": (XEON, "quality", quality_laser),
