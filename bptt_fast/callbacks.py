@@ -962,8 +962,8 @@ class OptunaPruning(_Monitor):
         self.trial, self.pruned = trial, TrialPruned
 
     def identity(self) -> str:
-        """See `Callback`; the study keeps what was reported."""
-        return ""
+        """See `Callback`."""
+        return ""  # the study keeps what was reported
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """See `Callback`."""

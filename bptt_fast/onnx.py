@@ -791,9 +791,7 @@ class _Reader:
             return x
         self.sources += 1  # the unscaled numbers are other ones
         source = x.tags.flat[0] // SPACE if x.tags.size else 0
-        self.inputs = [
-            a + (self.sources - source) * SPACE if (a // SPACE == source).all() else a for a in self.inputs
-        ]
+        self.inputs = [a + np.isin(a, x.tags) * (self.sources - source) * SPACE for a in self.inputs]
         return Flow(x.tags + (self.sources - source) * SPACE)
 
     def columns(self, noted: Columns) -> Columns:

@@ -491,7 +491,7 @@ def test_bad_plans(words, wrong):
 
 def test_unknown_fields():
     desc = cases.Problem().desc
-    with pytest.raises(TypeError, match="unknown field 'slots'; there are cell, dtype"):
+    with pytest.raises(TypeError, match="unknown field 'slots'; there are cell, own_cell, dtype"):
         CORE.Plan(desc, slots=2)
     run = cases.Problem().run()
     with pytest.raises(TypeError, match=r"unknown hyperparameters \['decay_biases'\]; there are optimizer"):
