@@ -962,8 +962,14 @@ class OptunaPruning(_Monitor):
         self.trial, self.pruned = trial, TrialPruned
 
     def identity(self) -> str:
-        """See `Callback`."""
-        return ""  # the study keeps what was reported
+        """Nothing, as the study keeps what was reported.
+
+        Returns
+        -------
+        identity : str
+            "".
+        """
+        return ""
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """See `Callback`."""

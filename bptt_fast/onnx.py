@@ -789,10 +789,12 @@ class _Reader:
         self.scaling[field] = np.broadcast_to(a.ravel(), (width,))
         if self.layers:
             return x
-        self.sources += 1  # the unscaled numbers are other ones
+        self.sources += 1  # numbers that differ unscaled are other ones
         source = x.tags.flat[0] // SPACE if x.tags.size else 0
-        self.inputs = [a + np.isin(a, x.tags) * (self.sources - source) * SPACE for a in self.inputs]
-        return Flow(x.tags + (self.sources - source) * SPACE)
+        differ = self.scaling[field] != (field == "input_scale")
+        apart = (self.sources - source) * SPACE
+        self.inputs = [a + np.isin(a, x.tags[..., differ]) * apart for a in self.inputs]
+        return Flow(x.tags + differ * apart)
 
     def columns(self, noted: Columns) -> Columns:
         """The stored names with the graph's scaling, or the stored scaling if the graph's is its rounding."""
