@@ -16,7 +16,7 @@ from numpy import empty
 STATUS = {code: bptt_status_name(<bptt_status>code).decode() for code in range(BPTT_STATUSES)}
 MAX_LOSS_VALUES = BPTT_MAX_LOSS_VALUES
 INTERFACE = BPTT_INTERFACE
-cdef double POLL_SECONDS = 0.02
+cdef double POLL_SECONDS = 0.01
 cdef double HEAVY_WORK = 1e7  # multiply-adds of some milliseconds
 cdef enum:
     MANY_PIECES = 4096
@@ -401,7 +401,7 @@ cdef class Plan:
         Further fields: loss, batch, steps, threads, isa, how training unfolds time.
 
     A plan serves one caller at a time.  Every method takes the flat parameters and arrays of the plan's dtype, releases the
-    GIL, and returns a status name.  `poll(done)` is called about every 20 ms; a true result stops the run.
+    GIL, and returns a status name.  `poll(done)` is called about every 10 ms; a true result stops the run.
 
     `own_loss` is (function, y, row): function(begin, n) returns the loss of the batch order[begin:begin+n], and replaces its
     outputs in y by the gradient; see bptt_own_loss.
@@ -459,7 +459,7 @@ cdef class Plan:
             return bool(self.callback is not None and self.callback(done))
         except BaseException as error:
             self.pending = error
-            return 1
+            return -1
 
     cdef int compute_loss(self, int64_t begin, int64_t n, double *loss):
         try:

@@ -221,7 +221,7 @@ class Training(Resumable):
     options : mapping of str
         A value for each keyword argument of `fit`.
     halt : callable, optional
-        Polled about every 20 ms; the fit ends once it returns true.
+        Polled about every 10 ms; the fit ends once it returns true.
 
     Attributes
     ----------

@@ -16,6 +16,7 @@ import numpy as np
 
 from . import _core, data, own_loss  # type: ignore[attr-defined]
 from .errors import ConfigError, ShapeError
+from .interrupts import in_parts
 from .plans import PlanSize, Pooled, core_data, make_plan, with_groups
 from .resuming import Resumable, check_alike
 
@@ -95,10 +96,12 @@ class Job:
             self.pooled = None
 
     def optimizer_state(self) -> Array:
-        """The initial optimiser state, zeros."""
-        return np.zeros(
-            _core.state_vectors(self.hyper["optimizer"]) * self.net.num_parameters, self.net.dtype
-        )
+        """The initial optimiser state, zeros, in memory that is in use: the end of an epoch is not cut."""
+        vectors = _core.state_vectors(self.hyper["optimizer"])
+        state = np.empty(vectors * self.net.num_parameters, self.net.dtype)
+        for part in in_parts(state.shape):
+            state[part] = 0
+        return state
 
     def split_sequences(self) -> tuple[int, Callable[[], float] | None]:
         """The number of training sequences, and a function that returns the validation loss, or None."""

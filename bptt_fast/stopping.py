@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ConfigError, flag, integer, number
+from .interrupts import fill
 from .resuming import Resumable
 
 Array = np.ndarray[Any, Any]
@@ -131,7 +132,9 @@ class Watch(Resumable):
         if loss < self.best - rules.min_delta:
             self.best, self.waited = loss, 0
             if rules.restore_best and rules.patience is not None:
-                self.best_epoch, self.weights = epoch, params.copy()
+                weights = np.empty_like(params)
+                fill(weights, params)
+                self.best_epoch, self.weights = epoch, weights
         else:
             self.waited += 1
         if rules.target_loss is not None and loss <= rules.target_loss:

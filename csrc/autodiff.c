@@ -76,14 +76,13 @@ static void forward_groups(void *context, team *team, int rank, int size) {
     bptt_plan *p = r->p;
     const int keeps = a->forward->keep || p->dropout > 0 || p->recurrent_dropout > 0 ||
         p->recurrent_noise > 0 || p->input_noise > 0;
-    each_block(p, pack_block, a, p->packed, rank, size);
-    if (p->trained_tau) {
-        team_barrier(team);
-        if (rank == 0) derive_time_constants(p);
-    }
+    move_blocks(r, pack_block, a, p->packed, rank, size);
+    if (is_over(r, team, rank)) return;
+    if (p->trained_tau && rank == 0) derive_time_constants(p);
     for (int64_t from = 0, rows; from < r->n && !stopped(r); from += rows) {
         if (rank == 0) open_group(r, from, keeps ? TRAIN : INFER);
         team_barrier(team);
+        touch_fields(r, team, rank, size);
         rows = p->B;
         const span at = rows_of(r, rank, size);
         if (at.r1 > at.r0) {
@@ -159,14 +158,15 @@ static void backward_groups(void *context, team *team, int rank, int size) {
     autodiff *a = context;
     run *r = &a->run;
     bptt_plan *p = r->p;
-    pack_transposed_all(p, rank, size);
+    renew_transposed(r, rank, size);
+    if (is_over(r, team, rank)) return;
     for (int64_t from = 0, rows; from < r->n && !stopped(r); from += rows) {
         if (rank == 0) open_group(r, from, TRAIN);
         team_barrier(team);
         rows = p->B;
         backward_group(a, team, rank, size, from > 0);
     }
-    each_block(p, unpack_block, a, NULL, rank, size);
+    move_blocks(r, unpack_block, a, NULL, rank, size);
 }
 
 /* Consumes the tape: a second backward is refused. */

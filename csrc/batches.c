@@ -11,6 +11,7 @@
 
 enum { BLOCK_BYTES = 384 << 10 }; /* activations of a block: they should stay in the L2 cache */
 enum { OUTPUT_WORK = 50 }; /* multiply-adds that the loss of one output takes as long as */
+enum { MOVE_WORK = 30 }; /* and to write one real: the system clears new pages */
 
 static const double BLOCK_WORK = 1e9; /* multiply-adds of a block of more than one step, at most */
 
@@ -25,7 +26,9 @@ static void stop_run(run *r) {
 /* Calls the caller's poll, if there is one; a true answer stops the run. */
 void call_poll(run *r) {
     r->unpolled = 0;
-    if (r->poll && !stopped(r) && r->poll(r->context, r->done)) stop_run(r);
+    const int answer = r->poll && !stopped(r) ? r->poll(r->context, r->done) : 0;
+    r->abandoned |= answer < 0;
+    if (answer) stop_run(r);
 }
 
 /* -- a loss of the caller's own -- */
@@ -59,14 +62,41 @@ void call_own_loss(run *r) {
     if (!stopped(r) && call_outside(call_function, r)) stop_run(r);
 }
 
+/* Multiply-adds that take as long as to write so many reals into memory that may be new. */
+double move_work(int64_t reals) { return MOVE_WORK * (double)reals; }
+
+enum { PAGE_BYTES = 4096, TOUCHED_BYTES = 1 << 20, FRESH_BYTES = 16 << 20 };
+
+/* Writes to each page of the group's fields that no group before it had, if these are many: the system
+   clears a page at the first write, and a slice of rows writes to the pages of all rows.  All threads,
+   after a barrier, in pieces between which thread 0 polls. */
+void touch_fields(run *r, team *team, int rank, int size) {
+    bptt_plan *p = r->p;
+    const int64_t begin = max64(p->touched, (int64_t)p->fixed), end = p->end;
+    if (end - begin < FRESH_BYTES) return;
+    for (int64_t from = begin + rank * TOUCHED_BYTES; from < end && !stopped(r);
+         from += size * TOUCHED_BYTES) {
+        for (int64_t i = from; i < min64(from + TOUCHED_BYTES, end); i += PAGE_BYTES) {
+            volatile char *at = p->arena + i;
+            *at = *at;
+        }
+        if (rank == 0) poll_caller(r, size * move_work(TOUCHED_BYTES / p->k->bytes));
+    }
+    team_barrier(team);
+    if (rank == 0) p->touched = end;
+}
+
 /* Multiply-adds of one step, forward. */
 double step_work(const bptt_plan *p) { return (double)p->packed_size * (double)p->B; }
 
-/* The same of one layer direction. */
-double layer_work(const bptt_plan *p, const frame *f) {
+/* Reals of the weight matrices of one layer direction, and multiply-adds of its step. */
+int64_t layer_size(const frame *f) {
     int64_t size = f->ih.size + f->hh.size + f->hr.size;
     for (int64_t i = 0; i < f->depth; i++) size += f->inner[i].w.size;
-    return (double)size * (double)p->B;
+    return size;
+}
+double layer_work(const bptt_plan *p, const frame *f) {
+    return (double)layer_size(f) * (double)p->B;
 }
 
 /* Multiply-adds of g and of the loss for one target, forward. */

@@ -243,7 +243,8 @@ typedef struct {
 
 /* Called from the calling thread every few milliseconds of work; `done` batches (or patterns) are
    finished.  Anything but 0 stops the run with BPTT_INTERRUPTED, the weights as the last finished
-   batch left them. */
+   batch left them; so is the optimiser state, unless the answer is below 0: a caller that gives up the
+   training need not wait until it is written. */
 typedef int (*bptt_poll)(void *context, int64_t done);
 
 /* Predictions for the sequences order[0..n-1], `batch` at a time.  every_step = 0: y (rows, O) is

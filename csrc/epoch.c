@@ -52,8 +52,8 @@ static void store_input_grads(const training *t, team *team, int rank, int size)
     team_barrier(team);
 }
 
-/* Loss and update of a batch whose gradient is complete.  Returns 0 if it is not finite: the run is
-   over. */
+/* Loss and update of a batch whose gradient is complete.  Returns 0 if it is not finite, or there was
+   no update: the run is over. */
 static int finish_batch(training *t, team *team, int rank, int size) {
     run *r = &t->run;
     const double norm = gradient_norm(r->p, t->updater, team, rank, size);
@@ -68,10 +68,8 @@ static int finish_batch(training *t, team *team, int rank, int size) {
         if (rank == 0) r->status = BPTT_DIVERGED;
         return 0;
     }
-    if (t->updater)
-        apply_update(t->updater, r->done, loss, norm, team, rank, size);
-    else
-        team_barrier(team); /* before the losses of the next pass are written */
+    if (t->updater) return apply_update(t->updater, r, loss, norm, team, rank, size);
+    team_barrier(team); /* before the losses of the next pass are written */
     return 1;
 }
 
@@ -107,17 +105,19 @@ static int run_group(training *t, team *team, int rank, int size, int64_t from, 
     return going;
 }
 
-/* What the caller gets at the end of a run: new weights, or the gradient. */
+/* What the caller gets at the end of a run: new weights, if there was an update, or the gradient. */
 static void store_results(training *t, team *team, int rank, int size, int added) {
-    const bptt_plan *p = t->run.p;
+    run *r = &t->run;
+    const bptt_plan *p = r->p;
     if (t->updater) {
-        store_parameters(t->updater, team, rank, size);
+        team_barrier(team); /* r->done is complete */
+        if (r->done > 0) store_parameters(t->updater, r->abandoned, team, rank, size);
         return;
     }
-    if (stopped(&t->run)) return;
+    if (stopped(r)) return;
     if (rank == 0 && !added) memset(p->grad, 0, (size_t)(p->packed_size * p->k->bytes));
     team_barrier(team);
-    each_block(p, p->k->unpack, p->grad, t->grad, rank, size);
+    move_blocks(r, p->k->unpack, p->grad, t->grad, rank, size);
 }
 
 /* The groups from t->next on, as many as make a part of the run, of every thread.  What a thread
@@ -129,12 +129,13 @@ static void train_part(void *context, team *team, int rank, int size) {
     int64_t from = t->next;
     int going = 1, added = t->added; /* the same in every thread */
     if (from == 0) {
-        load_parameters(r->p, t->params, t->updater, team, rank, size);
-        pack_transposed_all(r->p, rank, size);
+        going = load_parameters(r, t->params, t->updater, team, rank, size);
+        renew_transposed(r, rank, size);
     }
     for (double work = 0; from < r->n && going && work < PART_WORK;) {
         if (rank == 0) open_group(t, from);
         team_barrier(team);
+        touch_fields(r, team, rank, size);
         const int64_t rows = r->p->B;
         from += rows;
         work += 3 * step_work(r->p) * (double)r->batch.longest;

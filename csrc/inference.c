@@ -55,10 +55,11 @@ static void forward_part(void *context, team *team, int rank, int size) {
     run *r = &f->run;
     bptt_plan *p = r->p;
     int64_t from = f->next;
-    if (from == 0) load_parameters(p, f->params, NULL, team, rank, size);
+    if (from == 0 && !load_parameters(r, f->params, NULL, team, rank, size)) return;
     for (double work = 0; from < r->n && work < PART_WORK;) {
         if (rank == 0) open_group(f, from);
         team_barrier(team);
+        touch_fields(r, team, rank, size);
         /* of this group: thread 0 may already open the next one */
         const int64_t longest = r->batch.longest, steps = p->T;
         from += p->B;

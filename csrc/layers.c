@@ -59,9 +59,7 @@ static int scan_units(run *r, team *team, const frame *f, const span *at, int ba
     span now = all_rows(r);
     now.part = rank;
     now.parts = size;
-    if (rank == 0) r->halt[2] = stopped(r);
-    team_barrier(team);
-    if (r->halt[2]) return 0;
+    if (is_over(r, team, rank)) return 0;
     for (int64_t n = 0; n < at->t1 - at->t0; n++) {
         now.t0 = (f->reverse ^ backward) ? at->t1 - 1 - n : at->t0 + n;
         now.t1 = now.t0 + 1;
@@ -166,7 +164,7 @@ void layers_forward(run *r, team *team, span at, int rank, int size) {
                     p->k->gather(&r->batch.source, p->I, p->I, &p->x, &part);
                     add_input_noise(r, &part);
                 }
-                project_inputs(r, n, &part);
+                if (!stopped(r)) project_inputs(r, n, &part); /* else scan_units returns 0 */
                 draw_noise(r, n, &part);
                 if (!by_units)
                     p->cell->forward(f, &part);
@@ -262,8 +260,10 @@ static void layer_backward_rows(run *r, int64_t n, span at, double work, int ran
     }
 }
 
-/* The weight gradients of these steps: the tiles of each thread, in such slices. */
+/* The weight gradients of these steps: the tiles of each thread, in such slices; `work` is the part of
+   their products. */
 void collect_block(run *r, int64_t n, int add, const span *at, double work, int rank, int size) {
+    work += move_work(layer_size(&r->p->layer[n])) / size;
     const int slices = slices_of(work);
     for (int i = 0; i < slices && !stopped(r); i++) {
         collect_layer(r->p, n, add, at, rank * slices + i, size * slices);

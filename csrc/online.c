@@ -256,14 +256,14 @@ static void slide(void *context, team *team, int rank, int size) {
     run *r = &s->run;
     bptt_plan *p = r->p;
     set_zigzag(p, 1);
-    load_parameters(p, s->params, &s->updater, team, rank, size);
-    pack_transposed_all(p, rank, size);
+    int going = load_parameters(r, s->params, &s->updater, team, rank, size);
+    renew_transposed(r, rank, size);
     open_patterns(s, s->k);
     set_pattern(s, p->I);
-    for (int64_t i = 0; i < r->n; i++)
-        if (!slide_sequence(r, r->order[i], s->k, s->lead, next_pattern, s)) break;
+    for (int64_t i = 0; i < r->n && going; i++)
+        going = slide_sequence(r, r->order[i], s->k, s->lead, next_pattern, s);
     set_zigzag(p, 0);
-    store_parameters(&s->updater, team, rank, size);
+    if (r->done > 0) store_parameters(&s->updater, r->abandoned, team, rank, size);
 }
 
 /* 1: the plan is for single rows and can run the online algorithm with tapes of so many steps. */
@@ -310,7 +310,7 @@ static void start_learner(void *context, team *team, int rank, int size) {
     sliding *s = context;
     run *r = &s->run;
     set_zigzag(r->p, 1);
-    load_parameters(r->p, s->params, &s->updater, team, rank, size);
+    load_parameters(r, s->params, &s->updater, team, rank, size);
     pack_transposed_all(r->p, rank, size);
     open_patterns(s, s->k + s->lead);
     r->p->row[0] = 0;
@@ -403,7 +403,7 @@ bptt_status bptt_learn(bptt_plan *p, bptt_hyper *hyper, bptt_learner *l, const v
 
 /* bptt_learn_store, on its one thread. */
 static void store_learner(void *context, team *team, int rank, int size) {
-    store_parameters(context, team, rank, size);
+    store_parameters(context, 0, team, rank, size);
 }
 
 /* The plan stays as it is: only what the updater points to is written. */

@@ -113,6 +113,7 @@ struct bptt_plan {
     int64_t layout_steps; /* steps that the fields are laid out for */
     int64_t begin; /* where its fields begin in the arena */
     int64_t end; /* and where they end */
+    int64_t touched; /* to where those of any group did, if they were many bytes */
 
     /* -- a tape that bptt_forward left for bptt_backward -- */
     int64_t taped; /* sequences on it; 0: none, or backward consumed it */

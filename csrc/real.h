@@ -111,10 +111,16 @@ INLINE V v_clip(V v, real limit) { return v_min(v_set(limit), v_max(v_set(-limit
    row. */
 INLINE V v_load_part(const real *p, int64_t n) {
     V v = { 0 };
+    if (n == VL) return v_load(p);
     memcpy(&v, p, (size_t)n * sizeof(real));
     return v;
 }
-INLINE void v_store_part(real *p, V v, int64_t n) { memcpy(p, &v, (size_t)n * sizeof(real)); }
+INLINE void v_store_part(real *p, V v, int64_t n) {
+    if (n == VL)
+        v_store(p, v);
+    else
+        memcpy(p, &v, (size_t)n * sizeof(real));
+}
 
 /* The sum of the lanes, from the first on. */
 INLINE real v_sum(V v) {

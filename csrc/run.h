@@ -54,7 +54,9 @@ typedef struct {
     void *context; /* for poll */
     double unpolled; /* multiply-adds since the last poll */
     atomic_int stop; /* 1: poll asked to stop */
-    int halt[3]; /* `stop` as thread 0 read it before a barrier, for all threads after it */
+    int abandoned; /* 1: and needs no optimiser state; by thread 0 */
+    int halt[3]; /* `stop` as thread 0 read it before a barrier, for all threads after it: see
+                    layers_backward, and is_over */
     bptt_status status;
     int wants_initial_grad; /* 1: the caller wants dLoss/d(states before the first step) */
     batch batch;
@@ -67,6 +69,13 @@ static inline int stopped(const run *r) {
 /* The address of real number `reals` of an array of the plan's reals. */
 static inline void *real_at(const bptt_plan *p, const void *array, int64_t reals) {
     return (char *)array + reals * p->k->bytes;
+}
+/* Whether the run is to be ended, for all threads alike: with a barrier, and thread 0 must pass another
+   one before it asks again. */
+static inline int is_over(run *r, team *team, int rank) {
+    if (rank == 0) r->halt[2] = stopped(r);
+    team_barrier(team);
+    return r->halt[2];
 }
 /* A field whose chunk 0 is the given one's chunk t. */
 static inline field from_step(const bptt_plan *p, const field *f, int64_t t) {
@@ -96,6 +105,9 @@ static inline void poll_caller(run *r, double work) {
     r->unpolled += LEAST_WORK + work;
     if (r->unpolled >= POLL_WORK) call_poll(r);
 }
+double move_work(int64_t reals);
+void touch_fields(run *r, team *team, int rank, int size);
+int64_t layer_size(const frame *f);
 double step_work(const bptt_plan *p);
 double layer_work(const bptt_plan *p, const frame *f);
 double head_work(const bptt_plan *p);

@@ -29,7 +29,7 @@ typedef struct {
 /* bptt_stream_start, on its one thread. */
 static void start_stream(void *context, team *team, int rank, int size) {
     stream_start *s = context;
-    load_parameters(s->run.p, s->params, NULL, team, rank, size);
+    load_parameters(&s->run, s->params, NULL, team, rank, size);
     init_states(&s->run, all_rows(&s->run));
 }
 

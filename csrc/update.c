@@ -31,21 +31,42 @@ void each_block(const bptt_plan *p, block_function move, const void *from, void 
     }
 }
 
-/* What follows from the weights: their transposed copies, for the backward pass, and time constants.
-   The packed weights must be complete (a barrier before), and a barrier must follow. */
-void pack_transposed_all(const bptt_plan *p, int rank, int size) {
+/* The same in slices, between which thread 0 polls; none is begun once the run is to end. */
+void move_blocks(run *r, block_function move, const void *from, void *to, int rank, int size) {
+    const double work = move_work(r->p->packed_size) / size;
+    const int slices = slices_of(work);
+    for (int i = 0; i < slices && !stopped(r); i++) {
+        each_block(r->p, move, from, to, rank * slices + i, size * slices);
+        if (rank == 0) poll_caller(r, work / slices);
+    }
+}
+
+/* Part `part` of `parts` of what follows from the weights: their transposed copies, for the backward
+   pass, and in part 0 time constants.  The packed weights must be complete (a barrier before), and a
+   barrier must follow. */
+void pack_transposed_all(const bptt_plan *p, int part, int parts) {
     const kernels *k = p->k;
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         const frame *f = &p->layer[n];
-        if (f->hh.size) k->pack_transposed(&f->hh, p->packed, rank, size);
-        if (f->hr.size) k->pack_transposed(&f->hr, p->packed, rank, size);
-        if (f->ih.transposed) k->pack_transposed(&f->ih, p->packed, rank, size);
+        if (f->hh.size) k->pack_transposed(&f->hh, p->packed, part, parts);
+        if (f->hr.size) k->pack_transposed(&f->hr, p->packed, part, parts);
+        if (f->ih.transposed) k->pack_transposed(&f->ih, p->packed, part, parts);
         for (int64_t i = 0; i < f->depth; i++)
-            k->pack_transposed(&f->inner[i].w, p->packed, rank, size);
+            k->pack_transposed(&f->inner[i].w, p->packed, part, parts);
     }
     for (int64_t l = 0; l < p->head_layers; l++)
-        k->pack_transposed(&p->head[l].w, p->packed, rank, size);
-    if (rank == 0) derive_time_constants(p);
+        k->pack_transposed(&p->head[l].w, p->packed, part, parts);
+    if (part == 0) derive_time_constants(p);
+}
+
+/* All of them by all threads, in such slices. */
+void renew_transposed(run *r, int rank, int size) {
+    const double work = move_work(r->p->packed_size) / size;
+    const int slices = slices_of(work);
+    for (int i = 0; i < slices && !stopped(r); i++) {
+        pack_transposed_all(r->p, rank * slices + i, size * slices);
+        if (rank == 0) poll_caller(r, work / slices);
+    }
 }
 
 /* This thread's share of the packed vector, in whole vectors. */
@@ -55,44 +76,43 @@ static void slice_of(const bptt_plan *p, int64_t rank, int64_t size, int64_t *fr
     *to = share(p->packed_size, rank + 1, size) & -vector;
 }
 
-/* The vectors of optimiser state into the arena, or back to the caller. */
-static void move_opt_state(const updater *u, int into_arena, int rank, int size) {
-    const bptt_plan *p = u->p;
-    for (int i = 0; i < u->vectors; i++) {
-        char *theirs = (char *)u->opt_state + i * p->flat_size * p->k->bytes;
-        char *ours = (char *)p->opt_state + i * p->packed_size * p->k->bytes;
-        if (into_arena)
-            each_block(p, p->k->pack, theirs, ours, rank, size);
-        else
-            each_block(p, p->k->unpack, ours, theirs, rank, size);
-    }
+/* Vector i of the optimiser state, the caller's and ours. */
+static void *their_vector(const updater *u, int i) {
+    return real_at(u->p, u->opt_state, i * u->p->flat_size);
+}
+static void *our_vector(const bptt_plan *p, int i) {
+    return real_at(p, p->opt_state, i * p->packed_size);
 }
 
 /* The weights and, with an updater, the optimiser state into the arena.  All threads; complete when
-   it returns. */
-void load_parameters(const bptt_plan *p, const void *params, const updater *u, team *team, int rank,
-                     int size) {
-    each_block(p, p->k->pack, params, p->packed, rank, size);
+   it returns, unless it returns 0: the run is over. */
+int load_parameters(run *r, const void *params, const updater *u, team *team, int rank, int size) {
+    const bptt_plan *p = r->p;
+    move_blocks(r, p->k->pack, params, p->packed, rank, size);
     /* where columns have no padding, blocks have some at their ends, which no gradient writes */
     if (rank == 0 && p->k->lanes == 1) memset(p->grad, 0, (size_t)(p->packed_size * p->k->bytes));
-    if (u) move_opt_state(u, 1, rank, size);
-    team_barrier(team);
+    for (int i = 0; u && i < u->vectors; i++)
+        move_blocks(r, p->k->pack, their_vector(u, i), our_vector(p, i), rank, size);
+    if (is_over(r, team, rank)) return 0;
     if (p->trained_tau) {
         if (rank == 0) derive_time_constants(p);
         team_barrier(team);
     }
-    if (!u || !p->ruled) return;
+    if (!u || !p->ruled) return 1;
     int64_t from, to;
     slice_of(p, rank, size, &from, &to);
     p->k->hold(&p->bounds, p->packed, from, to);
     team_barrier(team);
+    return 1;
 }
 
-/* The same back to the caller's vectors.  All threads. */
-void store_parameters(const updater *u, team *team, int rank, int size) {
+/* The same back to the caller's vectors, without a poll; abandoned: the weights alone.  All threads. */
+void store_parameters(const updater *u, int abandoned, team *team, int rank, int size) {
+    const bptt_plan *p = u->p;
     team_barrier(team);
-    each_block(u->p, u->p->k->unpack, u->p->packed, u->params, rank, size);
-    move_opt_state(u, 0, rank, size);
+    each_block(p, p->k->unpack, p->packed, u->params, rank, size);
+    for (int i = 0; i < u->vectors && !abandoned; i++)
+        each_block(p, p->k->unpack, our_vector(p, i), their_vector(u, i), rank, size);
 }
 
 /* -- rules on parameters -- */
@@ -365,14 +385,20 @@ static void update_slice(const updater *u, team *team, int rank, int size) {
     project(p, rank, size);
 }
 
-/* Update `number` of the run, which may_update allows, and the transposed copies.  All threads. */
-void apply_update(updater *u, int64_t number, double loss, double norm, team *team, int rank,
-                  int size) {
-    if (rank == 0) prepare_update(u, number, loss, norm);
+/* Update r->done, which may_update allows, and the transposed copies.  All threads.  The last poll is
+   before it, as an update is whole or not at all: returns 0 if there was none, as the run is over. */
+int apply_update(updater *u, run *r, double loss, double norm, team *team, int rank, int size) {
+    if (rank == 0) {
+        poll_caller(r, move_work(r->p->packed_size));
+        r->halt[2] = stopped(r);
+        if (!r->halt[2]) prepare_update(u, r->done, loss, norm);
+    }
     team_barrier(team);
+    if (r->halt[2]) return 0;
     update_slice(u, team, rank, size);
     team_barrier(team);
-    pack_transposed_all(u->p, rank, size);
+    renew_transposed(r, rank, size);
+    return 1;
 }
 
 /* Update `number` on one thread, without the transposed copies.  Returns 0 if it was refused: the

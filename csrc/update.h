@@ -2,8 +2,7 @@
    algorithm share. */
 #ifndef BPTT_UPDATE_H
 #define BPTT_UPDATE_H
-#include "plan.h"
-#include "threads.h"
+#include "run.h"
 
 /* The optimiser of one run.  The working copies of weights, gradient and optimiser state lie in the
    arena, packed. */
@@ -28,10 +27,11 @@ typedef void (*block_function)(const matrix *m, const void *from, void *to, int6
                                int64_t parts);
 void each_block(const bptt_plan *p, block_function move, const void *from, void *to, int rank,
                 int size);
-void pack_transposed_all(const bptt_plan *p, int rank, int size);
-void load_parameters(const bptt_plan *p, const void *params, const updater *u, team *team, int rank,
-                     int size);
-void store_parameters(const updater *u, team *team, int rank, int size);
+void move_blocks(run *r, block_function move, const void *from, void *to, int rank, int size);
+void pack_transposed_all(const bptt_plan *p, int part, int parts);
+void renew_transposed(run *r, int rank, int size);
+int load_parameters(run *r, const void *params, const updater *u, team *team, int rank, int size);
+void store_parameters(const updater *u, int abandoned, team *team, int rank, int size);
 
 bptt_status prepare_updater(updater *u);
 void set_clip(bptt_plan *p, double clip);
@@ -40,7 +40,6 @@ double clip_scale(const bptt_hyper *h, double norm);
 int update_is_finite(const updater *u, double loss, double norm, double weights);
 int may_update(const bptt_plan *p, const updater *u, double loss, double norm);
 void prepare_update(updater *u, int64_t number, double loss, double norm);
-void apply_update(updater *u, int64_t number, double loss, double norm, team *team, int rank,
-                  int size);
+int apply_update(updater *u, run *r, double loss, double norm, team *team, int rank, int size);
 int update_alone(updater *u, int64_t number, double loss);
 #endif

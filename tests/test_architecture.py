@@ -189,7 +189,7 @@ C_RULES = {
     "threads.c": ("threads.h system.h wait.h", r"\bV\b|bptt_|immintrin"),
     "plan.h": ("bptt.h frame.h threads.h optimizers.def", KERNELS_ONLY),
     "run.h": ("integers.h plan.h threads.h", KERNELS_ONLY),
-    "update.h": ("plan.h threads.h", KERNELS_ONLY),
+    "update.h": ("run.h", KERNELS_ONLY),
     "training.h": ("run.h update.h", KERNELS_ONLY),
 }
 

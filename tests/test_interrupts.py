@@ -9,7 +9,7 @@ import pytest
 from support.signals import interrupted
 
 import bptt_fast as bf
-from bptt_fast import data, interrupts
+from bptt_fast import _core, data, interrupts
 from bptt_fast.columns import Scaling
 
 
@@ -118,3 +118,41 @@ def test_interrupt_of_one_step():
     assert alarm.took() < 0.3
     np.testing.assert_array_equal(one.state, before)
     np.testing.assert_array_equal(one.step(x), two.step(x))
+
+
+@pytest.fixture(scope="module")
+def many_parameters():
+    """epoch(poll, threads): 30 updates of 8 million parameters; (status, done), parameters, state, losses."""
+    desc = {"cell": "elman", "dtype": "float32", "input_size": 2000, "hidden_size": 2000, "output_size": 1}
+    size, n = _core.size(desc), 30
+    rows = np.arange(n)
+    x, y = np.ones((n, 2000), np.float32), np.ones((n, 1), np.float32)
+    sequences = _core.Data(x, rows, np.ones(n, int), rows, y, None, None, None)
+
+    def epoch(poll, threads):
+        params, state = np.full(size, 1e-3, np.float32), np.zeros(2 * size, np.float32)
+        plan, losses = _core.Plan(desc, batch=1, steps=1, threads=threads), np.full(n, np.nan)
+        hyper = bf.Adam(1e-3).hyper(0)
+        try:
+            result = plan.epoch(params, state, hyper, sequences, rows, losses, np.zeros(n), None, poll)
+        except ZeroDivisionError as error:
+            result = "abandoned", error.done
+        return result, params, state, losses
+
+    return epoch
+
+
+@pytest.mark.parametrize("threads", (1, 2))
+def test_a_run_is_stopped_before_its_parameters_are_loaded(many_parameters, threads):
+    result, params, state, losses = many_parameters(lambda done: True, threads)
+    assert result == ("INTERRUPTED", 0)
+    assert (params == np.float32(1e-3)).all() and not state.any()
+    assert np.isnan(losses).all()  # no batch was begun
+
+
+def test_a_run_that_is_given_up_does_not_write_the_optimizer_state(many_parameters):
+    (status, done), params, state, _ = many_parameters(lambda done: done > 0, 1)
+    assert status == "INTERRUPTED" and done > 0 and state.any()
+    result, given_up, unwritten, _ = many_parameters(lambda done: done > 0 and 1 / 0, 1)
+    assert result[0] == "abandoned" and result[1] > 0 and not unwritten.any()
+    assert (given_up != np.float32(1e-3)).any() and (params != np.float32(1e-3)).any()

@@ -126,9 +126,14 @@ def wide_inputs():
     return fit(bf.Network(5000, 256, 1, cell="lstm", seed=0), x, ones(256, 1), batch_size=256)
 
 
-def many_parameters():
-    x = ones(4, 2, 2000)
-    return fit(bf.Network(2000, 2000, 10, cell="lstm", seed=0), x, ones(4, 10))
+def many_parameters(n=4, **options):
+    x = ones(n, 2, 2000)
+    return fit(bf.Network(2000, 2000, 10, cell="lstm", seed=0), x, ones(n, 10), batch_size=4, **options)
+
+
+def many_parameters_once(gradient):
+    x, net = ones(4, 2, 2000), bf.Network(2000, 2000, 10, cell="lstm", seed=0)
+    return lambda: net.loss_and_grad(x, ones(4, 10)) if gradient else net.predict(x)
 
 
 def large_batch():
@@ -275,6 +280,9 @@ CALLS = {
     "20,000 classes, large batch": lambda: classes(4096),
     "wide inputs": wide_inputs,
     "many parameters": many_parameters,
+    "many parameters, batches": lambda: many_parameters(32, patience=10**6),
+    "predict, many parameters": lambda: many_parameters_once(False),
+    "gradient, many parameters": lambda: many_parameters_once(True),
     "large batch": large_batch,
     "wide f": wide_f,
     "predict, wide g": lambda: wide_g(False),
