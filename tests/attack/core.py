@@ -14,9 +14,11 @@ FLAGS = ["-O0", "-g", "-fno-wrapv", "-fno-omit-frame-pointer", "-fno-sanitize-re
 SANITIZERS = {"address": "address,undefined", "thread": "thread"}
 PLANS = 10  # in a process
 SECONDS = 300  # of a process, which takes some
-# edits of the sources: small plans have threads and slices, too, though they do not pay
+# edits of the sources: small plans have threads, slices and polls, too, though they do not pay
 EDITS = [("plan.c", "each = 3e6;", "each = 1;"), ("batches.c", "SLICE_WORK = 2e8;", "SLICE_WORK = 3e3;")]
 EDITS += [("batches.c", "FEWEST_ROWS = 64", "FEWEST_ROWS = 1")]
+EDITS += [("batches.c", "BYTES = 1 << 20, FRESH_BYTES = 16 << 20", "BYTES = 1 << 13, FRESH_BYTES = 1 << 10")]
+EDITS += [("run.h", "r->unpolled >= POLL_WORK", "r->unpolled >= 1")]
 # one instance compiles faster
 ONE_INSTANCE = ("instances.c", "#if defined(__x86_64__)\n#define EACH_ISA", "#if 0\n#define EACH_ISA")
 # (threads, percent of threads that can't be started) of the runs of plans, in turn
@@ -49,10 +51,16 @@ def build(name, all_instances=False):
     """The core and plans.c as a program, with a sanitizer; only what has changed is compiled again."""
     folder = ROOT / "build" / "attack" / f"{name}{'-all' if all_instances else ''}"
     folder.mkdir(parents=True, exist_ok=True)
-    common = [*(ROOT / "csrc" / "flags").read_text().split(), *FLAGS, f"-I{ROOT / 'csrc'}"]
+    common = [*(ROOT / "csrc" / "flags").read_text().split(), *FLAGS, f"-I{folder / 'headers'}"]
     common += [f"-fsanitize={SANITIZERS[name]}", "-Wall", "-Wextra", "-Wno-unused-function"]
-    headers = [p for p in sorted((ROOT / "csrc").rglob("*")) if p.suffix in (".h", ".def")]
-    text = b"".join(p.read_bytes() for p in headers) + repr((compiler(), common)).encode()
+    headers = ""
+    for path in sorted((ROOT / "csrc").rglob("*")):
+        if path.suffix in (".h", ".def"):
+            copy, content = folder / "headers" / path.relative_to(ROOT / "csrc"), edited(path, EDITS)
+            headers += content
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_text(content)
+    text = (headers + repr((compiler(), common))).encode()
     instances = "*_*.c" if all_instances else "*_base.c"
     sources = [*(ROOT / "csrc").glob("*.c"), *(ROOT / "csrc/instances").glob(instances), HERE / "plans.c"]
     edits = EDITS if all_instances else [*EDITS, ONE_INSTANCE]

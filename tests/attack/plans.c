@@ -3,8 +3,8 @@
    depends on its number alone.  Every array of the caller is a block of its own, so that the sanitizer
    has a fence on both sides of it; the gaps between the pieces of the arena hold canaries or are
    poisoned.  Results must not depend on the threads or on what the arena held before.  With a fourth
-   argument, so many percent of the threads can't be started.  Prints what failed, and the number of
-   plans. */
+   argument, so many percent of the threads can't be started.  Prints what failed, the number of plans,
+   and how many of them had what. */
 #include "bptt.h"
 #include <errno.h>
 #include <math.h>
@@ -36,6 +36,18 @@ static int64_t below(int64_t n) { return (int64_t)(draw() % (uint64_t)n); }
 static int64_t between(int64_t low, int64_t high) { return low + below(high - low + 1); }
 static int chance(int percent) { return below(100) < percent; }
 static double uniform(void) { return (double)(draw() >> 11) / 9007199254740992.0; }
+
+/* How many plans had what. */
+static struct {
+    const char *name;
+    long plans;
+} drawn[128];
+static void count(const char *name) {
+    int i = 0;
+    while (drawn[i].name && strcmp(drawn[i].name, name)) i++;
+    drawn[i].name = name;
+    drawn[i].plans++;
+}
 
 static void fail(const char *what) {
     printf("case %ld: %s\n", number, what);
@@ -80,6 +92,13 @@ static void free_all(void) {
     while (used) free(blocks[--used]);
 }
 
+static void set_real(void *a, int64_t i, int64_t bytes, double v) {
+    if (bytes == 8)
+        ((double *)a)[i] = v;
+    else
+        ((float *)a)[i] = (float)v;
+}
+
 /* Reals between -scale and scale; odd: some that are not finite, denormal or very large. */
 static void *reals(int64_t n, int64_t bytes, double scale, int odd) {
     static const double strange[] = { NAN, INFINITY, -INFINITY, 1e-310, 1e-40, 1e38, 1e300, -0.0 };
@@ -87,14 +106,14 @@ static void *reals(int64_t n, int64_t bytes, double scale, int odd) {
     for (int64_t i = 0; i < n; i++) {
         double v = scale * (2 * uniform() - 1);
         if (odd && chance(3)) v = strange[below(8)];
-        if (bytes == 8)
-            ((double *)p)[i] = v;
-        else
-            ((float *)p)[i] = (float)v;
+        set_real(p, i, bytes, v);
     }
     return p;
 }
 static void *copy(const void *a, int64_t bytes) { return memcpy(block(bytes), a, (size_t)bytes); }
+static double get_real(const void *a, int64_t i, int64_t bytes) {
+    return bytes == 8 ? ((const double *)a)[i] : (double)((const float *)a)[i];
+}
 
 /* -- descriptions -- */
 
@@ -114,6 +133,8 @@ static void set_any(bptt_desc *d, const bptt_field *f, int item) {
     static const double numbers[] = { -1, 0, 0.5, 1, 1e300, -0.0, NAN, INFINITY };
     if (f->kind == BPTT_TEXT)
         bptt_set_pointer(d, f, item, chance(20) ? NULL : pick(texts));
+    else if (f->kind == BPTT_REALS)
+        bptt_set_pointer(d, f, item, chance(50) ? NULL : reals(d->hidden_size, 8, 2, 1));
     else if (f->kind == BPTT_REAL)
         bptt_set_real(d, f, item, numbers[below(8)]);
     else if (f->kind != BPTT_REALS) /* whose length follows from another field */
@@ -145,9 +166,55 @@ static bptt_loss loss_of(const char *name, int *place) {
     return loss;
 }
 
+/* Values of the parameters of the loss, and outputs in whole targets. */
+static void set_loss(bptt_desc *d) {
+    int place;
+    const bptt_loss loss = loss_of(d->loss, &place);
+    memset(d->loss_parameter, 0, sizeof d->loss_parameter);
+    const int64_t values = loss.outputs ? 1 : between(1, 4);
+    const bptt_loss_parameter *of = &loss.parameter[0];
+    for (int64_t i = 0; of->name && i < values && (values > 1 || chance(70)); i++)
+        d->loss_parameter[i] = of->low +
+            (isfinite(of->high) ? of->high - of->low : 2) *
+                (0.01 + 0.98 * ((double)i + uniform()) / (double)values);
+    d->output_size *= loss.outputs ? loss.outputs : values;
+}
+static int64_t outputs_of_target(const bptt_desc *d) {
+    int place;
+    const bptt_loss loss = loss_of(d->loss, &place);
+    int64_t values = 0;
+    while (values < BPTT_MAX_LOSS_VALUES && d->loss_parameter[values] > 0) values++;
+    return loss.outputs ? loss.outputs : values ? values : 1;
+}
+
+/* Noise and the time constants of the units. */
+static void set_dynamics(bptt_desc *d, const bptt_cell *cell) {
+    static const char *const noises[] = { "sde", "step", "scaled", NULL };
+    if (chance(15)) d->input_noise = uniform();
+    if (!cell->leak) return;
+    if (chance(50)) d->recurrent_noise = uniform();
+    if (chance(70)) d->noise = pick(noises);
+    if (chance(30)) return;
+    double *alpha = block(d->hidden_size * 8);
+    for (int64_t i = 0; i < d->hidden_size; i++) alpha[i] = 1 - 0.9 * uniform();
+    d->alpha = alpha;
+}
+
+/* The last inputs are integers. */
+static void set_categories(bptt_desc *d) {
+    const int64_t most = d->input_size < 3 ? d->input_size : 3;
+    for (int64_t q = 0, n = between(1, most); q < n; q++) d->categories[q] = between(1, 7);
+}
+static int64_t categories_of(const bptt_desc *d) {
+    int64_t n = 0;
+    while (n < BPTT_MAX_DEPTH && d->categories[n]) n++;
+    return n;
+}
+
 /* A description that should be accepted. */
 static bptt_desc description(int threads) {
     static const char *const activations[] = { "tanh", "relu", "sigmoid", "linear", NULL };
+    static const char *const lanes[] = { "units", "rows", NULL };
     const int wide = threads > 1 && chance(60);
     bptt_desc d = {
         .cell = pick(cell_names),
@@ -161,6 +228,8 @@ static bptt_desc description(int threads) {
         .num_layers = between(0, 3),
         .bidirectional = chance(30),
         .seed = draw(),
+        .lanes = chance(30) ? pick(lanes) : NULL,
+        .rules = chance(25),
         .readout_every_step = chance(50),
         .input_gradient = chance(50),
         .initial_state = chance(30) ? "trained" : "zeros",
@@ -178,9 +247,9 @@ static bptt_desc description(int threads) {
     if (cell.projection && chance(30)) d.proj_size = between(1, d.hidden_size);
     if (chance(25)) d.dropout = uniform() * 0.9;
     if (chance(25)) d.recurrent_dropout = uniform() * 0.9;
-    int place;
-    const bptt_loss loss = loss_of(d.loss, &place);
-    if (loss.parameter[0].name && chance(50)) d.loss_parameter[0] = 0.1 + uniform();
+    set_loss(&d);
+    set_dynamics(&d, &cell);
+    if (chance(20)) set_categories(&d);
     const int way = (int)below(8);
     if (way == 0) {
         d.update_every = between(1, 4);
@@ -191,7 +260,12 @@ static bptt_desc description(int threads) {
     } else if (way == 2) {
         d.sampling_probability = uniform();
         if (chance(90)) {
+            memset(d.categories, 0, sizeof d.categories);
             d.readout_every_step = 1;
+            if (outputs_of_target(&d) > 1) {
+                d.loss = "mse";
+                memset(d.loss_parameter, 0, sizeof d.loss_parameter);
+            }
             if (d.output_size) d.input_size = d.output_size;
         }
     } else if (way == 3)
@@ -204,7 +278,7 @@ static bptt_desc description(int threads) {
     d.skip = d.output_size && chance(30);
     if (d.residuals && chance(90)) {
         d.loss = "mse";
-        d.loss_parameter[0] = 0;
+        memset(d.loss_parameter, 0, sizeof d.loss_parameter);
         d.initial_state = "zeros";
     }
     return d;
@@ -219,6 +293,29 @@ typedef struct {
     bptt_block *view;
     int64_t views, fixed; /* pieces before "x" */
 } fenced;
+
+/* Bounds of the parameters, some of which stay as they are, and penalties of the blocks. */
+static void set_rules(const bptt_desc *d, bptt_plan *plan) {
+    const int64_t bytes = d->dtype && !strcmp(d->dtype, "float64") ? 8 : 4;
+    const int64_t size = bptt_size(d);
+    const int64_t blocks_ = bptt_blocks(d, NULL, 0);
+    void *low = block(size * bytes), *high = block(size * bytes);
+    for (int64_t i = 0; i < size; i++) {
+        const int is_fixed = chance(20), is_free = chance(40);
+        const double at = uniform() - 0.5;
+        set_real(low, i, bytes, is_fixed ? at : is_free ? -INFINITY : at - uniform());
+        set_real(high, i, bytes, is_fixed ? at : is_free ? INFINITY : at + uniform());
+    }
+    bptt_penalty *penalty = block(blocks_ * (int64_t)sizeof *penalty);
+    const int some = chance(60);
+    for (int64_t i = 0; i < blocks_; i++) {
+        penalty[i] = (bptt_penalty){ 0 };
+        if (some && chance(40)) penalty[i].l1 = 0.1 * uniform();
+        if (some && chance(40)) penalty[i].l2 = 0.1 * uniform();
+        if (some && chance(40)) *(chance(50) ? &penalty[i].rows : &penalty[i].columns) = uniform();
+    }
+    require(bptt_set_rules(plan, low, high, penalty) == BPTT_OK, "rules are refused");
+}
 
 static fenced make(const bptt_desc *d, int garbage) {
     fenced f = { .bytes = bptt_bytes(d) };
@@ -251,6 +348,7 @@ static fenced make(const bptt_desc *d, int garbage) {
         memset(from, 0x5a, gap);
         POISON(from, gap);
     }
+    if (d->rules && chance(80)) set_rules(d, f.plan);
     return f;
 }
 static void close_plan(fenced *f) {
@@ -267,11 +365,35 @@ static void close_plan(fenced *f) {
 
 typedef struct {
     bptt_data data;
-    int64_t n, rows, target_rows, state_size, params, bytes, outputs;
+    int64_t n, rows, target_rows, state_size, params, bytes, outputs, columns; /* of targets */
     int64_t *order, k, lead;
     int odd;
     double *parameters;
 } problem;
+
+/* Targets (rows, columns) that the loss takes. */
+static void *make_targets(const bptt_desc *d, int64_t rows, int64_t columns, int64_t bytes,
+                          int odd) {
+    int place;
+    const bptt_targets kind = loss_of(d->loss, &place).targets;
+    void *y = reals(rows * columns, bytes, kind == BPTT_COUNTS ? 9 : 1, odd);
+    for (int64_t i = 0; i < rows * columns; i++) {
+        const double v = get_real(y, i, bytes);
+        if (kind == BPTT_PROBABILITIES) set_real(y, i, bytes, fabs(v));
+        if (kind == BPTT_COUNTS) set_real(y, i, bytes, floor(fabs(v)));
+    }
+    return y;
+}
+
+/* Inputs (rows, I), the last columns of them integers. */
+static void *make_inputs(const bptt_desc *d, int64_t rows, int64_t bytes, int odd) {
+    const int64_t n = categories_of(d), I = d->input_size;
+    void *x = reals(rows * I, bytes, 1, odd);
+    for (int64_t i = 0; i < rows * n; i++)
+        if (!odd || chance(90))
+            set_real(x, i / n * I + I - n + i % n, bytes, (double)below(d->categories[i % n]));
+    return x;
+}
 
 static problem make_problem(const bptt_desc *d, int odd) {
     problem p = { .odd = odd, .bytes = strcmp(d->dtype, "float64") ? 4 : 8 };
@@ -281,6 +403,7 @@ static problem make_problem(const bptt_desc *d, int odd) {
     p.params = bptt_size(d);
     p.state_size = bptt_state_size(d);
     p.outputs = d->output_size;
+    p.columns = d->output_size ? d->output_size / outputs_of_target(d) : 1;
     p.n = between(1, 2 * batch + 1);
     int64_t *length = block(p.n * 8), *offset = block(p.n * 8), *targets = block(p.n * 8), at = 0;
     const int equal = d->window_stride && chance(80);
@@ -294,7 +417,7 @@ static problem make_problem(const bptt_desc *d, int odd) {
         p.target_rows = targets[i] + (d->readout_every_step ? length[i] : 1);
     }
     p.data = (bptt_data){
-        .values = reals(p.rows * d->input_size, p.bytes, 1, odd),
+        .values = make_inputs(d, p.rows, p.bytes, odd),
         .offset = offset,
         .length = length,
         .target_offset = targets,
@@ -302,27 +425,14 @@ static problem make_problem(const bptt_desc *d, int odd) {
         .state = chance(40) ? reals(p.n * p.state_size, p.bytes, 0.5, odd) : NULL,
     };
     for (int64_t i = 0; p.data.weight && i < p.target_rows; i++) {
-        const double w = chance(30) ? 0 : uniform();
-        if (p.bytes == 8)
-            ((double *)p.data.weight)[i] = w;
-        else
-            ((float *)p.data.weight)[i] = (float)w;
+        set_real((void *)p.data.weight, i, p.bytes, chance(30) ? 0 : uniform());
     }
     if (loss.targets == BPTT_CLASSES) {
         int64_t *classes = block(p.target_rows * 8);
         for (int64_t i = 0; i < p.target_rows; i++) classes[i] = p.outputs ? below(p.outputs) : 0;
         p.data.classes = classes;
-    } else {
-        void *y = reals(p.target_rows * (p.outputs ? p.outputs : 1), p.bytes, 1, odd);
-        if (loss.targets == BPTT_PROBABILITIES)
-            for (int64_t i = 0; i < p.target_rows * p.outputs; i++) {
-                if (p.bytes == 8)
-                    ((double *)y)[i] = fabs(((double *)y)[i]);
-                else
-                    ((float *)y)[i] = fabsf(((float *)y)[i]);
-            }
-        p.data.targets = y;
-    }
+    } else
+        p.data.targets = make_targets(d, p.target_rows, p.columns, p.bytes, odd);
     p.order = block(p.n * 8);
     for (int64_t i = 0; i < p.n; i++) p.order[i] = i;
     for (int64_t i = p.n - 1; !equal && i > 0; i--) {
@@ -399,6 +509,58 @@ static void *optimizer_state(const bptt_hyper *h, const problem *p) {
     return memset(block(bytes), 0, (size_t)(bytes > 0 ? bytes : 1));
 }
 
+/* A loss of the caller's own: the squares of all outputs. */
+typedef struct {
+    const bptt_desc *d;
+    const problem *p;
+    void *y;
+} squared;
+static int own_loss(void *context, int64_t begin, int64_t n, double *loss) {
+    const squared *s = context;
+    const int64_t *length = s->p->data.length;
+    int64_t rows = 0;
+    for (int64_t i = begin; i < begin + n; i++)
+        rows += s->d->readout_every_step ? length[s->p->order[i]] : 1;
+    *loss = 0;
+    for (int64_t i = 0; i < rows * s->p->outputs; i++) {
+        const double y = get_real(s->y, i, s->p->bytes);
+        *loss += y * y;
+        set_real(s->y, i, s->p->bytes, 2 * y);
+    }
+    return stop_at && chance(20);
+}
+
+/* The data, in some plans with such a loss. */
+static bptt_data data_of(const bptt_desc *d, const problem *p) {
+    bptt_data data = p->data;
+    if (d->update_every || d->segment || d->area || d->sampling_probability > 0 || chance(85))
+        return data;
+    const int64_t batch = d->batch ? d->batch : 1, steps = d->steps ? d->steps : 1;
+    squared *context = block(sizeof *context);
+    bptt_own_loss *own = block(sizeof *own);
+    *context = (squared){ d, p, block(batch * steps * p->outputs * p->bytes) };
+    *own = (bptt_own_loss){ own_loss, context, context->y, block(p->n * 8) };
+    data.own_loss = own;
+    count("own loss");
+    return data;
+}
+
+/* Predictions for sequences that are longer than the plan. */
+static void infer_long(const fenced *f, const bptt_desc *d) {
+    bptt_desc longer = *d;
+    longer.steps = 3 * (d->steps ? d->steps : 1);
+    longer.window_stride = longer.area = 0;
+    const problem p = make_problem(&longer, 0);
+    require(p.params == bptt_size(d), "a longer problem");
+    const int64_t size = p.target_rows * d->output_size * p.bytes;
+    void *y = reals(size / p.bytes, p.bytes, 1, 0);
+    const bptt_status status = bptt_predict(f->plan, p.parameters, &p.data, p.order, p.n,
+                                            d->readout_every_step, y, NULL, poll_of(), &polls);
+    expect(status, "predict, longer");
+    if (status == BPTT_OK) mix(y, size);
+    count("longer sequences");
+}
+
 static void infer(const fenced *f, const bptt_desc *d, const problem *p) {
     const int every = d->readout_every_step && chance(50);
     const int64_t width = d->output_size;
@@ -416,6 +578,7 @@ static void infer(const fenced *f, const bptt_desc *d, const problem *p) {
         bptt_evaluate(f->plan, p->parameters, &p->data, p->order, p->n, &loss, poll_of(), &polls);
     expect(judged, "evaluate");
     if (judged == BPTT_OK) mix(&loss, 8);
+    if (!d->bidirectional && chance(30)) infer_long(f, d);
 }
 
 static void differentiate(const fenced *f, const bptt_desc *d, const problem *p) {
@@ -427,7 +590,8 @@ static void differentiate(const fenced *f, const bptt_desc *d, const problem *p)
     void *dx = inputs ? reals(p->rows * d->input_size, p->bytes, 1, 0) : NULL;
     void *dstate = states ? reals(p->n * p->state_size, p->bytes, 1, 0) : NULL;
     double loss = 0;
-    const bptt_status status = bptt_loss_grad(f->plan, p->parameters, &p->data, p->order, n, &loss,
+    const bptt_data data = data_of(d, p);
+    const bptt_status status = bptt_loss_grad(f->plan, p->parameters, &data, p->order, n, &loss,
                                               grad, dx, dstate, poll_of(), &polls);
     expect(status, "loss_grad");
     if (status != BPTT_OK) return;
@@ -444,10 +608,11 @@ static void train(const fenced *f, const bptt_desc *d, const problem *p) {
     void *params = copy(p->parameters, p->params * p->bytes), *vectors = optimizer_state(&h, p);
     double *loss = block(updates * 8), *weight = block(updates * 8);
     void *states = chance(50) ? reals(p->n * p->state_size, p->bytes, 0.5, 0) : NULL;
+    const bptt_data data = data_of(d, p);
     for (int epoch = 0; epoch < 2; epoch++) {
         int64_t done = -1;
-        const bptt_status status = bptt_epoch(f->plan, params, vectors, &h, &p->data, p->order,
-                                              p->n, loss, weight, states, &done, poll_of(), &polls);
+        const bptt_status status = bptt_epoch(f->plan, params, vectors, &h, &data, p->order, p->n,
+                                              loss, weight, states, &done, poll_of(), &polls);
         expect(status, "epoch");
         require(done >= 0 && done <= updates, "the number of updates");
         if (status != BPTT_OK && stop_at) return;
@@ -455,6 +620,21 @@ static void train(const fenced *f, const bptt_desc *d, const problem *p) {
         mix(loss, done * 8);
         if (status != BPTT_OK) return;
     }
+}
+
+/* The normal equations of a positive definite matrix. */
+static void solve(const fenced *f, int64_t bytes) {
+    const int64_t n = between(1, 90), width = (n + 16) / 16 * 16, rows = between(1, 9);
+    void *a = reals(rows * width, bytes, 1, 0), *out = reals(width * width, bytes, 0, 0);
+    expect(bptt_gram(f->plan, a, rows, width, out, poll_of(), &polls), "gram");
+    void *matrix = reals(width * width, bytes, 0, 0), *x = reals(n, bytes, 0, 0);
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = i; j <= n; j++)
+            set_real(matrix, i * width + j, bytes, j == i ? -2.0 * (double)n : uniform());
+    const bptt_status status = bptt_solve(f->plan, matrix, n, width, x, poll_of(), &polls);
+    expect(status, "solve");
+    if (status == BPTT_OK) mix(x, n * bytes);
+    count("solve");
 }
 
 static void squares(const fenced *f, const bptt_desc *d, const problem *p) {
@@ -468,6 +648,47 @@ static void squares(const fenced *f, const bptt_desc *d, const problem *p) {
     if (strcmp(d->loss, "mse")) return;
     expect(status, "gauss_newton");
     if (status == BPTT_OK && gram) mix(gram, width * width * p->bytes);
+    solve(f, p->bytes);
+}
+
+/* Copies of the network at once: each as bptt_slide makes it alone, to the bit. */
+static void copies(const bptt_desc *given, const fenced *alone, const problem *p,
+                   const bptt_data *data, int64_t patterns, int64_t k, int64_t lead) {
+    bptt_desc d = *given;
+    d.lanes = "copies";
+    d.rules = 0;
+    if (given->rules || !bptt_bytes(&d)) return;
+    fenced f = make(&d, (int)below(256));
+    const int64_t most = bptt_copies(f.plan), n = most ? between(1, most) : 0;
+    bptt_copy *copy_ = block((n ? n : 1) * (int64_t)sizeof *copy_);
+    bptt_hyper common = hyper_of(patterns), *numbers = block((n ? n : 1) * (int64_t)sizeof common);
+    common.noise = 0;
+    for (int64_t j = 0; j < n; j++) {
+        numbers[j] = common;
+        if (chance(50)) numbers[j].learning_rate *= 1 + uniform();
+        copy_[j] = (bptt_copy){ .params = reals(p->params, p->bytes, 0.5, 0),
+                                .opt_state = optimizer_state(&common, p),
+                                .numbers = &numbers[j],
+                                .loss = block(patterns * 8) };
+    }
+    void *first = n ? copy(copy_[0].params, p->params * p->bytes) : NULL;
+    bptt_hyper h = n ? numbers[0] : common;
+    if (n) {
+        const bptt_status status =
+            bptt_slide_copies(f.plan, copy_, n, data, p->order, p->n, k, lead, poll_of(), &polls);
+        expect(status, "slide_copies");
+        count("copies");
+        if (status == BPTT_OK && !p->odd && copy_[0].status == BPTT_OK &&
+            !strcmp(bptt_isa(f.plan), bptt_isa(alone->plan))) {
+            int64_t done;
+            expect(bptt_slide(alone->plan, first, optimizer_state(&h, p), &h, data, p->order, p->n,
+                              k, lead, copy_[0].loss, &done, NULL, NULL),
+                   "slide, alone");
+            require(!memcmp(first, copy_[0].params, (size_t)(p->params * p->bytes)),
+                    "a copy differs from the same network alone");
+        }
+    }
+    close_plan(&f);
 }
 
 /* The online algorithm: over series, and observation by observation. */
@@ -498,7 +719,7 @@ static void learn(const bptt_desc *given, const problem *p) {
     int64_t *labels = block(targets * 8);
     for (int64_t i = 0; i < targets; i++) labels[i] = below(p->outputs);
     data.target_offset = offset;
-    data.targets = classes ? NULL : reals(targets * p->outputs, p->bytes, 0, p->odd);
+    data.targets = classes ? NULL : make_targets(&d, targets, p->columns, p->bytes, p->odd);
     data.classes = classes ? labels : NULL;
     data.weight = NULL;
     bptt_hyper h = hyper_of(patterns);
@@ -510,6 +731,7 @@ static void learn(const bptt_desc *given, const problem *p) {
     expect(status, "slide");
     require(done >= 0 && done <= patterns, "the number of patterns");
     mix(params, p->params * p->bytes);
+    copies(&d, &f, p, &data, patterns, k, lead);
 
     bptt_learner learner = { .k = k, .lead = lead };
     h.rates = NULL;
@@ -519,8 +741,8 @@ static void learn(const bptt_desc *given, const problem *p) {
            "learn_start");
     for (int64_t i = 0, n = between(1, 30); i < n; i++) {
         double value;
-        void *x = reals(d.input_size, p->bytes, 1, p->odd),
-             *y = reals(p->outputs, p->bytes, 0, p->odd);
+        void *x = make_inputs(&d, 1, p->bytes, p->odd);
+        void *y = make_targets(&d, 1, p->columns, p->bytes, p->odd);
         expect(bptt_learn(f.plan, &h, &learner, x, y, below(p->outputs), chance(80), &value,
                           poll_of(), &polls),
                "learn");
@@ -545,18 +767,19 @@ static void stream(const bptt_desc *given, const problem *p) {
     if (d.bidirectional || !d.output_size) return;
     fenced f = make(&d, (int)below(256));
     expect(bptt_stream_start(f.plan, p->parameters), "stream_start");
-    const int64_t in = d.batch * d.input_size, out = d.batch * d.output_size;
+    const int64_t out = d.batch * d.output_size;
     for (int i = 0; i < 5; i++) {
         void *y = reals(out, p->bytes, 0, 0);
-        const bptt_status status = bptt_stream_step(f.plan, reals(in, p->bytes, 1, p->odd), y);
+        const void *x = make_inputs(&d, d.batch, p->bytes, p->odd);
+        const bptt_status status = bptt_stream_step(f.plan, x, y);
         expect(status, "stream_step");
         if (status == BPTT_OK) mix(y, out * p->bytes);
         void *states = reals(d.batch * p->state_size, p->bytes, 0, 0);
         bptt_stream_get(f.plan, states);
         if (chance(30)) bptt_stream_set(f.plan, chance(50) ? states : NULL);
     }
-    const int64_t steps = d.input_size == d.output_size ? between(1, 9) : 1;
-    expect(bptt_stream_run(f.plan, reals(in, p->bytes, 1, p->odd), steps,
+    const int64_t steps = d.input_size == d.output_size && !categories_of(&d) ? between(1, 9) : 1;
+    expect(bptt_stream_run(f.plan, make_inputs(&d, d.batch, p->bytes, p->odd), steps,
                            reals(steps * out, p->bytes, 0, 0), poll_of(), &polls),
            "stream_run");
     close_plan(&f);
@@ -641,7 +864,9 @@ static void ask(void) {
         int fields = 0;
         while (bptt_desc_fields[fields].name) fields++;
         const bptt_field *f = &bptt_desc_fields[below(fields)];
+        const int64_t units = d.hidden_size;
         set_any(&d, f, f->items ? (int)below(f->items) : 0);
+        if (d.hidden_size != units) d.alpha = NULL; /* it was for so many */
     }
     char *text = block(200);
     const size_t room = (size_t)below(200);
@@ -674,8 +899,16 @@ static void run_case(int threads) {
         return;
     }
     accepted++;
+    count(d.cell);
+    if (d.output_size) count(d.loss);
+    if (d.categories[0]) count("categories");
+    if (d.rules) count("rules");
+    if (d.alpha) count("alpha");
+    if (d.recurrent_noise > 0) count("recurrent noise");
+    if (d.input_noise > 0) count("input noise");
+    if (d.lanes) count(d.lanes);
     const int odd = chance(20);
-    stop_at = chance(15) ? between(1, 6) : 0;
+    stop_at = chance(20) ? between(1, chance(50) ? 6 : 60) : 0;
     const problem p = make_problem(&d, odd);
     const uint64_t begin = state;
     uint64_t sums[2];
@@ -710,5 +943,6 @@ int main(int argc, char **argv) {
         free_all();
     }
     printf("%ld plans, %ld refused\n", accepted, refused);
+    for (int i = 0; drawn[i].name; i++) printf("%ld %s\n", drawn[i].plans, drawn[i].name);
     return 0;
 }
