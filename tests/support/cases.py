@@ -360,7 +360,7 @@ def named_cases(rows):
     found = {}
     for n, row in enumerate(rows):
         name = row["form"]
-        case = FORMS[name] | {k: v for k, v in row.items() if k != "form"} | {"data_seed": 2000 + n}
+        case = FORMS[name] | {k: v for k, v in row.items() if k != "form"} | {"data_seed": 6000 + n}
         if case.get("loss") in CANCELLING:
             case["weighted"] = True
         found[f"{name}-{n}"] = case
