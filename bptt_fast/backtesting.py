@@ -223,7 +223,7 @@ class Backtest:
         Returns
         -------
         table : DataFrame
-            "n", the number of steps with a known actual value, and their errors by `bptt_fast.metrics`:
+            "n", the number of steps with a known actual value, and their errors by ``bptt_fast.metrics``:
             "mae", "rmse", "mase" and "smape"; with quantiles "pinball", their mean, and "coverage", the share
             of actual values between the outer two.
 

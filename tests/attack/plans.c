@@ -135,6 +135,8 @@ static void set_any(bptt_desc *d, const bptt_field *f, int item) {
         bptt_set_pointer(d, f, item, chance(20) ? NULL : pick(texts));
     else if (f->kind == BPTT_REALS)
         bptt_set_pointer(d, f, item, chance(50) ? NULL : reals(d->hidden_size, 8, 2, 1));
+    else if (f->kind == BPTT_CELL)
+        bptt_set_pointer(d, f, item, NULL);
     else if (f->kind == BPTT_REAL)
         bptt_set_real(d, f, item, numbers[below(8)]);
     else if (f->kind != BPTT_REALS) /* whose length follows from another field */
