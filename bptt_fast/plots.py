@@ -517,14 +517,16 @@ def _times(table: Any) -> Any:
 
 
 def _draw_intervals(ax: Axes, quantiles: Any, labels: bool = True) -> None:
-    """Shade the intervals between pairs of quantiles, from the outer ones inwards."""
+    """Shade the intervals between pairs of quantiles, the outer ones in the paler colours."""
+    from matplotlib.colors import to_rgb
+
     levels, times = list(quantiles.columns), _times(quantiles)
     for i in range(len(levels) // 2):
         low, high = levels[i], levels[-1 - i]
         label = f"{high - low:.0%} interval" if labels else None
-        ax.fill_between(
-            times, quantiles[low], quantiles[high], color="tab:blue", alpha=0.2, linewidth=0, label=label
-        )
+        share = 0.8 ** (i + 1)
+        color = [share + (1 - share) * part for part in to_rgb("tab:blue")]  # of white, and of blue
+        ax.fill_between(times, quantiles[low], quantiles[high], color=color, linewidth=0, label=label)
 
 
 def _finish_time_axes(ax: Axes, series: Any) -> None:

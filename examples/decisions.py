@@ -118,12 +118,11 @@ decide, integrate, match = ((*train(task, seed=i), task) for i, task in enumerat
 # Left: how fast they learn. Middle: psychometric curves; the second network ignores the evidence of the other
 # context. Right: outputs of the third network in four trials; the stimuli are shown where it is grey, and
 # the answer counts between the dotted lines.
-figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
+figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 4), layout="constrained")
 for (_, score, _), name in zip((decide, integrate, match), TASKS, strict=True):
     left.plot(500 * np.arange(1, len(score) + 1), np.multiply(100, score), marker=".", label=name)
 left.axhline(90, color="0.6", linewidth=0.8)
 left.set(xlabel="trials", ylabel="correct, fresh trials (%)", ylim=(40, 102), title="Learning")
-left.legend(fontsize="x-small", loc="center right")
 
 
 def psychometric(net, trials, evidence, label):
@@ -139,7 +138,6 @@ trials = contextual(4000)
 psychometric(integrate[0], trials, trials[3], "context, relevant")
 psychometric(integrate[0], trials, trials[4], "context, irrelevant")
 middle.set(xlabel="evidence (difference of the inputs)", ylabel="choice of the first (%)", title="Decisions")
-middle.legend(fontsize="x-small")
 
 stimuli = [(a, b) for a in (0, 1) for b in (0, 1)]
 x = np.zeros((4, ms(2000), 2), np.float32)
@@ -154,5 +152,6 @@ for begin in (0.2, 1.1):
 right.set(xlabel="time (s)", ylabel="output, probability of a match", title="Match to sample, delay 600 ms")
 for counted in (1.3, 1.5):
     right.axvline(counted, color="0.4", linewidth=0.8, linestyle=":")
-right.legend(fontsize="x-small", loc="lower left")
+for ax in (left, middle, right):
+    ax.legend(fontsize="x-small", frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
 plt.show()
