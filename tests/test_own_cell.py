@@ -429,7 +429,7 @@ def test_a_backup_is_of_this_text(decay, tmp_path, monkeypatch):
 
 @needs_compiler
 @pytest.mark.slow
-@pytest.mark.parametrize("cell", ["elman", "gru", "lstm", "lstm_peephole", "minlstm", "indrnn", "ctrnn"])
+@pytest.mark.parametrize("cell", ["gru", "lstm_peephole", "indrnn", "ctrnn"])
 def test_a_copy_of_a_cell_of_the_package(cell, header):
     """Under another name it has the same outputs and gradients, except for another compiler's roundings."""
     text = (Path(bf.get_include()) / "cells" / f"{cell}.h").read_text()

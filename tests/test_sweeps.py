@@ -1,9 +1,7 @@
 """Sweeps and cross-validation: folds, equality with single fits, the folder of results."""
 
-import json
 import os
 import signal
-import subprocess
 import sys
 import time
 
@@ -249,7 +247,7 @@ def test_a_cut_folder_continues(tmp_path):
     whole = bf.sweep(NET, X, Y, folder=tmp_path / "a", keep=True, **ARGUMENTS)
     path = tmp_path / "a" / "fits.jsonl"
     lines = path.read_bytes().split(b"\n")
-    assert json.loads(lines[0])["fit"] == 0 and len(lines) == 49
+    assert len(lines) == 49
     path.write_bytes(b"\n".join([*lines[7:20], lines[30], lines[2][:25]]))
     os.unlink(tmp_path / "a" / "networks" / "000012.safetensors")
     again = bf.sweep(NET, X, Y, folder=tmp_path / "a", keep=True, **ARGUMENTS)
@@ -319,10 +317,9 @@ print(repr({name: rows for name, rows in table.items() if name != "seconds"}))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
-def test_a_killed_sweep_continues(tmp_path):
+def test_a_killed_sweep_continues(tmp_path, python):
     def start(folder):
-        command = [sys.executable, "-c", SCRIPT, str(tmp_path / folder), "200"]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        return python("-c", SCRIPT, tmp_path / folder, "200", popen=True)
 
     killed, path = start("a"), tmp_path / "a" / "fits.jsonl"
     while killed.poll() is None and not (path.exists() and path.read_bytes().count(b"\n") >= 3):
