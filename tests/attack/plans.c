@@ -134,7 +134,9 @@ static void set_any(bptt_desc *d, const bptt_field *f, int item) {
     if (f->kind == BPTT_TEXT)
         bptt_set_pointer(d, f, item, chance(20) ? NULL : pick(texts));
     else if (f->kind == BPTT_REALS)
-        bptt_set_pointer(d, f, item, chance(50) ? NULL : reals(d->hidden_size, 8, 2, 1));
+        bptt_set_pointer(d, f, item,
+                         chance(50) || d->hidden_size > 1 << 20 ? NULL
+                                                                : reals(d->hidden_size, 8, 2, 1));
     else if (f->kind == BPTT_CELL)
         bptt_set_pointer(d, f, item, NULL);
     else if (f->kind == BPTT_REAL)
