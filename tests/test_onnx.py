@@ -31,12 +31,12 @@ FORMS = {
     "minlstm": dict(cell="minlstm"),
     "indrnn": dict(cell="indrnn", nonlinearity="relu"),
     "ctrnn": dict(cell="ctrnn", tau=(1, 2, 4, 3, 8)),
-    "ctrnn-potential": dict(
-        cell="ctrnn", equation="potential", tau=3, nonlinearity="sigmoid", train_tau=True
-    ),
+    "ctrnn-potential": dict(cell="ctrnn", equation="potential", tau=3, nonlinearity="sigmoid"),
+    "ctrnn-trained": dict(cell="ctrnn", equation="potential", tau=3, train_tau=True),
 }
 # ONNX has no operator for these
-SCANNED = {"mlp", "lstm-projection", "lstm-both", "ctrnn", "ctrnn-potential", "mingru", "minlstm", "indrnn"}
+SCANNED = {"mlp", "lstm-projection", "lstm-both", "mingru", "minlstm", "indrnn"}
+SCANNED |= {"ctrnn", "ctrnn-potential", "ctrnn-trained"}
 STRUCTURES = {
     "one": dict(head=(4, 3), head_nonlinearity="sigmoid"),
     "two": dict(num_layers=2, dropout=0.2, readout="every", initial_state="trained"),

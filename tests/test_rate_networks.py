@@ -410,14 +410,18 @@ def test_bad_arguments(options, words):
 
 
 @pytest.mark.parametrize(
-    "options",
-    (dict(recurrent_noise=0.1), dict(input_noise=0.1), dict(rate_penalty=0.1)),
+    ("options", "words"),
+    (
+        (dict(recurrent_noise=0.1), "without noise"),
+        (dict(input_noise=0.1), "without noise"),
+        (dict(rate_penalty=0.1), "without a penalty"),
+    ),
     ids=("recurrent", "input", "penalty"),
 )
-def test_where_noise_and_penalties_are_refused(options):
+def test_where_noise_and_penalties_are_refused(options, words):
     net = network(readout="last", **options)
     for more in (dict(bptt=bf.SlidingBPTT(3)), dict(optimizer=bf.LevenbergMarquardt())):
-        with pytest.raises(bf.ConfigError, match=r"without (noise|a penalty)"):
+        with pytest.raises(bf.ConfigError, match=words):
             net.fit(X, Y[:, -1] if "optimizer" in more else Y, verbose=0, **more)
 
 
