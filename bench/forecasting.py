@@ -1,187 +1,204 @@
 """Accuracy and training time of global forecasters: ours and darts' RNNModel.
 
-Data: ItalyPowerDemand in the wheel of sktime, 1096 days of hourly electrical demand, standardised per day.
-Each day is a series of 24 steps; the last 12 are forecast from the first 12, with the hour as a covariate.
-400 days train, 100 choose the learning rate and the number of epochs, the others test.  Both sides
-are GRUs of the same size, trained to predict the next step and fed their own forecasts.
+Data: the 27 load profiles of consumers (households, business, farms, ...) of SimBench, in the wheel of
+simbench: hourly means of 2016, each standardised by its rows before October.  One network for all profiles
+forecasts 24 hours from midnight; it reads the 96 hours before, with hour and weekday as covariates.
+Windows that end before October train, October chooses the learning rate and the number of epochs, November
+and December test.  Both sides are GRUs of the same size, trained on one window a day to predict the next
+hour, and fed their own forecasts.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from . import common
 
-HOURS, KNOWN, HIDDEN, BATCH = 24, 12, 32, 32
-TRAIN, VALIDATION = 400, 100
-RATES = (0.005, 0.01)
-LOOKS = (40, 80, 160)  # epochs after which the validation days are forecast
+DAY, KNOWN, HIDDEN, BATCH = 24, 96, 32, 32
+OCTOBER, NOVEMBER = 274 * DAY, 305 * DAY  # first hours of these months in a leap year
+RATES = (0.003, 0.01)
+LOOKS = (5, 10, 20)  # epochs after which October is forecast
+
+Side = tuple[Callable[[float, int], Any], Callable[[Any, list[int]], Any]]
 
 
-def days():
-    """The demand of all days, (1096, 24), shuffled with a fixed seed."""
-    import numpy as np
-
-    spec = importlib.util.find_spec("sktime")
-    if spec is None:
-        sys.exit("bench.forecasting: needs the data in sktime: pip install --no-deps sktime")
-    folder = Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "ItalyPowerDemand"
-    rows = []
-    for name in ("TRAIN", "TEST"):
-        text = (folder / f"ItalyPowerDemand_{name}.ts").read_text()
-        rows += [line.partition(":")[0].split(",") for line in text.partition("@data")[2].split("\n") if line]
-    demand = np.array(rows, dtype=float)
-    return demand[np.random.default_rng(0).permutation(len(demand))]
-
-
-def ours(demand, seed):
-    """The function of (rate, epochs) that trains, and that of (model, rows) that forecasts, (n, 12)."""
-    import numpy as np
+def profiles() -> Any:
+    """A DataFrame of hours and profiles, standardised."""
     import pandas as pd
+
+    spec = importlib.util.find_spec("simbench")
+    if spec is None or spec.submodule_search_locations is None:
+        sys.exit("bench.forecasting: needs the data in simbench: pip install --no-deps simbench")
+    folder = Path(spec.submodule_search_locations[0]) / "networks" / "1-complete_data-mixed-all-0-sw"
+    columns = pd.read_csv(folder / "LoadProfile.csv", sep=";", nrows=0).columns
+    chosen = [name for name in columns if name[0] in "BGHLW" and name[2:3] == "-" and name.endswith("_pload")]
+    table = pd.read_csv(folder / "LoadProfile.csv", sep=";", usecols=chosen)[chosen]
+    hourly = table.groupby(table.index // 4).mean()
+    hourly.index = pd.date_range("2016-01-01", periods=len(hourly), freq="h")
+    known = hourly[:OCTOBER]
+    return (hourly - known.mean()) / known.std()
+
+
+def ours(loads: Any, seed: int) -> Side:
+    """The function of (rate, epochs) that trains, and that of (model, origins) that forecasts."""
+    import numpy as np
 
     import bptt_fast as bf
 
-    def tables(rows, steps):
-        index = pd.date_range("2000-01-01", periods=steps, freq="h")
-        return [pd.DataFrame({"demand": row[:steps]}, index=index) for row in rows]
+    series = [loads[[name]].set_axis(["load"], axis=1) for name in loads]
+    train = [one[:OCTOBER] for one in series]
 
-    train = tables(demand[:TRAIN], HOURS)
-
-    def fit(rate, epochs, model=None):
+    def fit(rate: float, epochs: int) -> bf.Forecaster:
         model = bf.Forecaster(
-            "demand",
-            calendar=["hour"],
-            horizon=HOURS - KNOWN,
-            window=HOURS - 1,
+            "load",
+            calendar=["hour", "weekday"],
+            horizon=DAY,
+            window=KNOWN,
+            stride=DAY,
             scaling=None,
             hidden_size=HIDDEN,
             seed=seed,
         )
+        adam = bf.Adam(rate)
         model.fit(
-            train,
-            epochs=epochs,
-            validation=0,
-            patience=None,
-            batch_size=BATCH,
-            optimizer=bf.Adam(rate),
-            verbose=0,
+            train, epochs=epochs, validation=0, patience=None, batch_size=BATCH, optimizer=adam, verbose=0
         )
         return model
 
-    def forecast(model, rows):
-        return np.stack([part["demand"].to_numpy() for part in model.predict(tables(rows, KNOWN))])
+    def forecast(model: bf.Forecaster, origins: list[int]) -> Any:
+        histories = [one[origin - KNOWN : origin] for one in series for origin in origins]
+        return np.stack([part["load"].to_numpy() for part in model.predict(histories)])
 
     return fit, forecast
 
 
-def darts(demand, seed):
+def darts(loads: Any, seed: int) -> Side:
     """The same of darts."""
     import logging
     import warnings
 
     import numpy as np
-    import pandas as pd
     from darts import TimeSeries
     from darts.models import RNNModel
 
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
-    index = pd.date_range("2000-01-01", periods=HOURS + 1, freq="h")
-    angle = 2 * np.pi * index.hour.to_numpy() / 24
-    clock = TimeSeries.from_times_and_values(
-        index, np.column_stack([np.sin(angle), np.cos(angle)]).astype("f4")
-    )
+    angles = [2 * np.pi * loads.index.hour / 24, 2 * np.pi * loads.index.day_of_week / 7]
+    waves = [wave(angle) for angle in angles for wave in (np.sin, np.cos)]
+    clock = TimeSeries.from_times_and_values(loads.index, np.column_stack(waves).astype("f4"))
+    series = [TimeSeries.from_times_and_values(loads.index, loads[name].to_numpy("f4")) for name in loads]
+    train = [one[:OCTOBER] for one in series]
+    quiet = ("enable_progress_bar", "enable_model_summary", "logger", "enable_checkpointing")
 
-    def series(rows, steps):
-        return [TimeSeries.from_times_and_values(index[:steps], row[:steps].astype("f4")) for row in rows]
-
-    train = series(demand[:TRAIN], HOURS)
-
-    def fit(rate, epochs, model=None):
+    def fit(rate: float, epochs: int) -> RNNModel:
         model = RNNModel(
             input_chunk_length=KNOWN,
-            training_length=HOURS - 1,
+            training_length=KNOWN + 1,
             model="GRU",
             hidden_dim=HIDDEN,
             batch_size=BATCH,
             n_epochs=epochs,
             optimizer_kwargs={"lr": rate},
             random_state=seed,
-            pl_trainer_kwargs={
-                "accelerator": "cpu",
-                "enable_progress_bar": False,
-                "enable_model_summary": False,
-                "logger": False,
-                "enable_checkpointing": False,
-            },
+            pl_trainer_kwargs={"accelerator": "cpu", **dict.fromkeys(quiet, False)},
         )
-        model.fit(train, future_covariates=[clock] * len(train), verbose=False)
+        model.fit(train, future_covariates=[clock] * len(train), stride=DAY, verbose=False)
         return model
 
-    def forecast(model, rows):
+    def forecast(model: RNNModel, origins: list[int]) -> Any:
+        histories = [one[origin - KNOWN : origin] for one in series for origin in origins]
+        covariates = [clock] * len(histories)
         found = model.predict(
-            HOURS - KNOWN,
-            series=series(rows, KNOWN),
-            future_covariates=[clock] * len(rows),
-            verbose=False,
-            show_warnings=False,
+            DAY, series=histories, future_covariates=covariates, verbose=False, show_warnings=False
         )
         return np.stack([part.values()[:, 0] for part in found])
 
     return fit, forecast
 
 
-def judge(side, demand, seeds, rates, looks):
-    """Median MAE on the test days and median seconds of the training that validation chooses."""
+def following(loads: Any, origins: list[int]) -> Any:
+    """The hours that follow the origins, (profiles x origins, 24)."""
+    import numpy as np
+
+    return np.stack([loads[name].to_numpy()[t : t + DAY] for name in loads for t in origins])
+
+
+def judge(side: Callable[[Any, int], Side], loads: Any, seed: int, quick: bool) -> dict[str, Any]:
+    """MAE of the forecasts of the test months, and seconds of the training that validation chooses."""
     from bptt_fast import metrics
 
-    errors, seconds, chosen = [], [], []
-    validation, test = demand[TRAIN : TRAIN + VALIDATION], demand[TRAIN + VALIDATION :]
-    for seed in range(seeds):
-        fit, forecast = side(demand, seed)
-        tried = []
-        for rate in rates:
-            for epochs in looks:
-                begin = time.perf_counter()
-                model = fit(rate, epochs)
-                took = time.perf_counter() - begin
-                error = metrics.mae(validation[:, KNOWN:], forecast(model, validation))
-                tried.append((error, took, rate, epochs, model))
-        _, took, rate, epochs, model = min(tried, key=lambda entry: entry[0])
-        errors.append(metrics.mae(test[:, KNOWN:], forecast(model, test)))
-        seconds.append(took)
-        chosen.append((rate, epochs))
-    return {"mae": statistics.median(errors), "seconds": statistics.median(seconds), "chosen": chosen}
+    october = list(range(OCTOBER, NOVEMBER, DAY))
+    test = list(range(NOVEMBER, len(loads) - DAY + 1, DAY))
+    fit, forecast = side(loads, seed)
+    tried = []
+    for rate in RATES[1:] if quick else RATES:
+        for epochs in LOOKS[:1] if quick else LOOKS:
+            begin = time.perf_counter()
+            model = fit(rate, epochs)
+            took = time.perf_counter() - begin
+            error = metrics.mae(following(loads, october), forecast(model, october))
+            tried.append((error, took, rate, epochs, model))
+    error, took, rate, epochs, model = min(tried, key=lambda entry: entry[0])
+    return {
+        "seed": seed,
+        "validation": error,
+        "mae": metrics.mae(following(loads, test), forecast(model, test)),
+        "seconds": took,
+        "rate": rate,
+        "epochs": epochs,
+    }
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--side", choices=["both", "ours", "darts"], default="both")
 
 
 def main() -> int:
     args = common.start(__doc__, options)
     import numpy as np
 
-    demand = days()
-    naive = np.abs(demand[TRAIN + VALIDATION :, KNOWN:] - demand[:TRAIN, KNOWN:].mean(axis=0)).mean()
-    print(f"MAE of the mean day: {naive:.4f}")
-    sides = {"ours": ours, "darts": darts}
-    if common.missing("darts"):
-        print("darts is missing: its side is left out")
+    loads = profiles()
+    common.print_environment()
+    test = list(range(NOVEMBER, len(loads) - DAY + 1, DAY))
+    week = np.abs(following(loads, test) - following(loads, [t - 7 * DAY for t in test])).mean()
+    print(f"MAE of the same hours a week before: {week:.4f}")
+    sides = {"bptt_fast": ours, "darts": darts}
+    if common.missing("darts", "pytorch_lightning"):
+        print("darts or pytorch_lightning is missing: that side is left out")
         del sides["darts"]
-    if args.side != "both":
-        sides = {args.side: sides[args.side]}
-    rates, looks = (RATES[1:2], LOOKS[:2]) if args.quick else (RATES, LOOKS)
-    for name, side in sides.items():
-        result = judge(side, demand, 1 if args.quick else args.seeds, rates, looks)
-        print(json.dumps({"side": name, **result}), flush=True)
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
+    widths = (10, 4, 10, 8, 8, 6, 6)
+    common.print_row(("side", "seed", "validation", "MAE", "seconds", "rate", "epochs"), widths)
+    for seed in range(1 if args.quick else args.seeds):
+        for name, side in sides.items():
+            one = judge(side, loads, seed, args.quick)
+            found[name].append(one)
+            common.print_row(
+                (
+                    name,
+                    str(seed),
+                    one["validation"],
+                    one["mae"],
+                    one["seconds"],
+                    one["rate"],
+                    str(one["epochs"]),
+                ),
+                widths,
+            )
+    medians = {
+        name: {what: statistics.median(one[what] for one in runs) for what in ("mae", "seconds")}
+        for name, runs in found.items()
+    }
+    for name, each in medians.items():
+        print(f"{name:<10} median MAE {each['mae']:.4f}, median training {each['seconds']:.2f} s")
+    common.finish(args, {"week before": float(week), "runs": found, "medians": medians})
     return 0
 
 

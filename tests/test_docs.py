@@ -35,7 +35,7 @@ PAGES = [
 TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES if page.exists()}
 README = TEXTS.get("README.md", "")
 NEEDS = {"bptt_fast.estimators": "sklearn", "bptt_fast.onnx": "onnx"}  # extras
-NEEDS |= {"bptt_fast.torch": "torch", "bptt_fast.torch_cells": "torch"}
+NEEDS |= {"bptt_fast.torch": "torch", "bptt_fast.torch_cells": "torch", "bptt_fast.sktime": "sktime"}
 COMPILER = shutil.which(own_cell._compiler()[0])
 MODULES = [m.name for m in pkgutil.iter_modules(bptt_fast.__path__) if m.name not in ("_core", "__main__")]
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$|(?<=\n\n)((?: {4}[^\n]*\n)+)", flags=re.S | re.M)
