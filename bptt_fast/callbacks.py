@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from . import notebook
 from .errors import MALFORMED, ConfigError, CorruptFileError, choice, flag, integer, number, plain
 from .persistence import load_state
 from .resuming import Resumable
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     PathLike = os.PathLike[str]
 
 Logs = dict[str, float]
+
+
+SHOWN = 10  # rows of a table in a notebook
 
 
 class Table(dict[str, list[Any]]):
@@ -124,16 +128,17 @@ class Drawable(Table):
 class Comparison(Table):
     """A table of fits, one row each, that prints in aligned columns."""
 
-    def __str__(self) -> str:
-        texts = [list(self)] + [[_short(value) for value in row.values()] for row in self.rows()]
+    def __repr__(self) -> str:
+        texts = [list(self)] + [[notebook.short(value) for value in row.values()] for row in self.rows()]
         widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
         return "\n".join(
             "  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in texts
         )
 
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    def _repr_html_(self) -> str:
+        rows = [list(row.values()) for row in self.rows()]
+        title = f"{type(self).__name__}: {len(rows)} fits" + f", the first {SHOWN}" * (len(rows) > SHOWN)
+        return notebook.titled(title, notebook.table(rows[:SHOWN], list(self)))
 
 
 class History(Drawable, Resumable):
@@ -169,6 +174,27 @@ class History(Drawable, Resumable):
         self.stopped = ""
         self.best_epoch: int | None = None
         self.left_out = 0
+
+    def __repr__(self) -> str:
+        parts = [f"{len(self['epoch'])} epochs", *self._losses()]
+        if self.stopped:
+            parts.append(f'stopped: "{self.stopped}"')
+        if self.best_epoch is not None:
+            parts.append(f"weights of epoch {self.best_epoch}")
+        return f"History({', '.join(parts)})"
+
+    def _losses(self) -> list[str]:
+        """The last loss, and the last and the lowest one of validation."""
+        texts = [f"{name} {self[name][-1]:.4g}" for name in ("loss", "val_loss") if self.get(name)]
+        watched = self.get("val_loss") or self.get("loss")
+        return texts + ([f"lowest {min(watched):.4g}"] if watched else [])
+
+    def _repr_html_(self) -> str:
+        curves = {name: self[name] for name in ("loss", "val_loss") if name in self}
+        rows = [list(row.values()) for row in self.rows()[-5:]]
+        return notebook.titled(
+            repr(self), notebook.chart(self["epoch"], curves, "epoch"), notebook.table(rows, list(self))
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The record of the finished epochs, for a backup; the columns as arrays.
@@ -1184,7 +1210,7 @@ class _Bar(Progress):
     """A tqdm bar over the steps of all epochs, with losses, speed and time left."""
 
     def __init__(self, first: int, epochs: int, steps: int) -> None:
-        from tqdm.auto import tqdm
+        from tqdm import tqdm
 
         self.first, self.epochs, self.steps = first, epochs, steps
         self.finished = first
@@ -1218,11 +1244,61 @@ class _Bar(Progress):
         self.bar.close()
 
 
+class _Clock:
+    """When a display in a notebook is shown again, at most five times a second, and its time so far."""
+
+    def __init__(self) -> None:
+        self.begin = self.last = time.perf_counter()
+
+    def due(self) -> bool:
+        now = time.perf_counter()
+        if now - self.last < 0.2:
+            return False
+        self.last = now
+        return True
+
+    def spent(self, share: float) -> str:
+        """The seconds that have passed, and that are left if `share` of the work is done."""
+        seconds = time.perf_counter() - self.begin
+        left = f", {seconds / share * (1 - share):.3g} s left" if 0 < share < 1 else ""
+        return f"{seconds:.3g} s{left}"
+
+
+class _Cell(Progress):
+    """A bar in the output of a notebook's cell, which an exported page keeps."""
+
+    def __init__(self, first: int, epochs: int, steps: int) -> None:
+        self.first, self.epochs, self.steps = first, epochs, steps
+        self.epoch, self.losses = first, ""
+        self.display, self.clock = notebook.Display(), _Clock()
+
+    def within(self, done: int, updates: int) -> None:
+        if self.clock.due():
+            self._show(self.epoch - self.first + done / max(updates, 1))
+
+    def end(self, epoch: int, logs: Logs) -> None:
+        self.epoch = epoch
+        self.losses = "".join(f", {name} {value:.4g}" for name, value in logs.items() if name != "seconds")
+        if self.clock.due():
+            self._show(epoch - self.first)
+
+    def _show(self, epochs: float) -> None:
+        share = epochs / max(self.epochs - self.first, 1)
+        speed = epochs * self.steps / max(time.perf_counter() - self.clock.begin, 1e-9)
+        text = (
+            f"epoch {self.epoch}/{self.epochs}{self.losses}, {self.clock.spent(share)}, {speed:.3g} steps/s"
+        )
+        self.display.show(notebook.bar(share, text))
+
+    def close(self) -> None:
+        self._show(self.epoch - self.first)
+
+
 def check_verbose(verbose: Any) -> int:
     """The checked verbosity; "auto" is 1 on a terminal and in a notebook, else 2."""
     if isinstance(verbose, str) and verbose == "auto":
         terminal = sys.stderr is not None and sys.stderr.isatty()
-        return 1 if terminal or "ipykernel" in sys.modules else 2
+        return 1 if terminal or notebook.is_active() else 2
     if isinstance(verbose, int) and verbose in (0, 1, 2):
         return int(verbose)
     raise ConfigError(
@@ -1234,7 +1310,9 @@ def progress(verbose: int, first: int, epochs: int, steps: int) -> Progress:
     """The display for a fit from epoch `first` to `epochs`, each of `steps` steps."""
     if verbose == 0:
         return Progress()
-    return _Bar(first, epochs, steps) if verbose == 1 else _Lines(epochs)
+    if verbose == 2:
+        return _Lines(epochs)
+    return (_Cell if notebook.is_active() else _Bar)(first, epochs, steps)
 
 
 class FitProgress:
@@ -1251,7 +1329,7 @@ class _FitBar(FitProgress):
     """A tqdm bar over the fits, with the time left."""
 
     def __init__(self, fits: int, finished: int) -> None:
-        from tqdm.auto import tqdm
+        from tqdm import tqdm
 
         self.bar = tqdm(total=fits, initial=finished, unit=" fits", dynamic_ncols=True, file=sys.stderr)
 
@@ -1260,6 +1338,27 @@ class _FitBar(FitProgress):
 
     def close(self) -> None:
         self.bar.close()
+
+
+class _FitCell(FitProgress):
+    """The same in the output of a notebook's cell."""
+
+    def __init__(self, fits: int, finished: int) -> None:
+        self.fits, self.first, self.finished = fits, finished, finished
+        self.display, self.clock = notebook.Display(), _Clock()
+
+    def end(self, finished: int) -> None:
+        self.finished = finished
+        if self.clock.due():
+            self._show()
+
+    def _show(self) -> None:
+        share = (self.finished - self.first) / max(self.fits - self.first, 1)
+        text = f"fit {self.finished}/{self.fits}, {self.clock.spent(share)}"
+        self.display.show(notebook.bar(self.finished / max(self.fits, 1), text))
+
+    def close(self) -> None:
+        self._show()
 
 
 class _FitLines(FitProgress):
@@ -1281,4 +1380,6 @@ def fit_progress(verbose: int, fits: int, finished: int) -> FitProgress:
     """The display for so many fits, some of which are finished."""
     if verbose == 0:
         return FitProgress()
-    return _FitBar(fits, finished) if verbose == 1 else _FitLines(fits, finished)
+    if verbose == 2:
+        return _FitLines(fits, finished)
+    return (_FitCell if notebook.is_active() else _FitBar)(fits, finished)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from . import notebook
 from .columns import UNKNOWN, Columns, Names, is_table, like, names_of, order, ordered
 from .errors import ConfigError, ShapeError, integer, plain
 from .interrupts import PART, fill, in_parts, pieces
@@ -84,6 +85,26 @@ class Sequences:
 
     def __len__(self) -> int:
         return len(self.offset)
+
+    def __repr__(self) -> str:
+        return f"Sequences({', '.join(f'{name}={value}' for name, value in self._facts())})"
+
+    def _repr_html_(self) -> str:
+        return notebook.titled("Sequences", notebook.table(self._facts()))
+
+    def _facts(self) -> list[tuple[str, Any]]:
+        """What a reader wants to know of the data, by name."""
+        shortest, longest = (int(end(self.length)) for end in (np.min, np.max)) if len(self) else (0, 0)
+        facts: list[tuple[str, Any]] = [("form", self.form), ("sequences", len(self))]
+        facts.append(("steps", longest if shortest == longest else f"{shortest} to {longest}"))
+        facts += [
+            ("inputs", self.values.shape[1]),
+            ("rows", len(self.values)),
+            ("dtype", str(self.values.dtype)),
+        ]
+        if self.form == "windows":
+            facts += [("stride", self.stride), ("horizon", self.horizon)]
+        return facts
 
     @classmethod
     def windows(cls, series: Any, length: int, stride: int = 1, horizon: int = 1) -> Sequences:

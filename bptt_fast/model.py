@@ -7,13 +7,13 @@ them as methods.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import _core, data  # type: ignore[attr-defined]
+from . import _core, data, notebook  # type: ignore[attr-defined]
 from .columns import UNKNOWN, Columns, Names, Scaling
 from .description import Description, sizes
 from .errors import ConfigError, DivergedError, ShapeError, flag
@@ -502,6 +502,26 @@ class Model:
             for name, shape, size in rows
         ]
         return "\n".join([f"Network({', '.join(parts)})", *table])
+
+    def _repr_html_(self) -> str:
+        d = self.description
+        given: list[tuple[str, Any, Any]] = [
+            (one.name, getattr(d, one.name), one.default) for one in fields(d)
+        ]
+        rows = [
+            (name, str(value))
+            for name, value, default in given
+            if value not in ((), None) and not np.array_equal(value, default)
+        ]
+        blocks = [
+            (name, " x ".join(map(str, view.shape)), view.size, str(self.rules.get(name, "")))
+            for name, view in self._views.items()
+        ]
+        return notebook.titled(
+            f"Network: {d.cell}, {self.num_parameters:,} parameters",
+            notebook.table(rows),
+            notebook.folded("Parameters", notebook.table(blocks, ("block", "shape", "size", "rule"))),
+        )
 
     def steps_without_gradient(self, steps: int) -> int:
         """Steps per block without gradients; long sequences are split unless the network is bidirectional."""
