@@ -259,6 +259,18 @@ def tiny_networks_torch(found: dict[str, Any]) -> str:
     return table(("GRU of two units", "fits per second", "epochs", "validation, nats"), rows)
 
 
+def forecasting(found: dict[str, Any]) -> str:
+    """MAE and seconds of each seed's chosen training, and their medians; the naive forecast last."""
+    rows = []
+    for name, runs in found["runs"].items():
+        medians = found["medians"][name]
+        mae, seconds = (" / ".join(three(one[what]) for one in runs) for what in ("mae", "seconds"))
+        epochs = " / ".join(str(one["epochs"]) for one in runs)
+        rows.append([name, mae, f"{medians['mae']:.4f}", epochs, seconds, three(medians["seconds"])])
+    rows.append(["the same hours a week before", "", f"{found['week before']:.4f}", "", "", ""])
+    return table(("side", "MAE by seed", "median", "epochs by seed", "training s by seed", "median"), rows)
+
+
 def torch_module(found: dict[str, Any]) -> str:
     """PyTorch's time over ours: a row for each width, a column for each batch, training / inference."""
     batches = sorted({row["B"] for row in found["rows"]})
@@ -424,6 +436,7 @@ TABLES: dict[str, tuple[str, str, Make]] = {  # name of the table: machine, resu
     "restarts": (XEON, "restarts", restarts),
     "tiny_networks": (XEON, "tiny_networks", tiny_networks),
     "tiny_networks_torch": (XEON, "tiny_networks", tiny_networks_torch),
+    "forecasting": (XEON, "forecasting", forecasting),
     "torch_module": (XEON, "torch_module", torch_module),
     "quality_characters": (XEON, "quality", quality_characters),
     "quality_laser": (XEON, "quality", quality_laser),
