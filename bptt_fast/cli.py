@@ -1,4 +1,4 @@
-"""The command `bptt-fast`: demo, train, predict, info.
+"""The command `bptt-fast`: demo, train, predict, forecast, evaluate, plot, info.
 
 Exit codes: 0; 1 failure, with one line on standard error; 2 wrong usage; 130 interrupted.
 """
@@ -14,8 +14,9 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Any, cast
+from contextlib import nullcontext, redirect_stdout, suppress
+from io import BytesIO
+from typing import Any
 
 import numpy as np
 
@@ -36,27 +37,42 @@ from . import (
     TruncatedBPTT,
     __version__,
     dale,
-    load,
+    plots,
     show_config,
 )
-from .callbacks import BackupAndRestore
+from .callbacks import BackupAndRestore, Callback, CSVLogger
 from .columns import listed, moments
 from .description import NONLINEARITIES
 from .errors import MALFORMED, choice
-from .files import InputError, check_kind, read_table, write_table
+from .files import (
+    MARKS,
+    SEPARATORS,
+    Dialect,
+    InputError,
+    Table,
+    check_kind,
+    read_table,
+    write_table,
+)
 from .initialisation import CELLS
 from .losses import TABLE
 from .losses import get as get_loss
 from .machine import configuration
 from .optimizers import OPTIMIZERS, Optimizer
-from .writing import csv_text, is_stream
+from .tabular import METRICS, TRAINED, Tabular, described, network
+from .times import Times
+from .writing import csv_text, is_stream, replace
 
 Array = np.ndarray[Any, Any]
 
-TRAINED = "train"  # the key in `Network.extra` under which `train` stores its options
 DEPTH = 10  # steps that --unfold unfolds by default
 LOSSES = tuple(name for name, row in TABLE.items() if row["targets"] in ("real", "count"))
 UNFOLDINGS = ("unfold", "truncate", "checkpoint")  # one of them at a time
+PATIENCE = 20  # epochs, where there is validation
+READ, WRITTEN = ("config", "model", "file", "future", "history"), ("out", "log")  # arguments that are files
+STDIN, STDOUT = "/dev/stdin", "/dev/stdout"  # what "-" means
+PICTURES = ("png", "svg")
+LAST = 200  # rows that `plot` draws
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,26 +124,25 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _info(args: argparse.Namespace) -> int:
-    net = None if args.model is None else _network(args.model)
+    net = None if args.model is None else network(args.model)
     if args.json:
-        model = None if net is None else {"path": args.model, **_described(net)}
+        model = None if net is None else {"path": args.model, **described(net)}
         return _print_json({"command": "info", "machine": configuration(), "model": model})
     show_config()
     if net is not None:
         print(f"\n{args.model}\n{net!r}")
         if net.input_names and net.output_names:
             scaled = ", scaled" if net.scaling is not None else ""
-            targets, _, _ = _targets(net)
-            print(
-                f"inputs {listed(net.input_names)}; targets {listed(tuple(targets))}, {net.lead} "
-                f"row(s) ahead{scaled}"
-            )
+            inputs, targets = listed(net.input_names), listed(tuple(Tabular(net).targets))
+            print(f"inputs {inputs}; targets {targets}, {net.lead} row(s) ahead{scaled}")
     return 0
 
 
 def _train(args: argparse.Namespace) -> int:
     names, targets, categories = args.inputs, args.targets, args.categories
     try:
+        if args.time in (*names, *targets):
+            raise ConfigError(f"--time: expected a column that is no input or target, got {args.time!r}.")
         names = [*(name for name in names if name not in categories), *_categories_among(names, categories)]
         unfold = _unfolding(args)
         optimizer = _optimizer(args, unfold.default_optimizer)
@@ -162,9 +177,9 @@ def _train(args: argparse.Namespace) -> int:
         args.parser.error(str(error))
     if args.backup is not None and args.seed is None:
         args.parser.error("--backup: expected --seed as well, got none.  Pass any number.")
-    if args.out is not None:
-        _check_out(args.out, args.file, args.config)
-    table = read_table(args.file, [*names, *targets])
+    for name in WRITTEN:
+        _check_written(args, name)
+    table = _table(args, args.file, [*names, *targets], args.time)
     steps_needed = args.unfold or DEPTH if slides else 1
     needed = steps_needed + args.lead
     if len(table) < needed:
@@ -174,8 +189,8 @@ def _train(args: argparse.Namespace) -> int:
             f"{len(table)}."
         )
     rows = math.floor(len(table) * (1 - args.validation_split))
-    x, y = table[:, : len(names)], table[:, len(names) :]
-    notes = {"bptt": str(unfold), "loss": args.loss.plain, "targets": targets}
+    x, y = np.split(table.values, [len(names)], axis=1)
+    notes = {"bptt": str(unfold), "loss": args.loss.plain, "targets": targets, "time": args.time}
     if args.scaling and args.loss.targets == "real" and args.loss.outputs > 1:
         # the outputs are no targets, so that net.scaling cannot scale both
         scaling = Scaling([], [], *(a.tolist() for a in moments(y[:rows])))
@@ -185,149 +200,276 @@ def _train(args: argparse.Namespace) -> int:
     validation: dict[str, Any] = {"validation_split": args.validation_split}
     if not slides:
         x, y, validation = _shifted(x, y, args.lead, rows)
+    callbacks: list[Callback] = [] if args.backup is None else [BackupAndRestore(args.backup)]
+    callbacks += [] if args.log is None else [CSVLogger(args.log)]
+    # standard output is for the data, if they go there
+    messages = redirect_stdout(sys.stderr) if STDOUT in (args.out, args.log) else nullcontext()
     begin = time.perf_counter()
-    try:
-        history = net.fit(
-            x,
-            y,
-            epochs=args.epochs,
-            optimizer=optimizer,
-            loss=args.loss,
-            bptt=unfold,
-            **validation,
-            patience=Stopping(
-                patience=args.patience, target_loss=args.target_loss, max_seconds=args.max_seconds
-            ),
-            scaling="standard" if args.scaling else None,
-            threads=args.threads,
-            callbacks=[] if args.backup is None else [BackupAndRestore(args.backup)],
-            verbose=0 if args.quiet or args.json else "auto",
-        )
-    except KeyboardInterrupt:
+    with messages:
+        try:
+            history = net.fit(
+                x,
+                y,
+                epochs=args.epochs,
+                optimizer=optimizer,
+                loss=args.loss,
+                bptt=unfold,
+                **validation,
+                patience=_stopping(args),
+                scaling="standard" if args.scaling else None,
+                threads=args.threads,
+                callbacks=callbacks,
+                verbose=0 if args.quiet or args.json else "auto",
+            )
+        except KeyboardInterrupt:
+            if args.out is not None:
+                net.lead = args.lead
+                net.save(args.out)
+                print(f"bptt-fast: interrupted; the model so far is in {args.out}", file=sys.stderr)
+                return 130
+            raise
+        seconds = time.perf_counter() - begin
+        net.lead = args.lead  # `_shifted` moved the targets of a whole series
         if args.out is not None:
-            net.lead = args.lead
             net.save(args.out)
-            print(f"bptt-fast: interrupted; the model so far is in {args.out}", file=sys.stderr)
-            return 130
-        raise
-    seconds = time.perf_counter() - begin
-    net.lead = args.lead  # `_shifted` moved the targets of a whole series
-    if args.out is not None:
-        net.save(args.out)
-    patterns = (rows - needed + 1) * len(history["epoch"])
-    if args.json:
-        return _print_json(
-            {
-                "command": "train",
-                "file": args.file,
-                "out": args.out,
-                "rows": len(table),
-                "model": _described(net),
-                "history": dict(history),
-                "stopped": history.stopped,
-                "best_epoch": history.best_epoch,
-                **_losses(history),
-                "patterns": patterns,
-                "seconds": seconds,
-            }
-        )
-    if not args.quiet:
-        print(_summary(history, seconds, patterns, args.out))
-    return 0
+        patterns = (rows - needed + 1) * len(history["epoch"])
+        if args.quiet and not args.json:
+            return 0
+        first = rows if args.validation_split else 0
+        n, errors = Tabular(net).errors(table.values, first)
+        if not args.json:
+            print(_summary(args, history, seconds, patterns))
+            which = f"validation rows {rows + 1} to {len(table)}" if first else "training rows"
+            print(f"Errors of {n} predictions of the {which}, in the units of the data:\n{_aligned(errors)}")
+            if args.out is not None:
+                print(f"Saved as {args.out}.")
+            return 0
+    return _print_json(
+        {
+            "command": "train",
+            "file": args.file,
+            "out": args.out,
+            "rows": len(table),
+            "model": described(net),
+            "history": dict(history),
+            "stopped": history.stopped,
+            "best_epoch": history.best_epoch,
+            **_losses(history),
+            "errors": _plain(errors),
+            "patterns": patterns,
+            "seconds": seconds,
+        }
+    )
 
 
 def _predict(args: argparse.Namespace) -> int:
-    net = _network(args.model)
-    if net.input_names is None or net.output_names is None:
-        raise InputError(
-            f"{args.model}: expected a model written by `bptt-fast train`, got one without column names."
-        )
-    if args.out is not None:
-        _check_out(args.out, args.model, args.file, args.config)
-        check_kind(args.out)
-    table = read_table(args.file, list(map(str, net.input_names)))
-    if len(table) == 0:
-        raise InputError(f"{args.file}: expected at least one row of numbers, got none.")
+    model, table = _model_and_table(args)
     begin = time.perf_counter()
-    outputs = net.predict(table, readout="every")
+    outputs = model.net.predict(table.values, readout="every")
     seconds = time.perf_counter() - begin
-    first = 1 + net.lead
-    numbers = list(range(first, first + len(table)))
-    columns = {name: a.tolist() for name, a in _predictions(net, outputs, args).items()}
-    if args.out is not None or not args.json:
-        write_table(args.out, ["row", *columns], [numbers, *columns.values()])
+    columns = model.predictions(outputs, args.std, args.quantiles)
+    return _write_predictions(args, table, model.net.lead, columns, seconds)
+
+
+def _forecast(args: argparse.Namespace) -> int:
+    model, table = _model_and_table(args)
+    begin = time.perf_counter()
+    columns = _forecasts(args, model, table, args.quantiles, args.seed)
+    seconds = time.perf_counter() - begin
+    return _write_predictions(args, table, len(table), columns, seconds)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    model, table = _model_and_table(args, with_targets=True)
+    n, errors = model.errors(table.values)
     if args.json:
         return _print_json(
             {
-                "command": "predict",
+                "command": "evaluate",
+                "model": args.model,
+                "file": args.file,
+                "rows": len(table),
+                "predictions": n,
+                "errors": _plain(errors),
+            }
+        )
+    lead = model.net.lead
+    print(f"{args.file}: errors of {n} predictions, {lead} row(s) ahead, in the units of the data")
+    print(_aligned(errors))
+    return 0
+
+
+def _plot(args: argparse.Namespace) -> int:
+    _check_written(args, "out")
+    kind = "png" if args.out == STDOUT else os.path.splitext(args.out)[1][1:].lower()
+    if kind not in PICTURES:
+        args.parser.error(f"--out: expected a file named *.{' or *.'.join(PICTURES)}, got {args.out}")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError('plot: matplotlib is not installed.  Try: pip install "bptt-fast[plots]"') from None
+    if args.history is not None:
+        record = _history(args.history)
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        plots.history(record, ax=figure.subplots())
+    else:
+        model, table = _model_and_table(args, with_targets=True)
+        figure = Figure(figsize=(9, 1 + 2.5 * len(model.targets)), layout="constrained")
+        _draw_predictions(args, model, table, figure.subplots(len(model.targets), sharex=True, squeeze=False))
+    content = BytesIO()
+    figure.savefig(content, format=kind, dpi=150)
+    replace(args.out, content.getvalue())
+    return 0
+
+
+def _draw_predictions(args: argparse.Namespace, model: Tabular, table: Table, axes: Array) -> None:
+    """Draw the last rows of each target, the predictions of them, and the forecast after them."""
+    x, y = np.split(table.values, [len(model.inputs)], axis=1)
+    begin, lead = max(len(x) - args.last, 0), model.net.lead
+    predicted = model.predictions(model.net.predict(x, readout="every"))
+    ahead = _forecasts(args, model, table) if args.steps else {name: np.empty(0) for name in model.targets}
+    steps, times = args.steps or 0, _following(table, args.steps or 0)
+    first: Any = None
+    if times is None:
+        label, at = "row", np.arange(begin + 1, len(x) + steps + 1)
+        first = len(x) + 1
+    else:
+        label, at = str(args.time), table.times.values[begin:] + times.values  # type: ignore[union-attr]
+        first = times.values[0] if steps else None
+    for i, (name, ax) in enumerate(zip(model.targets, axes[:, 0], strict=True)):
+        known = np.concatenate([np.full(min(lead, len(x)), np.nan), predicted[name][: max(len(x) - lead, 0)]])
+        actual = np.concatenate([y[begin:, i], np.full(steps, np.nan)])
+        spans = {"forecast": (first, at[-1])} if steps else None
+        plots.prediction(at, actual, np.concatenate([known[begin:], ahead[name]]), spans=spans, ax=ax)
+        ax.set_ylabel(name)
+    axes[-1, 0].set_xlabel(label)
+
+
+def _history(path: str) -> dict[str, list[float]]:
+    """The losses of a training: the JSON document of `train --json`, or the table of `train --log`."""
+    with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+        text = file.read()
+    wanted = "the output of `bptt-fast train --json` or the table of `bptt-fast train --log`"
+    try:
+        if text.lstrip().startswith("{"):
+            record = dict(json.loads(text)["history"])
+        else:
+            names, *rows = csv.reader(text.splitlines(), strict=True)
+            record = dict(zip(names, zip(*rows, strict=True), strict=True))
+        losses = [name for name in ("loss", "val_loss") if name == "loss" or name in record]
+        curves = {name: list(map(float, record[name])) for name in ("epoch", *losses)}
+        if not curves["epoch"] or len(set(map(len, curves.values()))) > 1:
+            raise ValueError("the columns have no rows, or not equally many")
+    except (*MALFORMED, csv.Error) as error:
+        got = f"no column {error}" if isinstance(error, KeyError) else f"something else ({error})"
+        raise InputError(f"{path}: expected {wanted}, got {got}.") from None
+    return curves
+
+
+def _forecasts(
+    args: argparse.Namespace,
+    model: Tabular,
+    table: Table,
+    quantiles: Sequence[float] | None = None,
+    seed: int = 0,
+) -> dict[str, Array]:
+    """Forecasts of the --steps rows after the table, with the inputs of --future."""
+    needed, future = model.needed(args.steps), np.empty((0, len(model.exogenous)))
+    if args.future is not None:
+        rows = _table(args, args.future, model.exogenous, args.time)
+        future, times = rows.values[:needed], _following(table, len(rows))
+        if times is not None and rows.times is not None:
+            pairs = zip(times.values, rows.times.values, times.written, rows.times.written, strict=True)
+            for expected, got, *texts in pairs:
+                if expected != got:
+                    raise InputError(
+                        f"{args.future}: expected rows that follow those of {args.file}, the next at "
+                        f"{texts[0]}, got {texts[1]}."
+                    )
+    if len(future) < needed:
+        got = "no --future" if args.future is None else f"{len(future)}"
+        raise InputError(
+            f"--future: expected {needed} rows of {listed(tuple(model.exogenous))}, which the model reads "
+            f"but does not predict, got {got}.  Pass a file with these columns, or forecast fewer --steps: "
+            f"{model.net.lead + len(future)} rows need no more."
+        )
+    return model.forecast(table.values[:, : len(model.inputs)], future, args.steps, quantiles, seed)
+
+
+def _write_predictions(
+    args: argparse.Namespace, table: Table, skipped: int, columns: dict[str, Array], seconds: float
+) -> int:
+    """Write a table of predictions, whose first row is that after the `skipped` ones of the file."""
+    n = len(next(iter(columns.values())))
+    following = _following(table, max(skipped + n - len(table), 0))
+    if table.times is None or following is None:
+        where, labels = "row", list(range(skipped + 1, skipped + n + 1))
+    else:
+        where, labels = args.time, (table.times.written + following.written)[skipped:]
+    plain = {name: values.tolist() for name, values in columns.items()}
+    if args.out is not None or not args.json:
+        write_table(args.out, [where, *plain], [labels, *plain.values()], table.dialect)
+    if args.json:
+        return _print_json(
+            {
+                "command": args.name,
                 "model": args.model,
                 "file": args.file,
                 "out": args.out,
                 "rows": len(table),
-                "first_row": first,
-                "predictions": None if args.out else columns,
+                "first_row": skipped + 1,
+                "times": labels if where != "row" else None,
+                "predictions": None if args.out else plain,
                 "seconds": seconds,
             }
         )
     return 0
+
+
+def _model_and_table(args: argparse.Namespace, with_targets: bool = False) -> tuple[Tabular, Table]:
+    """The model, and the table of its columns; --time becomes the column of the model unless it is given."""
+    model = Tabular.load(args.model)
+    if args.time is None:
+        args.time = model.time
+    if getattr(args, "out", None) is not None:
+        _check_written(args, "out")
+        check_kind(args.out)
+    table = _table(args, args.file, [*model.inputs, *(model.targets if with_targets else ())], args.time)
+    if len(table) == 0:
+        raise InputError(f"{args.file}: expected at least one row of numbers, got none.")
+    return model, table
+
+
+def _table(args: argparse.Namespace, path: str, columns: Sequence[str], time: str | None) -> Table:
+    """The columns of a file, and messages on what was detected or looks wrong."""
+    given = Dialect(args.sep, args.decimal)
+    table = read_table(path, columns, time or None, given)
+    if table.dialect != Dialect(given.sep or ",", given.decimal or "."):
+        marks = "decimal points" if table.dialect.decimal == "." else "decimal commas"
+        sep = SEPARATORS.get(str(table.dialect.sep), "other separators")
+        print(f"bptt-fast: {path}: found cells separated by {sep}, and {marks}", file=sys.stderr)
+    if table.times is not None and table.times.gaps:
+        print(
+            f"bptt-fast: {path}, column {time!r}: {table.times.gaps} times follow at an unusual distance; "
+            f"rows are used as if all distances were equal",
+            file=sys.stderr,
+        )
+    return table
+
+
+def _following(table: Table, n: int) -> Times | None:
+    """The times of the n rows after a table, if it has times."""
+    if table.times is None:
+        return None
+    try:
+        return table.times.ahead(n)
+    except ConfigError as error:
+        raise InputError(f"--time: {error}") from None
 
 
 def _print_json(document: dict[str, Any]) -> int:
     print(json.dumps(document))
     return 0
-
-
-def _predictions(net: Network, outputs: Array, args: argparse.Namespace) -> dict[str, Array]:
-    """The columns of the output: predictions of each target, and their deviations and quantiles."""
-    targets, loss, scaling = _targets(net)
-
-    def in_units(y: Array) -> Array:
-        return y if scaling is None else scaling.outputs(y)
-
-    columns = {"": in_units(loss.prediction(outputs))}
-    if args.std:
-        deviation = loss.std(outputs)
-        columns[" std"] = deviation if scaling is None else deviation * np.array(scaling.output_scale)
-    if args.quantiles is not None:
-        quantiles = loss.quantile(outputs, args.quantiles)
-        columns |= {f" {q:g}": in_units(y) for q, y in zip(args.quantiles, quantiles, strict=True)}
-    return {f"{target}{what}": y[:, i] for i, target in enumerate(targets) for what, y in columns.items()}
-
-
-def _targets(net: Network) -> tuple[list[str], Loss, Scaling | None]:
-    """The names of the targets, the loss, and the scaling of targets that are not in units of outputs."""
-    notes, names = _notes(net), list(map(str, net.output_names or ()))
-    try:
-        loss = get_loss(notes.get("loss", "mse"))
-        targets = list(map(str, notes.get("targets", names)))
-        known = notes.get("scaling")
-        scaling = None if known is None else Scaling([], [], known["mean"], known["scale"])
-        widths = {len(targets), loss.columns(len(names))}
-        widths |= {len(targets) if scaling is None else len(scaling.output_mean)}
-        if len(widths) > 1:
-            raise ConfigError(f"expected one width of the targets, got {sorted(map(str, widths))}")
-    except MALFORMED as error:
-        raise InputError(
-            f"{TRAINED}: expected notes on the loss as `bptt-fast train` writes them, got {notes}: {error}"
-        ) from None
-    return targets, loss, scaling
-
-
-def _notes(net: Network) -> dict[str, Any]:
-    """What `train` stored in the model; empty if it was trained in Python, perhaps with other notes."""
-    try:
-        notes = json.loads(net.extra[TRAINED])
-    except (KeyError, TypeError, ValueError):
-        return {}
-    return notes if isinstance(notes, dict) and "bptt" in notes else {}
-
-
-def _described(net: Network) -> dict[str, Any]:
-    """The description of a network as plain values."""
-    known = {name: value for name, value in _notes(net).items() if name in ("bptt", "loss")}
-    if net.rules:
-        known["rules"] = {name: repr(rule) for name, rule in net.rules.items()}
-    return {"network": net.config(), "parameters": net.num_parameters, **net.columns.plain(), **known}
 
 
 def _losses(history: History) -> dict[str, float]:
@@ -336,14 +478,58 @@ def _losses(history: History) -> dict[str, float]:
     return {name: history[name][at] for name in ("loss", "val_loss") if history.get(name)}
 
 
-def _summary(history: History, seconds: float, patterns: int, out: str | None) -> str:
-    """A one-line summary of a finished training."""
-    epochs = len(history["epoch"])
-    losses = ", ".join(f"{name} {value:.6g}" for name, value in _losses(history).items())
-    saved = "" if out is None else f"; saved as {out}"
+def _summary(args: argparse.Namespace, history: History, seconds: float, patterns: int) -> str:
+    """Two lines on a finished training: how long, why it ended, which weights the network has; its losses."""
+    what = "validation" if args.validation_split else "training"
+    reason = {
+        "epochs": "all of them are done",
+        "patience": f"no lower {what} loss for {_stopping(args).patience} epochs",
+        "target_loss": "the loss has reached --target-loss",
+        "max_seconds": "--max-seconds are over",
+        "converged": "the optimiser has converged",
+    }
+    done, best = len(history["epoch"]), history.best_epoch
+    kept = "of the last epoch" if best is None else f"of epoch {best}, which has the lowest {what} loss"
+    names = {"loss": "training loss", "val_loss": "validation loss"}
+    losses = ", ".join(f"{names[name]} {value:.6g}" for name, value in _losses(history).items())
+    scaled = " (of scaled targets)" if args.scaling and args.loss.targets == "real" else ""
     return (
-        f"{epochs} epochs ({history.stopped}), {losses}; {patterns} patterns in {seconds:.2f} s, "
-        f"{patterns / seconds:,.0f} per second{saved}"
+        f"Trained {done} of {args.epochs} epochs in {seconds:.2f} s: {reason[history.stopped]}.  The weights "
+        f"are those {kept}.\n{losses[0].upper()}{losses[1:]}{scaled}; {patterns} patterns, "
+        f"{patterns / seconds:,.0f} per second."
+    )
+
+
+def _aligned(errors: dict[str, dict[str, float]]) -> str:
+    """The errors of each target as a table of text."""
+    rows = [
+        ["target", *METRICS],
+        *([target, *(f"{e:.6g}" for e in of.values())] for target, of in errors.items()),
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    )
+
+
+def _plain(errors: dict[str, dict[str, float]]) -> dict[str, dict[str, float | None]]:
+    """The errors as JSON has them: null for what is not defined."""
+    return {
+        target: {name.lower(): value if math.isfinite(value) else None for name, value in of.items()}
+        for target, of in errors.items()
+    }
+
+
+def _stopping(args: argparse.Namespace) -> Stopping:
+    """The rules of stopping: by default training with validation stops early and keeps the best weights."""
+    patience = args.patience
+    if args.validation_split:
+        patience = PATIENCE if patience is None else patience or (args.epochs if args.best else None)
+    return Stopping(
+        patience=patience or None,
+        restore_best=args.best,
+        target_loss=args.target_loss,
+        max_seconds=args.max_seconds,
     )
 
 
@@ -375,12 +561,6 @@ def _shifted(x: Array, y: Array, lead: int, rows: int) -> tuple[Array, Array, di
     return inputs[:n_training], targets[:n_training], validation
 
 
-def _network(path: str) -> Network:
-    """The network in a model file, or that of a learner."""
-    model = load(path)
-    return model if isinstance(model, Network) else cast(Network, model.network)
-
-
 def _optimizer(args: argparse.Namespace, default: str) -> Optimizer:
     chosen = args.optimizer or default
     cls = OPTIMIZERS[chosen]
@@ -399,20 +579,23 @@ def _optimizer(args: argparse.Namespace, default: str) -> Optimizer:
     return cls(**options)
 
 
-def _check_out(path: str, *read: str | None) -> None:
-    """Raise before the training if --out cannot be written or is a file that is `read`."""
-    for source in read:
+def _check_written(args: argparse.Namespace, name: str) -> None:
+    """Raise before the work if a file cannot be written or is one of those that are read."""
+    path = getattr(args, name)
+    if path is None:
+        return
+    for source in (getattr(args, other, None) for other in READ):
         if source and os.path.isfile(path) and os.path.exists(source) and os.path.samefile(path, source):
-            raise InputError(f"--out: expected another file than those that are read, got {path}.")
+            raise InputError(f"--{name}: expected another file than those that are read, got {path}.")
     if is_stream(path):
         target = path
     else:
         target = os.path.dirname(os.path.realpath(path))
         file = os.path.basename(path) and (os.path.isfile(path) or not os.path.exists(path))
         if not file or not os.path.isdir(target):
-            raise InputError(f"--out: expected a file in a folder that exists, got {path}.")
+            raise InputError(f"--{name}: expected a file in a folder that exists, got {path}.")
     if not os.access(target, os.W_OK):
-        raise InputError(f"--out: no permission to write into {target}.")
+        raise InputError(f"--{name}: no permission to write into {target}.")
 
 
 # ---- the arguments
@@ -421,16 +604,35 @@ def _check_out(path: str, *read: str | None) -> None:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Arguments of the command line, which override those of the `--config` file, which override defaults."""
     parser = _parser()
-    args = parser.parse_args(argv)
+    args = _with_streams(parser.parse_args(argv))
     if getattr(args, "config", None) is not None:
         defaults = _config(args.parser, args.config)
         if any(getattr(args, name, None) is not None for name in UNFOLDINGS):
             defaults = {name: value for name, value in defaults.items() if name not in UNFOLDINGS}
         args.parser.set_defaults(**defaults)
-        args = parser.parse_args(argv)
-    missing = [text for name, text in getattr(args, "needed", {}).items() if getattr(args, name) is None]
+        args = _with_streams(parser.parse_args(argv))
+    needed = getattr(args, "needed", {})
+    if getattr(args, "history", None) is not None:
+        for name in ("model", "file", "steps", "future"):
+            if getattr(args, name) is not None:
+                args.parser.error(f"argument --history: not allowed with {name}")
+        needed = {"out": needed["out"]}
+    missing = [text for name, text in needed.items() if getattr(args, name) is None]
     if missing:
         args.parser.error(f"the following arguments are required: {', '.join(missing)}")
+    return args
+
+
+def _with_streams(args: argparse.Namespace) -> argparse.Namespace:
+    """The arguments, with the names of the standard streams for "-"."""
+    for names, stream in ((READ, STDIN), (WRITTEN, STDOUT)):
+        used = [name for name in names if getattr(args, name, None) in ("-", stream)]
+        for name in used:
+            setattr(args, name, stream)
+        if used and names == WRITTEN and getattr(args, "json", False):
+            used.append("json")
+        if len(used) > 1:
+            args.parser.error(f"expected one of {', '.join(used)} in {stream}, got {len(used)}")
     return args
 
 
@@ -521,6 +723,8 @@ def _parser() -> argparse.ArgumentParser:
         help="input columns that are integers below N, such as day=7,hour=24",
     )
     train.add_argument("--out", metavar="MODEL", help="file of the network, e.g. model.safetensors")
+    train.add_argument("--log", metavar="FILE", help="CSV of the losses of each epoch, for `plot --history`")
+    _reading(train)
     _common(train)
     model = train.add_argument_group("network")
     model.add_argument("--cell", choices=tuple(CELLS), default="elman")
@@ -635,13 +839,21 @@ def _parser() -> argparse.ArgumentParser:
         type=_real(low=0, below=1),
         default=0.0,
         metavar="SHARE",
-        help="share of the rows, at the end, used for validation",
+        help="share of the rows, at the end, used for validation; training then stops early and keeps the "
+        "best weights, see --patience and --best",
     )
     how.add_argument(
         "--patience",
-        type=_at_least(1),
+        type=_at_least(0),
         metavar="N",
-        help="stop after N epochs without a lower loss, and restore the best weights",
+        help=f"stop after N epochs without a lower validation loss, or training loss without validation; 0: "
+        f"never (default: {PATIENCE} with validation, else 0)",
+    )
+    how.add_argument(
+        "--best",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="with validation or --patience: keep the weights of the best epoch (default), not of the last",
     )
     how.add_argument("--target-loss", type=_real(), help="stop at this loss")
     how.add_argument("--max-seconds", type=_real(above=0), help="stop after this time")
@@ -655,41 +867,139 @@ def _parser() -> argparse.ArgumentParser:
         "predict",
         help="predict with a network that `train` wrote",
         usage="%(prog)s MODEL FILE [options]",
-        description="Run the network over the rows and write a table of row numbers (from 1; "
-        "the last ones may lie beyond the end of the file) and predictions.",
+        description="Run the network over the rows and write a table of predictions, with the numbers of "
+        "their rows (from 1) or their times; the last ones may lie beyond the end of the file.",
     )
-    predict.add_argument("model", nargs="?", metavar="MODEL")
-    predict.add_argument("file", nargs="?", metavar="FILE", help="CSV with a header line, or *.parquet")
-    predict.add_argument("--out", metavar="FILE", help="CSV, or *.parquet; default: CSV to standard output")
-    predict.add_argument(
-        "--quantiles",
-        type=_probabilities,
-        metavar="Q,Q",
-        help="also these quantiles, of a model with a distribution or quantiles as --loss",
-    )
+    _of_model(predict)
     predict.add_argument(
         "--std", action="store_true", help="also deviations, of a model with a distribution as --loss"
     )
-    _common(predict)
-    predict.set_defaults(command=_predict, parser=predict, needed={"model": "MODEL", "file": "FILE"})
+    _of_predictions(predict)
+    predict.set_defaults(command=_predict)
+
+    forecast = commands.add_parser(
+        "forecast",
+        help="forecast the rows after the last one of a file",
+        usage="%(prog)s MODEL FILE --steps N [options]",
+        description="Write a table of the N rows after the last one of the file.  Beyond the lead of the "
+        "model its own predictions are its inputs; other inputs must be known, see --future.",
+    )
+    _of_model(forecast)
+    _of_future(forecast)
+    forecast.add_argument(
+        "--seed", type=_at_least(0), default=0, help="seed of the paths that --quantiles draws (default 0)"
+    )
+    _of_predictions(forecast)
+    forecast.set_defaults(command=_forecast)
+    forecast.get_default("needed")["steps"] = "--steps"
+
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="errors of predictions, for each target in the units of the data",
+        usage="%(prog)s MODEL FILE [options]",
+        description="Compare the predictions with the targets in the file: mean absolute error, root of the "
+        "mean squared error, and R2, the share of the variance that is explained.",
+    )
+    _of_model(evaluate)
+    _common(evaluate)
+    evaluate.set_defaults(command=_evaluate)
+
+    plot = commands.add_parser(
+        "plot",
+        help="a picture of predictions and forecasts, or of the losses of a training",
+        usage="%(prog)s (MODEL FILE [--steps N] | --history FILE) --out PICTURE [options]",
+        description="Draw the last rows of a file, their predictions, and with --steps the forecast of the "
+        "rows after them; or, with --history, the losses over the epochs.  Needs matplotlib.",
+    )
+    _of_model(plot)
+    _of_future(plot)
+    plot.add_argument(
+        "--history", metavar="FILE", help="what `train --log` wrote, or the output of `train --json`"
+    )
+    plot.add_argument("--out", metavar="PICTURE", help=f"*.{' or *.'.join(PICTURES)}")
+    plot.add_argument(
+        "--last", type=_at_least(1), default=LAST, metavar="N", help=f"rows to draw (default {LAST})"
+    )
+    _config_option(plot)
+    plot.set_defaults(command=_plot)
+    plot.get_default("needed")["out"] = "--out"
 
     info = commands.add_parser(
         "info", help="versions, instruction set and threads, and the contents of a model file"
     )
     info.add_argument("model", nargs="?", metavar="MODEL")
     info.add_argument("--json", action="store_true", help="print one JSON document")
-    info.set_defaults(command=_info)
+    info.set_defaults(command=_info, parser=info)
     return parser
 
 
+def _of_model(parser: argparse.ArgumentParser) -> None:
+    """A model and a file that it reads."""
+    parser.add_argument("model", nargs="?", metavar="MODEL")
+    parser.add_argument("file", nargs="?", metavar="FILE", help="CSV with a header line, or *.parquet")
+    _reading(parser)
+    parser.set_defaults(parser=parser, needed={"model": "MODEL", "file": "FILE"})
+
+
+def _of_future(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--steps", type=_at_least(1), metavar="N", help="rows to forecast")
+    parser.add_argument(
+        "--future",
+        metavar="FILE",
+        help="the next rows of the inputs that are no targets, such as a weather forecast",
+    )
+
+
+def _of_predictions(parser: argparse.ArgumentParser) -> None:
+    """A table that is written."""
+    parser.add_argument("--out", metavar="FILE", help="CSV, or *.parquet; default: CSV to standard output")
+    parser.add_argument(
+        "--quantiles",
+        type=_probabilities,
+        metavar="Q,Q",
+        help="also these quantiles, of a model with a distribution or quantiles as --loss",
+    )
+    _common(parser)
+    parser.set_defaults(name=parser.prog.split()[-1])
+
+
+def _reading(parser: argparse.ArgumentParser) -> None:
+    """How a file is read."""
+    parser.add_argument(
+        "--time",
+        type=str.strip,
+        metavar="NAME",
+        help="column of times (dates, or numbers that increase): no input, but in what is written",
+    )
+    if parser.prog.split()[-1] != "train":
+        parser.add_argument(
+            "--no-time", action="store_const", const="", dest="time", help="though the model has a --time"
+        )
+    parser.add_argument(
+        "--sep", type=_separator, metavar="C", help="separator of cells, or tab (default: detected)"
+    )
+    parser.add_argument("--decimal", choices=tuple(MARKS), help="decimal mark of numbers (default: detected)")
+
+
 def _common(parser: argparse.ArgumentParser) -> None:
+    _config_option(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+
+
+def _config_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         metavar="FILE.toml",
         help='arguments by name, such as learning-rate = 0.01 or inputs = ["a", "b"]; the command line '
         "overrides them",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+
+
+def _separator(text: str) -> str:
+    sep = "\t" if text in ("tab", "\\t") else text
+    if len(sep) != 1 or sep.isalnum() or sep in "\"'\r\n\0#.+-":
+        raise argparse.ArgumentTypeError(f"expected one character, such as ; or |, or tab, got {text!r}")
+    return sep
 
 
 def _names(text: str) -> list[str]:

@@ -1,4 +1,7 @@
-"""Errors of forecasts.  Steps without an actual value (NaN) are left out; forecasts must be numbers."""
+"""Errors of forecasts, and the variance that they explain.
+
+Steps without an actual value (NaN) are left out; forecasts must be numbers.
+"""
 
 from __future__ import annotations
 
@@ -55,6 +58,31 @@ def rmse(actual: ArrayLike, forecast: ArrayLike) -> float:
     """
     y, f = _paired(actual, forecast=forecast)
     return float(np.sqrt(_mean((y - f) ** 2)))
+
+
+def r2(actual: ArrayLike, forecast: ArrayLike) -> float:
+    """Coefficient of determination, ``1 - sum (y - f)^2 / sum (y - mean y)^2``.
+
+    Parameters
+    ----------
+    actual, forecast : array
+        Values of equal shape.
+
+    Returns
+    -------
+    share : float
+        1 for errors of 0, 0 for a forecast as good as the mean; NaN if the known actual values are equal.
+
+    Examples
+    --------
+    >>> from bptt_fast import metrics
+    >>> metrics.r2([1.0, 2.0, 3.0], [1.0, 2.0, 2.0])
+    0.5
+    """
+    y, f = _paired(actual, forecast=forecast)
+    if not y.size or y.min() == y.max():
+        return float("nan")
+    return 1 - _mean((y - f) ** 2) / _mean((y - _mean(y)) ** 2)
 
 
 def smape(actual: ArrayLike, forecast: ArrayLike) -> float:

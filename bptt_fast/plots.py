@@ -98,7 +98,7 @@ def prediction(
     for i, (name, (first, last)) in enumerate((spans or {}).items()):
         ax.axvspan(first, last, color="0.5", alpha=0.08 + 0.08 * (i % 2), linewidth=0)
         ax.text(
-            (first + last) / 2,
+            first + (last - first) / 2,
             0.98,
             name,
             ha="center",
@@ -108,6 +108,7 @@ def prediction(
         )
     ax.plot(time, actual, color="0.25", linewidth=1.2, label="actual")
     ax.plot(time, predicted, color="tab:red", linewidth=1.2, label="predicted")
+    _shorten_dates(ax)
     ax.margins(x=0.01)
     ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
     return ax
@@ -531,17 +532,7 @@ def _draw_intervals(ax: Axes, quantiles: Any, labels: bool = True) -> None:
 
 def _finish_time_axes(ax: Axes, series: Any) -> None:
     """Labels of both axes, dates that do not overlap, and a legend above the curves."""
-    from matplotlib import dates
-
-    times = _times(series)
-    if getattr(times.dtype, "kind", "O") == "M" or hasattr(times, "tz"):
-        locator = dates.AutoDateLocator(minticks=3)
-        ax.xaxis.set_major_locator(locator)
-        ax.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
-        default = "time"
-    else:
-        default = "step"
-    ax.set_xlabel(str(series.index.name or default))
+    ax.set_xlabel(str(series.index.name or ("time" if _shorten_dates(ax) else "step")))
     ax.set_ylabel("value" if series.name is None else str(series.name))
     ax.margins(x=0.01)
     ax.legend(
@@ -554,6 +545,18 @@ def _finish_time_axes(ax: Axes, series: Any) -> None:
         handlelength=1.3,
         columnspacing=1.2,
     )
+
+
+def _shorten_dates(ax: Axes) -> bool:
+    """Labels of dates that do not overlap; whether the horizontal axis has dates."""
+    from matplotlib import dates
+
+    if not isinstance(ax.xaxis.get_major_locator(), dates.AutoDateLocator):
+        return False
+    locator = dates.AutoDateLocator(minticks=3)
+    ax.xaxis.set_major_locator(locator)
+    ax.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
+    return True
 
 
 def _axes(ax: Axes | None) -> Axes:

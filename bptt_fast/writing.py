@@ -30,10 +30,12 @@ def named(path: Any, name: str = "path") -> str:
     return text
 
 
-def csv_text(names: Iterable[str], columns: Iterable[Iterable[Any]], end: str = "\r\n") -> str:
-    """Columns of equal length as comma-separated values with a header line."""
+def csv_text(
+    names: Iterable[str], columns: Iterable[Iterable[Any]], end: str = "\r\n", sep: str = ","
+) -> str:
+    """Columns of equal length as separated values with a header line."""
     text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator=end)
+    table = csv.writer(text, delimiter=sep, lineterminator=end)
     table.writerow(names)
     table.writerows(zip(*columns, strict=True))
     return text.getvalue()

@@ -19,7 +19,8 @@ FACES |= {"sktime": {"sktime", "pandas"}}
 FLOORS = (
     {"errors", "interface", "interrupts", "notebook", "version"},
     {"distributions", "resuming"},
-    {"columns", "initialisation", "losses", "machine", "metrics", "schedules", "stopping", "writing"},
+    {"columns", "initialisation", "losses", "machine", "metrics", "schedules", "stopping"}
+    | {"times", "writing"},
     {"data", "description", "files", "own_cell"},
     {"plans", "rules", "series", "torch_cells"},
     {"folds", "own_loss"},
@@ -35,7 +36,7 @@ FLOORS = (
     {"forecasting"},
     {"backtesting"},
     {"__init__"},
-    {"demo", "estimators", "sktime"},
+    {"demo", "estimators", "sktime", "tabular"},
     {"cli"},
     {"__main__"},
 )

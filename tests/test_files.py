@@ -153,7 +153,7 @@ def test_the_lead_is_in_the_file(how, lead, capsys):
 def read(content, *columns):
     with open("w.csv", "wb") as file:
         file.write(content if isinstance(content, bytes) else content.encode())
-    return read_table("w.csv", columns).tolist()
+    return read_table("w.csv", columns).values.tolist()
 
 
 RIGHT_CSVS = {
@@ -185,6 +185,14 @@ RIGHT_CSVS = {
     "a column named #": ("#,load\n1,100\n", [100]),
     "twice, but not asked for": ("day,day,load\n1,1,100\n", [100]),
     "other letters": ("température,load,負荷\n1,100,x\n", [100]),
+    "semicolons": ("day;load\n1;100\n2;-1.5e2\n", [100, -150]),
+    "semicolons and decimal commas": ("day;load\n1;100\n2;-1,5e2\n3;0,125\n", [100, -150, 0.125]),
+    "decimal commas late": ("day;load\n" + "1;7\n" * 5000 + "1;0,5\n", [7.0] * 5000 + [0.5]),
+    "decimal commas of four digits": ("day;load\n1;1,100\n2;1,1\n", [1.1, 1.1]),
+    "tabs and decimal commas": ("day\tload\n1\t100,5\n", [100.5]),
+    "tabs and commas in a name": ("a,b\tload\n1\t100\n", [100]),
+    "semicolons after a comment": ("# from; load\n#day;load\n1;100,5\n", [100.5]),
+    "a semicolon in a quoted cell": ('note;load\n"a;b";100,5\n', [100.5]),
 }  # fmt: skip
 
 
@@ -244,8 +252,14 @@ WRONG_CSVS = {
     "empty lines only": ("\n  \n,,\n", None, "got an empty file"),
     "comments only": ("# a\n# b\n", None, "got an empty file"),
     "twice": ("load,day, load\n1,2,3\n", None, "'load': expected one of load, day, load, got 2 columns"),
-    "semicolons": ("day;load\n1;100,5\n", None, "Are the cells separated by commas?"),
-    "tabs": ("day\tload\n1\t100\n", None, "Are the cells separated by commas?"),
+    "bars": ("day|load\n1|100\n", None, "got no such column.  Which character separates the cells?"),
+    "thousands or a decimal comma": ("day;load\n1;1,100\n", None, "got '1,100', which may be thousands"),
+    "thousands or a decimal point": ("day;load\n1;1.100\n2;7\n", None, "--decimal '.' if it is the decimal"),
+    "thousands and a decimal comma": ("day;load\n1;1.100,5\n", None, "expected one decimal mark"),
+    "two decimal marks": ("day;load\n1;100,5\n2;100.5\n", None, "got '100.5' and '100,5'"),
+    "a decimal point after commas": ("day;load\n" + "1;0,5\n" * 9000 + "1;1.5\n", 9002, "got '1.5'"),
+    "separators of two kinds": ("day,load,x;load;y\n1,2,3\n", None, "commas and semicolons.  Pass --sep"),
+    "a short row after a semicolon": ("day;load\n1;100,5\n2\n", 3, "expected 2 cells"),
     "no header": ("1,100\n2,101\n", None, "Is the header line missing?"),
     "a comment and no header": ("# measured\n1,100\n", None, "Is the header line missing?"),
 }  # fmt: skip
