@@ -40,7 +40,7 @@ from . import (
     plots,
     show_config,
 )
-from .callbacks import BackupAndRestore, Callback, CSVLogger
+from .callbacks import BackupAndRestore
 from .columns import listed, moments
 from .description import NONLINEARITIES
 from .errors import MALFORMED, choice
@@ -179,6 +179,8 @@ def _train(args: argparse.Namespace) -> int:
         args.parser.error("--backup: expected --seed as well, got none.  Pass any number.")
     for name in WRITTEN:
         _check_written(args, name)
+    if args.out and args.log and os.path.realpath(args.out) == os.path.realpath(args.log):
+        args.parser.error(f"--log: expected another file than --out, got {args.log}")
     table = _table(args, args.file, [*names, *targets], args.time)
     steps_needed = args.unfold or DEPTH if slides else 1
     needed = steps_needed + args.lead
@@ -200,8 +202,6 @@ def _train(args: argparse.Namespace) -> int:
     validation: dict[str, Any] = {"validation_split": args.validation_split}
     if not slides:
         x, y, validation = _shifted(x, y, args.lead, rows)
-    callbacks: list[Callback] = [] if args.backup is None else [BackupAndRestore(args.backup)]
-    callbacks += [] if args.log is None else [CSVLogger(args.log)]
     # standard output is for the data, if they go there
     messages = redirect_stdout(sys.stderr) if STDOUT in (args.out, args.log) else nullcontext()
     begin = time.perf_counter()
@@ -218,10 +218,11 @@ def _train(args: argparse.Namespace) -> int:
                 patience=_stopping(args),
                 scaling="standard" if args.scaling else None,
                 threads=args.threads,
-                callbacks=callbacks,
+                callbacks=[] if args.backup is None else [BackupAndRestore(args.backup)],
                 verbose=0 if args.quiet or args.json else "auto",
             )
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
+            _write_log(args, getattr(error, "history", {}))
             if args.out is not None:
                 net.lead = args.lead
                 net.save(args.out)
@@ -230,6 +231,7 @@ def _train(args: argparse.Namespace) -> int:
             raise
         seconds = time.perf_counter() - begin
         net.lead = args.lead  # `_shifted` moved the targets of a whole series
+        _write_log(args, history)
         if args.out is not None:
             net.save(args.out)
         patterns = (rows - needed + 1) * len(history["epoch"])
@@ -260,6 +262,11 @@ def _train(args: argparse.Namespace) -> int:
             "seconds": seconds,
         }
     )
+
+
+def _write_log(args: argparse.Namespace, history: dict[str, list[float]]) -> None:
+    if args.log is not None:
+        write_table(args.log, list(history), list(history.values()))
 
 
 def _predict(args: argparse.Namespace) -> int:
@@ -346,11 +353,13 @@ def _draw_predictions(args: argparse.Namespace, model: Tabular, table: Table, ax
 
 
 def _history(path: str) -> dict[str, list[float]]:
-    """The losses of a training: the JSON document of `train --json`, or the table of `train --log`."""
+    """The losses of a training: the document of `train --json`, or the CSV of `train --log`."""
     with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
         text = file.read()
     wanted = "the output of `bptt-fast train --json` or the table of `bptt-fast train --log`"
     try:
+        if not text.strip():
+            raise ValueError("an empty file")
         if text.lstrip().startswith("{"):
             record = dict(json.loads(text)["history"])
         else:
@@ -375,6 +384,8 @@ def _forecasts(
 ) -> dict[str, Array]:
     """Forecasts of the --steps rows after the table, with the inputs of --future."""
     needed, future = model.needed(args.steps), np.empty((0, len(model.exogenous)))
+    if args.future is not None and not model.exogenous:
+        raise InputError("--future: expected none, as all inputs of the model are its targets, got a file.")
     if args.future is not None:
         rows = _table(args, args.future, model.exogenous, args.time)
         future, times = rows.values[:needed], _following(table, len(rows))
@@ -435,8 +446,10 @@ def _model_and_table(args: argparse.Namespace, with_targets: bool = False) -> tu
         _check_written(args, "out")
         check_kind(args.out)
     table = _table(args, args.file, [*model.inputs, *(model.targets if with_targets else ())], args.time)
-    if len(table) == 0:
-        raise InputError(f"{args.file}: expected at least one row of numbers, got none.")
+    least = max(1, model.net.lead + with_targets if with_targets or hasattr(args, "steps") else 1)
+    if len(table) < least:
+        rows = "one row" if least == 1 else f"{least} rows"
+        raise InputError(f"{args.file}: expected at least {rows} of numbers, got {len(table) or 'none'}.")
     return model, table
 
 
@@ -450,8 +463,8 @@ def _table(args: argparse.Namespace, path: str, columns: Sequence[str], time: st
         print(f"bptt-fast: {path}: found cells separated by {sep}, and {marks}", file=sys.stderr)
     if table.times is not None and table.times.gaps:
         print(
-            f"bptt-fast: {path}, column {time!r}: {table.times.gaps} times follow at an unusual distance; "
-            f"rows are used as if all distances were equal",
+            f"bptt-fast: {path}, column {time!r}: {table.times.gaps} time(s) at an unusual distance from "
+            f"the one before; rows are used as if all distances were equal",
             file=sys.stderr,
         )
     return table
@@ -617,6 +630,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
             if getattr(args, name) is not None:
                 args.parser.error(f"argument --history: not allowed with {name}")
         needed = {"out": needed["out"]}
+    if getattr(args, "future", None) is not None and args.steps is None:
+        needed = needed | {"steps": "--steps"}
     missing = [text for name, text in needed.items() if getattr(args, name) is None]
     if missing:
         args.parser.error(f"the following arguments are required: {', '.join(missing)}")
@@ -632,7 +647,7 @@ def _with_streams(args: argparse.Namespace) -> argparse.Namespace:
         if used and names == WRITTEN and getattr(args, "json", False):
             used.append("json")
         if len(used) > 1:
-            args.parser.error(f"expected one of {', '.join(used)} in {stream}, got {len(used)}")
+            args.parser.error(f"{stream}: expected one of {', '.join(used)}, got {len(used)} of them")
     return args
 
 
@@ -967,7 +982,7 @@ def _reading(parser: argparse.ArgumentParser) -> None:
     """How a file is read."""
     parser.add_argument(
         "--time",
-        type=str.strip,
+        type=_name,
         metavar="NAME",
         help="column of times (dates, or numbers that increase): no input, but in what is written",
     )
@@ -1000,6 +1015,12 @@ def _separator(text: str) -> str:
     if len(sep) != 1 or sep.isalnum() or sep in "\"'\r\n\0#.+-":
         raise argparse.ArgumentTypeError(f"expected one character, such as ; or |, or tab, got {text!r}")
     return sep
+
+
+def _name(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"expected the name of a column, got {text!r}")
+    return text.strip()
 
 
 def _names(text: str) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -112,7 +113,7 @@ class Tabular:
         Parameters
         ----------
         values : ndarray (rows, I + D)
-            Inputs and targets.
+            Inputs and targets of more rows than the lead.
         first : int, default 0
             The first row whose prediction counts; earlier ones are read as inputs.
 
@@ -125,8 +126,6 @@ class Tabular:
         """
         x, y = np.split(values, [len(self.inputs)], axis=1)
         lead, first = self.net.lead, max(first, self.net.lead)
-        if len(x) <= first:
-            raise InputError(f"expected at least {first + 1} rows of numbers, got {len(x)}.")
         predicted = self._in_units(self.loss.prediction(self.net.predict(x, readout="every")))
         pairs = zip(self.targets, y[first:].T, predicted[first - lead : len(x) - lead].T, strict=True)
         return len(x) - first, {
@@ -151,7 +150,7 @@ class Tabular:
         Parameters
         ----------
         x : ndarray (rows, I)
-            The known inputs.
+            The known inputs, at least one row, and at least as many as the lead.
         future : ndarray (needed, E)
             The exogenous inputs of the next rows.
         steps : int
@@ -165,19 +164,20 @@ class Tabular:
         -------
         columns : dict of ndarray (steps,)
         """
-        columns = {"": self._path(x, future, steps, 1, None)[:, 0]}
+        columns = {"": np.array([y[0] for y in self._steps(x, future, steps, 1, None)])}
         if quantiles is not None and steps <= self.net.lead:
             outputs = self.net.predict(x, readout="every")[len(x) - self.net.lead :][:steps]
             columns |= _by_quantile(quantiles, self._in_units(self.loss.quantile(outputs, quantiles)))
         elif quantiles is not None:
-            paths = self._path(x, future, steps, PATHS, np.random.default_rng(seed))
-            columns |= _by_quantile(quantiles, np.quantile(paths, quantiles, axis=1))
+            drawn = self._steps(x, future, steps, PATHS, np.random.default_rng(seed))
+            values = np.array([np.quantile(y, quantiles, axis=0) for y in drawn])
+            columns |= _by_quantile(quantiles, values.swapaxes(0, 1))
         return self._by_target(columns)
 
-    def _path(
+    def _steps(
         self, x: Array, future: Array, steps: int, paths: int, rng: np.random.Generator | None
-    ) -> Array:
-        """Forecasts (steps, paths, D): with `rng` draws, else the predictions."""
+    ) -> Iterator[Array]:
+        """The forecast (paths, D) of each row: with `rng` draws, else the predictions."""
         net, lead = self.net, self.net.lead
         fed = [(i, self.targets.index(name)) for i, name in enumerate(self.inputs) if name in self.targets]
         others = [i for i, name in enumerate(self.inputs) if name not in self.targets]
@@ -186,29 +186,24 @@ class Tabular:
                 f"expected a model whose targets are later than its inputs, got one with the input "
                 f"{self.inputs[fed[0][0]]!r} of the row that it predicts.  Train with --lead 1."
             )
-        if len(x) < max(lead, 1):
-            raise InputError(f"expected at least {max(lead, 1)} rows of numbers, got {len(x)}.")
-
-        def values(outputs: Array) -> Array:
-            chosen = self.loss.prediction(outputs) if rng is None else self.loss.sample(outputs, rng)
-            return self._in_units(chosen)
-
         known, state = net.predict(x, readout="every", return_state=True)
-        first = known[len(x) - lead :][:steps]
-        forecast = np.empty((steps, paths, len(self.targets)))
-        forecast[:lead] = values(np.repeat(first[:, None], paths, axis=1))
-        if steps > lead:
-            stream = net.stream(paths)
-            stream.state = np.repeat(state[None], paths, axis=0)
-            row = np.empty((paths, len(self.inputs)))
-            for step in range(steps - lead):
+        stream = net.stream(paths)
+        stream.state = np.repeat(state[None], paths, axis=0)
+        row = np.empty((paths, len(self.inputs)))
+        waiting: deque[Array] = deque(maxlen=lead)  # rows that are predicted and not yet inputs
+        for step in range(steps):
+            if step < lead:
+                outputs = np.repeat(known[None, len(x) - lead + step], paths, axis=0)
+            else:
                 for i, target in fed:
-                    row[:, i] = forecast[step, :, target]
+                    row[:, i] = waiting[0][:, target]
                 if others:
-                    row[:, others] = future[step]
+                    row[:, others] = future[step - lead]
                 outputs = stream.step(row if paths > 1 else row[0]).reshape(paths, -1)
-                forecast[step + lead] = values(outputs)
-        return forecast
+            chosen = self.loss.prediction(outputs) if rng is None else self.loss.sample(outputs, rng)
+            y = self._in_units(chosen)
+            waiting.append(y)
+            yield y
 
     def _in_units(self, y: Array) -> Array:
         return y if self.scaling is None else self.scaling.outputs(y)
