@@ -226,7 +226,10 @@ def _train(args: argparse.Namespace) -> int:
             if args.out is not None:
                 net.lead = args.lead
                 net.save(args.out)
-                print(f"bptt-fast: interrupted; the model so far is in {args.out}", file=sys.stderr)
+                print(
+                    f"bptt-fast: interrupted; the model so far, with its last weights, is in {args.out}",
+                    file=sys.stderr,
+                )
                 return 130
             raise
         seconds = time.perf_counter() - begin

@@ -3,6 +3,8 @@
 
 import csv
 import importlib.util
+import io
+import json
 import os
 import re
 import signal
@@ -10,12 +12,15 @@ import socket
 import stat
 import time
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pytest
 from support.signals import interrupt, work_of_children
 
 import bptt_fast as bf
+from bptt_fast import metrics
+from bptt_fast.cli import main
 
 TRAIN = ("--inputs", "a,b", "--targets", "y", "--unfold", "3", "--hidden", "6", "--seed", "0")
 
@@ -360,3 +365,378 @@ def test_settings_that_no_file_should_have(text, cli, tmp_path):
     how = ("--inputs", "a", "--targets", "a", *(() if text.startswith("epochs") else ("--epochs", "1")))
     found = cli("train", *data, *how, "--config", "run.toml")
     assert found.returncode in (1, 2) and "Traceback" not in found.stderr and "bptt-fast" in found.stderr
+
+
+# ---- in this process
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    """call(*arguments): what `main` prints, in a folder with load.csv; `fails` is the code that is expected."""
+    monkeypatch.chdir(tmp_path)
+    write_loads("load.csv")
+
+    def call(*arguments, fails=0):
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            code = end.code
+        out, err = capsys.readouterr()
+        assert code == fails, err
+        assert fails == 0 or "Traceback" not in err
+        return err if fails else out
+
+    call.stderr = lambda: capsys.readouterr().err
+    return call
+
+
+HOURS = 24 * 10
+T = np.arange(HOURS)
+LOADS = {
+    "load": 500 + 90 * np.sin(2 * np.pi * T / 24) + 0.3 * T,
+    "temp": 12.25 + 5 * np.cos(2 * np.pi * T / 24 + 0.3),
+}
+NAMES = ("--inputs", "load,temp", "--targets", "load")
+
+
+def write_loads(path, sep=",", decimal=".", hour="2024-02-{:02}T{:02}:00", n=HOURS):
+    with open(path, "w") as file:
+        file.write(sep.join(["hour", *LOADS]) + "\n")
+        for t in range(n):
+            numbers = [f"{column[t]:.2f}".replace(".", decimal) for column in LOADS.values()]
+            file.write(sep.join([hour.format(20 + t // 24, t % 24), *numbers]) + "\n")
+
+
+def columns(text, sep=","):
+    names, *rows = csv.reader(io.StringIO(text), delimiter=sep)
+    return dict(zip(names, zip(*rows, strict=True), strict=True))
+
+
+def numbers(text):
+    return {name: np.array(cells, float) for name, cells in columns(text).items() if name != "hour"}
+
+
+def trained(call, *words, out="m"):
+    call(
+        "train",
+        "load.csv",
+        *NAMES,
+        "--hidden",
+        "4",
+        "--seed",
+        "1",
+        "--epochs",
+        "3",
+        "--quiet",
+        "--out",
+        out,
+        *words,
+    )
+    return bf.load(out)
+
+
+STOPPINGS = {
+    "the best weights, early": ((), bf.Stopping(patience=20)),
+    "early": (("--no-best",), bf.Stopping(patience=20, restore_best=False)),
+    "soon": (("--patience", "4"), bf.Stopping(patience=4)),
+    "the best weights of all epochs": (("--patience", "0"), bf.Stopping(patience=60)),
+    "neither": (("--patience", "0", "--no-best"), None),
+}
+
+
+@pytest.mark.parametrize("words, patience", STOPPINGS.values(), ids=STOPPINGS)
+def test_validation_keeps_the_best_weights(words, patience, call):
+    how = (
+        *NAMES,
+        "--hidden",
+        "4",
+        "--seed",
+        "1",
+        "--validation-split",
+        "0.4",
+        "--epochs",
+        "60",
+        "--learning-rate",
+        "0.2",
+    )
+    found = json.loads(call("train", "load.csv", *how, *words, "--json", "--out", "m"))
+    values = np.column_stack([np.round(column, 2) for column in LOADS.values()])
+    net = bf.Network(2, 4, 1, readout="last", seed=1)
+    history = net.fit(
+        values, values[:, :1], bptt=bf.SlidingBPTT(10), epochs=60, optimizer=bf.SGD(0.2), scaling="standard",
+        validation_split=0.4, patience=patience, verbose=0,
+    )  # fmt: skip
+    assert found["history"]["val_loss"] == history["val_loss"] and found["best_epoch"] == history.best_epoch
+    np.testing.assert_array_equal(bf.load("m").params, net.params)
+    best = 1 + int(np.argmin(history["val_loss"]))
+    assert 1 < best < len(history["epoch"]), "the last epoch is the best: the test proves nothing"
+    said = call("train", "load.csv", *how, *words)
+    kept = (
+        f"of epoch {best}, which has the lowest validation loss"
+        if history.best_epoch
+        else "of the last epoch"
+    )
+    assert f"The weights are those {kept}" in said
+    reason = (
+        f"no lower validation loss for {patience.patience} epochs"
+        if history.stopped == "patience"
+        else "all of them"
+    )
+    assert f"Trained {len(history['epoch'])} of 60 epochs" in said and reason in said
+
+
+def test_errors_are_in_the_units_of_the_data(call):
+    words = (
+        "--inputs",
+        "load,temp",
+        "--targets",
+        "temp,load",
+        "--lead",
+        "2",
+        "--loss",
+        "gaussian",
+        "--clip-norm",
+        "1",
+    )
+    how = (
+        *words,
+        "--hidden",
+        "4",
+        "--seed",
+        "1",
+        "--epochs",
+        "3",
+        "--validation-split",
+        "0.25",
+        "--out",
+        "m",
+    )
+    found = json.loads(call("train", "load.csv", *how, "--json"))["errors"]
+    predicted = numbers(call("predict", "m", "load.csv"))
+    evaluated = json.loads(call("evaluate", "m", "load.csv", "--json"))
+    assert evaluated["predictions"] == HOURS - 2
+    printed = call("train", "load.csv", *how).split("units of the data:\n")[1].splitlines()
+    assert printed[0].split() == [
+        "target",
+        "MAE",
+        "RMSE",
+        "R2",
+    ] and f"{HOURS * 3 // 4 + 1} to {HOURS}" in call("train", "load.csv", *how)
+    for line, name in zip(printed[1:], ("temp", "load"), strict=False):
+        actual = np.round(LOADS[name], 2)
+        for begin, errors in ((HOURS * 3 // 4, found[name]), (2, evaluated["errors"][name])):
+            pair = actual[begin:], predicted[name][begin - 2 : HOURS - 2]
+            expected = [f(*pair) for f in (metrics.mae, metrics.rmse, metrics.r2)]
+            np.testing.assert_allclose(list(errors.values()), expected, rtol=1e-9)
+        assert line.split() == [name, *(f"{value:.6g}" for value in found[name].values())]
+    assert errors["mae"] > 1
+
+
+@pytest.mark.parametrize("loss", ("mse", "gaussian"))
+@pytest.mark.parametrize("lead", (1, 3))
+def test_forecasts_are_predictions_that_are_fed_back(lead, loss, call):
+    """Each is what `predict` says of a file that has the earlier forecasts as its last rows."""
+    trained(call, "--lead", lead, "--loss", loss, "--clip-norm", "1", "--time", "hour")
+    lines = Path("load.csv").read_text().splitlines()
+    known, n = lines[: HOURS - 20], 7
+    Path("known.csv").write_text("\n".join(known))
+    Path("future.csv").write_text("\n".join([lines[0], *lines[HOURS - 20 :]]))
+    text = call("forecast", "m", "known.csv", "--steps", n, "--future", "future.csv")
+    got = numbers(text)["load"]
+    assert columns(text)["hour"] == tuple(line.split(",")[0] for line in lines[HOURS - 20 :][:n])
+    for step in range(n):
+        Path("longer.csv").write_text("\n".join(known))
+        last = columns(call("predict", "m", "longer.csv"))["load"][step - lead if step < lead else -1]
+        assert got[step] == pytest.approx(float(last), rel=1e-6)
+        if step >= lead - 1:
+            hour, _, temp = lines[HOURS - 20 + step - lead + 1].split(",")
+            known.append(f"{hour},{float(got[step - lead + 1])!r},{temp}")
+    assert np.ptp(got) > 1
+    first = call("forecast", "m", "load.csv", "--steps", lead, "--no-time")
+    assert columns(first)["row"] == tuple(str(HOURS + 1 + i) for i in range(lead))
+    message = call("forecast", "m", "load.csv", "--steps", lead + 1, fails=1)
+    assert "--future: expected 1 rows of temp" in message
+
+
+def test_quantiles_of_forecasts(call):
+    call("train", "load.csv", "--inputs", "load", "--targets", "load", "--loss", "gaussian", "--clip-norm", "1", "--epochs", "3",
+         "--seed", "1", "--quiet", "--out", "m")  # fmt: skip
+    words = ("forecast", "m", "load.csv", "--steps", "6", "--quantiles", "0.1,0.9")
+    text = call(*words)
+    assert call(*words) == text != call(*words, "--seed", "1")
+    got = numbers(text)
+    assert (got["load 0.1"] < got["load"]).all() and (got["load"] < got["load 0.9"]).all()
+    assert (got["load"] == numbers(call(*words[:5]))["load"]).all()
+    # of the first row without a path in between: those of the outputs
+    first = numbers(call("predict", "m", "load.csv", "--quantiles", "0.1,0.9"))
+    spread = first["load 0.9"][-1] - first["load 0.1"][-1]
+    assert abs(got["load 0.9"][0] - first["load 0.9"][-1]) < 0.15 * spread
+    direct = numbers(call(*words[:4], "1", *words[5:]))
+    np.testing.assert_array_equal(direct["load 0.9"], first["load 0.9"][-1:])
+
+
+def test_times_are_in_the_outputs(call):
+    net = trained(call, "--time", "hour", "--lead", "2")
+    assert net.input_names == ("load", "temp")
+    assert json.loads(call("info", "m", "--json"))["model"]["time"] == "hour"
+    predicted = columns(call("predict", "m", "load.csv"))
+    assert predicted["hour"][0] == "2024-02-20T02:00" and predicted["hour"][-2:] == (
+        "2024-03-01T00:00",
+        "2024-03-01T01:00",
+    )
+    assert list(columns(call("predict", "m", "load.csv", "--no-time"))) == ["row", "load"]
+    write_loads("load.csv", hour="{:02}.02.2024 {:02}:30")
+    document = json.loads(call("predict", "m", "load.csv", "--json"))
+    assert document["times"][-1] == "01.03.2024 01:30"
+    text = Path("load.csv").read_text()
+    for old, new, code, message in (
+        ("hour", "when", 1, "column 'hour': expected one of when, load, temp, got no such column"),
+        (
+            "20.02.2024 01:30",
+            "20.02.2024 00:30",
+            1,
+            "line 3, column 'hour': expected a later time than in the row before",
+        ),
+        (
+            "20.02.2024 01:30",
+            "soon",
+            1,
+            "line 3, column 'hour': expected a time as '20.02.2024 00:30', got 'soon'",
+        ),
+        ("20.02.2024 01:30", "", 1, "line 3, column 'hour': expected a time"),
+    ):
+        Path("load.csv").write_text(text.replace(old, new, 1))
+        assert message in call("predict", "m", "load.csv", fails=code)
+    Path("load.csv").write_text(text)
+    assert "--time: expected a column that is no input" in call(
+        "train", "load.csv", *NAMES, "--time", "temp", fails=2
+    )
+    assert "Pass --time 'hour'" in call(
+        "train", "load.csv", "--inputs", "hour,load", "--targets", "load", fails=1
+    )
+
+
+def test_gaps_in_time_are_reported(call, capsys):
+    trained(call, "--time", "hour")
+    lines = Path("load.csv").read_text().splitlines()
+    Path("gap.csv").write_text("\n".join([*lines[:30], *lines[40:]]))
+    assert main(["predict", "m", "gap.csv", "--out", "p.csv"]) == 0
+    assert "gap.csv, column 'hour': 1 time(s) at an unusual distance" in capsys.readouterr().err
+
+
+def test_a_german_file_is_the_english_one(call, capsys):
+    english = trained(call, "--time", "hour")
+    expected = numbers(call("predict", "m", "load.csv"))["load"]
+    write_loads("load.csv", ";", ",")
+    assert main(["predict", "m", "load.csv"]) == 0
+    out, err = capsys.readouterr()
+    assert err == "bptt-fast: load.csv: found cells separated by semicolons, and decimal commas\n"
+    got = columns(out, ";")
+    assert [float(cell.replace(",", ".")) for cell in got["load"]] == expected.tolist()
+    np.testing.assert_array_equal(trained(call, "--time", "hour").params, english.params)
+    capsys.readouterr()
+    for words in (("--sep", ";", "--decimal", ","), ("--sep", ";")):
+        assert main(["evaluate", "m", "load.csv", *words]) == 0
+        assert (capsys.readouterr().err == "") == (len(words) == 4)
+    assert "which character separates" in call("evaluate", "m", "load.csv", "--sep", ",", fails=1).lower()
+    assert "Pass --decimal ','" in call("evaluate", "m", "load.csv", "--decimal", ".", fails=1)
+    for sep in ("", "ab", "1", '"', "."):
+        assert "--sep: expected one character" in call("evaluate", "m", "load.csv", f"--sep={sep}", fails=2)
+    write_loads("load.csv", "\t")
+    assert (
+        numbers(call("predict", "m", "load.csv", "--sep", "tab").replace("\t", ","))["load"].tolist()
+        == expected.tolist()
+    )
+
+
+def test_standard_streams(python, tmp_path):
+    """Data are alone on standard output; a pipe of two commands is one with a file in between."""
+    write_loads(tmp_path / "load.csv")
+    words = ("-m", "bptt_fast", "train", "-", *NAMES, "--seed", "1", "--epochs", "2")
+    with open(tmp_path / "load.csv") as file:
+        child = python(*words, "--log", "-", "--out", "m", stdin=file)
+    assert child.returncode == 0 and list(columns(child.stdout)) == ["epoch", "loss", "seconds"], child.stderr
+    assert "Trained 2 of 2 epochs" in child.stderr
+    with open(tmp_path / "load.csv") as file:
+        child = python(*words, "--out", "-", stdin=file, text=False)
+    (tmp_path / "again").write_bytes(child.stdout)
+    assert (bf.load(tmp_path / "again").params == bf.load(tmp_path / "m").params).all()
+    assert b"Saved as" in child.stderr
+    with open(tmp_path / "m") as file:
+        child = python(
+            "-m", "bptt_fast", "forecast", "-", "load.csv", "--steps", "1", "--out", "-", stdin=file
+        )
+    assert child.returncode == 0 and len(child.stdout.splitlines()) == 2 and child.stderr == ""
+
+
+def test_pictures(call):
+    pytest.importorskip("matplotlib")
+    call("train", "load.csv", "--inputs", "load,temp", "--targets", "load,temp", "--seed", "1", "--epochs", "2", "--quiet",
+         "--validation-split", "0.2", "--out", "m", "--time", "hour", "--log", "log.csv")  # fmt: skip
+    call("plot", "m", "load.csv", "--steps", "24", "--last", "50", "--out", "p.svg")
+    svg = Path("p.svg").read_text()
+    assert all(
+        f"<!-- {text} -->" in svg for text in ("load", "temp", "hour", "forecast", "actual", "predicted")
+    )
+    call("plot", "m", "load.csv", "--no-time", "--out", "p.png")
+    assert Path("p.png").read_bytes().startswith(b"\x89PNG")
+    document = call(
+        "train", "load.csv", *NAMES, "--seed", "1", "--epochs", "2", "--validation-split", "0.2", "--json"
+    )
+    Path("run.json").write_text(document)
+    for history in ("log.csv", "run.json"):
+        call("plot", "--history", history, "--out", "h.svg")
+        svg = Path("h.svg").read_text()
+        assert all(f"<!-- {text} -->" in svg for text in ("epoch", "loss", "training", "validation"))
+    for history in ("load.csv", "m", "/dev/null"):
+        assert f"{history}: expected the output of" in call(
+            "plot", "--history", history, "--out", "h.svg", fails=1
+        )
+
+
+WRONG = {
+    "no steps": (("forecast", "m", "load.csv"), 2, "required: --steps"),
+    "no steps of the future": (("plot", "m", "load.csv", "--future", "load.csv", "--out", "p.png"), 2, "required: --steps"),
+    "a future without the column": (("forecast", "m", "load.csv", "--steps", "3", "--future", "short.csv"), 1, "column 'temp'"),
+    "a past as the future": (
+        ("forecast", "m", "load.csv", "--steps", "3", "--future", "load.csv"), 1, "the next at 2024-03-01T00:00, got 2024-02-20T00:00"
+    ),
+    "quantiles of no distribution": (
+        ("forecast", "m", "load.csv", "--steps", "1", "--quantiles", "0.5"), 1, "expected a loss with a distribution"
+    ),
+    "no row": (("forecast", "m", "none.csv", "--steps", "1"), 1, "none.csv: expected at least one row"),
+    "too few rows": (("evaluate", "m", "one.csv"), 1, "one.csv: expected at least 2 rows of numbers, got 1"),
+    "one time": (("forecast", "m", "one.csv", "--steps", "1"), 1, "expected at least two times to continue them"),
+    "another picture": (("plot", "m", "load.csv", "--out", "p.jpg"), 2, "expected a file named *.png or *.svg"),
+    "no picture": (("plot", "m", "load.csv"), 2, "required: --out"),
+    "a history and a model": (("plot", "m", "--history", "m", "--out", "p.png"), 2, "--history: not allowed with model"),
+    "what is read": (("plot", "m", "load.csv", "--out", "load.csv"), 1, "--out: expected another file"),
+    "itself": (("forecast", "m", "load.csv", "--steps", "1", "--out", "m"), 1, "--out: expected another file"),
+    "two inputs": (("evaluate", "-", "-"), 2, "/dev/stdin: expected one of model, file"),
+    "two outputs": (("predict", "m", "load.csv", "--out", "-", "--json"), 2, "/dev/stdout: expected one of out, json"),
+    "one file for two": (("train", "load.csv", *NAMES, "--out", "x", "--log", "x"), 2, "--log: expected another file"),
+    "no folder of the log": (("train", "load.csv", *NAMES, "--log", "no/x"), 1, "--log: expected a file in a folder"),
+    "a time without a name": (("train", "load.csv", *NAMES, "--time", " "), 2, "--time: expected the name of a column"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words, code, message", WRONG.values(), ids=WRONG)
+def test_wrong_words(words, code, message, call, tmp_path):
+    """Named errors, and every file stays as it is."""
+    lines = Path("load.csv").read_text().splitlines()
+    for name, some in (("none.csv", lines[:1]), ("one.csv", lines[:2]), ("short.csv", ["hour,load", "1,2"])):
+        Path(name).write_text("\n".join(some))
+    trained(call, "--epochs", "1", "--time", "hour")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert message in call(*words, fails=code)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_needs_no_future_refuses_one(call):
+    call(
+        "train", "load.csv", "--inputs", "load", "--targets", "load", "--epochs", "1", "--quiet", "--out", "m"
+    )
+    words = ("forecast", "m", "load.csv", "--steps", "3")
+    assert "--future: expected none" in call(*words, "--future", "load.csv", fails=1)
+    call("train", "load.csv", *NAMES, "--lead", "0", "--epochs", "1", "--quiet", "--out", "m")
+    assert "Train with --lead 1" in call(*words, "--future", "load.csv", fails=1)
