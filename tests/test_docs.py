@@ -87,7 +87,7 @@ def run_shell(source, name):
 
 @pytest.fixture
 def reader(tmp_path, monkeypatch):
-    """A folder with the file that the pages speak of, and the command on the path."""
+    """A folder with the files that the pages speak of, and the command on the path."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
     monkeypatch.setattr(own_cell, "cache_folder", lambda: tmp_path)
@@ -97,9 +97,11 @@ def reader(tmp_path, monkeypatch):
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bptt_fast "$@"\n')
     command.chmod(0o755)
-    hours = np.arange(240)
+    hours = np.arange(264)
     table = np.column_stack([10 + 8 * np.sin(hours / 4), 500 + 90 * np.sin(hours / 4 - 1)]).round(2)
-    np.savetxt("measured.csv", table, "%g", ",", header="temperature,load", comments="")
+    rows = [f"2024-03-{1 + t // 24:02} {t % 24:02}:00,{a:g},{b:g}" for t, (a, b) in enumerate(table)]
+    for name, known in (("measured.csv", rows[:240]), ("weather.csv", rows[240:])):
+        Path(name).write_text("\n".join(["time,temperature,load", *known]))
 
 
 def test_the_first_screen_has_the_two_commands():
