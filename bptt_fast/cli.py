@@ -59,14 +59,14 @@ from .losses import TABLE
 from .losses import get as get_loss
 from .machine import configuration
 from .optimizers import OPTIMIZERS, Optimizer
-from .tabular import METRICS, TRAINED, Tabular, described, network
+from .tabular import TRAINED, Tabular, described, network
 from .times import Times
 from .writing import csv_text, is_stream, replace
 
 Array = np.ndarray[Any, Any]
 
 DEPTH = 10  # steps that --unfold unfolds by default
-LOSSES = tuple(name for name, row in TABLE.items() if row["targets"] in ("real", "count"))
+LOSSES = tuple(name for name, row in TABLE.items() if row["targets"] in ("real", "count", "class"))
 UNFOLDINGS = ("unfold", "truncate", "checkpoint")  # one of them at a time
 PATIENCE = 20  # epochs, where there is validation
 READ, WRITTEN = ("config", "model", "file", "future", "history"), ("out", "log")  # arguments that are files
@@ -143,6 +143,13 @@ def _train(args: argparse.Namespace) -> int:
     try:
         if args.time in (*names, *targets):
             raise ConfigError(f"--time: expected a column that is no input or target, got {args.time!r}.")
+        if (args.loss.targets == "class") != (args.classes is not None) or (
+            args.classes and len(targets) > 1
+        ):
+            raise ConfigError(
+                f"--classes: expected with --loss cross_entropy and one target, and only then, got "
+                f"{args.classes}, --loss {args.loss.name} and {len(targets)} target(s)."
+            )
         names = [*(name for name in names if name not in categories), *_categories_among(names, categories)]
         unfold = _unfolding(args)
         optimizer = _optimizer(args, unfold.default_optimizer)
@@ -150,7 +157,7 @@ def _train(args: argparse.Namespace) -> int:
         net = Network(
             len(names),
             args.hidden,
-            len(targets) * args.loss.outputs,
+            args.classes or len(targets) * args.loss.outputs,
             categories=dict(enumerate(categories.values(), len(names) - len(categories))),
             cell=args.cell,
             nonlinearity=args.nonlinearity,
@@ -172,7 +179,8 @@ def _train(args: argparse.Namespace) -> int:
         if args.dale is not None:
             dale(net, args.dale)
         net.input_names = names
-        net.output_names = [f"{name} {part}".rstrip() for part in args.loss.parts for name in targets]
+        parts = range(args.classes) if args.classes else args.loss.parts
+        net.output_names = [f"{name} {part}".rstrip() for part in parts for name in targets]
     except ConfigError as error:
         args.parser.error(str(error))
     if args.backup is not None and args.seed is None:
@@ -198,6 +206,8 @@ def _train(args: argparse.Namespace) -> int:
         scaling = Scaling([], [], *(a.tolist() for a in moments(y[:rows])))
         notes["scaling"] = {"mean": scaling.output_mean, "scale": scaling.output_scale}
         y = scaling.targets(y, np.float64)
+    if args.classes:
+        y = _class_indices(args, y[:, 0])
     net.extra[TRAINED] = json.dumps(notes)
     validation: dict[str, Any] = {"validation_split": args.validation_split}
     if not slides:
@@ -241,11 +251,12 @@ def _train(args: argparse.Namespace) -> int:
         if args.quiet and not args.json:
             return 0
         first = rows if args.validation_split else 0
-        n, errors = Tabular(net).errors(table.values, first)
+        model = Tabular(net)
+        n, metrics = model.metrics(table.values, first)
         if not args.json:
             print(_summary(args, history, seconds, patterns))
             which = f"validation rows {rows + 1} to {len(table)}" if first else "training rows"
-            print(f"Errors of {n} predictions of the {which}, in the units of the data:\n{_aligned(errors)}")
+            print(f"{_measure(model)} of {n} predictions of the {which}:\n{_aligned(metrics)}")
             if args.out is not None:
                 print(f"Saved as {args.out}.")
             return 0
@@ -260,7 +271,7 @@ def _train(args: argparse.Namespace) -> int:
             "stopped": history.stopped,
             "best_epoch": history.best_epoch,
             **_losses(history),
-            "errors": _plain(errors),
+            "metrics": _plain(metrics),
             "patterns": patterns,
             "seconds": seconds,
         }
@@ -291,7 +302,7 @@ def _forecast(args: argparse.Namespace) -> int:
 
 def _evaluate(args: argparse.Namespace) -> int:
     model, table = _model_and_table(args, with_targets=True)
-    n, errors = model.errors(table.values)
+    n, metrics = model.metrics(table.values)
     if args.json:
         return _print_json(
             {
@@ -300,12 +311,12 @@ def _evaluate(args: argparse.Namespace) -> int:
                 "file": args.file,
                 "rows": len(table),
                 "predictions": n,
-                "errors": _plain(errors),
+                "metrics": _plain(metrics),
             }
         )
     lead = model.net.lead
-    print(f"{args.file}: errors of {n} predictions, {lead} row(s) ahead, in the units of the data")
-    print(_aligned(errors))
+    print(f"{args.file}: {_measure(model)} of {n} predictions, {lead} row(s) ahead")
+    print(_aligned(metrics))
     return 0
 
 
@@ -516,23 +527,25 @@ def _summary(args: argparse.Namespace, history: History, seconds: float, pattern
     )
 
 
-def _aligned(errors: dict[str, dict[str, float]]) -> str:
-    """The errors of each target as a table of text."""
-    rows = [
-        ["target", *METRICS],
-        *([target, *(f"{e:.6g}" for e in of.values())] for target, of in errors.items()),
-    ]
+def _measure(model: Tabular) -> str:
+    return "Accuracy" if model.classes else "Errors, in the units of the data,"
+
+
+def _aligned(metrics: dict[str, dict[str, float]]) -> str:
+    """The metrics of each target as a table of text."""
+    rows = [["target", *next(iter(metrics.values()))]]
+    rows += [[target, *(f"{value:.6g}" for value in of.values())] for target, of in metrics.items()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
     )
 
 
-def _plain(errors: dict[str, dict[str, float]]) -> dict[str, dict[str, float | None]]:
-    """The errors as JSON has them: null for what is not defined."""
+def _plain(metrics: dict[str, dict[str, float]]) -> dict[str, dict[str, float | None]]:
+    """The metrics as JSON has them: null for what is not defined."""
     return {
         target: {name.lower(): value if math.isfinite(value) else None for name, value in of.items()}
-        for target, of in errors.items()
+        for target, of in metrics.items()
     }
 
 
@@ -547,6 +560,17 @@ def _stopping(args: argparse.Namespace) -> Stopping:
         target_loss=args.target_loss,
         max_seconds=args.max_seconds,
     )
+
+
+def _class_indices(args: argparse.Namespace, y: Array) -> Array:
+    """The column of classes as integers."""
+    wrong = np.flatnonzero((y % 1 != 0) | (y < 0) | (y >= args.classes))
+    if len(wrong):
+        raise InputError(
+            f"{args.file}, row {wrong[0] + 1}, column {args.targets[0]!r}: expected a class from 0 to "
+            f"{args.classes - 1}, got {y[wrong[0]]:g}."
+        )
+    return y.astype(np.int64)
 
 
 def _categories_among(names: Sequence[str], categories: dict[str, int]) -> list[str]:
@@ -846,6 +870,12 @@ def _parser() -> argparse.ArgumentParser:
         '\'{"name": "pinball", "quantiles": [0.1, 0.5, 0.9]}\'',
     )
     how.add_argument(
+        "--classes",
+        type=_at_least(2),
+        metavar="N",
+        help="with --loss cross_entropy: the target is a class, an integer below N",
+    )
+    how.add_argument(
         "--scaling",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -916,7 +946,7 @@ def _parser() -> argparse.ArgumentParser:
         help="errors of predictions, for each target in the units of the data",
         usage="%(prog)s MODEL FILE [options]",
         description="Compare the predictions with the targets in the file: mean absolute error, root of the "
-        "mean squared error, and R2, the share of the variance that is explained.",
+        "mean squared error, and R2, the share of the variance that is explained; the accuracy of classes.",
     )
     _of_model(evaluate)
     _common(evaluate)
@@ -1075,8 +1105,8 @@ def _loss(text: str) -> Loss:
         raise argparse.ArgumentTypeError(str(error)) from None
     if loss.name not in LOSSES:
         raise argparse.ArgumentTypeError(
-            f"expected a loss of real targets or counts ({', '.join(LOSSES)}), got {text!r}; others have "
-            f"targets or outputs that a table of numbers does not show, and are available in Python"
+            f"expected a loss of real targets, counts or classes ({', '.join(LOSSES)}), got {text!r}; others "
+            f"have targets or outputs that a table of numbers does not show, and are available in Python"
         )
     return loss
 

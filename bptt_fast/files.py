@@ -228,8 +228,10 @@ class _Csv:
                 f"{self.path}, line {number}: expected cells separated by {self._separators()}, each quote "
                 f"closed, got something else ({error})."
             ) from None
-        values = np.concatenate(parts).reshape(-1, len(self.columns))
+        values = np.concatenate(parts)
         places = [f"line {number}" for number in self.numbers]
+        if self.decimal == ",":  # dates have points or none
+            self.times = [cell if "." in cell else cell.replace(",", ".") for cell in self.times]
         times = None if self.time is None else _times(self.path, self.time, self.times, places)
         return Table(values, times, Dialect(self.sep, self.decimal or "."))
 

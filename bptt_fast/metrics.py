@@ -85,6 +85,28 @@ def r2(actual: ArrayLike, forecast: ArrayLike) -> float:
     return 1 - _mean((y - f) ** 2) / _mean((y - _mean(y)) ** 2)
 
 
+def accuracy(actual: ArrayLike, forecast: ArrayLike) -> float:
+    """Share of the classes that are right.
+
+    Parameters
+    ----------
+    actual, forecast : array
+        Classes, as numbers, of equal shape.
+
+    Returns
+    -------
+    share : float
+
+    Examples
+    --------
+    >>> from bptt_fast import metrics
+    >>> metrics.accuracy([0, 1, 2, 2], [0, 1, 2, 1])
+    0.75
+    """
+    y, f = _paired(actual, forecast=forecast)
+    return _mean((y == f).astype(np.float64))
+
+
 def smape(actual: ArrayLike, forecast: ArrayLike) -> float:
     """Symmetric mean absolute percentage error, ``mean 200 |y - f| / (|y| + |f|)``, from 0 to 200.
 

@@ -20,7 +20,8 @@ from .persistence import load
 Array = np.ndarray[Any, Any]
 
 TRAINED = "train"  # the key in `Network.extra` under which `train` stores its options
-METRICS = {"MAE": metrics.mae, "RMSE": metrics.rmse, "R2": metrics.r2}
+METRICS = {"MAE": metrics.mae, "RMSE": metrics.rmse, "R2": metrics.r2}  # of numbers
+METRICS_OF_CLASSES = {"accuracy": metrics.accuracy}
 PATHS = 1000  # sample paths of a forecast with quantiles
 
 
@@ -59,7 +60,7 @@ class Tabular:
             known, time = self.notes.get("scaling"), self.notes.get("time")
             self.scaling = None if known is None else Scaling([], [], known["mean"], known["scale"])
             self.time = None if time is None else str(time)
-            widths = {len(self.targets), self.loss.columns(len(names))}
+            widths = {len(self.targets), 1 if self.classes else self.loss.columns(len(names))}
             widths |= {len(self.targets) if self.scaling is None else len(self.scaling.output_mean)}
             if len(widths) > 1:
                 raise ConfigError(f"expected one width of the targets, got {sorted(map(str, widths))}")
@@ -68,6 +69,11 @@ class Tabular:
                 f"{TRAINED}: expected notes on the loss as `bptt-fast train` writes them, got {self.notes}: "
                 f"{error}"
             ) from None
+
+    @property
+    def classes(self) -> bool:
+        """Whether the target is a class."""
+        return self.loss.targets == "class"
 
     @classmethod
     def load(cls, path: str) -> Tabular:
@@ -84,6 +90,8 @@ class Tabular:
     ) -> dict[str, Array]:
         """Predictions of each target by the names of their columns, with deviations and quantiles.
 
+        Of a class also the probabilities of all classes.
+
         Parameters
         ----------
         outputs : ndarray (rows, O)
@@ -97,7 +105,11 @@ class Tabular:
         -------
         columns : dict of ndarray (rows,)
         """
-        columns = {"": self._in_units(self.loss.prediction(outputs))}
+        columns = {"": self._prediction(outputs)}
+        if self.classes:
+            shares = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+            shares /= shares.sum(axis=1, keepdims=True)
+            columns |= {f" {k}": shares[:, k : k + 1] for k in range(shares.shape[1])}
         if std:
             deviation = self.loss.std(outputs)
             scaling = self.scaling
@@ -107,8 +119,8 @@ class Tabular:
             columns |= _by_quantile(quantiles, values)
         return self._by_target(columns)
 
-    def errors(self, values: Array, first: int = 0) -> tuple[int, dict[str, dict[str, float]]]:
-        """Errors of the predictions of each target, in the units of the data.
+    def metrics(self, values: Array, first: int = 0) -> tuple[int, dict[str, dict[str, float]]]:
+        """Errors of the predictions of each target, in the units of the data, or the accuracy of classes.
 
         Parameters
         ----------
@@ -121,15 +133,16 @@ class Tabular:
         -------
         n : int
             The number of predictions.
-        errors : dict of dict
-            The errors by target and metric.
+        metrics : dict of dict
+            The metrics by target and name.
         """
         x, y = np.split(values, [len(self.inputs)], axis=1)
         lead, first = self.net.lead, max(first, self.net.lead)
-        predicted = self._in_units(self.loss.prediction(self.net.predict(x, readout="every")))
+        predicted = self._prediction(self.net.predict(x, readout="every"))
         pairs = zip(self.targets, y[first:].T, predicted[first - lead : len(x) - lead].T, strict=True)
+        chosen = METRICS_OF_CLASSES if self.classes else METRICS
         return len(x) - first, {
-            target: {name: metric(actual, guess) for name, metric in METRICS.items()}
+            target: {name: metric(actual, guess) for name, metric in chosen.items()}
             for target, actual, guess in pairs
         }
 
@@ -200,10 +213,15 @@ class Tabular:
                 if others:
                     row[:, others] = future[step - lead]
                 outputs = stream.step(row if paths > 1 else row[0]).reshape(paths, -1)
-            chosen = self.loss.prediction(outputs) if rng is None else self.loss.sample(outputs, rng)
-            y = self._in_units(chosen)
+            y = self._prediction(outputs) if rng is None else self._in_units(self.loss.sample(outputs, rng))
             waiting.append(y)
             yield y
+
+    def _prediction(self, outputs: Array) -> Array:
+        """The predictions (rows, D) of outputs (rows, O), in the units of the data."""
+        if self.classes:
+            return outputs.argmax(axis=1, keepdims=True)
+        return self._in_units(self.loss.prediction(outputs))
 
     def _in_units(self, y: Array) -> Array:
         return y if self.scaling is None else self.scaling.outputs(y)

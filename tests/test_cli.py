@@ -511,11 +511,11 @@ def test_errors_are_in_the_units_of_the_data(call):
         "--out",
         "m",
     )
-    found = json.loads(call("train", "load.csv", *how, "--json"))["errors"]
+    found = json.loads(call("train", "load.csv", *how, "--json"))["metrics"]
     predicted = numbers(call("predict", "m", "load.csv"))
     evaluated = json.loads(call("evaluate", "m", "load.csv", "--json"))
     assert evaluated["predictions"] == HOURS - 2
-    printed = call("train", "load.csv", *how).split("units of the data:\n")[1].splitlines()
+    printed = call("train", "load.csv", *how).split("rows 181 to 240:\n")[1].splitlines()
     assert printed[0].split() == [
         "target",
         "MAE",
@@ -524,7 +524,7 @@ def test_errors_are_in_the_units_of_the_data(call):
     ] and f"{HOURS * 3 // 4 + 1} to {HOURS}" in call("train", "load.csv", *how)
     for line, name in zip(printed[1:], ("temp", "load"), strict=False):
         actual = np.round(LOADS[name], 2)
-        for begin, errors in ((HOURS * 3 // 4, found[name]), (2, evaluated["errors"][name])):
+        for begin, errors in ((HOURS * 3 // 4, found[name]), (2, evaluated["metrics"][name])):
             pair = actual[begin:], predicted[name][begin - 2 : HOURS - 2]
             expected = [f(*pair) for f in (metrics.mae, metrics.rmse, metrics.r2)]
             np.testing.assert_allclose(list(errors.values()), expected, rtol=1e-9)
@@ -740,3 +740,42 @@ def test_what_needs_no_future_refuses_one(call):
     assert "--future: expected none" in call(*words, "--future", "load.csv", fails=1)
     call("train", "load.csv", *NAMES, "--lead", "0", "--epochs", "1", "--quiet", "--out", "m")
     assert "Train with --lead 1" in call(*words, "--future", "load.csv", fails=1)
+
+
+@pytest.mark.parametrize("how", ((), ("--truncate", "6")), ids=("sliding", "truncated"))
+def test_classes(how, call):
+    """The network is one that Python trains on class indices; predictions have the probabilities."""
+    classes = np.digitize(LOADS["temp"], (10, 14))
+    lines = Path("load.csv").read_text().splitlines()
+    rows = [f"{line},{value}" for line, value in zip(lines[1:], classes, strict=True)]
+    Path("load.csv").write_text("\n".join([f"{lines[0]},warmth", *rows]))
+    words = (
+        "train",
+        "load.csv",
+        "--inputs",
+        "load,temp",
+        "--targets",
+        "warmth",
+        "--loss",
+        "cross_entropy",
+        *how,
+    )
+    words += ("--classes", "3", "--seed", "1", "--epochs", "9", "--learning-rate", "0.02", "--out", "m")
+    said = call(*words, "--validation-split", "0.25")
+    accuracy = float(
+        said.split("Accuracy of 60 predictions of the validation rows 181 to 240:")[1].split()[3]
+    )
+    document = json.loads(call("evaluate", "m", "load.csv", "--json"))["metrics"]
+    found = numbers(call("predict", "m", "load.csv"))
+    assert list(found) == ["row", "warmth", "warmth 0", "warmth 1", "warmth 2"]
+    guess = found["warmth"][:-1]
+    assert document == {"warmth": {"accuracy": np.mean(guess == classes[1:])}}
+    assert accuracy == pytest.approx(np.mean(guess[179:] == classes[180:]), abs=1e-5) and accuracy > 0.8
+    outputs = bf.load("m").predict(np.round(np.column_stack(list(LOADS.values())), 2), readout="every")
+    shares = np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(np.column_stack([found[f"warmth {k}"] for k in range(3)]), shares, rtol=1e-5)
+    assert (found["warmth"] == shares.argmax(axis=1)).all()
+    first = numbers(call("forecast", "m", "load.csv", "--steps", "1"))
+    assert first["warmth"] == found["warmth"][-1:]
+    Path("load.csv").write_text(Path("load.csv").read_text().replace(",2\n", ",3\n", 1))
+    assert "column 'warmth': expected a class from 0 to 2, got 3" in call(*words, fails=1)
