@@ -96,6 +96,8 @@ class Times:
         except (OverflowError, ValueError):
             raise ConfigError(f"expected times before the year 10000, got {n} rows after the last.") from None
         following.written = [self._write(value) for value in following.values]
+        if not isinstance(self.values[0], datetime):
+            following.values = following.written  # rounded as they are written
         following._write, following._add, following.gaps = self._write, self._add, 0
         return following
 
@@ -184,7 +186,7 @@ def _steps(values: Sequence[Any]) -> tuple[Callable[[Any, int], Any], int]:
     )
     usual = ordered[counts.argmax()]
     gaps = int((abs(sizes - usual) > 1e-6 * usual).sum())
-    months = _months(values) if dates and gaps else None
+    months = _months(values) if dates else None
     if months is not None:
         return months, 0
     step = differences[int(abs(sizes - usual).argmin())]
@@ -197,7 +199,12 @@ def _months(values: Sequence[datetime]) -> Callable[[datetime, int], datetime] |
     steps = set(np.diff(numbers).tolist())
     days = {value.day for value in values}
     last = all(value.day == _last_day(number) for value, number in zip(values, numbers, strict=True))
-    if len(steps) > 1 or len({value.time() for value in values}) > 1 or not (last or len(days) == 1):
+    if (
+        len(steps) > 1
+        or 0 in steps
+        or len({value.time() for value in values}) > 1
+        or not (last or len(days) == 1)
+    ):
         return None
     (step,) = steps
 

@@ -649,6 +649,7 @@ def test_a_german_file_is_the_english_one(call, capsys):
     )
 
 
+@pytest.mark.slow
 def test_standard_streams(python, tmp_path):
     """Data are alone on standard output; a pipe of two commands is one with a file in between."""
     write_loads(tmp_path / "load.csv")
@@ -669,6 +670,7 @@ def test_standard_streams(python, tmp_path):
     assert child.returncode == 0 and len(child.stdout.splitlines()) == 2 and child.stderr == ""
 
 
+@pytest.mark.slow
 def test_pictures(call):
     pytest.importorskip("matplotlib")
     call("train", "load.csv", "--inputs", "load,temp", "--targets", "load,temp", "--seed", "1", "--epochs", "2", "--quiet",

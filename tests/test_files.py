@@ -11,6 +11,7 @@ import pytest
 import bptt_fast as bf
 from bptt_fast.cli import main
 from bptt_fast.files import InputError, read_table
+from bptt_fast.times import Times
 
 T = np.arange(80)
 COLUMNS = {"t": T, "a": 1e6 + np.sin(T / 3), "b": np.cos(T / 5), "y": 300 + 20 * np.sin((T + 1) / 3)}
@@ -318,6 +319,62 @@ def test_awkward_names_can_be_selected(name, typed, kind, capsys):
 @pytest.mark.parametrize("typed", ('"a', "", "a,,b", ",", '"a"b', '""'))
 def test_names_that_are_none(typed, capsys):
     failed(run(capsys, "train", "s.csv", f"--inputs={typed}", "--targets", "y"), 2, "expected column names")
+
+
+# ---- times
+
+CONTINUED = {
+    "days": (("2024-02-27", "2024-02-28"), ["2024-02-29", "2024-03-01"]),
+    "hours with an offset": (("2024-01-01T00:00:00+02:00", "2024-01-01T12:00:00+02:00"),
+                             ["2024-01-02T00:00:00+02:00", "2024-01-02T12:00:00+02:00"]),
+    "UTC": (("2024-01-01 00:00Z", "2024-01-01 12:00Z"), ["2024-01-02 00:00Z", "2024-01-02 12:00Z"]),
+    "months": (("2024-01", "2024-02"), ["2024-03", "2024-04"]),
+    "ends of months": (("2023-12-31", "2024-01-31", "2024-02-29"), ["2024-03-31", "2024-04-30"]),
+    "quarters": (("2024-01-01", "2024-04-01", "2024-07-01"), ["2024-10-01", "2025-01-01"]),
+    "days without separators": (("20240228", "20240229"), ["20240301", "20240302"]),
+    "German": (("29.02.2024 22:00", "29.02.2024 23:00"), ["01.03.2024 00:00", "01.03.2024 01:00"]),
+    "American": (("12/30/2024", "12/31/2024"), ["01/01/2025", "01/02/2025"]),
+    "British": (("30/12/2024", "31/12/2024"), ["01/01/2025", "02/01/2025"]),
+    "years": (("1999", "2000"), [2001, 2002]),
+    "tenths": (("0.1", "0.2", "0.3"), [0.4, 0.5]),
+    "a gap": (("1", "2", "5", "6"), [7, 8]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("cells, ahead", CONTINUED.values(), ids=CONTINUED)
+def test_times_are_continued(cells, ahead):
+    times = Times(cells)
+    assert times.ahead(2).written == ahead and times.gaps == ("5" in cells)
+    whole = Times([*cells, *map(str, ahead)])
+    assert times.ahead(2).values == whole.values[-2:]
+
+
+WRONG_TIMES = {
+    "words": (("soon",), 0, "expected a time, such as"),
+    "two formats": (("2024-01-01", "02.01.2024"), 1, "expected a time as '2024-01-01'"),
+    "with and without an offset": (("2024-01-01 00:00", "2024-01-01 01:00Z"), 1, "expected a time as"),
+    "twice": (("1", "2", "2"), 2, "expected a later time than in the row before, '2', got '2'"),
+    "backwards": (("2024-01-02", "2024-01-01"), 1, "Sort the rows"),
+    "day or month": (("01/02/2024", "02/03/2024"), 1, "2024-03-02 or 2024-02-03"),
+    "nan": (("nan",), 0, "expected a time"),
+}
+
+
+@pytest.mark.parametrize("cells, row, message", WRONG_TIMES.values(), ids=WRONG_TIMES)
+def test_wrong_times(cells, row, message):
+    with pytest.raises(bf.ConfigError) as caught:
+        Times(cells)
+    assert message in str(caught.value) and caught.value.row == row
+
+
+def test_times_in_files(tmp_path):
+    """Numbers have the decimal mark of the file; Parquet files have dates of their own."""
+    Path("w.csv").write_text("t;load\n0,5;1,5\n1;2,5\n")
+    assert read_table("w.csv", ["load"], "t").times.ahead(1).written == [1.5]
+    write_parquet(
+        "w.parquet", {"t": np.array(["2024-01-01T00", "2024-01-01T01"], "M8[us]"), "load": [1.0, 2.0]}
+    )
+    assert read_table("w.parquet", ["load"], "t").times.ahead(1).written == ["2024-01-01 02:00:00"]
 
 
 # ---- Parquet
