@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .errors import ConfigError, ShapeError, integer, number
+from .errors import ConfigError, ShapeError, integer, number, suggesting
 from .interrupts import PART, in_parts
 
 Array = np.ndarray[Any, Any]
@@ -23,6 +23,7 @@ Names = tuple[Hashable, ...]
 BLOCK = 2**16  # rows converted to float64 at a time
 
 
+@suggesting
 @dataclass(frozen=True)
 class Scaling:
     """Affine scaling of inputs, (x - input_mean) / input_scale, and outputs, y output_scale + output_mean.

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 
 from . import notebook
 from .columns import UNKNOWN, Columns, Names, is_table, like, names_of, order, ordered
-from .errors import ConfigError, ShapeError, integer, plain
+from .errors import ConfigError, ShapeError, integer, plain, suggesting
 from .interrupts import PART, fill, in_parts, pieces
 from .losses import Loss
 
@@ -107,6 +107,7 @@ class Sequences:
         return facts
 
     @classmethod
+    @suggesting
     def windows(cls, series: Any, length: int, stride: int = 1, horizon: int = 1) -> Sequences:
         """All windows of one series, without copying: each is an offset into the series and a length.
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields
-from functools import partial
+from functools import partial, wraps
 from numbers import Number
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from .suggestions import suggestion
+
 MAX_SIZE = 2**31 - 1
+
+Known = TypeVar("Known", bound=Callable[..., Any])
 
 
 class ShapeError(ValueError):
@@ -38,6 +42,18 @@ class ConfigError(ValueError):
     >>> bf.Network(2, 4, 1, cell="lstmm")
     Traceback (most recent call last):
     bptt_fast.errors.ConfigError: cell: expected one of 'elman', ..., got 'lstmm'. Did you mean 'lstm'?
+    """
+
+
+class ArgumentError(ConfigError, TypeError):
+    """A function has no argument of this name.
+
+    Examples
+    --------
+    >>> import bptt_fast as bf
+    >>> bf.Network(2, units=4, output_size=1)
+    Traceback (most recent call last):
+    bptt_fast.errors.ArgumentError: Network: got the unknown argument 'units'. Did you mean 'hidden_size'?
     """
 
 
@@ -176,10 +192,7 @@ def choice(value: Any, name: str, options: Sequence[str], hint: str = "") -> str
     if isinstance(value, str) and value in options:
         return options[options.index(value)]
     if isinstance(value, str):
-        from difflib import get_close_matches
-
-        near = get_close_matches(value.lower(), options, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else hint
+        hint = suggestion(value, options) or hint
     raise ConfigError(f"{name}: expected one of {', '.join(map(repr, options))}, got {value!r}.{hint}")
 
 
@@ -189,6 +202,51 @@ def flag(value: Any, name: str) -> bool:
     if isinstance(plain_value, bool):
         return plain_value
     raise ConfigError(f"{name}: expected True or False, got {value!r} ({type(value).__name__}).")
+
+
+# ---- names of arguments
+
+OWNERS = ("self", "cls", "net", "model")  # the object of a method
+
+
+def check_arguments(what: str, given: Collection[str], known: Collection[str]) -> None:
+    """Raise an ArgumentError for the first name that is not one of the `known` arguments."""
+    for name in given:
+        if name not in known:
+            listed = ", ".join(other for other in known if other not in OWNERS)
+            hint = suggestion(name, known) or f"  There are {listed}."
+            raise ArgumentError(f"{what}: got the unknown argument {name!r}.{hint}")
+
+
+def suggesting(known: Known) -> Known:
+    """A function, or a class for its constructor, whose error for an unknown argument suggests another.
+
+    The signature is kept.  The names are compared only after Python has raised a TypeError.
+    """
+    if isinstance(known, type):
+        known.__init__ = suggesting(known.__init__)  # type: ignore[misc]
+        return known
+
+    @wraps(known)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return known(*args, **kwargs)
+        except ArgumentError:
+            raise
+        except TypeError:
+            constructor = known.__name__ == "__init__"
+            what = type(args[0]).__name__ if constructor else known.__name__
+            check_arguments(what, kwargs, parameters_of(known))
+            raise
+
+    return cast(Known, call)
+
+
+def parameters_of(function: Callable[..., Any]) -> list[str]:
+    """The names of the parameters of a function."""
+    import inspect
+
+    return list(inspect.signature(function).parameters)
 
 
 # ---- metadata of dataclass fields, for `check_fields`

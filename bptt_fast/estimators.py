@@ -17,7 +17,7 @@ from .columns import Columns, Scaling, continued, is_table, like, moments, names
 from .data import are_overlapping, columns_without_numbers, numbers, out_of_category
 from .description import NONLINEARITIES, Description
 from .distributions import DISTRIBUTIONS
-from .errors import ConfigError, ShapeError, choice, flag, integer, number
+from .errors import ConfigError, ShapeError, choice, flag, integer, number, suggesting
 from .initialisation import CELLS
 from .losses import Loss
 from .losses import get as get_loss
@@ -314,7 +314,7 @@ class _Estimator(BaseEstimator):
                 f"tol={self.tol:g} in n_iter_no_change={self.n_iter_no_change} epochs.  A larger max_iter or "
                 f"learning_rate_init may help.",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
     def _outputs(self, X: Any) -> Any:
@@ -353,6 +353,7 @@ class _Estimator(BaseEstimator):
 class _Supervised(_Estimator):
     """Base of regressor and classifier: learns y from X, one target per sequence or per step."""
 
+    @suggesting
     def __init__(
         self,
         hidden_size=32,
@@ -447,6 +448,7 @@ class _Supervised(_Estimator):
     def _every(self) -> bool:
         return choice(self.readout, "readout", ("last", "every")) == "every"
 
+    @suggesting
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train a network, or continue training with `warm_start`.
 
@@ -587,6 +589,7 @@ class RNNRegressor(RegressorMixin, _Supervised):
             raise ConfigError(f"loss: expected one of real targets or counts, got {loss}.  Use a Network.")
         return loss
 
+    @suggesting
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train the existing network, or a new one, for one epoch.
 
@@ -606,6 +609,7 @@ class RNNRegressor(RegressorMixin, _Supervised):
         """
         return self._fitted(X, y, sample_weight, True, 1)
 
+    @suggesting
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict targets, in the shape of y in `fit`.
 
@@ -692,6 +696,7 @@ class RNNRegressor(RegressorMixin, _Supervised):
             return y[..., 0, :] if self._plain else y
         return y[..., 0] if self._plain else y
 
+    @suggesting
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """R^2 over all targets; all steps have equal weight.
 
@@ -752,6 +757,7 @@ class RNNClassifier(ClassifierMixin, _Supervised):
 
     LOSSES: ClassVar[dict[str, str]] = {"log_loss": "cross_entropy"}
 
+    @suggesting
     def __init__(
         self,
         hidden_size=32,
@@ -837,6 +843,7 @@ class RNNClassifier(ClassifierMixin, _Supervised):
         split = np.split(indices, ends)
         return split if _listed(y) else np.stack(split), len(self.classes_)
 
+    @suggesting
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
         """Train the existing network, or a new one, for one epoch.
 
@@ -869,6 +876,7 @@ class RNNClassifier(ClassifierMixin, _Supervised):
             )
         return self._fitted(X, y, sample_weight, True, 1)
 
+    @suggesting
     def predict(self, X: Any) -> Any:
         """Predict the most probable labels.
 
@@ -912,6 +920,7 @@ class RNNClassifier(ClassifierMixin, _Supervised):
         logits = self._outputs(X)
         return [function(part) for part in logits] if isinstance(logits, list) else function(logits)
 
+    @suggesting
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy over all labels; all steps have equal weight.
 
@@ -980,6 +989,7 @@ class RNNForecaster(_Estimator):
     ((1, 20), True)
     """
 
+    @suggesting
     def __init__(
         self,
         hidden_size=32,
@@ -1025,6 +1035,7 @@ class RNNForecaster(_Estimator):
         tags.target_tags.required = False
         return tags
 
+    @suggesting
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Train a network to predict the next step, or continue training with `warm_start`.
 
@@ -1052,6 +1063,7 @@ class RNNForecaster(_Estimator):
         """
         return self._fitted(X, y, sample_weight, self.warm_start, None)
 
+    @suggesting
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Train the existing network, or a new one, for one epoch.
 
@@ -1099,6 +1111,7 @@ class RNNForecaster(_Estimator):
         self._train(net, x, y, None if weight is None else each, held, epochs)
         net.lead = 1  # targets are the inputs one step later
 
+    @suggesting
     def predict(self, X: Any, horizon: int | None = None) -> Any:
         """Forecast the steps after the end of each series.
 
@@ -1123,6 +1136,7 @@ class RNNForecaster(_Estimator):
             return like(X, future[0], names, continued(X, steps, "predict"))
         return {"array": future[0], "numbers": future[:, :, 0], "rows": future}[form]
 
+    @suggesting
     def score(self, X: Any, y: Any = None) -> float:
         """R^2 of the last `horizon` steps of each series, forecast from the preceding steps.
 
@@ -1185,7 +1199,7 @@ class RNNForecaster(_Estimator):
             warnings.warn(
                 f"X: an array ({n}, {steps}) is read as {n} series of {steps} steps each.  {ways}",
                 UserWarning,
-                stacklevel=6,
+                stacklevel=7,
             )
 
     def _held_out(self, series: list[Array]) -> list[int]:
@@ -1282,7 +1296,7 @@ def _warn_of_shared_rows(X: Any) -> None:
             "with the training sequences, and their loss comes out too low.  An RNNForecaster, or a Network "
             "with Sequences.windows(series, length) and a validation_split, leaves a gap between the two.",
             UserWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
 
 
@@ -1316,7 +1330,7 @@ def _check_no_targets(y: Any) -> None:
             f"{type(y).__name__}.  Add them as columns of X, all of which are forecast, or use a Forecaster, "
             f"which has covariates, or an RNNRegressor."
         )
-    warnings.warn("y is ignored: RNNForecaster learns the next step of X.", UserWarning, stacklevel=5)
+    warnings.warn("y is ignored: RNNForecaster learns the next step of X.", UserWarning, stacklevel=6)
 
 
 def _text(labels: Array) -> str:

@@ -318,7 +318,7 @@ class Training(Resumable):
             "epoch", "loss", *["val_loss"] * validates, *["learning_rate"] * schedules, "seconds"
         )
         self.history.left_out = self.runner.left_out
-        unfold.warn(int(train.length.max()) if train.ragged else train.steps, 4)
+        unfold.warn(int(train.length.max()) if train.ragged else train.steps, 5)
         self.display = Progress()
         self.logs: dict[str, float] = {}
         self.begun = False
@@ -540,7 +540,7 @@ def _warn_of_shared_rows(x: Any) -> None:
             "share rows with the first validation sequences, and the validation loss is too low.  "
             "Sequences.windows(series, length) leaves a gap between the two parts.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

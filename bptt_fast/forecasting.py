@@ -19,7 +19,17 @@ import numpy as np
 from .callbacks import History
 from .columns import moments
 from .data import Sequences
-from .errors import ConfigError, ShapeError, choice, integer, number, plain
+from .errors import (
+    ConfigError,
+    ShapeError,
+    check_arguments,
+    choice,
+    integer,
+    number,
+    parameters_of,
+    plain,
+    suggesting,
+)
 from .losses import generator
 from .losses import get as get_loss
 from .network import Network
@@ -167,6 +177,8 @@ class Forecaster:
                 f'past: expected horizon=1 with the strategy "recursive", as past covariates are unknown in '
                 f'the steps ahead, got horizon={horizon}.  Use strategy="direct".'
             )
+        own, of_network = parameters_of(type(self).__init__), parameters_of(Network.__init__)
+        check_arguments("Forecaster", network, list(dict.fromkeys([*own[:-1], *of_network])))
         for name in SET_BY_ROLES:
             if name in network:
                 raise ConfigError(
@@ -269,6 +281,8 @@ class Forecaster:
         **options: Any,
     ) -> History:
         """`fit` for series that have been read."""
+        own, of_network = parameters_of(type(self).fit), parameters_of(Network.fit)
+        check_arguments("fit", options, list(dict.fromkeys([*own[:-1], *of_network])))
         for name in options:
             if name in SET_BY_DATA:
                 raise ConfigError(
@@ -409,6 +423,7 @@ class Forecaster:
 
     # ---- forecasts
 
+    @suggesting
     def predict(self, history: Any, horizon: int | None = None, *, future: Any = None) -> Any:
         """Forecast the steps after the end of each series.
 
@@ -440,6 +455,7 @@ class Forecaster:
         points = self.forecast_rows(series, [len(one) - steps for one in series], steps)
         return self._as_tables(list(points), series, form, steps)
 
+    @suggesting
     def predict_quantiles(
         self,
         history: Any,
@@ -490,6 +506,7 @@ class Forecaster:
         values = self.quantile_rows(series, origins, steps, levels, paths, rng)
         return self._as_tables(list(values), series, form, steps, levels)
 
+    @suggesting
     def predict_interval(
         self,
         history: Any,
@@ -519,6 +536,7 @@ class Forecaster:
         levels = (round((1 - share) / 2, 12), 0.5, round((1 + share) / 2, 12))
         return self.predict_quantiles(history, levels, horizon, future=future, paths=paths, rng=rng)
 
+    @suggesting
     def sample_paths(
         self,
         history: Any,
@@ -570,6 +588,7 @@ class Forecaster:
             else {one.key: part for one, part in zip(series, drawn, strict=True)}
         )
 
+    @suggesting
     def calibrate(self, data: Any, start: Any = 0.5, *, step: int = 1) -> int:
         """Measure errors on held-out rows, for conformal intervals.
 

@@ -265,7 +265,7 @@ def loss_and_grad(
     check_feedback(probability, sequences.columns)
     unfold.check(net)
     options = unfold.plan_options(sequences, n, probability, True)
-    unfold.warn(steps, 3)
+    unfold.warn(steps, 4)
     plan = _acquire(net, sequences, known_loss, every, n, steps, threads, isa, with_inputs, options)
     grads = Gradients(net)
     dx = np.zeros_like(sequences.values) if with_inputs else None

@@ -20,7 +20,8 @@ import numpy as np
 
 from . import _core  # type: ignore[attr-defined]
 from .distributions import DISTRIBUTIONS, QUANTILES, Distribution
-from .errors import ConfigError, DivergedError, ShapeError, choice, integer, number
+from .errors import ArgumentError, ConfigError, DivergedError, ShapeError, choice, integer, number
+from .suggestions import suggestion
 
 Array = np.ndarray[Any, Any]
 
@@ -141,7 +142,10 @@ class Loss:
         for parameter in parameters:
             if parameter not in row["parameters"]:
                 known = ", ".join(row["parameters"]) or "none"
-                raise ConfigError(f'loss: expected parameters of "{name}" ({known}), got {parameter!r}.')
+                raise ArgumentError(
+                    f'loss: expected parameters of "{name}" ({known}), got {parameter!r}.'
+                    f"{suggestion(parameter, row['parameters'])}"
+                )
         self.name = str(name)
         # "real" numbers, "class" indices, "probability" in [0, 1], "count" of at least 0
         self.targets = row["targets"]

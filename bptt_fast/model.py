@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from . import _core, data, notebook  # type: ignore[attr-defined]
 from .columns import UNKNOWN, Columns, Names, Scaling
 from .description import Description, sizes
-from .errors import ConfigError, DivergedError, ShapeError, flag
+from .errors import ConfigError, DivergedError, ShapeError, flag, suggesting
 from .initialisation import CELLS, initialise
 from .machine import memory
 from .own_cell import check_digest, digest_of
@@ -74,6 +74,7 @@ class Model:
     extra: dict[str, str]
     state_size: int
 
+    @suggesting
     def __init__(
         self,
         input_size: int,

@@ -6,6 +6,7 @@ Each method is a function of the module that implements it, which also holds its
 from __future__ import annotations
 
 from . import convert, inference, online, storage
+from .errors import suggesting
 from .fit import fit
 from .model import Model
 
@@ -171,17 +172,17 @@ class Network(Model):
 
     __slots__ = ()
 
-    fit = fit
-    predict = inference.predict
-    evaluate = inference.evaluate
-    loss_and_grad = inference.loss_and_grad
-    estimate_memory = inference.estimate_memory
-    stream = online.stream
-    learn_online = online.learn_online
-    forecast = online.forecast
-    save = storage.save
-    to_onnx = convert.to_onnx
-    to_torch = convert.to_torch
+    fit = suggesting(fit)
+    predict = suggesting(inference.predict)
+    evaluate = suggesting(inference.evaluate)
+    loss_and_grad = suggesting(inference.loss_and_grad)
+    estimate_memory = suggesting(inference.estimate_memory)
+    stream = suggesting(online.stream)
+    learn_online = suggesting(online.learn_online)
+    forecast = suggesting(online.forecast)
+    save = suggesting(storage.save)
+    to_onnx = suggesting(convert.to_onnx)
+    to_torch = suggesting(convert.to_torch)
 
 
 Model.public = Network

@@ -21,6 +21,7 @@ from .errors import (
     check_fields,
     choice,
     number,
+    suggesting,
 )
 from .schedules import Rates, Schedule
 from .second_order import LBFGS, HessianFree, LevenbergMarquardt, SecondOrder
@@ -125,6 +126,7 @@ class FirstOrder:
         return job.unfold.runner(job)
 
 
+@suggesting
 @dataclass(frozen=True, repr=False)
 class SGD(FirstOrder):
     """Stochastic gradient descent: w <- w - r g.
@@ -171,6 +173,7 @@ class SGD(FirstOrder):
             )
 
 
+@suggesting
 @dataclass(frozen=True, repr=False)
 class Adam(FirstOrder):
     """Adam with bias correction: w <- w - r (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps).
@@ -217,6 +220,7 @@ class Adam(FirstOrder):
     decay_biases: bool = field(default=True, kw_only=True, metadata=BOOLEAN)
 
 
+@suggesting
 @dataclass(frozen=True, repr=False)
 class AdamW(Adam):
     """Adam with decoupled weight decay: w <- w - r weight_decay w, and then Adam's step without a penalty.
@@ -254,6 +258,7 @@ class AdamW(Adam):
     weight_decay: float = field(default=0.01, kw_only=True, metadata=NONNEGATIVE)
 
 
+@suggesting
 @dataclass(frozen=True, repr=False)
 class NAdam(FirstOrder):
     """Adam with Nesterov momentum and a warm-up of the momentum.
@@ -302,6 +307,7 @@ class NAdam(FirstOrder):
     decay_biases: bool = field(default=True, kw_only=True, metadata=BOOLEAN)
 
 
+@suggesting
 @dataclass(frozen=True, repr=False)
 class RMSprop(FirstOrder):
     """The gradient over its root mean square: w <- w - r g / (sqrt(v) + eps), v <- alpha v + (1 - alpha) g^2.
@@ -353,6 +359,7 @@ class RMSprop(FirstOrder):
     decay_biases: bool = field(default=True, kw_only=True, metadata=BOOLEAN)
 
 
+@suggesting
 @dataclass(frozen=True, repr=False)
 class Adagrad(FirstOrder):
     """The gradient over the root of the sum of all its squares: w <- w - r g / (sqrt(v) + eps), v <- v + g^2.
@@ -400,6 +407,7 @@ class Adagrad(FirstOrder):
     decay_biases: bool = field(default=True, kw_only=True, metadata=BOOLEAN)
 
 
+@suggesting
 @dataclass(frozen=True, repr=False)
 class Rprop(FirstOrder):
     """iRprop+: steps by the sign of the gradient, with an individual step size d per weight.

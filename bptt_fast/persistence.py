@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from .columns import Columns
-from .errors import MALFORMED, CellError, CorruptFileError
+from .errors import MALFORMED, CellError, CorruptFileError, suggesting
 from .model import Model
 from .online import Learner
 from .rules import restored
@@ -25,6 +25,7 @@ from .storage import (
 from .writing import named
 
 
+@suggesting
 def load(path: Path) -> Any:
     """Read a network that ``Network.save`` wrote, or a learner that ``Learner.save`` wrote.
 

@@ -12,7 +12,17 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from . import data
-from .errors import NONNEGATIVE, ConfigError, ShapeError, argument, check_fields, choice, number, plain
+from .errors import (
+    NONNEGATIVE,
+    ConfigError,
+    ShapeError,
+    argument,
+    check_fields,
+    choice,
+    number,
+    plain,
+    suggesting,
+)
 from .initialisation import CELLS
 
 if TYPE_CHECKING:
@@ -24,6 +34,7 @@ GROUPS = ("rows", "columns")
 ARRAYS = ("trainable", "mask", "sign", "low", "high")  # what may be an array, in a file
 
 
+@suggesting
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Rule:
     """A rule on one block of parameters, for ``Network.rules``.

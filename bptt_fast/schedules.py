@@ -27,6 +27,7 @@ from .errors import (
     check_fields,
     integer,
     number,
+    suggesting,
 )
 from .resuming import Resumable
 
@@ -94,6 +95,7 @@ class Schedule:
         return np.full(k.shape, float(self.learning_rate))
 
 
+@suggesting
 @dataclass(frozen=True)
 class Constant(Schedule):
     """Constant rate, equivalent to a plain number.
@@ -116,6 +118,7 @@ class Constant(Schedule):
     """
 
 
+@suggesting
 @dataclass(frozen=True)
 class Step(Schedule):
     """Decay in steps, r factor^floor(e / every), as in ``torch.optim.lr_scheduler.StepLR``.
@@ -148,6 +151,7 @@ class Step(Schedule):
         return self.learning_rate * self.factor ** np.floor(k / updates / self.every + 1e-9)
 
 
+@suggesting
 @dataclass(frozen=True)
 class Exponential(Schedule):
     """Exponential decay, r factor^e; at whole epochs as ``torch.optim.lr_scheduler.ExponentialLR``.
@@ -177,6 +181,7 @@ class Exponential(Schedule):
         return self.learning_rate * self.factor ** (k / updates)
 
 
+@suggesting
 @dataclass(frozen=True)
 class Cosine(Schedule):
     """Cosine decay from r to `final` after a linear warm-up.
@@ -229,6 +234,7 @@ class Cosine(Schedule):
         return np.where(k < w, self.learning_rate * (k + 1) / (w + 1), fall)
 
 
+@suggesting
 @dataclass(frozen=True)
 class OneCycle(Schedule):
     """Cosine rise and longer decay: from r / div_factor to r to r / (div_factor final_div_factor).
@@ -285,6 +291,7 @@ class OneCycle(Schedule):
         return np.where(k <= top, rise, fall)
 
 
+@suggesting
 @dataclass(frozen=True)
 class ReduceOnPlateau(Schedule):
     """Reduction of the rate by `factor` after epochs without improvement of the loss.

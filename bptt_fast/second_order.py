@@ -26,6 +26,7 @@ from .errors import (
     flag,
     integer,
     number,
+    suggesting,
 )
 from .interrupts import in_parts
 from .plans import PlanSize, core_data, make_plan, with_groups
@@ -108,6 +109,7 @@ class SecondOrder:
         raise NotImplementedError
 
 
+@suggesting
 @dataclass(frozen=True)
 class LBFGS(SecondOrder):
     """Limited-memory BFGS on the loss of all sequences.
@@ -176,6 +178,7 @@ class _Damped(SecondOrder):
             )
 
 
+@suggesting
 @dataclass(frozen=True)
 class LevenbergMarquardt(_Damped):
     """Levenberg-Marquardt: least squares for small networks, with the exact Jacobian through time.
@@ -247,6 +250,7 @@ class LevenbergMarquardt(_Damped):
         return _Marquardt(self, job)
 
 
+@suggesting
 @dataclass(frozen=True)
 class HessianFree(_Damped):
     """Hessian-free optimisation: Gauss-Newton steps by conjugate gradients, for networks of any size.

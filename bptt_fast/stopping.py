@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ConfigError, flag, integer, number
+from .errors import ConfigError, flag, integer, number, suggesting
 from .interrupts import fill
 from .resuming import Resumable
 
 Array = np.ndarray[Any, Any]
 
 
+@suggesting
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Stopping:
     """Stopping criteria of a fit, for the argument `patience` of ``Network.fit``.

@@ -7,7 +7,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .errors import ConfigError, integer
+from .errors import ConfigError, integer, suggesting
 from .initialisation import is_own
 from .machine import isa_for_rows
 from .runners import BatchRunner, Job, Runner, SlidingRunner, check_no_windows, n_training, split_parts
@@ -85,6 +85,7 @@ class Unfolding:
         return BatchRunner(job)
 
 
+@suggesting
 @dataclass(frozen=True)
 class FullBPTT(Unfolding):
     """Minibatches of whole sequences: f is unfolded over all steps, and the gradient is exact.
@@ -110,6 +111,7 @@ class FullBPTT(Unfolding):
         return {}
 
 
+@suggesting
 @dataclass(frozen=True)
 class SlidingBPTT(Unfolding):
     """The classical online algorithm: a window of `k` steps slides over the series, one update per pattern.
@@ -226,6 +228,7 @@ class SlidingBPTT(Unfolding):
         return SlidingRunner(job, self)
 
 
+@suggesting
 @dataclass(frozen=True)
 class TruncatedBPTT(Unfolding):
     """Truncated BPTT for long sequences: an update every `k1` steps, with gradients over at most `k2` steps.
@@ -310,6 +313,7 @@ class TruncatedBPTT(Unfolding):
         return batches * -(-steps // self.k1), "pass"
 
 
+@suggesting
 @dataclass(frozen=True)
 class CheckpointedBPTT(Unfolding):
     """Gradient checkpointing: the exact gradient of very long sequences in little memory.

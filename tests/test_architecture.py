@@ -17,6 +17,7 @@ FACES = {"estimators": {"sklearn", "scipy"}, "onnx": {"onnx"}, "torch": {"torch"
 FACES |= {"sktime": {"sktime", "pandas"}}
 # from the bottom to the top: a module knows modules on floors below its own, imports inside functions counted
 FLOORS = (
+    {"suggestions"},
     {"errors", "interface", "interrupts", "notebook", "version"},
     {"distributions", "resuming"},
     {"columns", "initialisation", "losses", "machine", "metrics", "schedules", "stopping"}
