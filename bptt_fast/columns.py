@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .errors import ConfigError, ShapeError, integer, number, suggesting
+from .errors import ConfigError, ShapeError, integer, number, plain, suggesting
 from .interrupts import PART, in_parts
+from .suggestions import suggestion
 
 Array = np.ndarray[Any, Any]
 Names = tuple[Hashable, ...]
@@ -221,6 +222,77 @@ def moments(rows: Array, weights: Array | None = None) -> tuple[Array, Array]:
     # a large constant gets the rounding error of its mean; a deviation must not underflow to zero
     scale = np.where(constant, np.maximum(rounding, 1.0), np.maximum(deviation, np.nextafter(0, 1)))
     return mean, scale
+
+
+@dataclass(frozen=True)
+class Running:
+    """Means and deviations of the rows so far, by Welford's algorithm; a further row makes a new object.
+
+    Parameters
+    ----------
+    count : int
+        n, the number of rows.
+    mean : sequence of N float
+        m, the mean of each column.
+    squares : sequence of N float
+        M, the sum of (row - m)^2 of each column.
+    last : int, default 0
+        The number of last columns that are neither shifted nor scaled.
+
+    Notes
+    -----
+    The n-th row a: d = a - m, m <- m + d / n, M <- M + d (a - m), in float64.  The scale is sqrt(M / n), or 1
+    where M is 0.
+
+    B. P. Welford, "Note on a method for calculating corrected sums of squares and products", Technometrics 4
+    (1962).
+    """
+
+    count: int
+    mean: Array
+    squares: Array
+    last: int = 0
+
+    @classmethod
+    def restored(cls, values: Any, size: int, last: int) -> Running:
+        """Moments of `size` columns from the values of `plain`; raises a ConfigError if these are damaged."""
+        count, mean, squares = values
+        mean, squares = (np.array([number(a, "running") for a in one]) for one in (mean, squares))
+        if mean.shape != (size,) or squares.shape != (size,) or (squares < 0).any():
+            raise ConfigError(f"running: expected means and sums of squares of {size} columns, got others.")
+        return cls(integer(count, "running", 0, None), mean, squares, last)
+
+    def plain(self) -> list[Any]:
+        """The count, the means and the sums of squares as plain values."""
+        return [self.count, self.mean.tolist(), self.squares.tolist()]
+
+    def after(self, row: Array) -> Running:
+        """The moments with a further row (N,)."""
+        n = self.count + 1
+        with np.errstate(over="ignore", invalid="ignore"):
+            difference = row - self.mean
+            if self.last:
+                difference[-self.last :] = 0
+            mean = self.mean + difference / n
+            remaining = row - mean
+            if self.last:
+                remaining[-self.last :] = 0
+            return Running(n, mean, self.squares + difference * remaining, self.last)
+
+    @classmethod
+    def none(cls, size: int, last: int) -> Running:
+        """The moments of `size` columns before the first row."""
+        return cls(0, np.zeros(size), np.zeros(size), last)
+
+    @property
+    def scale(self) -> Array:
+        """The scale of each column."""
+        deviation = np.sqrt(self.squares / max(self.count, 1))
+        return np.where(deviation > 0, deviation, 1.0)
+
+    def scaled(self, row: Array, dtype: DTypeLike) -> Array:
+        """A row in units of the scale, cast to `dtype`."""
+        return _scaled(row, self.mean, self.scale, dtype)
 
 
 @dataclass(frozen=True)
@@ -435,6 +507,54 @@ def ordered(table: Any, wanted: Names | None, what: str) -> Any:
     if _is_arrow(table):
         return table.select(places)
     return table.iloc[:, places] if hasattr(table, "iloc") else table[:, places]
+
+
+def by_name(row: Any, wanted: Names | None, what: str) -> Any:
+    """The numbers of one row in the order of the `wanted` names, if it has names; other values unchanged.
+
+    A row has names if it is a dict, a table, or a Series with a label among the names or with labels that are
+    all text.
+
+    Raises
+    ------
+    ShapeError
+        If a name is missing or unknown, or the network has no names for those of a dict.
+    ConfigError
+        If a value is not a finite number.
+    """
+    if isinstance(row, np.ndarray):
+        return row
+    if hasattr(row, "columns"):
+        return ordered(row, wanted, what)
+    if hasattr(row, "to_dict") and hasattr(row, "index"):
+        labels = row.index.tolist() if wanted is not None else []
+        if not labels or not (set(labels) & set(wanted or ()) or all(isinstance(k, str) for k in labels)):
+            return row
+        row = row.to_dict()
+    if not isinstance(row, Mapping):
+        return row
+    if wanted is None:
+        raise ShapeError(
+            f"{what}: expected an array, as the network knows no names, got a dict.  Set net.input_names and "
+            f"net.output_names first, or train it with a DataFrame."
+        )
+    values = {label(name): value for name, value in row.items()}
+    for name in wanted:
+        if name not in values:
+            raise ShapeError(f"{what}: expected the names {listed(wanted)}, got none of {name!r}.")
+    for name in values:
+        if name not in wanted:
+            raise ShapeError(
+                f"{what}: expected the names {listed(wanted)} only, got {name!r}."
+                f"{suggestion(str(name), [w for w in wanted if isinstance(w, str)])}"
+            )
+    return np.array([_entry(values[name], f"{what}[{name!r}]") for name in wanted], dtype=np.float64)
+
+
+def _entry(value: Any, what: str) -> float:
+    """A finite number; True and False are 1 and 0."""
+    value = plain(value)
+    return float(value) if isinstance(value, bool) else number(value, what)
 
 
 def like(table: Any, rows: Array, names: Sequence[Any] | None, index: Any = None) -> Any:

@@ -268,6 +268,7 @@ class Model:
     @property
     def columns(self) -> Columns:
         """`input_names`, `output_names`, `scaling` and `lead` as one object."""
+        self._sync_from_learner()
         return self._columns
 
     @columns.setter
@@ -283,11 +284,11 @@ class Model:
     @property
     def scaling(self) -> Scaling | None:
         """The scaling of inputs, targets and outputs; None: no scaling."""
-        return self._columns.scaling
+        return self.columns.scaling
 
     @scaling.setter
     def scaling(self, value: Scaling | None) -> None:
-        self.columns = replace(self._columns, scaling=value)
+        self.columns = replace(self.columns, scaling=value)
 
     @property
     def input_names(self) -> Names | None:
@@ -296,7 +297,7 @@ class Model:
 
     @input_names.setter
     def input_names(self, names: Sequence[Hashable] | None) -> None:
-        self.columns = replace(self._columns, inputs=names)
+        self.columns = replace(self.columns, inputs=names)
 
     @property
     def output_names(self) -> Names | None:
@@ -305,7 +306,7 @@ class Model:
 
     @output_names.setter
     def output_names(self, names: Sequence[Hashable] | None) -> None:
-        self.columns = replace(self._columns, outputs=names)
+        self.columns = replace(self.columns, outputs=names)
 
     @property
     def lead(self) -> int:
@@ -314,7 +315,7 @@ class Model:
 
     @lead.setter
     def lead(self, rows: int) -> None:
-        self.columns = replace(self._columns, lead=rows)
+        self.columns = replace(self.columns, lead=rows)
 
     # ---- rules on parameters
 
@@ -358,7 +359,7 @@ class Model:
         self.obey()
 
     def _sync_from_learner(self) -> None:
-        """Copy the weights of the live learner, if any; called before every read of the parameters."""
+        """Copy weights and running scaling of the live learner, if any; called before they are read."""
         learner = None if self.learner is None else self.learner()
         if learner is not None:
             learner.store()
@@ -367,6 +368,10 @@ class Model:
     def stored_params(self) -> Array:
         """The parameters as last stored; a live learner may have newer ones."""
         return self._params
+
+    def store_scaling(self, scaling: Scaling) -> None:
+        """Set the scaling of a live learner, which stays alive."""
+        self._columns = replace(self._columns, scaling=scaling)
 
     def check_finite(self, what: str) -> None:
         """Raise a DivergedError if a parameter is NaN or infinite, before training changes the network."""

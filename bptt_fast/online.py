@@ -6,7 +6,7 @@ import copy
 import operator
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, data, losses, optimizers, storage, unfolding  # type: ignore[attr-defined]
-from .columns import continued, is_table, like, names_of
+from .columns import Running, Scaling, by_name, continued, is_table, like, names_of
 from .data import Array
-from .errors import ConfigError, DivergedError, ShapeError, integer, number
+from .errors import ConfigError, DivergedError, ShapeError, choice, integer, number
 from .inference import predict
 from .losses import Loss
 from .machine import machine_for
@@ -58,7 +58,7 @@ class Stream:
     True
     """
 
-    __slots__ = ("_core", "_scaling", "_step", "batch", "network")
+    __slots__ = ("_columns", "_core", "_step", "batch", "network")
 
     def __init__(self, net: Model, batch: int = 1, isa: str | None = None) -> None:
         net.description.check_forward("stream: expected", "Use predict on whole sequences.")
@@ -70,9 +70,9 @@ class Stream:
         self._take_scaling()
 
     def _take_scaling(self) -> None:
-        self._scaling = self.network.scaling
+        self._columns = self.network.columns
         self._step: Any = (
-            self._core.step if self._scaling is None else None
+            self._core.step if self._columns.scaling is None else None
         )  # None makes `step` convert and scale
 
     def step(self, x: ArrayLike) -> Array:
@@ -80,8 +80,9 @@ class Stream:
 
         Parameters
         ----------
-        x : array (I,), or (batch, I)
-            The input; a contiguous array of the network's dtype is fastest, others are converted.
+        x : array (I,), or (batch, I); for one sequence also a dict or a Series
+            The input; a contiguous array of the network's dtype is fastest, others are converted.  A dict of
+            numbers by name, or a Series with names as its index, is matched with the network's `input_names`.
 
         Returns
         -------
@@ -91,7 +92,8 @@ class Stream:
         Raises
         ------
         ShapeError, ConfigError
-            If `x` has a wrong shape, is not finite, or not one of its category; the state is unchanged.
+            If `x` has a wrong shape, a missing or an unknown name, is not finite, or not one of its category;
+            the state is unchanged.
         DivergedError
             If an output is NaN or infinite; the state is unchanged.
         """
@@ -99,9 +101,10 @@ class Stream:
             try:
                 return self._step(x)
             except (TypeError, ValueError, BufferError):
-                net, scaling = self.network, self._scaling
+                net, columns, scaling = self.network, self._columns, self._columns.scaling
                 scaled = getattr(scaling, "inputs", None)
-                rows = _rows(x, self.batch, net.input_size, net.dtype, "x", scaled, net.columns.categories)
+                x = by_name(x, columns.inputs, "x") if self.batch == 1 else x
+                rows = _rows(x, self.batch, net.input_size, net.dtype, "x", scaled, columns.categories)
                 y = self._core.step(rows)
                 return y if scaling is None else scaling.outputs(y)
         except ArithmeticError as error:
@@ -153,6 +156,8 @@ class Learner:
         As in ``Network.fit``.
     x0 : array (state_size,), optional
         The state before the first observation; default zeros.
+    scaling : {"running"}, optional
+        As in ``Network.learn_online``.
 
     Attributes
     ----------
@@ -182,13 +187,16 @@ class Learner:
     __slots__ = (
         "__weakref__",
         "_class_weight",
+        "_columns",
         "_core",
+        "_forward",
         "_hyper",
+        "_isa",
         "_needs_checks",
         "_observe",
         "_optimizer_state",
         "_restored_counts",
-        "_scaling",
+        "_running",
         "_self_ref",
         "_status",
         "_stored",
@@ -208,9 +216,16 @@ class Learner:
         *,
         x0: ArrayLike | None = None,
         isa: str | None = None,
+        scaling: str | None = None,
     ) -> None:
         state = data.states(x0, 1, net.state_size, net.dtype)
-        self._begin(net, bptt, optimizer, loss, isa, None if state is None else state[0], {}, {})
+        if scaling is not None and choice(scaling, "scaling", ("running",)) and net.scaling is not None:
+            raise ConfigError(
+                f"scaling: expected None for a network with a scaling, which it keeps, got {scaling!r}.  "
+                f"Leave it out, or begin with a network without one."
+            )
+        first = None if state is None else state[0]
+        self._begin(net, bptt, optimizer, loss, isa, first, {}, {}, None if scaling is None else ())
 
     def _begin(
         self,
@@ -222,8 +237,13 @@ class Learner:
         state: Array | None,
         counts: Mapping[str, float],
         arrays: Mapping[str, Array],
+        running: Sequence[Any] | None,
     ) -> None:
-        """Check all arguments, then own the network's parameters; `counts` and `arrays` are of a snapshot."""
+        """Check all arguments, then own the network's parameters.
+
+        `counts`, `arrays` and `running` are of a snapshot; `running` is None without running scaling, and ()
+        before the first row.
+        """
         bptt = unfolding.get_sliding(bptt, "learn_online")
         bptt.check(net)
         net.check_finite("learn_online")
@@ -241,12 +261,17 @@ class Learner:
         self.loss = chosen_loss.plain
         targets, self._target_columns = chosen_loss.targets, chosen_loss.columns(net.output_size)
         self._class_weight = chosen_loss.class_weight and chosen_loss.weights_of_classes(net.output_size)
-        self._scaling = net.scaling
-        net.columns.check_targets(
-            chosen_loss.scales(0 if targets == "class" else self._target_columns or 0, net.output_size),
-            "learn_online",
-        )
+        scales = chosen_loss.scales(0 if targets == "class" else self._target_columns or 0, net.output_size)
+        net.columns.check_targets(scales, "learn_online")
+        self._running: list[Running] | None = None
+        if running is not None:
+            sizes = [(net.input_size, len(net.description.categories)), *[(net.output_size, 0)] * scales]
+            self._running = [Running.none(*size) for size in sizes]
+            if running:
+                pairs = zip(running, sizes, strict=True)
+                self._running = [Running.restored(values, *size) for values, size in pairs]
         self._needs_checks = targets in ("probability", "count") or net.scaling is not None
+        self._needs_checks |= self._running is not None
         self._needs_checks |= self._class_weight is not None
         if self.optimizer.schedule is not None:
             raise ConfigError(
@@ -275,8 +300,11 @@ class Learner:
                 state=state,
                 rules=None if net.constraints is None else net.constraints.core,
             )
-        self._observe, self._status, self._stored = self._core.observe, self._core.status, 0
-        net.columns = replace(net.columns, lead=bptt.lead)  # this ends another learner
+        self._isa = chosen
+        self._forward: Any = None  # the stream of `predict`
+        self._observe, self._status = self._core.observe, self._core.status
+        self._stored = (0, None if self._running is None else -1)  # updates, rows in the moments
+        net.columns = self._columns = replace(net.columns, lead=bptt.lead)  # this ends another learner
         self._self_ref = net.learner = weakref.ref(self)
 
     def observe(self, x: ArrayLike, y: Any = None, weight: float = 1.0) -> float:
@@ -284,11 +312,12 @@ class Learner:
 
         Parameters
         ----------
-        x : array (I,)
-            The input; a contiguous array of the network's dtype is fastest, others are converted.
-        y : array (O,), or int for "cross_entropy", optional
-            The target row of the same step as `x`, as in `fit`.  None: no target; the context advances
-            without an update.
+        x : array (I,), dict or Series
+            The input; a contiguous array of the network's dtype is fastest, others are converted.  A dict of
+            numbers by name, or a Series with names as its index, is matched with the network's `input_names`.
+        y : array (O,), dict or Series, or int for "cross_entropy", optional
+            The target row of the same step as `x`, as in `fit`; by name those of `output_names`.  None: no
+            target; the context advances without an update.
         weight : float, default 1
             Weight of the target, at least 0; 0 acts as no target.
 
@@ -301,7 +330,8 @@ class Learner:
         Raises
         ------
         ShapeError, ConfigError
-            If a row has a wrong shape or is not finite; the learner is unchanged.
+            If a row has a wrong shape, a missing or an unknown name, or is not finite; the learner is
+            unchanged.
         ConfigError
             If the network's weights were changed by other means since the learner was created.
         DivergedError
@@ -316,12 +346,12 @@ class Learner:
             )
         loss: float
         if self._needs_checks or not isinstance(weight, float) or weight != 1.0:
-            loss = self._observe(*self._checked(x, y, weight))
+            loss = self._learn(*self._checked(x, y, weight))
         else:
             try:
                 loss = self._observe(x, y, weight)
             except (TypeError, ValueError, BufferError):
-                loss = self._observe(*self._checked(x, y, weight))
+                loss = self._learn(*self._checked(x, y, weight))
         if self._status() != "OK":
             error = DivergedError(
                 f"observe: the loss, the gradient or the update is not finite at observation {self.seen}; "
@@ -332,14 +362,100 @@ class Learner:
             raise error
         return loss
 
-    def _checked(self, x: Any, y: Any, weight: Any) -> tuple[Array, Any, float]:
-        """The checked arguments of `observe` for the core."""
-        net, targets, scaling = self.network, losses.get(self.loss).targets, self._scaling
-        scaled = getattr(scaling, "inputs", None)
-        row = _rows(x, 1, net.input_size, net.dtype, "x", scaled, net.columns.categories)
+    def predict(self, x: Any = None) -> Array:
+        """Predict the target of a row, as `observe` would before its update; the learner does not change.
+
+        Parameters
+        ----------
+        x : array (I,), dict or Series, optional
+            The input of the row, as in `observe`.  With a lead of 0 it is needed.  With a lead above 0 the
+            target is predicted from the rows before, so that `x` is checked but has no influence.
+
+        Returns
+        -------
+        y : ndarray (O,)
+            The outputs of g for the pattern that ``observe(x, y)`` would complete, in the units of the
+            targets (then in float64) if they are scaled.  Its loss with `y` is what ``observe(x, y)``
+            returns, to rounding.  nan where that returns nan, before the first full window.
+
+        Raises
+        ------
+        ShapeError, ConfigError
+            As in `observe`, or if `x` is None with a lead of 0.
+        DivergedError
+            If an output is NaN or infinite.
+
+        Notes
+        -----
+        With running scaling `x` is scaled by the moments that include it, as in `observe`; the outputs get
+        the units of the targets by the moments of the targets so far, as the one of this row is not known.
+
+        Examples
+        --------
+        >>> import numpy as np, bptt_fast as bf
+        >>> net = bf.Network(1, 8, 1, dtype="float64", seed=0)
+        >>> learner = net.learn_online(bf.SlidingBPTT(3, lead=0), bf.SGD(0.05))
+        >>> series = np.sin(np.arange(101) / 5)
+        >>> for x, y in zip(series[:-2], series[1:-1]):
+        ...     loss = learner.observe([x], [y])
+        >>> expected = (learner.predict([series[-2]]) - series[-1]) ** 2
+        >>> bool(np.isclose(learner.observe([series[-2]], [series[-1]]), expected))
+        True
+        """
+        self._check_live("predict")
+        net, k, lead = self.network, self.bptt.k, self.bptt.lead
+        rows = self._core.window
+        if x is not None:
+            rows = np.vstack([rows, self._row(0, x, net.input_size)[0]])
+        elif lead == 0:
+            raise ConfigError("x: expected the input of the row, as the lead is 0, got None.")
+        if self.seen < k + lead - 1:
+            return np.full(net.output_size, np.nan, net.dtype)
+        if self._forward is None:
+            self._forward = _core.Stream(net.desc(), net.params, 1, self._isa)
+        forward = self._forward
+        forward.reset(net.params)
+        forward.state = self.state
+        try:
+            for row in rows[:k]:
+                y = forward.step(row)
+        except ArithmeticError as error:
+            raise DivergedError(
+                f"predict: {error}; the learner is unchanged.  Check the scale of the inputs and the "
+                f"parameters."
+            ) from None
+        scaling = net.scaling
+        return y if scaling is None else scaling.outputs(y)
+
+    def _learn(self, x: Array, y: Any, weight: float, running: list[Running] | None) -> float:
+        """`observe` with checked arguments, and the moments with this row."""
+        loss: float = self._observe(x, y, weight)
+        self._running = running
+        return loss
+
+    def _row(self, which: int, a: Any, width: int) -> tuple[Array, Running | None]:
+        """The checked, scaled row of inputs (`which` = 0) or targets (1), and the moments with it."""
+        net, columns, running = self.network, self._columns, self._running
+        name, names = (("x", columns.inputs), ("y", columns.outputs))[which]
+        categories = () if which else columns.categories
+        a = by_name(a, names, name)
+        if running is None or len(running) <= which:
+            scaled = getattr(columns.scaling, ("inputs", "targets")[which], None) if running is None else None
+            return _rows(a, 1, width, net.dtype, name, scaled, categories), None
+        raw = _rows(a, 1, width, np.dtype(np.float64), name, None, categories)
+        moments = running[which].after(raw)
+        if not data.finite(moments.squares):
+            raise ConfigError(f"{name}: expected numbers whose squares float64 can hold, got {raw}.")
+        return moments.scaled(raw, net.dtype), moments
+
+    def _checked(self, x: Any, y: Any, weight: Any) -> tuple[Array, Any, float, list[Running] | None]:
+        """The checked arguments of `observe` for the core, and the moments with this row."""
+        net, targets = self.network, losses.get(self.loss).targets
+        row, moments = self._row(0, x, net.input_size)
+        running = self._running and [moments or self._running[0], *self._running[1:]]
         weight = number(weight, "weight", 0)
         if y is None:
-            return row, None, weight
+            return row, None, weight, running
         if targets == "class":
             try:
                 target: Any = operator.index(y if np.ndim(y) == 0 else np.asarray(y).item())
@@ -350,18 +466,16 @@ class Learner:
                     f"y: expected a class index from 0 to {net.output_size - 1}, got {y!r} "
                     f"({type(y).__name__})."
                 )
-            return (
-                row,
-                target,
-                weight * (1.0 if self._class_weight is None else float(self._class_weight[target])),
-            )
-        columns = self._target_columns or net.output_size
-        target = _rows(y, 1, columns, net.dtype, "y", getattr(scaling, "targets", None))
+            factor = 1.0 if self._class_weight is None else float(self._class_weight[target])
+            return row, target, weight * factor, running
+        target, moments = self._row(1, y, self._target_columns or net.output_size)
         if targets == "probability" and not (target.min() >= 0 and target.max() <= 1):
             raise ConfigError(f"y: expected numbers from 0 to 1, got {target}.")
         if targets == "count" and not target.min() >= 0:
             raise ConfigError(f"y: expected counts of at least 0, got {target}.")
-        return row, target, weight
+        if running and moments is not None and weight > 0:
+            running[1] = moments
+        return row, target, weight, running
 
     @property
     def updates(self) -> int:
@@ -379,10 +493,15 @@ class Learner:
         return self._core.state
 
     def store(self) -> None:
-        """Copy the current weights into the network; every access through the network calls it."""
-        if self.network.learner is self._self_ref and self._core.updates != self._stored:
-            self._core.store(self.network.stored_params, self._optimizer_state)
-            self._stored = self._core.updates
+        """Copy the current weights and scaling into the network; every access through it calls this."""
+        now = (self._core.updates, None if self._running is None else self._running[0].count)
+        if now == self._stored or self.network.learner is not self._self_ref:
+            return
+        self._core.store(self.network.stored_params, self._optimizer_state)
+        if self._running is not None:
+            parts = [part.tolist() for moments in self._running for part in (moments.mean, moments.scale)]
+            self.network.store_scaling(Scaling(*parts))
+        self._stored = now
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write network and learner to a safetensors file; ``bptt_fast.load`` reads the learner.
@@ -436,6 +555,7 @@ class Learner:
             "loss": self.loss,
             "seen": self.seen,
             "updates": self.updates,
+            "running": None if self._running is None else [moments.plain() for moments in self._running],
             **{name: self._core.carried[name] for name in ("product", "previous")},
         }
         arrays = {"window": self._core.window, "state": self.state, "slots": self._optimizer_state}
@@ -457,9 +577,9 @@ class Learner:
         shapes = {name: array.shape for name, array in arrays.items() if array.dtype == net.dtype}
         if shapes != expected:
             raise ShapeError(f"learner: expected arrays of {net.dtype} {expected}, got {shapes}.")
-        learner._begin(
-            net, bptt, optimizer(**values["numbers"]), values["loss"], None, arrays["state"], counts, arrays
-        )
+        loss, running = values["loss"], values.get("running")
+        chosen = optimizer(**values["numbers"])
+        learner._begin(net, bptt, chosen, loss, None, arrays["state"], counts, arrays, running)
         return learner
 
     def __del__(self) -> None:
@@ -468,6 +588,7 @@ class Learner:
 
     def __repr__(self) -> str:
         how = f"{self.bptt}, {self.optimizer}, loss={self.loss!r}"
+        how += "" if self._running is None else ', scaling="running"'
         return f"Learner({how}, seen={self.seen}, {_short(self.network)})"
 
 
@@ -511,6 +632,7 @@ def learn_online(
     *,
     x0: ArrayLike | None = None,
     isa: str | None = None,
+    scaling: str | None = None,
 ) -> Learner:
     """Create a learner, which runs the classical online algorithm one observation per call.
 
@@ -524,6 +646,9 @@ def learn_online(
         As in `fit`.
     x0 : array (state_size,), optional
         The state before the first observation; default zeros.
+    scaling : {"running"}, optional
+        "running": scale each input, and each target that `fit` would scale, by its mean and deviation so far,
+        see Notes; the network must have no `scaling`, and gets this one.  None: that of the network.
 
     Returns
     -------
@@ -544,6 +669,13 @@ def learn_online(
     -----
     A series observed row by row yields the same weights as one epoch of `fit` on the series, to the bit.
 
+    Running scaling (Welford 1962): the n-th row a of inputs first enters the mean m and the sum of squares M
+    of each column, d = a - m, m <- m + d / n, M <- M + d (a - m), from m = M = 0, in float64.  Then it is
+    scaled once and for all, (a - m) / s with s = sqrt(M / n), or 1 where M = 0, and cast to the network's
+    dtype; rows of the window keep their values when m and s change.  Targets have moments of their own, of
+    the rows with a target of weight above 0.  Categories are not scaled.  The moments are saved with the
+    learner; ``net.scaling`` is (m, s) of inputs and targets, and stays so when the learner ends.
+
     Examples
     --------
     >>> import numpy as np, bptt_fast as bf
@@ -553,7 +685,7 @@ def learn_online(
     >>> sum(losses[-50:]) < sum(losses[5:55])
     True
     """
-    return Learner(net, bptt, optimizer, loss, x0=x0, isa=isa)
+    return Learner(net, bptt, optimizer, loss, x0=x0, isa=isa, scaling=scaling)
 
 
 def forecast(
@@ -670,6 +802,7 @@ def forecast(
             if next_input is not None:
                 x = next_input(x.copy(), step)
                 name = f"next_input(output, {step})"
+                x = by_name(x, net.input_names, name) if n * paths == 1 else x
                 x = _rows(x, n * paths, net.input_size, wide, name, None, net.columns.categories)
             elif not data.finite(x):
                 break
