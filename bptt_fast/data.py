@@ -258,8 +258,17 @@ class Subset(Shared):
         return subset
 
 
-def numbers(a: Any, name: str) -> Array:
-    """`a` as an array of real numbers of any dtype; accepts DataFrames and tensors."""
+LABELS = (
+    'Labels of classes: number them, np.unique(y, return_inverse=True)[1], with loss="cross_entropy"; an '
+    "RNNClassifier takes them as they are."
+)
+
+
+def numbers(a: Any, name: str, of_text: str = "") -> Array:
+    """`a` as an array of real numbers of any dtype; accepts DataFrames and tensors.
+
+    `of_text` is what to do with text, for a message.
+    """
     source = a
     if type(a) is not np.ndarray:
         if isinstance(a, np.ma.MaskedArray):
@@ -271,7 +280,7 @@ def numbers(a: Any, name: str) -> Array:
         try:
             a = _table(a) if hasattr(a, "to_numpy") else np.asarray(a)
         except Exception as error:
-            wrong_columns = columns_without_numbers(source)
+            wrong_columns = columns_without_numbers(source, False, of_text)
             if wrong_columns:
                 raise ConfigError(f"{name}: expected real numbers, got {wrong_columns}") from None
             raise ShapeError(
@@ -279,16 +288,16 @@ def numbers(a: Any, name: str) -> Array:
                 f"({str(error).rstrip('.')}).  Sequences of different length go in a list of 2-D arrays."
             ) from None
     # polars converts dates to numbers if other columns are numbers
-    dates = hasattr(source, "to_arrow") and columns_without_numbers(source)
+    dates = hasattr(source, "to_arrow") and columns_without_numbers(source, False, of_text)
     if dates or a.dtype.kind not in "fiub":
-        raise ConfigError(f"{name}: expected real numbers, got {dates or _not_numbers(a, source)}")
+        raise ConfigError(f"{name}: expected real numbers, got {dates or _not_numbers(a, source, of_text)}")
     return a
 
 
-def columns_without_numbers(table: Any, objects: bool = False) -> str:
+def columns_without_numbers(table: Any, objects: bool = False, of_text: str = "") -> str:
     """The non-numeric columns of a table, for a message; "" if there are none, or it is no table.
 
-    With `objects` a column of objects is numeric if all of them are.
+    With `objects` a column of objects is numeric if all of them are.  `of_text` as in `numbers`.
     """
     if not is_table(table):
         return ""
@@ -300,14 +309,25 @@ def columns_without_numbers(table: Any, objects: bool = False) -> str:
     wrong = {name: part for name, part in zip(names, parts, strict=True) if _is_no_number(part, objects)}
     if not wrong:
         return ""
-    columns, which = ("columns", "them") if len(wrong) > 1 else ("column", "it")
-    first = next(iter(wrong.values()))
-    _, entry = _first_without_number(first.to_numpy())
+    columns = "columns" if len(wrong) > 1 else "column"
+    name, first = next(iter(wrong.items()))
+    index, entry = _first_without_number(first.to_numpy())
+    holds = index is None and first.to_numpy().dtype.kind in "OUS"
+    remedy = f"It holds numbers: convert it, astype({{{name!r}: float}})." if holds else ""
     return (
         f"{columns} {', '.join(map(repr, wrong))} of dtype {getattr(first, 'dtype', None) or first.type} "
-        f"with entries "
-        f"such as {_entry(entry)}.  Leave {which} out, or convert {which} to numbers first."
+        f"with entries such as {_entry(entry)}.  {_remedy(entry, of_text, remedy)}"
     )
+
+
+def _remedy(entry: Any, of_text: str, other: str = "") -> str:
+    """What to do with a column that has this entry."""
+    if isinstance(plain(entry), str):
+        numbered = "Leave it out, or number its values, pandas.factorize(...)[0], with categories= for it."
+        return of_text or other or numbered
+    if hasattr(entry, "isoformat") or (isinstance(entry, np.generic) and entry.dtype.kind == "M"):
+        return "Leave it out, make it the index, or compute numbers from it, such as the hour."
+    return other or "Leave it out, or convert it to numbers first."
 
 
 def _is_no_number(column: Any, objects: bool) -> bool:
@@ -316,9 +336,9 @@ def _is_no_number(column: Any, objects: bool) -> bool:
     return not numeric and a.dtype.kind not in "fiub"
 
 
-def _not_numbers(a: Array, source: Any) -> str:
+def _not_numbers(a: Array, source: Any, of_text: str) -> str:
     """The end of a message on an array `a`, made from `source`, without real numbers: contents and remedy."""
-    wrong_columns = columns_without_numbers(source)
+    wrong_columns = columns_without_numbers(source, False, of_text)
     if wrong_columns:
         return wrong_columns
     if a.dtype.kind == "c":
@@ -338,7 +358,8 @@ def _not_numbers(a: Array, source: Any) -> str:
     if isinstance(entry, (list, tuple)) or (hasattr(entry, "ndim") and entry.ndim):
         return f"an array of arrays, {a.shape}.  Sequences of different length go in a list of 2-D arrays."
     where = f" at index {index}" if index else ""
-    return f"{_entry(entry)}{where} in an array of dtype {a.dtype}.  Leave it out, or convert it first."
+    remedy = of_text if of_text and isinstance(entry, str) else "Leave it out, or convert it first."
+    return f"{_entry(entry)}{where} in an array of dtype {a.dtype}.  {remedy}"
 
 
 def _first_without_number(a: Array) -> tuple[tuple[int, ...] | None, Any]:
@@ -456,13 +477,14 @@ def sequences(
             form = "array"
         else:
             hint = f"  A single input per step: {name}[:, None]." if a.ndim == 1 and features == 1 else ""
+            hint += one_hot_hint(a, features, name)
             raise ShapeError(
                 f"{name}: expected (n, T, {features}), a list of (T_i, {features}) or one series "
                 f"(T, {features}), got {a.shape}.{hint}"
             )
         n, steps, width = a.shape
         if width != features:
-            raise ShapeError(_wrong_width(name, a.shape, width, features))
+            raise ShapeError(_wrong_width(name, a, features))
         if n == 0 or steps == 0:
             raise ShapeError(f"{name}: expected at least one sequence of at least one step, got {a.shape}.")
         offset, length = _regular(n, steps)
@@ -552,6 +574,11 @@ def set_targets(
         raise ShapeError(
             f'{error}  "{loss.name}" takes {loss.outputs} outputs per target: {loss.layout}.'
         ) from None
+    if kind == "real" and rows.dtype.kind == "b" and loss.function is None:
+        raise ConfigError(
+            f'{name}: expected real numbers for "{loss.name}", got True and False.  Labels of classes: '
+            f'loss="binary_cross_entropy"; as numbers: {name}.astype(float).'
+        )
     data.columns.check_targets(loss.scales(0 if kind == "class" else rows.shape[1], outputs), name)
     if kind == "class":
         if rows.dtype.kind not in "iu":
@@ -560,7 +587,10 @@ def set_targets(
                 f"Convert them: y.astype(int)."
             )
         if loss.function is None:
-            _check_range(data, rows, 0, outputs - 1, every, name, f"class indices from 0 to {outputs - 1}")
+            expected = f"class indices from 0 to {outputs - 1}"
+            if outputs == 1:
+                expected += ' with output_size=1 (an output for each class, or loss="binary_cross_entropy")'
+            _check_range(data, rows, 0, outputs - 1, every, name, expected)
         data.classes = cast(rows, np.int64)
         if loss.class_weight is not None:
             _weigh_classes(data, loss.weights_of_classes(outputs), every)
@@ -688,7 +718,7 @@ def _windows(
         raise ConfigError(f"lengths: expected None for windows, got {type(lengths).__name__}.")
     places = order(x.columns.inputs, names, name)
     if x.values.shape[1] != features:
-        raise ShapeError(_wrong_width(name, x.values.shape, x.values.shape[1], features))
+        raise ShapeError(_wrong_width(name, x.values, features))
     values = cast(x.values if places is None else x.values[:, places], dtype)
     windows = Sequences(values, x.offset, x.length, x.form, x.steps, x.stride, x.horizon)
     windows.columns = x.columns
@@ -723,15 +753,31 @@ def _few(n: int, steps: int) -> tuple[Array, Array]:
     return offset, length
 
 
-def _wrong_width(name: str, shape: tuple[int, ...], width: int, features: int) -> str:
+def _wrong_width(name: str, a: Array, features: int) -> str:
     wanted = f"{features} features on the last axis (input_size={features})"
-    return f"{name}: expected {wanted}, got {width} (shape {shape})."
+    hint = one_hot_hint(a, features, name)
+    if a.ndim == 2 and features == 1:
+        hint = (
+            f"  It is read as one series of {a.shape[0]} steps; {a.shape[0]} series of {a.shape[1]} single "
+            f"numbers: {name}[:, :, None]."
+        )
+    return f"{name}: expected {wanted}, got {a.shape[-1]} (shape {a.shape}).{hint}"
+
+
+def one_hot_hint(a: Array, features: int, name: str) -> str:
+    """The end of a message on an array of a wrong shape, if its integers may stand for one-hot vectors."""
+    if features == 1 or a.dtype.kind not in "iu" or not a.size or a.min() < 0 or a.max() >= features:
+        return ""
+    return (
+        f"  Integers that stand for one of {features} values: one-hot rows np.eye({features})[{name}], or a "
+        f"column of integers with Network(1, ..., categories={{0: {features}}})."
+    )
 
 
 def _series(x: Any, features: int, name: str) -> Array:
     a = numbers(x, name)
     if a.ndim != 2 or a.shape[1] != features:
-        raise ShapeError(_wrong_width(name, a.shape, a.shape[-1], features))
+        raise ShapeError(_wrong_width(name, a, features))
     if a.shape[0] == 0:
         raise ShapeError(f"{name}: expected at least one step, got a sequence of length 0.  Leave it out.")
     return a
@@ -897,7 +943,7 @@ def _target_rows(data: Sequences, y: Any, last: tuple[int, ...] | None, every: b
         return _target_list(data, y, last, name)
     if data.form == "windows":  # targets belong to rows of the series
         n, steps, every = 1, len(data.values), True
-    a = numbers(y, name)
+    a = numbers(y, name, LABELS)
     leads: list[tuple[int, ...]] = [(n, steps)] if every else [(n,)]
     if data.form in ("series", "windows"):
         leads.append((steps,) if every else ())
@@ -910,7 +956,7 @@ def _target_rows(data: Sequences, y: Any, last: tuple[int, ...] | None, every: b
         if a.shape not in [lead + last_axis for lead in leads for last_axis in last_axes]:
             raise ShapeError(
                 f"{name}: expected {wanted}, {_meaning(every, last)}, got {a.shape}."
-                + _target_hint(a.shape, wanted, every, last)
+                + _target_hint(a, wanted, every, last, data)
             )
     return a.reshape((n * steps if every else n, *last))
 
@@ -925,10 +971,13 @@ def _target_list(data: Sequences, y: Any, last: tuple[int, ...] | None, name: st
         last = numbers(y[0], f"{name}[0]").shape[1:2] or (1,)
     parts = []
     for i, (part, length) in enumerate(zip(y, data.length.tolist(), strict=True)):
-        a = numbers(part, f"{name}[{i}]")
+        a = numbers(part, f"{name}[{i}]", LABELS)
         allowed = [(length, *last)] + ([(length,), (length, 1)] if last in ((), (1,)) else [])
         if a.shape not in allowed:
-            raise ShapeError(f"{name}[{i}]: expected {allowed[0]}, {_meaning(True, last)}, got {a.shape}.")
+            hint = _class_hint(a, allowed[0], last)
+            raise ShapeError(
+                f"{name}[{i}]: expected {allowed[0]}, {_meaning(True, last)}, got {a.shape}.{hint}"
+            )
         parts.append(a.reshape(length, *last))
     return _joined(parts, last, np.result_type(*{part.dtype for part in parts}))[0]
 
@@ -939,14 +988,35 @@ def _meaning(every: bool, last: tuple[int, ...]) -> str:
     )
 
 
-def _target_hint(got: tuple[int, ...], wanted: tuple[int, ...], every: bool, last: tuple[int, ...]) -> str:
+def _target_hint(
+    a: Array, wanted: tuple[int, ...], every: bool, last: tuple[int, ...], data: Sequences
+) -> str:
+    got = a.shape
     if last == () and len(got) == len(wanted) + 1:
         return "  From one-hot rows: y.argmax(-1)."
+    of_classes = _class_hint(a, wanted, last)
+    if of_classes:
+        return of_classes
     if every and len(got) < len(wanted):
         return '  For one target per sequence: Network(readout="last").'
+    if not every and data.form == "series" and got[:1] == (data.steps,) and data.steps > 1:
+        return (
+            f"  x is read as one series of {data.steps} steps.  For one target per step: "
+            f'Network(readout="every"); for {data.steps} series of single numbers: x[:, :, None].'
+        )
     if not every and len(got) > len(wanted):
         return '  For one target per step: Network(readout="every").'
     return ""
+
+
+def _class_hint(a: Array, wanted: tuple[int, ...], last: tuple[int, ...]) -> str:
+    """The end of a message on targets without the axis of outputs, if they are class indices."""
+    lead = wanted[: len(wanted) - 1]
+    if len(last) != 1 or last == (1,) or a.shape not in (lead, (*lead, 1)):
+        return ""
+    if a.dtype.kind not in "iub" or not a.size or a.min() < 0 or a.max() >= last[0]:
+        return ""
+    return '  Class indices: loss="cross_entropy".'
 
 
 def _weight(data: Sequences, sample_weight: Any, every: bool, name: str) -> Array:

@@ -878,7 +878,8 @@ def _rows(
     rows = data.numbers(a, name)
     wanted = (width,) if batch == 1 else (batch, width)
     if rows.shape not in (wanted, (batch, width)) and not (rows.shape == () and wanted == (1,)):
-        raise ShapeError(f"{name}: expected {wanted}, got {rows.shape}.")
+        hint = data.one_hot_hint(rows, width, name) if rows.size == batch else ""
+        raise ShapeError(f"{name}: expected {wanted}, got {rows.shape}.{hint}")
     rows = data.cast(rows if scaled is None else scaled(rows, dtype), dtype)
     if not np.isfinite(rows).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(rows))[0])

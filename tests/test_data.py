@@ -312,3 +312,82 @@ def test_weights():
     w = np.arange(1.0, 7.0)
     by_step = every.evaluate(X, Y_EVERY, sample_weight=np.repeat(w[:, None], 5, axis=1))
     assert every.evaluate(X, Y_EVERY, sample_weight=w) == by_step != every.evaluate(X, Y_EVERY)
+
+
+# ---- what users of other libraries pass
+
+SEQUENCES = np.random.default_rng(0).normal(size=(6, 5, 3))
+CODES = np.arange(30).reshape(6, 5) % 3
+
+
+def fit(y, x=SEQUENCES, loss="mse", **options):
+    sizes = {"input_size": 3, "hidden_size": 4, "output_size": 3, "seed": 0} | options
+    return lambda: bf.Network(**sizes).fit(x, y, loss=loss, verbose=0)
+
+
+CLASSES = {
+    "text": (fit(list("abcabc")), "y: expected real numbers, got 'a' .*loss=.cross_entropy"),
+    "an array of text": (fit(np.array(list("abcabc")), loss="mae"), "got 'a' .*RNNClassifier"),
+    "text for classes": (fit(list("abcabc"), loss="cross_entropy"), "return_inverse=True"),
+    "text of each step": (
+        fit([list("abcab")] * 6, list(SEQUENCES), readout="every"),
+        r"y\[0\]: .*loss=.cross_entropy",
+    ),
+    "truth": (fit(np.arange(6) > 2, output_size=1), "got True and False.*binary_cross_entropy"),
+    "integers": (
+        fit(CODES[:, 0]),
+        r"y: expected \(6, 3\), .*got \(6,\).  Class indices: loss=.cross_entropy",
+    ),
+    "a column": (fit(CODES[:, :1], loss="huber"), r"got \(6, 1\).  Class indices"),
+    "integers of each step": (fit(CODES, readout="every"), r"got \(6, 5\).  Class indices"),
+    "integers of lists": (fit(list(CODES), list(SEQUENCES), readout="every"), r"y\[0\]: .*  Class indices"),
+    "one output": (fit(CODES[:, 0], loss="cross_entropy", output_size=1), "with output_size=1.*binary_cross"),
+}
+
+
+@pytest.mark.parametrize("what", CLASSES)
+def test_labels_of_classes(what):
+    act, message = CLASSES[what]
+    with pytest.raises((bf.ConfigError, bf.ShapeError), match=message):
+        act()
+
+
+def test_numbers_are_no_labels():
+    """Counts, and integers that cannot be class indices, are numbers."""
+    fit(CODES[:, 0], output_size=1)()
+    fit(np.arange(18).reshape(6, 3))()
+    for y in (CODES[:, 0] + 5, CODES[:, 0] * 0.5, np.zeros((6, 2), int)):
+        with pytest.raises(bf.ShapeError) as caught:
+            fit(y)()
+        assert "cross_entropy" not in str(caught.value)
+
+
+ONE_HOT = {
+    "many": lambda net: net.predict(CODES),
+    "one": lambda net: net.predict(CODES[0]),
+    "with an axis": lambda net: net.predict(CODES[..., None]),
+    "a list": lambda net: net.predict([CODES[0][:, None]]),
+    "a step": lambda net: net.stream().step(2),
+    "an observation": lambda net: net.learn_online(bf.SlidingBPTT(2)).observe(np.array([2])),
+}
+
+
+@pytest.mark.parametrize("what", ONE_HOT)
+def test_integers_in_place_of_one_hot_vectors(what):
+    with pytest.raises(bf.ShapeError, match=r"one of 3 values: one-hot rows np.eye\(3\).*categories={0: 3}"):
+        ONE_HOT[what](bf.Network(3, 4, 1, seed=0))
+    with pytest.raises(bf.ShapeError) as caught:
+        ONE_HOT[what](bf.Network(2, 4, 1, seed=0))  # the integers are too large for it
+    assert "one-hot" not in str(caught.value)
+
+
+def test_a_matrix_that_may_be_one_series_or_many():
+    rows = np.zeros((7, 5))
+    with pytest.raises(
+        bf.ShapeError, match=r"one series of 7 steps; 7 series of 5 single .* x\[:, :, None\]"
+    ):
+        bf.Network(1, 4, 1, seed=0).predict(rows)
+    with pytest.raises(
+        bf.ShapeError, match=r"one series of 7 steps.*readout=.every.*7 series of single numbers"
+    ):
+        fit(np.zeros(7), rows, input_size=5, output_size=1)()

@@ -506,3 +506,32 @@ def test_names_of_the_series_count_where_the_network_has_none(kind):
     got = np.asarray(net.forecast(series, 2)).reshape(2, 2)
     fed = np.concatenate([frame, got[:1, ::-1]])
     np.testing.assert_allclose(got[1], net.predict(fed)[-1], rtol=1e-12)
+
+
+REMEDIES = {
+    "text": (["a", "b"] * 4, "column 'new' of dtype .* such as 'a'.  .*pandas.factorize.*categories="),
+    "numbers as text": (
+        ["1.5"] * 8,
+        r"'new'.*It holds numbers: convert it, astype\(\{'new': float\}\)",
+    ),
+    "numbers as objects": (np.array([1] * 8, object), "It holds numbers"),
+    "dates": (
+        pandas.date_range("2024-01-01", periods=8),
+        "'new' of dtype datetime64.*make it the index",
+    ),
+    "durations": (pandas.to_timedelta(range(8), "h"), "column 'new' of dtype timedelta64"),
+}
+
+
+@pytest.mark.parametrize("what", REMEDIES)
+def test_a_column_without_numbers_is_named_with_a_remedy(what):
+    values, message = REMEDIES[what]
+    table = pandas.DataFrame({"old": np.arange(8.0), "new": values})
+    net = bf.Network(2, 3, 1, readout="every", seed=0)
+    for act in (
+        lambda: net.predict(table),
+        lambda: net.fit(table, np.zeros(8), verbose=0),
+        lambda: bf.Sequences.windows(table, 3),
+    ):
+        with pytest.raises(bf.ConfigError, match=message):
+            act()
