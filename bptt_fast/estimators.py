@@ -49,7 +49,7 @@ ACTIVATIONS = {"logistic": "sigmoid", "identity": "linear", **{name: name for na
 REAL_LOSSES = {"squared_error": "mse", "absolute_error": "mae", "huber": "huber"}
 DTYPES = (np.float64, np.float32)  # X of another dtype is converted to the first
 AUTO_BATCH = 200  # scikit-learn's
-MAX_ROWS_PER_COLUMN = 50  # more rows per column of an array (n, T) look like one series
+TIMES = ("DatetimeIndex", "PeriodIndex")  # of pandas
 
 NETWORK_WORDS = """hidden_size : int, default 32
         State size of each layer.
@@ -425,6 +425,13 @@ class _Supervised(_Estimator):
 
     def _inputs(self, X: Any, reset: bool) -> Any:
         """The same with the columns of integers, which are checked, behind the others."""
+        if is_table(X) and type(getattr(X, "index", None)).__name__ in TIMES:
+            rows, columns = X.shape
+            raise ShapeError(
+                f"X: expected {rows} sequences in rows, got a table {X.shape} with an index of times, which "
+                f"looks like one series of {rows} steps with {columns} columns.  For one series pass [X], "
+                f'[y] with readout="every", for {rows} sequences of {columns} steps X.to_numpy().'
+            )
         x = super()._inputs(X, reset)
         places = self._places(x[0].shape[1])
         if not places:
@@ -966,15 +973,14 @@ class RNNForecaster(_Estimator):
     -----
     X is one series or many:
 
-    - a DataFrame (T, I) or Series (T,) of pandas or polars is one series with its rows as steps; its
-      forecast is a DataFrame or Series too.  A pandas index is continued at its frequency or by its constant
-      step; an index without one is an error in `predict`;
-    - an array (n, T, I), or a list of arrays or tables (T_i,) or (T_i, I), is n series.  One series as an
-      array: ``[series]``;
-    - an array (n, T) is n series of T single numbers, one per row, as samples in scikit-learn.  A column
-      (T, 1) is one series, and so is every (T, I) for a forecaster fitted to series of I > 1 features.  In
-      `fit`, an array that looks like one series of T steps is an error (more than 50 times as many rows as
-      columns) or a warning (more rows than `window` steps, not more columns).
+    - an array or DataFrame (T, I), or a Series (T,) of pandas or polars, is one series with its rows as
+      steps; its forecast has the same form.  A pandas index is continued at its frequency or by its constant
+      step; an index without one is an error in `predict`.  In `fit`, at least as many columns as rows are
+      an error: they look like series in rows;
+    - an array (n, T, I), or a list of arrays or tables (T_i,) or (T_i, I), is n series: n series of T single
+      numbers in the rows of an array are ``list(X)``.
+
+    The rows of an array are steps, not samples, so the tag ``two_d_array`` of scikit-learn is False.
 
     The network is float32 if X is, which is faster, else float64.
 
@@ -1033,6 +1039,7 @@ class RNNForecaster(_Estimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = False
+        tags.input_tags.two_d_array = False  # of samples
         return tags
 
     @suggesting
@@ -1041,12 +1048,12 @@ class RNNForecaster(_Estimator):
 
         Parameters
         ----------
-        X : array (n, T) or (n, T, I), DataFrame or Series, or list of arrays (T_i,) or (T_i, I)
+        X : array (T, I) or (n, T, I), DataFrame or Series, or list of arrays (T_i,) or (T_i, I)
             The series, each of at least two steps; see the notes of the class.
         y : None
             Covariates are not supported: add them as columns of X, all of which are forecast, or use a
-            ``bptt_fast.Forecaster``.  Labels (n,), which scikit-learn's tools may pass, are ignored with a
-            warning.
+            ``bptt_fast.Forecaster``.  Labels (n,) of n series in a list or an array (n, T, I), which
+            scikit-learn's tools may pass, are ignored with a warning.
         sample_weight : array (n,), optional
             Weights of the series, at least 0; for one series weights of its rows, (T,).
 
@@ -1088,8 +1095,8 @@ class RNNForecaster(_Estimator):
 
     def _learn(self, X: Any, y: Any, weight: Any, going_on: bool, epochs: int | None) -> None:
         series, form = self._series(X, not (going_on and hasattr(self, "network_")))
-        _check_no_targets(y)
         one = form in ("table", "array")
+        _check_no_targets(y, 0 if one else len(series))
         weight = _weights(weight, series[0] if one else series, "row" if one else "series")
         weights = _spread(weight if weight is None or not one else [weight], series)
         net = self._network(series[0].shape[1], series[0].shape[1], series[0].dtype, going_on)
@@ -1152,9 +1159,9 @@ class RNNForecaster(_Estimator):
         score : float
         """
         check_is_fitted(self, "network_")
-        _check_no_targets(y)
         steps = integer(self.horizon, "horizon")
-        series, _ = self._series(X, False, steps + 1)
+        series, form = self._series(X, False, steps + 1)
+        _check_no_targets(y, 0 if form in ("table", "array") else len(series))
         future = self._forecast([one[:-steps] for one in series], steps)
         return float(r2_score(np.concatenate([one[-steps:] for one in series]), np.concatenate(list(future))))
 
@@ -1169,37 +1176,33 @@ class RNNForecaster(_Estimator):
             known = hasattr(self, "network_") and (self.warm_start or not reset)
             places = order(names_of(X), self.network_.input_names, "X") if known else None
             series, form = [rows if places is None else rows[:, places]], "table"
+            self._check_reading(X, rows.shape, reset)
         elif _is_ragged(X):
             series = list(self._inputs(X, reset))
             form = "numbers" if any(_dimensions(part) == 1 for part in X) else "rows"
         elif _dimensions(X := _stacked(X, "X")) == 3:
             series, form = list(self._inputs(X, reset)), "rows"
         else:
-            rows = self._rows(X, reset)
-            if rows.shape[1] == 1 or not (reset or self.network_.input_size == 1):
-                series, form = [rows], "array"
-            else:
-                series, form = list(rows[:, :, None]), "numbers"
-                if reset:
-                    self._check_reading(*rows.shape)
+            self._check_reading(X, np.shape(X), reset)
+            series, form = [self._rows(X, reset)], "array"
         shortest = min(map(len, series))
         if shortest < min_steps:
             raise ShapeError(f"X: expected series of at least {min_steps} steps, got one of {shortest}.")
         return series, form
 
-    def _check_reading(self, n: int, steps: int) -> None:
-        """Raise or warn if an array (n, T), which is n series, looks like one series of n steps."""
-        ways = f"For one series of {n} steps pass [X] or a DataFrame, for {n} series list(np.asarray(X))."
-        if n > MAX_ROWS_PER_COLUMN * steps:
+    def _check_reading(self, X: Any, shape: tuple[int, ...], reset: bool) -> None:
+        """Raise for one series (T, I) that looks like series in rows: T <= I, or I = 1 in `fit`."""
+        if len(shape) == 1:
+            raise ShapeError(f"X: expected one series (T, I), or many, got {shape}.  A column: X[:, None].")
+        if len(shape) != 2 or not shape[0]:
+            return
+        if shape[1] >= max(shape[0], 2) if reset else shape[1] > self.network_.input_size == 1:
+            rows, columns = shape
+            many = "list(X.to_numpy())" if is_table(X) else "list(X)"
             raise ShapeError(
-                f"X: expected an array (n, T) of n series of T steps, got ({n}, {steps}), which looks like "
-                f"one series of {n} steps with {steps} columns.  {ways}"
-            )
-        if steps <= self.window < n:
-            warnings.warn(
-                f"X: an array ({n}, {steps}) is read as {n} series of {steps} steps each.  {ways}",
-                UserWarning,
-                stacklevel=7,
+                f"X: expected one series (T, I) of T steps with I columns, got {shape}, which looks like "
+                f"{rows} series of {columns} steps.  For one series of {rows} steps pass [X], for {rows} "
+                f"series {many}."
             )
 
     def _held_out(self, series: list[Array]) -> list[int]:
@@ -1312,11 +1315,13 @@ def _check_steps(y: Any, x: Any) -> None:
         if part.shape != expected:
             name = "y" if isinstance(y, np.ndarray) else f"y[{i}]"
             got, expected = (y.shape, (len(x), *expected)) if name == "y" else (part.shape, expected)
-            raise ShapeError(f"{name}: expected {expected}, one target for each step, got {got}.")
+            one = name == "y" and got == (len(x),) != expected
+            hint = f"  For one series of {len(x)} steps pass [X], [y]." if one else ""
+            raise ShapeError(f"{name}: expected {expected}, one target for each step, got {got}.{hint}")
 
 
-def _check_no_targets(y: Any) -> None:
-    """Raise for covariates, warn about labels."""
+def _check_no_targets(y: Any, series: int) -> None:
+    """Raise for covariates, warn about labels; 0 `series` are one whose rows would be those of y."""
     if y is None:
         return
     try:
@@ -1324,7 +1329,7 @@ def _check_no_targets(y: Any) -> None:
     except ValueError:  # lists of different length, for example
         targets = np.empty((0, 0))
     real = targets.dtype.kind == "f" and not np.array_equal(targets, np.round(targets))
-    if targets.ndim != 1 or real:
+    if targets.shape != (series,) or real:
         raise ConfigError(
             f"y: expected None, as RNNForecaster learns the next step of X and takes no covariates, got "
             f"{type(y).__name__}.  Add them as columns of X, all of which are forecast, or use a Forecaster, "
@@ -1386,7 +1391,9 @@ def _numbers(a: Any, name: str, dtype: Any) -> Array:
             array: Array = check_array(a, ensure_2d=False, allow_nd=True, dtype=dtype, input_name=name)
             return array
     except (TypeError, ValueError) as error:
-        raise ShapeError(f"{name}: {error}") from None
+        text = name.startswith("y") and np.asarray(a).dtype.kind in "OUS"
+        hint = ".  Labels of classes: RNNClassifier." if text else ""
+        raise ShapeError(f"{name}: {error}{hint}") from None
 
 
 def _spread(weight: Any, parts: Any) -> list[Array]:

@@ -44,8 +44,25 @@ def targets(kind, labels=LABELS):
     return {RNNRegressor: Y, RNNClassifier: labels, RNNForecaster: None}[kind]
 
 
+class ForecasterOfRows(RNNForecaster):
+    """A forecaster of series in the rows of an array, which are the samples of scikit-learn's checks."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = True
+        return tags
+
+    def _series(self, X, reset, min_steps=2):
+        if len(getattr(X, "shape", (0, 0))) > 2:
+            return super()._series(X, reset, min_steps)
+        rows = self._rows(X, reset)
+        if rows.shape[1] < min_steps:
+            raise bf.ShapeError(f"X: expected {min_steps} steps, got {rows.shape[1]} feature(s)")
+        return list(rows[:, :, None]), "numbers"
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("kind", (RNNRegressor, RNNClassifier, ForecasterOfRows))
 def test_common_checks(kind):
     """Nothing fails and nothing is declared to fail."""
     with warnings.catch_warnings():
@@ -76,9 +93,10 @@ def test_other_forms_are_the_same(kind):
     """Nested lists, lists of equal length, lists of 1-D arrays and of tables."""
     pandas = pytest.importorskip("pandas")
     y, x = targets(kind), X[..., 0]
+    rows = () if kind is RNNForecaster else (x, x.tolist(), pandas.DataFrame(x))
     for given in (
         (X, X.tolist(), list(X), [pandas.DataFrame(part, columns=["a", "b"]) for part in X]),
-        (x, x.tolist(), list(x), list(x[:, :, None]), [pandas.Series(part) for part in x], x[:, :, None]),
+        (list(x), list(x[:, :, None]), [pandas.Series(part) for part in x], x[:, :, None], *rows),
     ):
         found = [np.ravel(made(kind, max_iter=3).fit(form, y).predict(form)) for form in given]
         for other in found[1:]:
@@ -242,8 +260,8 @@ def test_weights_of_series():
 
 def test_a_constant_series():
     """Rounding is not a deviation."""
-    model = made(RNNForecaster, max_iter=2, horizon=2).fit(np.full((3, 33), 0.1))
-    assert model.scale_ == 1 and abs(model.predict(np.full((1, 33), 0.1)) - 0.1).max() < 1
+    model = made(RNNForecaster, max_iter=2, horizon=2).fit(list(np.full((3, 33), 0.1)))
+    assert model.scale_ == 1 and abs(model.predict(np.full((33, 1), 0.1)) - 0.1).max() < 1
 
 
 @pytest.mark.parametrize("early", (False, True))
@@ -468,8 +486,8 @@ def test_a_forecast_is_the_network_fed_by_itself():
 
 def test_forecasts_have_the_form_of_the_series():
     for x, shape in (
-        (X, (120, 4, 2)), (RAGGED, (120, 4, 2)), (X[..., 0], (120, 4)), ([SERIES, SERIES[:50]], (2, 4)),
-        (X[..., 0].tolist(), (120, 4)), (X.tolist(), (120, 4, 2)),
+        (X, (120, 4, 2)), (RAGGED, (120, 4, 2)), (list(X[..., 0]), (120, 4)), ([SERIES, SERIES[:50]], (2, 4)),
+        (X[..., 0], (4, 10)), (X[..., 0].tolist(), (4, 10)), (X.tolist(), (120, 4, 2)),
     ):  # fmt: skip
         assert made(RNNForecaster, horizon=4, max_iter=1).fit(x).predict(x).shape == shape
 
@@ -520,44 +538,82 @@ def test_forecasts_of_polars_tables():
         assert model.fit(many).predict(many).shape == shape
 
 
-def test_an_array_that_is_one_series():
-    """It is never read as many in silence, and is one series where nothing else fits."""
+def test_a_matrix_is_one_series_as_the_table_is():
     pandas = pytest.importorskip("pandas")
-    values = RNG.normal(size=(1500, 3))
-    model = made(RNNForecaster, horizon=3, max_iter=1, stride=50)
-    for given in (values, values.tolist(), values[:200], values[:, :2]):
-        with pytest.raises(bf.ShapeError, match=r"one series of .* steps .* pass \[X\]"):
-            model.fit(given)
-        shape = np.shape(given)
-        assert model.fit([given]).predict([given]).shape == (1, 3, shape[1])  # the advice
-        many = list(np.asarray(given)[:5])
-        assert model.fit(many).predict(many).shape == (5, 3)
-    with pytest.warns(UserWarning, match=r"40 series of 2 steps .* pass \[X\]"):
-        assert model.fit(values[:40, :2]).predict(values[:40, :2]).shape == (40, 3)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="X: an array")
-        assert model.fit(values[:30].T).predict(values[:30].T).shape == (3, 3)
-    future = model.fit(values[None]).predict(values)
-    np.testing.assert_array_equal(future, model.predict(values[None])[0])
-    assert model.score(values) == model.score(values[None])
-    frame = pandas.DataFrame(values)
-    np.testing.assert_array_equal(model.fit(frame).predict(values), model.predict(frame))
+    values = RNG.normal(size=(90, 3))
+    model = made(RNNForecaster, horizon=3, max_iter=1)
+    frame = pandas.DataFrame(values, columns=["a", "b", "c"])
+    expected = model.fit(frame).predict(frame)
+    params, score = model.network_.params.copy(), model.score(frame)
+    for given in (values, values.tolist(), [values], values[None]):
+        future = model.fit(given).predict(given)
+        np.testing.assert_array_equal(model.network_.params, params)
+        np.testing.assert_array_equal(np.reshape(future, (3, 3)), expected)
+        assert model.score(given) == score
+    np.testing.assert_array_equal(model.fit(frame).predict(values), expected)
     column = values[:, :1]
     np.testing.assert_array_equal(model.fit(column).predict(column), model.predict(column[None])[0])
-    weight = np.ones(1500)
-    assert model.fit(column, sample_weight=weight).predict(column).shape == (3, 1)
+    assert model.fit(column, sample_weight=np.ones(90)).predict(column).shape == (3, 1)
+
+
+def test_a_matrix_that_looks_like_series_in_rows():
+    pandas = pytest.importorskip("pandas")
+    rows, model = RNG.normal(size=(5, 40)), made(RNNForecaster, max_iter=1)
+    both = r"looks like 5 series of 40 steps.  For one series of 5 steps pass \[X\], for 5 series list\(X"
+    for given in (rows, rows.tolist(), pandas.DataFrame(rows)):
+        with pytest.raises(bf.ShapeError, match=both):
+            model.fit(given)
+    with pytest.raises(bf.ShapeError, match=r"looks like 5 series of 5 steps"):
+        model.fit(rows[:, :5])
+    assert model.fit([rows]).predict([rows]).shape == (1, 1, 40)  # the advice
+    assert model.predict(rows).shape == (1, 40)  # it is known now
+    assert model.fit(list(rows)).predict(list(rows)).shape == (5, 1)
+    with pytest.raises(ValueError, match=r"5 series of 40 steps"):
+        model.predict(rows)
+    with pytest.raises(bf.ShapeError, match=r"X: expected one series .*got \(40,\).  A column: X\[:, None\]"):
+        model.fit(rows[0])
+
+
+def test_a_table_with_times_is_not_read_as_samples():
+    pandas = pytest.importorskip("pandas")
+    times = pandas.date_range("2024-01-01", periods=40, freq="h")
+    frame = pandas.DataFrame(RNG.normal(size=(40, 3)), index=times)
+    both = r"one series of 40 steps with 3 columns.  For one series pass \[X\], \[y\] .* X.to_numpy\(\)"
+    for index in (times, times.to_period()):
+        for model, y in (
+            (made(RNNRegressor, max_iter=1), np.arange(40.0)),
+            (made(RNNClassifier), times.hour),
+        ):
+            with pytest.raises(bf.ShapeError, match=both):
+                model.fit(frame.set_axis(index), y)
+    model = made(RNNRegressor, max_iter=1).fit(frame.to_numpy(), np.arange(40.0))
+    with pytest.raises(bf.ShapeError, match=both):
+        model.predict(frame)
+    model = made(RNNRegressor, max_iter=1, readout="every").fit([frame], [np.arange(40.0)])
+    assert model.predict([frame])[0].shape == (40,)
+    with pytest.raises(bf.ShapeError, match=r"For one series of 40 steps pass \[X\], \[y\]"):
+        model.fit(frame.to_numpy(), np.arange(40.0))
+
+
+def test_labels_of_a_regressor():
+    with pytest.raises(bf.ShapeError, match=r"y: .*Labels of classes: RNNClassifier"):
+        made(RNNRegressor).fit(X, LABELS)
 
 
 def test_no_covariates():
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"load": SERIES, "temperature": 1.5 * SERIES})
-    model = made(RNNForecaster, max_iter=1)
-    for given in (frame[["temperature"]], frame["temperature"], frame.to_numpy(), [SERIES, SERIES[:9]]):
+    model, counts = made(RNNForecaster, max_iter=1), np.arange(200)
+    for given in (
+        frame[["temperature"]], frame["temperature"], frame.to_numpy(), [SERIES, SERIES[:9]], counts,
+        pandas.Series(counts), [0],
+    ):  # fmt: skip
         for call in (model.fit, model.partial_fit, model.fit(frame[["load"]]).score):
-            with pytest.raises(bf.ConfigError, match=r"y: expected None.* no covariates"):
-                call(frame[["load"]], given)
+            for x in (frame[["load"]], frame[["load"]].to_numpy(), [SERIES, SERIES]):
+                with pytest.raises(bf.ConfigError, match=r"y: expected None.* no covariates"):
+                    call(x, given)
     with pytest.warns(UserWarning, match="y is ignored"):
-        model.fit(frame, np.zeros(200, int))
+        model.fit([SERIES, SERIES], ["a", "b"])
 
 
 @pytest.mark.parametrize("dtype", ("float16", "float32", "float64", "int32", "uint64"))

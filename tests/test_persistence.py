@@ -580,7 +580,7 @@ def test_windows_say_how_far_ahead():
 
 def test_a_forecaster_says_how_far_ahead():
     estimators = pytest.importorskip("bptt_fast.estimators")
-    found = estimators.RNNForecaster(4, window=5, max_iter=1).fit(np.sin(np.arange(40.0))[None])
+    found = estimators.RNNForecaster(4, window=5, max_iter=1).fit([np.sin(np.arange(40.0))])
     assert found.network_.lead == 1
 
 
