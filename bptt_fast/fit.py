@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from . import _core, data, losses, optimizers, stopping, unfolding  # type: ignore[attr-defined]
 from .callbacks import Callback, History, Progress, check_callbacks, check_verbose, progress
-from .columns import Columns, Scaling
+from .columns import Columns, Scaling, moments
 from .data import Sequences
 from .errors import ConfigError, DivergedError, choice, flag, integer, number, plain
 from .inference import check_feedback, sampling_probability, training_data
@@ -37,6 +37,9 @@ from .version import __version__
 if TYPE_CHECKING:
     from .network import Network
 
+Array = np.ndarray[Any, Any]
+
+UNSCALED = 1000  # a loss, and a mean square of targets, far above those of scaled targets, which are 1
 
 # arguments of fit that change no result, that are compared with the data, or that `Training` completes first
 NOT_COMPARED = {"callbacks", "verbose", "threads", "x0", "sample_weight", "lengths"}
@@ -173,9 +176,10 @@ def fit(
     Warns
     -----
     UserWarning
-        If the k2 of `TruncatedBPTT` exceeds the length of every sequence, so that nothing is truncated, or
-        if `validation_split` splits an array of overlapping views, such as those of
-        ``numpy.lib.stride_tricks.sliding_window_view``.
+        If the loss of the first epoch is above 1000 in a network without `scaling`, and so is the mean square
+        of its targets, which for scaled ones is 1; if the k2 of `TruncatedBPTT` exceeds the length of every
+        sequence, so that nothing is truncated; or if `validation_split` splits an array of overlapping views,
+        such as those of ``numpy.lib.stride_tricks.sliding_window_view``.
 
     Notes
     -----
@@ -199,8 +203,12 @@ def fit(
     training = Training(net, x, y, options)
     try:
         with closing(training):
-            while training.advance():
-                pass
+            more = True
+            while more:
+                more = training.advance()
+                if training.hint:
+                    warnings.warn(training.hint, UserWarning, stacklevel=3)
+                    training.hint = ""
     except (KeyboardInterrupt, DivergedError) as error:
         error.history = training.history  # type: ignore[union-attr]
         raise
@@ -235,6 +243,8 @@ class Training(Resumable):
         Why the fit ends after the last finished epoch; "" if it continues.
     finished : bool
         Whether the fit is over.
+    hint : str
+        What to warn of after the first epoch, or "".
     """
 
     kept = ("epoch", "logs", "reason", "finished")
@@ -243,7 +253,7 @@ class Training(Resumable):
         self, net: Model, x: Any, y: Any, options: Mapping[str, Any], halt: Callable[[], bool] = bool
     ) -> None:
         o = SimpleNamespace(**options)
-        self.net, self.halt, self.finished, self.reason = net, halt, False, ""
+        self.net, self.halt, self.finished, self.reason, self.hint = net, halt, False, "", ""
         self.constraints = net.constraints
         self.epoch, self.last = (
             integer(o.initial_epoch, "initial_epoch", 0, None),
@@ -282,6 +292,12 @@ class Training(Resumable):
         validation = None
         if o.validation_data is not None:
             validation = _validation_data(net, o.validation_data, loss, every, o.x0, train.columns)
+
+        # targets that `scaling` could scale, until the first epoch has ended
+        self.unscaled: Callable[[], Array] | None = None
+        targets = 0 if train.targets is None else train.targets.shape[1]
+        if train.columns.scaling is None and loss.scales(targets, net.output_size):
+            self.unscaled = lambda: _counted_targets(train, *unfold.training_part(train, split), every)
 
         def identity() -> dict[str, str]:
             given = {name: value for name, value in options.items() if name not in NOT_COMPARED}
@@ -336,6 +352,7 @@ class Training(Resumable):
         self.display.close()
         self.finished = True
         self.runner.close()
+        self.unscaled = None
         del self.runner, self.identity  # they hold the data
 
     def _parts(self) -> dict[str, Resumable]:
@@ -422,6 +439,9 @@ class Training(Resumable):
         self.logs["seconds"] = time.perf_counter() - self.epoch_start
         self.epoch += 1
         self.history.add({"epoch": self.epoch, **self.logs})
+        if self.unscaled is not None and loss > UNSCALED:
+            self.hint = _hint(self.unscaled())
+        self.unscaled = None
         self.reason = self.watch.after(self.epoch, watched, self.net.params)
         if not self.reason and status == "INTERRUPTED":
             self.reason = self._interruption()
@@ -510,10 +530,29 @@ def _scaling(
     if feeds_back:
         standard = Scaling.standard(inputs)
         return replace(standard, output_mean=standard.input_mean, output_scale=standard.input_scale)
-    counted = data.covered(len(raw.targets), raw.target_offset[:n], length if every else 1)
-    if raw.weight is not None:
-        counted &= raw.weight > 0
-    return Scaling.standard(inputs, raw.targets[counted], categories)
+    return Scaling.standard(inputs, _counted_targets(raw, n, length, every), categories)
+
+
+def _counted_targets(train: Sequences, n: int, length: Array, every: bool) -> Array:
+    """The target rows of the first `n` sequences without validation steps, padding, and rows of weight 0."""
+    assert train.targets is not None
+    counted = data.covered(len(train.targets), train.target_offset[:n], length if every else 1)
+    if train.weight is not None:
+        counted &= train.weight > 0
+    return train.targets[counted]
+
+
+def _hint(targets: Array) -> str:
+    """What to warn of after a loss above `UNSCALED`; "" if the targets are not the reason."""
+    mean, deviation = moments(targets)
+    if np.mean(mean**2 + deviation**2) <= UNSCALED:
+        return ""
+    worst = int(np.argmax(mean**2 + deviation**2))
+    return (
+        f"fit: the loss of the first epoch is above {UNSCALED}, as the targets are not scaled: those of "
+        f"column {worst} have mean {mean[worst]:.3g} and deviation {deviation[worst]:.3g}.  Try "
+        f'scaling="standard" (of estimators: StandardScaler and TransformedTargetRegressor).'
+    )
 
 
 def _validation_data(

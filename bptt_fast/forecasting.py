@@ -434,8 +434,8 @@ class Forecaster:
         horizon : int, optional
             Number of steps; default: the parameter `horizon`.
         future : as `history`, optional
-            Tables with the known covariates of the steps ahead, matched by their times; other columns and
-            rows are not read.
+            Tables with the known covariates of the steps ahead, matched by their times.  Other rows, and
+            columns with another role, are not read; one without a role is an error.
 
         Returns
         -------

@@ -240,15 +240,8 @@ def _check_columns(table: Any, names: Sequence[Hashable], name: str) -> None:
 
 def _series(key: Any, table: Any, roles: Roles, name: str) -> Series:
     targets = roles.target or ()
-    wanted = (*targets, *roles.past, *roles.known, *roles.static)
-    others = tuple(n for n in (roles.time, roles.key) if n is not None and n not in wanted)
-    _check_columns(table, (*wanted, *others), name)
-    extra = [column for column in table.columns if column not in (*wanted, *others)]
-    if extra:
-        raise ConfigError(
-            f"{name}: column {extra[0]!r}: expected a role (target, past, known or static), got none.  Name "
-            f"it, or leave it out: drop(columns={extra!r})."
-        )
+    _check_columns(table, _with_roles(roles), name)
+    _check_roles(table, roles, name)
     index = table.index if roles.time is None else table.set_index(roles.time).index
     past, known, static = (_numbers(table, names, name) for names in roles.numeric)
     for i, column in enumerate(roles.numeric[2]):
@@ -263,6 +256,23 @@ def _series(key: Any, table: Any, roles: Roles, name: str) -> Series:
         if column in roles.static:
             _check_constant(labels[column], column, name)
     return Series(key, name, index, _numbers(table, targets, name), past, known, static[0], labels)
+
+
+def _with_roles(roles: Roles) -> Names:
+    """The columns that have a role."""
+    names = (*(roles.target or ()), *roles.past, *roles.known, *roles.static)
+    return (*names, *(n for n in (roles.time, roles.key) if n is not None and n not in names))
+
+
+def _check_roles(table: Any, roles: Roles, name: str) -> None:
+    """Raise for a column without a role, which would be ignored."""
+    known = _with_roles(roles)
+    extra = [column for column in table.columns if column not in known]
+    if extra:
+        raise ConfigError(
+            f"{name}: column {extra[0]!r}: expected a role (target, past, known or static), got none.  Name "
+            f"it, or leave it out: drop(columns={extra!r})."
+        )
 
 
 def _numbers(table: Any, names: Names, name: str) -> Array:
@@ -495,6 +505,7 @@ def _rows_ahead(one: Series, roles: Roles, future: Any, ahead: Any) -> Any:
             f"{ahead[0]} to {ahead[-1]} for {one.name}, got none."
         )
     _check_columns(future, roles.known, "future")
+    _check_roles(future, roles, "future")
     if roles.time is not None:
         _check_columns(future, (roles.time,), "future")
         future = future.set_index(roles.time)

@@ -427,7 +427,7 @@ def test_a_backtest_is_the_forecasts_one_by_one():
     for i, (origin, part) in enumerate(result.forecasts.groupby("origin")):
         row = 50 + 3 * i
         assert origin == data.index[row - 1]
-        expected = model.predict(data[columns][:row], future=data)
+        expected = model.predict(data[columns][:row], future=data[columns])
         assert part["forecast"].to_numpy() == pytest.approx(expected["load"].to_numpy(), rel=1e-12)
         assert part["actual"].tolist() == data["load"].iloc[row : row + 4].tolist()
         history = data["load"].iloc[:row].to_numpy()
@@ -549,6 +549,11 @@ def messages():
         "short future",
         "future: expected rows from .* got none for 2024-03-31",
         lambda: known().predict(two, future=late),
+    )
+    yield (
+        "a future column without a role",
+        "future: column 'prize': expected a role",
+        lambda: known().predict(two, future=late.assign(prize=0)),
     )
     yield "needless future", "future: expected None", lambda: fitted(one).predict(one, future=two)
     yield "past", "past: expected horizon=1", lambda: bf.Forecaster(past=["wind"], horizon=2)

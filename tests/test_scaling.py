@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import pickle
+import warnings
 from fractions import Fraction
 
 import numpy as np
@@ -483,3 +484,39 @@ def test_outputs_that_cannot_be_fed_back():
     for call in (net.fit, net.loss_and_grad):
         with pytest.raises(bf.ConfigError, match="teacher_forcing: below 1 scaled outputs"):
             call(X, X, teacher_forcing=0.5)
+
+
+# ---- a hint
+
+
+def hinted(x, y, loss="mse", scaling=None, **options):
+    """The warnings of a fit."""
+    net = bf.Network(1, 3, 1, readout="last" if "bptt" in options else "every", seed=0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        net.fit(x, y, epochs=3, loss=loss, scaling=scaling, verbose=0, **options)
+    return [warning for warning in caught if "scaling=" in str(warning.message)]
+
+
+def test_a_hint_for_targets_that_are_not_scaled():
+    x = np.sin(np.arange(60.0))[:, None]
+    for loss in ("mse", "huber"):
+        (found,) = hinted(x, 5000 + 70 * x, loss)
+        assert found.category is UserWarning and found.filename == __file__
+        assert "column 0 have mean 5e+03 and deviation 49." in str(found.message), found
+    assert hinted(x, 50 + x, bptt=bf.SlidingBPTT(3), optimizer=bf.SGD(1e-9))
+    assert hinted(x, np.full((60, 1), 40.0), optimizer=bf.SGD(1e-9))  # 1600
+
+
+def test_no_hint_without_a_reason():
+    x = np.sin(np.arange(60.0))[:, None]
+    assert not hinted(x, 5000 + 70 * x, scaling="standard")
+    assert not hinted(x, 5000 + 70 * x, scaling=bf.Scaling([0], [1]))
+    assert not hinted(x, np.full((60, 1), 30.0), optimizer=bf.SGD(1e-9))  # 900
+    assert not hinted(x, np.abs(1e4 * x).round(), "poisson", optimizer=bf.SGD(1e-9))
+    assert not hinted(x, 30 * x, optimizer=bf.SGD(3.0))  # the learning rate makes the loss that large
+    weight = np.r_[np.ones(59), 0]
+    assert not hinted(x, np.r_[x[:59], [[1e9]]], sample_weight=weight)
+    assert not hinted(
+        x, np.where(np.arange(60) < 50, 1, 1e9)[:, None], validation_split=0.2, bptt=bf.SlidingBPTT(3)
+    )
