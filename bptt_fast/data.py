@@ -309,25 +309,28 @@ def columns_without_numbers(table: Any, objects: bool = False, of_text: str = ""
     wrong = {name: part for name, part in zip(names, parts, strict=True) if _is_no_number(part, objects)}
     if not wrong:
         return ""
-    columns = "columns" if len(wrong) > 1 else "column"
+    columns, which = ("columns", "them") if len(wrong) > 1 else ("column", "it")
     name, first = next(iter(wrong.items()))
     index, entry = _first_without_number(first.to_numpy())
     holds = index is None and first.to_numpy().dtype.kind in "OUS"
-    remedy = f"It holds numbers: convert it, astype({{{name!r}: float}})." if holds else ""
+    convert = (
+        f"It holds numbers: convert it, astype({{{name!r}: float}})." if holds and len(wrong) == 1 else ""
+    )
+    of_text = of_text if len(parts) == 1 and isinstance(plain(entry), str) else ""
     return (
         f"{columns} {', '.join(map(repr, wrong))} of dtype {getattr(first, 'dtype', None) or first.type} "
-        f"with entries such as {_entry(entry)}.  {_remedy(entry, of_text, remedy)}"
+        f"with entries such as {_entry(entry)}.  {_remedy(entry, which, of_text or convert)}"
     )
 
 
-def _remedy(entry: Any, of_text: str, other: str = "") -> str:
-    """What to do with a column that has this entry."""
+def _remedy(entry: Any, which: str, known: str) -> str:
+    """What to do with a column that has this entry, or with several of `which` it is the first."""
     if isinstance(plain(entry), str):
-        numbered = "Leave it out, or number its values, pandas.factorize(...)[0], with categories= for it."
-        return of_text or other or numbered
+        numbered = f"Leave {which} out, or number text, pandas.factorize(...)[0], with categories= for it."
+        return known or numbered
     if hasattr(entry, "isoformat") or (isinstance(entry, np.generic) and entry.dtype.kind == "M"):
-        return "Leave it out, make it the index, or compute numbers from it, such as the hour."
-    return other or "Leave it out, or convert it to numbers first."
+        return f"Leave {which} out, make dates the index, or compute numbers from them, such as the hour."
+    return known or f"Leave {which} out, or convert {which} to numbers first."
 
 
 def _is_no_number(column: Any, objects: bool) -> bool:

@@ -517,7 +517,7 @@ REMEDIES = {
     "numbers as objects": (np.array([1] * 8, object), "It holds numbers"),
     "dates": (
         pandas.date_range("2024-01-01", periods=8),
-        "'new' of dtype datetime64.*make it the index",
+        "'new' of dtype datetime64.*make dates the index",
     ),
     "durations": (pandas.to_timedelta(range(8), "h"), "column 'new' of dtype timedelta64"),
 }
