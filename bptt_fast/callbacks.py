@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from contextlib import suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -900,18 +901,12 @@ class TensorBoard(_Logger):
 
     def on_train_begin(self, logs: Logs) -> None:
         """See `Callback`."""
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError as error:
-            raise ImportError(
-                f"TensorBoard needs the package tensorboardX ({error}).  Install it: "
-                f'pip install "bptt-fast[tensorboard]".'
-            ) from error
+        writer = _package("tensorboardX", "TensorBoard", "tensorboard").SummaryWriter
         unique = (
             f".{os.getpid()}.{os.urandom(4).hex()}"  # tensorboardX names a file by the second of its creation
         )
         self.epoch = 0  # the last one written
-        self._open = lambda part: SummaryWriter(
+        self._open = lambda part: writer(
             os.path.join(self.log_dir, part),
             purge_step=self.epoch + 1 if self.epoch else None,
             filename_suffix=unique,
@@ -980,12 +975,11 @@ class OptunaPruning(_Monitor):
     kept = ()
 
     def __init__(self, trial: Any, monitor: str | None = None) -> None:
-        from optuna import TrialPruned
-
+        self.pruned = _package("optuna", "OptunaPruning", "optuna").TrialPruned
         if not hasattr(trial, "report") or not hasattr(trial, "should_prune"):
             raise ConfigError(f"OptunaPruning(trial): expected a trial of Optuna, got {trial!r}.")
         super().__init__(monitor, "auto", 0.0)
-        self.trial, self.pruned = trial, TrialPruned
+        self.trial = trial
 
     def identity(self) -> str:
         """Nothing, as the study keeps what was reported.
@@ -1002,6 +996,71 @@ class OptunaPruning(_Monitor):
         self.trial.report(logs[self.watches(logs)], epoch + 1)
         if self.trial.should_prune():
             raise self.pruned(f"after epoch {epoch + 1}")
+
+
+class RayTuneReport(Callback):
+    """Report each epoch to the trial of Ray Tune in which the network is trained (needs ray[tune]).
+
+    The metrics are the entries of the history: "epoch", "loss", "val_loss" if there is validation,
+    "learning_rate" if there is a schedule, and "seconds".
+
+    Parameters
+    ----------
+    checkpoint_every : int, default 0
+        Report a checkpoint with the network, the file network.safetensors, every so many epochs; 0: never.
+
+    Raises
+    ------
+    ConfigError
+        If `checkpoint_every` is invalid, or the fit does not run in a trial; the network is unchanged.
+    ImportError
+        If Ray Tune is not installed.
+
+    Examples
+    --------
+    >>> from ray import tune  # doctest: +SKIP
+    >>> def train(config):  # doctest: +SKIP
+    ...     net = bf.Network(1, config["hidden_size"], 1, seed=0)
+    ...     report = bf.callbacks.RayTuneReport(checkpoint_every=10)
+    ...     net.fit(x, y, epochs=50, validation_split=0.2, callbacks=report, threads=1, verbose=0)
+    >>> tuner = tune.Tuner(train, param_space={"hidden_size": tune.randint(1, 9)})  # doctest: +SKIP
+    >>> best = tuner.fit().get_best_result("val_loss", mode="min")  # doctest: +SKIP
+    """
+
+    def __init__(self, checkpoint_every: int = 0) -> None:
+        self.checkpoint_every = integer(checkpoint_every, "RayTuneReport(checkpoint_every)", 0, None)
+        self.tune = _package("ray.tune", "RayTuneReport", "ray")
+
+    def on_setup(self, training: Training) -> None:
+        """See `Callback`."""
+        if self.tune.get_context().get_trial_id() is None:
+            raise ConfigError(
+                "RayTuneReport: expected a fit in a trial of Ray Tune, got one outside.  Fit in the function "
+                "that tune.Tuner(...) calls."
+            )
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """See `Callback`."""
+        from tempfile import TemporaryDirectory
+
+        metrics = {"epoch": epoch + 1, **logs}
+        if not self.checkpoint_every or (epoch + 1) % self.checkpoint_every:
+            self.tune.report(metrics)
+            return
+        with TemporaryDirectory() as folder:
+            self.model.save(os.path.join(folder, "network.safetensors"))
+            self.tune.report(metrics, checkpoint=self.tune.Checkpoint.from_directory(folder))
+
+
+def _package(name: str, user: str, extra: str) -> Any:
+    """A module of another package, which the class `user` needs."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f"{user} needs the package {name.partition('.')[0]} ({error}).  Install it: "
+            f'pip install "bptt-fast[{extra}]".'
+        ) from error
 
 
 class BackupAndRestore(Callback):

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -467,3 +468,29 @@ def test_trials_of_optuna_run_at_the_same_time():
     study = optuna.create_study()
     study.optimize(objective, n_trials=4, n_jobs=2)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 4
+
+
+def test_python_runs_while_the_core_trains():
+    """So that trials in threads run side by side: another thread works in an epoch, not only at its polls."""
+    before, ended, worked, used = sys.getswitchinterval(), threading.Event(), [0.0], []
+
+    def work():
+        while not ended.is_set():
+            worked[0] = time.thread_time()
+
+    def note(*_):
+        used.append((time.thread_time(), worked[0]))
+
+    net, x = bf.Network(8, 128, 1, cell="gru", seed=0), np.ones((400, 100, 8))
+    hooks = bf.callbacks.LambdaCallback(on_epoch_begin=note, on_epoch_end=note)
+    thread = threading.Thread(target=work)
+    try:
+        sys.setswitchinterval(1e-5)  # a poll of the core hands over the lock of Python for this long
+        thread.start()
+        net.fit(x, x[:, 0, :1], batch_size=400, callbacks=hooks, threads=1, verbose=0)
+    finally:
+        ended.set()
+        thread.join()
+        sys.setswitchinterval(before)
+    (trained, other), (end, after) = used
+    assert end - trained > 0.1 and after - other > 0.2 * (end - trained)
