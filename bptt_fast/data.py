@@ -212,6 +212,9 @@ class Shared:
         self.x = x
         self._made: dict[Any, Sequences] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_made": {}}  # another process converts x, rather than get it twice
+
     def made_once(self, key: Any, make: Callable[[], Sequences]) -> Sequences:
         """A shallow copy of the sequences under `key`, since a fit sets attributes of its own."""
         if key not in self._made:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -18,12 +18,38 @@ from .version import __version__
 MAX_THREADS = 1024
 
 
-def machine_for(threads: int | None, isa: str | None) -> tuple[int, str | None]:
+@dataclass(frozen=True)
+class CallersIsa:
+    """The instruction set of a call that runs on other machines, whose environment doesn't count.
+
+    Parameters
+    ----------
+    chosen : str or None
+        The one of the call, checked; None: the best one, or one that fits the rows.
+    best : str
+        The best one of the caller's machine.
+    """
+
+    chosen: str | None
+    best: str = field(default_factory=lambda: _core.isas()[-1])
+
+    def here(self) -> str | None:
+        """The one with which this machine computes the same bits; raises a ConfigError if it has none."""
+        supported, wanted = _core.isas(), self.chosen or self.best
+        if wanted not in supported:
+            raise ConfigError(
+                f"isa: expected {wanted} in all workers, as in the caller's process, got {supported[-1]} in "
+                f"one.  Set BPTT_FAST_ISA={supported[-1]} where the call is made."
+            )
+        return None if self.chosen is None and wanted == supported[-1] else wanted
+
+
+def machine_for(threads: int | None, isa: str | CallersIsa | None) -> tuple[int, str | None]:
     """The number of threads and the instruction set of a call: its arguments, or the machine's defaults."""
-    return (
-        machine().threads if threads is None else integer(threads, "threads", 1, MAX_THREADS),
-        machine().isa if isa is None else choice(isa, "isa", _core.isas()),
-    )
+    checked = machine().threads if threads is None else integer(threads, "threads", 1, MAX_THREADS)
+    if isinstance(isa, CallersIsa):
+        return checked, isa.here()
+    return checked, machine().isa if isa is None else choice(isa, "isa", _core.isas())
 
 
 def isa_for_rows(isa: str | None, nbytes: int) -> str | None:

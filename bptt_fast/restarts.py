@@ -6,8 +6,10 @@ threads process the copies from a queue, so results cannot depend on the number 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
+import pickle
 import threading
 import time
 from collections import deque
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
-from . import data
+from . import backends, data
 from .callbacks import BackupAndRestore, Comparison, Drawable, check_verbose
 from .errors import ConfigError, DivergedError, choice, integer
 from .fit import Training
@@ -27,6 +29,7 @@ from .model import Model
 from .resuming import Resumable
 from .runners import SlidingRunner, epoch_of_copies, fewest_copies
 from .settings import (
+    Common,
     Setting,
     Varying,
     check_seeds,
@@ -64,7 +67,7 @@ class Restarts(Comparison, Drawable):
     rungs : list of int
         The epochs after which the worse half was dropped.
     threads : int
-        Number of copies trained concurrently.
+        Number of copies trained concurrently, without a backend of joblib.
     seconds : float
         Total duration.
 
@@ -172,6 +175,9 @@ def restarts(
     to the bit, ``Network(..., seed=seed).fit(...)`` stopped after as many epochs.  If a copy has reached
     `target_loss` at a rung, the others end there.
 
+    If the caller has chosen a backend by ``joblib.parallel_config``, its workers train the copies, each
+    `threads` at a time, in a round of calls for each rung; the results are the same, to the bit.
+
     With the default rungs n copies cost about (1 + log2(n) / 2) trainings.  All copies, each with its plan,
     are in memory at the same time.
 
@@ -198,11 +204,16 @@ def restarts(
     prints = check_verbose(verbose)
     if backup is not None and not isinstance(backup, BackupAndRestore):
         raise ConfigError(f"backup: expected callbacks.BackupAndRestore(...) or None, got {backup!r}.")
-    workers = min(machine_for(threads, options.get("isa"))[0], n)
+    workers, isa = machine_for(threads, options.get("isa"))
+    workers = min(workers, n)
     varied, settings = _settings(net, n, grid, draws, options)
     halt = threading.Event()
-    copies = _prepare(net, x, y, epochs, _seeds(net, n, seeds), settings, options, halt)
-    race = _Race(copies)
+    job = _Job(net, data.Shared(x), y, shared_validation(options) | {"epochs": epochs, "isa": isa})
+    copies = job.copies(_seeds(net, n, seeds), settings, halt)
+    race, elsewhere = _Race(copies), backends.chosen()
+    advance = partial(_advance, workers=workers, halt=halt)
+    if elsewhere is not None:
+        advance = partial(_distribute, workers=elsewhere, job=job.elsewhere(), threads=threads)
     pauses = list[int]()
     if backup is not None:
         given = {
@@ -225,7 +236,7 @@ def restarts(
             if until <= race.until:
                 continue
             last = until == epochs
-            _advance(race.active, math.inf if last else until, workers, halt)
+            advance(race.active, math.inf if last else until)
             race.until, race.seconds = until, time.perf_counter() - start
             if last or until in halts_at:
                 ranked = sorted(race.active, key=_Copy.rank)
@@ -246,6 +257,9 @@ def restarts(
         error = interrupt
         for copy in copies:
             copy.end("interrupted")
+    finally:
+        if elsewhere is not None:
+            elsewhere.close()
     table = _table(copies, varied)
     table.rungs, table.threads, table.seconds = race.dropped_at, workers, time.perf_counter() - start
     if error is not None:
@@ -261,6 +275,34 @@ def restarts(
     if backup is not None:
         backup.on_train_end({})
     return table.networks[0], table
+
+
+@dataclasses.dataclass
+class _Job(Common):
+    """What all copies have in common; the data are converted once."""
+
+    def copies(self, seeds: list[int], settings: list[Setting], halt: threading.Event) -> list[_Copy]:
+        """Copies with these seeds and settings, whose arguments are checked."""
+        copies: list[_Copy] = []
+        for index, (seed, setting) in enumerate(zip(seeds, settings, strict=True)):
+
+            def begin(copy: Network, arguments: dict[str, Any], setting: Setting = setting) -> _Copy:
+                return _Copy(
+                    len(copies), copy, Training(copy, self.x, self.y, arguments, halt.is_set), setting
+                )
+
+            copies.append(VARYING.train(self.net, seed, setting, f"copy {index}", self.options, begin))
+        return copies
+
+
+@dataclasses.dataclass(frozen=True)
+class _Packed:
+    """A copy on its way between processes."""
+
+    index: int
+    seed: int
+    setting: Setting
+    state: bytes | None  # no arrays, since some backends share those, and only to be read; None: it is new
 
 
 class _Race(Resumable):
@@ -308,6 +350,21 @@ class _Copy:
     def has_epochs(self, until: float) -> bool:
         """Whether the copy is not over and has not reached epoch `until`."""
         return not self.done and len(self.history["epoch"]) < until
+
+    def packed(self) -> _Packed:
+        """The copy as it is now."""
+        new = not self.done and not self.history["epoch"]
+        state = None if new else pickle.dumps(self.training.state_dict(), pickle.HIGHEST_PROTOCOL)
+        return _Packed(self.index, self.net.seed, self.setting, state)
+
+    def unpack(self, packed: _Packed) -> None:
+        """Take over the state of the same copy; its time limit also counts the time of its way."""
+        if packed.state is None:
+            return
+        watch = self.training.watch
+        begin = watch.begin
+        self.training.load_state_dict(pickle.loads(packed.state))
+        watch.begin = min(begin, watch.begin)
 
     def attempt(self, step: Callable[[], Step]) -> Step | None:
         """The result of a step of the training, which is over if that is None or False, or it diverges."""
@@ -406,29 +463,31 @@ def _advance(copies: list[_Copy], until: float, workers: int, halt: threading.Ev
     in_threads(work, min(workers, len(copies)), halt)
 
 
+def _distribute(
+    copies: list[_Copy], until: float, workers: backends.Workers, job: _Job, threads: int | None
+) -> None:
+    """Train all copies up to epoch `until` in the workers, each as many at a time as it has threads."""
+    waiting = [copy for copy in copies if copy.has_epochs(until)]
+    parts = [waiting[k :: workers.n] for k in range(min(workers.n, len(waiting)))]
+    calls = [([copy.packed() for copy in part], until, threads) for part in parts]
+    at = {copy.index: copy for copy in waiting}
+    for found in workers.results(_remotely, job, calls):
+        for packed in found:
+            at[packed.index].unpack(packed)
+
+
+def _remotely(job: _Job, packed: list[_Packed], until: float, threads: int | None) -> list[_Packed]:
+    """These copies at epoch `until`, in a worker."""
+    halt = threading.Event()
+    copies = job.copies([copy.seed for copy in packed], [copy.setting for copy in packed], halt)
+    for copy, state in zip(copies, packed, strict=True):
+        copy.index = state.index
+        copy.unpack(state)
+    _advance(copies, until, min(machine_for(threads, None)[0], len(copies)), halt)
+    return [copy.packed() for copy in copies]
+
+
 # ---- before and after
-
-
-def _prepare(
-    net: Network,
-    x: Any,
-    y: Any,
-    epochs: int,
-    seeds: list[int],
-    settings: list[Setting],
-    options: dict[str, Any],
-    halt: threading.Event,
-) -> list[_Copy]:
-    """All copies with checked arguments; the data are converted once."""
-    shared, options = data.Shared(x), shared_validation(options) | {"epochs": epochs}
-    copies: list[_Copy] = []
-    for index, (seed, setting) in enumerate(zip(seeds, settings, strict=True)):
-
-        def begin(copy: Network, arguments: dict[str, Any], setting: Setting = setting) -> _Copy:
-            return _Copy(len(copies), copy, Training(copy, shared, y, arguments, halt.is_set), setting)
-
-        copies.append(VARYING.train(net, seed, setting, f"copy {index}", options, begin))
-    return copies
 
 
 def _settings(

@@ -7,7 +7,7 @@ import inspect
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from . import data, optimizers, unfolding
 from .description import Description
 from .errors import ConfigError, ShapeError, choice, integer, plain
 from .fit import fit
+from .machine import CallersIsa
 
 if TYPE_CHECKING:
     from .callbacks import History
@@ -103,6 +104,28 @@ class Varying:
                 raise
             values = ", ".join(f"{name}={value!r}" for name, value in setting.items())
             raise type(error)(f"{self.caller}, {what} with {values}: {error}") from None
+
+
+@dataclasses.dataclass
+class Common:
+    """What many fits have in common, so that they can run in any process."""
+
+    net: Network
+    x: data.Shared
+    y: Any
+    options: dict[str, Any]
+
+    def elsewhere(self) -> Self:
+        """The same for the workers of a backend, which compute the same bits."""
+        return dataclasses.replace(self, options=self.options | {"isa": CallersIsa(self.options["isa"])})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"init": self.net.description.init}  # of a function, a pickled network has none
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        init = state.pop("init")
+        vars(self).update(state)
+        self.net.description = dataclasses.replace(self.net.description, init=init)
 
 
 def copied(

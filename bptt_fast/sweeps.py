@@ -9,7 +9,6 @@ import dataclasses
 import json
 import math
 import os
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import data, losses, stopping, unfolding
+from . import backends, data, losses, stopping, unfolding
 from .callbacks import Comparison, check_verbose, fit_progress
 from .errors import MALFORMED, ConfigError, CorruptFileError, DivergedError, ShapeError, flag, integer
 from .fit import Training
@@ -30,6 +29,7 @@ from .machine import machine_for
 from .model import Model
 from .persistence import load
 from .settings import (
+    Common,
     Setting,
     Varying,
     check_seeds,
@@ -70,7 +70,7 @@ class Sweep(Comparison):
     networks : list of Network
         With ``keep=True`` the networks, in the order of the table; else empty.
     threads : int
-        Number of fits that ran concurrently.
+        Number of fits that ran concurrently, without a backend of joblib.
 
     Examples
     --------
@@ -173,6 +173,9 @@ def sweep(
     y[val]), ...)``, and its test loss ``evaluate(x[test], y[test])``, for any number of threads.  If there is
     validation and no `patience`, the best weights are restored as with ``patience=epochs``.
 
+    If the caller has chosen a backend by ``joblib.parallel_config``, its workers run the fits, each `threads`
+    at a time; the results are the same, to the bit.
+
     Rows of inputs and targets are not copied per fit, except with `scaling`, whose values depend on the fold.
 
     The folder holds ``sweep.json``, which identifies the sweep (all arguments, and the data by a checksum),
@@ -208,40 +211,35 @@ def sweep(
             store.add(i, row, copy)
             display.end(len(store.rows))
 
-    parallel = _backend()
+    elsewhere = backends.chosen()
     try:
-        if parallel is None:
+        if elsewhere is None:
             plan.run(left, workers, add)
         else:
-            _distribute(parallel, plan, left, threads, add)
+            _distribute(elsewhere, plan, left, threads, add)
     except KeyboardInterrupt as interrupt:
         interrupt.table = store.table(workers)  # type: ignore[attr-defined]
         raise
     finally:
         display.close()
+        if elsewhere is not None:
+            elsewhere.close()
     return store.table(workers)
 
 
-def _backend() -> Any:
-    """joblib, if the caller has chosen one of its backends other than threads."""
-    joblib = sys.modules.get("joblib")
-    if joblib is None:
-        return None
-    backend, _ = joblib.parallel.get_active_backend(prefer="threads")
-    return None if isinstance(backend, joblib.parallel.ThreadingBackend) else joblib
-
-
-def _distribute(joblib: Any, plan: _Plan, left: list[int], threads: int | None, add: Add) -> None:
-    """Run these fits by joblib's backend, each worker as many at a time as it has threads."""
-    size = max(1, min(len(left) // (4 * joblib.effective_n_jobs()), 100))
-    tasks = (joblib.delayed(_remotely)(plan, left[k : k + size], threads) for k in range(0, len(left), size))
-    for found in joblib.Parallel(return_as="generator_unordered", batch_size=1)(tasks):
+def _distribute(
+    workers: backends.Workers, plan: _Plan, left: list[int], threads: int | None, add: Add
+) -> None:
+    """Run these fits in the workers, each as many at a time as it has threads."""
+    size = max(1, min(len(left) // (4 * workers.n), 100))
+    calls = [(left[k : k + size], threads) for k in range(0, len(left), size)]
+    for found in workers.results(_remotely, plan.elsewhere(), calls):
         for results in found:
             add(*results)
 
 
 def _remotely(plan: _Plan, left: list[int], threads: int | None) -> list[tuple[int, Row, Network | None]]:
-    """The results of these fits, in another process."""
+    """The results of these fits, in a worker."""
     found: list[tuple[int, Row, Network | None]] = []
     plan.run(left, machine_for(threads, None)[0], lambda *results: found.append(results))
     return found
@@ -338,13 +336,9 @@ class _Fit:
 
 
 @dataclasses.dataclass
-class _Plan:
+class _Plan(Common):
     """All fits of a sweep, by number, so that they can run anywhere in any order."""
 
-    net: Network
-    x: data.Shared
-    y: Any
-    options: Row
     parts: list[Part]
     settings: list[Setting]
     seeds: list[int]

@@ -11,7 +11,7 @@ from support.cases import ROOT
 PACKAGE, C = ROOT / "bptt_fast", ROOT / "csrc"
 PYTHON = sorted(path.stem for path in PACKAGE.glob("*.py"))
 OUTSIDE = {"sklearn", "pandas", "matplotlib", "torch", "scipy", "jax", "safetensors", "tqdm", "tensorboardX"}
-OUTSIDE |= {"onnx", "onnxruntime", "polars", "pyarrow", "joblib", "optuna", "sktime"}
+OUTSIDE |= {"onnx", "onnxruntime", "polars", "pyarrow", "joblib", "optuna", "ray", "sktime"}
 # a face of another library, which nothing else imports: what comes with it
 FACES = {"estimators": {"sklearn", "scipy"}, "onnx": {"onnx"}, "torch": {"torch"}, "torch_cells": {"torch"}}
 FACES |= {"sktime": {"sktime", "pandas"}}
@@ -22,7 +22,7 @@ FLOORS = (
     {"distributions", "resuming"},
     {"columns", "initialisation", "losses", "machine", "metrics", "schedules", "stopping"}
     | {"times", "writing"},
-    {"data", "description", "files", "own_cell"},
+    {"backends", "data", "description", "files", "own_cell"},
     {"plans", "rules", "series", "torch_cells"},
     {"folds", "own_loss"},
     {"model", "runners"},

@@ -337,18 +337,6 @@ def test_ctrl_c_keeps_the_finished_fits(tmp_path):
     assert len(caught.value.table["seed"]) < 20
 
 
-def test_the_backend_is_that_of_the_caller():
-    """Only where the caller has chosen one: the default of joblib would be processes."""
-    from bptt_fast import sweeps
-
-    joblib = pytest.importorskip("joblib")
-    assert sweeps._backend() is None
-    with joblib.parallel_config(backend="threading"):
-        assert sweeps._backend() is None
-    with joblib.parallel_config(backend="loky"):
-        assert sweeps._backend() is joblib
-
-
 def test_the_number_of_threads_changes_nothing():
     assert same(*(bf.sweep(NET, X, Y, threads=threads, **ARGUMENTS) for threads in (1, 3)))
 
