@@ -42,7 +42,7 @@ from . import (
 )
 from .callbacks import BackupAndRestore
 from .columns import listed, moments
-from .description import NONLINEARITIES
+from .description import NONLINEARITIES, Category
 from .errors import MALFORMED, choice
 from .files import (
     MARKS,
@@ -573,7 +573,7 @@ def _class_indices(args: argparse.Namespace, y: Array) -> Array:
     return y.astype(np.int64)
 
 
-def _categories_among(names: Sequence[str], categories: dict[str, int]) -> list[str]:
+def _categories_among(names: Sequence[str], categories: dict[str, Category]) -> list[str]:
     """The columns that are categories, which must be inputs."""
     for name in categories:
         choice(name, "--categories", names)
@@ -761,8 +761,9 @@ def _parser() -> argparse.ArgumentParser:
         "--categories",
         type=_categories,
         default={},
-        metavar="A=N,B=M",
-        help="input columns that are integers below N, such as day=7,hour=24",
+        metavar="A=N,B=M:W",
+        help="input columns that are integers below N, such as day=7; with an embedding of width W, such as "
+        "shop=80:4",
     )
     train.add_argument("--out", metavar="MODEL", help="file of the network, e.g. model.safetensors")
     train.add_argument("--log", metavar="FILE", help="CSV of the losses of each epoch, for `plot --history`")
@@ -1071,8 +1072,8 @@ def _names(text: str) -> list[str]:
     return names
 
 
-def _categories(text: str) -> dict[str, int]:
-    sizes: dict[str, int] = {}
+def _categories(text: str) -> dict[str, Category]:
+    sizes: dict[str, Category] = {}
     for part in _names(text):
         name, _, size = (word.strip() for word in part.rpartition("="))
         if not name or name in sizes:
@@ -1080,7 +1081,8 @@ def _categories(text: str) -> dict[str, int]:
                 f"expected columns, each once, with their numbers of values, such as day=7,hour=24, got "
                 f"{text!r}"
             )
-        sizes[name] = _at_least(1)(size)
+        values, colon, width = size.partition(":")
+        sizes[name] = (_at_least(1)(values), _at_least(1)(width)) if colon else _at_least(1)(values)
     return sizes
 
 

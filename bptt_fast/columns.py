@@ -343,12 +343,6 @@ class Columns:
                     f"got {scaling.input_mean[column]:g} and {scaling.input_scale[column]:g}."
                 )
 
-    def one_hot(self, x: Array) -> Array:
-        """Inputs (..., I) with a one-hot vector in place of each category."""
-        first = x.shape[-1] - len(self.categories)
-        encoded = [x[..., first + i, None] == np.arange(size) for i, size in enumerate(self.categories)]
-        return np.concatenate([x[..., :first], *encoded], axis=-1)
-
     def check_targets(self, scales: bool, what: str) -> None:
         """Raise if outputs are scaled, unless the outputs of the loss are in the units of its targets."""
         if not scales and self.scaling is not None and self.scaling.output_mean is not None:

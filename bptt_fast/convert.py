@@ -47,7 +47,8 @@ def to_onnx(net: Model, path: Path) -> None:
     Dropout is not in the graph.  onnxruntime prints a harmless warning about optional inputs.
 
     Integers (`categories`) are columns of "x", rounded towards zero; if all inputs are integers, "x" is
-    int64.  The graph, unlike `predict`, accepts integers out of their range, as vectors of zeros.
+    int64.  The graph, unlike `predict`, accepts integers out of their range, as vectors of zeros; those of
+    embeddings are errors of the runtime.
 
     Examples
     --------
@@ -96,8 +97,9 @@ def from_onnx(path: Path) -> Network:
     Relu and Sigmoid; between them nodes that only move numbers, such as Transpose or Gather.
 
     - A Concat of the outputs of the last layer and of the inputs of the same steps becomes ``skip=True``.
-    - Inputs that are Cast to integers and read by OneHot become `categories`; a column of integers may be an
-      input of its own, (batch, steps) or (steps, batch).  They follow those that are numbers.
+    - Inputs that are integers, read by OneHot or by Gather of a constant's rows, become `categories`, the
+      constant an embedding; a column of integers may be an input of its own, (batch, steps) or (steps,
+      batch).  They follow those that are numbers.
     - Without a product after the recurrent layers g is the identity: the outputs are the states h, of both
       directions concatenated.
     - Sub and Div of the inputs, Mul and Add after the last product, by constants, become the `scaling`; Casts
@@ -131,7 +133,7 @@ def to_torch(net: Model) -> TorchModel:
         A ``torch.nn.Module`` with the submodules `rnn`, a ``bptt_fast.torch.RNN``, `GRU`, `LSTM`, `MinGRU`,
         `MinLSTM`, `IndRNN` or `CTRNN`, and `head`.  Called with x (n, T, I) it returns the outputs of
         `predict`.  Its `scaling` is computed in float64 and accepts x of any dtype; scaled outputs are
-        float64.  Integers (`categories`) become one-hot vectors before `rnn`.
+        float64.  Integers (`categories`) become one-hot vectors before `rnn`, or rows of `embedding`.
 
     Raises
     ------
@@ -153,7 +155,9 @@ def to_torch(net: Model) -> TorchModel:
     return torch.to_torch(net)
 
 
-def from_torch(module: Any, head: Any = None, *, readout: str = "every", skip: bool = False) -> Network:
+def from_torch(
+    module: Any, head: Any = None, *, embedding: Any = None, readout: str = "every", skip: bool = False
+) -> Network:
     """Convert a recurrent PyTorch module to a network with a copy of its parameters (extra "torch").
 
     Parameters
@@ -163,12 +167,15 @@ def from_torch(module: Any, head: Any = None, *, readout: str = "every", skip: b
     head : torch.nn.Linear or torch.nn.Sequential, optional
         The readout g: linear layers with one kind of nonlinearity between them.  None: the outputs are the
         states.
+    embedding : torch.nn.Embedding, or sequence of them, optional
+        What the last columns of x, which are integers, are looked up in: the module reads the other columns,
+        then a row of each embedding.  The row of `padding_idx` is copied and, unlike in PyTorch, trained.
     readout : {"last", "every"}, default "every"
         The state that g reads.  "last" is the state after the last step, for a reversed direction that after
         the first: PyTorch's ``h_n[-1]``, not ``output[:, -1]``.  A Model has a readout of its own.
     skip : bool, default False
-        Whether g reads the state and the input of the same step, concatenated: ``torch.cat((h, x), -1)``.  A
-        Model knows it.
+        Whether g reads the state and the input of the same step, concatenated: ``torch.cat((h, x), -1)``,
+        with the rows of each `embedding`.  A Model knows it.
 
     Returns
     -------
@@ -178,7 +185,7 @@ def from_torch(module: Any, head: Any = None, *, readout: str = "every", skip: b
     Raises
     ------
     ConfigError
-        If the module or the head is of another type, or not float32 or float64.
+        If the module, the head or an embedding is of another type, or not float32 or float64.
     ImportError
         If PyTorch is not installed.
 
@@ -191,4 +198,4 @@ def from_torch(module: Any, head: Any = None, *, readout: str = "every", skip: b
     """
     from . import torch
 
-    return torch.from_torch(module, head, readout=readout, skip=skip)
+    return torch.from_torch(module, head, embedding=embedding, readout=readout, skip=skip)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -23,6 +24,8 @@ NONLINEARITIES = _core.activations()
 READOUTS = ("last", "every")
 MAX_F, MAX_HEAD, MAX_LAYERS, MAX_CATEGORIES = 14, 15, 16, 15
 MAX_VALUES = 2**24  # float32 holds integers up to here
+
+Category = int | tuple[int, int]  # the number of values of an integer; with an embedding its width, too
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,16 @@ class Description:
         return {"dt": dt, "tau": tuple(tau.tolist()) if tau.shape else float(tau), "train_tau": train}
 
     @property
+    def category_sizes(self) -> tuple[int, ...]:
+        """The numbers of values of the inputs that are integers."""
+        return tuple(size[0] if isinstance(size, tuple) else size for _, size in self.categories)
+
+    @property
+    def embeddings(self) -> dict[int, int]:
+        """The widths of the embeddings, by the column of x."""
+        return {column: size[1] for column, size in self.categories if isinstance(size, tuple)}
+
+    @property
     def raw_tau(self) -> np.ndarray[Any, Any]:
         """The parameter t of each unit of a rate network with trained time constants, initially, (H,)."""
         excess = np.broadcast_to(self.tau, self.hidden_size) / self.dt - 1
@@ -244,7 +257,8 @@ class Description:
     def core(self) -> dict[str, Any]:
         """The description in the fields of the C core (csrc/desc.def)."""
         fields = asdict(self)
-        fields["categories"] = tuple(size for _, size in self.categories)
+        fields["categories"] = self.category_sizes
+        fields["embeddings"] = tuple(self.embeddings.get(column, -1) for column, _ in self.categories)
         fields["activation"] = fields.pop("nonlinearity")
         fields["head_activation"] = fields.pop("head_nonlinearity")
         del fields["tau"], fields["dt"]
@@ -269,19 +283,32 @@ def _cells_with(capability: str) -> str:
     return f"cell={' or '.join(wanted)}"
 
 
-def _categories(value: Any, input_size: int) -> tuple[tuple[int, int], ...]:
+def category(value: Any, name: str) -> Category:
+    """The number of values of an integer, or with an embedding that and its width."""
+    if not isinstance(value, (tuple, list)):
+        return integer(value, name, 1, MAX_VALUES)
+    if len(value) != 2:
+        raise ConfigError(
+            f"{name}: expected a number of values, or the pair of that and the width of an embedding, got "
+            f"{value!r}.  Example: (24, 4)."
+        )
+    return integer(value[0], f"{name}[0]", 1, MAX_VALUES), integer(value[1], f"{name}[1]", 1, MAX_VALUES)
+
+
+def _categories(value: Any, input_size: int) -> tuple[tuple[int, Category], ...]:
     """The columns of x that are integers, the last ones, each with the number of its values."""
-    wanted = "a dict from columns of x to their numbers of values"
+    wanted = "a dict from columns of x to their numbers of values, or to pairs of those and a width"
     try:
         pairs = [(column, size) for column, size in (value.items() if isinstance(value, Mapping) else value)]
     except (TypeError, ValueError):
         raise ConfigError(f"categories: expected {wanted}, got {value!r}.  Example: {{0: 100}}.") from None
     if len(pairs) > MAX_CATEGORIES:
         raise ConfigError(f"categories: expected at most {MAX_CATEGORIES} columns, got {len(pairs)}.")
-    checked = sorted(
-        (integer(column, "categories", 0, None), integer(size, f"categories[{column}]", 1, MAX_VALUES))
+    checked = [
+        (integer(column, "categories", 0, None), category(size, f"categories[{column}]"))
         for column, size in pairs
-    )
+    ]
+    checked.sort(key=operator.itemgetter(0))
     last = list(range(input_size - len(checked), input_size))
     if [column for column, _ in checked] != last:
         raise ConfigError(

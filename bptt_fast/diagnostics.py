@@ -725,7 +725,7 @@ def saturation(
     below = np.concatenate(parts)
     if net.scaling is not None:
         below = net.scaling.inputs(below, np.float64)
-    below = net.columns.one_hot(below)
+    below = net.encoded(below)
     weights = twin.state_dict()
     d, shares, at = net.description, dict[str, Array](), 0
     width = d.proj_size or d.hidden_size

@@ -15,7 +15,7 @@ import numpy as np
 from . import optimizers
 from .columns import Columns, Scaling, continued, is_table, like, moments, names_of, order
 from .data import are_overlapping, columns_without_numbers, numbers, out_of_category
-from .description import NONLINEARITIES, Description
+from .description import NONLINEARITIES, Category, Description, category
 from .distributions import DISTRIBUTIONS
 from .errors import ConfigError, ShapeError, choice, flag, integer, number, suggesting
 from .initialisation import CELLS
@@ -61,9 +61,10 @@ NETWORK_WORDS = """hidden_size : int, default 32
 BIDIRECTIONAL_WORDS = """bidirectional : bool, default False
         Each layer also runs from the last step to the first."""
 
-CATEGORIES_WORDS = """categories : dict of int or str to int, optional
-        The columns of X that are integers, by index or by name, each with the number of its values, as
-        ``Network(..., categories=...)``; ``{"weekday": 7}``.  The network has them last."""
+CATEGORIES_WORDS = """categories : dict of int or str to int or (int, int), optional
+        The columns of X that are integers, by index or by name, each with the number of its values and
+        perhaps the width of its embedding, as ``Network(..., categories=...)``: ``{"weekday": 7, "shop": (80,
+        4)}``.  The network has them last."""
 
 COMMON_WORDS = """head : tuple of int, default ()
         Widths of the hidden layers of the readout.
@@ -180,7 +181,7 @@ class _Estimator(BaseEstimator):
             seed=seed,
         )
 
-    def _sizes(self, inputs: int) -> dict[int, int]:
+    def _sizes(self, inputs: int) -> dict[int, Category]:
         """The numbers of values of the inputs that are integers, the last ones."""
         return {}
 
@@ -398,7 +399,7 @@ class _Supervised(_Estimator):
         names = list(getattr(self, "feature_names_in_", ()))
         return names if len(names) == inputs else []
 
-    def _places(self, inputs: int) -> dict[int, int]:
+    def _places(self, inputs: int) -> dict[int, Category]:
         """The columns of X that are integers, in their order, with their numbers of values."""
         given = {} if self.categories is None else self.categories
         if not isinstance(given, dict):
@@ -406,7 +407,7 @@ class _Supervised(_Estimator):
                 f"categories: expected a dict from columns of X to their numbers of values, got {given!r}."
             )
         known = self._names(inputs)
-        places: dict[int, int] = {}
+        places: dict[int, Category] = {}
         for column, size in given.items():
             if isinstance(column, str):
                 column = known.index(choice(column, "categories", known)) if known else inputs
@@ -416,10 +417,10 @@ class _Supervised(_Estimator):
                     f"categories: expected columns of X, each once, by index below {inputs} or by a name of "
                     f"a DataFrame, got {given!r}."
                 )
-            places[column] = integer(size, f"categories[{column}]")
+            places[column] = category(size, f"categories[{column}]")
         return dict(sorted(places.items()))
 
-    def _sizes(self, inputs: int) -> dict[int, int]:
+    def _sizes(self, inputs: int) -> dict[int, Category]:
         sizes = self._places(inputs).values()
         return dict(enumerate(sizes, inputs - len(sizes)))
 
@@ -437,16 +438,17 @@ class _Supervised(_Estimator):
         if not places:
             return x
         columns = list(places)
+        sizes = [size[0] if isinstance(size, tuple) else size for size in places.values()]
         order = [i for i in range(x[0].shape[1]) if i not in places] + columns
         names = dict(enumerate(self._names(x[0].shape[1])))
         for i, part in enumerate(x):
             codes = part[:, columns]
-            wrong = np.argwhere(out_of_category(codes, list(places.values())))
+            wrong = np.argwhere(out_of_category(codes, sizes))
             if len(wrong):
                 step, at = wrong[0]
                 column = columns[at]
                 raise ConfigError(
-                    f"X: expected integers from 0 to {places[column] - 1} in column "
+                    f"X: expected integers from 0 to {sizes[at] - 1} in column "
                     f"{names.get(column, column)!r}, got {codes[step, at]:g} at sequence {i}, step {step}."
                 )
         return [part[:, order] for part in x] if isinstance(x, list) else x[..., order]
@@ -1378,9 +1380,26 @@ def _check_kind(a: Any, name: str) -> None:
     """Raise for masked arrays and columns of dates or text, which scikit-learn would convert in silence."""
     if isinstance(a, np.ma.MaskedArray):
         numbers(a, name)
+    if isinstance(a, np.ndarray) and a.dtype.kind in "OUS":
+        values = a.ravel().tolist()
+        words = (value for value in values if isinstance(value, str | bytes) and not _is_numeric(value))
+        for word in words:
+            raise ConfigError(
+                f"{name}: expected real numbers, got the text {word!r}.  Number classes from 0 on, as "
+                f"sklearn.preprocessing.OrdinalEncoder does, and name their columns in `categories`."
+            )
     found = columns_without_numbers(a, objects=True)
     if found:
         raise ConfigError(f"{name}: expected real numbers, got {found}")
+
+
+def _is_numeric(text: str | bytes) -> bool:
+    """Whether a text is a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _numbers(a: Any, name: str, dtype: Any) -> Array:

@@ -43,6 +43,8 @@ def initialise(
             view[...] = d.raw_tau
         elif callable(d.init):
             view[...] = checked(d.init(name, view.shape, random), view.shape, f"init({name!r})")
+        elif name.startswith("embedding."):
+            view[...] = _drawn(lambda n: random.normal(size=n), view.shape)
         elif name.startswith("weight_hh") and view.ndim == 1:
             view[...] = _drawn(lambda n: random.uniform(0, 1, n), view.shape)
         elif d.init == "torch" or name.startswith("weight_peephole"):

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, data, notebook  # type: ignore[attr-defined]
 from .columns import UNKNOWN, Columns, Names, Scaling
-from .description import Description, sizes
+from .description import Category, Description, sizes
 from .errors import ConfigError, DivergedError, ShapeError, flag, suggesting
 from .initialisation import CELLS, initialise
 from .machine import memory
@@ -81,7 +81,7 @@ class Model:
         hidden_size: int,
         output_size: int,
         *,
-        categories: Mapping[int, int] | Sequence[tuple[int, int]] = (),
+        categories: Mapping[int, Category] | Sequence[tuple[int, Category]] = (),
         cell: str = "elman",
         nonlinearity: str | Sequence[str] | None = None,
         f: Sequence[int] = (),
@@ -121,7 +121,7 @@ class Model:
     def _describe(self, description: Description) -> None:
         self.description = description
         self.extra = {}
-        self._columns = Columns(categories=tuple(size for _, size in description.categories))
+        self._columns = Columns(categories=description.category_sizes)
         self.constraints: Constraints | None = None
         self._desc = description.core()
         self._dtype = np.dtype(description.dtype)
@@ -528,6 +528,18 @@ class Model:
             notebook.table(rows),
             notebook.folded("Parameters", notebook.table(blocks, ("block", "shape", "size", "rule"))),
         )
+
+    def encoded(self, x: Array) -> Array:
+        """Valid inputs (..., I) as the first layer reads them: with a vector in place of each integer."""
+        first = self.input_size - len(self.columns.categories)
+        parts = [x[..., :first]]
+        for column, size in enumerate(self.columns.categories, first):
+            codes = x[..., column].astype(np.int64)
+            if column in self.description.embeddings:
+                parts.append(self[f"embedding.{column}.weight"][codes])
+            else:
+                parts.append(codes[..., None] == np.arange(size))
+        return np.concatenate(parts, axis=-1)
 
     def steps_without_gradient(self, steps: int) -> int:
         """Steps per block without gradients; long sequences are split unless the network is bidirectional."""

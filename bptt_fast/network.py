@@ -18,11 +18,14 @@ class Network(Model):
     ----------
     input_size, hidden_size, output_size : int
         I, H and O: the sizes of the input of one step, the state h, and one output.
-    categories : dict of int to int, optional
+    categories : dict of int to int or (int, int), optional
         Columns of x that are integers, the last ones, and the number n of values of each, 0 .. n-1.  The
         network equals that with one-hot vectors in their place, whose parameters it has: in "weight_ih_l0"
         n columns for each, in their order, behind those of the other inputs.  But the vectors are never
-        formed; the column of the value is looked up.  Other values are an error.
+        formed; the column of the value is looked up.  Other values are an error.  A pair (n, width) instead
+        of n gives the column an embedding, the parameter "embedding.<column>.weight" (n, width), as
+        ``torch.nn.Embedding``: a value becomes the row of its number, which has `width` columns in
+        "weight_ih_l0" and is trained with them.
     cell : {"elman", "gru", "lstm", "mlp", "ctrnn", "mingru", "minlstm", "indrnn"}, default "elman"
         The state function f.  "elman": h' = phi(W_ih x + b_ih + W_hh h + b_hh).  "mlp": the same with further
         layers after it.  "ctrnn": a continuous-time rate network, see `equation`.  "mingru", "minlstm" (Feng

@@ -21,7 +21,7 @@ from numpy.typing import DTypeLike
 
 from . import storage, writing
 from .columns import Columns, Scaling
-from .description import Description
+from .description import Category, Description
 from .errors import MALFORMED, ConfigError, CorruptFileError, ShapeError
 from .initialisation import CELLS as CELLS_OF_CORE
 from .model import Model
@@ -241,9 +241,14 @@ def _encoded(g: Graph, net: Model, x: Value, scaling: Mapping[str, Value], dtype
         parts.append(out)
     for column, size in enumerate(sizes, first):
         codes = g.node("Gather", x, g.constant(f"column_{column}", np.array(column)), axis=2)
+        codes = g.cast(codes, dtype, np.int64)
+        if column in net.description.embeddings:
+            name = f"embedding.{column}.weight"
+            parts.append(g.node("Gather", g.constant(name, net[name]), codes, axis=0))
+            continue
         depth = g.constant(f"depth_{column}", np.array(size))
         bits = g.constant(f"bits_{column}", np.array([0, 1], np.float32))  # onnxruntime has no others
-        one_hot = g.node("OneHot", g.cast(codes, dtype, np.int64), depth, bits, axis=-1)
+        one_hot = g.node("OneHot", codes, depth, bits, axis=-1)
         parts.append(g.cast(one_hot, np.float32, net.dtype))
     return g.node("Concat", *parts, axis=2) if len(parts) > 1 else parts[0]
 
@@ -559,6 +564,7 @@ def _scanned(file: _File) -> Network:
     weights = ("weight_", "bias_", "raw_tau", "f.", "head.")
     try:
         parameters = {key: array.T for key, array in file.tensors.items() if key.startswith(weights)}
+        parameters |= {key: array for key, array in file.tensors.items() if key.startswith("embedding.")}
         d = Description(**file.config)
         if d.initial_state == "trained":
             for i, suffix in enumerate(_suffixes(d.num_layers, _direction_suffixes(d.bidirectional))):
@@ -591,14 +597,12 @@ class Flow:
 
 
 class Lookup(NamedTuple):
-    """A one-hot vector for each of some integers: the tags of these, and how many values they have."""
+    """A vector of a width for each of some integers: the tags of these, and how many values they have."""
 
     codes: Array
     size: int
-
-    @property
-    def width(self) -> int:
-        return self.size
+    width: int
+    table: Array | None  # (size, width); None: one-hot vectors
 
 
 @dataclass
@@ -639,7 +643,7 @@ class _Reader:
         self.scaling: dict[str, Array] = {}  # fields of a Scaling read so far
         self.lookups: dict[int, Lookup] = {}  # by their sources
         self.columns_read = 0  # of the inputs
-        self.categories: dict[int, int] = {}
+        self.categories: dict[int, Category] = {}
         self.known: dict[str, Any] = dict(tensors)
         self.left = LARGEST + EACH * sum(tensor.size for tensor in tensors.values())  # numbers to compute
         self.sizes: dict[str | int, int] = defaultdict(count(size).__next__)
@@ -747,6 +751,8 @@ class _Reader:
                 return values
             if op == "OneHot" and only_first and not self.layers:
                 return [self._one_hot(node, *values)]
+            if op == "Gather" and flows == [False, True] and not self.layers:
+                return [self._embedded(node, *values)]
             if op == "Shape" or (op in OF_CONSTANTS and not any(flows)):
                 return self._evaluated(node, values)
             if op in MOVES and (only_first or (op == "Concat" and all(flows))):
@@ -1006,7 +1012,13 @@ class _Reader:
         axes, size = codes.tags.ndim, int(np.ravel(depth)[0])
         if np.ravel(values).tolist() != [0, 1] or _attributes(node).get("axis", -1) not in (-1, axes):
             raise self._error(node, "expected the values 0 and 1, along a new last axis")
-        return self._looked_up(Lookup(codes.tags, size))
+        return self._looked_up(Lookup(codes.tags, size, size, None))
+
+    def _embedded(self, node: Any, table: Any, codes: Flow) -> Flow:
+        if np.ndim(table) != 2 or _attributes(node).get("axis", 0) != 0:
+            raise self._error(node, "expected rows of a constant matrix, by integers of the input")
+        size, width = table.shape
+        return self._looked_up(Lookup(codes.tags, size, width, table))
 
     def _looked_up(self, lookup: Lookup) -> Flow:
         flow = self._flow(*lookup.codes.shape, lookup.width)
@@ -1028,7 +1040,10 @@ class _Reader:
                 if not whole or (rows != rows[..., :1]).any() or rows.max() >= lookup.codes.size:
                     raise self._error(node, "expected to read whole vectors of a OneHot or Gather")
                 part = lookup.codes.ravel()[rows[..., :1]]
-                self.categories[len(columns)] = lookup.size
+                column, table = len(columns), lookup.table
+                self.categories[column] = lookup.size if table is None else (lookup.size, lookup.width)
+                if table is not None:
+                    self.parameters[f"embedding.{column}.weight"] = table
             elif self.categories:
                 raise self._error(node, "expected inputs that are numbers before those that are integers")
             columns.append(part)

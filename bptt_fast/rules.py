@@ -221,6 +221,8 @@ def _limits(rule: Rule, name: str, shape: tuple[int, ...]) -> tuple[Array, Array
     where = f"rules[{name!r}]"
     if rule.group is not None and len(shape) < 2:
         raise ConfigError(f"{where}: expected no group for a vector, got {rule.group!r}.  Use l1.")
+    if rule.group is not None and name.startswith("embedding."):
+        raise ConfigError(f"{where}: expected no group for an embedding, got {rule.group!r}.  Use l1.")
     low, high = np.full(shape, -math.inf), np.full(shape, math.inf)
     for bound, given in zip((low, high), rule.bounds or (), strict=False):
         if given is not None:

@@ -23,7 +23,7 @@ import numpy as np
 
 from . import _core, model  # type: ignore[attr-defined]
 from .columns import Scaling
-from .description import MAX_LAYERS, READOUTS
+from .description import MAX_LAYERS, READOUTS, Category
 from .errors import ConfigError, choice, flag
 from .initialisation import CELLS
 from .machine import machine
@@ -657,7 +657,8 @@ LAYERS = {
 class Model(nn.Module):
     """A network as a PyTorch module: `rnn`, one of the modules above, then `head`, linear layers.
 
-    The inputs that are integers become one-hot vectors before `rnn`.
+    The inputs that are integers become one-hot vectors before `rnn`, or rows of the modules ``nn.Embedding``
+    in `embedding`, by the column of x.
 
     ``Network.to_torch`` creates it, `from_torch` converts it back.
 
@@ -677,8 +678,8 @@ class Model(nn.Module):
         float64, as does the scaling's arithmetic, when ``half``, ``float`` or ``to`` convert the parameters.
     skip : bool, default False
         Whether `head` reads the state and the input of the same step, concatenated.
-    categories : sequence of int, optional
-        Numbers of values of the last inputs, which are integers.
+    categories : sequence of int or (int, int), optional
+        Numbers of values of the last inputs, which are integers; with an embedding also its width.
 
     Examples
     --------
@@ -696,11 +697,19 @@ class Model(nn.Module):
         initial: tuple[Tensor, ...] | None = None,
         scaling: Scaling | None = None,
         skip: bool = False,
-        categories: Sequence[int] = (),
+        categories: Sequence[Category] = (),
     ) -> None:
         super().__init__()
         self.rnn, self.head, self.readout = rnn, head, choice(readout, "readout", READOUTS)
         self.skip, self.categories = flag(skip, "skip"), tuple(categories)
+        first = rnn.input_size - sum(map(_encoded_width, self.categories))
+        self.embedding = nn.ModuleDict(
+            {
+                str(column): nn.Embedding(*size, dtype=rnn.all_weights[0][0].dtype)
+                for column, size in enumerate(self.categories, first)
+                if isinstance(size, tuple)
+            }
+        )
         self.initial = None if initial is None else nn.ParameterList(initial)
         for field in fields(Scaling):
             numbers = getattr(scaling, field.name, None)
@@ -774,11 +783,16 @@ class Model(nn.Module):
             self._check(codes)
         parts = [x[..., :first].to(dtype)]
         for i, size in enumerate(self.categories):
-            parts.append(nn.functional.one_hot(codes[..., i].long(), size).to(dtype))
+            values = codes[..., i].long()
+            if isinstance(size, tuple):
+                parts.append(self.embedding[str(first + i)](values).to(dtype))
+            else:
+                parts.append(nn.functional.one_hot(values, size).to(dtype))
         return torch.cat(parts, -1)
 
     def _check(self, codes: Tensor) -> None:
-        for i, size in enumerate(self.categories):
+        for i, category in enumerate(self.categories):
+            size = category[0] if isinstance(category, tuple) else category
             values = codes[..., i]
             wrong = values[~((values >= 0) & (values < size) & (values == values.floor()))]
             if len(wrong):
@@ -786,6 +800,11 @@ class Model(nn.Module):
                     f"x: expected integers from 0 to {size - 1} in column {i - len(self.categories)}, got "
                     f"{wrong[0].item():g}."
                 )
+
+
+def _encoded_width(size: Category) -> int:
+    """The width of the vector of an integer."""
+    return size[1] if isinstance(size, tuple) else size
 
 
 def to_torch(net: model.Model) -> Model:
@@ -836,9 +855,11 @@ def to_torch(net: model.Model) -> Model:
             torch.stack([torch.tensor(net[name]) for name in net.state_dict() if name.startswith(kind)])
             for kind in ("initial_h", "initial_c")[: len(_widths(rnn))]
         )
-    categories = net.columns.categories
+    categories = [size for _, size in d.categories]
     model = Model(rnn, nn.Sequential(*layers), d.readout, initial, net.scaling, d.skip, categories)
     with torch.no_grad():
+        for name, tensor in model.embedding.named_parameters():
+            tensor.copy_(torch.tensor(net[f"embedding.{name}"]))
         for name, tensor in rnn.named_parameters():
             tensor.copy_(torch.tensor(net[name]))
         for i, layer in enumerate(part for part in model.head if isinstance(part, nn.Linear)):
@@ -848,13 +869,21 @@ def to_torch(net: model.Model) -> Model:
 
 
 def from_torch(
-    module: nn.Module, head: nn.Module | None = None, *, readout: str = "every", skip: bool = False
+    module: nn.Module,
+    head: nn.Module | None = None,
+    *,
+    embedding: Any = None,
+    readout: str = "every",
+    skip: bool = False,
 ) -> Any:
     """Convert a module to a network; ``bptt_fast.from_torch`` documents it."""
     initial = scaling = None
-    categories: tuple[int, ...] = ()
+    tables = [embedding] if isinstance(embedding, nn.Module) else list(embedding or ())
+    categories: tuple[Category, ...] = tuple(map(_category, tables))
     if isinstance(module, Model):
-        categories = module.categories
+        if tables:
+            raise ConfigError("from_torch: expected no embedding for a Model, which has its own.")
+        categories, tables = module.categories, list(module.embedding.values())
         buffers = {field.name: getattr(module, field.name) for field in fields(Scaling)}
         if module.input_mean is not None:
             scaling = Scaling(**{name: a if a is None else a.tolist() for name, a in buffers.items()})
@@ -880,7 +909,12 @@ def from_torch(
     sizes = [layer.out_features for layer in linear] or [width]
     cell = module.cell if own else module.mode.lower() if module.mode in ("GRU", "LSTM") else "elman"
     rates = {name: getattr(module.description, name) for name in RATE_OPTIONS} if cell == "ctrnn" else {}
-    numbers = module.input_size - sum(categories)
+    numbers = module.input_size - sum(map(_encoded_width, categories))
+    if numbers < 0:
+        raise ConfigError(
+            f"from_torch: expected embeddings of at most {module.input_size} columns together (input_size), "
+            f"got {module.input_size - numbers}."
+        )
     net = model.Model.public(
         numbers + len(categories),
         module.hidden_size,
@@ -902,6 +936,8 @@ def from_torch(
         **rates,
     )
     parameters = {name: tensor.numpy(force=True) for name, tensor in module.named_parameters()}
+    for column, table in zip(net.description.embeddings, tables, strict=True):
+        parameters[f"embedding.{column}.weight"] = table.weight.numpy(force=True)
     if not module.bias:
         parameters |= {name: 0 * net[name] for name in net.state_dict() if name.startswith("bias_")}
     for i, layer in enumerate(linear):
@@ -915,6 +951,14 @@ def from_torch(
     net.load_state_dict(parameters)
     net.scaling = scaling
     return net
+
+
+def _category(table: Any) -> tuple[int, int]:
+    """The number of values and the width of an embedding."""
+    if not isinstance(table, nn.Embedding) or table.max_norm is not None:
+        got = type(table).__name__ if not isinstance(table, nn.Embedding) else f"max_norm={table.max_norm:g}"
+        raise ConfigError(f"from_torch: expected embeddings torch.nn.Embedding without max_norm, got {got}.")
+    return table.num_embeddings, table.embedding_dim
 
 
 def _nonlinearity(part: nn.Module) -> str:

@@ -196,6 +196,7 @@ int begin_group(run *r, int64_t from, int64_t max_steps, uint64_t draw) {
     b->row_loss = p->row_loss + begin;
     b->longest = r->data->length[p->row[begin]];
     b->rows = min64(b->end - from, p->area / min64(b->longest, max_steps));
+    use_values_of_group(r);
     return first;
 }
 

@@ -80,20 +80,56 @@ static void split_rows(matrix *whole, matrix *two, matrix *one) {
     whole->size = 0;
 }
 
+/* The embeddings of the inputs: packed as a field (1, values, width). */
+static void declare_embeddings(walk *w) {
+    bptt_plan *p = w->p;
+    for (int64_t q = 0; q < p->choices; q++) {
+        const lookup *l = &p->lookup[0][q];
+        embedding *e = &p->embedding[q];
+        char name[40];
+        if (!l->width) continue;
+        snprintf(name, sizeof name, "embedding.%lld.weight", (long long)(p->I - p->choices + q));
+        declare(w, &e->weight, name, l->values, l->width, 0, 1);
+        e->weight.bias = 0;
+        e->size = e->weight.size;
+        e->values = l->values;
+        if (w->count > w->max) continue;
+        w->out[w->count - 1].rows = l->values;
+        w->out[w->count - 1].cols = l->width;
+    }
+}
+
+/* What the integers choose of W, reader `reader` of the inputs, which has columns `before` theirs: the
+   last ones of its last column group. */
+static void read_integers(bptt_plan *p, matrix *w, int64_t reader, int64_t before) {
+    w->last = p->I - p->choices;
+    w->choices = p->choices;
+    w->lookup = p->lookup[reader];
+    for (int64_t q = 0; q < p->choices; q++) {
+        lookup *l = &p->lookup[reader][q];
+        *l = p->lookup[0][q];
+        l->first = plus(l->first, before);
+        l->weight = *w;
+        l->weight.column_groups = 1;
+        l->weight.K = l->weight.last = l->width;
+        l->weight.before = l->first;
+        l->weight.choices = 0;
+    }
+}
+
 /* The blocks of layer direction n. */
 static void declare_layer(walk *w, const bptt_desc *desc, int64_t n) {
     bptt_plan *p = w->p;
     frame *f = &p->layer[n];
     const int64_t layer = n / p->directions, gates = p->cell->gates;
-    const int64_t in = layer ? p->R * p->directions : p->first_choice[p->choices];
+    const int64_t in = layer ? p->R * p->directions : p->encoded;
     const int64_t first = p->depth ? desc->f[0] : p->H; /* units of f's first layer */
     const char *direction = n % p->directions ? "_reverse" : "";
     snprintf(w->suffix, sizeof w->suffix, "_l%d%s", (int)layer, direction);
     declare(w, &f->ih, "weight_ih", gates, first, in, layer ? p->directions : 1);
     if (!layer) {
-        f->ih.K = f->ih.last = p->I - p->choices;
-        f->ih.choices = p->choices;
-        f->ih.first_choice = p->first_choice;
+        f->ih.K = p->I - p->choices;
+        read_integers(p, &f->ih, n, 0);
     }
     if (p->cell->recurrent)
         declare(w, &f->hh, "weight_hh", gates, first, p->R, 1);
@@ -118,13 +154,9 @@ static void declare_layer(walk *w, const bptt_desc *desc, int64_t n) {
 
 /* The input of the step is the last column group of g's first layer. */
 static void join_input(bptt_plan *p, matrix *w) {
-    const int64_t before = p->directions * p->R;
     w->column_groups = p->directions + 1;
     w->K = p->R;
-    w->last = p->I - p->choices;
-    w->choices = p->choices;
-    w->first_choice = p->head_choice;
-    for (int64_t q = 0; q <= p->choices; q++) p->head_choice[q] = plus(before, p->first_choice[q]);
+    read_integers(p, w, p->directions, p->directions * p->R);
 }
 
 /* All blocks into the plan and, the first `max`, into `out`.  Returns their number. */
@@ -133,10 +165,11 @@ int64_t declare_blocks(bptt_plan *p, const bptt_desc *desc, bptt_block *out, int
     p->flat_size = 0;
     p->packed_size = 0;
     p->columns = 0;
+    declare_embeddings(&w);
     for (int64_t n = 0; n < p->layers * p->directions; n++) declare_layer(&w, desc, n);
     w.suffix[0] = 0;
     for (int64_t i = 0; i < p->head_layers; i++) {
-        const int64_t input = p->skip ? p->first_choice[p->choices] : 0;
+        const int64_t input = p->skip ? p->encoded : 0;
         const int64_t in = i ? desc->head[i - 1] : plus(p->R * p->directions, input);
         const int64_t width = i + 1 < p->head_layers ? desc->head[i] : p->O;
         declare_dense(&w, &p->head[i], "head", i, width, in, i ? 1 : p->directions);

@@ -171,7 +171,15 @@ static void layers_to_pre_activations(gauss_newton *c, const bptt_plan *q, const
     }
 }
 
-/* From ds to f's part of the block's rows of J. */
+/* With `skip`: of the columns of g that its integers choose, of row r, into the gradient. */
+static void collect_head_integers(const bptt_plan *q, int64_t r) {
+    const span row = { .t1 = 1, .r0 = r, .r1 = r + 1 };
+    if (q->skip && q->choices)
+        q->k->collect(&q->head[0].w, q->directions, &q->last_x, pre_activation_grad(q, 0), q->grad,
+                      0, &row, 0, 1);
+}
+
+/* From ds to f's part of the block's rows of J, and to what integers choose of g. */
 static void run_backward(gauss_newton *c, bptt_plan *q, const span *at) {
     run *run = &c->run;
     const bptt_plan *p = run->p;
@@ -190,10 +198,14 @@ static void run_backward(gauss_newton *c, bptt_plan *q, const span *at) {
         const double work = (double)q->packed_size * (double)steps.t1;
         const int slices = slices_of(work);
         q->x = row_as(p, &p->x, q->row[r], r);
+        use_values(q, &q->x, r, steps.t1);
+        make_part_of_tables(q, 1, 0, 1);
         for (int i = 0; i < slices && !stopped(run); i++) {
             for (int64_t n = 0; n < count; n++) collect_layer(q, n, 0, &steps, i, slices);
             poll_caller(run, work / slices);
         }
+        collect_head_integers(q, r);
+        collect_part_of_tables(q, 0, 1);
         each_block(q, q->k->unpack, q->grad, row_of(p, r), 0, 1);
     }
 }

@@ -28,19 +28,15 @@ static void NAME(fill_row)(void *row, int64_t column, int64_t width, double valu
     for (int64_t c = column; c < width; c++) ((real *)row)[c] = c == column ? (real)value : 0;
 }
 
-/* row[parameters of a column group of W] = dz x', of row r of chunk 0 */
+/* row[parameters of a column group of W] = dz x', of row r of chunk 0, without those of integers */
 static void NAME(outer_product)(const matrix *m, int64_t group, const field *dz, const field *x,
                                 int64_t r, void *row) {
-    const int64_t columns = columns_of(m, group), begin = group * m->K;
-    const int choices = has_choices(m, group);
+    const int64_t columns = columns_of(m, group);
     for (int64_t j = 0; j < m->units; j++) {
         const real slope = chunk(dz, 0, r, j / VL)[j % VL];
-        real *to = (real *)row + m->flat + j * m->cols;
+        real *to = (real *)row + m->flat + j * m->cols + group * m->K;
         for (int64_t c = 0; c < columns; c++)
-            to[begin + c] = m->bias ? slope : slope * chunk(x, 0, r, c / VL)[c % VL];
-        for (int64_t c = begin + columns; choices && c < m->cols; c++) to[c] = 0;
-        for (int64_t q = 0; choices && q < m->choices; q++)
-            to[chosen_column(m, chunk(x, 0, r, 0), x->block, q)] = slope;
+            to[c] = m->bias ? slope : slope * chunk(x, 0, r, c / VL)[c % VL];
     }
 }
 

@@ -148,6 +148,9 @@ static bptt_status check_sizes(const bptt_plan *p, const bptt_desc *d, const rea
     if (p->choices > p->I)
         return refuse(why, "categories: expected at most input_size=%lld, got %lld",
                       (long long)p->I, (long long)p->choices);
+    if (length_of(d->embeddings) > p->choices)
+        return refuse(why, "embeddings: expected at most one for each of %lld categories, got %lld",
+                      (long long)p->choices, (long long)length_of(d->embeddings));
     if (d->proj_size && !p->cell->projection)
         return refuse(why, "proj_size: expected 0 with cell %s", p->cell->name);
     if (d->recurrent_dropout > 0 && !p->cell->recurrent)
@@ -261,12 +264,17 @@ static void resolve_numbers(bptt_plan *p, const bptt_desc *d) {
     p->layers = d->num_layers ? d->num_layers : 1;
     p->directions = d->bidirectional ? 2 : 1;
     p->skip = d->skip;
+    p->readers = p->directions + p->skip;
     p->depth = length_of(d->f);
     p->I = d->input_size;
     p->choices = length_of(d->categories);
-    p->first_choice[0] = p->I - p->choices;
-    for (int64_t q = 0; q < p->choices; q++)
-        p->first_choice[q + 1] = plus(p->first_choice[q], d->categories[q]);
+    p->encoded = p->I - p->choices;
+    for (int64_t q = 0; q < p->choices; q++) {
+        const int64_t width = max64(d->embeddings[q], 0), values = d->categories[q];
+        p->lookup[0][q] = (lookup){ .values = values, .width = width, .first = p->encoded };
+        p->encoded = plus(p->encoded, width ? width : values);
+        p->embeds |= width > 0;
+    }
     p->H = d->hidden_size;
     p->R = d->proj_size ? d->proj_size : p->H;
     p->O = p->head_layers ? d->output_size : p->R * p->directions;

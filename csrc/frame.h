@@ -63,11 +63,11 @@ typedef struct {
     int64_t column_groups;
     int64_t K;
     int64_t last;
-    /* after the `last` inputs that are numbers so many that are integers: integer q, input last + q,
-       chooses column first_choice[q] + its value, as if it were a one-hot vector; the last one's columns
-       end at first_choice[choices] */
+    /* after the `last` inputs that are numbers so many that are integers, and what each looks up */
     int64_t choices;
-    const int64_t *first_choice;
+    const struct lookup *lookup;
+    /* columns before column group 0, where the matrix is a part of the columns of W */
+    int64_t before;
     /* vectors of a packed row, for all units and gates; vectors of a panel */
     int64_t vectors;
     int64_t width;
@@ -90,6 +90,24 @@ typedef struct {
        real units; NULL: not needed */
     void *transposed;
 } matrix;
+
+/* What an integer input chooses: a column of W, as if it were a one-hot vector, or with an embedding E
+   (values, width) a row of E, of which the product with `width` columns of W is in a table. */
+typedef struct lookup {
+    /* it is one of 0 .. values - 1 */
+    int64_t values;
+    /* of the vector; 0: one-hot */
+    int64_t width;
+    /* the first of its columns of W */
+    int64_t first;
+    /* these columns alone */
+    matrix weight;
+    /* (values) the row of the table, of each value in use; NULL: one-hot */
+    const int64_t *slot;
+    /* (1, values in use, gates*units) the products, and the gradients by them; p NULL: one-hot */
+    field table;
+    field table_grads;
+} lookup;
 
 /* Bounds of the parameters, packed as they are. */
 typedef struct {

@@ -486,15 +486,24 @@ INLINE int has_choices(const matrix *m, int64_t group) {
     return m->choices && group + 1 == m->column_groups;
 }
 
-/* -- integer inputs: the columns of W that they choose -- */
+/* -- integer inputs: the columns of W, or of a table of products, that they choose -- */
 
-/* The column that integer q of a row x chooses, whose blocks are `block` reals apart.  A number that
-   is none of its values counts as 0. */
-INLINE int64_t chosen_column(const matrix *m, const real *x, int64_t block, int64_t q) {
-    const int64_t c = m->last + q, first = m->first_choice[q];
+/* What integer q of a row x chooses, whose blocks are `block` reals apart: a value, or its row of the
+   table.  A number that is none of its values counts as 0. */
+INLINE int64_t chosen_value(const matrix *m, const real *x, int64_t block, int64_t q) {
+    const int64_t c = m->last + q;
     const real value = x[c / CL * block + c % CL];
-    const int is_valid = value >= 0 && value < (real)(m->first_choice[q + 1] - first);
-    return first + (is_valid ? (int64_t)value : 0);
+    const int is_valid = value >= 0 && value < (real)m->lookup[q].values;
+    const int64_t chosen = is_valid ? (int64_t)value : 0;
+    return m->lookup[q].slot ? m->lookup[q].slot[chosen] : chosen;
+}
+
+/* Vectors [n, n + nv) of it, in a panel of nv vectors of W or, with an embedding, in the table; *apart:
+   reals from one vector to the next. */
+INLINE real *chosen_vectors(const int nv, const lookup *l, int64_t value, real *panel,
+                            const field *table, int64_t n, int64_t *apart) {
+    *apart = table->p ? table->block : CL;
+    return table->p ? chunk(table, 0, value, n) : panel + (l->first + value) * nv * CL;
 }
 
 /* What a panel of nv vectors, the first of which is n, does with them: of y += the chosen columns, or
@@ -504,11 +513,14 @@ INLINE void add_chosen_to(const int nv, const matrix *m, const real *panel, cons
     for (int64_t t = at->t0; t < at->t1; t++)
         for (int64_t r = at->r0; r < last_row(at, t); r++)
             for (int64_t q = 0; q < m->choices; q++) {
-                const real *w = panel + chosen_column(m, chunk(x, t, r, 0), x->block, q) * nv * CL;
+                const lookup *l = &m->lookup[q];
+                const int64_t value = chosen_value(m, chunk(x, t, r, 0), x->block, q);
+                int64_t apart;
+                const real *w = chosen_vectors(nv, l, value, (real *)panel, &l->table, n, &apart);
                 real *out = chunk(y, t, r, n);
                 UNROLL_FOR (int v = 0; v < nv; v++) {
                     const V sum = v_load(m->last + q ? out + v * y->block : bias + v * CL);
-                    v_store(out + v * y->block, sum + v_load(w + v * CL));
+                    v_store(out + v * y->block, sum + v_load(w + v * apart));
                 }
             }
 }
@@ -517,10 +529,13 @@ INLINE void collect_chosen_of(const int nv, const matrix *m, const field *x, con
     for (int64_t t = at->t0; t < at->t1; t++)
         for (int64_t r = at->r0; r < last_row(at, t); r++)
             for (int64_t q = 0; q < m->choices; q++) {
+                const lookup *l = &m->lookup[q];
+                const int64_t value = chosen_value(m, chunk(x, t, r, 0), x->block, q);
                 const real *d = chunk(dz, t, r, n);
-                real *sum = panel + chosen_column(m, chunk(x, t, r, 0), x->block, q) * nv * CL;
+                int64_t apart;
+                real *sum = chosen_vectors(nv, l, value, panel, &l->table_grads, n, &apart);
                 UNROLL_FOR (int v = 0; v < nv; v++)
-                    v_store(sum + v * CL, v_load(sum + v * CL) + v_load(d + v * dz->block));
+                    v_store(sum + v * apart, v_load(sum + v * apart) + v_load(d + v * dz->block));
             }
 }
 
@@ -546,7 +561,7 @@ static void collect_chosen_columns(const matrix *m, const field *x, const field 
     for (int64_t i = share(panels, part, parts); i < last; i++) {
         const int64_t n = i * m->width, nv = min64(m->width, m->vectors - n);
         real *panel = (real *)grad + m->packed + n * m->cols * CL;
-        for (int64_t k = m->first_choice[0] * nv; !add && k < m->cols * nv; k++)
+        for (int64_t k = m->lookup[0].first * nv; !add && k < m->cols * nv; k++)
             v_store(panel + k * CL, v_set(0));
         switch (nv) {
         case 1: collect_chosen_of(1, m, x, dz, n, panel, at); break;
@@ -605,7 +620,7 @@ static void NAME(forward)(const matrix *m, const void *packed, const matrix *bia
                 if (!BY_ROWS)
                     panel_product(&o, nv, of.vectors, at.reduction == REDUCE_STEP,
                                   chunk(&x, t, of.r, 0),
-                                  weights + (n * m->cols + group * m->K * nv) * CL,
+                                  weights + (n * m->cols + (m->before + group * m->K) * nv) * CL,
                                   biases ? biases + n * CL : NULL, chunk(&add, t, of.r, n), out);
                 if (act == ACT_LINEAR) continue;
                 for (int v = 0; v < nv; v++) {
@@ -823,7 +838,8 @@ static void NAME(collect)(const matrix *m, int64_t group, const field *inputs,
             for (int64_t c = c0; c < c1; c += COLLECT_COLUMNS)
                 for (int64_t n = first; n < last; n += width) {
                     const int64_t nv = min64(width, m->vectors - n);
-                    const int64_t offset = (n * m->cols + (group * m->K + c) * nv) * CL;
+                    const int64_t column = m->before + group * m->K + c;
+                    const int64_t offset = (n * m->cols + column * nv) * CL;
                     panel_collect(&x, c, min64(COLLECT_COLUMNS, c1 - c), &dz,
                                   (const real *)dz.p + n * dz.block, nv, &at,
                                   (real *)grad + m->packed + offset, add);
@@ -1001,7 +1017,7 @@ INLINE void transpose_weights(const matrix *m, const void *packed, int64_t part,
         const int64_t first = kb / 2 * 2; /* vector of its panel, which is two wide */
         const int64_t nv = min64(2, blocks_of(K) - first);
         const int64_t count = min64(CL, K - kb * CL);
-        const int64_t column = group * m->K + kb * CL;
+        const int64_t column = m->before + group * m->K + kb * CL;
         real *to = (real *)m->transposed + ((group * vectors + first) * depth + kb - first) * CL;
         for (int64_t ub = 0; ub < blocks_of(m->units); ub++)
             for (int64_t g = 0; g < m->gates; g++) {

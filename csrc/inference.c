@@ -60,6 +60,7 @@ static void forward_part(void *context, team *team, int rank, int size) {
         if (rank == 0) open_group(f, from);
         team_barrier(team);
         touch_fields(r, team, rank, size);
+        if (!make_tables(r, 0, team, rank, size)) return;
         /* of this group: thread 0 may already open the next one */
         const int64_t longest = r->batch.longest, steps = p->T;
         from += p->B;

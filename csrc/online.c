@@ -155,13 +155,14 @@ static void pattern_by_layers(sliding *s) {
     }
 }
 
-/* The transposed copies of the new weights, and the context moves on by one step: without a poll, as
+/* What is made of the new weights, and the context moves on by one step: without a poll, as
    it belongs to the update. */
 static void advance_by_layers(const sliding *s, const bptt_plan *p) {
     const span first = {
         .t1 = 1, .r1 = 1, .batch_sizes = p->batch_sizes, .reduction = REDUCE_SEQUENCE
     };
     pack_transposed_all(p, 0, 1);
+    make_part_of_tables(p, 0, 0, 1);
     for (int64_t n = 0; n < p->layers; n++) unfold_layer(s, n, &first);
     for (int64_t n = 0; n < p->layers; n++)
         p->k->copy_rows(&p->layer[n].s, 1, &p->layer[n].s, 0, 0, 1);
@@ -183,9 +184,12 @@ static int one_pattern(sliding *s, const void *x, double weight, double *loss) {
     run *r = &s->run;
     bptt_plan *p = r->p;
     s->pattern.x = s->x.p = (void *)x;
+    use_values(p, &s->x, 0, s->k);
     if (weight > 0) {
+        make_part_of_tables(p, 1, 0, 1);
         gradient_of_pattern(s);
         if (stopped(r)) return 0;
+        collect_part_of_tables(p, 0, 1);
         *loss = p->row_loss[0];
         if (!update_alone(&s->updater, r->done, *loss)) {
             r->status = BPTT_DIVERGED;
@@ -205,6 +209,7 @@ static void set_pattern(sliding *s, int64_t x_step) {
     run *r = &s->run;
     const bptt_plan *p = r->p;
     s->x.step = x_step;
+    s->x.block = p->k->lanes;
     s->whole = p->cell->gradient_of_pattern && p->layers == 1 && !p->layer[0].hr.size &&
         p->head_layers == 1 && !p->choices && !p->skip && s->k <= s->poll_steps;
     s->pattern = (pattern){

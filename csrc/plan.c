@@ -103,6 +103,32 @@ static void walk_transposed(bptt_plan *p, cursor *c) {
         take_transposed(c, p, &p->head[i].w, "head_transposed", i);
 }
 
+/* The embeddings, and the tables of products with them. */
+static void walk_embeddings(bptt_plan *p, cursor *c) {
+    const int64_t lanes = p->k->lanes;
+    for (int64_t q = 0; p->embeds && q < p->choices; q++) {
+        embedding *e = &p->embedding[q];
+        const int64_t values = e->values, at = e->weight.packed * p->k->bytes;
+        if (!e->size) continue;
+        e->rows = (field){ .step = e->size, .block = times(values, lanes), .row = lanes };
+        e->row_grads = e->rows;
+        e->rows.p = c->base ? (char *)p->packed + at : NULL;
+        e->row_grads.p = c->base ? (char *)p->grad + at : NULL;
+        e->used = take_field(c, p, 1, values, blocks_of(p, e->weight.units), "used", q);
+        e->used_grads = take_field(c, p, 1, values, blocks_of(p, e->weight.units), "used_grads", q);
+        e->value = take_items(c, values, sizeof *e->value, "value_in_use");
+        e->slot = take_items(c, values, sizeof *e->slot, "slot");
+        for (int64_t n = 0; n < p->readers; n++) {
+            lookup *l = &p->lookup[n][q];
+            l->slot = e->slot;
+            l->table = take_field(c, p, 1, values, l->weight.vectors, "table", 3 * q + n);
+            l->table_grads =
+                take_field(c, p, 1, values, l->weight.vectors, "table_grads", 3 * q + n);
+            take_transposed(c, p, &l->weight, "embedding_transposed", 3 * q + n);
+        }
+    }
+}
+
 /* What second order needs. */
 static void walk_second_order(bptt_plan *p, cursor *c) {
     const size_t real = (size_t)p->k->bytes;
@@ -166,6 +192,7 @@ static void walk_fixed(bptt_plan *p, cursor *c) {
         p->squares = take_items(c, p->columns, sizeof *p->squares, "squares");
     }
     walk_transposed(p, c);
+    walk_embeddings(p, c);
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         p->layer[n].packed = p->packed;
         p->layer[n].alpha = leak_of(p, p->alpha, n);
@@ -355,7 +382,7 @@ void derive_time_constants(const bptt_plan *p) {
     }
 }
 
-/* The constants of the units and inputs into the arena, zeros into their padding. */
+/* The constants of the units and inputs into the arena, zeros into their padding; no value in use. */
 static void set_constants(bptt_plan *p, const double *alpha) {
     const int64_t leaks = padded(p, p->H) * (p->trained_tau ? p->layers * p->directions : 1);
     void *const of_units[] = { p->alpha, p->amplitude, p->alpha_slope, p->noise_slope };
@@ -365,6 +392,9 @@ static void set_constants(bptt_plan *p, const double *alpha) {
         set_alpha(p, i, alpha ? alpha[i] : 1);
     for (int64_t i = 0; p->input_amplitude && i < padded(p, p->I); i++)
         set_real(p, p->input_amplitude, i, i < p->I ? p->input_noise : 0);
+    for (int64_t q = 0; q < p->choices; q++)
+        for (int64_t value = 0; p->embedding[q].size && value < p->embedding[q].values; value++)
+            p->embedding[q].slot[value] = -1;
 }
 
 /* Bytes of the arena of a resolved plan; 0: too large. */

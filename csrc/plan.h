@@ -42,6 +42,20 @@ typedef struct {
     double weight;
 } residual;
 
+/* An embedding E (values, width), see embeddings.c. */
+typedef struct {
+    int64_t size; /* reals of E, packed; 0: the input is one-hot */
+    int64_t values;
+    matrix weight; /* E as a vector: `width` units for each value */
+    field rows; /* (1, values, width) E within the packed weights */
+    field row_grads; /* and its gradient */
+    field used; /* (1, count, width) the same of the values in use, capacity `values` */
+    field used_grads;
+    int64_t count; /* values in use */
+    int64_t *value; /* (count) these */
+    int64_t *slot; /* (values) the place there of each; -1: it is not in use */
+} embedding;
+
 extern const kernels kernels_f64_base; /* in every build: what does not depend on the instance */
 
 struct bptt_plan {
@@ -71,8 +85,9 @@ struct bptt_plan {
     int skip; /* 1: g reads the input of the step, too */
     int64_t I;
     int64_t choices; /* of the inputs that are integers, the last ones */
-    int64_t first_choice[BPTT_MAX_DEPTH]; /* as in `matrix`, of weight_ih */
-    int64_t head_choice[BPTT_MAX_DEPTH]; /* the same of g's first layer, if it reads them */
+    int embeds; /* 1: some of them have an embedding */
+    int readers; /* matrices that read the inputs */
+    int64_t encoded; /* columns of each, with a vector for each integer */
     int64_t H;
     int64_t R; /* width of h: H, or less with a projection */
     int64_t O;
@@ -127,6 +142,9 @@ struct bptt_plan {
     frame layer[2 * BPTT_MAX_LAYERS]; /* [l * directions + d] */
     dense inner[2 * BPTT_MAX_LAYERS][BPTT_MAX_DEPTH];
     dense head[BPTT_MAX_DEPTH + 1];
+    embedding embedding[BPTT_MAX_DEPTH]; /* of the integer inputs */
+    /* by reader: each direction of the first layer, then with `skip` g */
+    lookup lookup[3][BPTT_MAX_DEPTH];
     /* (H) each, padded, with trained time constants (layer directions, H): dt/tau of each unit; the
        amplitude of its noise; then only the slopes of both, see frame */
     void *alpha;

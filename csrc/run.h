@@ -55,8 +55,8 @@ typedef struct {
     double unpolled; /* multiply-adds since the last poll */
     atomic_int stop; /* 1: poll asked to stop */
     int abandoned; /* 1: and needs no optimiser state; by thread 0 */
-    int halt[3]; /* `stop` as thread 0 read it before a barrier, for all threads after it: see
-                    layers_backward, and is_over */
+    int halt[4]; /* `stop` as thread 0 read it before a barrier, for all threads after it: see
+                    layers_backward, is_over, and embeddings.c */
     bptt_status status;
     int wants_initial_grad; /* 1: the caller wants dLoss/d(states before the first step) */
     batch batch;
@@ -71,12 +71,13 @@ static inline void *real_at(const bptt_plan *p, const void *array, int64_t reals
     return (char *)array + reals * p->k->bytes;
 }
 /* Whether the run is to be ended, for all threads alike: with a barrier, and thread 0 must pass another
-   one before it asks again. */
-static inline int is_over(run *r, team *team, int rank) {
-    if (rank == 0) r->halt[2] = stopped(r);
+   one before it asks again at the same place of `halt`. */
+static inline int is_over_at(run *r, int place, team *team, int rank) {
+    if (rank == 0) r->halt[place] = stopped(r);
     team_barrier(team);
-    return r->halt[2];
+    return r->halt[place];
 }
+static inline int is_over(run *r, team *team, int rank) { return is_over_at(r, 2, team, rank); }
 /* A field whose chunk 0 is the given one's chunk t. */
 static inline field from_step(const bptt_plan *p, const field *f, int64_t t) {
     return (field){ real_at(p, f->p, t * f->step), f->step, f->block, f->row };
@@ -157,6 +158,15 @@ void collect_initial(const run *r, int add, int part, int parts);
 static inline const matrix *twin_of_bias(const bptt_plan *p, const frame *f) {
     return p->cell->separate_dzr || !p->cell->recurrent ? NULL : &f->b_hh;
 }
+
+/* -- embeddings.c -- */
+void use_all_values(bptt_plan *p);
+void use_values(bptt_plan *p, const field *x, int64_t row, int64_t steps);
+void use_values_of_group(run *r);
+void make_part_of_tables(const bptt_plan *p, int first, int64_t part, int64_t parts);
+void collect_part_of_tables(const bptt_plan *p, int64_t part, int64_t parts);
+int make_tables(run *r, int first, team *team, int rank, int size);
+int collect_tables(run *r, team *team, int rank, int size);
 
 /* -- layers.c -- */
 void project_series(run *r, int rank, int size);

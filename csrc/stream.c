@@ -30,6 +30,8 @@ typedef struct {
 static void start_stream(void *context, team *team, int rank, int size) {
     stream_start *s = context;
     load_parameters(&s->run, s->params, NULL, team, rank, size);
+    use_all_values(s->run.p);
+    make_tables(&s->run, 0, team, rank, size);
     init_states(&s->run, all_rows(&s->run));
 }
 

@@ -12,6 +12,8 @@
 /* Calls move for every parameter block; the threads share each block. */
 void each_block(const bptt_plan *p, block_function move, const void *from, void *to, int rank,
                 int size) {
+    for (int64_t q = 0; q < p->choices; q++)
+        if (p->embedding[q].size) move(&p->embedding[q].weight, from, to, rank, size);
     for (int64_t n = 0; n < p->layers * p->directions; n++) {
         const frame *f = &p->layer[n];
         const matrix *const own[] = {
@@ -56,6 +58,10 @@ void pack_transposed_all(const bptt_plan *p, int part, int parts) {
     }
     for (int64_t l = 0; l < p->head_layers; l++)
         k->pack_transposed(&p->head[l].w, p->packed, part, parts);
+    for (int n = 0; p->embeds && n < p->readers; n++)
+        for (int64_t q = 0; q < p->choices; q++)
+            if (p->lookup[n][q].width)
+                k->pack_transposed(&p->lookup[n][q].weight, p->packed, part, parts);
     if (part == 0) derive_time_constants(p);
 }
 

@@ -173,6 +173,7 @@ C_RULES = {
     # what all runs share
     "batches.c": ("run.h", KERNELS_ONLY),
     "states.c": ("run.h", KERNELS_ONLY),
+    "embeddings.c": ("run.h", KERNELS_ONLY),
     "layers.c": ("run.h", KERNELS_ONLY),
     "head.c": ("run.h", KERNELS_ONLY),
     "update.c": ("update.h integers.h optimizers.def", KERNELS_ONLY),

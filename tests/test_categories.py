@@ -2,18 +2,10 @@
 
 import numpy as np
 import pytest
+from support.categories import CELLS, RANDOM, WAYS, encoded, inputs, same
 
 import bptt_fast as bf
 
-RANDOM = np.random.default_rng(0)
-CELLS = {
-    "elman": {},
-    "mlp": {"cell": "mlp", "f": (6,)},
-    "gru": {"cell": "gru"},
-    "gru-before": {"cell": "gru", "reset": "before"},
-    "lstm": {"cell": "lstm", "num_layers": 2},
-    "both directions": {"cell": "lstm", "bidirectional": True, "hidden_size": 20},
-}
 CATEGORIES = {"one": (0, (5,)), "beside numbers": (2, (7, 3)), "many numbers": (20, (4,))}
 
 
@@ -33,20 +25,6 @@ def pair(numbers=0, sizes=(5,), **options):
     return net, one_hot
 
 
-def inputs(numbers=0, sizes=(5,), n=6, steps=8):
-    columns = [RANDOM.integers(0, size, size=(n, steps, 1)) for size in sizes]
-    return np.concatenate([RANDOM.normal(size=(n, steps, numbers)), *columns], axis=2)
-
-
-def encoded(x, numbers=0, sizes=(5,)):
-    parts = [np.eye(size)[x[..., numbers + i].astype(int)] for i, size in enumerate(sizes)]
-    return np.concatenate([x[..., :numbers], *parts], axis=-1)
-
-
-def same(a, b, tolerance=1e-11):
-    assert a == pytest.approx(b, rel=tolerance, abs=tolerance)
-
-
 @pytest.mark.parametrize("form", CATEGORIES)
 @pytest.mark.parametrize("cell", CELLS)
 def test_outputs_and_gradients_are_those_of_one_hot_inputs(cell, form):
@@ -56,7 +34,7 @@ def test_outputs_and_gradients_are_those_of_one_hot_inputs(cell, form):
         x = inputs(*given, n=n, steps=steps)
         y = RANDOM.integers(0, 3, size=(n, steps))
         same(net.predict(x), one_hot.predict(encoded(x, *given)))
-        same(net.columns.one_hot(x), encoded(x, *given))
+        same(net.encoded(x), encoded(x, *given))
         loss, grads = net.loss_and_grad(x, y, loss="cross_entropy", with_inputs=True)
         wanted, wanted_grads = one_hot.loss_and_grad(
             encoded(x, *given), y, loss="cross_entropy", with_inputs=True
@@ -65,20 +43,6 @@ def test_outputs_and_gradients_are_those_of_one_hot_inputs(cell, form):
         same(grads.flat, wanted_grads.flat)
         same(grads["x"][..., : given[0]], wanted_grads["x"][..., : given[0]])
         assert not grads["x"][..., given[0] :].any()
-
-
-WAYS = {
-    "full": {},
-    "groups": {"sample_weight": [1, 0, 2, 1, 1, 0.5]},
-    "truncated": {"bptt": bf.TruncatedBPTT(2, 4)},
-    "stateful": {"bptt": bf.TruncatedBPTT(2), "stateful": True},
-    "checkpointed": {"bptt": bf.CheckpointedBPTT(3)},
-    "clipped": {"optimizer": bf.Adam(0.01, clip_norm=0.1)},
-    "levenberg": {"optimizer": bf.LevenbergMarquardt()},
-    "lbfgs": {"optimizer": bf.LBFGS()},
-    "hessian free": {"optimizer": bf.HessianFree()},
-    "scaled": {"scaling": "standard"},
-}
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -364,6 +328,9 @@ def test_estimators():
             estimators.RNNClassifier(4, categories=wrong).fit(x, y)
     with pytest.raises(bf.ConfigError, match="expected one of 'day', 'a', 'kind', 'b', got 'dya'"):
         named.set_params(categories={"dya": 7}).fit(tables, y)
+    for kind in (object, str):
+        with pytest.raises(bf.ConfigError, match="X: expected real numbers, got the text 'monday'"):
+            text.fit(np.array([["monday", "friday"]] * 30, dtype=kind), y)
     tables[0]["day"] = "monday"
     with pytest.raises(bf.ConfigError, match="column 'day'"):
         named.set_params(categories={"day": 7}).fit(tables, y)
