@@ -43,7 +43,8 @@ class Network(Model):
         logits.
     skip : bool, default False
         Whether g also reads the input of the step, y = g([h, x]), as f reads it, with `input_noise`.  The
-        columns of "head.0.weight" for x lie behind those for h, n of them for each of the `categories`.
+        columns of "head.0.weight" for x lie behind those for h, n of them (or `width`) for each of the
+        `categories`.
     readout : {"last", "every"}, default "last"
         Whether g reads the state after the last step of a sequence, or after every step.
     num_layers : int, default 1

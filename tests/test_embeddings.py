@@ -1,8 +1,8 @@
 """Embeddings of integer inputs.
 
-A network with the embedding E (n, width), which the columns W of the input weights read, equals the one
-with one-hot inputs and the columns W E': outputs, and by the chain rule gradients, follow from those.  Where
-E or W is an identity that stays as it is, training is that of one-hot inputs, too.
+A network with the embedding E (n, width), which the columns W of the input weights (with `skip` also of g's)
+read, equals the one with one-hot inputs and the columns W E': outputs, and by the chain rule gradients,
+follow from those.  Where E or W is an identity that stays as it is, training is that of one-hot inputs, too.
 """
 
 import numpy as np
@@ -11,6 +11,7 @@ from support import gradcheck
 from support.categories import CELLS, RANDOM, WAYS, encoded, inputs, same
 
 import bptt_fast as bf
+from bptt_fast import _core
 
 # the numbers before them, and for each integer its values, or these and the width of its embedding
 FORMS = {
@@ -36,10 +37,18 @@ def network(numbers=0, sizes=((5, 3),), **options):
     return bf.Network(input_size=numbers + len(sizes), categories=dict(enumerate(sizes, numbers)), **options)
 
 
-def parts_of(net):
-    """The columns of the input weights: (column of x, its slice of them with E, or None)."""
+def readers(net):
+    """What reads the inputs: {name: columns of the weights before theirs}."""
+    columns = net["weight_ih_l0"].shape[1]
+    names = [name for name in net.state_dict() if name.startswith("weight_ih_l0")]
+    names += ["head.0.weight"] * net.description.skip
+    return {name: net[name].shape[1] - columns for name in names}
+
+
+def parts_of(net, before=0):
+    """The columns of weights that read the inputs: the slice of each input with E, or None."""
     d = net.description
-    first, at = d.input_size - len(d.categories), 0
+    first, at = d.input_size - len(d.categories), before
     for column in range(d.input_size):
         size = 1 if column < first else d.category_sizes[column - first]
         width = d.embeddings.get(column, size)
@@ -57,22 +66,22 @@ def one_hot_twin(net):
     }
     twin = bf.Network(**config)
     weights = {name: w for name, w in net.state_dict().items() if not name.startswith("embedding.")}
-    for name in [name for name in weights if name.startswith("weight_ih_l0")]:
+    for name, before in readers(net).items():
         w = weights[name]
-        columns = [w[:, at] if e is None else w[:, at] @ e.T for at, e in parts_of(net)]
-        weights[name] = np.concatenate(columns, axis=1)
+        columns = [w[:, at] if e is None else w[:, at] @ e.T for at, e in parts_of(net, before)]
+        weights[name] = np.concatenate([w[:, :before], *columns], axis=1)
     twin.load_state_dict(weights)
     return twin
 
 
 def chained(net, grads):
     """The gradients of the network from those of its twin with one-hot inputs."""
-    wanted = {name: np.array(g) for name, g in grads.items() if not name.startswith("weight_ih_l0")}
+    wanted = {name: np.array(g) for name, g in grads.items()}
     embeddings = [name for name in net.state_dict() if name.startswith("embedding.")]
     wanted |= {name: np.zeros(net[name].shape) for name in embeddings}
-    for name in [name for name in grads if name.startswith("weight_ih_l0")]:
-        columns, at, seen = [], 0, iter(embeddings)
-        for part, e in parts_of(net):
+    for name, before in readers(net).items():
+        columns, at, seen = [grads[name][:, :before]], before, iter(embeddings)
+        for part, e in parts_of(net, before):
             width = part.stop - part.start if e is None else len(e)
             g = grads[name][:, at : at + width]
             at += width
@@ -114,10 +123,17 @@ UNFOLDINGS = {
 @pytest.mark.parametrize("way", UNFOLDINGS)
 def test_gradients_of_every_unfolding(way):
     numbers, sizes = FORMS["after one-hot"]
-    for options in ({"cell": "lstm"}, {"num_layers": 2, "initial_state": "trained"}):
+    for options in (
+        {"cell": "lstm"},
+        {"num_layers": 2, "initial_state": "trained"},
+        {"skip": True, "head": (4,)},
+        {"skip": True, "readout": "last"},
+    ):
         net = network(numbers, sizes, **options)
         twin = one_hot_twin(net)
         x, y = inputs(numbers, sizes_of(sizes)), RANDOM.normal(size=(6, 8, 3))
+        if net.readout == "last":
+            y = y[:, 0]
         loss, grads = net.loss_and_grad(x, y, **UNFOLDINGS[way])
         wanted, twin_grads = twin.loss_and_grad(encoded(x, numbers, sizes_of(sizes)), y, **UNFOLDINGS[way])
         same(loss, wanted)
@@ -125,7 +141,7 @@ def test_gradients_of_every_unfolding(way):
             same(grads[name], g)
 
 
-@pytest.mark.parametrize("cell", ("gru", "both directions"))
+@pytest.mark.parametrize("cell", ("gru", "both directions", "skip"))
 def test_finite_differences(cell):
     numbers, sizes = FORMS["beside numbers"]
     net = network(numbers, sizes, **CELLS[cell] | {"hidden_size": 3, "output_size": 1})
@@ -133,6 +149,31 @@ def test_finite_differences(cell):
     _, grads = net.loss_and_grad(x, y)
     blocks = {name: net[name] for name in net}
     gradcheck.check(lambda: net.evaluate(x, y), blocks, {name: grads[name] for name in blocks})
+
+
+@pytest.mark.parametrize("readout", ("last", "every"))
+@pytest.mark.parametrize("cell", ("gru", "both directions", "skip", "skip, both directions"))
+def test_jacobian(cell, readout):
+    """The rows of second order are derivatives of the outputs."""
+    net = network(1, ((5, 3), 4), **CELLS[cell] | {"hidden_size": 3, "output_size": 2, "readout": readout})
+    x = inputs(1, (5, 4), n=3, steps=4)
+    starts, lengths, order = np.arange(3) * 4, np.full(3, 4), np.arange(3)
+    targets = np.arange(3) * (4 if readout == "every" else 1)
+    y = net.predict(x).reshape(-1, 2)
+    data = _core.Data(x.reshape(-1, 3), starts, lengths, targets, np.zeros_like(y))
+    size = net.num_parameters + 1
+    gram, rows = np.empty((size, size)), np.empty((*y.shape, size))
+    plan = _core.Plan(net.desc(), readout_every_step=readout == "every", batch=3, steps=4, residuals=5)
+    assert plan.gauss_newton(net.params, data, order, gram, rows) == "OK"
+    same(rows[..., -1], y)
+    for i in range(net.num_parameters):
+        kept = net.params[i]
+        net.params[i] = kept + 1e-5
+        above = net.predict(x)
+        net.params[i] = kept - 1e-5
+        slope = (above - net.predict(x)).reshape(y.shape) / 2e-5
+        net.params[i] = kept
+        same(rows[..., i], slope, 1e-8)
 
 
 def frozen(which, **options):
@@ -162,7 +203,7 @@ def frozen(which, **options):
 @pytest.mark.parametrize("which", ("embedding", "weights"))
 @pytest.mark.parametrize("way", WAYS)
 def test_training_is_that_of_one_hot_inputs(way, which):
-    for options in ({"cell": "lstm"}, {}):
+    for options in ({"cell": "lstm"}, {}, *[{"skip": True}] * (which == "embedding")):
         net, twin, check = frozen(which, **options)
         x, y = inputs(2, (3, 5)), RANDOM.normal(size=(6, 8, 3))
         fits = {"epochs": 3, "batch_size": 3, "shuffle": False, "verbose": 0} | WAYS[way]
@@ -185,8 +226,10 @@ def test_training_is_that_of_one_hot_inputs(way, which):
 
 
 @pytest.mark.parametrize("which", ("embedding", "weights"))
-@pytest.mark.parametrize("options", [{}, {"cell": "lstm"}, {"num_layers": 2}, {"head": (4,)}])
+@pytest.mark.parametrize("options", [{}, {"cell": "lstm"}, {"num_layers": 2}, {"head": (4,)}, {"skip": True}])
 def test_the_online_algorithm(options, which):
+    if which == "weights" and "skip" in options:
+        pytest.skip("those of g would have to be an identity, too")
     net, twin, check = frozen(which, readout="last", **options)
     again, _, _ = frozen(which, readout="last", **options)
     x, y = inputs(2, (3, 5), n=1, steps=30)[0], RANDOM.normal(size=(30, 3))
@@ -210,8 +253,9 @@ def test_the_online_algorithm(options, which):
     assert np.isfinite(table["loss"]).all() and len(set(table["loss"])) == 3
 
 
-def test_windows_streams_and_generated_text():
-    net = network(cell="gru", output_size=5)
+@pytest.mark.parametrize("skip", (False, True))
+def test_windows_streams_and_generated_text(skip):
+    net = network(cell="gru", output_size=5, skip=skip)
     twin = one_hot_twin(net)
     series, y = inputs(n=1, steps=60)[0], RANDOM.normal(size=(60, 5))
     windows = bf.Sequences.windows(series, 6)
@@ -234,7 +278,8 @@ def test_bits_do_not_depend_on_threads(dtype):
     x, y = inputs(sizes=(9, 5), n=64, steps=40), RANDOM.integers(0, 3, size=(64, 40))
     found = set()
     for threads in (1, 2, 3):
-        net = network(0, ((9, 20), (5, 3)), dtype=dtype, hidden_size=40, cell="lstm", bidirectional=True)
+        options = {"hidden_size": 40, "cell": "lstm", "bidirectional": True, "skip": True}
+        net = network(0, ((9, 20), (5, 3)), dtype=dtype, **options)
         before = net["embedding.0.weight"].copy()
         net.fit(x, y, loss="cross_entropy", epochs=1, batch_size=32, verbose=0, threads=threads)
         found.add(net.params.tobytes())
@@ -290,11 +335,12 @@ def test_descriptions_that_are_refused(size, text):
 # ---- other faces
 
 
+@pytest.mark.parametrize("skip", (False, True))
 @pytest.mark.parametrize("form", ("one", "after one-hot"))
-def test_pytorch(form):
+def test_pytorch(form, skip):
     torch = pytest.importorskip("torch")
     numbers, sizes = FORMS[form]
-    net = network(numbers, sizes, cell="lstm", bidirectional=True)
+    net = network(numbers, sizes, cell="lstm", bidirectional=True, skip=skip)
     model, x = net.to_torch(), inputs(numbers, sizes_of(sizes))
     y = model(torch.tensor(x))
     same(y.detach().numpy(), net.predict(x))
@@ -316,6 +362,9 @@ def test_parts_of_a_pytorch_model():
         [torch.tensor(x[..., :2], dtype=torch.float32), table(torch.tensor(x[..., 2]).long())], 2
     )
     same(net.predict(x), head(rnn(given)[0]).detach().numpy(), 1e-5)
+    wide = torch.nn.Linear(11, 2)
+    net = bf.from_torch(rnn, wide, embedding=table, skip=True)
+    same(net.predict(x), wide(torch.cat([rnn(given)[0], given], 2)).detach().numpy(), 1e-5)
     for wrong, text in (
         (torch.nn.Linear(2, 2), "got Linear"),
         (torch.nn.Embedding(9, 4, max_norm=1), "max_norm=1"),
@@ -328,13 +377,13 @@ def test_parts_of_a_pytorch_model():
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("skip", (False, True))
 @pytest.mark.parametrize("dtype", ("float32", "float64"))
 @pytest.mark.parametrize("form", ("one", "after one-hot"))
-def test_onnx(form, dtype, tmp_path):
-    pytest.importorskip("onnx")
-    runtime = pytest.importorskip("onnxruntime")
+def test_onnx(form, dtype, skip, tmp_path):
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     (numbers, sizes), path = FORMS[form], tmp_path / "model.onnx"
-    net = network(numbers, sizes, cell="gru", dtype=dtype)
+    net = network(numbers, sizes, cell="gru", dtype=dtype, skip=skip)
     net.to_onnx(path)
     x = inputs(numbers, sizes_of(sizes)).astype(dtype if numbers else np.int64)
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -342,6 +391,13 @@ def test_onnx(form, dtype, tmp_path):
     again = bf.from_onnx(path)
     assert again.params.tobytes() == net.params.tobytes()
     assert again.config() | {"seed": 1} == net.config()
+    if dtype == "float32":  # operators, which can be read without the file's notes
+        graph = onnx.load(path)
+        del graph.metadata_props[:]
+        onnx.save(graph, path)
+        again = bf.from_onnx(path)
+        assert again.description.categories == net.description.categories and again.description.skip == skip
+        same(again.predict(x), net.predict(x), 1e-5)
 
 
 class Text:

@@ -204,7 +204,7 @@ def test_categories(options, numbers):
         for n, steps in ((1, 9), (6, 7)):
             columns = [random.integers(0, size, size=(n, steps, 1)) for size in sizes]
             x = np.concatenate([random.normal(size=(n, steps, numbers)), *columns], axis=2)
-            wide = net.columns.one_hot(x)
+            wide = net.encoded(x)
             y = random.normal(size=(n, steps, 3) if readout == "every" else (n, 3))
             np.testing.assert_allclose(net.predict(x), one_hot.predict(wide), rtol=0, atol=1e-12)
             value, grads = net.loss_and_grad(x, y, with_inputs=True, **way)
@@ -225,7 +225,7 @@ def test_categories_online():
         net, one_hot = bf.Network(3, categories={2: 4}, **d), bf.Network(6, **d)
         one_hot.load_state_dict(net.state_dict())
         fits = dict(bptt=bf.SlidingBPTT(4), optimizer=bf.SGD(0.1), shuffle=False, verbose=0)
-        wide = net.columns.one_hot(x)
+        wide = net.encoded(x)
         net.fit(x, y, **fits)
         one_hot.fit(wide, y, **fits)
         np.testing.assert_allclose(net.params, one_hot.params, rtol=0, atol=1e-11)

@@ -15,6 +15,8 @@ CELLS = {
     "gru-before": {"cell": "gru", "reset": "before"},
     "lstm": {"cell": "lstm", "num_layers": 2},
     "both directions": {"cell": "lstm", "bidirectional": True, "hidden_size": 20},
+    "skip": {"skip": True, "head": (6,)},
+    "skip, both directions": {"cell": "gru", "skip": True, "bidirectional": True},
 }
 
 
