@@ -932,11 +932,30 @@ INLINE void v_transpose(V *rows) {
     }
 }
 
+/* A vector or an embedding (gates, units) from the flat vector into the packed one, or out of it: in
+   the order of the flat vector, as an embedding is large. */
+INLINE void move_vector(const matrix *m, real *flat, real *packed, int out, int64_t part,
+                        int64_t parts) {
+    const int64_t blocks = blocks_of(m->units), last = share(m->gates, part + 1, parts);
+    for (int64_t g = share(m->gates, part, parts); g < last; g++)
+        for (int64_t ub = 0; ub < blocks; ub++) {
+            const int64_t n = min64(CL, m->units - ub * CL);
+            real *unit = flat + m->flat + g * m->units + ub * CL;
+            real *vector = packed + m->packed + (ub * m->gates + g) * CL;
+            if (out)
+                v_store_part(unit, v_load(vector), n);
+            else
+                v_store(vector, v_load_part(unit, n));
+        }
+}
+
 /* A matrix or bias from the flat vector into the packed one. */
 static void NAME(pack)(const matrix *m, const void *flat, void *packed, int64_t part,
                        int64_t parts) {
+    const int is_vector = !BY_ROWS && m->cols == 1;
     const int64_t first = share(m->vectors, part, parts);
-    const int64_t last = share(m->vectors, part + 1, parts);
+    const int64_t last = is_vector ? first : share(m->vectors, part + 1, parts);
+    if (is_vector) move_vector(m, (real *)flat, packed, 0, part, parts);
     for (int64_t v = first; v < last; v++) {
         const int64_t ub = v / m->gates, g = v % m->gates;
         const int64_t n = min64(CL, m->units - ub * CL);
@@ -966,6 +985,10 @@ static void NAME(unpack)(const matrix *m, const void *packed, void *flat, int64_
                          int64_t parts) {
     const int64_t first = share(m->vectors, part, parts);
     const int64_t last = share(m->vectors, part + 1, parts);
+    if (!BY_ROWS && m->cols == 1) {
+        move_vector(m, flat, (real *)packed, 1, part, parts);
+        return;
+    }
     for (int64_t v = first; v < last; v++) {
         const int64_t ub = v / m->gates, g = v % m->gates;
         const int64_t n = min64(CL, m->units - ub * CL);
