@@ -77,10 +77,10 @@ static void forward_groups(void *context, team *team, int rank, int size) {
     const int keeps = a->forward->keep || p->dropout > 0 || p->recurrent_dropout > 0 ||
         p->recurrent_noise > 0 || p->input_noise > 0;
     move_blocks(r, pack_block, a, p->packed, rank, size);
-    if (rank == 0) use_all_values(p);
     if (is_over(r, team, rank)) return;
     if (p->trained_tau && rank == 0) derive_time_constants(p);
-    if (!make_tables(r, 0, team, rank, size)) return;
+    const span all = { .t1 = p->steps, .r1 = r->n };
+    if (!make_tables(r, &all, keeps ? NEW_GRADS : NEW_TABLES, team, rank, size)) return;
     for (int64_t from = 0, rows; from < r->n && !stopped(r); from += rows) {
         if (rank == 0) open_group(r, from, keeps ? TRAIN : INFER);
         team_barrier(team);
@@ -161,7 +161,7 @@ static void backward_groups(void *context, team *team, int rank, int size) {
     run *r = &a->run;
     bptt_plan *p = r->p;
     renew_transposed(r, rank, size);
-    if (is_over(r, team, rank) || !make_tables(r, 1, team, rank, size)) return;
+    if (is_over(r, team, rank)) return;
     for (int64_t from = 0, rows; from < r->n && !stopped(r); from += rows) {
         if (rank == 0) open_group(r, from, TRAIN);
         team_barrier(team);

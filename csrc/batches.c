@@ -87,7 +87,7 @@ void touch_fields(run *r, team *team, int rank, int size) {
 }
 
 /* Multiply-adds of one step, forward. */
-double step_work(const bptt_plan *p) { return (double)p->packed_size * (double)p->B; }
+double step_work(const bptt_plan *p) { return p->step_size * (double)p->B; }
 
 /* Reals of the weight matrices of one layer direction, and multiply-adds of its step. */
 int64_t layer_size(const frame *f) {
@@ -196,7 +196,6 @@ int begin_group(run *r, int64_t from, int64_t max_steps, uint64_t draw) {
     b->row_loss = p->row_loss + begin;
     b->longest = r->data->length[p->row[begin]];
     b->rows = min64(b->end - from, p->area / min64(b->longest, max_steps));
-    use_values_of_group(r);
     return first;
 }
 

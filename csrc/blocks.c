@@ -159,6 +159,21 @@ static void join_input(bptt_plan *p, matrix *w) {
     read_integers(p, w, p->directions, p->directions * p->R);
 }
 
+/* The packed weights that a step multiplies: without embeddings, and without columns of one-hot
+   vectors. */
+static double multiplied_size(const bptt_plan *p) {
+    double size = (double)p->packed_size;
+    for (int64_t q = 0; q < p->choices; q++) {
+        size -= (double)p->embedding[q].size;
+        for (int n = 0; n < p->readers; n++) {
+            const lookup *l = &p->lookup[n][q];
+            const double columns = (double)(l->width ? l->width : l->values);
+            size -= (double)l->weight.vectors * (double)p->k->lanes * columns;
+        }
+    }
+    return size > 1 ? size : 1;
+}
+
 /* All blocks into the plan and, the first `max`, into `out`.  Returns their number. */
 int64_t declare_blocks(bptt_plan *p, const bptt_desc *desc, bptt_block *out, int64_t max) {
     walk w = { .p = p, .out = out, .max = max };
@@ -176,5 +191,6 @@ int64_t declare_blocks(bptt_plan *p, const bptt_desc *desc, bptt_block *out, int
     }
     if (p->skip) join_input(p, &p->head[0].w);
     p->blocks = w.count;
+    p->step_size = multiplied_size(p);
     return w.count;
 }

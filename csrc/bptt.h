@@ -331,7 +331,7 @@ bptt_status bptt_solve(bptt_plan *plan, void *rows, int64_t n, int64_t width, vo
 typedef struct {
     double l1, l2; /* l1 |w| + l2/2 w^2, summed over the weights of the block */
     /* the sum of the norms of its rows, or of its columns, without parameters that stay as they are;
-       one of the two is 0 */
+       one of the two is 0.  Each number of a vector or an embedding is a row */
     double rows, columns;
 } bptt_penalty;
 bptt_status bptt_set_rules(bptt_plan *plan, const void *low, const void *high,

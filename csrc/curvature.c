@@ -199,7 +199,7 @@ static void run_backward(gauss_newton *c, bptt_plan *q, const span *at) {
         const int slices = slices_of(work);
         q->x = row_as(p, &p->x, q->row[r], r);
         use_values(q, &q->x, r, steps.t1);
-        make_part_of_tables(q, 1, 0, 1);
+        make_part_of_tables(q, NEW_GRADS, 0, 1);
         for (int i = 0; i < slices && !stopped(run); i++) {
             for (int64_t n = 0; n < count; n++) collect_layer(q, n, 0, &steps, i, slices);
             poll_caller(run, work / slices);

@@ -88,14 +88,17 @@ static int run_group(training *t, team *team, int rank, int size, int64_t from, 
         const int targets = b->loss_desc.scale > 0;
         /* an update follows each batch; without one the gradient is the sum over all passes */
         const int add = t->updater ? !is_first : *added;
-        if (!make_tables(r, !add, team, rank, size)) return 0;
+        const int64_t first = p->segment ? 0 : b->source.first;
+        const span at = { .t0 = first, .t1 = p->segment ? T : first + p->T, .r1 = b->rows };
+        if (!make_tables(r, &at, add ? NEW_TABLES : NEW_GRADS, team, rank, size)) return 0;
         if (!p->segment)
             gradient_of_pass(t, team, rank, size, add);
         else if (targets)
             gradient_by_segments(t, team, rank, size, T);
         going = !stopped(r);
         if (going) store_input_grads(t, team, rank, size);
-        if (going && targets) going = collect_tables(r, team, rank, size);
+        /* also where !going: thread 0 polls in it, and another thread may see that before it */
+        if (targets) going &= collect_tables(r, team, rank, size);
         if (going && targets && is_last) going = finish_batch(t, team, rank, size);
         *added |= targets;
         if (going && t->state && !p->segment) {

@@ -55,12 +55,12 @@ static void forward_part(void *context, team *team, int rank, int size) {
     run *r = &f->run;
     bptt_plan *p = r->p;
     int64_t from = f->next;
+    if (from == 0 && rank == 0) use_no_values(p);
     if (from == 0 && !load_parameters(r, f->params, NULL, team, rank, size)) return;
     for (double work = 0; from < r->n && work < PART_WORK;) {
         if (rank == 0) open_group(f, from);
         team_barrier(team);
         touch_fields(r, team, rank, size);
-        if (!make_tables(r, 0, team, rank, size)) return;
         /* of this group: thread 0 may already open the next one */
         const int64_t longest = r->batch.longest, steps = p->T;
         from += p->B;
@@ -71,6 +71,8 @@ static void forward_part(void *context, team *team, int rank, int size) {
                 count_batch_sizes(p, &r->batch.source, steps);
             }
             team_barrier(team);
+            const span at = { .t0 = first, .t1 = first + steps, .r1 = r->batch.rows };
+            if (!make_tables(r, &at, MORE_TABLES, team, rank, size)) return;
             forward_chunk(f, team, rank, size);
             team_barrier(team);
             if (stopped(r)) return;

@@ -162,7 +162,7 @@ static void advance_by_layers(const sliding *s, const bptt_plan *p) {
         .t1 = 1, .r1 = 1, .batch_sizes = p->batch_sizes, .reduction = REDUCE_SEQUENCE
     };
     pack_transposed_all(p, 0, 1);
-    make_part_of_tables(p, 0, 0, 1);
+    make_part_of_tables(p, MORE_TABLES, 0, 1);
     for (int64_t n = 0; n < p->layers; n++) unfold_layer(s, n, &first);
     for (int64_t n = 0; n < p->layers; n++)
         p->k->copy_rows(&p->layer[n].s, 1, &p->layer[n].s, 0, 0, 1);
@@ -186,7 +186,7 @@ static int one_pattern(sliding *s, const void *x, double weight, double *loss) {
     s->pattern.x = s->x.p = (void *)x;
     use_values(p, &s->x, 0, s->k);
     if (weight > 0) {
-        make_part_of_tables(p, 1, 0, 1);
+        make_part_of_tables(p, NEW_GRADS, 0, 1);
         gradient_of_pattern(s);
         if (stopped(r)) return 0;
         collect_part_of_tables(p, 0, 1);

@@ -105,25 +105,27 @@ static void walk_transposed(bptt_plan *p, cursor *c) {
 
 /* The embeddings, and the tables of products with them. */
 static void walk_embeddings(bptt_plan *p, cursor *c) {
-    const int64_t lanes = p->k->lanes;
+    enum { FEWEST_VALUES = 256 }; /* values that a stream keeps */
+    const int64_t lanes = p->k->lanes, most = min64(times(p->batch, p->steps), p->area);
     for (int64_t q = 0; p->embeds && q < p->choices; q++) {
         embedding *e = &p->embedding[q];
-        const int64_t values = e->values, at = e->weight.packed * p->k->bytes;
+        const int64_t at = e->weight.packed * p->k->bytes, width = blocks_of(p, e->weight.units);
         if (!e->size) continue;
-        e->rows = (field){ .step = e->size, .block = times(values, lanes), .row = lanes };
+        e->rows = (field){ .step = e->size, .block = times(e->values, lanes), .row = lanes };
         e->row_grads = e->rows;
         e->rows.p = c->base ? (char *)p->packed + at : NULL;
         e->row_grads.p = c->base ? (char *)p->grad + at : NULL;
-        e->used = take_field(c, p, 1, values, blocks_of(p, e->weight.units), "used", q);
-        e->used_grads = take_field(c, p, 1, values, blocks_of(p, e->weight.units), "used_grads", q);
-        e->value = take_items(c, values, sizeof *e->value, "value_in_use");
-        e->slot = take_items(c, values, sizeof *e->slot, "slot");
+        e->capacity = min64(e->values, max64(FEWEST_VALUES, most));
+        e->used = take_field(c, p, 1, e->capacity, width, "used", q);
+        e->used_grads = take_field(c, p, 1, e->capacity, width, "used_grads", q);
+        e->value = take_items(c, e->capacity, sizeof *e->value, "value_in_use");
+        e->slot = take_items(c, e->values, sizeof *e->slot, "slot");
         for (int64_t n = 0; n < p->readers; n++) {
             lookup *l = &p->lookup[n][q];
             l->slot = e->slot;
-            l->table = take_field(c, p, 1, values, l->weight.vectors, "table", 3 * q + n);
+            l->table = take_field(c, p, 1, e->capacity, l->weight.vectors, "table", 3 * q + n);
             l->table_grads =
-                take_field(c, p, 1, values, l->weight.vectors, "table_grads", 3 * q + n);
+                take_field(c, p, 1, e->capacity, l->weight.vectors, "table_grads", 3 * q + n);
             take_transposed(c, p, &l->weight, "embedding_transposed", 3 * q + n);
         }
     }
@@ -332,10 +334,10 @@ void lay_out(bptt_plan *p, int64_t B, int64_t T, int purpose, int shared) {
 /* The threads of a run, of those that are wanted.  Small work does not pay for the barriers. */
 static int choose_threads(const bptt_plan *p, int64_t wanted) {
     const double area = fmin((double)p->batch * (double)p->steps, (double)p->area);
-    /* multiply-adds of one batch: forward, backward and gradient */
-    const double work = 3.0 * (double)p->packed_size * area, each = 3e6;
+    /* multiply-adds of one batch: forward, backward and gradient, and the update */
+    const double work = 3.0 * (p->step_size * area + (double)p->packed_size), each = 3e6;
     /* a row per thread, or some units of all rows, pays if a step has many weights */
-    const int64_t few = p->batch >= 2 && p->packed_size >= 1 << 17 ? 2 : 1;
+    const int64_t few = p->batch >= 2 && p->step_size >= 1 << 17 ? 2 : 1;
     int64_t n = min64(max64(wanted, 1), THREADS_MAX - 1);
     n = min64(n, max64(p->batch / 4, few));
     if (n > work / each) n = (int64_t)(work / each);
@@ -382,7 +384,8 @@ void derive_time_constants(const bptt_plan *p) {
     }
 }
 
-/* The constants of the units and inputs into the arena, zeros into their padding; no value in use. */
+/* The constants of the units and inputs into the arena, zeros into their padding; any place for each
+   value of an embedding. */
 static void set_constants(bptt_plan *p, const double *alpha) {
     const int64_t leaks = padded(p, p->H) * (p->trained_tau ? p->layers * p->directions : 1);
     void *const of_units[] = { p->alpha, p->amplitude, p->alpha_slope, p->noise_slope };
@@ -391,10 +394,11 @@ static void set_constants(bptt_plan *p, const double *alpha) {
     for (int64_t i = 0; p->cell->leak && !p->trained_tau && i < p->H; i++)
         set_alpha(p, i, alpha ? alpha[i] : 1);
     for (int64_t i = 0; p->input_amplitude && i < padded(p, p->I); i++)
-        set_real(p, p->input_amplitude, i, i < p->I ? p->input_noise : 0);
-    for (int64_t q = 0; q < p->choices; q++)
-        for (int64_t value = 0; p->embedding[q].size && value < p->embedding[q].values; value++)
-            p->embedding[q].slot[value] = -1;
+        set_real(p, p->input_amplitude, i, i < p->I - p->choices ? p->input_noise : 0);
+    for (int64_t q = 0; q < p->choices; q++) {
+        const embedding *e = &p->embedding[q];
+        if (e->size) memset(e->slot, 0, (size_t)e->values * sizeof *e->slot);
+    }
 }
 
 /* Bytes of the arena of a resolved plan; 0: too large. */

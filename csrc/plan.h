@@ -49,11 +49,13 @@ typedef struct {
     matrix weight; /* E as a vector: `width` units for each value */
     field rows; /* (1, values, width) E within the packed weights */
     field row_grads; /* and its gradient */
-    field used; /* (1, count, width) the same of the values in use, capacity `values` */
+    int64_t capacity; /* for values in use */
+    field used; /* (1, count, width) the same of these */
     field used_grads;
     int64_t count; /* values in use */
+    int64_t made; /* of which the first ones are in the tables already */
     int64_t *value; /* (count) these */
-    int64_t *slot; /* (values) the place there of each; -1: it is not in use */
+    int64_t *slot; /* (values) the place there of each; of one that is not in use, any place */
 } embedding;
 
 extern const kernels kernels_f64_base; /* in every build: what does not depend on the instance */
@@ -98,6 +100,7 @@ struct bptt_plan {
     int grouped; /* 1: the area may be less than the batch */
     int64_t flat_size; /* parameters */
     int64_t packed_size; /* the same, packed and padded */
+    double step_size; /* those of them that each step multiplies */
     int64_t state_size; /* reals in the state of one sequence */
     int64_t blocks; /* of parameters */
     int64_t columns; /* of all blocks */

@@ -160,12 +160,15 @@ static inline const matrix *twin_of_bias(const bptt_plan *p, const frame *f) {
 }
 
 /* -- embeddings.c -- */
-void use_all_values(bptt_plan *p);
+/* Which tables of products are made: in addition to those that are, for prediction; new ones, with
+   zeros for their gradients; also with zeros for the gradients of the embeddings. */
+enum { MORE_TABLES, NEW_TABLES, NEW_GRADS };
+void use_no_values(bptt_plan *p);
 void use_values(bptt_plan *p, const field *x, int64_t row, int64_t steps);
-void use_values_of_group(run *r);
-void make_part_of_tables(const bptt_plan *p, int first, int64_t part, int64_t parts);
+void make_part_of_tables(const bptt_plan *p, int tables, int64_t part, int64_t parts);
+void make_tables_of_step(bptt_plan *p, int64_t r0, int64_t r1);
 void collect_part_of_tables(const bptt_plan *p, int64_t part, int64_t parts);
-int make_tables(run *r, int first, team *team, int rank, int size);
+int make_tables(run *r, const span *at, int tables, team *team, int rank, int size);
 int collect_tables(run *r, team *team, int rank, int size);
 
 /* -- layers.c -- */

@@ -30,8 +30,7 @@ typedef struct {
 static void start_stream(void *context, team *team, int rank, int size) {
     stream_start *s = context;
     load_parameters(&s->run, s->params, NULL, team, rank, size);
-    use_all_values(s->run.p);
-    make_tables(&s->run, 0, team, rank, size);
+    use_no_values(s->run.p);
     init_states(&s->run, all_rows(&s->run));
 }
 
@@ -59,6 +58,7 @@ static int all_finite(const void *y, int64_t count, int64_t bytes) {
 static void step_rows(const run *r, span at) {
     const bptt_plan *p = r->p;
     const field *top = &p->layer[p->layers - 1].s;
+    make_tables_of_step(r->p, at.r0, at.r1);
     for (int64_t n = 0; n < p->layers; n++) layer_forward(r, n, &at);
     p->k->copy_rows(top, 1, &p->last[0], 0, at.r0, at.r1);
     if (p->skip) p->k->copy_rows(&p->x, 0, &p->last_x, 0, at.r0, at.r1);
