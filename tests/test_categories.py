@@ -2,11 +2,17 @@
 
 import numpy as np
 import pytest
-from support.categories import CELLS, RANDOM, WAYS, encoded, inputs, same
+from support.categories import CELLS, RANDOM, WAYS, encoded, inputs, same, start_again
 
 import bptt_fast as bf
+from bptt_fast import _core
 
 CATEGORIES = {"one": (0, (5,)), "beside numbers": (2, (7, 3)), "many numbers": (20, (4,))}
+
+
+@pytest.fixture(autouse=True)
+def _random_numbers():
+    start_again()
 
 
 def pair(numbers=0, sizes=(5,), **options):
@@ -43,6 +49,20 @@ def test_outputs_and_gradients_are_those_of_one_hot_inputs(cell, form):
         same(grads.flat, wanted_grads.flat)
         same(grads["x"][..., : given[0]], wanted_grads["x"][..., : given[0]])
         assert not grads["x"][..., given[0] :].any()
+
+
+@pytest.mark.parametrize("size", (5, (5, 3)))
+def test_noise_is_for_numbers(size):
+    """In the C library; Network expects no noise where some inputs are integers."""
+    net = bf.Network(1, 9, 3, categories={0: size}, dtype="float64", seed=1)
+    x, y = inputs(), RANDOM.normal(size=(6, 3))
+    data = _core.Data(x.reshape(-1, 1), np.arange(6) * 8, np.full(6, 8), np.arange(6), targets=y)
+    found = []
+    for noise in (0, 2.0):
+        plan, grad = _core.Plan(net.desc(), batch=6, steps=8, input_noise=noise), np.empty_like(net.params)
+        found.append(plan.loss_and_grad(net.params, data, np.arange(6), grad))
+        found[-1] += (grad.tobytes(),)
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -204,6 +204,9 @@ def series(net, n=5, steps=9, seed=0, classes=False):
     rng = np.random.default_rng(seed)
     lengths = rng.integers(2, steps, n)
     x = [rng.normal(size=(m, net.input_size)) for m in lengths]
+    for column, (size, _) in net.description.categories:
+        for part in x:
+            part[:, column] = rng.integers(size, size=len(part))
     shapes = [(m,) if net.readout == "every" else () for m in lengths]
     y = [
         rng.integers(net.output_size, size=s) if classes else rng.normal(size=(*s, net.output_size))
@@ -261,11 +264,16 @@ def numbers_of(problem):
     return s.weight.sum() * s.targets.shape[1]
 
 
+EMBEDDING = {"categories": {1: (5, 3)}, "skip": True}
+
+
 @pytest.mark.parametrize("readout", ("last", "every"))
-@pytest.mark.parametrize("cell", ("elman", "gru", "lstm", "mlp"))
-def test_gauss_newton_products(cell, readout):
+@pytest.mark.parametrize(
+    "more", ({"cell": "elman"}, {"cell": "gru"}, {"cell": "lstm"}, {"cell": "mlp"}, EMBEDDING)
+)
+def test_gauss_newton_products(more, readout):
     """G v of Hessian-free against J'J of the core."""
-    net = network(cell=cell, readout=readout, num_layers=2, head=(3,))
+    net = network(readout=readout, num_layers=2, head=(3,), **more)
     problem = problem_of(net, *series(net))
     matrix = 2 / numbers_of(problem) * product(problem)[:-1, :-1]
     curvature = second_order._Curvature(problem)
@@ -308,8 +316,9 @@ def test_products_of_the_cross_entropies(loss):
     np.testing.assert_allclose(got, expected @ v, rtol=0, atol=1e-7 * abs(expected @ v).max())
 
 
-def test_structural_damping_is_the_square_of_the_change_of_the_states():
-    net = network(cell="lstm", proj_size=2, bidirectional=True, head=(3,))
+@pytest.mark.parametrize("more", ({}, EMBEDDING))
+def test_structural_damping_is_the_square_of_the_change_of_the_states(more):
+    net = network(cell="lstm", proj_size=2, bidirectional=True, head=(3,), **more)
     problem = problem_of(net, *series(net))
     states = second_order._States(problem)
     states.begin(problem.weights)

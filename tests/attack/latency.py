@@ -121,6 +121,12 @@ def classes(batch):
     return fit(net, x, y, loss="cross_entropy", batch_size=batch)
 
 
+def embedding(gradient=True):
+    net = bf.Network(1, 32, 1, categories={0: (500_000, 64)}, seed=0)
+    x = np.random.default_rng(0).integers(500_000, size=(64, 500, 1)).astype(np.float32)
+    return fit(net, x, ones(64, 1)) if gradient else lambda: net.predict(x)
+
+
 def wide_inputs():
     x = ones(256, 30, 5000)
     return fit(bf.Network(5000, 256, 1, cell="lstm", seed=0), x, ones(256, 1), batch_size=256)
@@ -278,6 +284,8 @@ CALLS = {
     "short list": short_list,
     "20,000 classes": lambda: classes(64),
     "20,000 classes, large batch": lambda: classes(4096),
+    "500,000 embeddings": embedding,
+    "predict, 500,000 embeddings": lambda: embedding(False),
     "wide inputs": wide_inputs,
     "many parameters": many_parameters,
     "many parameters, batches": lambda: many_parameters(32, patience=10**6),

@@ -204,10 +204,14 @@ static void set_dynamics(bptt_desc *d, const bptt_cell *cell) {
     d->alpha = alpha;
 }
 
-/* The last inputs are integers. */
+/* The last inputs are integers, some of them with embeddings. */
 static void set_categories(bptt_desc *d) {
-    const int64_t most = d->input_size < 3 ? d->input_size : 3;
-    for (int64_t q = 0, n = between(1, most); q < n; q++) d->categories[q] = between(1, 7);
+    const int64_t most = d->input_size < 3 ? d->input_size : 3, n = between(1, most);
+    const int embeds = chance(60);
+    for (int64_t q = 0; q < n; q++) {
+        d->categories[q] = between(1, chance(20) ? 60 : 7);
+        if (embeds) d->embeddings[q] = chance(25) ? -1 : between(1, chance(20) ? 40 : 6);
+    }
 }
 static int64_t categories_of(const bptt_desc *d) {
     int64_t n = 0;
@@ -265,6 +269,7 @@ static bptt_desc description(int threads) {
         d.sampling_probability = uniform();
         if (chance(90)) {
             memset(d.categories, 0, sizeof d.categories);
+            memset(d.embeddings, 0, sizeof d.embeddings);
             d.readout_every_step = 1;
             if (outputs_of_target(&d) > 1) {
                 d.loss = "mse";
@@ -906,6 +911,7 @@ static void run_case(int threads) {
     count(d.cell);
     if (d.output_size) count(d.loss);
     if (d.categories[0]) count("categories");
+    if (d.embeddings[0]) count("embeddings");
     if (d.rules) count("rules");
     if (d.alpha) count("alpha");
     if (d.recurrent_noise > 0) count("recurrent noise");
