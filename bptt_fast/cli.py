@@ -13,8 +13,10 @@ import os
 import sys
 import time
 import tomllib
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout, suppress
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -92,7 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         args = _arguments(argv)
-        code = args.command(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = partial(_warn, quiet=getattr(args, "quiet", False))
+            code = args.command(args)
         sys.stdout.flush()
         return int(code)
     except KeyboardInterrupt:
@@ -108,9 +112,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error))
 
 
-def _fail(message: str) -> int:
+def _say(message: str) -> None:
     print("bptt-fast: " + " ".join(message.split()), file=sys.stderr)
+
+
+def _fail(message: str) -> int:
+    _say(message)
     return 1
+
+
+def _warn(message: Warning | str, *_: Any, quiet: bool) -> None:
+    if not quiet:
+        _say(str(message))
 
 
 # ---- the commands

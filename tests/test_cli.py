@@ -781,3 +781,26 @@ def test_classes(how, call):
     assert first["warmth"] == found["warmth"][-1:]
     Path("load.csv").write_text(Path("load.csv").read_text().replace(",2\n", ",3\n", 1))
     assert "column 'warmth': expected a class from 0 to 2, got 3" in call(*words, fails=1)
+
+
+def test_warnings_are_lines_on_standard_error(tmp_path, capsys):
+    rows = [f"{i},{1000 + i}" for i in range(60)]
+    (tmp_path / "far.csv").write_text("a,b\n" + "\n".join(rows))
+    words = [
+        "train",
+        str(tmp_path / "far.csv"),
+        "--inputs",
+        "a",
+        "--targets",
+        "b",
+        "--epochs",
+        "1",
+        "--no-scaling",
+    ]
+    assert main(words) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "not scaled" in line]
+    assert len(lines) == 1 and lines[0].startswith(
+        "bptt-fast: fit: the loss of the first epoch is above 1000"
+    )
+    assert main([*words, "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
