@@ -14,7 +14,6 @@ import numpy as np
 
 from . import notebook
 from .errors import MALFORMED, ConfigError, CorruptFileError, choice, flag, integer, number, plain
-from .persistence import load_state
 from .resuming import Resumable
 from .storage import save_state
 from .writing import csv_text, named, replace, shorten, size_on_disk
@@ -1155,6 +1154,8 @@ class BackupAndRestore(Callback):
         -------
         state : dict of str or None
         """
+        from .persistence import load_state
+
         self.given, self.saved = identity, time.perf_counter()
         try:
             known, state = load_state(self.path)

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -833,6 +832,8 @@ def covered(rows: int, start: Array, length: Array | int) -> Array:
 
 def fingerprint(sequences: Sequences, every: bool) -> str:
     """The number of sequences and a checksum of what training reads: no padding, no targets of weight 0."""
+    from hashlib import sha256
+
     s = sequences
     targets = s.targets if s.classes is None else s.classes
     parts: list[Array | None] = [s.offset, s.length, s.target_offset, s.state]

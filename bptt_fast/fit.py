@@ -21,11 +21,11 @@ from .columns import Columns, Scaling, moments
 from .data import Sequences
 from .errors import ConfigError, DivergedError, choice, flag, integer, number, plain
 from .inference import check_feedback, sampling_probability, training_data
+from .initialisation import digest_of
 from .losses import Loss
 from .machine import machine_for
 from .model import Model
 from .optimizers import Optimizer
-from .own_cell import digest_of
 from .resuming import Resumable, check_alike
 from .rules import saved
 from .runners import Job, Poll

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _core  # type: ignore[attr-defined]
-from .errors import ConfigError
+from .errors import CellError, ConfigError
 from .interrupts import answer, in_parts
 
 if TYPE_CHECKING:
     from .description import Description
 
 Array = np.ndarray[Any, Any]
-Random = np.random.Generator
 
 RULES = ("torch", "orthogonal", "glorot", "identity")
 # properties of the cells of csrc/cells.def; own_cell.py adds those of the user's cells, with "own_cell", what
@@ -31,6 +30,26 @@ SMALL = 1e-3  # deviation of the input weights for the rule "identity"
 def is_own(cell: str) -> bool:
     """Whether the cell is one of the user's, which `build_cell` compiled."""
     return "own_cell" in CELLS[cell]
+
+
+def digest_of(cell: str) -> str:
+    """The digest of the text of a cell; empty for those of the package."""
+    return str(CELLS[cell].get("digest", ""))
+
+
+def check_digest(cell: Any, digest: str) -> None:
+    """Raise a CellError unless a digest is empty or that of the cell of this name."""
+    if digest and cell not in CELLS:
+        raise CellError(
+            f"expected a cell {cell!r}, which is not one of this package, got none.  Build the user's own "
+            f'first: bptt_fast.build_cell("{cell}.h").'
+        )
+    if digest and digest_of(cell) != digest:
+        raise CellError(
+            f"expected the cell {cell!r} with the digest {digest[:16]}..., got one with "
+            f"{digest_of(cell)[:16] or 'none'}...: its text has changed since.  Build the text of then, in a "
+            f"new process."
+        )
 
 
 def initialise(
@@ -67,7 +86,7 @@ def initialise(
                 gate[...] = d.forget_bias if name.startswith("bias_ih") else 0
 
 
-def _torch(name: str, views: Mapping[str, Array], d: Description, random: Random) -> Array:
+def _torch(name: str, views: Mapping[str, Array], d: Description, random: np.random.Generator) -> Array:
     """Uniform in +-1/sqrt(H) for f, +-1/sqrt(fan in) for its inner layers and g; biases as their weights."""
     view, inner = views[name], name.startswith(("f.", "head."))
     weight = views[name.replace(".bias", ".weight")] if inner else view
@@ -75,7 +94,7 @@ def _torch(name: str, views: Mapping[str, Array], d: Description, random: Random
     return _drawn(lambda n: random.uniform(-bound, bound, n), view.shape)
 
 
-def _weight(name: str, shape: tuple[int, ...], rule: str, random: Random) -> Array:
+def _weight(name: str, shape: tuple[int, ...], rule: str, random: np.random.Generator) -> Array:
     """One gate of a weight matrix, by the rules with zero biases."""
     rows, columns = shape
     recurrent = name.startswith(("weight_hh", "weight_hr"))
@@ -97,7 +116,7 @@ def _drawn(draw: Callable[[int], Array], shape: tuple[int, ...]) -> Array:
     return numbers.reshape(shape)
 
 
-def orthogonal(rows: int, columns: int, random: Random) -> Array:
+def orthogonal(rows: int, columns: int, random: np.random.Generator) -> Array:
     """A random matrix with orthonormal rows or columns: Q of a Gaussian matrix, with the signs of diag(R)."""
     gaussian = _drawn(lambda n: random.normal(size=n), (max(rows, columns), min(rows, columns)))
     q, r = answer(lambda: np.linalg.qr(gaussian), gaussian.size * gaussian.shape[1])

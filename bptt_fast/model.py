@@ -17,9 +17,8 @@ from . import _core, data, notebook  # type: ignore[attr-defined]
 from .columns import UNKNOWN, Columns, Names, Scaling
 from .description import Category, Description, sizes
 from .errors import ConfigError, DivergedError, ShapeError, flag, suggesting
-from .initialisation import CELLS, initialise
+from .initialisation import CELLS, check_digest, digest_of, initialise
 from .machine import memory
-from .own_cell import check_digest, digest_of
 from .plans import PlanPool
 from .rules import Constraints, Rule, Rules
 

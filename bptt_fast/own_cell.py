@@ -110,26 +110,6 @@ def build_cell(path: str | os.PathLike[str]) -> str:
     return name
 
 
-def digest_of(cell: str) -> str:
-    """The digest of the text of a cell; empty for those of the package."""
-    return str(CELLS[cell].get("digest", ""))
-
-
-def check_digest(cell: Any, digest: str) -> None:
-    """Raise a CellError unless a digest is empty or that of the cell of this name."""
-    if digest and cell not in CELLS:
-        raise CellError(
-            f"expected a cell {cell!r}, which is not one of this package, got none.  Build the user's own "
-            f'first: bptt_fast.build_cell("{cell}.h").'
-        )
-    if digest and digest_of(cell) != digest:
-        raise CellError(
-            f"expected the cell {cell!r} with the digest {digest[:16]}..., got one with "
-            f"{digest_of(cell)[:16] or 'none'}...: its text has changed since.  Build the text of then, in a "
-            f"new process."
-        )
-
-
 # ---- the text
 
 

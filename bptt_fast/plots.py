@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .backtesting import Backtest
     from .diagnostics import FixedPoints, GradientFlow, Surface
     from .network import Network
-    from .restarts import Restarts
+    from .restarting import Restarts
 
 
 def history(record: Mapping[str, Sequence[float]], *, log: bool = True, ax: Axes | None = None) -> Axes:

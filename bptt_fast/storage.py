@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .columns import UNKNOWN
 from .errors import ConfigError, CorruptFileError
+from .initialisation import digest_of
 from .interrupts import pieces
 from .model import Model
-from .own_cell import digest_of
 from .rules import saved
 from .writing import named, replace
 
@@ -138,6 +137,8 @@ def json_object(text: str, what: str) -> dict[str, Any]:
 
 def digest(description: str, tensors: dict[str, Any]) -> str:
     """Checksum of the description and other text, and of names, dtypes, shapes and bytes of the tensors."""
+    from hashlib import sha256
+
     checksum = sha256(description.encode())
     for name in sorted(tensors):
         tensor = np.ascontiguousarray(tensors[name])

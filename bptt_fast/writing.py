@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import errno
 import io
 import os
@@ -10,6 +9,7 @@ import re
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any, BinaryIO
 
 from .errors import ConfigError
@@ -34,6 +34,8 @@ def csv_text(
     names: Iterable[str], columns: Iterable[Iterable[Any]], end: str = "\r\n", sep: str = ","
 ) -> str:
     """Columns of equal length as separated values with a header line."""
+    import csv
+
     text = io.StringIO(newline="")
     table = csv.writer(text, delimiter=sep, lineterminator=end)
     table.writerow(names)
@@ -110,7 +112,7 @@ def shorten(path: str, size: int) -> None:
 
 
 # A killed process leaves a temporary file, without the lock that the process held.
-LEFTOVER = re.compile(r"\.bptt_fast\.[0-9]+\.[0-9a-f]{8}")
+LEFTOVER = r"\.bptt_fast\.[0-9]+\.[0-9a-f]{8}"
 
 
 def _temporary(folder: str, private: bool) -> tuple[str, BinaryIO]:
@@ -127,7 +129,7 @@ def _temporary(folder: str, private: bool) -> tuple[str, BinaryIO]:
 def _remove_leftovers(folder: str) -> None:
     """Remove the temporary files of killed processes from a folder."""
     with suppress(OSError):
-        for name in filter(LEFTOVER.fullmatch, os.listdir(folder)):
+        for name in filter(partial(re.fullmatch, LEFTOVER), os.listdir(folder)):
             path = os.path.join(folder, name)
             with suppress(OSError), open(path, "r+b") as file:
                 if _lock(file, wait=False):

@@ -33,11 +33,11 @@ FLOORS = (
     {"callbacks"},
     {"fit"},
     {"settings"},
-    {"network", "restarts", "sweeps"},
-    {"forecasting"},
-    {"backtesting"},
+    {"network", "restarting", "sweeps"},
+    {"estimators", "forecasting"},
+    {"backtesting", "sktime"},
     {"__init__"},
-    {"demo", "estimators", "sktime", "tabular"},
+    {"demo", "tabular"},
     {"cli"},
     {"__main__"},
 )
@@ -99,11 +99,58 @@ def test_a_module_knows_the_floors_below(module):
 
 def test_the_package_file_only_lists_names():
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
-    kinds = {type(node) for node in tree.body}
-    assert kinds <= {ast.Expr, ast.ImportFrom, ast.Assign, ast.Import, ast.AnnAssign}, kinds
+    (late,) = (node for node in tree.body if isinstance(node, ast.If))
+    assert ast.unparse(late.test) == "TYPE_CHECKING"
+    assert {type(node) for node in tree.body} <= {ast.Expr, ast.ImportFrom, ast.Assign, ast.If}
+    assert [type(node) for node in late.orelse] == [ast.Assign, ast.FunctionDef, ast.FunctionDef]
     import bptt_fast
 
     assert all(hasattr(bptt_fast, name) for name in bptt_fast.__all__)
+    # what type checkers read is what comes when it is used
+    seen = {alias.name: node.module or alias.name for node in late.body for alias in node.names}
+    assert seen == bptt_fast._MODULE_OF
+    # else the import system would put the module in place of the function
+    assert not [name for name, home in seen.items() if name != home and name in PYTHON]
+    assert all(FLOOR[home] < FLOOR["__init__"] for home in seen.values())
+
+
+def test_dir_shows_what_is_public(python):
+    """Where PyTorch is missing its module is not shown, and says why."""
+    code = """
+import sys
+if len(sys.argv) > 1:
+    sys.modules.update(dict.fromkeys(("torch", "sklearn", "sktime")))
+import bptt_fast as bf
+print(*dir(bf))
+for name in ("torch", "estimators", "Netwrok"):
+    try:
+        print(getattr(bf, name).__name__)
+    except (AttributeError, ImportError) as error:
+        print(type(error).__name__, error)
+"""
+    import bptt_fast
+
+    shown, *_, misspelt = python("-c", code).stdout.splitlines()
+    assert {*bptt_fast.__all__} <= {*shown.split()} <= {*bptt_fast.__all__, *FACES}
+    assert not [name for name in shown.split() if name.startswith("_") and name != "__version__"]
+    assert misspelt == "AttributeError module 'bptt_fast' has no attribute 'Netwrok'"
+    shown, torch, estimators, _ = python("-c", code, "without").stdout.splitlines()
+    assert sorted(shown.split()) == sorted(bptt_fast.__all__)
+    assert torch.startswith("ImportError bptt_fast.torch needs PyTorch") and "bptt-fast[torch]" in torch
+    assert estimators.startswith("ImportError bptt_fast.estimators needs scikit-learn")
+
+
+@pytest.mark.parametrize("name", ["Restarts", "cross_validate", "diagnostics", "plots"])
+def test_a_name_comes_when_it_is_used(python, name):
+    """Whichever comes first, a function is never replaced by a module."""
+    code = f"""
+import bptt_fast as bf
+bf.{name}
+import bptt_fast.restarting, bptt_fast.sweeps
+from bptt_fast import *
+print(bf.{name} is {name}, callable(bf.restarts), callable(bf.sweep), callable(bf.backtest), callable(load))
+"""
+    assert python("-c", code).stdout.split() == ["True"] * 5
 
 
 def test_the_core_knows_no_python_module_of_the_package():
@@ -240,10 +287,22 @@ def test_flags():
 
 
 def test_import_is_light(python):
-    code = "import sys, bptt_fast; print(*sorted(m for m in sys.modules if '.' not in m))"
-    modules = set(python("-c", code).stdout.split())
-    assert "bptt_fast" in modules and "numpy" in modules
-    assert not modules & OUTSIDE
+    """Neither other packages nor what a network does not need, also after training."""
+    code = """
+import sys, bptt_fast as bf
+print(*sys.modules)
+x = [[[0.5]], [[1.0]]]
+net = bf.Network(1, 2, 1)
+net.fit(x, [[0.0], [1.0]], verbose=0)
+net.predict(x)
+print(*sys.modules)
+"""
+    import bptt_fast
+
+    for line in python("-c", code).stdout.splitlines():
+        modules = {name for name in line.split() if "." not in name or name.startswith("bptt_fast.")}
+        assert {"bptt_fast", "bptt_fast.fit", "numpy"} <= modules
+        assert not modules & {*OUTSIDE, *(f"bptt_fast.{home}" for home in bptt_fast._MODULE_OF.values())}
 
 
 def test_no_threads_before_the_first_run(python):
