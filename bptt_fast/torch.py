@@ -42,7 +42,20 @@ except ImportError as error:
         f'bptt_fast.torch needs PyTorch ({error}).  Install it: pip install "bptt-fast[torch]".'
     ) from error
 
-__all__ = ["CTRNN", "GRU", "LSTM", "RNN", "IndRNN", "MinGRU", "MinLSTM", "Model", "from_torch", "plain"]
+__all__ = [
+    "CTRNN",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Acceleration",
+    "IndRNN",
+    "MinGRU",
+    "MinLSTM",
+    "Model",
+    "accelerate",
+    "from_torch",
+    "plain",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -337,11 +350,7 @@ class _CoreModule:
 
     def __prepare_scriptable__(self) -> nn.Module:
         """PyTorch's module with the same parameters, for torch.jit.script and `plain`."""
-        plain: Any = next(
-            base
-            for base in type(self).__mro__
-            if base.__module__ in (nn.RNN.__module__, torch_cells.Layers.__module__)
-        )
+        plain = _plain(type(self))
         module = plain.__new__(plain)
         module.__dict__.update((name, value) for name, value in self.__dict__.items() if name != "_pool")
         return module
@@ -431,6 +440,12 @@ class _CoreModule:
             batch = (x.shape[0 if self.batch_first else 1],) if x.dim() == 3 else ()
         count = self.num_layers * (1 + self.bidirectional)
         return [h.shape for h in states] == [(count, *batch, width) for width in _widths(self)]
+
+
+def _plain(kind: type) -> Any:
+    """The class without kernels of this package beneath one of the modules."""
+    known = (nn.RNN.__module__, torch_cells.Layers.__module__)
+    return next(base for base in kind.__mro__ if base.__module__ in known)
 
 
 class RNN(_CoreModule, nn.RNN):
@@ -630,13 +645,111 @@ def plain(module: nn.Module) -> nn.Module:
         )
     shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     twin = copy.deepcopy(module, shared)
-    if isinstance(twin, _CoreModule):
-        return twin.__prepare_scriptable__()
-    for part in list(twin.modules()):
-        for name, child in part.named_children():
-            if isinstance(child, _CoreModule):
-                setattr(part, name, child.__prepare_scriptable__())
+    for part in twin.modules():
+        if isinstance(part, _CoreModule):
+            part.__dict__.pop("_pool", None)
+            part.__class__ = _plain(type(part))
     return twin
+
+
+class Acceleration(NamedTuple):
+    """What `accelerate` did, by the names of the modules.
+
+    Attributes
+    ----------
+    swapped : dict of str to str
+        The class of each module that runs this package's kernels now.
+    kept : dict of str to str
+        Why each of the other recurrent modules does not.
+    """
+
+    swapped: dict[str, str]
+    kept: dict[str, str]
+
+    def __repr__(self) -> str:
+        rows = [f"swapped  {name or '(the module)'}: {kind}" for name, kind in self.swapped.items()]
+        rows += [f"kept     {name or '(the module)'}: {reason}" for name, reason in self.kept.items()]
+        return "\n".join(rows or ["no recurrent module"])
+
+
+def accelerate(module: nn.Module) -> Acceleration:
+    """Replace all ``torch.nn.RNN``, ``GRU`` and ``LSTM`` of a module by `RNN`, `GRU` and `LSTM`, in place.
+
+    Each one stays the same object of another class: parameters, buffers, hooks and the training flag stay,
+    and so do optimisers that have its parameters and places that share it.  `plain` is the way back.
+
+    Parameters
+    ----------
+    module : nn.Module
+        A recurrent module, or a model that contains some at any depth.
+
+    Returns
+    -------
+    report : Acceleration
+        Which modules were swapped, and why the other recurrent ones were not: cells of one step, for which
+        PyTorch's calls take less time; subclasses, parametrized and compiled modules, which may compute
+        something else; other devices and dtypes.
+
+    Raises
+    ------
+    ConfigError
+        If `module` is not a module.
+
+    Examples
+    --------
+    >>> import torch, bptt_fast as bf
+    >>> model = torch.nn.ModuleDict({"encoder": torch.nn.LSTM(3, 8), "cell": torch.nn.GRUCell(8, 8)})
+    >>> bf.torch.accelerate(model)
+    swapped  encoder: LSTM
+    kept     cell: a cell of one step, which PyTorch computes in less time
+    """
+    if not isinstance(module, nn.Module):
+        raise ConfigError(f"accelerate: expected a torch.nn.Module, got a {type(module).__name__}.")
+    report = Acceleration({}, {})
+    compiled: list[str] = []  # beginnings of the names of their parts
+    for name, part in module.named_modules():
+        if hasattr(part, "_orig_mod") or part._compiled_call_impl is not None:
+            compiled.append(f"{name}." if name else "")
+        kind = getattr(part, "original_name", type(part).__name__)  # that of a scripted module
+        if not isinstance(part, (nn.RNNBase, nn.RNNCellBase, torch_cells.Layers)) and kind not in RECURRENT:
+            continue
+        if f"{name}.".startswith(tuple(compiled)):
+            reason = "compiled by torch.compile, which generates its own code"
+        else:
+            reason = _obstacle(part)
+        if reason:
+            report.kept[name] = reason
+        else:
+            part.__class__ = KERNELS[type(part)]
+            report.swapped[name] = kind
+    return report
+
+
+def _obstacle(part: Any) -> str:
+    """Why a recurrent module does not get the kernels; "" if it does."""
+    kind = type(part).__name__
+    if isinstance(part, _CoreModule):
+        return "has the kernels of bptt_fast already"
+    if type(part) in (nn.RNNCell, nn.GRUCell, nn.LSTMCell):
+        return "a cell of one step, which PyTorch computes in less time"
+    if isinstance(part, torch.jit.ScriptModule):
+        return "compiled by torch.jit; accelerate the model before"
+    if is_parametrized(part):
+        return "parametrized; accelerate the model before"
+    if type(part) not in KERNELS:
+        return f"a {type(part).__module__}.{kind}, which may compute something else than torch.nn's"
+    if "forward" in part.__dict__:
+        return "its method forward has been replaced"
+    for weight in (weight for layer in part.all_weights for weight in layer):
+        if type(weight) not in PLAIN:
+            return f"its parameters are of the class {type(weight).__name__}"
+        if not weight.is_cpu:
+            return f"its parameters are on the device {weight.device}; the kernels are for the CPU"
+        if weight.dtype not in DTYPES:
+            return f"its parameters are of {weight.dtype}; the kernels are for float32 and float64"
+    if part.num_layers > MAX_LAYERS:
+        return f"it has {part.num_layers} layers; the kernels are for at most {MAX_LAYERS}"
+    return "its dropout is 1" if part.dropout == 1 and part.num_layers > 1 else ""
 
 
 MODULES: dict[str, Any] = {
@@ -645,6 +758,8 @@ MODULES: dict[str, Any] = {
     "lstm": LSTM,
     **{cls.cell: cls for cls in (MinGRU, MinLSTM, IndRNN, CTRNN)},
 }
+KERNELS = {_plain(kind): kind for kind in MODULES.values()}
+RECURRENT = {kind + end for kind in ("RNN", "GRU", "LSTM") for end in ("", "Cell")}
 LAYERS = {
     "tanh": nn.Tanh,
     "relu": nn.ReLU,

@@ -118,23 +118,23 @@ def test_dir_shows_what_is_public(python):
     """Where PyTorch is missing its module is not shown, and says why."""
     code = """
 import sys
-if len(sys.argv) > 1:
+if "torch" in sys.argv:
     sys.modules.update(dict.fromkeys(("torch", "sklearn", "sktime")))
 import bptt_fast as bf
 print(*dir(bf))
-for name in ("torch", "estimators", "Netwrok"):
+for name in sys.argv[1:]:
     try:
-        print(getattr(bf, name).__name__)
+        getattr(bf, name)
     except (AttributeError, ImportError) as error:
         print(type(error).__name__, error)
 """
     import bptt_fast
 
-    shown, *_, misspelt = python("-c", code).stdout.splitlines()
+    shown, misspelt = python("-c", code, "Netwrok").stdout.splitlines()
     assert {*bptt_fast.__all__} <= {*shown.split()} <= {*bptt_fast.__all__, *FACES}
     assert not [name for name in shown.split() if name.startswith("_") and name != "__version__"]
     assert misspelt == "AttributeError module 'bptt_fast' has no attribute 'Netwrok'"
-    shown, torch, estimators, _ = python("-c", code, "without").stdout.splitlines()
+    shown, torch, estimators = python("-c", code, "torch", "estimators").stdout.splitlines()
     assert sorted(shown.split()) == sorted(bptt_fast.__all__)
     assert torch.startswith("ImportError bptt_fast.torch needs PyTorch") and "bptt-fast[torch]" in torch
     assert estimators.startswith("ImportError bptt_fast.estimators needs scikit-learn")

@@ -497,6 +497,135 @@ def test_threads_of_the_caller_and_threads_of_the_core():
         torch.set_num_threads(1)
 
 
+# ---- a whole model
+
+
+class Encoder(torch.nn.Module):
+    """Recurrent modules at several depths, one of them in two places."""
+
+    def __init__(self, dtype=torch.float64):
+        super().__init__()
+        like = dict(dtype=dtype, batch_first=True)
+        self.first = torch.nn.GRU(INPUTS, STATES, 2, bidirectional=True, dropout=0.5, **like)
+        self.shared = torch.nn.LSTM(STATES, STATES, proj_size=3, **like)
+        self.parts = torch.nn.ModuleList(
+            [torch.nn.Linear(2 * STATES, STATES, dtype=dtype), torch.nn.ModuleDict({"again": self.shared})]
+        )
+        self.last = torch.nn.RNN(3, 2, nonlinearity="relu", bias=False, **like)
+        self.cell = torch.nn.GRUCell(2, 2, dtype=dtype)
+
+    def forward(self, x):
+        x = self.parts[0](self.first(x)[0])
+        a, (h, c) = self.shared(x)
+        b, _ = self.parts[1]["again"](x.flip(1), (h, c))
+        y, _ = self.last(a + b)
+        return self.cell(y[:, -1])
+
+
+def twins():
+    torch.manual_seed(0)
+    theirs = Encoder().eval()
+    theirs.first.weight_hh_l1.requires_grad_(False)
+    return theirs, copy.deepcopy(theirs)
+
+
+def gradients(model, x):
+    x = x.clone().requires_grad_()
+    model.zero_grad()
+    y = model(x)
+    y.square().sum().backward()
+    return [y.detach(), x.grad, *(p.grad for p in model.parameters() if p.grad is not None)]
+
+
+def test_a_whole_model_is_accelerated_in_place():
+    theirs, ours = twins()
+    seen, before = [], dict(ours.named_parameters())
+    ours.shared.register_forward_hook(lambda module, inputs, outputs: seen.append(type(module)))
+    optimizers = [torch.optim.SGD(model.parameters(), 0.1) for model in (theirs, ours)]  # made before
+    report = bf.torch.accelerate(ours)
+    assert report.swapped == {"first": "GRU", "shared": "LSTM", "last": "RNN"} and list(report.kept) == [
+        "cell"
+    ]
+    assert "swapped  shared: LSTM\n" in repr(report) and "kept     cell: a cell of one step" in repr(report)
+    assert type(ours.first) is fast.GRU and type(ours.shared) is fast.LSTM and type(ours.last) is fast.RNN
+    assert ours.parts[1]["again"] is ours.shared and not ours.shared.training
+    assert repr(ours) == repr(theirs) and list(ours.state_dict()) == list(theirs.state_dict())
+    after = dict(ours.named_parameters())
+    assert after.keys() == before.keys() and all(after[name] is before[name] for name in before)
+    assert not after["first.weight_hh_l1"].requires_grad
+    x = torch.randn(4, 6, INPUTS, dtype=torch.float64)
+    for _ in range(3):
+        for a, b in zip(gradients(theirs, x), gradients(ours, x), strict=True):
+            torch.testing.assert_close(b, a, rtol=1e-9, atol=1e-11)
+        for optimizer in optimizers:
+            optimizer.step()
+    assert seen == [fast.LSTM] * 6 and len(ours.shared._plans) > 0  # the core computed
+    there_and_back = fast.plain(ours)
+    assert type(there_and_back.shared) is torch.nn.LSTM
+    assert bf.torch.accelerate(there_and_back) == report
+    again = bf.torch.accelerate(ours)
+    assert not again.swapped and {"first", "shared", "last"} < again.kept.keys()
+    assert "already" in again.kept["first"]
+
+
+def test_a_module_itself_is_accelerated():
+    theirs, _ = pair("lstm", 2, batch_first=True)
+    module = copy.deepcopy(theirs)
+    report = bf.torch.accelerate(module)
+    assert report.swapped == {"": "LSTM"} and repr(report) == "swapped  (the module): LSTM"
+    same(theirs, module, torch.randn(4, 6, INPUTS, dtype=torch.float64))
+    assert repr(bf.torch.accelerate(torch.nn.Linear(2, 2))) == "no recurrent module"
+    with pytest.raises(bf.ConfigError, match=r"accelerate: expected a torch\.nn\.Module, got a list"):
+        bf.torch.accelerate([theirs])
+
+
+class Derived(torch.nn.LSTM):
+    pass
+
+
+def replaced(module):
+    module.forward = lambda x: x
+    return module
+
+
+def quantized(module):
+    return torch.ao.quantization.quantize_dynamic(torch.nn.Sequential(module))[0]
+
+
+KEPT = {
+    "subclass": (lambda: Derived(2, 2), "Derived, which may compute something else"),
+    "parametrized": (lambda: parametrized(torch.nn.GRU(2, 2)), "parametrized; accelerate the model before"),
+    "half": (lambda: torch.nn.GRU(2, 2).half(), "torch.float16"),
+    "device": (lambda: torch.nn.GRU(2, 2, device="meta"), "device meta"),
+    "layers": (lambda: torch.nn.GRU(2, 2, 17), "17 layers"),
+    "dropout": (lambda: torch.nn.GRU(2, 2, 2, dropout=1.0), "dropout is 1"),
+    "scripted": (lambda: torch.jit.script(torch.nn.GRU(2, 2)), "torch.jit"),
+    "quantized": (lambda: quantized(torch.nn.LSTM(2, 2)), "quantized"),
+    "compiled": (lambda: torch.compile(torch.nn.GRU(2, 2), backend="eager"), "torch.compile"),
+    "forward": (lambda: replaced(torch.nn.GRU(2, 2)), "forward has been replaced"),
+    "ours": (lambda: fast.MinGRU(2, 2), "already"),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_accelerate_leaves_is_named(name):
+    make, text = KEPT[name]
+    part = make()
+    kind = type(part)
+    report = bf.torch.accelerate(torch.nn.ModuleDict({"other": torch.nn.GRU(2, 2), "part": part}))
+    assert report.swapped == {"other": "GRU"} and type(part) is kind
+    ((found, reason),) = report.kept.items()
+    assert found.startswith("part") and text in reason
+
+
+def test_accelerate_leaves_the_parts_of_a_compiled_module():
+    """Those outside of it are swapped, also one whose name begins alike."""
+    inner = torch.nn.Sequential(torch.nn.GRU(2, 2))
+    inner.compile(backend="eager")
+    report = bf.torch.accelerate(torch.nn.ModuleDict({"inner": inner, "inner2": torch.nn.GRU(2, 2)}))
+    assert report.swapped == {"inner2": "GRU"} and list(report.kept) == ["inner.0"]
+
+
 # ---- networks to PyTorch and back
 
 NETWORKS = {
