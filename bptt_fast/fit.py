@@ -171,7 +171,7 @@ def fit(
         before an epoch; the network is as it was then.
     KeyboardInterrupt
         On Ctrl-C; the network has the weights of the last finished update, and the attribute `history` of
-        the exception the finished epochs.
+        the exception the finished epochs.  The last line of the traceback says so.
 
     Warns
     -----
@@ -211,6 +211,11 @@ def fit(
                     training.hint = ""
     except (KeyboardInterrupt, DivergedError) as error:
         error.history = training.history  # type: ignore[union-attr]
+        if isinstance(error, KeyboardInterrupt):
+            error.add_note(
+                f"fit: the network has the weights of the last finished update; the attribute history of the "
+                f"exception has the {len(training.history['epoch'])} finished epochs."
+            )
         raise
     return training.history
 

@@ -264,6 +264,9 @@ def restarts(
     table.rungs, table.threads, table.seconds = race.dropped_at, workers, time.perf_counter() - start
     if error is not None:
         error.best, error.table = table.networks[0], table  # type: ignore[attr-defined]
+        error.add_note(
+            "restarts: the attributes best and table of the exception are the best copy so far and the table."
+        )
         raise error
     if all(stopped == "diverged" for stopped in table["stopped"]):
         diverged = DivergedError(

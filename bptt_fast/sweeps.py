@@ -219,6 +219,10 @@ def sweep(
             _distribute(elsewhere, plan, left, threads, add)
     except KeyboardInterrupt as interrupt:
         interrupt.table = store.table(workers)  # type: ignore[attr-defined]
+        interrupt.add_note(
+            f"sweep: the attribute table of the exception has the {len(store.rows)} finished of {len(plan)} "
+            f"fits" + ("." if folder is None else "; with the same folder, the same call continues.")
+        )
         raise
     finally:
         display.close()

@@ -350,6 +350,9 @@ def test_ctrl_c_keeps_the_best_so_far(threads):
     assert error.best is error.table.networks[0] and len(error.table["loss"]) == 4
     assert sorted(error.table["stopped"]) == ["halving"] * 2 + ["interrupted"] * 2
     assert error.table["loss"][0] == min(error.table["loss"])
+    assert error.__notes__ == [
+        "restarts: the attributes best and table of the exception are the best copy so far and the table."
+    ]
     assert threading.active_count() == before
 
 

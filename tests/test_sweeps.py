@@ -334,7 +334,10 @@ def test_a_killed_sweep_continues(tmp_path, python):
 def test_ctrl_c_keeps_the_finished_fits(tmp_path):
     with pytest.raises(KeyboardInterrupt) as caught, interrupted(0.2):
         bf.sweep(NET, X, Y, cv=4, seeds=range(5), folder=tmp_path, **{**QUIET, "epochs": 10**5}, threads=2)
-    assert len(caught.value.table["seed"]) < 20
+    done = len(caught.value.table["seed"])
+    assert done < 20
+    (note,) = caught.value.__notes__
+    assert f"the {done} finished of 20 fits" in note and note.endswith("the same call continues.")
 
 
 def test_the_number_of_threads_changes_nothing():

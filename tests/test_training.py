@@ -489,6 +489,9 @@ def test_interrupt(cell, options):
     took = time.process_time() - sent[0]
     assert took < 0.2, f"{took:.3f} s"
     assert np.isfinite(net.params).all() and caught.value.history is not None
+    (note,) = caught.value.__notes__
+    epochs = len(caught.value.history["epoch"])
+    assert "has the weights of the last finished update" in note and f"the {epochs} finished epochs" in note
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     before = net.params.copy()
     fit(net, epochs=1)
@@ -538,7 +541,9 @@ def test_interrupt_of_a_child(python):
     child = python("-c", code, popen=True)
     assert child.stdout.readline() == "ready\n"
     err, took = interrupt(child, after=0.3)
-    assert child.returncode == -signal.SIGINT and "KeyboardInterrupt" in err
+    *_, name, last = err.splitlines()
+    assert child.returncode == -signal.SIGINT and name == "KeyboardInterrupt"
+    assert last.startswith("fit: the network has the weights of the last finished update")
     assert took < 1.0
 
 
