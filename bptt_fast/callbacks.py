@@ -8,11 +8,12 @@ import sys
 import time
 from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 import numpy as np
 
 from . import notebook
+from .choices import Mode
 from .errors import MALFORMED, ConfigError, CorruptFileError, choice, flag, integer, number, plain
 from .resuming import Resumable
 from .storage import save_state
@@ -374,11 +375,9 @@ class _Monitor(Callback):
         values = (f"{name}={getattr(self, name)!r}" for name in self.arguments)
         return f"{type(self).__name__}({', '.join(values)})"
 
-    def __init__(self, monitor: str | None, mode: str, min_delta: float) -> None:
+    def __init__(self, monitor: str | None, mode: Mode, min_delta: float) -> None:
         self.monitor = monitor
-        self.sign = (
-            -1.0 if choice(mode, f"{type(self).__name__}(mode)", ("auto", "min", "max")) == "max" else 1.0
-        )
+        self.sign = -1.0 if choice(mode, f"{type(self).__name__}(mode)", get_args(Mode)) == "max" else 1.0
         self.min_delta = number(min_delta, f"{type(self).__name__}(min_delta)", 0)
 
         self.begin()
@@ -467,7 +466,7 @@ class EarlyStopping(_Monitor):
         min_delta: float = 0.0,
         patience: int = 0,
         *,
-        mode: str = "auto",
+        mode: Mode = "auto",
         baseline: float | None = None,
         restore_best_weights: bool = False,
         start_from_epoch: int = 0,
@@ -566,7 +565,7 @@ class ModelCheckpoint(_Monitor):
         monitor: str | None = None,
         *,
         save_best_only: bool = False,
-        mode: str = "auto",
+        mode: Mode = "auto",
         initial_value_threshold: float | None = None,
         keep_last: int | None = None,
     ) -> None:
@@ -666,7 +665,7 @@ class ReduceLROnPlateau(_Monitor):
         factor: float = 0.1,
         patience: int = 10,
         *,
-        mode: str = "auto",
+        mode: Mode = "auto",
         min_delta: float = 1e-4,
         cooldown: int = 0,
         min_lr: float = 0.0,

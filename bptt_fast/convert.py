@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .choices import Readout
 from .model import Model
 from .storage import Path
 
@@ -156,7 +157,7 @@ def to_torch(net: Model) -> TorchModel:
 
 
 def from_torch(
-    module: Any, head: Any = None, *, embedding: Any = None, readout: str = "every", skip: bool = False
+    module: Any, head: Any = None, *, embedding: Any = None, readout: Readout = "every", skip: bool = False
 ) -> Network:
     """Convert a recurrent PyTorch module to a network with a copy of its parameters (extra "torch").
 

@@ -6,13 +6,14 @@ import operator
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from . import _core  # type: ignore[attr-defined]
+from .choices import Cell, Equation, Init, InitialState, Noise, Nonlinearity, Readout, Reset
 from .errors import ConfigError, ShapeError, choice, flag, integer, number, plain_fields
-from .initialisation import CELLS, RULES, is_own
+from .initialisation import CELLS, is_own
 
 # cells of the core that are a cell with an option here
 VARIANTS = {
@@ -21,7 +22,6 @@ VARIANTS = {
     "ctrnn_potential": ("ctrnn", "equation", "potential"),
 }
 NONLINEARITIES = _core.activations()
-READOUTS = ("last", "every")
 MAX_F, MAX_HEAD, MAX_LAYERS, MAX_CATEGORIES = 14, 15, 16, 15
 MAX_VALUES = 2**24  # float32 holds integers up to here
 
@@ -36,30 +36,30 @@ class Description:
     hidden_size: int
     output_size: int
     categories: Any = ()
-    cell: str = "elman"
+    cell: Cell = "elman"
     nonlinearity: Any = None
     f: Any = ()
     head: Any = ()
-    head_nonlinearity: str = "tanh"
+    head_nonlinearity: Nonlinearity = "tanh"
     skip: bool = False
-    readout: str = "last"
+    readout: Readout = "last"
     num_layers: int = 1
     bidirectional: bool = False
-    reset: str = "after"
+    reset: Reset = "after"
     peephole: bool = False
-    equation: str = "rate"
+    equation: Equation = "rate"
     tau: Any = 10.0
     dt: float = 1.0
     train_tau: bool = False
     recurrent_noise: float = 0.0
-    noise: str = "sde"
+    noise: Noise = "sde"
     input_noise: float = 0.0
     rate_penalty: float = 0.0
     rate_target: float = 0.0
     proj_size: int = 0
     dropout: float = 0.0
     recurrent_dropout: float = 0.0
-    initial_state: str = "zeros"
+    initial_state: InitialState = "zeros"
     dtype: Any = "float32"
     seed: Any = None
     init: Any = None
@@ -92,14 +92,14 @@ class Description:
             "cell": cell,
             "head_nonlinearity": choice(self.head_nonlinearity, "head_nonlinearity", NONLINEARITIES),
             "skip": flag(self.skip, "skip"),
-            "readout": choice(self.readout, "readout", READOUTS),
-            "initial_state": choice(self.initial_state, "initial_state", ("zeros", "trained")),
+            "readout": choice(self.readout, "readout", get_args(Readout)),
+            "initial_state": choice(self.initial_state, "initial_state", get_args(InitialState)),
             "bidirectional": flag(self.bidirectional, "bidirectional"),
-            "reset": choice(self.reset, "reset", ("after", "before")),
+            "reset": choice(self.reset, "reset", get_args(Reset)),
             "peephole": flag(self.peephole, "peephole"),
-            "equation": choice(self.equation, "equation", ("rate", "potential")),
+            "equation": choice(self.equation, "equation", get_args(Equation)),
             **self._times(cell),
-            "noise": choice(self.noise, "noise", ("sde", "step", "scaled")),
+            "noise": choice(self.noise, "noise", get_args(Noise)),
             "recurrent_noise": number(self.recurrent_noise, "recurrent_noise", 0),
             "input_noise": number(self.input_noise, "input_noise", 0),
             "rate_penalty": number(self.rate_penalty, "rate_penalty", 0),
@@ -368,7 +368,7 @@ def _dtype_name(value: Any) -> str:
 
 
 def _init(value: Any) -> Any:
-    return value if callable(value) else RULES[0] if value is None else choice(value, "init", RULES)
+    return value if callable(value) else choice("torch" if value is None else value, "init", get_args(Init))
 
 
 def _seed(value: Any) -> int:

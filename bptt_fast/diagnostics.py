@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _core, data, losses, own_loss  # type: ignore[attr-defined]
+from .choices import LossName
 from .columns import Scaling, ordered
 from .description import Description
 from .errors import ConfigError, DivergedError, ShapeError, choice, integer, number
@@ -211,7 +212,7 @@ def gradient_flow(
     y: Any,
     *,
     lags: int | ArrayLike | None = None,
-    loss: str = "mse",
+    loss: LossName | Loss = "mse",
     x0: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
 ) -> GradientFlow:

@@ -15,6 +15,7 @@ import numpy as np
 from .suggestions import suggestion
 
 MAX_SIZE = 2**31 - 1
+Option = TypeVar("Option", bound=str)
 
 Known = TypeVar("Known", bound=Callable[..., Any])
 
@@ -186,7 +187,7 @@ def number(
     raise ConfigError(f"{name}: expected {wanted}, got {got}.")
 
 
-def choice(value: Any, name: str, options: Sequence[str], hint: str = "") -> str:
+def choice(value: Any, name: str, options: Sequence[Option], hint: str = "") -> Option:
     """`value` if it is one of `options`; else raises a ConfigError with the nearest one, or with `hint`."""
     value = plain(value)
     if isinstance(value, str) and value in options:

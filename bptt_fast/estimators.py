@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 
 from . import optimizers
+from .choices import Readout
 from .columns import Columns, Scaling, continued, is_table, like, moments, names_of, order
 from .data import are_overlapping, columns_without_numbers, numbers, out_of_category
 from .description import NONLINEARITIES, Category, Description, category
@@ -142,7 +143,7 @@ class _Estimator(BaseEstimator):
 
     LOSSES: ClassVar[dict[str, str]] = REAL_LOSSES  # the first is the default
     bidirectional = False
-    readout = "every"
+    readout: Readout = "every"
     network_: Network
     n_iter_: int
 
@@ -157,12 +158,13 @@ class _Estimator(BaseEstimator):
         activation = self.activation
         if activation is not None:
             activation = ACTIVATIONS[choice(activation, "activation", tuple(ACTIVATIONS))]
+        cells: list[Any] = [cell for cell, row in CELLS.items() if not row["hidden_layers"]]
         return Description(
             inputs,
             self.hidden_size,
             outputs,
             categories=self._sizes(inputs),
-            cell=choice(self.cell, "cell", [c for c, row in CELLS.items() if not row["hidden_layers"]]),
+            cell=choice(self.cell, "cell", cells),
             num_layers=self.num_layers,
             bidirectional=self.bidirectional,
             nonlinearity=activation,
@@ -455,7 +457,7 @@ class _Supervised(_Estimator):
 
     @property
     def _every(self) -> bool:
-        return choice(self.readout, "readout", ("last", "every")) == "every"
+        return choice(self.readout, "readout", get_args(Readout)) == "every"
 
     @suggesting
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:

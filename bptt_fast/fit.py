@@ -10,13 +10,14 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _core, data, losses, optimizers, stopping, unfolding  # type: ignore[attr-defined]
 from .callbacks import Callback, History, Progress, check_callbacks, check_verbose, progress
+from .choices import LossName, OptimizerName, Verbose
 from .columns import Columns, Scaling, moments
 from .data import Sequences
 from .errors import ConfigError, DivergedError, choice, flag, integer, number, plain
@@ -53,8 +54,8 @@ def fit(
     *,
     epochs: int = 1,
     batch_size: int | None = None,
-    optimizer: Optimizer | str | None = None,
-    loss: str | Loss | Callable[..., Any] = "mse",
+    optimizer: Optimizer | OptimizerName | None = None,
+    loss: LossName | Loss | Callable[..., Any] = "mse",
     bptt: Unfolding | None = None,
     sample_weight: Any = None,
     x0: ArrayLike | None = None,
@@ -62,13 +63,13 @@ def fit(
     validation_split: float = 0.0,
     validation_data: Any = None,
     callbacks: Callback | Sequence[Callback] = (),
-    verbose: int | str = "auto",
+    verbose: Verbose = "auto",
     initial_epoch: int = 0,
     shuffle: bool | None = None,
     stateful: bool = False,
     teacher_forcing: float = 1.0,
     patience: int | Stopping | None = None,
-    scaling: Scaling | str | None = None,
+    scaling: Scaling | Literal["standard"] | None = None,
     threads: int | None = None,
     isa: str | None = None,
 ) -> History:

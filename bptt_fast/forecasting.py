@@ -12,11 +12,12 @@ import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from .callbacks import History
+from .choices import Cell, LossName, Missing, SeriesScaling, Strategy
 from .columns import moments
 from .data import Sequences
 from .errors import (
@@ -154,12 +155,12 @@ class Forecaster:
         horizon: int = 1,
         window: int = 32,
         stride: int = 1,
-        strategy: str = "recursive",
-        loss: str | Loss = "mse",
-        scaling: str | None = "auto",
-        missing: str = "error",
+        strategy: Strategy = "recursive",
+        loss: LossName | Loss = "mse",
+        scaling: SeriesScaling | None = "auto",
+        missing: Missing = "error",
         hidden_size: int = 32,
-        cell: str = "gru",
+        cell: Cell = "gru",
         **network: Any,
     ) -> None:
         self._arguments: dict[str, Any] = {
@@ -168,10 +169,10 @@ class Forecaster:
         self.roles = Roles(target, past, known, static, categorical, calendar, holidays, key, time)
         self.horizon, self.window = integer(horizon, "horizon"), integer(window, "window")
         self.stride = integer(stride, "stride")
-        self.strategy = choice(strategy, "strategy", ("recursive", "direct"))
+        self.strategy = choice(strategy, "strategy", get_args(Strategy))
         self.loss = _checked_loss(loss)
-        self.scaling = None if scaling is None else choice(scaling, "scaling", ("auto", "global", "series"))
-        self.missing = choice(missing, "missing", ("error", "indicator"))
+        self.scaling = None if scaling is None else choice(scaling, "scaling", get_args(SeriesScaling))
+        self.missing = choice(missing, "missing", get_args(Missing))
         if past and self.strategy == "recursive" and self.horizon > 1:
             raise ConfigError(
                 f'past: expected horizon=1 with the strategy "recursive", as past covariates are unknown in '

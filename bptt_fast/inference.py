@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import data, losses, own_loss, unfolding
+from .choices import LossName, Readout
 from .columns import Columns, listed
 from .data import Array, Sequences
-from .description import READOUTS
 from .errors import ConfigError, DivergedError, choice, flag, integer, number
 from .losses import Loss
 from .machine import machine_for
@@ -25,7 +25,7 @@ def predict(
     net: Model,
     x: Any,
     *,
-    readout: str | None = None,
+    readout: Readout | None = None,
     x0: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
     batch_size: int = 256,
@@ -116,8 +116,8 @@ def evaluate(
     x: Any,
     y: Any,
     *,
-    loss: str | Loss | Callable[..., Any] = "mse",
-    readout: str | None = None,
+    loss: LossName | Loss | Callable[..., Any] = "mse",
+    readout: Readout | None = None,
     sample_weight: Any = None,
     x0: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
@@ -193,7 +193,7 @@ def loss_and_grad(
     x: Any,
     y: Any,
     *,
-    loss: str | Loss | Callable[..., Any] = "mse",
+    loss: LossName | Loss | Callable[..., Any] = "mse",
     bptt: Unfolding | None = None,
     teacher_forcing: float = 1.0,
     sample_weight: Any = None,
@@ -296,8 +296,8 @@ def estimate_memory(
     steps: int | ArrayLike,
     *,
     bptt: Unfolding | None = None,
-    loss: str | Loss | Callable[..., Any] = "mse",
-    readout: str | None = None,
+    loss: LossName | Loss | Callable[..., Any] = "mse",
+    readout: Readout | None = None,
     threads: int | None = None,
     isa: str | None = None,
 ) -> int:
@@ -350,9 +350,9 @@ def estimate_memory(
     return plan_bytes(net.desc(), size, with_groups(lengths, net.desc(), size, options))
 
 
-def _every(net: Model, readout: str | None) -> bool:
+def _every(net: Model, readout: Readout | None) -> bool:
     """Whether g reads the state after every step."""
-    return (net.readout if readout is None else choice(readout, "readout", READOUTS)) == "every"
+    return (net.readout if readout is None else choice(readout, "readout", get_args(Readout))) == "every"
 
 
 def _acquire(

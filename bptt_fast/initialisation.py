@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-RULES = ("torch", "orthogonal", "glorot", "identity")
 # properties of the cells of csrc/cells.def; own_cell.py adds those of the user's cells, with "own_cell", what
 # the core needs of them, and "digest", the checksum of their text
 CELLS: dict[str, dict[str, Any]] = _core.cells()

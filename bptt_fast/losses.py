@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from . import _core  # type: ignore[attr-defined]
+from .choices import Average, FunctionTargets, LossName
 from .distributions import DISTRIBUTIONS, QUANTILES, Distribution
 from .errors import ArgumentError, ConfigError, DivergedError, ShapeError, choice, integer, number
 from .suggestions import suggestion
@@ -110,11 +111,11 @@ class Loss:
 
     def __init__(
         self,
-        name: str | Callable[..., Any],
+        name: LossName | Callable[..., Any],
         *,
-        targets: str | None = None,
+        targets: FunctionTargets | None = None,
         class_weight: Sequence[float] | Mapping[int, float] | None = None,
-        average: str = "rows",
+        average: Average = "rows",
         **parameters: Any,
     ) -> None:
         self.function = None if isinstance(name, str) or not callable(name) else name
@@ -122,7 +123,7 @@ class Loss:
         self.outputs = 1  # of the network, per target
         self.least_squares = self.curved = False  # curved: its second derivative is known and nonnegative
         self.class_weight = _class_weight(class_weight)
-        self.average = choice(average, "Loss(average)", ("rows", "sequences"))
+        self.average = choice(average, "Loss(average)", get_args(Average))
         if self.function is not None:
             given = [*parameters, *["class_weight"] * (class_weight is not None)]
             given += ["average"] * (self.average != "rows")
@@ -131,8 +132,8 @@ class Loss:
                     f"loss: expected no parameters of a function, got {', '.join(given)}.  "
                     f"Use functools.partial."
                 )
-            self.name = getattr(name, "__qualname__", type(name).__name__)
-            self.targets = choice(targets or "real", "Loss(targets)", ("real", "class"))
+            self.name: Any = getattr(name, "__qualname__", type(name).__name__)
+            self.targets = choice(targets or "real", "Loss(targets)", get_args(FunctionTargets))
             return
         row = TABLE[choice(name, "loss", tuple(TABLE))]
         if targets is not None:
@@ -561,7 +562,7 @@ def get(loss: Any) -> Loss:
 
 
 @cache
-def _with_defaults(name: str) -> Loss:
+def _with_defaults(name: Any) -> Loss:
     return Loss(name)
 
 

@@ -11,9 +11,10 @@ from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike
 
 from . import _core, data, notebook  # type: ignore[attr-defined]
+from .choices import Cell, DType, Equation, Init, InitialState, Noise, Nonlinearity, Readout, Reset
 from .columns import UNKNOWN, Columns, Names, Scaling
 from .description import Category, Description, sizes
 from .errors import ConfigError, DivergedError, ShapeError, flag, suggesting
@@ -81,33 +82,33 @@ class Model:
         output_size: int,
         *,
         categories: Mapping[int, Category] | Sequence[tuple[int, Category]] = (),
-        cell: str = "elman",
-        nonlinearity: str | Sequence[str] | None = None,
+        cell: Cell = "elman",
+        nonlinearity: Nonlinearity | Sequence[Nonlinearity] | None = None,
         f: Sequence[int] = (),
         head: Sequence[int] = (),
-        head_nonlinearity: str = "tanh",
+        head_nonlinearity: Nonlinearity = "tanh",
         skip: bool = False,
-        readout: str = "last",
+        readout: Readout = "last",
         num_layers: int = 1,
         bidirectional: bool = False,
-        reset: str = "after",
+        reset: Reset = "after",
         peephole: bool = False,
-        equation: str = "rate",
+        equation: Equation = "rate",
         tau: float | ArrayLike = 10.0,
         dt: float = 1.0,
         train_tau: bool = False,
         recurrent_noise: float = 0.0,
-        noise: str = "sde",
+        noise: Noise = "sde",
         input_noise: float = 0.0,
         rate_penalty: float = 0.0,
         rate_target: float = 0.0,
         proj_size: int = 0,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
-        initial_state: str = "zeros",
-        dtype: DTypeLike = "float32",
+        initial_state: InitialState = "zeros",
+        dtype: DType = "float32",
         seed: int | None = None,
-        init: str | Callable[..., ArrayLike] | None = None,
+        init: Init | Callable[..., ArrayLike] | None = None,
         spectral_radius: float | None = None,
         forget_bias: float | None = None,
     ) -> None:

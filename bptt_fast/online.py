@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, data, losses, optimizers, storage, unfolding  # type: ignore[attr-defined]
+from .choices import FirstOrderName, LossName
 from .columns import Running, Scaling, by_name, continued, is_table, like, names_of
 from .data import Array
 from .errors import ConfigError, DivergedError, ShapeError, choice, integer, number
@@ -211,8 +212,8 @@ class Learner:
         self,
         net: Model,
         bptt: SlidingBPTT,
-        optimizer: FirstOrder | str | None = None,
-        loss: str | Loss = "mse",
+        optimizer: FirstOrder | FirstOrderName | None = None,
+        loss: LossName | Loss = "mse",
         *,
         x0: ArrayLike | None = None,
         isa: str | None = None,
@@ -627,8 +628,8 @@ def stream(net: Model, batch: int = 1, *, isa: str | None = None) -> Stream:
 def learn_online(
     net: Model,
     bptt: SlidingBPTT,
-    optimizer: FirstOrder | str | None = None,
-    loss: str | Loss = "mse",
+    optimizer: FirstOrder | FirstOrderName | None = None,
+    loss: LossName | Loss = "mse",
     *,
     x0: ArrayLike | None = None,
     isa: str | None = None,
@@ -695,7 +696,7 @@ def forecast(
     *,
     next_input: Callable[[Array, int], ArrayLike] | None = None,
     x0: ArrayLike | None = None,
-    loss: str | Loss | Callable[..., Any] | None = None,
+    loss: LossName | Loss | Callable[..., Any] | None = None,
     samples: int | None = None,
     rng: Any = None,
 ) -> Any:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import _core  # type: ignore[attr-defined]
+from .choices import OwnCell
 from .errors import CellError, ConfigError
 from .initialisation import CELLS
 from .interface import interface
@@ -34,7 +35,7 @@ SINGLE = 1e-2  # largest error of float32, relative to the largest entry of a bl
 _building = threading.Lock()
 
 
-def build_cell(path: str | os.PathLike[str]) -> str:
+def build_cell(path: str | os.PathLike[str]) -> OwnCell:
     """Compile a cell of your own, check its gradient, and make it known by its name.
 
     The file is a header like those in the folder ``cells`` of `get_include`: the macros GATES, STATES, ...
@@ -100,14 +101,14 @@ def build_cell(path: str | os.PathLike[str]) -> str:
                         else "a cell of this package.  Use another name."
                     )
                 )
-            return name
+            return OwnCell(name)
         _check_text(file, name, _essential(text))
         own = _loaded(file, name, text)
         _check_gradient(file, name, own)
         properties = own.properties | {"own_cell": own, "digest": digest}
         del properties["name"]
         CELLS[name] = properties
-    return name
+    return OwnCell(name)
 
 
 # ---- the text

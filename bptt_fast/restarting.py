@@ -15,12 +15,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 
 import numpy as np
 
 from . import backends, data
 from .callbacks import BackupAndRestore, Comparison, Drawable, check_verbose
+from .choices import Keep, Verbose
 from .errors import ConfigError, DivergedError, choice, integer
 from .fit import Training
 from .interrupts import in_threads
@@ -99,14 +100,14 @@ def restarts(
     n: int = 32,
     *,
     epochs: int,
-    keep: str = "halving",
+    keep: Keep = "halving",
     rungs: Sequence[int] | None = None,
     survivors: int = 1,
     seeds: Sequence[int] | None = None,
     grid: Mapping[str, Sequence[Any]] | None = None,
     draws: Mapping[str, Any] | None = None,
     threads: int | None = None,
-    verbose: int | str = "auto",
+    verbose: Verbose = "auto",
     backup: BackupAndRestore | None = None,
     **options: Any,
 ) -> tuple[Network, Restarts]:
@@ -200,7 +201,7 @@ def restarts(
     if not isinstance(net, Model):
         raise ConfigError(f"net: expected a Network, got {type(net).__name__}.")
     n, epochs = integer(n, "n"), integer(epochs, "epochs")
-    halts_at = _rungs(n, epochs, choice(keep, "keep", ("halving", "all")), rungs, survivors)
+    halts_at = _rungs(n, epochs, choice(keep, "keep", get_args(Keep)), rungs, survivors)
     prints = check_verbose(verbose)
     if backup is not None and not isinstance(backup, BackupAndRestore):
         raise ConfigError(f"backup: expected callbacks.BackupAndRestore(...) or None, got {backup!r}.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from .choices import Cell, LossName, Missing, SeriesScaling, Strategy
 from .forecasting import Forecaster
 from .losses import Loss
 from .losses import get as get_loss
@@ -88,14 +89,14 @@ class SktimeForecaster(BaseForecaster):
         self,
         window: int = 32,
         stride: int = 1,
-        strategy: str = "recursive",
-        loss: str | Loss = "mse",
-        scaling: str | None = "auto",
-        missing: str = "error",
+        strategy: Strategy = "recursive",
+        loss: LossName | Loss = "mse",
+        scaling: SeriesScaling | None = "auto",
+        missing: Missing = "error",
         calendar: Sequence[str] = (),
         holidays: Sequence[Any] = (),
         hidden_size: int = 32,
-        cell: str = "gru",
+        cell: Cell = "gru",
         network: Mapping[str, Any] | None = None,
         epochs: int = 50,
         validation: float = 0.1,

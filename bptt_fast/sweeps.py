@@ -20,6 +20,7 @@ import numpy as np
 
 from . import backends, data, losses, stopping, unfolding
 from .callbacks import Comparison, check_verbose, fit_progress
+from .choices import Readout, Verbose
 from .errors import MALFORMED, ConfigError, CorruptFileError, DivergedError, ShapeError, flag, integer
 from .fit import Training
 from .folds import Part, parts
@@ -105,7 +106,7 @@ def sweep(
     folder: str | os.PathLike[str] | None = None,
     keep: bool = False,
     threads: int | None = None,
-    verbose: int | str = "auto",
+    verbose: Verbose = "auto",
     **options: Any,
 ) -> Sweep:
     """Fit a network for each subject, fold, inner fold, setting and seed, and return a table of losses.
@@ -332,7 +333,7 @@ class _Fit:
     def test_loss(self) -> float:
         """The loss of the sequences of the test, NaN if it is not finite."""
         same = {name: self.arguments[name] for name in ("loss", "x0", "sample_weight", "isa")}
-        readout = "every" if self.every else "last"
+        readout: Readout = "every" if self.every else "last"
         try:
             return evaluate(self.net, self.test, self.y, readout=readout, threads=1, **same)
         except DivergedError:

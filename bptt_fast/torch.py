@@ -17,13 +17,14 @@ from dataclasses import fields
 from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, get_args
 
 import numpy as np
 
 from . import _core, model  # type: ignore[attr-defined]
+from .choices import DType, Readout
 from .columns import Scaling
-from .description import MAX_LAYERS, READOUTS, Category
+from .description import MAX_LAYERS, Category
 from .errors import ConfigError, choice, flag
 from .initialisation import CELLS
 from .machine import machine
@@ -61,7 +62,7 @@ Array = np.ndarray[Any, Any]
 
 PLAIN = (Tensor, nn.Parameter)  # subclasses may not store their values in memory
 RATE_OPTIONS = ("equation", "tau", "dt", "recurrent_noise", "noise")
-DTYPES = {torch.float32: "float32", torch.float64: "float64"}
+DTYPES: dict[Any, DType] = {torch.float32: "float32", torch.float64: "float64"}
 PLANS = 4  # number of plans in a module's pool
 ONEDNN = 4096  # rows * units from which PyTorch's oneDNN kernels predict with an LSTM as fast or faster
 
@@ -329,7 +330,7 @@ class _CoreModule:
     forward.
     """
 
-    cell: str
+    cell: ClassVar[Any]
 
     @property
     def _plans(self) -> PlanPool:
@@ -808,14 +809,14 @@ class Model(nn.Module):
         self,
         rnn: Any,
         head: nn.Sequential,
-        readout: str,
+        readout: Readout,
         initial: tuple[Tensor, ...] | None = None,
         scaling: Scaling | None = None,
         skip: bool = False,
         categories: Sequence[Category] = (),
     ) -> None:
         super().__init__()
-        self.rnn, self.head, self.readout = rnn, head, choice(readout, "readout", READOUTS)
+        self.rnn, self.head, self.readout = rnn, head, choice(readout, "readout", get_args(Readout))
         self.skip, self.categories = flag(skip, "skip"), tuple(categories)
         first = rnn.input_size - sum(map(_encoded_width, self.categories))
         self.embedding = nn.ModuleDict(
@@ -988,7 +989,7 @@ def from_torch(
     head: nn.Module | None = None,
     *,
     embedding: Any = None,
-    readout: str = "every",
+    readout: Readout = "every",
     skip: bool = False,
 ) -> Any:
     """Convert a module to a network; ``bptt_fast.from_torch`` documents it."""
@@ -1022,7 +1023,7 @@ def from_torch(
     width += flag(skip, "skip") * module.input_size
     linear, nonlinearity = _head_layers(head)
     sizes = [layer.out_features for layer in linear] or [width]
-    cell = module.cell if own else module.mode.lower() if module.mode in ("GRU", "LSTM") else "elman"
+    cell: Any = module.cell if own else module.mode.lower() if module.mode in ("GRU", "LSTM") else "elman"
     rates = {name: getattr(module.description, name) for name in RATE_OPTIONS} if cell == "ctrnn" else {}
     numbers = module.input_size - sum(map(_encoded_width, categories))
     if numbers < 0:
@@ -1076,7 +1077,7 @@ def _category(table: Any) -> tuple[int, int]:
     return table.num_embeddings, table.embedding_dim
 
 
-def _nonlinearity(part: nn.Module) -> str:
+def _nonlinearity(part: nn.Module) -> Any:
     """The name of a module of PyTorch in this package, or ""."""
     for name, kind in LAYERS.items():
         default = kind()
@@ -1086,7 +1087,7 @@ def _nonlinearity(part: nn.Module) -> str:
     return ""
 
 
-def _head_layers(head: nn.Module | None) -> tuple[list[nn.Linear], str]:
+def _head_layers(head: nn.Module | None) -> tuple[list[nn.Linear], Any]:
     """The linear layers of a readout, and the nonlinearity between them."""
     parts = [] if head is None else list(head) if isinstance(head, nn.Sequential) else [head]
     parts = [part for part in parts if not isinstance(part, (nn.Dropout, nn.Identity))]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
+from .choices import CoreCell, Equation, Noise, Nonlinearity
 from .description import Description
 from .errors import flag
 
@@ -35,10 +36,10 @@ class Layers(nn.Module):
     Subclasses have the shapes of their `blocks` and one `step`.
     """
 
-    cell: ClassVar[str]
+    cell: ClassVar[CoreCell]
     blocks: ClassVar[dict[str, Callable[[int, int], tuple[int, ...]]]]  # by the widths of input and state
     bias, proj_size = True, 0
-    nonlinearity = ""
+    nonlinearity: Any = ""
 
     def __init__(
         self,
@@ -243,7 +244,7 @@ class IndRNN(Layers):
         hidden_size: int,
         num_layers: int = 1,
         *,
-        nonlinearity: str = "tanh",
+        nonlinearity: Nonlinearity = "tanh",
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
@@ -271,12 +272,12 @@ class CTRNN(Layers):
         hidden_size: int,
         num_layers: int = 1,
         *,
-        nonlinearity: str = "tanh",
-        equation: str = "rate",
+        nonlinearity: Nonlinearity = "tanh",
+        equation: Equation = "rate",
         tau: Any = 10.0,
         dt: float = 1.0,
         recurrent_noise: float = 0.0,
-        noise: str = "sde",
+        noise: Noise = "sde",
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,

@@ -18,7 +18,7 @@ FACES |= {"sktime": {"sktime", "pandas"}}
 # from the bottom to the top: a module knows modules on floors below its own, imports inside functions counted
 FLOORS = (
     {"suggestions"},
-    {"errors", "interface", "interrupts", "notebook", "version"},
+    {"choices", "errors", "interface", "interrupts", "notebook", "version"},
     {"distributions", "resuming"},
     {"columns", "initialisation", "losses", "machine", "metrics", "schedules", "stopping"}
     | {"times", "writing"},
@@ -319,6 +319,23 @@ def test_every_status_has_its_words():
     names = re.findall(r"^STATUS\((\w+),", (C / "status.def").read_text(), flags=re.M)
     texts = {cases.core().message(name) for name in names}
     assert len(texts) == len(names) >= 8
+
+
+def test_the_names_in_types_are_those_that_run():
+    """Type checkers cannot read the lists of the core and the tables of classes."""
+    from typing import get_args
+
+    from support import cases
+
+    from bptt_fast import choices, optimizers
+
+    second = set(optimizers.NAMES) - set(optimizers.OPTIMIZERS)
+    assert set(get_args(choices.CoreCell)) == set(cases.core().cells())
+    assert get_args(choices.Nonlinearity) == cases.core().activations()
+    assert get_args(choices.LossName) == tuple(cases.core().losses())
+    assert get_args(choices.FirstOrderName) == tuple(optimizers.OPTIMIZERS)
+    first, others = get_args(choices.OptimizerName)
+    assert first == choices.FirstOrderName and set(get_args(others)) == second
 
 
 # ---- the tests

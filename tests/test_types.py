@@ -1,11 +1,13 @@
 """Types: the annotations agree with the running package, and a user who checks strictly sees them."""
 
 from pathlib import Path
+from typing import Literal, get_args
 
 import pytest
 from support.cases import ROOT
 
 import bptt_fast
+from bptt_fast import choices
 
 pytest.importorskip("mypy")
 pytestmark = pytest.mark.slow
@@ -54,7 +56,56 @@ except bf.DivergedError as error:
 bf.Network("one", 16, 1)  # type: ignore[arg-type]
 net.fit(x, x, epoch=3)  # type: ignore[call-arg]
 bf.SlidingBPTT()  # type: ignore[call-arg]
+bf.Netwrok  # type: ignore[attr-defined]
+bf.Network(1, 16, 1, cell=bf.build_cell("my_cell.h"), dtype=np.float64)
+bf.Network(1, 16, 1, init=lambda name, shape, random: np.zeros(shape))
+bf.Forecaster("load", strategy="direct", scaling=None, missing="indicator", cell="lstm")
+bf.from_torch(None, readout="last")
 """
+# arguments by what they accept; each also has a wrong name
+ACCEPTED = {
+    "bf.Network(1, 16, 1, cell={})": choices.CoreCell,
+    "bf.Network(1, 16, 1, nonlinearity={})": choices.Nonlinearity,
+    "bf.Network(1, 16, 1, cell='mlp', f=(4,), nonlinearity=({}, 'tanh'))": choices.Nonlinearity,
+    "bf.Network(1, 16, 1, head_nonlinearity={})": choices.Nonlinearity,
+    "bf.Network(1, 16, 1, readout={})": choices.Readout,
+    "bf.Network(1, 16, 1, reset={})": choices.Reset,
+    "bf.Network(1, 16, 1, equation={})": choices.Equation,
+    "bf.Network(1, 16, 1, noise={})": choices.Noise,
+    "bf.Network(1, 16, 1, initial_state={})": choices.InitialState,
+    "bf.Network(1, 16, 1, init={})": choices.Init,
+    "bf.Network(1, 16, 1, dtype={})": Literal["float32", "float64"],
+    "net.fit(x, x, loss={})": choices.LossName,
+    "net.evaluate(x, x, loss={})": choices.LossName,
+    "bf.Loss({})": choices.LossName,
+    "bf.Loss('mse', average={})": choices.Average,
+    "net.fit(x, x, optimizer={})": choices.OptimizerName,
+    "net.learn_online(bf.SlidingBPTT(3), {})": choices.FirstOrderName,
+    "net.predict(x, readout={})": choices.Readout,
+    "net.fit(x, x, scaling={})": Literal["standard"],
+    "net.fit(x, x, verbose={})": Literal["auto"],
+    "bf.restarts(net, x, x, epochs=4, keep={})": choices.Keep,
+    "bf.Forecaster('load', strategy={})": choices.Strategy,
+    "bf.Forecaster('load', scaling={})": choices.SeriesScaling,
+    "bf.Forecaster('load', missing={})": choices.Missing,
+    "bf.callbacks.EarlyStopping(mode={})": choices.Mode,
+    "bf.torch.CTRNN(1, 2, equation={})": choices.Equation,
+}
+
+
+def names(kind):
+    """The names in a Literal or a union of some."""
+    for one in get_args(kind):
+        yield from (one,) if isinstance(one, str) else names(one)
+
+
+def user():
+    """USER, with every name that is accepted, and one that is not in each place."""
+    lines = [call.format(repr(name)) for call, kind in ACCEPTED.items() for name in names(kind)]
+    wrong = [f"{call.format(repr('lsmt'))}  # type: ignore" for call in ACCEPTED]
+    return "\n".join([USER, *lines, *wrong, ""])
+
+
 INSTALLED = """[mypy]
 [mypy-bptt_fast.*]
 follow_imports = silent
@@ -62,7 +113,7 @@ follow_imports = silent
 
 
 def test_the_annotations_are_those_of_the_running_package(python):
-    for package in ("matplotlib", "onnx", "sklearn", "torch"):  # else names from them are missing
+    for package in ("matplotlib", "onnx", "sklearn", "sktime", "torch"):  # else names from them are missing
         pytest.importorskip(package)
     config, allowed = ROOT / "pyproject.toml", ROOT / "tests" / "stubtest.txt"
     done = python(
@@ -80,7 +131,7 @@ def test_the_annotations_are_those_of_the_running_package(python):
 
 
 def test_a_user_who_checks_strictly_sees_types(python, tmp_path):
-    (tmp_path / "user.py").write_text(USER)
+    (tmp_path / "user.py").write_text(user())
     (tmp_path / "mypy.ini").write_text(INSTALLED)
     done = python("-m", "mypy", "--strict", "--config-file", "mypy.ini", "user.py", env=SEARCH)
     assert done.returncode == 0, done.stdout + done.stderr
