@@ -15,6 +15,7 @@ from .optimizers import SGD, Adagrad, Adam, AdamW, NAdam, RMSprop, Rprop
 from .rules import Rule, Rules, dale
 from .schedules import Constant, Cosine, Exponential, OneCycle, ReduceOnPlateau, Schedule, Step
 from .second_order import LBFGS, HessianFree, LevenbergMarquardt
+from .sources import Files
 from .stopping import Stopping
 from .unfolding import CheckpointedBPTT, FullBPTT, SlidingBPTT, TruncatedBPTT
 from .version import __version__
@@ -85,6 +86,7 @@ __all__ = [
     "Cosine",
     "DivergedError",
     "Exponential",
+    "Files",
     "Forecaster",
     "FullBPTT",
     "HessianFree",

@@ -113,6 +113,7 @@ cdef extern from "bptt.h":
         const void *weight
         const void *state
         const int64_t *start
+        const int64_t *number
         const bptt_own_loss *own_loss
 
     ctypedef int (*bptt_poll)(void *context, int64_t done) noexcept nogil

@@ -99,9 +99,10 @@ cdef class Data:
     classes : (target rows,) int64, or None
     weight : (target rows,), like `values`, or None
     state : (n, state size), like `values`, or None
+    number : (n,) int64, or None
     """
 
-    def __init__(self, values, offset, length, target_offset, targets=None, classes=None, weight=None, state=None):
+    def __init__(self, values, offset, length, target_offset, targets=None, classes=None, weight=None, state=None, number=None):
         cdef Buffers b = Buffers()
         cdef Py_ssize_t i
         cdef str dtype = REALS.get(values.dtype.char)  # the name of a dtype is slow to ask for: 4 us a call
@@ -116,6 +117,7 @@ cdef class Data:
         self.c.classes = take_integers(b, classes, -1)
         self.c.weight = take_reals(b, weight, dtype, -1, False)
         self.c.state = take_reals(b, state, dtype, -1, False)
+        self.c.number = take_integers(b, number, self.sequences)
         self.items, self.rows = values.size, 0
         for i in range(self.sequences):
             if self.c.offset[i] < 0 or self.c.length[i] < 1 or self.c.target_offset[i] < 0:

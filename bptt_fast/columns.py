@@ -10,7 +10,7 @@ import math
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -99,9 +99,14 @@ class Scaling:
         -------
         scaling : Scaling
         """
-        mean, scale = moments(inputs[:, : inputs.shape[1] - categories])
-        unscaled = [*mean.tolist(), *[0.0] * categories], [*scale.tolist(), *[1.0] * categories]
-        return cls(*unscaled, *(() if targets is None else (a.tolist() for a in moments(targets))))
+        first = Moments.of(inputs[:, : inputs.shape[1] - categories])
+        return cls.by(first, None if targets is None else Moments.of(targets), categories)
+
+    @classmethod
+    def by(cls, inputs: Moments, targets: Moments | None, categories: int = 0) -> Scaling:
+        """The same from the moments of the inputs without categories, and of the targets."""
+        unscaled = [*inputs.mean.tolist(), *[0.0] * categories], [*inputs.scale.tolist(), *[1.0] * categories]
+        return cls(*unscaled, *(() if targets is None else (targets.mean.tolist(), targets.scale.tolist())))
 
     @property
     def closed(self) -> bool:
@@ -190,12 +195,58 @@ def moments(rows: Array, weights: Array | None = None) -> tuple[Array, Array]:
     -------
     mean, deviation : ndarray of float64 (N,)
     """
-    weights = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if not weights.all():
-        rows, weights = rows[weights > 0], weights[weights > 0]
-    if len(rows) == 0:
-        return np.zeros(rows.shape[1]), np.ones(rows.shape[1])
-    weights = weights / weights.max()  # so that their sum cannot overflow
+    found = Moments.of(rows, weights)
+    return found.mean, found.scale
+
+
+class Moments(NamedTuple):
+    """Means and standard deviations of columns, and what merges them with those of other rows."""
+
+    rows: int
+    mean: Array
+    deviation: Array
+    low: Array
+    high: Array
+
+    @classmethod
+    def of(cls, rows: Array, weights: Array | None = None) -> Moments:
+        """See `moments`."""
+        weights = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64)
+        if not weights.all():
+            rows, weights = rows[weights > 0], weights[weights > 0]
+        if len(rows) == 0:
+            zeros = np.zeros(rows.shape[1])
+            return cls(0, zeros, zeros, zeros, zeros)
+        return cls(len(rows), *_weighted(rows, weights / weights.max()))  # so that a sum cannot overflow
+
+    @property
+    def scale(self) -> Array:
+        """The deviations; for a constant column 1, or the rounding error of its mean if that is larger."""
+        rounding = 10 * np.finfo(np.float64).eps * np.abs(self.mean)
+        with np.errstate(over="ignore"):
+            constant = (self.high - self.low <= rounding) | (self.high == self.low)
+        # a large constant gets the rounding error of its mean; a deviation must not underflow to zero
+        smallest = np.nextafter(0, 1)
+        return np.where(constant, np.maximum(rounding, 1.0), np.maximum(self.deviation, smallest))
+
+    def merged(self, other: Moments | None) -> Moments:
+        """The moments of the rows of both, without weights."""
+        if other is None or not (self.rows and other.rows):
+            return self if other is None or self.rows else other
+        low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
+        exponent = np.frexp(np.maximum(np.abs(low), np.abs(high)))[1]
+        (a, s), (b, t) = (
+            (np.ldexp(one.mean, -exponent), np.ldexp(one.deviation, -exponent)) for one in (self, other)
+        )
+        rows = self.rows + other.rows
+        share = other.rows / rows
+        variance = s**2 * (1 - share) + t**2 * share + (b - a) ** 2 * share * (1 - share)
+        mean = np.ldexp(a + (b - a) * share, exponent)
+        return Moments(rows, mean, np.ldexp(np.sqrt(variance), exponent), low, high)
+
+
+def _weighted(rows: Array, weights: Array) -> tuple[Array, Array, Array, Array]:
+    """Mean, deviation, least and greatest number of each column."""
     block = min(BLOCK, max(1, PART // max(1, rows.shape[1])))
     blocks = [slice(start, start + block) for start in range(0, len(rows), block)]
     low, high = (
@@ -215,13 +266,7 @@ def moments(rows: Array, weights: Array | None = None) -> tuple[Array, Array]:
     mean = first + mean_of(first, 1)
     error = mean_of(mean, 1)  # the rounding error of the mean
     deviation = np.ldexp(np.sqrt(np.maximum(mean_of(mean, 2) - error**2, 0)), exponent)
-    mean = np.ldexp(mean + error, exponent)
-    rounding = 10 * np.finfo(np.float64).eps * np.abs(mean)
-    with np.errstate(over="ignore"):
-        constant = (high - low <= rounding) | (high == low)
-    # a large constant gets the rounding error of its mean; a deviation must not underflow to zero
-    scale = np.where(constant, np.maximum(rounding, 1.0), np.maximum(deviation, np.nextafter(0, 1)))
-    return mean, scale
+    return np.ldexp(mean + error, exponent), deviation, low, high
 
 
 @dataclass(frozen=True)

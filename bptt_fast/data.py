@@ -43,6 +43,9 @@ class Sequences:
         Weights of the target rows; None: all one.
     state : ndarray (n, state size) or None
         Initial states; None: zeros.
+    number : ndarray of int64 (n,) or None
+        By what dropout and noise of each sequence are drawn, its place in the whole of which these are a
+        part; None: its index.
     form : {"series", "array", "list", "windows"}
         The form of x: one series (T, I), an array (n, T, I), a list of (T_i, I), or windows of a series.
     steps : int
@@ -75,6 +78,7 @@ class Sequences:
     classes: Array | None = field(default=None, init=False)
     weight: Array | None = field(default=None, init=False)
     state: Array | None = field(default=None, init=False)
+    number: Array | None = field(default=None, init=False)
     columns: Columns = field(default=UNKNOWN, init=False)
     tables: list[Any] = field(default_factory=list, init=False)
 
@@ -494,7 +498,7 @@ def sequences(
             raise ShapeError(f"{name}: expected at least one sequence of at least one step, got {a.shape}.")
         offset, length = _regular(n, steps)
         if lengths is not None:
-            length = _lengths(lengths, n, steps, name)
+            length = checked_lengths(lengths, n, steps, name)
         sequence_set = Sequences(cast(a, wide).reshape(n * steps, features), offset, length, form, steps)
         sequence_set.ragged = lengths is not None
     known = sequence_set.columns.inputs
@@ -529,6 +533,7 @@ def set_targets(
     sample_weight: Any = None,
     name: str = "y",
     weight_name: str = "sample_weight",
+    is_part: bool = False,
 ) -> None:
     """Check the targets and weights, scale the targets by `data.columns` and store both in `data`.
 
@@ -550,6 +555,8 @@ def set_targets(
         One number for each sequence, or for each target row; at least 0, not all 0.
     name, weight_name : str
         The user's names of both, for messages.
+    is_part : bool
+        Whether there are other sequences, so that all weights may be 0.
 
     Raises
     ------
@@ -566,7 +573,7 @@ def set_targets(
     else:
         data.target_offset = data.offset if every else counting(len(data))
     if sample_weight is not None:
-        data.weight = _weight(data, sample_weight, every, weight_name)
+        data.weight = _weight(data, sample_weight, every, weight_name, is_part)
     if loss.average == "sequences":
         of_sequences = sample_weight is not None and not any(map(np.ndim, sample_weight))
         _average_over_sequences(data, every, of_sequences and len(sample_weight) == len(data), weight_name)
@@ -598,7 +605,7 @@ def set_targets(
             _check_range(data, rows, 0, outputs - 1, every, name, expected)
         data.classes = cast(rows, np.int64)
         if loss.class_weight is not None:
-            _weigh_classes(data, loss.weights_of_classes(outputs), every)
+            _weigh_classes(data, loss.weights_of_classes(outputs), every, is_part)
         return
     data.targets = cast(rows if scaling is None else scaling.targets(rows, dtype), dtype)
     if not finite(data.targets):
@@ -640,12 +647,12 @@ def _average_over_sequences(data: Sequences, every: bool, weighted: bool, name: 
     data.weight = weight.astype(data.values.dtype)
 
 
-def _weigh_classes(data: Sequences, weights: Array, every: bool) -> None:
+def _weigh_classes(data: Sequences, weights: Array, every: bool, is_part: bool) -> None:
     """Multiply the weight of each target row by that of its class."""
     assert data.classes is not None
     weight = np.take(weights, data.classes, mode="clip").astype(data.values.dtype)
     data.weight = weight if data.weight is None else data.weight * weight
-    if not data.weight[_counted(data, len(weight), every, None)].any():
+    if not is_part and not data.weight[_counted(data, len(weight), every, None)].any():
         raise ConfigError(
             "class_weight: expected a weight above 0 for a class of the targets, got only zeros."
         )
@@ -799,16 +806,17 @@ def _joined(parts: Sequence[Array], last: tuple[int, ...], dtype: DTypeLike) -> 
     return values, offset, length
 
 
-def _lengths(lengths: Any, n: int, steps: int, name: str) -> Array:
-    a = numbers(lengths, "lengths")
+def checked_lengths(lengths: Any, n: int, steps: int, name: str, what: str = "lengths") -> Array:
+    """The argument `what`, the valid steps of each of n sequences `name` of at most so many steps."""
+    a = numbers(lengths, what)
     if a.dtype.kind not in "iu":
-        raise ConfigError(f"lengths: expected integers, got dtype {a.dtype}.")
+        raise ConfigError(f"{what}: expected integers, got dtype {a.dtype}.")
     if a.shape != (n,):
-        raise ShapeError(f"lengths: expected ({n},), one for each sequence of {name}, got {a.shape}.")
+        raise ShapeError(f"{what}: expected ({n},), one for each sequence of {name}, got {a.shape}.")
     wrong = np.flatnonzero((a < 1) | (a > steps))
     if len(wrong):
         raise ConfigError(
-            f"lengths: expected numbers from 1 to {steps} (the steps of {name}), got {a[wrong[0]]} "
+            f"{what}: expected numbers from 1 to {steps} (the steps of {name}), got {a[wrong[0]]} "
             f"for sequence {wrong[0]}."
         )
     return a.astype(np.int64)
@@ -822,6 +830,15 @@ def finite(a: Array) -> bool:
         return all(finite(a[part]) for part in in_parts(a.shape))
     with np.errstate(over="ignore", invalid="ignore"):
         return math.isfinite(np.add.reduce(a, axis=None)) or bool(np.isfinite(a).all())
+
+
+def spans(start: Array, length: Array) -> Array:
+    """The indices of the rows ``start[i] : start[i] + length[i]`` for each i, one after the other."""
+    steps = int(length[0])
+    if (length == steps).all():
+        return (start[:, None] + np.arange(steps)).ravel()
+    end = np.cumsum(length)
+    return np.repeat(start - (end - length), length) + np.arange(end[-1])
 
 
 def covered(rows: int, start: Array, length: Array | int) -> Array:
@@ -1026,7 +1043,7 @@ def _class_hint(a: Array, wanted: tuple[int, ...], last: tuple[int, ...]) -> str
     return '  Class indices: loss="cross_entropy".'
 
 
-def _weight(data: Sequences, sample_weight: Any, every: bool, name: str) -> Array:
+def _weight(data: Sequences, sample_weight: Any, every: bool, name: str, is_part: bool) -> Array:
     """The weight of each target row, in the network's dtype."""
     n, dtype = len(data), data.values.dtype
     if (
@@ -1066,7 +1083,7 @@ def _weight(data: Sequences, sample_weight: Any, every: bool, name: str) -> Arra
             f"{name}: expected finite numbers of at least 0, got {weight[wrong[0]]} at "
             f"{_place(data, int(wrong[0]), every)}."
         )
-    if not weight[counted].any():
+    if not is_part and not weight[counted].any():
         raise ConfigError(f"{name}: expected at least one weight above 0, got only zeros.")
     return weight
 

@@ -59,9 +59,9 @@ class ArgumentError(ConfigError, TypeError):
 
 
 class CorruptFileError(ValueError):
-    """A model file is truncated, damaged, or not a model file of this package.
+    """A file is truncated, damaged, or of another format.
 
-    `bptt_fast.load` raises it and loads nothing.
+    `bptt_fast.load` raises it and loads nothing, `bptt_fast.Files` and a fit with them if a file of data is.
     """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import _core, data, losses, optimizers, stopping, unfolding  # type: ignore[attr-defined]
+from . import _core, data, losses, optimizers, sources, stopping, unfolding  # type: ignore[attr-defined]
 from .callbacks import Callback, History, Progress, check_callbacks, check_verbose, progress
 from .choices import LossName, OptimizerName, Verbose
-from .columns import Columns, Scaling, moments
+from .columns import Columns, Moments, Scaling, moments
 from .data import Sequences
 from .errors import ConfigError, DivergedError, choice, flag, integer, number, plain
 from .inference import check_feedback, sampling_probability, training_data
@@ -30,6 +30,7 @@ from .optimizers import Optimizer
 from .resuming import Resumable, check_alike
 from .rules import saved
 from .runners import Job, Poll
+from .sources import Part, Parts, Source
 from .stopping import Stopping
 from .storage import digest
 from .unfolding import Unfolding
@@ -50,7 +51,7 @@ NOT_COMPARED |= {"validation_data", "scaling", "shuffle"}
 def fit(
     net: Model,
     x: Any,
-    y: Any,
+    y: Any = None,
     *,
     epochs: int = 1,
     batch_size: int | None = None,
@@ -81,7 +82,9 @@ def fit(
         Sequences, one series, sequences of different length, or windows of a series; real numbers of any
         dtype, never modified.  Arrays (T, I) may be DataFrames, as in `predict`; the network stores the
         column names of inputs and targets as `input_names` and `output_names`.  Rows of x and y are
-        matched by position, not by index.
+        matched by position, not by index.  Or data that need not fit into memory, without `y`: `Files`, or
+        an iterable of batches (x, y) or (x, y, sample_weight), such as a list of tuples, a generator or a
+        PyTorch DataLoader.  A path or a list of paths is ``Files(x, y, sample_weight)``.
     y : array or list
         Targets.  readout "last": (n, O); "every": (n, T, O), for one series (T, O), for a list a list of
         (T_i, O).  With `SlidingBPTT` one row per step, as for "every"; for windows one for each row of
@@ -91,9 +94,10 @@ def fit(
         Index of the final epoch, that is, the number of passes over the data if `initial_epoch` is 0, as in
         Keras.
     batch_size : int, optional
-        Sequences per batch; default 32, and all of them for the optimisers of second order.  `FullBPTT`
-        and `CheckpointedBPTT` update after each batch, `TruncatedBPTT` every k1 steps of a batch.
-        `SlidingBPTT` runs the sequences one by one and updates after every pattern.
+        Sequences per batch; default 32, and all of them for the optimisers of second order; None for an
+        iterable of batches.  `FullBPTT` and `CheckpointedBPTT` update after each batch, `TruncatedBPTT`
+        every k1 steps of a batch.  `SlidingBPTT` runs the sequences one by one and updates after every
+        pattern.
     optimizer : SGD, Adam, AdamW, NAdam, RMSprop, Adagrad or Rprop, or a name, optional
         Or of second order: LBFGS, LevenbergMarquardt or HessianFree.  Default Adam(1e-3); SGD(0.01) for
         `SlidingBPTT`.  Every call of `fit` resets the optimiser state.
@@ -119,7 +123,7 @@ def fit(
         (``history.left_out``), so that no row is in both parts.  Windows that were copied into an array
         are ordinary sequences and must not share rows across the split.  With `SlidingBPTT` and one
         series it is its last steps, with the context from the steps before.
-    validation_data : tuple (x, y) or (x, y, sample_weight), optional
+    validation_data : tuple (x, y) or (x, y, sample_weight), `Files` or iterable of batches, optional
         Validation data, in place of `validation_split`.
     callbacks : list of Callback, optional
         Hooks around the epochs; ready ones are in ``bptt_fast.callbacks``.
@@ -131,7 +135,7 @@ def fit(
         of the epoch.
     shuffle : bool, optional
         Whether to shuffle the sequences in each epoch; default True unless `stateful`.  `SlidingBPTT` never
-        shuffles.
+        shuffles.  The order of an iterable of batches is its own.
     stateful : bool, default False
         With `FullBPTT` and `TruncatedBPTT`: each sequence starts from its final state of the previous
         epoch, or of the previous fit if that was stateful too; sequence i continues sequence i.  The first
@@ -279,7 +283,11 @@ class Training(Resumable):
             raise ConfigError(
                 f"validation_split: expected 0 with validation_data, got {split:g}.  Give one of the two."
             )
-        if split:
+        source, passes = sources.get(x, y, o.sample_weight), self.last - self.epoch
+        if source is not None:
+            _check_source(source, unfold, optimizer, o, passes)
+            shuffle = shuffle and not source.batched
+        elif split:
             _warn_of_shared_rows(x.x if isinstance(x, data.Shared) else x)
         self.hooks, self.verbose = check_callbacks(o.callbacks), check_verbose(o.verbose)
         unfold.check(net)
@@ -288,16 +296,36 @@ class Training(Resumable):
 
         every = unfold.every(net)
         prepare = partial(training_data, net, x, y, loss, every, o.sample_weight, o.x0, o.lengths)
+
+        def convert(part: Part, columns: Columns, dtype: Any = None) -> Sequences:
+            weight, lengths, names = part[2:5]
+            return training_data(
+                net, part.x, part.y, loss, every, weight, o.x0, lengths, names, columns, dtype, is_part=True
+            )
+
+        def unscaled() -> Iterable[Sequences]:
+            columns, wide = replace(net.columns, scaling=None), np.dtype(np.float64)
+            if source is None:
+                return [prepare(columns=columns, dtype=wide)]
+            source.check_passes(passes + 1, 'scaling="standard"')
+            return Parts(source, every, partial(convert, dtype=wide), columns).read()
+
         columns = net.columns
         if o.scaling is not None:
-            scaling = _scaling(net, o.scaling, loss, unfold, split, every, bool(probability), prepare)
+            scaling = _scaling(net, o.scaling, loss, unfold, split, every, bool(probability), unscaled)
             columns = replace(columns, scaling=scaling)
-        train = prepare(columns=columns)
+        parts = None if source is None else Parts(source, every, convert, columns)
+        train = prepare(columns=columns) if parts is None else parts.head
         check_feedback(probability, train.columns)
         unfold.check_sequences(train)
-        validation = None
+        validation: Sequences | None = None
+        validation_parts: Parts | None = None
         if o.validation_data is not None:
-            validation = _validation_data(net, o.validation_data, loss, every, o.x0, train.columns)
+            held_out = _validation_source(o.validation_data, unfold, optimizer, loss, passes)
+            if held_out is not None:
+                validation_parts = Parts(held_out, every, convert, train.columns)
+            else:
+                validation = _validation_data(net, o.validation_data, loss, every, o.x0, train.columns)
 
         # targets that `scaling` could scale, until the first epoch has ended
         self.unscaled: Callable[[], Array] | None = None
@@ -309,7 +337,7 @@ class Training(Resumable):
             given = {name: value for name, value in options.items() if name not in NOT_COMPARED}
             given |= {"optimizer": optimizer, "loss": loss, "bptt": unfold, "patience": self.watch.rules}
             given |= {"shuffle": shuffle, "isa": isa or _core.isas()[-1]}
-            return _identity(net, given, train, validation, every, self.hooks)
+            return _identity(net, given, parts or train, validation_parts or validation, every, self.hooks)
 
         self.identity = identity
         self.hyper = optimizer.hyper(net.seed)
@@ -330,6 +358,8 @@ class Training(Resumable):
                 split=split,
                 validation=validation,
                 given_states=o.x0 is not None,
+                parts=parts,
+                validation_parts=validation_parts,
             )
         )
         updates, self.last = self.runner.updates, max(self.epoch, self.last)
@@ -340,7 +370,8 @@ class Training(Resumable):
             "epoch", "loss", *["val_loss"] * validates, *["learning_rate"] * schedules, "seconds"
         )
         self.history.left_out = self.runner.left_out
-        unfold.warn(int(train.length.max()) if train.ragged else train.steps, 5)
+        lengths = source.lengths if source is not None else train.length if train.ragged else None
+        unfold.warn(train.steps if lengths is None else int(lengths.max()), 5)
         self.display = Progress()
         self.logs: dict[str, float] = {}
         self.begun = False
@@ -490,8 +521,8 @@ class Training(Resumable):
 def _identity(
     net: Model,
     given: dict[str, Any],
-    train: Sequences,
-    validation: Sequences | None,
+    train: Sequences | Parts,
+    validation: Sequences | Parts | None,
     every: bool,
     hooks: list[Callback],
 ) -> dict[str, str]:
@@ -506,10 +537,16 @@ def _identity(
     return identity | {
         "bptt_fast": __version__,
         "columns": repr(columns),
-        "x and y": data.fingerprint(train, every),
-        "validation_data": "None" if validation is None else data.fingerprint(validation, every),
+        "x and y": _fingerprint(train, every),
+        "validation_data": "None" if validation is None else _fingerprint(validation, every),
         "callbacks": ", ".join(hook.identity() for hook in hooks if hook.identity()),
     }
+
+
+def _fingerprint(sequences: Sequences | Parts, every: bool) -> str:
+    if isinstance(sequences, Parts):
+        return sequences.source.fingerprint()
+    return data.fingerprint(sequences, every)
 
 
 def _scaling(
@@ -520,23 +557,25 @@ def _scaling(
     split: float,
     every: bool,
     feeds_back: bool,
-    prepare: Callable[..., Sequences],
+    unscaled: Callable[[], Iterable[Sequences]],
 ) -> Scaling:
-    """The scaling of a fit; `prepare` is `training_data` with the data of the fit."""
+    """The scaling of a fit; `unscaled` returns its data, all or in parts, in float64."""
     if isinstance(scaling, Scaling):
         replace(net.columns, scaling=scaling).check(net.input_size, net.output_size)
         return scaling
     choice(scaling, "scaling", ("standard",))
-    raw = prepare(columns=replace(net.columns, scaling=None), dtype=np.dtype(np.float64))
-    n, length = unfold.training_part(raw, split)
-    inputs = raw.values[data.covered(len(raw.values), raw.offset[:n], length)]
     categories = len(net.columns.categories)
-    if raw.targets is None or not loss.scales(raw.targets.shape[1], net.output_size):
-        return Scaling.standard(inputs, None, categories)
-    if feeds_back:
-        standard = Scaling.standard(inputs)
-        return replace(standard, output_mean=standard.input_mean, output_scale=standard.input_scale)
-    return Scaling.standard(inputs, _counted_targets(raw, n, length, every), categories)
+    inputs: Moments | None = None
+    targets: Moments | None = None
+    for raw in unscaled():
+        n, length = unfold.training_part(raw, split)
+        rows = raw.values[data.covered(len(raw.values), raw.offset[:n], length)]
+        inputs = Moments.of(rows[:, : rows.shape[1] - categories]).merged(inputs)
+        if raw.targets is None or not loss.scales(raw.targets.shape[1], net.output_size):
+            continue
+        targets = Moments.of(_counted_targets(raw, n, length, every)).merged(targets)
+    assert inputs is not None
+    return Scaling.by(inputs, inputs if feeds_back and targets is not None else targets, categories)
 
 
 def _counted_targets(train: Sequences, n: int, length: Array, every: bool) -> Array:
@@ -575,6 +614,70 @@ def _validation_data(
     x0 = x0 if np.ndim(x0) == 1 else None
     names = [f"validation_data[{i}]" for i in range(3)]
     return training_data(net, x, y, loss, every, weight, x0, None, names, columns)
+
+
+def _check_source(
+    source: Source, unfold: Unfolding, optimizer: Optimizer, options: SimpleNamespace, passes: int
+) -> None:
+    """Raise unless the options allow data that come in parts."""
+    _check_parts("x", unfold, optimizer)
+    unavailable = {
+        "validation_split": (options.validation_split, "Pass other files or batches as validation_data"),
+        "stateful": (options.stateful, "Use arrays"),
+        "lengths": (options.lengths is not None, "Store them with the sequences, or use lists"),
+        "x0": (np.ndim(options.x0) > 1, "Pass one state for all sequences"),
+    }
+    if source.batched:
+        unavailable |= {
+            "batch_size": (options.batch_size is not None, "Make other batches"),
+            "shuffle": (options.shuffle, "Shuffle the batches"),
+        }
+    if source.count is None:
+        need = optimizer.schedule is not None or bool(vars(optimizer).get("gradient_noise"))
+        hint = "Pass an iterable with a length, or use a constant learning_rate without gradient_noise"
+        unavailable["optimizer"] = (need, hint)
+    for name, (given, hint) in unavailable.items():
+        if given:
+            got = getattr(options, name)
+            raise ConfigError(
+                f"{name}: expected the default with x in {'batches' if source.batched else 'files'}, got "
+                f"{type(got).__name__ if np.ndim(got) else got}.  {hint}."
+            )
+    source.check_passes(passes, f"{passes} epochs")
+
+
+def _check_parts(name: str, unfold: Unfolding, optimizer: Optimizer) -> None:
+    """Raise unless an epoch may read the data `name` part by part."""
+    if not unfold.takes_parts or optimizer.full_batch:
+        what = optimizer if unfold.takes_parts else unfold
+        raise ConfigError(
+            f"{name}: expected arrays with {what}, which needs all sequences at once, got files or batches.  "
+            f"Use FullBPTT(), TruncatedBPTT(k1, k2) or CheckpointedBPTT(), and an optimizer of first order."
+        )
+
+
+def _validation_source(
+    given: Any, unfold: Unfolding, optimizer: Optimizer, loss: Loss, passes: int
+) -> Source | None:
+    """The source of validation data that are not in memory, else None."""
+    pair = isinstance(given, (tuple, list)) and len(given) in (2, 3)
+    if pair:  # (x, y), unless these are two or three batches
+        others = (
+            isinstance(one, tuple) and not data.is_list(one) and not sources.are_paths(one) for one in given
+        )
+        pair = not all(others)
+    x, y, weight = (*(given if pair else (given,)), None, None)[:3]
+    source = sources.get(x, y, weight, "validation_data")
+    if source is None:
+        return None
+    _check_parts("validation_data", unfold, optimizer)
+    if loss.function is not None:
+        raise ConfigError(
+            f"validation_data: expected arrays with the loss {loss.name}, a function of all outputs at once, "
+            f"got files or batches."
+        )
+    source.check_passes(passes, f"{passes} epochs")
+    return source
 
 
 def _warn_of_shared_rows(x: Any) -> None:

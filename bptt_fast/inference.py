@@ -390,6 +390,7 @@ def training_data(
     names: Sequence[str] = ("x", "y", "sample_weight"),
     columns: Columns | None = None,
     dtype: Any = None,
+    is_part: bool = False,
 ) -> Sequences:
     """Scaled inputs, targets and states; `columns` and `dtype` override the network's."""
     columns, dtype = columns or net.columns, dtype or net.dtype
@@ -404,7 +405,7 @@ def training_data(
         given = (y, loss, every, sample_weight, x0, lengths, names, columns, dtype)
         return x.made_once(key, lambda: training_data(net, x.x, *given))
     sequences = data.sequences(x, net.input_size, dtype, lengths, names[0], columns)
-    data.set_targets(sequences, y, net.output_size, loss, every, sample_weight, names[1], names[2])
+    data.set_targets(sequences, y, net.output_size, loss, every, sample_weight, names[1], names[2], is_part)
     sequences.state = data.states(x0, len(sequences), net.state_size, dtype)
     return sequences
 

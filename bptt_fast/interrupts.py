@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -87,6 +87,41 @@ def in_threads(work: Callable[[], None], workers: int, halt: threading.Event) ->
             worker.join()
     if errors:
         raise errors[0]
+
+
+def prefetched(items: Iterator[Result]) -> Generator[Result, None, None]:
+    """The items, each made by a thread while the caller uses the one before."""
+    made: list[Result] = []
+    errors: list[BaseException] = []  # StopIteration at the end
+    wanted, ready, ended, halt = threading.Semaphore(), *(threading.Event() for _ in range(3))
+
+    def work() -> None:
+        try:
+            while wanted.acquire() and not halt.is_set():
+                made.append(next(items))
+                ready.set()
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            ended.set()
+            ready.set()
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        while True:
+            wait(ready)
+            ready.clear()
+            if not made:
+                if isinstance(errors[0], StopIteration):
+                    return
+                raise errors[0]
+            item = made.pop()
+            wanted.release()
+            yield item
+    finally:
+        halt.set()
+        wanted.release()
+        wait(ended)  # it may be in the middle of an item
 
 
 def answer(call: Callable[[], Result], work: float) -> Result:

@@ -67,12 +67,7 @@ def target_rows(sequences: Sequences, order: Array, every: bool) -> Array:
     start = sequences.target_offset[order]
     if not every:
         return start
-    length = sequences.length[order]
-    steps = int(length[0])
-    if (length == steps).all():
-        return (start[:, None] + np.arange(steps)).ravel()
-    end = np.cumsum(length)
-    return np.repeat(start - (end - length), length) + np.arange(end[-1])
+    return data.spans(start, sequences.length[order])
 
 
 def value_and_gradient(loss: Loss, sequences: Sequences, rows: Array, outputs: Array) -> tuple[float, Array]:

@@ -84,7 +84,8 @@ def with_groups(
 def core_data(sequences: Sequences) -> Any:
     """The sequences as Data of the C core, without copying."""
     s = sequences
-    return _core.Data(s.values, s.offset, s.length, s.target_offset, s.targets, s.classes, s.weight, s.state)
+    rows = s.values, s.offset, s.length, s.target_offset
+    return _core.Data(*rows, s.targets, s.classes, s.weight, s.state, s.number)
 
 
 class Pooled(NamedTuple):

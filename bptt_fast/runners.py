@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from .errors import ConfigError, ShapeError
 from .interrupts import in_parts
 from .plans import PlanSize, Pooled, core_data, make_plan, with_groups
 from .resuming import Resumable, check_alike
+from .sources import Parts, in_batches
 
 if TYPE_CHECKING:
     from .data import Array, Sequences
@@ -53,6 +55,8 @@ class Job:
     split: float  # the share of `train` that is held out for validation
     validation: Sequences | None  # separate validation data
     given_states: bool  # whether the caller passed initial states
+    parts: Parts | None = None  # all data, if `train` is only the first of them
+    validation_parts: Parts | None = None
     pooled: Pooled | None = None  # the plan for training
 
     @property
@@ -106,6 +110,8 @@ class Job:
     def split_sequences(self) -> tuple[int, Callable[[], float] | None]:
         """The number of training sequences, and a function that returns the validation loss, or None."""
         n, held_out = split_parts(self.train, self.split)
+        if self.validation_parts is not None:
+            return n, PartsLoss(self, self.validation_parts)
         if self.validation is not None:
             return n, self.validation_loss(self.validation, data.counting(len(self.validation)), self.every)
         if not len(held_out):
@@ -147,6 +153,15 @@ class Record:
         if updates > len(self.losses):
             self.losses, self.weights = np.zeros(updates), np.zeros(updates)
         self.updates = updates
+
+    def after(self, done: int, updates: int) -> tuple[Array, Array]:
+        """Losses and weights of the `updates` updates after the first `done`, to be filled in."""
+        assert self.weights is not None
+        short = done + updates - len(self.losses)
+        if short > 0:
+            room = np.zeros(max(short, len(self.losses)))
+            self.losses, self.weights = (np.concatenate([a, room]) for a in (self.losses, self.weights))
+        return self.losses[done:], self.weights[done:]
 
     def mean(self, done: int) -> float:
         """The mean loss over all target rows of the first `done` updates; nan without target rows."""
@@ -325,6 +340,133 @@ def _carried_states(job: Job, n: int) -> Array:
         return states
     train.state = states
     return states
+
+
+class PartsRunner(Runner):
+    """The runner of minibatches of data that come in parts: an epoch is a call of the C core for each.
+
+    Between two calls nothing but the counters of the optimiser is carried over, as between two epochs.
+    """
+
+    kept = ("optimizer_state",)
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        assert job.parts is not None
+        self.parts, self.validate = job.parts, job.split_sequences()[1]
+        source, head = self.parts.source, self.parts.head
+        self.batched, lengths = source.batched, source.lengths
+        sizes = len(head), int(head.length.max())
+        batches, self.steps = source.count or 0, int(head.length.sum()) * (source.count or 0)
+        if lengths is not None:
+            sizes = job.batch(len(lengths)), int(lengths.max())
+            batches, self.steps = -(-len(lengths) // sizes[0]), int(lengths.sum())
+        self.lengths = lengths
+        self._plan(*sizes)
+        self.params, self.optimizer_state, self.record = job.net.params, job.optimizer_state(), Record()
+        self.updates, self.unit = job.unfold.updates(batches, sizes[1])
+
+    def _plan(self, batch: int, steps: int) -> None:
+        """Set the plan, for batches of so many sequences of so many steps."""
+        job, self.batch, self.longest = self.job, batch, steps
+        longest = data.replaced(self.parts.head, length=np.array([steps]))
+        options = job.unfold.plan_options(longest, 1, job.sampling_probability, False)
+        job.release_plan()
+        self.plan = job.training_plan(job.every, batch, steps, options, self.lengths)
+
+    def epoch(self, number: int, poll: Poll) -> tuple[str, int]:
+        job, record, source = self.job, self.record, self.parts.source
+        draw = np.random.default_rng([job.net.seed, number]) if job.shuffle else None
+        order = None if draw is None else draw.permutation(source.count or 0)
+        record.begin(self.updates)
+        done = 0
+        with closing(self.parts.read(order)) as read:
+            parts = (
+                (part, data.counting(len(part)) if draw is None else draw.permutation(len(part)))
+                for part in read
+            )
+            for part, rows in parts if self.batched else in_batches(parts, self.batch, job.every):
+                status, now = self._train(part, rows, done, poll)
+                done += now
+                if status == "OK" and poll(done):
+                    status = "INTERRUPTED"
+                if status != "OK":
+                    return status, done
+        if math.isnan(record.mean(done)):
+            raise ConfigError("sample_weight: expected a weight above 0 in each epoch, got only zeros.")
+        return "OK", done
+
+    def _train(self, part: Sequences, order: Array, done: int, poll: Poll) -> tuple[str, int]:
+        """Update for the sequences `order` of a part, after `done` updates in this epoch."""
+        job, record, hyper, own = self.job, self.record, self.job.hyper, None
+        longest = int(part.length.max())
+        if longest > self.longest or (self.batched and len(order) > self.batch):
+            self._plan(max(self.batch, len(order)), max(self.longest, longest))
+        if job.loss.function is not None:
+            outputs, batch = job.net.output_size, min(self.batch, len(part))
+            own = own_loss.BatchLoss(job.loss, part, job.every, outputs, len(part), batch)
+            own.order = order
+        core = core_data(part)
+        updates = self.plan.updates(core, order)
+        rates = hyper.get("rates")
+        if rates is not None:
+            if len(rates) < done + updates:
+                raise ConfigError(
+                    f"optimizer: expected at most {len(rates)} updates in an epoch for its schedule, by the "
+                    f"length of the first sequences, got {done + updates}.  Use a constant learning_rate."
+                )
+            hyper["rates"] = rates[done:]
+        try:
+            result: tuple[str, int] = self.plan.epoch(
+                self.params,
+                self.optimizer_state,
+                hyper,
+                core,
+                order,
+                *record.after(done, updates),
+                None,
+                lambda now: poll(done + now),
+                None if own is None else own.core,
+            )
+            return result
+        finally:
+            if rates is not None:
+                hyper["rates"] = rates
+
+
+class PartsLoss:
+    """The validation loss of data that come in parts: the mean over the target rows of all.
+
+    Parameters
+    ----------
+    job : Job
+    parts : Parts
+    """
+
+    def __init__(self, job: Job, parts: Parts) -> None:
+        self.job, self.parts, self.size = job, parts, (0, 0)
+        self.plan: Any = None
+
+    def __call__(self) -> float:
+        total = weight = 0.0
+        with closing(self.parts.read()) as read:
+            for part in read:
+                rows = own_loss.target_rows(part, data.counting(len(part)), self.job.every)
+                counted = len(rows) if part.weight is None else float(part.weight[rows].sum(dtype=np.float64))
+                if counted:
+                    total, weight = total + counted * self._loss(part), weight + counted
+        return total / weight if weight else math.nan
+
+    def _loss(self, part: Sequences) -> float:
+        """The loss of a part, in the same plan as the parts before if they were not smaller."""
+        job = self.job
+        least = min(max(job.batch_size or BATCH, BATCH), len(part)), int(part.length.max())
+        if self.plan is None or least[0] > self.size[0] or least[1] > self.size[1]:
+            self.size = max(least[0], self.size[0]), max(least[1], self.size[1])
+            steps = job.net.steps_without_gradient(self.size[1])
+            size = PlanSize(job.loss, job.every, self.size[0], steps, job.threads, job.isa)
+            self.plan = make_plan(job.net.desc(), size)
+        return float(self.plan.evaluate(job.net.params, core_data(part), data.counting(len(part)))[1])
 
 
 class SlidingRunner(Runner):

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .errors import ConfigError, integer, suggesting
 from .initialisation import is_own
 from .machine import isa_for_rows
-from .runners import BatchRunner, Job, Runner, SlidingRunner, check_no_windows, n_training, split_parts
+from .runners import (
+    BatchRunner,
+    Job,
+    PartsRunner,
+    Runner,
+    SlidingRunner,
+    check_no_windows,
+    n_training,
+    split_parts,
+)
 
 if TYPE_CHECKING:
     from .data import Array, Sequences
@@ -25,6 +34,7 @@ class Unfolding:
     plain: ClassVar[bool] = False  # over all steps at once, without passes or segments
     keeps_state: ClassVar[bool] = False  # sequences can continue from their states of the last epoch
     input_gradient: ClassVar[bool] = True  # dLoss/dx can be computed
+    takes_parts: ClassVar[bool] = True  # of data that are not in memory at once
 
     def core(self, steps: int) -> dict[str, int]:
         """Fields of the core's description for sequences of at most `steps` steps."""
@@ -82,7 +92,7 @@ class Unfolding:
 
     def runner(self, job: Job) -> Runner:
         """The runner of the epochs of a fit."""
-        return BatchRunner(job)
+        return BatchRunner(job) if job.parts is None else PartsRunner(job)
 
 
 @suggesting
@@ -155,6 +165,7 @@ class SlidingBPTT(Unfolding):
         object.__setattr__(self, "lead", integer(self.lead, "SlidingBPTT(lead)", 0))
 
     default_optimizer = "sgd"
+    takes_parts = False
 
     def check(self, net: Model) -> None:
         d = net.description

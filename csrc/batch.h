@@ -228,7 +228,8 @@ INLINE uint64_t hash64(uint64_t x) {
 }
 INLINE uint64_t draw_key(const dropout *d, const source *s, int64_t r, int64_t t,
                          int per_sequence) {
-    const uint64_t sequence = hash64((uint64_t)s->row[r] + 0x9e3779b97f4a7c15u);
+    const int64_t number = s->number ? s->number[s->row[r]] : s->row[r];
+    const uint64_t sequence = hash64((uint64_t)number + 0x9e3779b97f4a7c15u);
     const uint64_t row = hash64(d->key ^ sequence);
     return per_sequence ? row : hash64(row + (uint64_t)(s->first + t));
 }

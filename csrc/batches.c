@@ -148,6 +148,7 @@ source source_of(const bptt_plan *p, const bptt_data *d) {
         .length = d->length,
         .target_offset = d->target_offset,
         .start = d->start,
+        .number = d->number,
         .row = p->row,
     };
 }

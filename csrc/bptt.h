@@ -238,6 +238,9 @@ typedef struct {
     /* NULL, or how many rows after a sequence's first row (of inputs, of outputs) its step t lies:
        time-major arrays.  For forward, backward and predict only. */
     const int64_t *start;
+    /* (n), or NULL: that of sequence i is i.  Dropout, noise and a closed loop draw by it, so that parts
+       of a set draw what the set does. */
+    const int64_t *number;
     const bptt_own_loss *own_loss; /* NULL: that of the description */
 } bptt_data;
 

@@ -214,6 +214,8 @@ typedef struct {
     const int64_t *target_offset;
     /* NULL, or how many rows after a sequence's first its step t lies */
     const int64_t *start;
+    /* (sequences) by what a sequence draws; NULL: its place */
+    const int64_t *number;
     /* (B) which sequence row b is; rows sorted by decreasing length */
     const int64_t *row;
     /* the step of the sequences that chunk 0 holds */

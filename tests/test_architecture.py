@@ -24,7 +24,7 @@ FLOORS = (
     | {"times", "writing"},
     {"backends", "data", "description", "files", "own_cell"},
     {"plans", "rules", "series", "torch_cells"},
-    {"folds", "own_loss"},
+    {"folds", "own_loss", "sources"},
     {"model", "runners"},
     {"second_order", "storage", "unfolding"},
     {"inference", "optimizers"},
