@@ -387,7 +387,7 @@ def test_faulty_batches():
         network().fit(X, LAST, validation_data=iter(good), epochs=2)
     with pytest.raises(bf.ConfigError, match="x: expected arrays, as several networks"):
         bf.restarts(network(), Batches(), None, n=2, epochs=1)
-    with pytest.raises(bf.ConfigError, match="x: expected several sequences"):
+    with pytest.raises(bf.ShapeError, match="x: expected several sequences"):
         bf.cross_validate(network(), Batches(), None, epochs=1)
 
 
