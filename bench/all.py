@@ -29,6 +29,7 @@ RUNS = (
     ["streaming"],
     ["windows"],
     ["memory"],
+    ["larger_than_memory"],
     ["imports"],
     ["evolution"],
     ["local_optima"],

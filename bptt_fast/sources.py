@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import zipfile
 import zlib
@@ -34,6 +35,10 @@ class Part(NamedTuple):
     begin: int | None = None  # the number of the first sequence; None: they follow on the part before
 
 
+Memory = dict[str, Array]
+"""Arrays of bytes that a part uses in place of fresh ones, which the system must clear first."""
+
+
 class Source:
     """Base class of training data that come in parts.
 
@@ -55,8 +60,13 @@ class Source:
         """A part that shows names and sizes of columns, with targets for each step if `every`."""
         raise NotImplementedError
 
-    def parts(self, every: bool, columns: Columns, order: Iterable[int] | None) -> Iterator[Part]:
-        """The parts of one pass in this order (None: their own), with the columns in that of `columns`."""
+    def parts(
+        self, every: bool, columns: Columns, order: Iterable[int] | None, memory: Sequence[Memory]
+    ) -> Iterator[Part]:
+        """The parts of one pass in this order (None: their own), with the columns in that of `columns`.
+
+        Their arrays may lie in each `memory` in turn.
+        """
         raise NotImplementedError
 
     def check_passes(self, passes: int, what: str) -> None:
@@ -101,7 +111,9 @@ class Batches(Source):
     def first(self, every: bool) -> Part:
         return self.head
 
-    def parts(self, every: bool, columns: Columns, order: Iterable[int] | None) -> Iterator[Part]:
+    def parts(
+        self, every: bool, columns: Columns, order: Iterable[int] | None, memory: Sequence[Memory]
+    ) -> Iterator[Part]:
         begun, self.begun = self.begun, None
         if begun is None:
             yield from self._numbered(iter(self.iterable))
@@ -157,9 +169,9 @@ class Files(Source):
     sequence : str, optional
         .parquet: a column that has one value in all rows of a sequence, and another one in the next
         sequence.  Default: a file is one sequence.
-    part_bytes : int, default 64 MiB
-        A .npy file (n, T, I) is read in parts of at most so many bytes, or of one sequence; another file is
-        one part.
+    part_bytes : int, default 16 MiB
+        A .npy file (n, T, I) is read in parts of at most so many bytes, each of as many sequences as the
+        greatest power of two that fits; another file is one part.
 
     Raises
     ------
@@ -205,7 +217,7 @@ class Files(Source):
         targets: Sequence[str] | None = None,
         weight: str | None = None,
         sequence: str | None = None,
-        part_bytes: int = 2**26,
+        part_bytes: int = 2**24,
     ) -> None:
         paths = {"x": _listed(x, "x")}
         suffix = _suffix(paths["x"][0])
@@ -260,11 +272,14 @@ class Files(Source):
         file, begin = self.pieces[0]
         return file.first(begin, every)
 
-    def parts(self, every: bool, columns: Columns, order: Iterable[int] | None) -> Iterator[Part]:
-        for number in range(len(self.pieces)) if order is None else order:
+    def parts(
+        self, every: bool, columns: Columns, order: Iterable[int] | None, memory: Sequence[Memory]
+    ) -> Iterator[Part]:
+        order = range(len(self.pieces)) if order is None else order
+        for number, place in zip(order, itertools.cycle(memory), strict=False):
             file, begin = self.pieces[number]
             file.check_same()
-            yield file.read(begin, every, columns)._replace(begin=self.starts[number])
+            yield file.read(begin, every, columns, place)._replace(begin=self.starts[number])
 
     def fingerprint(self) -> str:
         known = [
@@ -298,6 +313,8 @@ class Parts:
         self, source: Source, every: bool, convert: Callable[[Part, Columns], Sequences], columns: Columns
     ) -> None:
         self.source, self.every, self.convert = source, every, convert
+        # one is in use, the next is ready, and the one after may be begun before the first is let go
+        self.memory: list[Memory] = [{}, {}, {}]
         self.head = convert(source.first(every), columns)
         self.columns = self.head.columns
 
@@ -307,7 +324,7 @@ class Parts:
 
     def _converted(self, order: Iterable[int] | None) -> Iterator[Sequences]:
         end = 0
-        for part in self.source.parts(self.every, self.columns, order):
+        for part in self.source.parts(self.every, self.columns, order, self.memory):
             sequences = self.convert(part, self.columns)
             begin = end if part.begin is None else part.begin
             end = begin + len(sequences)
@@ -444,9 +461,9 @@ class _File:
 
     def first(self, begin: int, every: bool) -> Part:
         """A part that shows names and sizes of columns."""
-        return self.read(begin, every, Columns())
+        return self.read(begin, every, Columns(), {})
 
-    def read(self, begin: int, every: bool, columns: Columns) -> Part:
+    def read(self, begin: int, every: bool, columns: Columns, memory: Memory) -> Part:
         """The part that begins with sequence `begin`."""
         raise NotImplementedError
 
@@ -495,23 +512,29 @@ class _Arrays(_File):
         in_order = not any(shape.fortran for shape in self.shapes.values())
         self.step = n
         if len(x.shape) == 3 and in_order:
-            self.step = min(n, max(1, part_bytes // (x.shape[1] * x.shape[2] * x.dtype.itemsize)))
+            most = max(1, part_bytes // (x.shape[1] * x.shape[2] * x.dtype.itemsize))
+            self.step = min(n, 1 << most.bit_length() - 1)  # a multiple of most batch sizes
         self.begins = range(0, n, self.step)
 
-    def read(self, begin: int, every: bool, columns: Columns) -> Part:
-        found = {name: self._array(name, begin) for name in self.paths}
+    def read(self, begin: int, every: bool, columns: Columns, memory: Memory) -> Part:
+        found = {name: self._array(name, begin, memory) for name in self.paths}
         names = [f"{path}: {name}" for name, path in self.paths.items()]
         return Part(found["x"], found["y"], found.get("sample_weight"), None, (*names, "")[:3])  # type: ignore[arg-type]
 
-    def _array(self, name: str, begin: int) -> Array:
+    def _array(self, name: str, begin: int, memory: Memory) -> Array:
         path, (shape, dtype, fortran, offset) = self.paths[name], self.shapes[name]
         if len(self.shapes["x"].shape) == 3:  # several sequences
             rest, shape = shape[1:], (min(self.step, shape[0] - begin), *shape[1:])
             offset += begin * int(np.prod(rest)) * dtype.itemsize
         with _reading(path), open(path, "rb") as file:
             file.seek(offset)
-            a = np.fromfile(file, dtype, int(np.prod(shape)))
-            return a.reshape(shape, order="F" if fortran else "C")
+            nbytes = int(np.prod(shape)) * dtype.itemsize
+            if name not in memory or len(memory[name]) < nbytes:
+                memory[name] = np.empty(nbytes, np.uint8)
+            read = file.readinto(memory[name][:nbytes].data)
+            if read < nbytes:
+                raise ValueError(f"{read} bytes where {nbytes} were")
+        return memory[name][:nbytes].view(dtype).reshape(shape, order="F" if fortran else "C")
 
 
 class _Archive(_File):
@@ -538,7 +561,7 @@ class _Archive(_File):
                 raise ShapeError(f"{path}: lengths: expected x (n, T, I) with lengths, got {x}.")
             self.lengths = data.checked_lengths(lengths, x[0], x[1], f"{path}: x", f"{path}: lengths")
 
-    def read(self, begin: int, every: bool, columns: Columns) -> Part:
+    def read(self, begin: int, every: bool, columns: Columns, memory: Memory) -> Part:
         names = f"{self.path}: x", f"{self.path}: y", f"{self.path}: sample_weight"
         with _reading(self.path), np.load(self.path) as arrays:
             x, y, weight, lengths = (arrays.get(name) for name in ARRAYS)
@@ -587,7 +610,7 @@ class _Table(_File):
         names = f"{self.path}: inputs", f"{self.path}: targets", ""
         return Part([x], [y] if every else y.slice(len(y) - 1), None, None, names)
 
-    def read(self, begin: int, every: bool, columns: Columns) -> Part:
+    def read(self, begin: int, every: bool, columns: Columns, memory: Memory) -> Part:
         inputs = columns.inputs or self.inputs
         targets = columns.outputs if {*(columns.outputs or ())} == {*self.targets} else self.targets
         weight = () if self.weight is None else (self.weight,)
