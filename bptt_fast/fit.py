@@ -545,7 +545,7 @@ def _identity(
 
 def _fingerprint(sequences: Sequences | Parts, every: bool) -> str:
     if isinstance(sequences, Parts):
-        return sequences.source.fingerprint()
+        return sequences.fingerprint()
     return data.fingerprint(sequences, every)
 
 

@@ -56,11 +56,11 @@ class Source:
     count: int | None
     lengths: Array | None = None
 
-    def first(self, every: bool) -> Part:
+    def _first(self, every: bool) -> Part:
         """A part that shows names and sizes of columns, with targets for each step if `every`."""
         raise NotImplementedError
 
-    def parts(
+    def _parts(
         self, every: bool, columns: Columns, order: Iterable[int] | None, memory: Sequence[Memory]
     ) -> Iterator[Part]:
         """The parts of one pass in this order (None: their own), with the columns in that of `columns`.
@@ -72,7 +72,7 @@ class Source:
     def check_passes(self, passes: int, what: str) -> None:
         """Raise unless the data can be read so many times, which `what` needs."""
 
-    def fingerprint(self) -> str:
+    def _fingerprint(self) -> str:
         """What the content depends on, as text; raises a ConfigError if that is not known."""
         raise NotImplementedError
 
@@ -108,10 +108,10 @@ class Batches(Source):
                 f"batches, or an object whose __iter__ begins again."
             )
 
-    def first(self, every: bool) -> Part:
+    def _first(self, every: bool) -> Part:
         return self.head
 
-    def parts(
+    def _parts(
         self, every: bool, columns: Columns, order: Iterable[int] | None, memory: Sequence[Memory]
     ) -> Iterator[Part]:
         begun, self.begun = self.begun, None
@@ -140,7 +140,7 @@ class Batches(Source):
     def _miscounted(self, got: str) -> ConfigError:
         return ConfigError(f"{self.name}: expected {self.count} batches, its length, got {got}.")
 
-    def fingerprint(self) -> str:
+    def _fingerprint(self) -> str:
         raise ConfigError(
             f"{self.name}: expected arrays or Files for a fit with a backup, got a "
             f"{type(self.iterable).__name__}, whose batches are not known before they are used.  Leave the "
@@ -268,11 +268,11 @@ class Files(Source):
         """The number of sequences."""
         return sum(len(file.lengths) for file in self.files)
 
-    def first(self, every: bool) -> Part:
+    def _first(self, every: bool) -> Part:
         file, begin = self.pieces[0]
         return file.first(begin, every)
 
-    def parts(
+    def _parts(
         self, every: bool, columns: Columns, order: Iterable[int] | None, memory: Sequence[Memory]
     ) -> Iterator[Part]:
         order = range(len(self.pieces)) if order is None else order
@@ -281,7 +281,7 @@ class Files(Source):
             file.check_same()
             yield file.read(begin, every, columns, place)._replace(begin=self.starts[number])
 
-    def fingerprint(self) -> str:
+    def _fingerprint(self) -> str:
         known = [
             (os.path.basename(path), *status) for file in self.files for path, status in file.known.items()
         ]
@@ -315,8 +315,12 @@ class Parts:
         self.source, self.every, self.convert = source, every, convert
         # one is in use, the next is ready, and the one after may be begun before the first is let go
         self.memory: list[Memory] = [{}, {}, {}]
-        self.head = convert(source.first(every), columns)
+        self.head = convert(source._first(every), columns)
         self.columns = self.head.columns
+
+    def fingerprint(self) -> str:
+        """What the content depends on, as text; raises a ConfigError if that is not known."""
+        return self.source._fingerprint()
 
     def read(self, order: Iterable[int] | None = None) -> Generator[Sequences, None, None]:
         """The sequences of each part in this order of the parts, each read while the last one is used."""
@@ -324,7 +328,7 @@ class Parts:
 
     def _converted(self, order: Iterable[int] | None) -> Iterator[Sequences]:
         end = 0
-        for part in self.source.parts(self.every, self.columns, order, self.memory):
+        for part in self.source._parts(self.every, self.columns, order, self.memory):
             sequences = self.convert(part, self.columns)
             begin = end if part.begin is None else part.begin
             end = begin + len(sequences)
