@@ -167,7 +167,7 @@ def test_tables(every, tmp_path):
 
 
 class Batches:
-    """Batches of 8, one after the other, each time anew."""
+    """Batches of 8, one after the other, in each pass from the first."""
 
     def __init__(self, y=LAST, length=None):
         self.y, self.length, self.passes = y, length, 0
