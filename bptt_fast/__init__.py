@@ -7,7 +7,7 @@ from .callbacks import Callback, History
 from .columns import Scaling
 from .convert import from_onnx, from_torch
 from .data import Sequences
-from .errors import CellError, ConfigError, CorruptFileError, DivergedError, ShapeError
+from .errors import CellError, ConfigError, CorruptFileError, DivergedError, RankError, ShapeError
 from .losses import Loss
 from .machine import get_include, show_config
 from .network import Network
@@ -97,6 +97,7 @@ __all__ = [
     "Network",
     "OneCycle",
     "RMSprop",
+    "RankError",
     "ReduceOnPlateau",
     "Restarts",
     "Rprop",

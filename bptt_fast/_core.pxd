@@ -92,6 +92,7 @@ cdef extern from "bptt.h":
     const char *bptt_lanes(const bptt_plan *plan)
     int bptt_copies(const bptt_plan *plan)
     int bptt_threads(const bptt_plan *plan)
+    int64_t bptt_sum_size(const bptt_plan *plan)
     const char *bptt_supported_isa(int i)
     ctypedef void (*bptt_parallel)(void (*part)(void *context) noexcept nogil, void *context, unsigned threads,
                                    unsigned flags) noexcept nogil
@@ -103,6 +104,13 @@ cdef extern from "bptt.h":
         void *context
         void *y
         int64_t *row
+    ctypedef struct bptt_shards:
+        int64_t batch, count, begin, end
+        bptt_plan **plan
+        void *sums
+        int64_t (*add)(void *context, int64_t shard, double loss) noexcept nogil
+        int (*exchange)(void *context, double *loss) noexcept nogil
+        void *context
     ctypedef struct bptt_data:
         const void *values
         const int64_t *offset
@@ -115,6 +123,7 @@ cdef extern from "bptt.h":
         const int64_t *start
         const int64_t *number
         const bptt_own_loss *own_loss
+        const bptt_shards *shards
 
     ctypedef int (*bptt_poll)(void *context, int64_t done) noexcept nogil
 
@@ -217,12 +226,15 @@ cdef class Plan:
     cdef Py_ssize_t count  # of parameter blocks
     cdef Py_ssize_t batch
     cdef bint every
-    cdef object callback, pending, own_loss
+    cdef object callback, pending, own_loss, add, exchange
     cdef double polled
     cdef bint running
     cdef int ask(self, int64_t done)
     cdef int compute_loss(self, int64_t begin, int64_t n, double *loss)
     cdef int give_loss(self, object own_loss, Data data, const int64_t *order, int64_t n, bptt_own_loss *to, Buffers b) except -1
+    cdef int64_t call_add(self, int64_t shard, double loss)
+    cdef int call_exchange(self, double *loss)
+    cdef int give_shards(self, object shards, bptt_shards *to, Buffers b) except -1
     cdef int begin(self, object callback) except -1
     cdef int enter(self, Data data, object callback) except -1
     cdef str leave(self, bptt_status status, int64_t done)

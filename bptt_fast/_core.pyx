@@ -392,6 +392,16 @@ cdef int on_loss(void *context, int64_t begin, int64_t n, double *loss) noexcept
         return (<Plan>context).compute_loss(begin, n, loss)
 
 
+cdef int64_t on_add(void *context, int64_t shard, double loss) noexcept nogil:
+    with gil:
+        return (<Plan>context).call_add(shard, loss)
+
+
+cdef int on_exchange(void *context, double *loss) noexcept nogil:
+    with gil:
+        return (<Plan>context).call_exchange(loss)
+
+
 cdef class Plan:
     """A network's description with an arena for batches of up to `batch` sequences of up to `steps` steps.
 
@@ -407,6 +417,10 @@ cdef class Plan:
 
     `own_loss` is (function, y, row): function(begin, n) returns the loss of the batch order[begin:begin+n], and replaces its
     outputs in y by the gradient; see bptt_own_loss.
+
+    `shards` is (batch, count, begin, end, plans, sums, add, exchange): add(shard, loss) returns the row for the sum of the
+    next shard; exchange() replaces row 0 by the sum over all shards, and returns that of the losses, or None to stop;
+    `plans` are the further ones.  See bptt_shards.
     """
 
     def __init__(self, desc, **how):
@@ -444,6 +458,16 @@ cdef class Plan:
     def threads(self):
         """The number of threads of a run."""
         return bptt_threads(self.c)
+
+    @property
+    def address(self):
+        """The address of the plan, which lives as long as this object."""
+        return <size_t>self.c
+
+    @property
+    def sum_size(self):
+        """The number of reals of a sum of gradients in `shards`."""
+        return bptt_sum_size(self.c)
 
     def views(self):
         """Views of the arena at full capacity: [(name, offset, bytes)]."""
@@ -486,6 +510,37 @@ cdef class Plan:
         to.row = <int64_t *>b.take(row, "lq", 8, data.sequences, True)
         return 0
 
+    cdef int64_t call_add(self, int64_t shard, double loss):
+        try:
+            return self.add(shard, loss)
+        except BaseException as error:
+            self.pending = error
+            return -1
+
+    cdef int call_exchange(self, double *loss):
+        try:
+            total = self.exchange()
+            if total is None:
+                return 1
+            loss[0] = total
+            return 0
+        except BaseException as error:
+            self.pending = error
+            return 1
+
+    cdef int give_shards(self, object shards, bptt_shards *to, Buffers b) except -1:
+        """Fill in how batches are cut into shards."""
+        cdef Py_ssize_t n
+        to.batch, to.count, to.begin, to.end, plans, sums, self.add, self.exchange = shards
+        n = to.end - to.begin
+        if len(plans) not in (0, n - 1):
+            raise ValueError(f"expected no further plan or one for each of {n - 1} shards, got {len(plans)}")
+        addresses = numpy.array([plan.address for plan in (self, *plans)], numpy.uint64)
+        to.plan = <bptt_plan **>b.take(addresses, "LQ", 8, -1, True) if plans else NULL
+        to.sums = take_reals(b, sums, self.dtype, len(sums) * bptt_sum_size(self.c), True)
+        to.add, to.exchange, to.context = on_add, on_exchange, <void *>self
+        return 0
+
     cdef int begin(self, object callback) except -1:
         if self.running:
             raise RuntimeError("this plan is in use by another thread; create one plan per thread")
@@ -501,7 +556,7 @@ cdef class Plan:
         return 0
 
     cdef str leave(self, bptt_status status, int64_t done):
-        self.running, self.callback, self.own_loss = False, None, None
+        self.running, self.callback, self.own_loss, self.add, self.exchange = False, None, None, None, None
         if self.pending is not None:
             error, self.pending = self.pending, None
             error.done = done
@@ -605,18 +660,29 @@ cdef class Plan:
         if status != BPTT_OK:
             raise ValueError(message(STATUS[status]))
 
-    def updates(self, Data data not None, order):
-        """The number of updates in an epoch over these sequences."""
+    def updates(self, Data data not None, order, batch=None):
+        """The number of updates in an epoch over these sequences; `batch`: of batches in shards, of so many sequences."""
         cdef Buffers b = Buffers()
-        return bptt_updates(self.c, &data.c, take_order(b, order, data.sequences), len(order))
+        cdef bptt_shards parts
+        cdef bptt_data all_data = data.c
+        if batch is not None:
+            parts.batch = batch
+            all_data.shards = &parts
+        return bptt_updates(self.c, &all_data, take_order(b, order, data.sequences), len(order))
 
     def epoch(self, params, opt_state, dict hyper not None, Data data not None, order, losses, weights, state=None, poll=None,
-              own_loss=None):
+              own_loss=None, shards=None):
         """(status, finished updates); see bptt_epoch."""
         cdef Buffers b = Buffers()
         cdef bptt_hyper h
+        cdef bptt_own_loss own
+        cdef bptt_shards parts
+        cdef bptt_data all_data = data.c
+        if shards is not None:
+            self.give_shards(shards, &parts, b)
+            all_data.shards = &parts
         cdef const int64_t *rows = take_order(b, order, data.sequences)
-        cdef int64_t n = len(order), done = 0, needed = bptt_updates(self.c, &data.c, rows, n)
+        cdef int64_t n = len(order), done = 0, needed = bptt_updates(self.c, &all_data, rows, n)
         cdef list _texts = read_hyper(hyper, &h, b, needed)
         cdef void *w = take_reals(b, params, self.dtype, self.size, True)
         cdef void *vectors = take_reals(b, opt_state, self.dtype, state_vectors(hyper["optimizer"]) * self.size, True)
@@ -624,8 +690,6 @@ cdef class Plan:
         cdef double *weight = <double *>take_reals(b, weights, "float64", -1, True)
         cdef void *states = take_reals(b, state, self.dtype, data.sequences * self.state_size, True)
         cdef bptt_status status
-        cdef bptt_own_loss own
-        cdef bptt_data all_data = data.c
         if min(len(losses), len(weights)) < needed:
             raise ValueError(f"expected losses and weights of at least {needed} items, got {len(losses)} and {len(weights)}")
         if own_loss is not None:

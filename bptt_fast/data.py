@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -203,6 +203,20 @@ class Sequences:
         if self.tables:
             parts = [like(table, part, names) for table, part in zip(self.tables, parts, strict=True)]
         return parts[0] if self.form == "series" else parts
+
+
+class Share(NamedTuple):
+    """Part `part` of `parts` equal ones of the rows of an array."""
+
+    part: int
+    parts: int
+
+    def of(self, a: Array) -> Array:
+        """A view of these rows."""
+        return a[len(a) * self.part // self.parts : len(a) * (self.part + 1) // self.parts]
+
+
+WHOLE: Share = Share(0, 1)
 
 
 class Shared:
@@ -425,7 +439,13 @@ def _frame(x: Any) -> Any:
 
 
 def sequences(
-    x: Any, features: int, dtype: DTypeLike, lengths: Any = None, name: str = "x", columns: Columns = UNKNOWN
+    x: Any,
+    features: int,
+    dtype: DTypeLike,
+    lengths: Any = None,
+    name: str = "x",
+    columns: Columns = UNKNOWN,
+    share: Share = WHOLE,
 ) -> Sequences:
     """The checked inputs `x` as Sequences without targets.
 
@@ -444,6 +464,8 @@ def sequences(
         The user's name of `x`, for messages.
     columns : Columns
         Columns of tables are reordered by its names; its scaling is applied, and its categories are checked.
+    share : Share
+        The rows that are checked to be finite.
 
     Raises
     ------
@@ -508,7 +530,7 @@ def sequences(
     sequence_set.tables = tables
     if scaling is not None:
         sequence_set.values = scaling.inputs(sequence_set.values, dtype)
-    if not finite(sequence_set.values):
+    if not finite(share.of(sequence_set.values)):
         _check_rows(
             sequence_set.values,
             sequence_set,
@@ -534,6 +556,7 @@ def set_targets(
     name: str = "y",
     weight_name: str = "sample_weight",
     is_part: bool = False,
+    share: Share = WHOLE,
 ) -> None:
     """Check the targets and weights, scale the targets by `data.columns` and store both in `data`.
 
@@ -557,6 +580,8 @@ def set_targets(
         The user's names of both, for messages.
     is_part : bool
         Whether there are other sequences, so that all weights may be 0.
+    share : Share
+        As in `sequences`, of the targets.
 
     Raises
     ------
@@ -608,7 +633,7 @@ def set_targets(
             _weigh_classes(data, loss.weights_of_classes(outputs), every, is_part)
         return
     data.targets = cast(rows if scaling is None else scaling.targets(rows, dtype), dtype)
-    if not finite(data.targets):
+    if not finite(share.of(data.targets)):
         _check_rows(
             data.targets,
             data,
@@ -847,14 +872,22 @@ def covered(rows: int, start: Array, length: Array | int) -> Array:
     return np.cumsum(begun - ended)[:rows] > 0
 
 
-def fingerprint(sequences: Sequences, every: bool) -> str:
-    """The number of sequences and a checksum of what training reads: no padding, no targets of weight 0."""
+def fingerprint(sequences: Sequences, every: bool, contents: bool = True) -> str:
+    """The number of sequences and a checksum of what training reads: no padding, no targets of weight 0.
+
+    Without `contents` of the shapes and lengths alone.
+    """
     from hashlib import sha256
 
     s = sequences
     targets = s.targets if s.classes is None else s.classes
     parts: list[Array | None] = [s.offset, s.length, s.target_offset, s.state]
-    parts.append(_part(s.values, covered(len(s.values), s.offset, s.length)))
+    if not contents:
+        arrays = [s.values, targets, s.weight]
+        shapes = repr([None if a is None else (str(a.dtype), a.shape) for a in arrays])
+        parts, targets = [*parts, np.frombuffer(shapes.encode(), np.uint8)], None
+    else:
+        parts.append(_part(s.values, covered(len(s.values), s.offset, s.length)))
     if targets is not None:
         counted = covered(len(targets), s.target_offset, s.length if every else 1)
         if s.weight is not None:

@@ -82,6 +82,10 @@ class CellError(RuntimeError):
     """
 
 
+class RankError(RuntimeError):
+    """Another rank of a fit with `comm` has failed; the message says which one, and why."""
+
+
 # what the content of a damaged file may raise, wherever it is used for the first time
 MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 

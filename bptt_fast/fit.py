@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -27,6 +27,7 @@ from .losses import Loss
 from .machine import machine_for
 from .model import Model
 from .optimizers import Optimizer
+from .ranks import Ranks
 from .resuming import Resumable, check_alike
 from .rules import saved
 from .runners import Job, Poll
@@ -45,7 +46,7 @@ UNSCALED = 1000  # a loss, and a mean square of targets, far above those of scal
 
 # arguments of fit that change no result, that are compared with the data, or that `Training` completes first
 NOT_COMPARED = {"callbacks", "verbose", "threads", "x0", "sample_weight", "lengths"}
-NOT_COMPARED |= {"validation_data", "scaling", "shuffle"}
+NOT_COMPARED |= {"validation_data", "scaling", "shuffle", "comm", "shards"}
 
 
 def fit(
@@ -73,6 +74,8 @@ def fit(
     scaling: Scaling | Literal["standard"] | None = None,
     threads: int | None = None,
     isa: str | None = None,
+    comm: Any = None,
+    shards: int | None = None,
 ) -> History:
     """Train the network.
 
@@ -161,6 +164,16 @@ def fit(
         target are never scaled.
     threads, isa : optional
         As in `predict`.  Results do not depend on `threads`.
+    comm : mpi4py.MPI.Comm, optional
+        A communicator such as ``MPI.COMM_WORLD``, whose ranks train the network together (extra "mpi").  All
+        call `fit` with the same arguments and the whole data, for instance as a memory map; in an epoch each
+        reads the sequences of its shards alone.  Afterwards all have the same weights and history.  Callbacks
+        and `verbose` are those of rank 0.  Needs an optimiser of first order, another unfolding than
+        `SlidingBPTT`, a loss by name, and ``stateful=False``.
+    shards : int, optional
+        With `comm`, or to repeat such a fit without it: the parts of a batch whose gradients are added in a
+        fixed order, at least one for each rank.  The results depend on it, but not on the number of ranks.
+        Default: ``batch_size / 8``, rounded up.
 
     Returns
     -------
@@ -171,6 +184,8 @@ def fit(
     ------
     ShapeError, ConfigError
         If an argument is invalid; the network is unchanged.
+    RankError
+        With `comm`, if another rank has failed.
     DivergedError
         If a loss or gradient is NaN or infinite; the network has its last finite weights.  If a parameter is,
         before an epoch; the network is as it was then.
@@ -205,23 +220,25 @@ def fit(
     """
     options = dict(locals())  # a copy: a debugger may add to locals() at any line
     del options["net"], options["x"], options["y"]
-    training = Training(net, x, y, options)
-    try:
-        with closing(training):
-            more = True
-            while more:
-                more = training.advance()
-                if training.hint:
-                    warnings.warn(training.hint, UserWarning, stacklevel=3)
-                    training.hint = ""
-    except (KeyboardInterrupt, DivergedError) as error:
-        error.history = training.history  # type: ignore[union-attr]
-        if isinstance(error, KeyboardInterrupt):
-            error.add_note(
-                f"fit: the network has the weights of the last finished update; the attribute history of the "
-                f"exception has the {len(training.history['epoch'])} finished epochs."
-            )
-        raise
+    ranks = None if comm is None and shards is None else Ranks(comm, shards)
+    with nullcontext() if ranks is None else ranks.together():
+        training = Training(net, x, y, options, ranks=ranks)
+        try:
+            with closing(training):
+                more = True
+                while more:
+                    more = training.advance()
+                    if training.hint:
+                        warnings.warn(training.hint, UserWarning, stacklevel=3)
+                        training.hint = ""
+        except (KeyboardInterrupt, DivergedError) as error:
+            error.history = training.history  # type: ignore[union-attr]
+            if isinstance(error, KeyboardInterrupt):
+                error.add_note(
+                    f"fit: the network has the weights of the last finished update; the attribute history of "
+                    f"the exception has the {len(training.history['epoch'])} finished epochs."
+                )
+            raise
     return training.history
 
 
@@ -240,6 +257,8 @@ class Training(Resumable):
         A value for each keyword argument of `fit`.
     halt : callable, optional
         Polled about every 10 ms; the fit ends once it returns true.
+    ranks : Ranks, optional
+        Those that train the network together.
 
     Attributes
     ----------
@@ -260,10 +279,17 @@ class Training(Resumable):
     kept = ("epoch", "logs", "reason", "finished")
 
     def __init__(
-        self, net: Model, x: Any, y: Any, options: Mapping[str, Any], halt: Callable[[], bool] = bool
+        self,
+        net: Model,
+        x: Any,
+        y: Any,
+        options: Mapping[str, Any],
+        halt: Callable[[], bool] = bool,
+        ranks: Ranks | None = None,
     ) -> None:
         o = SimpleNamespace(**options)
         self.net, self.halt, self.finished, self.reason, self.hint = net, halt, False, "", ""
+        self.ranks = ranks
         self.constraints = net.constraints
         self.epoch, self.last = (
             integer(o.initial_epoch, "initial_epoch", 0, None),
@@ -290,6 +316,9 @@ class Training(Resumable):
         elif split:
             _warn_of_shared_rows(x.x if isinstance(x, data.Shared) else x)
         self.hooks, self.verbose = check_callbacks(o.callbacks), check_verbose(o.verbose)
+        is_first = ranks is None or ranks.rank == 0
+        if not is_first:
+            self.hooks, self.verbose = [], 0
         unfold.check(net)
         unfold.check_loss(loss)
         unfold.check_data(o.sample_weight)
@@ -314,30 +343,46 @@ class Training(Resumable):
         if o.scaling is not None:
             scaling = _scaling(net, o.scaling, loss, unfold, split, every, bool(probability), unscaled)
             columns = replace(columns, scaling=scaling)
+        share = data.WHOLE if ranks is None else data.Share(ranks.rank, ranks.size)
         parts = None if source is None else Parts(source, every, convert, columns)
-        train = prepare(columns=columns) if parts is None else parts.head
+        train = prepare(columns=columns, share=share) if parts is None else parts.head
         check_feedback(probability, train.columns)
         unfold.check_sequences(train)
         validation: Sequences | None = None
         validation_parts: Parts | None = None
         if o.validation_data is not None:
             held_out = _validation_source(o.validation_data, unfold, optimizer, loss, passes)
-            if held_out is not None:
-                validation_parts = Parts(held_out, every, convert, train.columns)
+            if held_out is None:
+                validation = _validation_data(
+                    net, o.validation_data, loss, every, o.x0, train.columns, share
+                )
+            elif ranks is not None:
+                raise ConfigError(
+                    "validation_data: expected arrays with comm or shards, got files or batches.  Pass "
+                    "memory-mapped arrays."
+                )
             else:
-                validation = _validation_data(net, o.validation_data, loss, every, o.x0, train.columns)
+                validation_parts = Parts(held_out, every, convert, train.columns)
 
         # targets that `scaling` could scale, until the first epoch has ended
         self.unscaled: Callable[[], Array] | None = None
         targets = 0 if train.targets is None else train.targets.shape[1]
-        if train.columns.scaling is None and loss.scales(targets, net.output_size):
+        if is_first and train.columns.scaling is None and loss.scales(targets, net.output_size):
             self.unscaled = lambda: _counted_targets(train, *unfold.training_part(train, split), every)
 
-        def identity() -> dict[str, str]:
+        def settings() -> dict[str, str]:
             given = {name: value for name, value in options.items() if name not in NOT_COMPARED}
             given |= {"optimizer": optimizer, "loss": loss, "bptt": unfold, "patience": self.watch.rules}
             given |= {"shuffle": shuffle, "isa": isa or _core.isas()[-1]}
-            return _identity(net, given, parts or train, validation_parts or validation, every, self.hooks)
+            given |= {} if ranks is None else {"shards": ranks.shards}
+            return _settings(net, given, train)
+
+        def identity() -> dict[str, str]:
+            return settings() | {
+                "x and y": _fingerprint(parts or train, every),
+                "validation_data": _fingerprint(validation_parts or validation, every),
+                "callbacks": ", ".join(hook.identity() for hook in self.hooks if hook.identity()),
+            }
 
         self.identity = identity
         self.hyper = optimizer.hyper(net.seed)
@@ -360,8 +405,25 @@ class Training(Resumable):
                 given_states=o.x0 is not None,
                 parts=parts,
                 validation_parts=validation_parts,
+                ranks=ranks,
             )
         )
+        if ranks is not None:
+            if not self.runner.in_shards:
+                raise ConfigError(
+                    f"comm: expected, as with shards, an optimiser of first order with FullBPTT(), "
+                    f"TruncatedBPTT(k1, k2) or CheckpointedBPTT(), got {optimizer} with {unfold}."
+                )
+            ranks.agree(
+                settings()
+                | {
+                    "x and y": data.fingerprint(train, every, contents=False),
+                    "validation_data": str(
+                        validation and data.fingerprint(validation, every, contents=False)
+                    ),
+                    "weights": digest("", {"params": net.params})[:16],
+                }
+            )
         updates, self.last = self.runner.updates, max(self.epoch, self.last)
         self.hyper["noise_from"] = self.epoch * updates
         self.rates = optimizer.rates(self.last, updates)
@@ -377,6 +439,8 @@ class Training(Resumable):
         self.begun = False
         for hook in self.hooks:
             hook.on_setup(self)
+        if ranks is not None:
+            ranks.meet()  # if one has failed, the networks of all stay as they are
         columns, lead = train.columns, unfold.rows_ahead(train)
         net.columns = columns if columns.lead == lead else replace(columns, lead=lead)  # this ends a learner
 
@@ -431,16 +495,22 @@ class Training(Resumable):
             for hook in self.hooks:
                 hook.model, hook.hyper = cast("Network", self.net), self.hyper
                 hook.on_train_begin({})
+            if self.ranks is not None:  # a backup may have been restored
+                state = self.ranks.share(None if self.ranks.rank > 0 else self.state_dict())
+                if self.ranks.rank > 0:
+                    self.load_state_dict(state | {"callbacks": []})
             self.display = progress(self.verbose, self.epoch, self.last, self.runner.steps)
         if self.reason or self.epoch >= self.last:
             self._finish(self.reason or "epochs")
             return None
-        if self.watch.expired and self.history["epoch"]:
+        expired = self.watch.expired if self.ranks is None else self.ranks.any(self.watch.expired)
+        if expired and self.history["epoch"]:
             self._finish("max_seconds")
             return None
         self.epoch_start = time.perf_counter()
         for hook in self.hooks:
             hook.on_epoch_begin(self.epoch, {})
+        self._follow()
         if self.net.constraints is not self.constraints:
             raise ConfigError(
                 "rules: expected those with which the fit began, got others.  Set them between two fits."
@@ -453,7 +523,14 @@ class Training(Resumable):
 
     def _poll(self, done: int) -> bool:
         self.display.within(done, self.runner.record.updates)
-        return self.watch.expired or self.halt()
+        stop = self.watch.expired or self.halt()
+        return stop if self.ranks is None else self.ranks.later(stop)
+
+    def _follow(self) -> None:
+        """Take over what the callbacks of rank 0 may have changed: the hyperparameters and the weights."""
+        if self.ranks is not None:
+            hyper = {name: value for name, value in self.hyper.items() if name != "rates"}
+            self.hyper |= self.ranks.share(hyper, self.net.params)
 
     def end_epoch(self, status: str, done: int) -> bool:
         """Record an epoch that ended with `status` after `done` updates; True if there are more."""
@@ -473,7 +550,8 @@ class Training(Resumable):
         if self.rates is not None:
             self.logs["learning_rate"] = float(self.hyper["rates"][done - 1])
             self.rates.after(watched)
-        self.logs["seconds"] = time.perf_counter() - self.epoch_start
+        seconds = time.perf_counter() - self.epoch_start
+        self.logs["seconds"] = seconds if self.ranks is None else self.ranks.first(seconds)
         self.epoch += 1
         self.history.add({"epoch": self.epoch, **self.logs})
         if self.unscaled is not None and loss > UNSCALED:
@@ -486,6 +564,8 @@ class Training(Resumable):
         for hook in self.hooks:
             if hook.on_epoch_end(self.epoch - 1, dict(self.logs)) and not self.reason:
                 self.reason = "callback"
+        if self.ranks is not None:
+            self.reason = self.ranks.share(self.reason)
         if self.reason or self.epoch == self.last:
             self._finish(self.reason or "epochs")
         return not self.finished
@@ -500,6 +580,7 @@ class Training(Resumable):
         self.finished = True
         for hook in self.hooks:
             hook.on_train_end(dict(self.logs))
+        self._follow()
 
     def _diverged(self, what: str, unit: str, batch: int | None) -> DivergedError:
         where = f"epoch {self.epoch + 1}, {unit}" + ("" if batch is None else f" {batch}")
@@ -518,32 +599,21 @@ class Training(Resumable):
 # ---- checks
 
 
-def _identity(
-    net: Model,
-    given: dict[str, Any],
-    train: Sequences | Parts,
-    validation: Sequences | Parts | None,
-    every: bool,
-    hooks: list[Callback],
-) -> dict[str, str]:
-    """What the results of a fit depend on, as text by name."""
+def _settings(net: Model, given: dict[str, Any], train: Sequences) -> dict[str, str]:
+    """What the results of a fit depend on in addition to its data and callbacks, as text by name."""
     columns = {name: value for name, value in train.columns.plain().items() if name != "lead"}
-    identity = {name: repr(plain(value)) for name, value in (net.saved_config() | given).items()}
+    settings = {name: repr(plain(value)) for name, value in (net.saved_config() | given).items()}
     if net.rules:
         values, arrays = saved(net.rules)
-        identity["rules"] = f"{dict(net.rules)} {digest(repr(values), arrays)[:16]}"
+        settings["rules"] = f"{dict(net.rules)} {digest(repr(values), arrays)[:16]}"
     if digest_of(net.cell):
-        identity["own cell"] = digest_of(net.cell)[:16]
-    return identity | {
-        "bptt_fast": __version__,
-        "columns": repr(columns),
-        "x and y": _fingerprint(train, every),
-        "validation_data": "None" if validation is None else _fingerprint(validation, every),
-        "callbacks": ", ".join(hook.identity() for hook in hooks if hook.identity()),
-    }
+        settings["own cell"] = digest_of(net.cell)[:16]
+    return settings | {"bptt_fast": __version__, "columns": repr(columns)}
 
 
-def _fingerprint(sequences: Sequences | Parts, every: bool) -> str:
+def _fingerprint(sequences: Sequences | Parts | None, every: bool) -> str:
+    if sequences is None:
+        return "None"
     if isinstance(sequences, Parts):
         return sequences.fingerprint()
     return data.fingerprint(sequences, every)
@@ -601,7 +671,7 @@ def _hint(targets: Array) -> str:
 
 
 def _validation_data(
-    net: Model, validation_data: Any, loss: Loss, every: bool, x0: Any, columns: Columns
+    net: Model, validation_data: Any, loss: Loss, every: bool, x0: Any, columns: Columns, share: data.Share
 ) -> Sequences:
     if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
         got = (
@@ -613,7 +683,7 @@ def _validation_data(
     x, y, weight = (*validation_data, None)[:3]
     x0 = x0 if np.ndim(x0) == 1 else None
     names = [f"validation_data[{i}]" for i in range(3)]
-    return training_data(net, x, y, loss, every, weight, x0, None, names, columns)
+    return training_data(net, x, y, loss, every, weight, x0, None, names, columns, share=share)
 
 
 def _check_source(
@@ -626,6 +696,8 @@ def _check_source(
         "stateful": (options.stateful, "Use arrays"),
         "lengths": (options.lengths is not None, "Store them with the sequences, or use lists"),
         "x0": (np.ndim(options.x0) > 1, "Pass one state for all sequences"),
+        "comm": (options.comm is not None, "Pass memory-mapped arrays"),
+        "shards": (options.shards is not None, "Pass memory-mapped arrays"),
     }
     if source.batched:
         unavailable |= {

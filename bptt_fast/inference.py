@@ -320,7 +320,7 @@ def estimate_memory(
     -------
     bytes : int
         The exact size of the arena of ``fit(..., bptt=bptt)`` on this machine, for sequences that are no
-        windows, with teacher_forcing=1 and stateful=False.
+        windows, with teacher_forcing=1, stateful=False and no `shards`.
 
     Raises
     ------
@@ -391,8 +391,12 @@ def training_data(
     columns: Columns | None = None,
     dtype: Any = None,
     is_part: bool = False,
+    share: data.Share = data.WHOLE,
 ) -> Sequences:
-    """Scaled inputs, targets and states; `columns` and `dtype` override the network's."""
+    """Scaled inputs, targets and states; `columns` and `dtype` override the network's.
+
+    `share` is the part of the rows that is checked to be finite.
+    """
     columns, dtype = columns or net.columns, dtype or net.dtype
     if isinstance(x, data.Subset):
         shared = x.whole if columns.scaling is None else x.scaled
@@ -404,8 +408,10 @@ def training_data(
         key = (net.input_size, net.output_size, dtype, state_size, targets, every, *names, columns)
         given = (y, loss, every, sample_weight, x0, lengths, names, columns, dtype)
         return x.made_once(key, lambda: training_data(net, x.x, *given))
-    sequences = data.sequences(x, net.input_size, dtype, lengths, names[0], columns)
-    data.set_targets(sequences, y, net.output_size, loss, every, sample_weight, names[1], names[2], is_part)
+    sequences = data.sequences(x, net.input_size, dtype, lengths, names[0], columns, share)
+    data.set_targets(
+        sequences, y, net.output_size, loss, every, sample_weight, names[1], names[2], is_part, share
+    )
     sequences.state = data.states(x0, len(sequences), net.state_size, dtype)
     return sequences
 

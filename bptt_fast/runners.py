@@ -11,7 +11,8 @@ import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from . import _core, data, own_loss  # type: ignore[attr-defined]
 from .errors import ConfigError, ShapeError
 from .interrupts import in_parts
 from .plans import PlanSize, Pooled, core_data, make_plan, with_groups
+from .ranks import Ranks, Sums
 from .resuming import Resumable, check_alike
 from .sources import Parts, in_batches
 
@@ -57,7 +59,9 @@ class Job:
     given_states: bool  # whether the caller passed initial states
     parts: Parts | None = None  # all data, if `train` is only the first of them
     validation_parts: Parts | None = None
+    ranks: Ranks | None = None  # None: batches are computed as a whole
     pooled: Pooled | None = None  # the plan for training
+    make: Callable[[], Any] | None = None  # makes further plans like it
 
     @property
     def every(self) -> bool:
@@ -88,10 +92,16 @@ class Job:
         if lengths is not None:
             options = with_groups(lengths, desc, size, options)
         key = (desc["seed"], *size, *sorted(options.items()))
-        self.pooled = self.net.plans.acquire(key, (), lambda: make_plan(desc, size, options))
+        self.make = partial(make_plan, desc, size, options)
+        self.pooled = self.net.plans.acquire(key, (), self.make)
         if self.net.constraints is not None:
             self.pooled.plan.set_rules(*self.net.constraints.core)
         return self.pooled.plan
+
+    def further_plans(self, n: int) -> list[Any]:
+        """Plans like the one for training."""
+        assert self.make is not None
+        return [self.make() for _ in range(n)]
 
     def release_plan(self) -> None:
         """Return the plan for training to the network's pool, for the next fit."""
@@ -130,7 +140,24 @@ class Job:
             own = self.loss, plan, self.net.params, sequences, order, every
             return lambda: own_loss.evaluate(*own)
         validation = core_data(sequences)
-        return lambda: float(plan.evaluate(self.net.params, validation, order)[1])
+        if self.ranks is None:
+            return lambda: float(plan.evaluate(self.net.params, validation, order)[1])
+        return partial(
+            _loss_of_shards, self.ranks, plan, self.net.params, validation, sequences, order, every
+        )
+
+
+def _loss_of_shards(
+    ranks: Ranks, plan: Any, params: Array, core: Any, sequences: Sequences, order: Array, every: bool
+) -> float:
+    """The mean loss of the sequences `order`, of which each rank evaluates its shards."""
+    sums, weights = {}, {}
+    for i in range(*ranks.part):
+        part = order[len(order) * i // ranks.shards : len(order) * (i + 1) // ranks.shards]
+        rows = own_loss.target_rows(sequences, part, every) if len(part) else part
+        weights[i] = float(len(rows) if sequences.weight is None else sequences.weight[rows].sum(dtype=float))
+        sums[i] = float(plan.evaluate(params, core, part)[1]) * weights[i] if weights[i] else 0.0
+    return ranks.sum(sums) / ranks.sum(weights)
 
 
 class Record:
@@ -213,6 +240,8 @@ class Runner(Resumable):
         Returns the validation loss.
     left_out : int
         Sequences used neither for training nor for validation.
+    in_shards : bool
+        Whether several ranks can run it together.
     """
 
     record: Record
@@ -221,6 +250,7 @@ class Runner(Resumable):
     steps: int
     validate: Callable[[], float] | None
     left_out: int = 0
+    in_shards: ClassVar[bool] = False
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -250,9 +280,12 @@ class BatchRunner(Runner):
     """The runner of minibatches, unfolded over all steps, in passes or in segments."""
 
     kept = ("optimizer_state", "states")
+    in_shards = True
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
+        if job.ranks is not None:
+            check_shards(job)
         if job.stateful:
             job.train = copy.copy(job.train)  # its states change from epoch to epoch
         net, train, unfold = job.net, job.train, job.unfold
@@ -260,7 +293,17 @@ class BatchRunner(Runner):
         self.left_out = len(train) - self.n - len(split_parts(train, job.split)[1])
         batch, steps = job.batch(self.n), int(train.length[: self.n].max())
         options = unfold.plan_options(train, self.n, job.sampling_probability, not job.shuffle)
-        self.plan = job.training_plan(job.every, batch, steps, options, train.length[: self.n])
+        lengths, ranks = train.length[: self.n], job.ranks
+        if ranks is None:
+            self.plan, self.shards = job.training_plan(job.every, batch, steps, options, lengths), None
+        else:
+            ranks.divide(batch)
+            self.plan = job.training_plan(job.every, ranks.capacity, steps, options, lengths)
+            first, end = ranks.part
+            # truncated, a shard keeps its states from update to update
+            others = job.further_plans(end - first - 1 if "update_every" in options else 0)
+            sums = Sums(ranks, self.plan.sum_size, self.plan.dtype)
+            self.shards = (batch, ranks.shards, first, end, others, sums.rows, sums.add, sums.exchange)
         self.states = _carried_states(job, self.n) if job.stateful else None
         self.train, self.data = train, core_data(train)
         self.batch, self.own_loss = batch, None
@@ -278,7 +321,7 @@ class BatchRunner(Runner):
         own = self.own_loss
         if own is not None:
             own.order = order
-        self.record.begin(self.plan.updates(self.data, order))
+        self.record.begin(self.plan.updates(self.data, order, None if self.shards is None else self.batch))
         before, done = None if self.states is None else self.states.copy(), 0
         try:
             status, done = self.plan.epoch(
@@ -292,6 +335,7 @@ class BatchRunner(Runner):
                 self.states,
                 poll,
                 None if own is None else own.core,
+                self.shards,
             )
         except BaseException as error:  # of a signal handler or the display
             done = getattr(error, "done", 0)
@@ -591,6 +635,20 @@ def plain_run(sequences: Sequences, k: int, lead: int, begin: int = 0) -> Sequen
 
 
 # ---- checks of data
+
+
+def check_shards(job: Job) -> None:
+    """Raise unless the batches of a fit can be cut into shards."""
+    if job.stateful:
+        raise ConfigError(
+            "stateful: expected False with comm or shards, as no rank has the states of all sequences, got "
+            "True.  Use longer sequences with TruncatedBPTT(k1, k2)."
+        )
+    if job.loss.function is not None:
+        raise ConfigError(
+            f"loss: expected a loss by name with comm or shards, got the function {job.loss.name}, which "
+            f"needs the outputs of whole batches.  Use Loss(name)."
+        )
 
 
 def check_no_windows(sequences: Sequences, name: str) -> None:

@@ -62,6 +62,38 @@ void call_own_loss(run *r) {
     if (!stopped(r) && call_outside(call_function, r)) stop_run(r);
 }
 
+/* What a call of one of the functions of shards takes and gives. */
+typedef struct {
+    const bptt_shards *shards;
+    int64_t shard, row;
+    double loss;
+} shard_call;
+
+/* For call_outside. */
+static int add_shard(void *context) {
+    shard_call *c = context;
+    c->row = c->shards->add(c->shards->context, c->shard, c->loss);
+    return c->row < 0;
+}
+static int exchange(void *context) {
+    shard_call *c = context;
+    return c->shards->exchange(c->shards->context, &c->loss);
+}
+
+/* After a shard with this sum of losses: the row for the sum of the next one.  By thread 0. */
+int64_t call_add(run *r, int64_t shard, double loss) {
+    shard_call c = { .shards = r->data->shards, .shard = shard, .loss = loss };
+    if (!stopped(r) && call_outside(add_shard, &c)) stop_run(r);
+    return c.row;
+}
+
+/* Puts the sum over all shards in place of the first; returns that of their losses.  By thread 0. */
+double call_exchange(run *r) {
+    shard_call c = { .shards = r->data->shards };
+    if (!stopped(r) && call_outside(exchange, &c)) stop_run(r);
+    return c.loss;
+}
+
 /* Multiply-adds that take as long as to write so many reals into memory that may be new. */
 double move_work(int64_t reals) { return MOVE_WORK * (double)reals; }
 
@@ -250,11 +282,9 @@ span series_span(const bptt_plan *p, int64_t r0, int64_t r1) {
 
 /* -- sums over a batch -- */
 
-/* Sum of the weights of the targets that the steps [from, to) of the chunk have, over the first
+/* Sum of the weights of the targets that the steps [from, to) after s->first have, over the first
    `rows` rows. */
-double chunk_weight(const run *r, int64_t rows, int64_t from, int64_t to) {
-    const bptt_plan *p = r->p;
-    const source *s = &r->batch.source;
+double sum_weights(const bptt_plan *p, const source *s, int64_t rows, int64_t from, int64_t to) {
     double sum = 0;
     for (int64_t b = 0; b < rows; b++) {
         const int64_t i = s->row[b], left = s->length[i] - s->first;
@@ -270,13 +300,20 @@ double chunk_weight(const run *r, int64_t rows, int64_t from, int64_t to) {
     return sum;
 }
 
-/* The number of steps [from, to) of the chunk that the first `rows` rows have. */
-double chunk_steps(const run *r, int64_t rows, int64_t from, int64_t to) {
-    const source *s = &r->batch.source;
+/* The number of those steps that the first `rows` rows have. */
+double count_steps(const source *s, int64_t rows, int64_t from, int64_t to) {
     double sum = 0;
     for (int64_t b = 0; b < rows; b++)
         sum += (double)max64(0, min64(s->length[s->row[b]] - s->first, to) - from);
     return sum;
+}
+
+/* The same of the steps [from, to) of the chunk. */
+double chunk_weight(const run *r, int64_t rows, int64_t from, int64_t to) {
+    return sum_weights(r->p, &r->batch.source, rows, from, to);
+}
+double chunk_steps(const run *r, int64_t rows, int64_t from, int64_t to) {
+    return count_steps(&r->batch.source, rows, from, to);
 }
 
 /* Sum of the losses of all rows of the batch. */

@@ -190,6 +190,7 @@ const char *bptt_lanes(const bptt_plan *plan); /* what its vectors hold: units, 
 int bptt_copies(
     const bptt_plan *plan); /* that bptt_slide_copies takes at once; 0: it is not possible */
 int bptt_threads(const bptt_plan *plan); /* that a run wants */
+int64_t bptt_sum_size(const bptt_plan *plan); /* reals of a sum of gradients in bptt_shards */
 /* The instruction sets that this build and this processor have, the best last: number i, NULL: there
    is none. */
 const char *bptt_supported_isa(int i);
@@ -223,6 +224,29 @@ typedef struct {
         *row; /* (n of data), written: where the rows of each sequence of the batch begin in y */
 } bptt_own_loss;
 
+/* Batches in shards, whose gradients are summed outside, perhaps over several machines.  For bptt_epoch
+   and bptt_updates.  Shard s of the batch order[from .. from+n-1] is order[from + n s / count ..
+   from + n (s+1) / count - 1], whoever computes it, so that sums over shards in a fixed order
+   do not depend on who does.  The call computes the shards [begin, end), of at most plan->batch
+   sequences each, and makes every update.  Needs `order`; excludes an own loss and final states. */
+typedef struct {
+    int64_t batch; /* sequences of a batch, in all shards together */
+    int64_t count; /* shards of a batch */
+    int64_t begin, end; /* those of this call, at least one */
+    /* truncated: a plan for each of them, all with the description of the call's, which is the first;
+       otherwise NULL */
+    bptt_plan *const *plan;
+    void *sums; /* (rows, bptt_sum_size) reals */
+    /* Both are called from the calling thread.  add: after each shard, whose gradient sum is in row 0 for
+       the first one of an update, with its sum of losses.  Returns the row for the next one, or below 0.
+       exchange: before each update.  Puts the sum over all shards in row 0, and that of the losses in
+       *loss.  Below 0, and anything but 0 of exchange, stop the run with BPTT_INTERRUPTED, the weights as
+       the last update left them. */
+    int64_t (*add)(void *context, int64_t shard, double loss);
+    int (*exchange)(void *context, double *loss);
+    void *context;
+} bptt_shards;
+
 /* A set of sequences.  Sequence i has length[i] steps; its input rows start at row offset[i] of
    `values`.  Its targets start at row target_offset[i]: one row, or with readout_every_step one row
    per step. */
@@ -242,6 +266,7 @@ typedef struct {
        of a set draw what the set does. */
     const int64_t *number;
     const bptt_own_loss *own_loss; /* NULL: that of the description */
+    const bptt_shards *shards; /* NULL: a batch is computed as a whole */
 } bptt_data;
 
 /* Called from the calling thread every few milliseconds of work; `done` batches (or patterns) are

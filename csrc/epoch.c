@@ -5,9 +5,7 @@
 #include <string.h>
 
 /* Which dropout masks the next batch has: the number of updates so far. */
-static uint64_t draw_of(const training *t) {
-    return t->updater ? (uint64_t)t->updater->hyper->step : 0;
-}
+uint64_t draw_of(const training *t) { return t->updater ? (uint64_t)t->updater->hyper->step : 0; }
 
 /* Opens the group that begins at order[from], and lays out the fields for it.  By thread 0. */
 static void open_group(training *t, int64_t from) {
@@ -52,12 +50,11 @@ static void store_input_grads(const training *t, team *team, int rank, int size)
     team_barrier(team);
 }
 
-/* Loss and update of a batch whose gradient is complete.  Returns 0 if it is not finite, or there was
-   no update: the run is over. */
-static int finish_batch(training *t, team *team, int rank, int size) {
+/* Update of a batch whose gradient and loss are complete.  Returns 0 if they are not finite, or there
+   was no update: the run is over. */
+int finish_update(training *t, double loss, team *team, int rank, int size) {
     run *r = &t->run;
     const double norm = gradient_norm(r->p, t->updater, team, rank, size);
-    const double loss = total_loss(r) * r->batch.loss_desc.scale;
     if (rank == 0) {
         if (t->updater)
             t->loss[r->done] = loss;
@@ -99,7 +96,8 @@ static int run_group(training *t, team *team, int rank, int size, int64_t from, 
         if (going) store_input_grads(t, team, rank, size);
         /* also where !going: thread 0 polls in it, and another thread may see that before it */
         if (targets) going &= collect_tables(r, team, rank, size);
-        if (going && targets && is_last) going = finish_batch(t, team, rank, size);
+        if (going && targets && is_last)
+            going = finish_update(t, total_loss(r) * b->loss_desc.scale, team, rank, size);
         *added |= targets;
         if (going && t->state && !p->segment) {
             store_final_states(r, rows_of(r, rank, size), t->state, NULL);
@@ -111,7 +109,7 @@ static int run_group(training *t, team *team, int rank, int size, int64_t from, 
 }
 
 /* What the caller gets at the end of a run: new weights, if there was an update, or the gradient. */
-static void store_results(training *t, team *team, int rank, int size, int added) {
+void store_results(training *t, team *team, int rank, int size, int added) {
     run *r = &t->run;
     const bptt_plan *p = r->p;
     if (t->updater) {
@@ -148,28 +146,36 @@ static void train_part(void *context, team *team, int rank, int size) {
     }
     if (from >= r->n || !going) store_results(t, team, rank, size, added);
     if (rank > 0) return;
-    t->next = going ? from : r->n;
+    t->next = going ? from : t->n;
     t->added = added;
 }
 
 /* The whole run. */
 static void train(training *t) {
-    do team_run(&t->run.p->crew, train_part, t);
-    while (t->next < t->run.n);
+    const team_function part = t->run.data->shards ? train_shards : train_part;
+    do team_run(&t->run.p->crew, part, t);
+    while (t->next < t->n);
 }
 
 /* -- the interface -- */
 
 /* One update per batch or, truncated, per k1 steps of its longest sequence. */
 int64_t bptt_updates(const bptt_plan *p, const bptt_data *data, const int64_t *order, int64_t n) {
+    const int64_t batch = data->shards ? max64(1, data->shards->batch) : p->batch;
     int64_t updates = 0;
     for (int64_t from = 0, to; from < n; from = to) {
         int64_t longest = 0;
-        to = min64(n, from + p->batch);
+        to = min64(n, from + batch);
         for (int64_t i = from; i < to; i++) longest = max64(longest, data->length[order[i]]);
         updates += p->k1 ? (longest - 1) / p->k1 + 1 : 1;
     }
     return updates;
+}
+
+/* set_clip for all plans of the run. */
+static void clip_states(const training *t, double clip) {
+    set_clip(t->run.p, clip);
+    for (int64_t i = 1; i < plans_of(t); i++) set_clip(plan_of(t, i), clip);
 }
 
 /* The context and the updater lie on this stack; the clip is reset, as the plan outlives them. */
@@ -179,6 +185,7 @@ bptt_status bptt_epoch(bptt_plan *p, void *params, void *opt_state, bptt_hyper *
     updater updater = { .p = p, .hyper = hyper, .params = params, .opt_state = opt_state };
     training t = {
         .run = { .p = p, .data = data, .order = order, .n = n, .poll = poll, .context = context },
+        .n = n,
         .params = params,
         .updater = &updater,
         .loss = loss,
@@ -186,11 +193,12 @@ bptt_status bptt_epoch(bptt_plan *p, void *params, void *opt_state, bptt_hyper *
         .state = state,
     };
     if (!has_targets(p, data, 1) || !all_fit(p, data, order, n, 0)) return BPTT_CAPACITY;
+    if (data->shards && !may_shard(&t)) return BPTT_CAPACITY;
     const bptt_status status = prepare_updater(&updater);
     if (status) return status;
-    set_clip(p, hyper->clip_state);
+    clip_states(&t, hyper->clip_state);
     train(&t);
-    set_clip(p, 0);
+    clip_states(&t, 0);
     *done = t.run.done;
     return t.run.status;
 }
@@ -201,6 +209,7 @@ bptt_status bptt_loss_grad(bptt_plan *p, const void *params, const bptt_data *da
                            void *dstate, bptt_poll poll, void *context) {
     training t = {
         .run = { .p = p, .data = data, .order = order, .n = n, .poll = poll, .context = context },
+        .n = n,
         .params = params,
         .loss = loss,
         .grad = grad,
@@ -209,7 +218,8 @@ bptt_status bptt_loss_grad(bptt_plan *p, const void *params, const bptt_data *da
     };
     t.run.wants_initial_grad = dstate != NULL;
     if (n > p->batch || (dx && !p->input_gradient) || (p->k1 && (dx || dstate)) ||
-        (p->stride && dx) || !has_targets(p, data, 1) || !all_fit(p, data, order, n, 0))
+        (p->stride && dx) || data->shards || !has_targets(p, data, 1) ||
+        !all_fit(p, data, order, n, 0))
         return BPTT_CAPACITY;
     *loss = 0;
     train(&t);

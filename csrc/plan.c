@@ -456,6 +456,7 @@ const char *bptt_isa(const bptt_plan *p) { return p->isa; }
 const char *bptt_lanes(const bptt_plan *p) { return lanes_name((p->k->lanes == 1) + p->copies); }
 int bptt_copies(const bptt_plan *p) { return p->copies ? (int)p->k->rows : 0; }
 int bptt_threads(const bptt_plan *p) { return p->crew.wanted; }
+int64_t bptt_sum_size(const bptt_plan *p) { return p->packed_size; }
 
 void bptt_use_threads(bptt_parallel parallel, bptt_team_size size) {
     team_use_host(parallel, size);

@@ -129,6 +129,7 @@ struct bptt_plan {
     int64_t B; /* rows */
     int64_t T; /* steps of the present chunk */
     int64_t layout_steps; /* steps that the fields are laid out for */
+    int64_t first; /* of a shard between two passes: the step of its sequences in chunk 0 */
     int64_t begin; /* where its fields begin in the arena */
     int64_t end; /* and where they end */
     int64_t touched; /* to where those of any group did, if they were many bytes */

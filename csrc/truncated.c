@@ -74,7 +74,7 @@ void open_pass(training *t, int64_t begin, int64_t T) {
     b->new_begin = new_begin;
     b->grad_begin = new_begin - old;
     b->rows = p->batch_sizes[new_begin];
-    if (p->k1)
+    if (p->k1 && !r->data->shards)
         set_scale(t, chunk_weight(r, p->B, new_begin, p->T), chunk_steps(r, p->B, new_begin, p->T));
     else
         set_scale(t, b->weight_sum, b->steps);

@@ -53,13 +53,15 @@ def pytest_cmdline_main(config):
 
 @pytest.fixture
 def python(tmp_path):
-    """python(*arguments, **options): a finished child Python, in an empty folder, with the same package."""
+    """python(*arguments, **options): a finished child Python, in an empty folder, with the same package.
+
+    launcher: the command that starts it, such as mpiexec."""
     import bptt_fast
 
     folders = [str(Path(bptt_fast.__file__).parents[1]), str(Path(__file__).parent)]
 
-    def call(*arguments, popen=False, env=None, **options):
-        command = [sys.executable, *map(str, arguments)]
+    def call(*arguments, popen=False, env=None, launcher=(), **options):
+        command = [*map(str, launcher), sys.executable, *map(str, arguments)]
         options = {
             "cwd": tmp_path,
             "stdout": subprocess.PIPE,

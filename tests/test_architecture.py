@@ -11,7 +11,7 @@ from support.cases import ROOT
 PACKAGE, C = ROOT / "bptt_fast", ROOT / "csrc"
 PYTHON = sorted(path.stem for path in PACKAGE.glob("*.py"))
 OUTSIDE = {"sklearn", "pandas", "matplotlib", "torch", "scipy", "jax", "safetensors", "tqdm", "tensorboardX"}
-OUTSIDE |= {"onnx", "onnxruntime", "polars", "pyarrow", "joblib", "optuna", "ray", "sktime"}
+OUTSIDE |= {"onnx", "onnxruntime", "polars", "pyarrow", "joblib", "optuna", "ray", "sktime", "mpi4py"}
 # a face of another library, which nothing else imports: what comes with it
 FACES = {"estimators": {"sklearn", "scipy"}, "onnx": {"onnx"}, "torch": {"torch"}, "torch_cells": {"torch"}}
 FACES |= {"sktime": {"sktime", "pandas"}}
@@ -21,7 +21,7 @@ FLOORS = (
     {"choices", "errors", "interface", "interrupts", "notebook", "version"},
     {"distributions", "resuming"},
     {"columns", "initialisation", "losses", "machine", "metrics", "schedules", "stopping"}
-    | {"times", "writing"},
+    | {"ranks", "times", "writing"},
     {"backends", "data", "description", "files", "own_cell"},
     {"plans", "rules", "series", "torch_cells"},
     {"folds", "own_loss", "sources"},
@@ -225,6 +225,7 @@ C_RULES = {
     "head.c": ("run.h", KERNELS_ONLY),
     "update.c": ("update.h integers.h optimizers.def", KERNELS_ONLY),
     # unfoldings
+    "shards.c": ("training.h", KERNELS_ONLY),
     "truncated.c": ("training.h", KERNELS_ONLY),
     "checkpoint.c": ("training.h", KERNELS_ONLY),
     "closed_loop.c": ("training.h", KERNELS_ONLY),
