@@ -353,9 +353,7 @@ class Training(Resumable):
         if o.validation_data is not None:
             held_out = _validation_source(o.validation_data, unfold, optimizer, loss, passes)
             if held_out is None:
-                validation = _validation_data(
-                    net, o.validation_data, loss, every, o.x0, train.columns, share
-                )
+                validation = _validation_data(net, o.validation_data, loss, every, o.x0, train.columns, share)
             elif ranks is not None:
                 raise ConfigError(
                     "validation_data: expected arrays with comm or shards, got files or batches.  Pass "

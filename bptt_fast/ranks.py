@@ -9,7 +9,6 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -206,7 +205,9 @@ class Ranks:
     def _fail(self, error: BaseException) -> None:
         assert self.comm is not None
         if self.exchanging:  # the others wait for what this rank no longer sends
-            traceback.print_exception(error)
+            from traceback import print_exception
+
+            print_exception(error)
             print(
                 f"bptt_fast: rank {self.rank} failed in an exchange; all ranks end.",
                 file=sys.stderr,

@@ -10,7 +10,7 @@ import pytest
 from support import together
 
 import bptt_fast as bf
-from bptt_fast import data, losses, plans, ranks
+from bptt_fast import data, losses, persistence, plans, ranks
 
 MPIEXEC = shutil.which("mpiexec", path=Path(sys.executable).parent) or shutil.which("mpiexec")
 ALLOWED = {  # Open MPI asks for them where ranks outnumber cores, and in containers
@@ -156,7 +156,7 @@ def test_a_killed_rank(launch, tmp_path, monkeypatch):
     assert done.returncode != 0 and not found
     assert "KILLED" in (done.stdout + done.stderr).upper()
     monkeypatch.chdir(tmp_path)
-    assert bf.persistence.load_state("backup/backup.safetensors")[1]["epoch"] == 3
+    assert persistence.load_state("backup/backup.safetensors")[1]["epoch"] == 3
     continued = together.long_fit(None)
     assert not Path("backup").exists() and together.long_fit(None) == continued
 

@@ -69,7 +69,8 @@ CASES = {
     "rules": case(every=False, rules={"weight_hh_l0": bf.Rule(l1=0.01, bounds=(-0.3, 0.3))}),
     "clipping": case(optimizer=bf.SGD(0.1, momentum=0.9, clip_norm=0.1, clip_value=0.02, clip_state=0.01)),
     "gradient noise": case(bptt=TRUNCATED, optimizer=bf.RMSprop(centered=True, gradient_noise=0.01)),
-    "embeddings": case({"categories": {2: 5}, "embeddings": 3}, bptt=TRUNCATED, every=False, lengths=LENGTHS),
+    "embeddings": case({"categories": {2: (5, 3)}}, bptt=TRUNCATED, every=False, lengths=LENGTHS),
+    "embeddings, checkpointed": case({"categories": {2: (5, 3)}}, bptt=CHECKPOINTED),
     "few sequences": case(batch_size=6),
 }
 CASES |= {
@@ -86,6 +87,8 @@ def train(name, **ranks):
     if rules is not None:
         net.rules = rules
     x, y = X, Y if every else Y[:, -1]
+    if "categories" in network:
+        x = np.dstack([X[:, :, :2], X[:, :, 2].round().clip(-2, 2) + 2])
     if name == "own outputs":
         y = X
     if name == "windows":
