@@ -9,12 +9,14 @@ import ast
 import importlib.util
 import inspect
 import re
+import sys
 from pathlib import Path
 
 import bptt_fast
 from bptt_fast.optimizers import FirstOrder, SecondOrder
 from bptt_fast.unfolding import Unfolding
 
+sys.path.append(str(Path(__file__).parent))  # formulas.py
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 project = "bptt_fast"
@@ -23,11 +25,13 @@ copyright = author
 version = release = bptt_fast.__version__
 
 extensions = [
+    "formulas",
     "myst_parser",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
+    "sphinx_copybutton",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "README.md", "templates", "examples/*.ipynb", "examples/*.py", "examples/*.md5"]
@@ -37,8 +41,12 @@ html_title = f"bptt_fast {release}"
 html_static_path = ["static"]
 html_css_files = ["pages.css"]
 html_show_sourcelink = False
+html_math_renderer = "mathml"  # of formulas.py
 
-myst_enable_extensions = ["dollarmath", "amsmath"]
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
 # Reference: the shapes and defaults are in the numpydoc text, so annotations are left out of the signatures.
@@ -48,6 +56,7 @@ suppress_warnings = ["myst.xref_missing"]  # links to folders; tests/test_docs.p
 nitpick_ignore_regex = [("py:obj", "[a-z_0-9]+")]  # arguments stand in single backticks as well
 default_role = "autolink"
 autodoc_typehints = "none"
+autodoc_mock_imports = [] if importlib.util.find_spec("torch") else ["torch"]  # not of the extra
 autodoc_member_order = "bysource"
 autodoc_class_signature = "mixed"
 autosummary_generate = True
@@ -85,17 +94,18 @@ def lacking(example: Path) -> set[str]:
     return {name for name in wanted if importlib.util.find_spec(name.split(".")[0]) is None}
 
 
-left_out = ["__init__", *(path.stem for path in sorted(EXAMPLES.glob("*.py")) if lacking(path))]
+not_run = [path.stem for path in sorted(EXAMPLES.glob("*.py")) if lacking(path)]
 sphinx_gallery_conf = {
     "examples_dirs": str(EXAMPLES),
     "gallery_dirs": "examples",
-    "filename_pattern": r"\.py$",  # all of them run
-    "ignore_pattern": rf"({'|'.join(map(re.escape, left_out))})\.py$",
+    "filename_pattern": rf"/(?!({'|'.join(not_run)})\.py$)\w+\.py$",
+    "ignore_pattern": r"__init__\.py$",
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
     "download_all_examples": False,
     "show_signature": False,
     "min_reported_time": 1,
+    "write_computation_times": False,  # that page loads scripts from a network
 }
 
 

@@ -180,6 +180,44 @@ def test_public_things_are_documented_with_an_example():
             assert thing.__doc__ and ">>> " in thing.__doc__, name
 
 
+# ---- the built pages
+
+LOADED = re.compile(
+    r"""<(?:script|link|img|iframe|video|object)\b[^>]*\b(?:src|href|data)=["']?(?:https?:)?//"""
+)
+
+
+def test_what_pages_load_is_found():
+    assert LOADED.search('<script async="async" src="https://cdn.example/mathjax.js">')
+    assert LOADED.search('<link rel="stylesheet" href="//cdn.example/a.css" />')
+    assert not LOADED.search('<a href="https://example.com">x</a><script src="_static/a.js">')
+
+
+@pytest.mark.slow
+def test_pages_load_nothing_from_a_network_and_throw_nothing(tmp_path, python):
+    """Built with the settings of the documentation: a page with formulas, one with code, and the gallery."""
+    for package in ("sphinx", "furo", "myst_parser", "sphinx_copybutton", "sphinx_design", "latex2mathml"):
+        pytest.importorskip(package)
+    pytest.importorskip("sphinx_gallery")
+    source, pages = tmp_path / "source", tmp_path / "pages"
+    source.mkdir()
+    for name in ("cells.md", "unfolding.md"):
+        text = TEXTS[f"docs/{name}"]
+        (source / name).write_text(re.sub(r"\{doc\}`|!?\[[^]]*\]\([^)]*\)", "`", text))
+    (source / "index.md").write_text("# Pages\n\n```{toctree}\ncells\nunfolding\nexamples/index\n```\n")
+    done = python("-m", "sphinx", "-q", "-c", ROOT / "docs", "-D", "plot_gallery=0", source, pages)
+    assert done.returncode == 0, done.stderr
+    found = {str(page.relative_to(pages)): page.read_text() for page in pages.rglob("*.html")}
+    assert found["cells.html"].count("<math") > 100 and "examples/sine.html" in found
+    assert not {page: LOADED.findall(text) for page, text in found.items() if LOADED.search(text)}
+    if chromium := shutil.which("chromium"):
+        for page in ("cells.html", "examples/sine.html"):
+            options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
+            command = [chromium, *options, "--virtual-time-budget=3000", f"file://{pages / page}"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+            assert "copybtn" in done.stdout and "CONSOLE" not in done.stderr
+
+
 # ---- the reference
 
 
