@@ -184,7 +184,6 @@ def _draw(years: Array, numbers: Array, predicted: Array, path: Path) -> None:
             ax=ax,
             spans={name: (max(a, float(years[in_span][0])), b) for name, (a, b) in spans.items()},
         )
-        ax.set_ylim(top=1.18 * numbers.max())
-        ax.set_ylabel("sunspots, yearly mean")
-    figure.axes[0].set_title("Predicted one year ahead by an Elman network (SlidingBPTT)", loc="left")
+        ax.set(xlabel="year", ylabel="sunspots, yearly mean")
+    figure.suptitle("Predicted one year ahead by an Elman network (SlidingBPTT)")
     figure.savefig(path, dpi=120)

@@ -1,8 +1,12 @@
-"""Plots.  They need matplotlib (the extra "plots"), which is imported on first use."""
+"""Plots.  They need matplotlib (the extra "plots"), which is imported on first use.
+
+`COLORS` are the colours of M. Okabe and K. Ito (2008), which colour-blind eyes tell apart.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, ShapeError, integer
@@ -15,6 +19,16 @@ if TYPE_CHECKING:
     from .diagnostics import FixedPoints, GradientFlow, Surface
     from .network import Network
     from .restarting import Restarts
+
+
+COLORS = BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+)
 
 
 def history(record: Mapping[str, Sequence[float]], *, log: bool = True, ax: Axes | None = None) -> Axes:
@@ -49,14 +63,15 @@ def history(record: Mapping[str, Sequence[float]], *, log: bool = True, ax: Axes
     ax = _axes(ax)
     names = {"loss": "training", "val_loss": "validation"}
     curves = {name: record[name] for name in names if name in record}
-    for name, values in curves.items():
-        ax.plot(record["epoch"], values, label=names[name])
+    for (name, values), color in zip(curves.items(), COLORS, strict=False):
+        marker = "." if len(values) == 1 else None
+        ax.plot(record["epoch"], values, color=color, marker=marker, label=names[name])
     if log and all(value > 0 for values in curves.values() for value in values):
-        ax.set_yscale("log")
-    ax.set_xlabel("epoch")
+        _log_losses(ax)
+    _label_epochs(ax)
     ax.set_ylabel("loss")
     if len(curves) > 1:
-        ax.legend(frameon=False)
+        _legend(ax)
     return ax
 
 
@@ -73,7 +88,8 @@ def prediction(
     Parameters
     ----------
     time, actual, predicted : array (n,)
-        Times, actual values and predictions; NaN leaves a gap.
+        Times, actual values and predictions; NaN leaves a gap.  The names of a pandas Index `time` and of a
+        Series `actual` become the labels of the axes.
     spans : mapping of str to (first, last), optional
         Labelled periods of time to shade.
     ax : matplotlib Axes, optional
@@ -107,10 +123,15 @@ def prediction(
             transform=ax.get_xaxis_transform(),
         )
     ax.plot(time, actual, color="0.25", linewidth=1.2, label="actual")
-    ax.plot(time, predicted, color="tab:red", linewidth=1.2, label="predicted")
+    ax.plot(time, predicted, color=VERMILLION, linewidth=1.2, label="predicted")
     _shorten_dates(ax)
     ax.margins(x=0.01)
-    ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
+    if spans:
+        low, high = ax.get_ylim()
+        ax.set_ylim(top=high + 0.08 * (high - low))  # for the names of the periods
+    ax.set_xlabel(str(getattr(time, "name", None) or "time"))
+    ax.set_ylabel(str(getattr(actual, "name", None) or "value"))
+    _legend(ax)
     return ax
 
 
@@ -171,7 +192,7 @@ def forecast(
     if quantiles is not None:
         _draw_intervals(ax, quantiles)
     marker = "o" if len(ahead) == 1 else None
-    ax.plot(_times(ahead), ahead, color="tab:blue", linewidth=1.6, marker=marker, label="forecast")
+    ax.plot(_times(ahead), ahead, color=BLUE, linewidth=1.6, marker=marker, label="forecast")
     _finish_time_axes(ax, known)
     return ax
 
@@ -222,8 +243,8 @@ def backtest(result: Backtest, *, series: Any = None, target: Any = None, ax: Ax
         if len(quantiles) > 1:
             _draw_intervals(ax, part[quantiles], labels=i == 0)
         label = "forecast" if i == 0 else None
-        ax.plot(_times(part), part["forecast"], color="tab:blue", linewidth=1.2, label=label)
-        ax.plot(_times(part)[:1], part["forecast"].iloc[:1], ".", color="tab:blue", markersize=5)
+        ax.plot(_times(part), part["forecast"], color=BLUE, linewidth=1.2, label=label)
+        ax.plot(_times(part)[:1], part["forecast"].iloc[:1], ".", color=BLUE, markersize=5)
     name = rows["target"].iloc[0]
     _finish_time_axes(ax, actual.rename(name).rename_axis(None))
     return ax
@@ -259,16 +280,18 @@ def restarts(table: Restarts, *, log: bool = True, ax: Axes | None = None) -> Ax
     >>> ax = table.plot()  # doctest: +SKIP
     """
     ax = _axes(ax)
+    from matplotlib import ticker
+
     name = "val_loss" if "val_loss" in table else "loss"
     for rung in table.rungs:
         ax.axvline(rung, color="0.8", linewidth=0.8, linestyle=":", zorder=0)
     dropped = {"halving": "dropped", "diverged": "diverged", "not needed": "not needed"}
     styles: dict[str, dict[str, Any]] = {
         "dropped": dict(color="0.65", linewidth=0.8),
-        "not needed": dict(color="0.65", linewidth=0.8),
-        "diverged": dict(color="tab:orange", linewidth=0.8),
-        "trained to the end": dict(color="tab:blue", linewidth=0.9),
-        "best": dict(color="tab:red", linewidth=1.8),
+        "not needed": dict(color=GREEN, linewidth=0.8),
+        "diverged": dict(color=ORANGE, linewidth=0.8),
+        "trained to the end": dict(color=BLUE, linewidth=0.9),
+        "best": dict(color=VERMILLION, linewidth=1.8),
     }
     counts: dict[str, int] = {}
     outcomes = ["best"] + [dropped.get(why, "trained to the end") for why in table["stopped"][1:]]
@@ -284,16 +307,17 @@ def restarts(table: Restarts, *, log: bool = True, ax: Axes | None = None) -> Ax
         marker = "." if len(losses) == 1 else None
         ax.plot(record["epoch"], losses, label=label, marker=marker, markersize=4, **styles[outcome])
     if positive:
-        ax.set_yscale("log")
-        if table.rungs:
-            ax.set_xscale("log")
-            ax.xaxis.set_major_formatter("{x:g}")
-    ax.set_xlabel("epoch")
+        _log_losses(ax)
+    if positive and table.rungs:
+        ax.set_xscale("log")
+        ends = [epoch for record in table.histories for epoch in (record["epoch"][0], record["epoch"][-1])]
+        ax.set_xticks(sorted({min(ends), *table.rungs, max(ends)}))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_locator(ticker.NullLocator())
+    _label_epochs(ax)
     ax.set_ylabel("validation loss" if name == "val_loss" else "training loss")
     text = f", the worse half dropped {len(table.rungs)} times" if table.rungs else ""
-    ax.set_title(f"{len(table.networks)} restarts{text}", loc="left", size="medium")
-    handles, labels = ax.get_legend_handles_labels()
-    ax.legend(handles[::-1], labels[::-1], frameon=False, loc="lower left", fontsize="small")
+    _legend(ax, f"{len(table.networks)} restarts{text}", columns=4, backwards=True)
     return ax
 
 
@@ -329,19 +353,18 @@ def gradient_flow(flow: GradientFlow | Mapping[str, GradientFlow], *, ax: Axes |
 
     ax = _axes(ax)
     flows = flow if isinstance(flow, Mapping) else {"": flow}
-    for name, one_flow in flows.items():
+    for (name, one_flow), color in zip(flows.items(), cycle(COLORS), strict=False):
         prefix = f"{name}: " if name else ""
         label = f"{prefix}\u00d7 {one_flow.factor:.3g} per step"
-        (line,) = ax.plot(one_flow.lag, one_flow.median, label=label, linewidth=1.6)
+        ax.plot(one_flow.lag, one_flow.median, color=color, label=label, linewidth=1.6)
         low, high = np.nanpercentile(one_flow.norm, (10, 90), axis=0)
-        ax.fill_between(one_flow.lag, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+        ax.fill_between(one_flow.lag, low, high, color=color, alpha=0.15, linewidth=0)
     if any((one_flow.median > 0).any() for one_flow in flows.values()):
         ax.set_yscale("log")
     ax.set_xlim(left=0)
     ax.set_xlabel("lag (steps back in time)")
-    ax.set_ylabel("norm of dLoss / dstate")
-    ax.set_title("Gradient of the loss over time", loc="left", size="medium")
-    ax.legend(frameon=False)
+    ax.set_ylabel("norm of the gradient, dLoss / dstate")
+    _legend(ax, columns=2)
     return ax
 
 
@@ -421,7 +444,7 @@ def error_surface(
             a,
             b,
             marker,
-            color="tab:red",
+            color=VERMILLION,
             markersize=size,
             markeredgecolor="white",
             label=name,
@@ -430,8 +453,7 @@ def error_surface(
     ax.locator_params(nbins=6)
     ax.set_xlabel(surface.labels[0])
     ax.set_ylabel(surface.labels[1])
-    ax.set_title(f"Error surface: {surface.title}", loc="left", size="medium")
-    ax.legend(loc="upper right", fontsize="small", framealpha=0.8)
+    _legend(ax, f"Error surface: {surface.title}")
     return ax
 
 
@@ -483,10 +505,13 @@ def phase_plane(found: FixedPoints, *, ax: Axes | None = None) -> Axes:
         values, vectors = np.linalg.eig(jacobian)
         direction = plane @ vectors[:, np.abs(values).argmax()].real
         a, b = point - span * direction, point + span * direction
-        ax.plot(*zip(a, b, strict=True), color="tab:red", linewidth=1.4, zorder=2)
+        ax.plot(*zip(a, b, strict=True), color=VERMILLION, linewidth=1.4, zorder=2)
     kinds: dict[str, tuple[Any, dict[str, Any]]] = {
-        "stable": (found.stable, {"color": "tab:blue"}),
-        "unstable": (~found.stable, {"color": "white", "markeredgecolor": "tab:red", "markeredgewidth": 1.4}),
+        "stable": (found.stable, {"color": BLUE}),
+        "unstable": (
+            ~found.stable,
+            {"color": "white", "markeredgecolor": VERMILLION, "markeredgewidth": 1.4},
+        ),
     }
     for name, (chosen, style) in kinds.items():
         if chosen.any():
@@ -494,9 +519,7 @@ def phase_plane(found: FixedPoints, *, ax: Axes | None = None) -> Axes:
     labels = [f"principal component {i + 1} ({share:.0%} of the variance)" for i, share in enumerate(shares)]
     ax.set_xlabel(labels[0])
     ax.set_ylabel(labels[1])
-    ax.set_title(f"Phase plane: {len(found)} fixed points", loc="left", size="medium")
-    if len(found):
-        ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
+    _legend(ax, f"Phase plane: {len(found)} fixed point{'s' * (len(found) != 1)}")
     return ax
 
 
@@ -526,7 +549,7 @@ def _draw_intervals(ax: Axes, quantiles: Any, labels: bool = True) -> None:
         low, high = levels[i], levels[-1 - i]
         label = f"{high - low:.0%} interval" if labels else None
         share = 0.8 ** (i + 1)
-        color = [share + (1 - share) * part for part in to_rgb("tab:blue")]  # of white, and of blue
+        color = [share + (1 - share) * part for part in to_rgb(BLUE)]  # of white, and of blue
         ax.fill_between(times, quantiles[low], quantiles[high], color=color, linewidth=0, label=label)
 
 
@@ -535,16 +558,51 @@ def _finish_time_axes(ax: Axes, series: Any) -> None:
     ax.set_xlabel(str(series.index.name or ("time" if _shorten_dates(ax) else "step")))
     ax.set_ylabel("value" if series.name is None else str(series.name))
     ax.margins(x=0.01)
-    ax.legend(
-        frameon=False,
-        loc="lower right",
-        bbox_to_anchor=(1, 1),
-        ncols=5,
-        borderaxespad=0,
-        fontsize="small",
-        handlelength=1.3,
-        columnspacing=1.2,
-    )
+    _legend(ax, columns=5)
+
+
+def _label_epochs(ax: Axes) -> None:
+    """The axis of epochs, with marks at integers."""
+    from matplotlib import ticker
+
+    if ax.get_xscale() == "linear":
+        ax.xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+    ax.set_xlabel("epoch")
+
+
+def _log_losses(ax: Axes) -> None:
+    """A logarithmic axis of losses, within a decade with plain numbers as marks."""
+    from matplotlib import ticker
+
+    ax.set_yscale("log")
+    low, high = ax.get_ylim()
+    if high < 10 * low:
+        ax.yaxis.set_major_locator(ticker.MaxNLocator(6))
+        ax.yaxis.set_major_formatter(ticker.ScalarFormatter(useOffset=False))
+        ax.yaxis.set_minor_locator(ticker.NullLocator())
+
+
+def _legend(ax: Axes, title: str = "", *, columns: int = 3, backwards: bool = False) -> None:
+    """A legend above the axes, where it hides nothing, and a title above both."""
+    handles, labels = ax.get_legend_handles_labels()
+    order = slice(None, None, -1 if backwards else None)
+    if handles:
+        ax.legend(
+            handles[order],
+            labels[order],
+            frameon=False,
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            ncols=columns,
+            borderaxespad=0,
+            borderpad=0.2,
+            fontsize="small",
+            handlelength=1.3,
+            columnspacing=1.2,
+        )
+    if title:
+        rows = -(-len(handles) // columns)
+        ax.set_title(title, loc="left", size="medium", pad=5 + 12 * rows)  # points
 
 
 def _shorten_dates(ax: Axes) -> bool:
@@ -569,4 +627,4 @@ def _axes(ax: Axes | None) -> Axes:
         raise ImportError(
             'plots: matplotlib is not installed.  Try: pip install "bptt-fast[plots]"'
         ) from error
-    return pyplot.subplots()[1]
+    return pyplot.subplots(figsize=(6, 4), layout="constrained")[1]

@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import bptt_fast as bf
+from bptt_fast import plots
 
 text = "\n".join(topics[name] for name in sorted(topics))
 alphabet, codes = np.unique(list(text), return_inverse=True)
@@ -88,12 +89,17 @@ surprise = -np.log2(chances[np.arange(shown), codes[begin : begin + shown]])
 
 figure, (upper, lower) = plt.subplots(2, 1, figsize=(9, 5.5), layout="constrained")
 epochs = np.array(history["epoch"])
-upper.plot(epochs, bits, "o-", color="tab:blue", label="GRU")
-upper.axhline(counted, color="0.6", linewidth=1, label="counts of three characters")
+upper.plot(epochs, bits, "o-", color=plots.BLUE, label="GRU")
+upper.axhline(counted, color="0.6", linewidth=1.5, linestyle="--", label="counts of three characters")
 upper.set(xlabel="epochs", ylabel="bits per character", xticks=epochs, ylim=(0, 3))
-upper.legend(frameon=False, loc="lower right")
-lower.bar(range(shown), surprise, color="tab:red", width=0.8)
-lower.set(ylabel="surprise (bits)", xlim=(-1, shown), title="Bits per character of a held-out passage")
+upper.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0)
+lower.bar(range(shown), surprise, color=plots.VERMILLION, width=0.8)
+lower.set(
+    xlabel="character",
+    ylabel="surprise (bits)",
+    xlim=(-1, shown),
+    title="Bits per character of a held-out passage",
+)
 lower.set_xticks(range(shown), text[begin : begin + shown].replace("\n", "/"), va="baseline")
 lower.tick_params(axis="x", length=0, pad=10)
 plt.show()

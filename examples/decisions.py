@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import bptt_fast as bf
+from bptt_fast import plots
 
 DT, TAU = 20, 100  # ms
 EVIDENCE = (-0.4, -0.2, -0.1, 0.1, 0.2, 0.4)
@@ -118,6 +119,7 @@ decide, integrate, match = ((*train(task, seed=i), task) for i, task in enumerat
 # Left: how fast they learn. Middle: psychometric curves; the second network ignores the evidence of the other
 # context. Right: outputs of the third network in four trials; the stimuli are shown where it is grey, and
 # the answer counts between the dotted lines.
+plt.rc("axes", prop_cycle=plt.cycler(color=plots.COLORS))  # safe for colour-blind eyes
 figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 4), layout="constrained")
 for (_, score, _), name in zip((decide, integrate, match), TASKS, strict=True):
     left.plot(500 * np.arange(1, len(score) + 1), np.multiply(100, score), marker=".", label=name)

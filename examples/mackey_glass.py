@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import bptt_fast as bf
+from bptt_fast import plots
 
 
 def mackey_glass(n, tau=17.0, dt=0.1, skip=1000):
@@ -86,20 +87,20 @@ for name, e in error.items():
 # units is much better: an NRMSE of 10^-4.2 after 84 steps in H. Jaeger and H. Haas, "Harnessing
 # nonlinearity", Science 304 (2004).
 best = min(range(len(nets)), key=lambda seed: error[f"network, seed {seed}"][83])
+plt.rc("axes", prop_cycle=plt.cycler(color=plots.COLORS))  # safe for colour-blind eyes
 figure, (above, below) = plt.subplots(2, 1, figsize=(6.5, 5.5), layout="constrained")
 run = runs[f"network, seed {best}"]
 above.plot(actual[0], color="0.3", label="series")
-above.plot(run[0], color="tab:red", label="free run")
-above.set(
-    ylabel="x (standard deviations)",
-    title="Mackey-Glass series: one free run, and the errors of all",
-    ylim=(-3.4, 2.6),
-)
-above.legend(frameon=False, ncols=2, loc="lower right")
+above.plot(run[0], color=plots.VERMILLION, label="free run")
+above.set(ylabel="x (standard deviations)")
+above.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
 for name, e in error.items():
     below.semilogy(np.arange(1, AHEAD + 1), e, label=name, color="0.5" if "linear" in name else None)
 below.axhline(1, color="0.8", linewidth=1, linestyle="--", zorder=0)
 below.set(xlabel="steps of the free run (time units)", ylabel="NRMSE")
-below.legend(frameon=False, ncols=2, loc="lower right", fontsize="small")
+below.legend(
+    frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, fontsize="small"
+)
+figure.suptitle("Mackey-Glass series: one free run, and the errors of all")
 above.sharex(below)
 plt.show()

@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import torch
 
 import bptt_fast.torch
+from bptt_fast import plots
 
 torch.set_num_threads(1)
 
@@ -71,10 +72,10 @@ print(f"{(theirs - ours)[:50].abs().max():.0e}")
 # %%
 # Both losses follow the same curve, at different speeds.
 figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
-for (name, (losses, seconds)), color in zip(results.items(), ("0.5", "tab:red"), strict=True):
+for (name, (losses, seconds)), color in zip(results.items(), ("0.5", plots.VERMILLION), strict=True):
     smooth = losses.unfold(0, 16, 1).mean(1)
     ax.plot(seconds[15:], smooth, color=color, label=name)
 ax.set(xlabel="time (s)", ylabel="cross-entropy (nats), mean of 16 updates", ylim=(0, None))
-ax.set_title("The same training, one import changed")
-ax.legend(frameon=False)
+figure.suptitle("The same training, one import changed")
+ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 plt.show()

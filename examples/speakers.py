@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import bptt_fast as bf
+from bptt_fast import plots
 
 try:
     import aeon
@@ -65,7 +66,7 @@ for steps in (5, 10, 15):
 confusion = np.zeros((9, 9), int)
 np.add.at(confusion, (y_test, predicted), 1)
 figure, (left, other) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
-left.plot(heard, right, color="tab:blue")
+left.plot(heard, right, color=plots.BLUE)
 left.axhline(1 / 9, color="0.7", linewidth=1)
 left.text(29, 1 / 9 + 0.01, "chance", ha="right", color="0.4")
 left.set(xlabel="steps", ylabel="accuracy", ylim=(0, 1.02), title="First steps only")

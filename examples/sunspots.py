@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import bptt_fast as bf
+from bptt_fast import plots
 from bptt_fast.demo import sunspots
 
 years, numbers = sunspots()  # (309,) each, 1700 to 2008
@@ -75,16 +76,21 @@ for (first, last), (linear, networks) in spans.items():
 # %%
 # Up to 1955 the network is as good as the linear model, with 97 parameters instead of 13.  The cycles
 # after 1955 are higher than all before 1920: the network, whose units saturate, does not reach them; the
-# linear model does, and is clearly better.
-figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
+# linear model does, and is clearly better there.  The figure shows 1921 to 1955.
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
 ahead = np.arange(1, AHEAD + 1)
-for ax, ((first, last), (linear, networks)) in zip(axes, spans.items(), strict=True):
-    ax.plot(ahead, linear, color="0.3", marker="o", markersize=4, label="AR(12)")
-    ax.plot(ahead, np.median(networks, axis=0), color="tab:red", marker="o", markersize=4, label="network")
-    ax.fill_between(
-        ahead, networks.min(axis=0), networks.max(axis=0), color="tab:red", alpha=0.2, linewidth=0
-    )
-    ax.set(title=f"Forecasts within {first}-{last}", xlabel="years ahead", xticks=ahead)
-axes[0].set_ylabel("squared error / variance")
-axes[0].legend(frameon=False, title="band: five seeds")
+linear, networks = spans[1921, 1955]
+left.plot(ahead, linear, color="0.3", marker="o", markersize=4, label="AR(12)")
+left.plot(
+    ahead, np.median(networks, axis=0), color=plots.VERMILLION, marker="o", markersize=4, label="network"
+)
+left.fill_between(
+    ahead, networks.min(axis=0), networks.max(axis=0), color=plots.VERMILLION, alpha=0.2, label="five seeds"
+)
+left.set(xlabel="years ahead", ylabel="squared error / variance", xticks=ahead, ylim=(0, None))
+left.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
+predicted = 100 * np.median([net.predict(series[:-1], readout="every")[:, 0] for net in nets], axis=0)
+shown = (years[1:] > 1920) & (years[1:] <= 1955)
+plots.prediction(years[1:][shown], numbers[1:][shown], predicted[shown], ax=right)
+right.set(xlabel="year", ylabel="sunspots, yearly mean; one year ahead")
 plt.show()

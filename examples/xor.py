@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import bptt_fast as bf
+from bptt_fast import plots
 
 random = np.random.default_rng(0)
 
@@ -57,12 +58,14 @@ for k in (1, 2):
 # about random bits.
 figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 place = np.arange(12)
-for k, color in ((1, "0.5"), (2, "tab:red")):
+for k, color in ((1, "0.5"), (2, plots.VERMILLION)):
     for seed in range(SEEDS):
         label = f"SlidingBPTT(k={k})" if seed == 0 else None
         ax.plot(place + 1, np.tile(errors[k, seed], 4), color=color, marker="o", markersize=3, label=label)
 ax.axhline(0.25, color="0.8", linewidth=1, linestyle="--", zorder=0)
 ax.set(xlabel="bit of the stream", ylabel="mean squared error", xticks=place + 1, ylim=(0, 0.4))
-ax.set_title("Temporal XOR: every third bit can be predicted")
-ax.legend(frameon=False, ncols=2, title="five seeds each; dashed: chance")
+figure.suptitle(
+    "Temporal XOR: every third bit can be predicted (five seeds each; dashed: chance)", size="medium"
+)
+ax.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
 plt.show()
