@@ -1,4 +1,4 @@
-"""Draws the pictures of unfolding.md and inside.md: `python docs/pictures.py [folder]`, needs matplotlib.
+"""Draws the pictures of these pages: `python docs/pictures.py [folder]`, needs matplotlib.
 
 Those of unfolding.md share their symbols.  A box is a time step, filled if its tape is in memory during the
 highlighted backward pass; a bar left of a box is the state before that step, stored alone; a downward arrow
@@ -231,10 +231,72 @@ def flow() -> Flow:
     return picture
 
 
+CHOICES = {  # of choosing.md, by the question: the answer; the last one is for all that is left
+    "class": {
+        "forecasts from DataFrames, with\ncovariates, calendar, intervals": "Forecaster",
+        "pipelines and searches\nof scikit-learn": "RNNClassifier, RNNRegressor,\nRNNForecaster",
+        "part of a larger PyTorch model": "bptt_fast.torch:\nRNN, GRU, LSTM",
+        "rows of a file, without Python": "bptt-fast train",
+        "data that arrive one by one": "Network.learn_online: Learner",
+        "many fits: subjects, folds,\nsettings, seeds": "sweep, cross_validate,\nrestarts: of a Network",
+        "anything else": "Network",
+    },
+    "unfolding": {
+        "an update after every row, or the\nclassical algorithm": "SlidingBPTT(k)",
+        "the batch fits into memory\n(net.estimate_memory)": "FullBPTT()",
+        "what matters lies within k2 steps": "TruncatedBPTT(k1, k2)",
+        "anything else": "CheckpointedBPTT()",
+    },
+    "optimiser": {
+        "an update after every row": "SGD(0.01) or Adam(0.001)",
+        "least squares, at most some\nhundred parameters": "LevenbergMarquardt()",
+        "all data in one batch, some\nthousand parameters": "LBFGS()",
+        "anything else": "Adam(0.003, clip_norm=1.0)",
+    },
+}
+
+
+class Choices:
+    """A column of questions, each with its answer to the right; in inches."""
+
+    ROW, WIDTH = 0.56, 5.4
+
+    def __init__(self, questions: dict[str, str]) -> None:
+        height = self.ROW * len(questions)
+        self.figure = plt.figure(figsize=(self.WIDTH, height))
+        self.ax = self.figure.add_axes((0, 0, 1, 1))
+        self.ax.set(xlim=(0, self.WIDTH), ylim=(height, 0))
+        self.ax.axis("off")
+        for n, (question, answer) in enumerate(questions.items()):
+            y = self.ROW * (n + 0.5)
+            self.box(0.12, y, 2.35, question, BLACK)
+            self.box(3.02, y, 2.26, answer, BLUE, weight="bold")
+            self.arrow((2.47, y), (3.02, y))
+            if n < len(questions) - 1:
+                self.ax.text(2.72, y - 0.08, "yes", ha="center", color=GREY, size=7)
+                self.arrow((1.3, y + 0.19), (1.3, y + self.ROW - 0.19))
+                self.ax.text(1.36, y + self.ROW / 2, "no", va="center", color=GREY, size=7)
+
+    def box(self, left: float, y: float, width: float, text: str, color: str, **options: object) -> None:
+        corner = left, y - 0.19
+        self.ax.add_patch(Rectangle(corner, width, 0.38, facecolor="white", edgecolor=color, linewidth=1.1))
+        self.ax.text(left + width / 2, y, text, ha="center", va="center", color=color, **options)
+
+    def arrow(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        style = {"arrowstyle": "-|>", "color": GREY, "linewidth": 1, "mutation_scale": 8}
+        self.ax.annotate("", end, start, arrowprops={**style, "shrinkA": 0, "shrinkB": 0})
+
+    def save(self, path: Path) -> None:
+        self.figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
+        plt.close(self.figure)
+
+
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
     for draw in (full, sliding, truncated, checkpointed, flow):
         draw().save(folder / f"{draw.__name__}.svg")
+    for name, questions in CHOICES.items():
+        Choices(questions).save(folder / f"choose_{name}.svg")
 
 
 if __name__ == "__main__":
