@@ -375,7 +375,7 @@ def _draw_predictions(args: argparse.Namespace, model: Tabular, table: Table, ax
         actual = np.concatenate([y[begin:, i], np.full(steps, np.nan)])
         spans = {"forecast": (first, at[-1])} if steps else None
         plots.prediction(at, actual, np.concatenate([known[begin:], ahead[name]]), spans=spans, ax=ax)
-        ax.set_ylabel(name)
+        ax.set(xlabel="", ylabel=name)
     axes[-1, 0].set_xlabel(label)
 
 

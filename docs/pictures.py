@@ -1,4 +1,6 @@
-"""Draws the pictures of these pages: `python docs/pictures.py [folder]`, needs matplotlib.
+"""Draws the pictures of these pages: `python docs/pictures.py [folder]`, needs matplotlib and pandas.
+
+Two are figures of examples, which it runs: that takes some seconds.
 
 Those of unfolding.md share their symbols.  A box is a time step, filled if its tape is in memory during the
 highlighted backward pass; a bar left of a box is the state before that step, stored alone; a downward arrow
@@ -8,6 +10,7 @@ dot where an error is added; a diamond is an update of the weights.
 
 from __future__ import annotations
 
+import runpy
 import sys
 from pathlib import Path
 
@@ -291,12 +294,29 @@ class Choices:
         plt.close(self.figure)
 
 
+EXAMPLES = {"forecast.svg": "forecasting", "restarts.png": "restarts"}  # picture: example
+
+
+def first_figure(example: str, path: Path) -> None:
+    """The first figure that an example shows."""
+    figures: list[plt.Figure] = []
+    with plt.rc_context():
+        plt.rcdefaults()
+        plt.rcParams["svg.hashsalt"] = "bptt_fast"
+        plt.show = lambda: figures.append(plt.gcf())  # in place of a window
+        runpy.run_path(str(Path(__file__).parents[1] / "examples" / f"{example}.py"))
+        figures[0].savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+        plt.close("all")
+
+
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
     for draw in (full, sliding, truncated, checkpointed, flow):
         draw().save(folder / f"{draw.__name__}.svg")
     for name, questions in CHOICES.items():
         Choices(questions).save(folder / f"choose_{name}.svg")
+    for name, example in EXAMPLES.items():
+        first_figure(example, folder / name)
 
 
 if __name__ == "__main__":
