@@ -42,5 +42,6 @@ for low, high in ((0, 2), (3, 5), (6, 40)):
 
 figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 plots.history(history, ax=ax)
-ax.set(title="Which symbol is more frequent?  GRU, 16 units", ylabel="cross-entropy (nats)")
+figure.suptitle("Which symbol is more frequent?  GRU, 16 units")
+ax.set_ylabel("cross-entropy (nats)")
 plt.show()
