@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-COLOURS = ("#0072b2", "#d55e00")  # told apart by colour-blind readers, too (Okabe and Ito)
+COLOURS = ("#0072b2", "#d55e00")  # distinct for colour-blind readers, too (Okabe and Ito)
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 420, 150, 64, 34, 10
 
 

@@ -130,9 +130,9 @@ def suggestion(word: str, options: Collection[str]) -> str:
     """
     key = _folded(word)
     meant = [ours for ours in options if _folded(ours) == key]
-    meant += [ours for ours, words in FOREIGN.items() if ours in options and key in words.split()]
+    meant += [ours for ours, foreign in FOREIGN.items() if ours in options and key in foreign.split()]
     if not meant:
-        elsewhere = [hint for words, hint in ELSEWHERE.items() if key in words.split()]
+        elsewhere = [hint for names, hint in ELSEWHERE.items() if key in names.split()]
         if elsewhere:
             return f"  {elsewhere[0]}"
         from difflib import get_close_matches

@@ -677,7 +677,7 @@ def accelerate(module: nn.Module) -> Acceleration:
     """Replace all ``torch.nn.RNN``, ``GRU`` and ``LSTM`` of a module by `RNN`, `GRU` and `LSTM`, in place.
 
     Each one stays the same object of another class: parameters, buffers, hooks and the training flag stay,
-    and so do optimisers that have its parameters and places that share it.  `plain` is the way back.
+    and so do optimisers that have its parameters and places that share it.  `plain` undoes it.
 
     Parameters
     ----------

@@ -87,7 +87,7 @@ int64_t call_add(run *r, int64_t shard, double loss) {
     return c.row;
 }
 
-/* Puts the sum over all shards in place of the first; returns that of their losses.  By thread 0. */
+/* By thread 0: puts the sum over all shards in place of the first; returns that of their losses. */
 double call_exchange(run *r) {
     shard_call c = { .shards = r->data->shards };
     if (!stopped(r) && call_outside(exchange, &c)) stop_run(r);

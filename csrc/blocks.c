@@ -99,8 +99,8 @@ static void declare_embeddings(walk *w) {
     }
 }
 
-/* What the integers choose of W, reader `reader` of the inputs, which has columns `before` theirs: the
-   last ones of its last column group. */
+/* What the integers choose of W, reader `reader` of the inputs, which has columns `before`
+   theirs: the last ones of its last column group. */
 static void read_integers(bptt_plan *p, matrix *w, int64_t reader, int64_t before) {
     w->last = p->I - p->choices;
     w->choices = p->choices;

@@ -224,24 +224,25 @@ typedef struct {
         *row; /* (n of data), written: where the rows of each sequence of the batch begin in y */
 } bptt_own_loss;
 
-/* Batches in shards, whose gradients are summed outside, perhaps over several machines.  For bptt_epoch
-   and bptt_updates.  Shard s of the batch order[from .. from+n-1] is order[from + n s / count ..
-   from + n (s+1) / count - 1], whoever computes it, so that sums over shards in a fixed order
-   do not depend on who does.  The call computes the shards [begin, end), of at most plan->batch
-   sequences each, and makes every update.  Needs `order`; excludes an own loss and final states. */
+/* Batches in shards, whose gradients are summed outside, perhaps over several machines.  For
+   bptt_epoch and bptt_updates.  Shard s of the batch order[from .. from+n-1] is order[from + n
+   s / count .. from + n (s+1) / count - 1], whoever computes it, so that sums over shards in a
+   fixed order do not depend on who does.  The call computes the shards [begin, end), of at most
+   plan->batch sequences each, and makes every update.  Needs `order`; excludes an own loss and
+   final states. */
 typedef struct {
     int64_t batch; /* sequences of a batch, in all shards together */
     int64_t count; /* shards of a batch */
     int64_t begin, end; /* those of this call, at least one */
-    /* truncated: a plan for each of them, all with the description of the call's, which is the first;
-       otherwise NULL */
+    /* truncated: a plan for each of them, all with the description of the call's, which is the
+       first; otherwise NULL */
     bptt_plan *const *plan;
     void *sums; /* (rows, bptt_sum_size) reals */
-    /* Both are called from the calling thread.  add: after each shard, whose gradient sum is in row 0 for
-       the first one of an update, with its sum of losses.  Returns the row for the next one, or below 0.
-       exchange: before each update.  Puts the sum over all shards in row 0, and that of the losses in
-       *loss.  Below 0, and anything but 0 of exchange, stop the run with BPTT_INTERRUPTED, the weights as
-       the last update left them. */
+    /* Both are called from the calling thread.  add: after each shard, whose gradient sum is in
+       row 0 for the first one of an update, with its sum of losses.  Returns the row for the
+       next one, or below 0. exchange: before each update.  Puts the sum over all shards in row
+       0, and that of the losses in *loss.  Below 0, and anything but 0 of exchange, stop the
+       run with BPTT_INTERRUPTED, the weights as the last update left them. */
     int64_t (*add)(void *context, int64_t shard, double loss);
     int (*exchange)(void *context, double *loss);
     void *context;
@@ -262,8 +263,8 @@ typedef struct {
     /* NULL, or how many rows after a sequence's first row (of inputs, of outputs) its step t lies:
        time-major arrays.  For forward, backward and predict only. */
     const int64_t *start;
-    /* (n), or NULL: that of sequence i is i.  Dropout, noise and a closed loop draw by it, so that parts
-       of a set draw what the set does. */
+    /* (n), or NULL: that of sequence i is i.  Dropout, noise and a closed loop draw by it, so
+       that parts of a set draw what the set does. */
     const int64_t *number;
     const bptt_own_loss *own_loss; /* NULL: that of the description */
     const bptt_shards *shards; /* NULL: a batch is computed as a whole */

@@ -1,9 +1,9 @@
-/* embeddings.c: inputs that are looked up as rows of a parameter E (values, width), which W reads: columns
-   of the input weights of a direction or, with `skip`, of g.  The products P = E W' of the values in
-   use are in a table of each W, from which forward takes a row per step; backward adds dz to the rows
-   of dP, and then  dE = the sum of dP W over the tables,  dW = dP' E.  The values in use are those of
-   the present pass, chunk or pattern, so that this is less work than a product per step, however
-   many values there are.  No arithmetic on data. */
+/* embeddings.c: inputs that are looked up as rows of a parameter E (values, width), which W
+   reads: columns of the input weights of a direction or, with `skip`, of g.  The products P = E
+   W' of the values in use are in a table of each W, from which forward takes a row per step;
+   backward adds dz to the rows of dP, and then  dE = the sum of dP W over the tables,  dW = dP'
+   E.  The values in use are those of the present pass, chunk or pattern, so that this is less
+   work than a product per step, however many values there are.  No arithmetic on data. */
 #include "run.h"
 
 /* -- the values in use: by one thread, before a barrier -- */
@@ -12,8 +12,8 @@ void use_no_values(bptt_plan *p) {
     for (int64_t q = 0; q < p->choices; q++) p->embedding[q].count = 0;
 }
 
-/* Values of at most so many lookups will be used in addition to those that are, whose rows of the tables
-   are made already; `more` 0, or too many: instead of them. */
+/* Values of at most so many lookups will be used in addition to those that are, whose rows of
+   the tables are made already; `more` 0, or too many: instead of them. */
 static void open_values(bptt_plan *p, int more, int64_t lookups) {
     for (int64_t q = 0; q < p->choices; q++) {
         embedding *e = &p->embedding[q];
@@ -119,7 +119,8 @@ void make_tables_of_step(bptt_plan *p, int64_t r0, int64_t r1) {
     make_part_of_tables(p, MORE_TABLES, 0, 1);
 }
 
-/* A part of the gradients of embeddings and weights, which are added, from complete ones of the tables. */
+/* A part of the gradients of embeddings and weights, which are added, from complete ones of the
+   tables. */
 void collect_part_of_tables(const bptt_plan *p, int64_t part, int64_t parts) {
     for (int64_t q = 0; p->embeds && q < p->choices; q++) {
         const embedding *e = &p->embedding[q];
@@ -151,9 +152,9 @@ static double table_work(const bptt_plan *p, int tables) {
     return work;
 }
 
-/* Parts of the tables by all threads, between which thread 0 polls: of the values in the span of the
-   batch; complete where it returns 1.  0: the run is over, for all threads alike.  A barrier must lie
-   before it. */
+/* Parts of the tables by all threads, between which thread 0 polls: of the values in the span
+   of the batch; complete where it returns 1.  0: the run is over, for all threads alike.  A
+   barrier must lie before it. */
 int make_tables(run *r, const span *at, int tables, team *team, int rank, int size) {
     if (!r->p->embeds) return 1;
     if (rank == 0) use_values_of_rows(r, tables == MORE_TABLES, at);

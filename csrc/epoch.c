@@ -50,8 +50,8 @@ static void store_input_grads(const training *t, team *team, int rank, int size)
     team_barrier(team);
 }
 
-/* Update of a batch whose gradient and loss are complete.  Returns 0 if they are not finite, or there
-   was no update: the run is over. */
+/* Update of a batch whose gradient and loss are complete.  Returns 0 if they are not finite, or
+   there was no update: the run is over. */
 int finish_update(training *t, double loss, team *team, int rank, int size) {
     run *r = &t->run;
     const double norm = gradient_norm(r->p, t->updater, team, rank, size);

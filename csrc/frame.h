@@ -91,8 +91,9 @@ typedef struct {
     void *transposed;
 } matrix;
 
-/* What an integer input chooses: a column of W, as if it were a one-hot vector, or with an embedding E
-   (values, width) a row of E, of which the product with `width` columns of W is in a table. */
+/* What an integer input chooses: a column of W, as if it were a one-hot vector, or with an
+   embedding E (values, width) a row of E, of which the product with `width` columns of W is in
+   a table. */
 typedef struct lookup {
     /* it is one of 0 .. values - 1 */
     int64_t values;

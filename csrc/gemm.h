@@ -488,8 +488,8 @@ INLINE int has_choices(const matrix *m, int64_t group) {
 
 /* -- integer inputs: the columns of W, or of a table of products, that they choose -- */
 
-/* What integer q of a row x chooses, whose blocks are `block` reals apart: a value, or its row of the
-   table.  A number that is none of its values counts as 0. */
+/* What integer q of a row x chooses, whose blocks are `block` reals apart: a value, or its row
+   of the table.  A number that is none of its values counts as 0. */
 INLINE int64_t chosen_value(const matrix *m, const real *x, int64_t block, int64_t q) {
     const int64_t c = m->last + q;
     const real value = x[c / CL * block + c % CL];
@@ -498,8 +498,8 @@ INLINE int64_t chosen_value(const matrix *m, const real *x, int64_t block, int64
     return m->lookup[q].slot ? m->lookup[q].slot[chosen] : chosen;
 }
 
-/* Vectors [n, n + nv) of it, in a panel of nv vectors of W or, with an embedding, in the table; *apart:
-   reals from one vector to the next. */
+/* Vectors [n, n + nv) of it, in a panel of nv vectors of W or, with an embedding, in the table;
+   *apart: reals from one vector to the next. */
 INLINE real *chosen_vectors(const int nv, const lookup *l, int64_t value, real *panel,
                             const field *table, int64_t n, int64_t *apart) {
     *apart = table->p ? table->block : CL;
@@ -932,8 +932,8 @@ INLINE void v_transpose(V *rows) {
     }
 }
 
-/* A vector or an embedding (gates, units) from the flat vector into the packed one, or out of it: in
-   the order of the flat vector, as an embedding is large. */
+/* A vector or an embedding (gates, units) from the flat vector into the packed one, or out of
+   it: in the order of the flat vector, as an embedding is large. */
 INLINE void move_vector(const matrix *m, real *flat, real *packed, int out, int64_t part,
                         int64_t parts) {
     const int64_t blocks = blocks_of(m->units), last = share(m->gates, part + 1, parts);

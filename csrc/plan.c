@@ -384,8 +384,8 @@ void derive_time_constants(const bptt_plan *p) {
     }
 }
 
-/* The constants of the units and inputs into the arena, zeros into their padding; any place for each
-   value of an embedding. */
+/* The constants of the units and inputs into the arena, zeros into their padding; any place for
+   each value of an embedding. */
 static void set_constants(bptt_plan *p, const double *alpha) {
     const int64_t leaks = padded(p, p->H) * (p->trained_tau ? p->layers * p->directions : 1);
     void *const of_units[] = { p->alpha, p->amplitude, p->alpha_slope, p->noise_slope };

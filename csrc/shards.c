@@ -62,8 +62,8 @@ static void open_shard(training *t, int64_t i, int64_t from, int64_t to) {
     r->batch.end = from; /* for begin_group: the first group of a batch */
 }
 
-/* 1: the present pass has no last state of a sequence, whose targets alone count; other shards of its
-   batch may have some. */
+/* 1: the present pass has no last state of a sequence, whose targets alone count; other shards
+   of its batch may have some. */
 static int ends_none(const run *r) {
     return !r->p->every && !r->p->segment && r->batch.ended >= r->batch.rows;
 }

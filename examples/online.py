@@ -3,7 +3,7 @@ Learning while the data arrive
 ==============================
 
 Heat demand follows the clock; in one night the clock of the heating is changed.  A network that was trained
-before is wrong from then on; a learner, which goes on training with every hour, adapts within days.
+before is wrong from then on; a learner, which trains with every hour, adapts within days.
 """
 
 import tempfile

@@ -303,7 +303,7 @@ def test_a_backup_goes_on(optimizer, tmp_path):
 
 
 def test_restarts():
-    """Each copy is drawn anew, obeys from the start, and equals a single fit."""
+    """Each copy is drawn again, obeys from the start, and equals a single fit."""
     net, (x, y) = ruled(), data()
     _, table = bf.restarts(net, x, y, n=3, epochs=2, keep="all", verbose=0)
     for copied in table.networks:
