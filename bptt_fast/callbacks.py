@@ -188,7 +188,8 @@ class History(Drawable, Resumable):
         """The last loss, and the last and the lowest one of validation."""
         texts = [f"{name} {self[name][-1]:.4g}" for name in ("loss", "val_loss") if self.get(name)]
         watched = self.get("val_loss") or self.get("loss")
-        return texts + ([f"lowest {min(watched):.4g}"] if watched else [])
+        known = [value for value in watched or () if not math.isnan(value)]
+        return texts + ([f"lowest {min(known):.4g}"] if known else [])
 
     def _repr_html_(self) -> str:
         curves = {name: self[name] for name in ("loss", "val_loss") if name in self}
@@ -1308,6 +1309,7 @@ class _Clock:
 
     def __init__(self) -> None:
         self.begin = self.last = time.perf_counter()
+        self.running = True
 
     def due(self) -> bool:
         now = time.perf_counter()
@@ -1319,7 +1321,7 @@ class _Clock:
     def spent(self, share: float) -> str:
         """The seconds that have passed, and that are left if `share` of the work is done."""
         seconds = time.perf_counter() - self.begin
-        left = f", {seconds / share * (1 - share):.3g} s left" if 0 < share < 1 else ""
+        left = f", {seconds / share * (1 - share):.3g} s left" if self.running and 0 < share < 1 else ""
         return f"{seconds:.3g} s{left}"
 
 
@@ -1347,9 +1349,10 @@ class _Cell(Progress):
         text = (
             f"epoch {self.epoch}/{self.epochs}{self.losses}, {self.clock.spent(share)}, {speed:.3g} steps/s"
         )
-        self.display.show(notebook.bar(share, text))
+        self.display.show(share, text)
 
     def close(self) -> None:
+        self.clock.running = False  # perhaps interrupted
         self._show(self.epoch - self.first)
 
 
@@ -1414,9 +1417,10 @@ class _FitCell(FitProgress):
     def _show(self) -> None:
         share = (self.finished - self.first) / max(self.fits - self.first, 1)
         text = f"fit {self.finished}/{self.fits}, {self.clock.spent(share)}"
-        self.display.show(notebook.bar(self.finished / max(self.fits, 1), text))
+        self.display.show(self.finished / max(self.fits, 1), text)
 
     def close(self) -> None:
+        self.clock.running = False
         self._show()
 
 

@@ -154,8 +154,7 @@ def _info(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace) -> int:
     names, targets, categories = args.inputs, args.targets, args.categories
     try:
-        if args.time in (*names, *targets):
-            raise ConfigError(f"--time: expected a column that is no input or target, got {args.time!r}.")
+        _check_time(args.time, names, targets)
         if (args.loss.targets == "class") != (args.classes is not None) or (
             args.classes and len(targets) > 1
         ):
@@ -414,7 +413,7 @@ def _forecasts(
     if args.future is not None and not model.exogenous:
         raise InputError("--future: expected none, as all inputs of the model are its targets, got a file.")
     if args.future is not None:
-        rows = _table(args, args.future, model.exogenous, args.time)
+        rows = _table(args, args.future, model.exogenous, args.time, table.times)
         future, times = rows.values[:needed], _following(table, len(rows))
         if times is not None and rows.times is not None:
             pairs = zip(times.values, rows.times.values, times.written, rows.times.written, strict=True)
@@ -440,10 +439,10 @@ def _write_predictions(
     """Write a table of predictions, whose first row is that after the `skipped` ones of the file."""
     n = len(next(iter(columns.values())))
     following = _following(table, max(skipped + n - len(table), 0))
-    if table.times is None or following is None:
-        where, labels = "row", list(range(skipped + 1, skipped + n + 1))
-    else:
-        where, labels = args.time, (table.times.written + following.written)[skipped:]
+    where, labels, times = "row", list(range(skipped + 1, skipped + n + 1)), None
+    if table.times is not None and following is not None:
+        where = args.time
+        labels = times = (table.times.written + following.written)[skipped:]
     plain = {name: values.tolist() for name, values in columns.items()}
     if args.out is not None or not args.json:
         write_table(args.out, [where, *plain], [labels, *plain.values()], table.dialect)
@@ -456,7 +455,7 @@ def _write_predictions(
                 "out": args.out,
                 "rows": len(table),
                 "first_row": skipped + 1,
-                "times": labels if where != "row" else None,
+                "times": times,
                 "predictions": None if args.out else plain,
                 "seconds": seconds,
             }
@@ -469,6 +468,7 @@ def _model_and_table(args: argparse.Namespace, with_targets: bool = False) -> tu
     model = Tabular.load(args.model)
     if args.time is None:
         args.time = model.time
+    _check_time(args.time, model.inputs, model.targets)
     if getattr(args, "out", None) is not None:
         _check_written(args, "out")
         check_kind(args.out)
@@ -480,10 +480,21 @@ def _model_and_table(args: argparse.Namespace, with_targets: bool = False) -> tu
     return model, table
 
 
-def _table(args: argparse.Namespace, path: str, columns: Sequence[str], time: str | None) -> Table:
+def _check_time(time: str | None, inputs: Sequence[str], targets: Sequence[str]) -> None:
+    if time in (*inputs, *targets):
+        raise ConfigError(f"--time: expected a column that is no input or target, got {time!r}.")
+
+
+def _table(
+    args: argparse.Namespace,
+    path: str,
+    columns: Sequence[str],
+    time: str | None,
+    before: Times | None = None,
+) -> Table:
     """The columns of a file, and messages on what was detected or looks wrong."""
     given = Dialect(args.sep, args.decimal)
-    table = read_table(path, columns, time or None, given)
+    table = read_table(path, columns, time or None, given, before)
     if table.dialect != Dialect(given.sep or ",", given.decimal or "."):
         marks = "decimal points" if table.dialect.decimal == "." else "decimal commas"
         sep = SEPARATORS.get(str(table.dialect.sep), "other separators")
@@ -504,7 +515,7 @@ def _following(table: Table, n: int) -> Times | None:
     try:
         return table.times.ahead(n)
     except ConfigError as error:
-        raise InputError(f"--time: {error}") from None
+        raise InputError(f"--time: {error}  --no-time numbers the rows instead.") from None
 
 
 def _print_json(document: dict[str, Any]) -> int:
@@ -695,7 +706,7 @@ def _config(parser: argparse.ArgumentParser, path: str) -> dict[str, Any]:
     """Arguments in a TOML file, by their names in the namespace."""
     with open(path, "rb") as file:
         try:
-            values = tomllib.load(file)
+            values = tomllib.loads(file.read().decode("utf-8-sig"))
         except (ValueError, RecursionError) as error:  # of the syntax, of UTF-8, of what is too long or deep
             raise InputError(f"{path}: expected a TOML file, got something else ({error}).") from None
     known = {

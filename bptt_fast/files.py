@@ -76,7 +76,11 @@ class Table:
 
 
 def read_table(
-    path: str, columns: Sequence[str], time: str | None = None, dialect: Dialect | None = None
+    path: str,
+    columns: Sequence[str],
+    time: str | None = None,
+    dialect: Dialect | None = None,
+    before: Times | None = None,
 ) -> Table:
     """Read the named columns of a Parquet file (*.parquet) or of a CSV file with a header.
 
@@ -93,6 +97,8 @@ def read_table(
     dialect : Dialect, optional
         That of the CSV.  What it leaves open is detected: the separator (comma, semicolon, tab) from the
         header, and the decimal comma, unless cells are separated by commas, from the numbers.
+    before : Times, optional
+        Times of other rows, whose format is preferred where several fit.
 
     Returns
     -------
@@ -115,8 +121,8 @@ def read_table(
     """
     path = named(path)
     if _is_parquet(path):
-        return _read_parquet(path, columns, time)
-    return _read_csv(path, columns, time, dialect or Dialect())
+        return _read_parquet(path, columns, time, before)
+    return _read_csv(path, columns, time, dialect or Dialect(), before)
 
 
 def write_table(
@@ -159,12 +165,14 @@ def _with_comma(value: Any) -> Any:
     return str(value).replace(".", ",") if isinstance(value, float) else value
 
 
-def _times(path: str, name: str, cells: Sequence[str], places: Sequence[str]) -> Times | None:
+def _times(
+    path: str, name: str, cells: Sequence[str], places: Sequence[str], before: Times | None
+) -> Times | None:
     """The times in a column, whose cells are at the `places`, such as "line 3"."""
     if not cells:
         return None
     try:
-        return Times(cells)
+        return Times(cells, before)
     except ConfigError as error:
         raise InputError(f"{path}, {places[error.row]}, column {name!r}: {error}") from None  # type: ignore[attr-defined]
 
@@ -206,8 +214,10 @@ class _Lines:
 class _Csv:
     """The reader of one CSV file, which detects what its dialect leaves open."""
 
-    def __init__(self, path: str, columns: Sequence[str], time: str | None, dialect: Dialect) -> None:
-        self.path, self.columns, self.time = path, columns, time
+    def __init__(
+        self, path: str, columns: Sequence[str], time: str | None, dialect: Dialect, before: Times | None
+    ) -> None:
+        self.path, self.columns, self.time, self.before = path, columns, time, before
         self.sep, self.decimal = dialect.sep, dialect.decimal
         self.wanted = {name.strip() for name in [*columns, *([] if time is None else [time])]}
         self.numbers: list[int] = []  # of the first lines of the rows
@@ -232,7 +242,9 @@ class _Csv:
         places = [f"line {number}" for number in self.numbers]
         if self.decimal == ",":  # dates have points or none
             self.times = [cell if "." in cell else cell.replace(",", ".") for cell in self.times]
-        times = None if self.time is None else _times(self.path, self.time, self.times, places)
+        times = None
+        if self.time is not None:
+            times = _times(self.path, self.time, self.times, places, self.before)
         return Table(values, times, Dialect(self.sep, self.decimal or "."))
 
     def _separators(self) -> str:
@@ -407,9 +419,11 @@ def _begin(file: Iterator[str]) -> list[str]:
     return lines
 
 
-def _read_csv(path: str, columns: Sequence[str], time: str | None, dialect: Dialect) -> Table:
+def _read_csv(
+    path: str, columns: Sequence[str], time: str | None, dialect: Dialect, before: Times | None
+) -> Table:
     with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        return _Csv(path, columns, time, dialect).read(file)
+        return _Csv(path, columns, time, dialect, before).read(file)
 
 
 def _numbered(lines: _Lines, reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
@@ -442,7 +456,7 @@ def _pyarrow(path: str) -> Any:
     return pyarrow
 
 
-def _read_parquet(path: str, columns: Sequence[str], time: str | None) -> Table:
+def _read_parquet(path: str, columns: Sequence[str], time: str | None, before: Times | None) -> Table:
     pyarrow = _pyarrow(path)
     with open(path, "rb") as file:
         try:
@@ -466,5 +480,5 @@ def _read_parquet(path: str, columns: Sequence[str], time: str | None) -> Table:
     times = None
     if time is not None:
         cells = [str(cell) for cell in table.column(_place(table.column_names, time, path)).to_pylist()]
-        times = _times(path, time, cells, [f"row {i + 1}" for i in range(len(cells))])
+        times = _times(path, time, cells, [f"row {i + 1}" for i in range(len(cells))], before)
     return Table(values, times, ENGLISH)

@@ -16,22 +16,22 @@ WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 420, 150, 64, 34, 10
 
 
 def is_active() -> bool:
-    """Whether Python runs in a notebook."""
-    return "ipykernel" in sys.modules
+    """Whether Python runs in the kernel of a notebook; a script may import ipykernel, too."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
 
 
 class Display:
-    """A place in the output of a notebook's cell whose HTML can be replaced."""
+    """A place in the output of a notebook's cell for a bar of progress, and its text for other outputs."""
 
     def __init__(self) -> None:
-        from IPython.display import HTML, display
+        from IPython.display import display
 
-        self._html = HTML
-        self._handle = display(HTML(""), display_id=True)
+        self._handle = display({"text/html": "", "text/plain": ""}, raw=True, display_id=True)
 
-    def show(self, html: str) -> None:
-        """Replace the HTML."""
-        self._handle.update(self._html(html))
+    def show(self, share: float, text: str) -> None:
+        """Replace the bar, `share` from 0 to 1, and its text."""
+        self._handle.update({"text/html": bar(share, text), "text/plain": text}, raw=True)
 
 
 def bar(share: float, text: str) -> str:

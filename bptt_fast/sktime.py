@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from .choices import Cell, LossName, Missing, SeriesScaling, Strategy
+from .errors import ConfigError
 from .forecasting import Forecaster
 from .losses import Loss
 from .losses import get as get_loss
@@ -188,6 +189,13 @@ class SktimeForecaster(BaseForecaster):
 
     def _answer(self, forecast: dict[Any, Any], times: Any, columns: Any) -> Any:
         """Forecasts in the form of y."""
+        for table in forecast.values():
+            strange = times.difference(table.index)
+            if len(strange):
+                raise ConfigError(
+                    f"fh: expected times of the forecast, {table.index[0]} to {table.index[-1]} at the steps "
+                    f"of y, got {strange[0]}.  sktime adds 1 per step to integers, whatever the step of y."
+                )
         parts = {key: table.set_axis(columns, axis=1).loc[times] for key, table in forecast.items()}
         if self._y.index.nlevels == 1:
             return parts[None]

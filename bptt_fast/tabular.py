@@ -181,6 +181,11 @@ class Tabular:
         if quantiles is not None and steps <= self.net.lead:
             outputs = self.net.predict(x, readout="every")[len(x) - self.net.lead :][:steps]
             columns |= _by_quantile(quantiles, self._in_units(self.loss.quantile(outputs, quantiles)))
+        elif quantiles is not None and not self.loss.has_distribution:
+            raise InputError(
+                f"--quantiles: expected a model with a distribution as --loss for more steps than its lead "
+                f"({self.net.lead}), got {self.loss.name!r} and {steps} steps.  Train with --lead {steps}."
+            )
         elif quantiles is not None:
             drawn = self._steps(x, future, steps, PATHS, np.random.default_rng(seed))
             values = np.array([np.quantile(y, quantiles, axis=0) for y in drawn])
@@ -227,9 +232,14 @@ class Tabular:
         return y if self.scaling is None else self.scaling.outputs(y)
 
     def _by_target(self, columns: Mapping[str, Array]) -> dict[str, Array]:
-        return {
-            f"{target}{what}": y[:, i] for i, target in enumerate(self.targets) for what, y in columns.items()
-        }
+        found: dict[str, Array] = {}
+        for i, target in enumerate(self.targets):
+            for what, y in columns.items():
+                name = f"{target}{what}"
+                if name in found:
+                    raise InputError(f"expected targets whose columns differ, got two columns {name!r}.")
+                found[name] = y[:, i]
+        return found
 
 
 def network(path: str) -> Network:
@@ -256,4 +266,4 @@ def described(net: Network) -> dict[str, Any]:
 
 
 def _by_quantile(quantiles: Sequence[float], values: Array) -> dict[str, Array]:
-    return {f" {q:g}": y for q, y in zip(quantiles, values, strict=True)}
+    return {f" {q}": y for q, y in zip(quantiles, values, strict=True)}

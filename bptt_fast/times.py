@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ class Times:
     cells : sequence of str
         At least one time: dates as in ISO 8601, ``31.12.2024 23:00``, ``12/31/2024`` or ``31/12/2024``, or
         numbers.
+    before : Times, optional
+        Times of other rows, whose format is preferred where several fit.
 
     Attributes
     ----------
@@ -49,14 +52,18 @@ class Times:
     ['2024-04-30', '2024-05-31']
     """
 
-    def __init__(self, cells: Sequence[str]) -> None:
+    _format: str
+
+    def __init__(self, cells: Sequence[str], before: Times | None = None) -> None:
         self.written: list[Any] = list(cells)
         readings = list(_readings(cells))
         if not readings:
             row = next(i for i, cell in enumerate(cells) if next(_readings([cells[0], cell]), None) is None)
             wanted = "a time, such as 2024-12-31 23:00 or a number" if row == 0 else f"a time as {cells[0]!r}"
             raise _wrong(row, f"expected {wanted}, got {cells[row]!r}.")
-        faults = [_fault(values) for values, _ in readings]
+        if before is not None:
+            readings = [reading for reading in readings if reading[2] == before._format] or readings
+        faults = [_fault(values) for values, *_ in readings]
         fitting = [reading for reading, fault in zip(readings, faults, strict=True) if fault is None]
         if not fitting:
             row = max(fault for fault in faults if fault is not None)
@@ -67,11 +74,11 @@ class Times:
             )
         if len(fitting) > 1 and len(cells) > 1:
             last = len(cells) - 1
-            both = " or ".join(str(values[-1].date()) for values, _ in fitting)
+            both = " or ".join(str(values[-1].date()) for values, *_ in fitting)
             raise _wrong(
                 last, f"expected a date that is clear, got {cells[last]!r}: {both}?  Write it as 2024-12-31."
             )
-        self.values, self._write = fitting[0]
+        self.values, self._write, self._format = fitting[0]
         if not isinstance(self.values[0], datetime):
             self.written = list(self.values)
         self._add, self.gaps = _steps(self.values)
@@ -98,13 +105,14 @@ class Times:
         following.written = [self._write(value) for value in following.values]
         if not isinstance(self.values[0], datetime):
             following.values = following.written  # rounded as they are written
-        following._write, following._add, following.gaps = self._write, self._add, 0
+        following._write, following._format = self._write, self._format
+        following._add, following.gaps = self._add, 0
         return following
 
 
 def is_date(cell: str) -> bool:
     """Whether a cell is a date, and not a number."""
-    return any(isinstance(values[0], datetime) for values, _ in _readings([cell]))
+    return any(isinstance(values[0], datetime) for values, *_ in _readings([cell]))
 
 
 def _wrong(row: int, message: str) -> ConfigError:
@@ -118,29 +126,29 @@ def _fault(values: Sequence[Any]) -> int | None:
     return next((i for i in range(1, len(values)) if not values[i - 1] < values[i]), None)
 
 
-Reading = tuple[list[Any], Callable[[Any], Any]]
-
-
 def _readings(cells: Sequence[str]) -> Any:
-    """The values of the cells, and the function that writes such a value, in every format that fits all."""
+    """The values of the cells, the function that writes such a value, and the format, for each that fits all.
+
+    The format is the pattern of strptime, or "" for numbers and dates as in ISO 8601.
+    """
     for pattern in PATTERNS:
         with suppress(ValueError):
             datetime.strptime(cells[0].strip(), pattern)
             if pattern == "%Y%m%d" and {len(cell.strip()) for cell in cells} != {8}:
                 continue  # numbers
             values = [datetime.strptime(cell.strip(), pattern) for cell in cells]
-            yield values, lambda value, pattern=pattern: value.strftime(pattern)
+            yield values, lambda value, pattern=pattern: value.strftime(pattern), pattern
             if pattern == "%Y%m%d":
                 return
     with suppress(ValueError, OverflowError):
         numbers: list[Any] = [_number(cell) for cell in cells]
-        digits = max(len(cell.strip().partition(".")[2]) for cell in cells)
-        yield numbers, lambda value: value if isinstance(value, int) else round(value, digits)
+        digits = max(_decimals(cell) for cell in cells)
+        yield numbers, lambda value: value if isinstance(value, int) else round(value, digits), ""
         return
     with suppress(ValueError):
         values = [datetime.fromisoformat(cell.strip()) for cell in cells]
         if len({value.tzinfo is None for value in values}) == 1:
-            yield values, _iso(cells[0].strip(), values[0])
+            yield values, _iso(cells[0].strip(), values[0]), ""
 
 
 def _number(cell: str) -> int | float:
@@ -151,6 +159,11 @@ def _number(cell: str) -> int | float:
     if not np.isfinite(value):
         raise ValueError
     return value
+
+
+def _decimals(cell: str) -> int:
+    """The number of decimal places of a number, ``1.5e-3`` has four."""
+    return max(0, -int(Decimal(cell.strip()).as_tuple().exponent))
 
 
 def _iso(cell: str, value: datetime) -> Callable[[datetime], str]:

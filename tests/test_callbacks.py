@@ -427,7 +427,7 @@ def test_the_bar_of_a_fit_that_stops_early(monkeypatch):
 def test_a_notebook_has_a_bar(monkeypatch):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     assert cb.check_verbose("auto") == 2
-    monkeypatch.setitem(sys.modules, "ipykernel", object())
+    monkeypatch.setattr(cb.notebook, "is_active", lambda: True)
     assert cb.check_verbose("auto") == 1
 
 

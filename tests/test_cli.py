@@ -616,6 +616,54 @@ def test_times_are_in_the_outputs(call):
     )
 
 
+def test_a_future_has_the_dates_of_its_past(call):
+    """Its dates alone might be 1 March and 3 January; a file of options may have a byte order mark."""
+    trained(call, "--time", "hour")
+    write_loads("load.csv", hour="02/{:02}/2024 {:02}:30")
+    Path("run.toml").write_bytes(b"\xef\xbb\xbfsteps = 25\nfuture = 'future.csv'\n")
+    for n in (24, 1):
+        lines = [f"03/01/2024 {t:02}:30,{LOADS['temp'][t]}" for t in range(n)]
+        Path("future.csv").write_text("\n".join(["hour,temp", *lines]))
+        found = call("forecast", "m", "load.csv", "--config", "run.toml", "--steps", n + 1)
+        assert len(columns(found)["hour"]) == n + 1
+    assert columns(found)["hour"] == ("03/01/2024 00:30", "03/01/2024 01:30")
+
+
+def test_a_time_named_row_and_columns_of_one_name(call):
+    text = Path("load.csv").read_text()
+    Path("load.csv").write_text(text.replace("hour", "row", 1).replace("temp", "load std", 1))
+    words = (
+        "train",
+        "load.csv",
+        "--inputs",
+        "load",
+        "--loss",
+        "gaussian",
+        "--clip-norm",
+        "1",
+        "--epochs",
+        "1",
+    )
+    call(*words, "--quiet", "--targets", "load,load std", "--time", "row", "--out", "m")
+    document = json.loads(call("predict", "m", "load.csv", "--json"))
+    assert document["times"][0] == "2024-02-20T01:00" and list(document["predictions"]) == [
+        "load",
+        "load std",
+    ]
+    assert "got two columns 'load std'" in call("predict", "m", "load.csv", "--std", fails=1)
+    fine = call("predict", "m", "load.csv", "--quantiles", "0.9999998,0.9999999")
+    assert len(columns(fine)) == 7
+
+
+def test_quantiles_that_need_paths_need_a_distribution(call):
+    words = ("train", "load.csv", "--inputs", "load", "--targets", "load", "--loss", "mae", "--epochs", "1")
+    loss = '{"name": "pinball", "quantiles": [0.1, 0.5]}'
+    call(*words[:-3], loss, *words[-2:], "--quiet", "--out", "m")
+    ahead = ("forecast", "m", "load.csv", "--quantiles", "0.1", "--steps")
+    assert list(columns(call(*ahead, "1"))) == ["row", "load", "load 0.1"]
+    assert "--quantiles: expected a model with a distribution as --loss" in call(*ahead, "2", fails=1)
+
+
 def test_gaps_in_time_are_reported(call, capsys):
     trained(call, "--time", "hour")
     lines = Path("load.csv").read_text().splitlines()
@@ -708,7 +756,10 @@ WRONG = {
     ),
     "no row": (("forecast", "m", "none.csv", "--steps", "1"), 1, "none.csv: expected at least one row"),
     "too few rows": (("evaluate", "m", "one.csv"), 1, "one.csv: expected at least 2 rows of numbers, got 1"),
-    "one time": (("forecast", "m", "one.csv", "--steps", "1"), 1, "expected at least two times to continue them"),
+    "one time": (
+        ("forecast", "m", "one.csv", "--steps", "1"), 1, "at least two times to continue them, got one. --no-time"
+    ),
+    "a target as the time": (("predict", "m", "load.csv", "--time", "load"), 1, "--time: expected a column that is no input"),
     "another picture": (("plot", "m", "load.csv", "--out", "p.jpg"), 2, "expected a file named *.png or *.svg"),
     "no picture": (("plot", "m", "load.csv"), 2, "required: --out"),
     "a history and a model": (("plot", "m", "--history", "m", "--out", "p.png"), 2, "--history: not allowed with model"),

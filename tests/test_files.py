@@ -337,6 +337,7 @@ CONTINUED = {
     "British": (("30/12/2024", "31/12/2024"), ["01/01/2025", "02/01/2025"]),
     "years": (("1999", "2000"), [2001, 2002]),
     "tenths": (("0.1", "0.2", "0.3"), [0.4, 0.5]),
+    "exponents": (("1e-3", "1.5e-3", "2e-3"), [0.0025, 0.003]),
     "a gap": (("1", "2", "5", "6"), [7, 8]),
 }  # fmt: skip
 
@@ -347,6 +348,17 @@ def test_times_are_continued(cells, ahead):
     assert times.ahead(2).written == ahead and times.gaps == ("5" in cells)
     whole = Times([*cells, *map(str, ahead)])
     assert times.ahead(2).values == whole.values[-2:]
+
+
+def test_a_format_is_that_of_the_times_before():
+    """Where it fits; the reading alone would be another one, or none."""
+    before = Times(("01/30/2024", "01/31/2024"))
+    days = ("02/01/2024", "02/02/2024", "02/03/2024")
+    for n in (1, 3):
+        assert Times(days[:n], before).values == before.ahead(n).values
+    with pytest.raises(bf.ConfigError, match="a date that is clear"):
+        Times(days)
+    assert Times(("2024-02-01",), before).values == before.ahead(1).values
 
 
 WRONG_TIMES = {

@@ -80,12 +80,17 @@ def test_text_is_escaped():
 def shown(monkeypatch):
     """The HTML that a stand-in for IPython is given to show."""
     pages = []
+
+    def update(data, raw):
+        assert raw and data["text/plain"] in data["text/html"]
+        pages.append(data["text/html"])
+
     fake = types.ModuleType("IPython.display")
-    fake.HTML = str
-    fake.display = lambda html, display_id: types.SimpleNamespace(update=pages.append)
+    fake.display = lambda data, raw, display_id: types.SimpleNamespace(update=update)
+    python = types.ModuleType("IPython")
+    python.get_ipython = lambda: types.SimpleNamespace(kernel=object())
     monkeypatch.setitem(sys.modules, "IPython.display", fake)
-    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
-    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    monkeypatch.setitem(sys.modules, "IPython", python)
     return pages
 
 
@@ -102,3 +107,33 @@ def test_progress_of_many_fits_stays_in_the_notebook(shown, capsys):
     bf.cross_validate(network(), X, X[:, 0], cv=folds, epochs=2)
     assert "fit 2/2, " in shown[-1] and parsed(shown[-1]).find("div/progress").get("value") == "100"
     assert capsys.readouterr() == ("", "")
+
+
+def test_an_interrupted_fit_has_no_time_left(shown):
+    def interrupt(epoch, logs):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        network().fit(X, X[:, 0], epochs=100, callbacks=[callbacks.LambdaCallback(on_epoch_end=interrupt)])
+    assert "epoch 4/100" in shown[-1]
+    assert "left" not in shown[-1]
+
+
+@pytest.mark.parametrize("shell", [None, types.SimpleNamespace()])
+def test_a_script_that_imports_ipykernel_is_no_notebook(monkeypatch, capsys, shell):
+    """Also the shell of IPython in a terminal has no kernel."""
+    python = types.ModuleType("IPython")
+    python.get_ipython = lambda: shell
+    monkeypatch.setitem(sys.modules, "IPython", python)
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    network().fit(X, X[:, 0], epochs=2)
+    assert capsys.readouterr().out.count("epoch") == 2
+
+
+def test_the_lowest_loss_is_a_number_although_some_are_nan():
+    history = callbacks.History("epoch", "loss")
+    for epoch, loss in enumerate((np.nan, 2.0, 1.0, np.nan), 1):
+        history.add({"epoch": epoch, "loss": loss})
+    assert repr(history) == "History(4 epochs, loss nan, lowest 1)"
+    parsed(history._repr_html_())

@@ -97,3 +97,12 @@ def test_tags_follow_the_parameters():
     assert spread.get_tag("requires-fh-in-fit")
     assert not SktimeForecaster().get_tag("capability:missing_values")
     assert SktimeForecaster(missing="indicator").get_tag("capability:missing_values")
+
+
+def test_times_between_the_steps_are_an_error():
+    """sktime adds 1 per step to integers, so that an index with a step of 2 has no forecast of odd times."""
+    y = series(0).set_axis(range(0, 140, 2))
+    face = SktimeForecaster(random_state=0, **SMALL).fit(y)
+    assert face.predict(fh=[2, 4]).index.tolist() == [140, 142]
+    with pytest.raises(bf.ConfigError, match=r"fh: expected times of the forecast, 140 to 140 .* got 139"):
+        face.predict(fh=[1, 2])
