@@ -42,7 +42,7 @@ from . import (
     plots,
     show_config,
 )
-from .callbacks import BackupAndRestore
+from .callbacks import BackupAndRestore, Callback, LambdaCallback
 from .columns import listed, moments
 from .description import NONLINEARITIES, Category
 from .errors import MALFORMED, choice
@@ -226,6 +226,10 @@ def _train(args: argparse.Namespace) -> int:
         x, y, validation = _shifted(x, y, args.lead, rows)
     # standard output is for the data, if they go there
     messages = redirect_stdout(sys.stderr) if STDOUT in (args.out, args.log) else nullcontext()
+    begun: list[int] = []  # epochs of this process
+    callbacks: list[Callback] = [LambdaCallback(on_epoch_begin=lambda epoch, logs: begun.append(epoch))]
+    if args.backup is not None:
+        callbacks.insert(0, BackupAndRestore(args.backup))
     begin = time.perf_counter()
     with messages:
         try:
@@ -240,7 +244,7 @@ def _train(args: argparse.Namespace) -> int:
                 patience=_stopping(args),
                 scaling="standard" if args.scaling else None,
                 threads=args.threads,
-                callbacks=[] if args.backup is None else [BackupAndRestore(args.backup)],
+                callbacks=callbacks,
                 verbose=0 if args.quiet or args.json else "auto",
             )
         except KeyboardInterrupt as error:
@@ -259,14 +263,14 @@ def _train(args: argparse.Namespace) -> int:
         _write_log(args, history)
         if args.out is not None:
             net.save(args.out)
-        patterns = (rows - needed + 1) * len(history["epoch"])
+        patterns = (rows - needed + 1) * len(begun)
         if args.quiet and not args.json:
             return 0
         first = rows if args.validation_split else 0
         model = Tabular(net)
         n, metrics = model.metrics(table.values, first)
         if not args.json:
-            print(_summary(args, history, seconds, patterns))
+            print(_summary(args, history, seconds, patterns, len(begun)))
             which = f"validation rows {rows + 1} to {len(table)}" if first else "training rows"
             print(f"{_measure(model)} of {n} predictions of the {which}:\n{_aligned(metrics)}")
             if args.out is not None:
@@ -529,7 +533,7 @@ def _losses(history: History) -> dict[str, float]:
     return {name: history[name][at] for name in ("loss", "val_loss") if history.get(name)}
 
 
-def _summary(args: argparse.Namespace, history: History, seconds: float, patterns: int) -> str:
+def _summary(args: argparse.Namespace, history: History, seconds: float, patterns: int, begun: int) -> str:
     """Two lines on a finished training: how long, why it ended, which weights the network has; its losses."""
     what = "validation" if args.validation_split else "training"
     reason = {
@@ -544,9 +548,10 @@ def _summary(args: argparse.Namespace, history: History, seconds: float, pattern
     names = {"loss": "training loss", "val_loss": "validation loss"}
     losses = ", ".join(f"{names[name]} {value:.6g}" for name, value in _losses(history).items())
     scaled = " (of scaled targets)" if args.scaling and args.loss.targets == "real" else ""
+    before = f", {done - begun} of them before this run," if done > begun else ""
     return (
-        f"Trained {done} of {args.epochs} epochs in {seconds:.2f} s: {reason[history.stopped]}.  The weights "
-        f"are those {kept}.\n{losses[0].upper()}{losses[1:]}{scaled}; {patterns} patterns, "
+        f"Trained {done} of {args.epochs} epochs{before} in {seconds:.2f} s: {reason[history.stopped]}.  The "
+        f"weights are those {kept}.\n{losses[0].upper()}{losses[1:]}{scaled}; {patterns} patterns, "
         f"{patterns / seconds:,.0f} per second."
     )
 

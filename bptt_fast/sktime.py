@@ -126,8 +126,7 @@ class SktimeForecaster(BaseForecaster):
         known = [] if X is None else list(range(len(X.columns)))
         texts = [] if X is None else [i for i in known if X.dtypes.iloc[i].kind not in "fiub"]
         data = self._tables(y, X)
-        forecaster = Forecaster(
-            [f"y{i}" for i in range(len(y.columns))],
+        options: dict[str, Any] = dict(
             known=[f"X{i}" for i in known],
             categorical=[f"X{i}" for i in texts],
             calendar=self.calendar,
@@ -141,15 +140,12 @@ class SktimeForecaster(BaseForecaster):
             missing=self.missing,
             hidden_size=self.hidden_size,
             cell=self.cell,
-            **{"seed": self.random_state, **(self.network or {})},
         )
-        self.history_ = forecaster.fit(
-            data,
-            epochs=self.epochs,
-            validation=self.validation,
-            patience=self.patience,
-            **{"verbose": 0, **(self.training or {})},
-        )
+        options = {"seed": self.random_state, **_joined(options, self.network, "network")}
+        forecaster = Forecaster([f"y{i}" for i in range(len(y.columns))], **options)
+        options = dict(epochs=self.epochs, validation=self.validation, patience=self.patience)
+        options = {"verbose": 0, **_joined(options, self.training, "training")}
+        self.history_ = forecaster.fit(data, **options)
         self.forecaster_ = forecaster
         return self
 
@@ -220,6 +216,14 @@ class SktimeForecaster(BaseForecaster):
         """Parameters with which sktime tests this class."""
         small = {"window": 8, "hidden_size": 4, "epochs": 1, "random_state": 0}
         return [small, small | {"loss": "gaussian", "strategy": "direct", "cell": "elman"}]
+
+
+def _joined(own: Mapping[str, Any], further: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
+    """The arguments that this class sets, and the further ones of a parameter."""
+    for key in further or ():
+        if key in own:
+            raise ConfigError(f"{name}: expected arguments that SktimeForecaster does not set, got {key!r}.")
+    return {**own, **(further or {})}
 
 
 def _most_steps(data: dict[Any, Any], times: Any) -> int:

@@ -106,3 +106,9 @@ def test_times_between_the_steps_are_an_error():
     assert face.predict(fh=[2, 4]).index.tolist() == [140, 142]
     with pytest.raises(bf.ConfigError, match=r"fh: expected times of the forecast, 140 to 140 .* got 139"):
         face.predict(fh=[1, 2])
+
+
+@pytest.mark.parametrize("name, key", [("network", "hidden_size"), ("training", "epochs")])
+def test_arguments_are_given_once(name, key):
+    with pytest.raises(bf.ConfigError, match=f"{name}: expected arguments .* got '{key}'"):
+        SktimeForecaster(**{name: {key: 5}}).fit(series(0))
