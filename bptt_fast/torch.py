@@ -246,14 +246,17 @@ def _differentiable(
             f"{name}: no second derivative with {random} in training, since PyTorch cannot "
             f"reproduce its draws.  Call eval(), or use plain(module)."
         )
-    hx = tuple(states) or tuple(x.new_zeros(shape) for shape in run.state_shapes())
-    hx = hx if len(hx) > 1 else hx[0]
     with torch.enable_grad():
+        # the derivatives for this call only: views end them where other calls made x or the states
+        inputs = [tensor.view_as(tensor) for tensor in (x, *states, *weights)]
+        x, states, weights = inputs[0], inputs[1 : 1 + len(states)], inputs[1 + len(states) :]
+        hx = tuple(states) or tuple(x.new_zeros(shape) for shape in run.state_shapes())
+        hx = hx if len(hx) > 1 else hx[0]
         if x.dim() == 2:
             sizes = torch.from_numpy(np.searchsorted(-run.rows.length, -np.arange(run.steps)))
-            outputs = module._by_pytorch(x, sizes, hx, list(weights), False)
+            outputs = module._by_pytorch(x, sizes, hx, weights, False)
         else:
-            outputs = module._by_pytorch(x, None, hx, list(weights), run.rows.start is None)
+            outputs = module._by_pytorch(x, None, hx, weights, run.rows.start is None)
     chosen = [
         (y, grad_output)
         for y, grad_output in zip(outputs, output_grads, strict=True)
@@ -262,7 +265,7 @@ def _differentiable(
     gradients = iter(
         torch.autograd.grad(
             [y for y, _ in chosen],
-            [tensor for tensor, want in zip((x, *states, *weights), wanted, strict=True) if want],
+            [tensor for tensor, want in zip(inputs, wanted, strict=True) if want],
             [grad_output for _, grad_output in chosen],
             create_graph=second,
             allow_unused=True,

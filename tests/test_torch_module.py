@@ -181,6 +181,14 @@ def many_at_once(module, x):
     return torch.autograd.grad(y, x, torch.eye(len(y), dtype=y.dtype), is_grads_batched=True)[0]
 
 
+def second_order(module, x):
+    """Of two calls, the second from the states of the first, with the same parameters."""
+    y, _ = module(x.flip(0), module(x)[1])
+    parameters = tuple(module.parameters())
+    grads = torch.autograd.grad(y.pow(3).sum(), parameters, create_graph=True)
+    return *grads, *torch.autograd.grad(sum(g.square().sum() for g in grads), parameters)
+
+
 TRANSFORMS = {
     "grad": lambda m, x: torch.func.grad(lambda w: torch.func.functional_call(m, w, (x,))[0].square().sum())(
         {name: p.detach() for name, p in m.named_parameters()}
@@ -190,6 +198,7 @@ TRANSFORMS = {
     "hessian": lambda m, x: torch.autograd.functional.hessian(lambda a: m(a)[0].pow(2).sum(), x),
     "dual numbers": forward_mode,
     "many at once": many_at_once,
+    "second order": second_order,
     "conjugate": lambda m, x: m(torch.conj(torch.complex(x, x)).imag)[0],
 }
 
