@@ -2,9 +2,10 @@
 
     from bptt_fast.torch import GRU, LSTM, RNN      # in place of: from torch.nn import GRU, LSTM, RNN
 
-`MinGRU`, `MinLSTM`, `IndRNN` and `CTRNN` are modules of the same kind for cells that PyTorch lacks.
-One `torch.autograd.Function` calls the core's forward and backward passes.  The core reads inputs in place,
-time-major, batch-major or packed, and writes outputs and gradients into PyTorch tensors.
+`MinGRU`, `MinLSTM`, `IndRNN` and `CTRNN` are modules of the same kind for cells that PyTorch lacks,
+`RNNCell`, `GRUCell` and `LSTMCell` those for one step.  One `torch.autograd.Function` calls the core's
+forward and backward passes.  The core reads inputs in place, time-major, batch-major or packed, and writes
+outputs and gradients into PyTorch tensors.
 """
 
 from __future__ import annotations
@@ -49,10 +50,13 @@ __all__ = [
     "LSTM",
     "RNN",
     "Acceleration",
+    "GRUCell",
     "IndRNN",
+    "LSTMCell",
     "MinGRU",
     "MinLSTM",
     "Model",
+    "RNNCell",
     "accelerate",
     "from_torch",
     "plain",
@@ -121,6 +125,13 @@ class Run:
         self.draw = int(torch.randint(1 << 62, ())) if self.dropout or self.noise else 0
         self.tape: Any = None  # Pooled, held from forward to backward
 
+    def __call__(self, x: Tensor, states: Any, weights: Any, needs_grad: bool) -> Any:
+        """Outputs and final states; with `needs_grad` as part of PyTorch's graph."""
+        states, weights = tuple(h.contiguous() for h in states), [w.contiguous() for w in weights]
+        if needs_grad:
+            return Unfold.apply(self, len(states), x, *states, *weights)
+        return self.forward(x, states, weights, False, False)
+
     def acquire(self, x: Tensor, input_gradient: bool) -> Pooled:
         """A large enough plan from the module's pool, or a new one."""
         threads, isa, size = torch.get_num_threads(), machine().isa, (self.batch, self.steps)
@@ -172,7 +183,7 @@ class Run:
         )
         if dy is None:
             dy = x.new_zeros((*x.shape[:-1], _output_size(self.module)))
-        if self.tape is None:  # backward runs through the same graph again
+        if self.tape is None:  # of a cell, or backward runs through the same graph again
             self.forward(x, states, weights, True, wanted[0])
         pooled, self.tape = self.tape, None
         dx = torch.empty_like(x) if wanted[0] else None
@@ -223,7 +234,8 @@ class Unfold(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.run, ctx.kinds = run, kinds
         ctx.save_for_backward(x, *tensors)
-        return run.forward(x, tensors[:kinds], tensors[kinds:], True, ctx.needs_input_grad[2])
+        keep, input_gradient = run.module.keeps_tape, ctx.needs_input_grad[2]
+        return run.forward(x, tensors[:kinds], tensors[kinds:], keep, input_gradient)
 
     @staticmethod
     def backward(ctx: Any, *output_grads: Tensor | None) -> Any:
@@ -289,6 +301,10 @@ def _describe(module: Any, dtype: torch.dtype, dropout: float, noise: float) -> 
     }
 
 
+def _needs_grad(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
 def _in_memory(tensor: Tensor | None) -> bool:
     """Whether a tensor has its values in memory, unlike the wrappers of torch.func's transforms."""
     try:
@@ -327,13 +343,14 @@ def _contiguous_layout(x: Tensor) -> tuple[Tensor, bool]:
 
 
 class _CoreModule:
-    """Base of the modules, with `forward`.
+    """Base of the modules.
 
     Calls that the core does not support, and invalid ones, for PyTorch's error, are left to PyTorch's
     forward.
     """
 
     cell: ClassVar[Any]
+    keeps_tape = True  # from forward to backward; else backward computes forward again
 
     @property
     def _plans(self) -> PlanPool:
@@ -344,7 +361,7 @@ class _CoreModule:
         return pool
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "qconfig" and self.cell != "elman":  # torch.nn.RNN has no quantized form
+        if name == "qconfig" and not isinstance(self, nn.RNN):  # torch.nn.RNN has no quantized form
             warnings.warn(
                 f"{type(self).__name__}: torch.ao.quantization recognises exact types, and leaves this "
                 f"module in floating point.  Quantize bptt_fast.torch.plain(model) instead.",
@@ -358,6 +375,49 @@ class _CoreModule:
         module = plain.__new__(plain)
         module.__dict__.update((name, value) for name, value in self.__dict__.items() if name != "_pool")
         return module
+
+    def _shapes(self: Any) -> list[tuple[int, ...]]:
+        """Shapes of the weights."""
+        sized, directions = (self.input_size, self.hidden_size, self.proj_size), 1 + self.bidirectional
+        return _weight_shapes(self.cell, *sized, self.num_layers, directions, self.bias)
+
+    def _noise(self) -> float:
+        """The deviation of the noise in training."""
+        return 0.0
+
+    def _by_pytorch(
+        self: Any, x: Tensor, sizes: Any, hx: Any, weights: list[Tensor], batch_first: bool
+    ) -> Any:
+        """Outputs and final states by PyTorch's kernels; `sizes` are the batch sizes of packed rows."""
+        function = getattr(torch, self.mode.lower())
+        numbers = (weights, self.bias, self.num_layers, 0.0, False, self.bidirectional)
+        if sizes is None:
+            return function(x, hx, *numbers, batch_first)
+        return function(x, sizes, hx, *numbers)
+
+    def _supported(self: Any, x: Any, states: Any, weights: list[Any], sizes: Tensor | None = None) -> bool:
+        """Whether the core computes this call; `sizes` are the batch sizes of packed rows."""
+        if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_autocast_enabled("cpu"):
+            return False
+        dtype = x.dtype if isinstance(x, Tensor) else None
+        for tensor in (x, *states, *weights):
+            if type(tensor) not in PLAIN or not tensor.is_cpu or tensor.dtype != dtype:
+                return False
+            if tensor.is_neg() or not _in_memory(tensor):
+                return False
+        if forward_ad._current_level >= 0:  # forward-mode derivatives
+            return False
+        if dtype not in DTYPES or not x.numel() or x.dim() not in self._axes(sizes):
+            return False
+        if x.shape[-1] != self.input_size or self.num_layers > MAX_LAYERS or self.dropout == 1:
+            return False
+        if [w.shape for w in weights] != self._shapes():
+            return False
+        return not states or [h.shape for h in states] == self._states(x, sizes)
+
+
+class _CoreLayers(_CoreModule):
+    """Base of the modules that are called with all steps."""
 
     def forward(self: Any, input: Any, hx: Any = None) -> Any:
         packed = isinstance(input, PackedSequence)
@@ -380,16 +440,11 @@ class _CoreModule:
             steps, batch, _ = x.shape
             x, time_major = _contiguous_layout(x)
             rows = _rows(batch, steps, time_major)
-        needs_grad = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *weights))
+        needs_grad = _needs_grad(x, *states, *weights)
         large = self.mode == "LSTM" and x.dtype == torch.float32 and batch * self.hidden_size >= ONEDNN
         if large and not packed and not needs_grad and torch.backends.mkldnn.is_available():
             return super().forward(input, hx)  # type: ignore[misc]
-        run, states = Run(self, rows, batch, steps), tuple(h.contiguous() for h in states)
-        weights = [w.contiguous() for w in weights]
-        if needs_grad:
-            y, *ends = Unfold.apply(run, len(states), x, *states, *weights)
-        else:
-            y, *ends = run.forward(x, states, weights, False, False)
+        y, *ends = Run(self, rows, batch, steps)(x, states, weights, needs_grad)
         if packed:
             if input.unsorted_indices is not None:
                 ends = [h.index_select(1, input.unsorted_indices) for h in ends]
@@ -400,50 +455,61 @@ class _CoreModule:
             y = y.transpose(0, 1)
         return y, tuple(ends) if len(ends) > 1 else ends[0]
 
-    def _shapes(self: Any) -> list[tuple[int, ...]]:
-        """Shapes of the weights."""
-        sized, directions = (self.input_size, self.hidden_size, self.proj_size), 1 + self.bidirectional
-        return _weight_shapes(self.cell, *sized, self.num_layers, directions, self.bias)
+    def _axes(self, sizes: Tensor | None) -> tuple[int, ...]:
+        """How many axes an input may have."""
+        return (2, 3) if sizes is None else (2,)
 
-    def _noise(self) -> float:
-        """The deviation of the noise in training."""
-        return 0.0
-
-    def _by_pytorch(
-        self: Any, x: Tensor, sizes: Any, hx: Any, weights: list[Tensor], batch_first: bool
-    ) -> Any:
-        """Outputs and final states by PyTorch's kernels; `sizes` are the batch sizes of packed rows."""
-        function = getattr(torch, self.mode.lower())
-        numbers = (weights, self.bias, self.num_layers, 0.0, False, self.bidirectional)
-        if sizes is None:
-            return function(x, hx, *numbers, batch_first)
-        return function(x, sizes, hx, *numbers)
-
-    def _supported(self: Any, x: Any, states: Any, weights: list[Any], sizes: Tensor | None) -> bool:
-        if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_autocast_enabled("cpu"):
-            return False
-        dtype = x.dtype if isinstance(x, Tensor) else None
-        for tensor in (x, *states, *weights):
-            if type(tensor) not in PLAIN or not tensor.is_cpu or tensor.dtype != dtype:
-                return False
-            if tensor.is_neg() or not _in_memory(tensor):
-                return False
-        if forward_ad._current_level >= 0:  # forward-mode derivatives
-            return False
-        if dtype not in DTYPES or x.dim() not in ((2, 3) if sizes is None else (2,)) or not x.numel():
-            return False
-        if x.shape[-1] != self.input_size or self.num_layers > MAX_LAYERS or self.dropout == 1:
-            return False
-        if [w.shape for w in weights] != self._shapes():
-            return False
-        if not states:
-            return True
+    def _states(self: Any, x: Tensor, sizes: Tensor | None) -> list[tuple[int, ...]]:
+        """Shapes of the initial states for an input."""
         if sizes is not None:
             batch: tuple[int, ...] = (int(sizes[0]),)
         else:
             batch = (x.shape[0 if self.batch_first else 1],) if x.dim() == 3 else ()
         count = self.num_layers * (1 + self.bidirectional)
-        return [h.shape for h in states] == [(count, *batch, width) for width in _widths(self)]
+        return [(count, *batch, width) for width in _widths(self)]
+
+
+class _CoreCell(_CoreModule):
+    """Base of the modules that are called for one step: one layer.
+
+    A loop calls one some hundred times before the backward pass, so the calls keep no tapes.
+    """
+
+    num_layers, bidirectional, proj_size, dropout = 1, False, 0, 0.0
+    keeps_tape = False
+
+    @property
+    def mode(self: Any) -> str:
+        """The name of PyTorch's function for many steps."""
+        return f"RNN_{self.nonlinearity}" if self.cell == "elman" else self.cell
+
+    @property
+    def all_weights(self: Any) -> list[list[Tensor]]:
+        """The parameters, as those of the only layer."""
+        weights = [self.weight_ih, self.weight_hh]
+        return [[*weights, self.bias_ih, self.bias_hh] if self.bias else weights]
+
+    def forward(self: Any, input: Any, hx: Any = None) -> Any:
+        states = () if hx is None else hx if self.cell == "lstm" and isinstance(hx, tuple) else (hx,)
+        (weights,) = self.all_weights
+        if (hx is not None and not states) or not self._supported(input, states, weights):
+            return super().forward(input, hx)  # type: ignore[misc]
+        x = input.contiguous().view(1, -1, self.input_size)
+        states = tuple(h.reshape(1, -1, self.hidden_size) for h in states)
+        run = Run(self, _rows(x.shape[1], 1, True), x.shape[1], 1)
+        h, _, *c = run(x, states, weights, _needs_grad(x, *states, *weights))
+        h, *c = (a.view(*input.shape[:-1], self.hidden_size) for a in (h, *c))
+        return (h, *c) if c else h
+
+    def _supported(self: Any, x: Any, states: Any, weights: list[Any], sizes: Any = None) -> bool:
+        known = self.cell != "elman" or self.nonlinearity in ("tanh", "relu")
+        return known and self.hidden_size > 0 and super()._supported(x, states, weights, sizes)
+
+    def _axes(self, sizes: Tensor | None) -> tuple[int, ...]:
+        return 1, 2
+
+    def _states(self: Any, x: Tensor, sizes: Tensor | None) -> list[tuple[int, ...]]:
+        return [(*x.shape[:-1], width) for width in _widths(self)]
 
 
 def _plain(kind: type) -> Any:
@@ -452,7 +518,7 @@ def _plain(kind: type) -> Any:
     return next(base for base in kind.__mro__ if base.__module__ in known)
 
 
-class RNN(_CoreModule, nn.RNN):
+class RNN(_CoreLayers, nn.RNN):
     """``torch.nn.RNN`` with this package's kernels: the same constructor, parameters, call and results.
 
     The kernels support float32 and float64 on the CPU, with ``torch.get_num_threads()`` threads.  PyTorch's
@@ -487,7 +553,7 @@ class RNN(_CoreModule, nn.RNN):
     cell = "elman"
 
 
-class GRU(_CoreModule, nn.GRU):
+class GRU(_CoreLayers, nn.GRU):
     """``torch.nn.GRU`` with this package's kernels; see `RNN`.
 
     Parameters
@@ -507,7 +573,7 @@ class GRU(_CoreModule, nn.GRU):
     cell = "gru"
 
 
-class LSTM(_CoreModule, nn.LSTM):
+class LSTM(_CoreLayers, nn.LSTM):
     """``torch.nn.LSTM`` with this package's kernels; see `RNN`.
 
     Parameters
@@ -527,7 +593,72 @@ class LSTM(_CoreModule, nn.LSTM):
     cell = "lstm"
 
 
-class _OwnModule(_CoreModule):
+class RNNCell(_CoreCell, nn.RNNCell):
+    """``torch.nn.RNNCell`` with this package's kernels: the same constructor, parameters, call and results.
+
+    One step of `RNN`, for code with a loop over time of its own.  Most of the time is that of the call, and
+    ``torch.nn.RNNCell`` takes less of it; `RNN`, called with all steps, is faster than both.  What is left to
+    PyTorch is as for `RNN`.  The backward pass computes the step again, so that calls keep only their inputs.
+
+    Parameters
+    ----------
+    input_size, hidden_size, bias, nonlinearity, device, dtype
+        As in ``torch.nn.RNNCell``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from bptt_fast.torch import RNNCell
+    >>> cell, h = RNNCell(3, 8), torch.zeros(2, 8)
+    >>> for x in torch.zeros(5, 2, 3):
+    ...     h = cell(x, h)
+    >>> h.shape
+    torch.Size([2, 8])
+    """
+
+    cell = "elman"
+
+
+class GRUCell(_CoreCell, nn.GRUCell):
+    """``torch.nn.GRUCell`` with this package's kernels; see `RNNCell`.
+
+    Parameters
+    ----------
+    input_size, hidden_size, bias, device, dtype
+        As in ``torch.nn.GRUCell``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from bptt_fast.torch import GRUCell
+    >>> GRUCell(3, 8)(torch.zeros(2, 3)).shape
+    torch.Size([2, 8])
+    """
+
+    cell = "gru"
+
+
+class LSTMCell(_CoreCell, nn.LSTMCell):
+    """``torch.nn.LSTMCell`` with this package's kernels; see `RNNCell`.
+
+    Parameters
+    ----------
+    input_size, hidden_size, bias, device, dtype
+        As in ``torch.nn.LSTMCell``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from bptt_fast.torch import LSTMCell
+    >>> h, c = LSTMCell(3, 8)(torch.zeros(2, 3))
+    >>> h.shape, c.shape
+    (torch.Size([2, 8]), torch.Size([2, 8]))
+    """
+
+    cell = "lstm"
+
+
+class _OwnModule(_CoreLayers):
     """Base of the modules of cells that PyTorch lacks."""
 
     def _shapes(self: Any) -> list[tuple[int, ...]]:
@@ -614,7 +745,7 @@ class CTRNN(_OwnModule, torch_cells.CTRNN):
 
 
 def plain(module: nn.Module) -> nn.Module:
-    """Replace this package's RNN, GRU and LSTM in a module by PyTorch's own.
+    """Replace this package's RNN, GRU, LSTM and their cells of one step in a module by PyTorch's own.
 
     The other cells become modules in PyTorch's operations, without kernels of this package.  Tools that
     recognise modules by their exact type, such as ``torch.ao.quantization``, need it.

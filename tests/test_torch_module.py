@@ -192,7 +192,7 @@ def second_order(module, x):
 TRANSFORMS = {
     "grad": lambda m, x: torch.func.grad(lambda w: torch.func.functional_call(m, w, (x,))[0].square().sum())(
         {name: p.detach() for name, p in m.named_parameters()}
-    )["weight_hh_l0"],
+    ),
     "jvp": lambda m, x: torch.func.jvp(lambda a: m(a)[0], (x,), (x.cos(),))[1],
     "jacrev": lambda m, x: torch.func.jacrev(lambda a: m(a)[0].sum(0))(x),
     "hessian": lambda m, x: torch.autograd.functional.hessian(lambda a: m(a)[0].pow(2).sum(), x),
@@ -504,6 +504,165 @@ def test_threads_of_the_caller_and_threads_of_the_core():
         assert all(map(torch.equal, results(ours, x), expected))
     finally:
         torch.set_num_threads(1)
+
+
+# ---- cells of one step
+
+CELLS = {
+    "rnn": ("RNNCell", {}),
+    "rnn-relu": ("RNNCell", dict(nonlinearity="relu")),
+    "gru": ("GRUCell", {}),
+    "lstm": ("LSTMCell", {}),
+}
+
+
+class Loop(torch.nn.Module):
+    """A cell over all steps, called like a layer."""
+
+    def __init__(self, cell):
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, x, hx=None):
+        y = []
+        for row in x:
+            hx = self.cell(row, hx)
+            y.append(hx[0] if isinstance(hx, tuple) else hx)
+        return torch.stack(y), hx
+
+
+def loops(kind, dtype=torch.float64, **words):
+    """Loops over PyTorch's cell and over ours with its parameters."""
+    name, more = CELLS[kind]
+    torch.manual_seed(0)
+    theirs, ours = (
+        getattr(place, name)(INPUTS, STATES, dtype=dtype, **more | words) for place in (torch.nn, fast)
+    )
+    ours.load_state_dict(theirs.state_dict())
+    theirs.load_state_dict(ours.state_dict())
+    return Loop(theirs), Loop(ours)
+
+
+def cell_states(kind, *batch, dtype=torch.float64):
+    return [torch.randn(*batch, STATES, dtype=dtype) for _ in range(1 + (kind == "lstm"))]
+
+
+@pytest.mark.parametrize("kind", CELLS)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_cells_are_pytorchs(kind, dtype):
+    for bias, batch, given in itertools.product((False, True), ((), (4,)), (False, True)):
+        theirs, ours = loops(kind, dtype, bias=bias)
+        x = torch.randn(6, *batch, 2 * INPUTS, dtype=dtype)[..., ::2]
+        call = x, cell_states(kind, *batch, dtype=dtype) if given else None
+        for expected, got in zip(results(theirs, *call), results(ours, *call), strict=True):
+            torch.testing.assert_close(got, expected, **TOLERANCE[dtype])
+        assert len(ours.cell._plans)  # the core computed
+        with torch.no_grad():
+            torch.testing.assert_close(ours(x)[0], theirs(x)[0], **TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_cells_keep_no_tapes(kind):
+    _, ours = loops(kind)
+    y, _ = ours(torch.randn(50, 2, INPUTS, dtype=torch.float64))
+    assert len(ours.cell._plans) == 1
+    y.sum().backward()
+    assert len(ours.cell._plans) == 1
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_cells_pass_gradcheck_of_both_orders(kind):
+    """Two steps of one cell, then one of another with the same weights."""
+    name, more = CELLS[kind]
+    torch.manual_seed(0)
+    first, second = (Loop(getattr(fast, name)(1, 2, dtype=torch.float64, **more)) for _ in range(2))
+    names = [name for name, _ in first.named_parameters()]
+
+    def call(x, y, *tensors):
+        weights, hx = dict(zip(names, tensors, strict=False)), tensors[len(names) :]
+        _, hx = torch.func.functional_call(first, weights, (x, hx if kind == "lstm" else hx[0]))
+        _, ends = torch.func.functional_call(second, weights, (y, hx))
+        return ends
+
+    tensors = [*first.parameters(), *(torch.randn(2, 2) for _ in range(1 + (kind == "lstm")))]
+    inputs = (torch.randn(2, 2, 1), torch.randn(1, 2, 1), *tensors)
+    inputs = [tensor.detach().double().requires_grad_() for tensor in inputs]
+    assert torch.autograd.gradcheck(call, inputs)
+    assert torch.autograd.gradgradcheck(call, inputs)
+
+
+@pytest.mark.parametrize("kind", CELLS)
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_transforms_of_cells(kind, name):
+    theirs, ours = loops(kind)
+    x = torch.randn(3, 2, INPUTS, dtype=torch.float64)
+    torch.testing.assert_close(TRANSFORMS[name](ours, x), TRANSFORMS[name](theirs, x))
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_cells_are_pytorchs_modules_in_every_other_way(kind):
+    theirs, ours = loops(kind)
+    x = torch.randn(3, 2, INPUTS, dtype=torch.float64)
+    expected = ours(x)[0]
+    assert repr(ours) == repr(theirs) and list(ours.state_dict()) == list(theirs.state_dict())
+    for tool in (copy.deepcopy, stored, averaged, emptied, safely_loaded):
+        assert torch.equal(tool(ours)(x)[0], expected), tool
+    plain = fast.plain(ours)
+    assert type(plain.cell) is type(theirs.cell) and plain.cell.weight_hh is ours.cell.weight_hh
+    torch.testing.assert_close(plain(x)[0], expected)
+    for other in (torch.jit.trace(ours.cell, x[0]), torch.jit.script(ours.cell),
+                  torch.compile(ours.cell, backend="eager")):  # fmt: skip
+        torch.testing.assert_close(other(x[0]), theirs.cell(x[0]))
+    half = copy.deepcopy(ours).to(torch.bfloat16)
+    assert half(x.bfloat16())[0].dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (
+            copy.deepcopy(ours).float()(x.float())[0].dtype
+            == loops(kind, torch.float32)[0](x.float())[0].dtype
+        )
+    with torch.no_grad():
+        ours.cell.weight_hh.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        expected.sum().backward()
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_errors_of_cells_are_pytorchs(kind):
+    theirs, ours = (loop.cell for loop in loops(kind))
+    x, states = torch.randn(4, INPUTS, dtype=torch.float64), cell_states(kind, 4)
+    wrong = [(x[..., :2],), (x.float(),), (x[None],), (x.numpy(),), (x, ()), (x, (states[0],)),
+             (x, tuple(h[:1] for h in states) if kind == "lstm" else states[0][:1])]  # fmt: skip
+    for call in wrong:
+        with pytest.raises(Exception) as expected:
+            theirs(*call)
+        with pytest.raises(expected.type) as got:
+            ours(*call)
+        assert str(got.value) == str(expected.value)
+    assert ours(x[:0]).shape == (0, STATES) if kind != "lstm" else ours(x[:0])[0].shape == (0, STATES)
+
+
+def test_other_cells_are_pytorchs():
+    x = torch.ones(2, INPUTS)
+    with pytest.raises(RuntimeError, match="Unknown nonlinearity: sigmoid"):
+        fast.RNNCell(INPUTS, STATES, nonlinearity="sigmoid")(x)
+    for place in (torch.nn, fast):
+        assert place.GRUCell(INPUTS, 0)(x).shape == (2, 0)
+    broken = fast.GRUCell(INPUTS, STATES)
+    broken.weight_hh = torch.nn.Parameter(broken.weight_hh.detach()[:-1])
+    with pytest.raises(RuntimeError):
+        broken(x)
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_dynamic_quantization_of_cells(kind):
+    theirs, ours = loops(kind, torch.float32)
+    quantize, x = torch.ao.quantization.quantize_dynamic, torch.randn(2, INPUTS)
+    cells = {getattr(torch.nn, name) for name, _ in CELLS.values()}
+    with pytest.warns(UserWarning, match=r"Quantize bptt_fast\.torch\.plain"):
+        quantize(ours, cells)
+    made, expected = quantize(fast.plain(ours), cells).cell, quantize(theirs, cells).cell
+    assert type(made) is type(expected)
+    torch.testing.assert_close(made(x), expected(x))
 
 
 # ---- a whole model
