@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import metrics
-from .errors import ConfigError, choice, flag, integer, plain
+from .errors import ConfigError, check_arguments, choice, flag, integer, parameters_of, plain, suggesting
 from .forecasting import Forecaster, checked_levels, origins_of
+from .network import Network
 from .series import Series, read, tables
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ Array = np.ndarray[Any, Any]
 GROUPS = ("series", "target", "step", "origin", "time")
 
 
+@suggesting
 def backtest(
     forecaster: Forecaster,
     data: Any,
@@ -92,6 +94,8 @@ def backtest(
     """
     steps = forecaster.check_steps(horizon)
     every = _every(refit)
+    known = [*parameters_of(backtest)[:-1], *parameters_of(Forecaster.fit)[:-1], *parameters_of(Network.fit)]
+    check_arguments("backtest", options, list(dict.fromkeys(known)))
     if not every and options:
         raise ConfigError(f"backtest: expected options of fit with refit only, got {next(iter(options))!r}.")
     levels = checked_levels(quantiles) if len(quantiles) else ()

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import notebook
 from .choices import Mode
-from .errors import MALFORMED, ConfigError, CorruptFileError, choice, flag, integer, number, plain
+from .errors import MALFORMED, ConfigError, CorruptFileError, choice, flag, integer, number, plain, suggesting
 from .resuming import Resumable
 from .storage import save_state
 from .writing import csv_text, named, replace, shorten, size_on_disk
@@ -319,6 +319,7 @@ class Callback(Resumable):
         """
 
 
+@suggesting
 class LambdaCallback(Callback):
     """A callback made of functions.
 
@@ -414,6 +415,7 @@ MODE_WORDS = """mode : {"auto", "min", "max"}, default "auto"
         Whether lower or higher is better; "auto" is "min"."""
 
 
+@suggesting
 class EarlyStopping(_Monitor):
     __doc__ = f"""Stop training when a monitored value no longer improves.
 
@@ -503,6 +505,7 @@ class EarlyStopping(_Monitor):
             self.model.params[:] = self.weights
 
 
+@suggesting
 class ModelCheckpoint(_Monitor):
     __doc__ = f"""Save the network after every epoch, or after every epoch that is the best so far.
 
@@ -621,6 +624,7 @@ class ModelCheckpoint(_Monitor):
                         os.unlink(old)
 
 
+@suggesting
 class ReduceLROnPlateau(_Monitor):
     __doc__ = f"""Lower the learning rate when a monitored value no longer improves.
 
@@ -753,6 +757,7 @@ class _FileLogger(_Logger):
         self.length = length
 
 
+@suggesting
 class CSVLogger(_FileLogger):
     """Write the logs as comma-separated values, one row per epoch; finished rows survive a crash.
 
@@ -820,6 +825,7 @@ class CSVLogger(_FileLogger):
             table.writerow(row.values())
 
 
+@suggesting
 class JSONLogger(_FileLogger):
     """Write the logs as JSON lines, one object per epoch; finished lines survive a crash.
 
@@ -863,6 +869,7 @@ class JSONLogger(_FileLogger):
             file.write(json.dumps(row) + "\n")
 
 
+@suggesting
 class TensorBoard(_Logger):
     """Write the logs for TensorBoard, named as in Keras (extra "tensorboard", the package tensorboardX).
 
@@ -937,6 +944,7 @@ class TensorBoard(_Logger):
         return self.writers[part]
 
 
+@suggesting
 class OptunaPruning(_Monitor):
     __doc__ = f"""Report each epoch to a trial of Optuna, which may prune it (needs optuna).
 
@@ -997,6 +1005,7 @@ class OptunaPruning(_Monitor):
             raise self.pruned(f"after epoch {epoch + 1}")
 
 
+@suggesting
 class RayTuneReport(Callback):
     """Report each epoch to the trial of Ray Tune in which the network is trained (needs ray[tune]).
 
@@ -1062,6 +1071,7 @@ def _package(name: str, user: str, extra: str) -> Any:
         ) from error
 
 
+@suggesting
 class BackupAndRestore(Callback):
     """Back up a fit after its epochs, so that it can go on after a crash, to the bit.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .choices import Readout
+from .errors import suggesting
 from .model import Model
 from .storage import Path
 
@@ -66,6 +67,7 @@ def to_onnx(net: Model, path: Path) -> None:
     onnx.write(net, path)
 
 
+@suggesting
 def from_onnx(path: Path) -> Network:
     """Read a network from an ONNX file, of ``Network.to_onnx``, PyTorch or another writer.
 
@@ -156,6 +158,7 @@ def to_torch(net: Model) -> TorchModel:
     return torch.to_torch(net)
 
 
+@suggesting
 def from_torch(
     module: Any, head: Any = None, *, embedding: Any = None, readout: Readout = "every", skip: bool = False
 ) -> Network:

@@ -20,7 +20,17 @@ from . import _core, data, losses, own_loss  # type: ignore[attr-defined]
 from .choices import LossName
 from .columns import Scaling, ordered
 from .description import Description
-from .errors import ConfigError, DivergedError, ShapeError, choice, integer, number
+from .errors import (
+    ConfigError,
+    DivergedError,
+    ShapeError,
+    check_arguments,
+    choice,
+    integer,
+    number,
+    parameters_of,
+    suggesting,
+)
 from .inference import evaluate, loss_and_grad, predict
 from .initialisation import CELLS, is_own
 from .interrupts import answer, in_parts
@@ -206,6 +216,7 @@ class Surface:
 # ---- gradients over time
 
 
+@suggesting
 def gradient_flow(
     net: Model,
     x: Any,
@@ -282,6 +293,7 @@ def gradient_flow(
 # ---- the dynamics of the state
 
 
+@suggesting
 def states(net: Model, x: Any, *, x0: ArrayLike | None = None) -> Array:
     """States along one run.
 
@@ -315,6 +327,7 @@ def states(net: Model, x: Any, *, x0: ArrayLike | None = None) -> Array:
     return _states(twin, parts, start)[0]
 
 
+@suggesting
 def state_jacobians(net: Model, x: Any, *, x0: ArrayLike | None = None) -> Array:
     """Derivatives of each state with respect to the previous one, along one run.
 
@@ -353,6 +366,7 @@ def state_jacobians(net: Model, x: Any, *, x0: ArrayLike | None = None) -> Array
     return jacobians
 
 
+@suggesting
 def dynamics(net: Model, x: Any, *, x0: ArrayLike | None = None, skip: int | None = None) -> Dynamics:
     """Spectral radius of the state Jacobian at each step, and the largest Lyapunov exponent of the run.
 
@@ -416,6 +430,7 @@ def _per_step(function: Callable[[Array], Array], jacobians: Array) -> Array:
 # ---- fixed points
 
 
+@suggesting
 def fixed_points(
     net: Model,
     x: Any,
@@ -676,6 +691,7 @@ def _addresses(arrays: Sequence[Array]) -> tuple[int, ...]:
 # ---- saturation
 
 
+@suggesting
 def saturation(
     net: Model,
     x: Any,
@@ -810,6 +826,7 @@ def _flat(nonlinearity: str, values: Array, threshold: float) -> Array:
 # ---- curvature
 
 
+@suggesting
 def conditioning(
     net: Model, x: Any, *, x0: ArrayLike | None = None, lengths: ArrayLike | None = None
 ) -> Conditioning:
@@ -874,6 +891,7 @@ def conditioning(
 # ---- the error surface
 
 
+@suggesting
 def error_surface(
     net: Model,
     x: Any,
@@ -930,6 +948,8 @@ def error_surface(
     >>> surface.loss.shape
     (5, 5)
     """
+    known = dict.fromkeys([*parameters_of(error_surface)[:-1], *parameters_of(evaluate)])
+    check_arguments("error_surface", options, list(known))
     points = integer(points, "points", 2, 1001)
     random = np.random.default_rng(integer(seed, "seed", 0, 2**64 - 1))
     probe, center = copy.copy(net), net.params.astype(float)
@@ -1090,6 +1110,7 @@ def _last_targets(net: Model, y: Any, parts: Sequence[Array], x: Any, lengths: A
     return [np.asarray(row)[len(part) - 1] for row, part in zip(y, parts, strict=True)]
 
 
+@suggesting
 def check_loss(
     loss: Callable[..., Any] | Loss, outputs: Any, targets: Any, weights: Any = None, *, step: float = 1e-6
 ) -> float:

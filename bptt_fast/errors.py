@@ -241,10 +241,34 @@ def suggesting(known: Known) -> Known:
         except TypeError:
             constructor = known.__name__ == "__init__"
             what = type(args[0]).__name__ if constructor else known.__name__
-            check_arguments(what, kwargs, parameters_of(known))
+            check_arguments(what, *_in_question(known, len(args), kwargs))
             raise
 
     return cast(Known, call)
+
+
+def _in_question(
+    function: Callable[..., Any], positional: int, given: Collection[str]
+) -> tuple[Collection[str], Collection[str]]:
+    """The names for `check_arguments` after a call with `positional` arguments and the `given` names.
+
+    A function with ``**arguments`` accepts any name: only one that is near to a missing argument is wrong.
+    """
+    import inspect
+
+    parameters = inspect.signature(function).parameters
+    if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return given, list(parameters)
+    missing = [
+        name
+        for place, (name, parameter) in enumerate(parameters.items())
+        if name not in given
+        and parameter.default is parameter.empty
+        and (parameter.kind is parameter.KEYWORD_ONLY or place >= positional)
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    others = [name for name in given if name not in parameters]
+    return [name for name in others if suggestion(name, missing).startswith(" Did")], missing
 
 
 def parameters_of(function: Callable[..., Any]) -> list[str]:

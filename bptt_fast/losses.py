@@ -21,7 +21,7 @@ import numpy as np
 from . import _core  # type: ignore[attr-defined]
 from .choices import Average, FunctionTargets, LossName
 from .distributions import DISTRIBUTIONS, QUANTILES, Distribution
-from .errors import ArgumentError, ConfigError, DivergedError, ShapeError, choice, integer, number
+from .errors import ArgumentError, ConfigError, DivergedError, ShapeError, choice, integer, number, suggesting
 from .suggestions import suggestion
 
 Array = np.ndarray[Any, Any]
@@ -37,6 +37,7 @@ PARTS = {
 }
 
 
+@suggesting
 class Loss:
     """A loss with its parameters, or a function as a loss.
 
@@ -145,7 +146,7 @@ class Loss:
                 known = ", ".join(row["parameters"]) or "none"
                 raise ArgumentError(
                     f'loss: expected parameters of "{name}" ({known}), got {parameter!r}.'
-                    f"{suggestion(parameter, row['parameters'])}"
+                    f"{suggestion(parameter, [*row['parameters'], 'class_weight', 'average', 'targets'])}"
                 )
         self.name = str(name)
         # "real" numbers, "class" indices, "probability" in [0, 1], "count" of at least 0
@@ -287,6 +288,7 @@ class Loss:
         """Whether the outputs are quantiles."""
         return self.function is None and self.name in QUANTILES
 
+    @suggesting
     def prediction(self, outputs: Any) -> Array:
         """Compute one number per target from outputs, in the units of the targets.
 
@@ -327,6 +329,7 @@ class Loss:
         blocks, dtype = self._blocks(outputs)
         return blocks[0].astype(dtype)
 
+    @suggesting
     def mean(self, outputs: Any) -> Array:
         """Compute the means of the distributions whose parameters are the outputs.
 
@@ -352,6 +355,7 @@ class Loss:
         distribution, dtype = self._distribution(outputs, "mean")
         return _finite(distribution.mean, dtype, "mean")
 
+    @suggesting
     def std(self, outputs: Any) -> Array:
         """Compute the standard deviations of the distributions whose parameters are the outputs.
 
@@ -373,6 +377,7 @@ class Loss:
         distribution, dtype = self._distribution(outputs, "std")
         return np.asarray(distribution.std, dtype)
 
+    @suggesting
     def quantile(self, outputs: Any, q: float | Sequence[float]) -> Array:
         """Compute quantiles of the targets from outputs; they do not cross.
 
@@ -416,6 +421,7 @@ class Loss:
         values = [_finite(distribution.quantile(one), dtype, "quantile") for one in probabilities]
         return np.stack(values) if several else values[0]
 
+    @suggesting
     def sample(self, outputs: Any, rng: Any = None, n: int | None = None) -> Array:
         """Draw targets from the distributions whose parameters are the outputs.
 

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .errors import ConfigError, ShapeError, integer, number
+from .errors import ConfigError, ShapeError, integer, number, suggesting
 
 Array = np.ndarray[Any, Any]
 
 
+@suggesting
 def mae(actual: ArrayLike, forecast: ArrayLike) -> float:
     """Mean absolute error, ``mean |y - f|``.
 
@@ -38,6 +39,7 @@ def mae(actual: ArrayLike, forecast: ArrayLike) -> float:
     return _mean(np.abs(y - f))
 
 
+@suggesting
 def rmse(actual: ArrayLike, forecast: ArrayLike) -> float:
     """Root of the mean squared error, sqrt(mean (y - f)^2).
 
@@ -60,6 +62,7 @@ def rmse(actual: ArrayLike, forecast: ArrayLike) -> float:
     return float(np.sqrt(_mean((y - f) ** 2)))
 
 
+@suggesting
 def r2(actual: ArrayLike, forecast: ArrayLike) -> float:
     """Coefficient of determination, ``1 - sum (y - f)^2 / sum (y - mean y)^2``.
 
@@ -85,6 +88,7 @@ def r2(actual: ArrayLike, forecast: ArrayLike) -> float:
     return 1 - _mean((y - f) ** 2) / _mean((y - _mean(y)) ** 2)
 
 
+@suggesting
 def accuracy(actual: ArrayLike, forecast: ArrayLike) -> float:
     """Share of the classes that are right.
 
@@ -107,6 +111,7 @@ def accuracy(actual: ArrayLike, forecast: ArrayLike) -> float:
     return _mean((y == f).astype(np.float64))
 
 
+@suggesting
 def smape(actual: ArrayLike, forecast: ArrayLike) -> float:
     """Symmetric mean absolute percentage error, ``mean 200 |y - f| / (|y| + |f|)``, from 0 to 200.
 
@@ -132,6 +137,7 @@ def smape(actual: ArrayLike, forecast: ArrayLike) -> float:
     return _mean(np.divide(200 * np.abs(y - f), size, out=np.zeros_like(size), where=size > 0))
 
 
+@suggesting
 def mase(actual: ArrayLike, forecast: ArrayLike, history: ArrayLike, season: int = 1) -> float:
     """Mean absolute scaled error: `mae` divided by `naive_error` of the history (Hyndman and Koehler 2006).
 
@@ -158,6 +164,7 @@ def mase(actual: ArrayLike, forecast: ArrayLike, history: ArrayLike, season: int
         return float(np.float64(mae(actual, forecast)) / naive_error(history, season))
 
 
+@suggesting
 def naive_error(history: ArrayLike, season: int = 1) -> float:
     """Mean absolute error of the seasonal naive forecast within a series: ``mean |y[t] - y[t - season]|``.
 
@@ -187,6 +194,7 @@ def naive_error(history: ArrayLike, season: int = 1) -> float:
     return _mean(differences[np.isfinite(differences)])
 
 
+@suggesting
 def pinball(actual: ArrayLike, forecast: ArrayLike, quantile: float) -> float:
     """Mean pinball loss of forecasts of one quantile q, mean max(q (y - f), (q - 1) (y - f)).
 
@@ -212,6 +220,7 @@ def pinball(actual: ArrayLike, forecast: ArrayLike, quantile: float) -> float:
     return _mean(np.maximum(q * (y - f), (q - 1) * (y - f)))
 
 
+@suggesting
 def coverage(actual: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> float:
     """Share of the actual values in their interval, bounds included.
 

@@ -442,6 +442,7 @@ class Model:
         self._sync_from_learner()
         return {name: view.copy() for name, view in self._views.items()}
 
+    @suggesting
     def load_state_dict(self, parameters: Mapping[str, ArrayLike], strict: bool = True) -> None:
         """Copy parameters into the network, after checking all of them; they are projected on the `rules`.
 

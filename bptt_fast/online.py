@@ -17,7 +17,7 @@ from . import _core, data, losses, optimizers, storage, unfolding  # type: ignor
 from .choices import FirstOrderName, LossName
 from .columns import Running, Scaling, by_name, continued, is_table, like, names_of
 from .data import Array
-from .errors import ConfigError, DivergedError, ShapeError, choice, integer, number
+from .errors import ConfigError, DivergedError, ShapeError, choice, integer, number, suggesting
 from .inference import predict
 from .losses import Loss
 from .machine import machine_for
@@ -27,6 +27,7 @@ from .plans import planning
 from .unfolding import SlidingBPTT
 
 
+@suggesting
 class Stream:
     """A network that runs one step per call; ``Network.stream`` creates it.
 
@@ -140,6 +141,7 @@ class Stream:
         return f"Stream(batch={self.batch}, {_short(self.network)})"
 
 
+@suggesting
 class Learner:
     """The classical online algorithm, one observation per call; ``Network.learn_online`` creates it.
 
@@ -363,6 +365,7 @@ class Learner:
             raise error
         return loss
 
+    @suggesting
     def predict(self, x: Any = None) -> Array:
         """Predict the target of a row, as `observe` would before its update; the learner does not change.
 
@@ -504,6 +507,7 @@ class Learner:
             self.network.store_scaling(Scaling(*parts))
         self._stored = now
 
+    @suggesting
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write network and learner to a safetensors file; ``bptt_fast.load`` reads the learner.
 

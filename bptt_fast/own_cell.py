@@ -19,7 +19,7 @@ import numpy as np
 
 from . import _core  # type: ignore[attr-defined]
 from .choices import OwnCell
-from .errors import CellError, ConfigError
+from .errors import CellError, ConfigError, suggesting
 from .initialisation import CELLS
 from .interface import interface
 from .machine import get_include, machine
@@ -35,6 +35,7 @@ SINGLE = 1e-2  # largest error of float32, relative to the largest entry of a bl
 _building = threading.Lock()
 
 
+@suggesting
 def build_cell(path: str | os.PathLike[str]) -> OwnCell:
     """Compile a cell of your own, check its gradient, and make it known by its name.
 

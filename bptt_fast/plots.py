@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
-from .errors import ConfigError, ShapeError, integer
+from .errors import ConfigError, ShapeError, integer, suggesting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +31,7 @@ COLORS = BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = (
 )
 
 
+@suggesting
 def history(record: Mapping[str, Sequence[float]], *, log: bool = True, ax: Axes | None = None) -> Axes:
     """Draw the losses of a fit over its epochs.
 
@@ -75,6 +76,7 @@ def history(record: Mapping[str, Sequence[float]], *, log: bool = True, ax: Axes
     return ax
 
 
+@suggesting
 def prediction(
     time: ArrayLike,
     actual: ArrayLike,
@@ -135,6 +137,7 @@ def prediction(
     return ax
 
 
+@suggesting
 def forecast(
     history: Any,
     forecast: Any,
@@ -197,6 +200,7 @@ def forecast(
     return ax
 
 
+@suggesting
 def backtest(result: Backtest, *, series: Any = None, target: Any = None, ax: Axes | None = None) -> Axes:
     """Draw the forecasts of a backtest from all origins, and the actual values.
 
@@ -250,6 +254,7 @@ def backtest(result: Backtest, *, series: Any = None, target: Any = None, ax: Ax
     return ax
 
 
+@suggesting
 def restarts(table: Restarts, *, log: bool = True, ax: Axes | None = None) -> Axes:
     """Draw the losses of all copies of `bptt_fast.restarts`, and the epochs at which copies were dropped.
 
@@ -321,6 +326,7 @@ def restarts(table: Restarts, *, log: bool = True, ax: Axes | None = None) -> Ax
     return ax
 
 
+@suggesting
 def gradient_flow(flow: GradientFlow | Mapping[str, GradientFlow], *, ax: Axes | None = None) -> Axes:
     """Draw gradient norms of the loss with respect to earlier states.
 
@@ -368,6 +374,7 @@ def gradient_flow(flow: GradientFlow | Mapping[str, GradientFlow], *, ax: Axes |
     return ax
 
 
+@suggesting
 def error_surface(
     net: Network | Surface,
     x: Any = None,
@@ -457,6 +464,7 @@ def error_surface(
     return ax
 
 
+@suggesting
 def phase_plane(found: FixedPoints, *, ax: Axes | None = None) -> Axes:
     """Draw fixed points and the trajectories around them in the plane of the first two principal components.
 

@@ -22,7 +22,7 @@ import numpy as np
 from . import backends, data
 from .callbacks import BackupAndRestore, Comparison, Drawable, check_verbose
 from .choices import Keep, Verbose
-from .errors import ConfigError, DivergedError, choice, integer
+from .errors import ConfigError, DivergedError, choice, integer, suggesting
 from .fit import Training
 from .interrupts import in_threads
 from .machine import machine_for
@@ -93,6 +93,7 @@ class Restarts(Comparison, Drawable):
         self.seconds = 0.0
 
 
+@suggesting
 def restarts(
     net: Network,
     x: Any,
@@ -502,7 +503,8 @@ def _settings(
     options: dict[str, Any],
 ) -> tuple[list[str], list[Setting]]:
     """The names of the varied settings, and each copy's values."""
-    VARYING.check_options(options, {name: VARYING.common[name] for name in ("callbacks", "initial_epoch")})
+    refused = {name: VARYING.common[name] for name in ("callbacks", "initial_epoch")}
+    VARYING.check_options(options, refused, restarts)
     grid, draws = VARYING.check_varied(grid, draws, options)
     if draws:
         return list(draws), drawn(draws, net.seed, n)

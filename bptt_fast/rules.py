@@ -118,6 +118,7 @@ class Rule:
 _DEFAULTS = {name: f.default for name, f in Rule.__dataclass_fields__.items()}
 
 
+@suggesting
 class Rules(MutableMapping[str, Rule]):
     """The rules of a network, ``Network.rules``: a dict of `Rule` by the name of the block.
 
@@ -356,6 +357,7 @@ class Constraints:
         return Piece(np.where(free, slope, 0.0), low, high, free)
 
 
+@suggesting
 def dale(net: Model, excitatory: float = 0.8) -> Array:
     """Give a network Dale's law: all weights out of a unit have one sign.
 

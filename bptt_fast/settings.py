@@ -13,7 +13,7 @@ import numpy as np
 
 from . import data, optimizers, unfolding
 from .description import Description
-from .errors import ConfigError, ShapeError, choice, integer, plain
+from .errors import ConfigError, ShapeError, check_arguments, choice, integer, parameters_of, plain
 from .fit import fit
 from .machine import CallersIsa
 
@@ -54,13 +54,16 @@ class Varying:
         self.common["scaling"] = f"the losses of different scalings cannot be compared; pass it to {caller}"
         self.common["seed"] = "pass seeds=[...]"
 
-    def check_options(self, options: Mapping[str, Any], refused: Mapping[str, str]) -> None:
-        """Raise for arguments of fit that the function does not accept for all copies."""
-        known = [name for name in fit_parameters() if name not in self.common or name in OF_ALL]
+    def check_options(
+        self, options: Mapping[str, Any], refused: Mapping[str, str], caller: Callable[..., Any]
+    ) -> None:
+        """Raise for arguments of fit that the function, `caller`, does not accept for all copies."""
         for name in options:
             if name in refused:
                 raise ConfigError(f"{name}: {self.caller} does not accept it; {refused[name]}.")
-            choice(name, f"{self.caller}, argument", [key for key in known if key not in refused])
+        of_fit = [name for name in fit_parameters() if name not in self.common or name in OF_ALL]
+        known = dict.fromkeys([*parameters_of(caller)[:-1], *of_fit])
+        check_arguments(self.caller, options, [name for name in known if name not in refused])
 
     def check_varied(
         self, grid: Any, draws: Any, options: Mapping[str, Any]

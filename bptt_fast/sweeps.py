@@ -21,7 +21,16 @@ import numpy as np
 from . import backends, data, losses, stopping, unfolding
 from .callbacks import Comparison, check_verbose, fit_progress
 from .choices import Readout, Verbose
-from .errors import MALFORMED, ConfigError, CorruptFileError, DivergedError, ShapeError, flag, integer
+from .errors import (
+    MALFORMED,
+    ConfigError,
+    CorruptFileError,
+    DivergedError,
+    ShapeError,
+    flag,
+    integer,
+    suggesting,
+)
 from .fit import Training
 from .folds import Part, parts
 from .inference import evaluate, training_data
@@ -89,6 +98,7 @@ class Sweep(Comparison):
         self.threads = 1
 
 
+@suggesting
 def sweep(
     net: Network,
     x: Any,
@@ -250,6 +260,7 @@ def _remotely(plan: _Plan, left: list[int], threads: int | None) -> list[tuple[i
     return found
 
 
+@suggesting
 def cross_validate(net: Network, x: Any, y: Any, *, cv: Any = 5, **arguments: Any) -> Sweep:
     """Fit a network for each fold, and return a table of training and test losses.
 
@@ -522,7 +533,7 @@ def _plan(
     keep: bool,
 ) -> _Plan:
     """All fits; the arguments of `fit` are checked later."""
-    VARYING.check_options({name: options[name] for name in options if name != "epochs"}, REFUSED)
+    VARYING.check_options({name: options[name] for name in options if name != "epochs"}, REFUSED, sweep)
     grid, draws, n = variation
     grid, draws = VARYING.check_varied(grid, draws, options)
     if bool(draws) != (n is not None):

@@ -26,7 +26,7 @@ from . import _core, model  # type: ignore[attr-defined]
 from .choices import DType, Readout
 from .columns import Scaling
 from .description import MAX_LAYERS, Category
-from .errors import ConfigError, choice, flag
+from .errors import ConfigError, choice, flag, suggesting
 from .initialisation import CELLS
 from .machine import machine
 from .plans import PlanPool, PlanSize, Pooled, with_groups
@@ -679,6 +679,7 @@ class _OwnModule(_CoreLayers):
         return (y.transpose(0, 1) if batch_first else y), h
 
 
+@suggesting
 class MinGRU(_OwnModule, torch_cells.MinGRU):
     """The cell "mingru" as a module with this package's kernels, called like `RNN`.
 
@@ -699,6 +700,7 @@ class MinGRU(_OwnModule, torch_cells.MinGRU):
     """
 
 
+@suggesting
 class MinLSTM(_OwnModule, torch_cells.MinLSTM):
     """The cell "minlstm" as a module with this package's kernels, called like `RNN`.
 
@@ -709,6 +711,7 @@ class MinLSTM(_OwnModule, torch_cells.MinLSTM):
     """
 
 
+@suggesting
 class IndRNN(_OwnModule, torch_cells.IndRNN):
     """The cell "indrnn" as a module with this package's kernels, called like `RNN`.
 
@@ -721,6 +724,7 @@ class IndRNN(_OwnModule, torch_cells.IndRNN):
     """
 
 
+@suggesting
 class CTRNN(_OwnModule, torch_cells.CTRNN):
     """The cell "ctrnn", a continuous-time rate network, as a module with this package's kernels.
 
@@ -744,6 +748,7 @@ class CTRNN(_OwnModule, torch_cells.CTRNN):
     """
 
 
+@suggesting
 def plain(module: nn.Module) -> nn.Module:
     """Replace this package's RNN, GRU, LSTM and their cells of one step in a module by PyTorch's own.
 

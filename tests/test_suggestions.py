@@ -1,7 +1,9 @@
 """Words of other libraries and slips are answered with ours; signatures stay exact."""
 
 import inspect
+import pkgutil
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,6 +108,97 @@ def test_the_estimators():
             kind().fit(X, Y, sampleweights=1)
     with pytest.raises(bf.ConfigError, match="Did you mean 'squared_error'"):
         estimators.RNNRegressor(loss="mse").fit(X, Y)
+
+
+RESULTS = {"Sequences", "Restarts", "Sweep", "Backtest", "History", "GradientFlow", "Dynamics", "FixedPoints"}
+RESULTS |= {"Conditioning", "Surface", "Model"}  # classes that users get, rather than construct
+BASES = {"Callback", "FirstOrder", "Schedule"}
+
+
+def public_callables():
+    """The functions, and the classes that users construct, of the reference."""
+    module, found = "", {}
+    for line in (Path(__file__).parents[1] / "docs" / "api.md").read_text().splitlines():
+        module = line.split()[-1] if line.startswith(".. currentmodule::") else module
+        name = f"{module}.{line.strip()}"
+        if re.fullmatch(r"   [A-Za-z_][\w.]*", line) and name.split(".")[-1] not in RESULTS | BASES:
+            try:
+                found[name] = pkgutil.resolve_name(name)
+            except ModuleNotFoundError:  # an optional package
+                continue
+    return {name: value for name, value in found.items() if callable(value)}
+
+
+def is_error(value):
+    return isinstance(value, type) and issubclass(value, Exception)
+
+
+def test_every_argument_misspelt():
+    """A slip in any argument of the reference is answered with the right name."""
+    tried = 0
+    for label, public in public_callables().items():
+        parameters = inspect.signature(public).parameters.values() if not is_error(public) else ()
+        for parameter in parameters:
+            name, kind = parameter.name, parameter.kind
+            required = parameter.default is parameter.empty
+            if kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) or len(name) < 4:
+                continue
+            others = {p.name: None for p in parameters if p.default is p.empty and p.kind != p.VAR_KEYWORD}
+            others.pop(name, None)
+            if any(p.kind == p.VAR_KEYWORD for p in parameters) and not required:
+                continue  # checked further inside, below
+            with pytest.raises(ArgumentError, match="got the unknown argument") as caught:
+                public(**others, **{slip(name): None})
+            assert f"Did you mean {name!r}?" in str(caught.value), (label, str(caught.value))
+            tried += 1
+    assert tried > 300
+
+
+def slip(name):
+    return name[:2] + name[1:]
+
+
+SERIES = {"a": np.sin(np.arange(40) / 3)}
+OPEN_ENDED = {
+    "restarts": (lambda **slip: bf.restarts(net(), X, Y, 2, epochs=1, **slip), [bf.restarts], ()),
+    "sweep": (lambda **slip: bf.sweep(net(), X, Y, epochs=1, **slip), [bf.sweep], ()),
+    "cross_validate": (lambda **slip: bf.cross_validate(net(), X, Y, epochs=1, **slip), [bf.sweep], ()),
+    "Loss": (lambda **slip: bf.Loss("huber", **slip), [bf.Loss], ("name",)),
+    "Forecaster": (lambda **slip: bf.Forecaster("a", **slip), [bf.Forecaster], ()),
+    "error_surface": (
+        lambda **slip: bf.diagnostics.error_surface(net(), X, Y, **slip),
+        [bf.diagnostics.error_surface, bf.Network.evaluate],
+        (),
+    ),
+    "backtest": (
+        lambda **slip: bf.backtest(bf.Forecaster("a"), SERIES, **slip),
+        [bf.backtest, bf.Forecaster.fit],
+        (),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", OPEN_ENDED)
+def test_every_argument_misspelt_of(what):
+    """Functions that pass arguments on know their own, too."""
+    act, functions, given = OPEN_ENDED[what]
+    for function in functions:
+        for name, parameter in inspect.signature(function).parameters.items():
+            if len(name) < 4 or parameter.kind == parameter.VAR_KEYWORD or name in ("self", *given):
+                continue
+            with pytest.raises(ArgumentError, match=f"Did you mean '{name}'"):
+                act(**{slip(name): 1})
+
+
+def test_a_missing_argument_is_no_slip_of_another():
+    """Arguments that are passed on are not taken for a slip of the one that is missing."""
+    with pytest.raises(ArgumentError, match=r"restarts: .*'epoch'. Did you mean 'epochs'"):
+        bf.restarts(net(), X, Y, epoch=3)
+    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'epochs'") as caught:
+        bf.restarts(net(), X, Y, optimizer="adam", patience=3)
+    assert not isinstance(caught.value, ArgumentError)
+    with pytest.raises(ArgumentError, match=r"save: .*'pth'. Did you mean 'path'"):
+        bf.Network(2, 3, 1, readout="last").learn_online(bf.SlidingBPTT(2)).save(pth="x")
 
 
 def test_other_type_errors_are_pythons():
