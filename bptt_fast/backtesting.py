@@ -94,8 +94,8 @@ def backtest(
     """
     steps = forecaster.check_steps(horizon)
     every = _every(refit)
-    known = [*parameters_of(backtest)[:-1], *parameters_of(Forecaster.fit)[:-1], *parameters_of(Network.fit)]
-    check_arguments("backtest", options, list(dict.fromkeys(known)))
+    names = [*parameters_of(backtest)[:-1], *parameters_of(Forecaster.fit)[:-1], *parameters_of(Network.fit)]
+    check_arguments("backtest", options, list(dict.fromkeys(names)))
     if not every and options:
         raise ConfigError(f"backtest: expected options of fit with refit only, got {next(iter(options))!r}.")
     levels = checked_levels(quantiles) if len(quantiles) else ()

@@ -295,23 +295,33 @@ def numbers(a: Any, name: str, of_text: str = "") -> Array:
             raise ConfigError(
                 f"{name}: expected plain numbers, got a masked array.  Fill the gaps first: a.filled(...)."
             )
-        if hasattr(a, "detach"):
-            a = a.detach().cpu()
         try:
+            if hasattr(a, "detach"):
+                a = _of_tensor(a)
             a = _table(a) if hasattr(a, "to_numpy") else np.asarray(a)
         except Exception as error:
             wrong_columns = columns_without_numbers(source, False, of_text)
             if wrong_columns:
                 raise ConfigError(f"{name}: expected real numbers, got {wrong_columns}") from None
+            ragged = "  Sequences of different length go in a list of 2-D arrays."
             raise ShapeError(
-                f"{name}: expected an array of numbers, got {type(a).__name__} that NumPy cannot read "
-                f"({str(error).rstrip('.')}).  Sequences of different length go in a list of 2-D arrays."
+                f"{name}: expected an array of numbers, got {type(source).__name__} that NumPy cannot read "
+                f"({str(error).rstrip('.')}).{ragged * isinstance(source, (list, tuple))}"
             ) from None
     # polars converts dates to numbers if other columns are numbers
     dates = hasattr(source, "to_arrow") and columns_without_numbers(source, False, of_text)
     if dates or a.dtype.kind not in "fiub":
         raise ConfigError(f"{name}: expected real numbers, got {dates or _not_numbers(a, source, of_text)}")
     return a
+
+
+def _of_tensor(tensor: Any) -> Array:
+    """The numbers of a PyTorch tensor; those of a type that NumPy lacks, such as bfloat16, in float32."""
+    tensor = tensor.detach().cpu().resolve_neg()
+    try:
+        return np.asarray(tensor)
+    except TypeError:
+        return np.asarray(tensor.float())
 
 
 def columns_without_numbers(table: Any, objects: bool = False, of_text: str = "") -> str:
@@ -798,6 +808,8 @@ def _wrong_width(name: str, a: Array, features: int) -> str:
             f"  It is read as one series of {a.shape[0]} steps; {a.shape[0]} series of {a.shape[1]} single "
             f"numbers: {name}[:, :, None]."
         )
+    elif not hint and a.ndim > 1 and a.shape[-2] == features:
+        hint = f"  Inputs on the axis before: {name}.swapaxes(-1, -2)."
     return f"{name}: expected {wanted}, got {a.shape[-1]} (shape {a.shape}).{hint}"
 
 
@@ -972,7 +984,8 @@ def not_a_category(
         label = "" if names is None else f" ({names[column]!r})"
         return (
             f"{name}: expected integers from 0 to {sizes[column - first] - 1} in column {column}{label}, got "
-            f"{rows[row, column]:g} at {place}.  The network has categories={dict(enumerate(sizes, first))}."
+            f"{rows[row, column]:g} at {place}.  The numbers of values, by the column, are "
+            f"{dict(enumerate(sizes, first))}."
         )
 
     mask = np.empty(len(rows), dtype=bool)
@@ -1054,6 +1067,11 @@ def _target_hint(
     of_classes = _class_hint(a, wanted, last)
     if of_classes:
         return of_classes
+    if len(got) > 1 and got == (*wanted[:-2], wanted[-1], wanted[-2]):
+        return "  Outputs on the axis before: y.swapaxes(-1, -2)."
+    n, steps = len(data), data.steps
+    if data.form == "array" and n != steps and got[: 1 + every] == (steps, n)[: 1 + every]:
+        return f"  x is read as {n} sequences of {steps} steps.  Time on its first axis: x.swapaxes(0, 1)."
     if every and len(got) < len(wanted):
         return '  For one target per sequence: Network(readout="last").'
     if not every and data.form == "series" and got[:1] == (data.steps,) and data.steps > 1:

@@ -661,6 +661,7 @@ def _hint(targets: Array) -> str:
     if np.mean(mean**2 + deviation**2) <= UNSCALED:
         return ""
     worst = int(np.argmax(mean**2 + deviation**2))
+    deviation[np.ptp(targets, axis=0) == 0] = 0  # `moments` gives scales
     return (
         f"fit: the loss of the first epoch is above {UNSCALED}, as the targets are not scaled: those of "
         f"column {worst} have mean {mean[worst]:.3g} and deviation {deviation[worst]:.3g}.  Try "

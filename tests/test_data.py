@@ -30,6 +30,9 @@ LAST, EVERY, CLASSES = {}, {"readout": "every"}, {"output_size": 3}
 WRONG_CALLS = {
     "x: features": (LAST, "fit", (X[..., :2], Y), {}, SHAPE, ("x", "3", "2", "input_size")),
     "x: features of one in a list": (EVERY, "fit", ([X[0], X[1, :, :2]], LIST_Y[:2]), {}, SHAPE, ("x[1]", "3", "2")),
+    "x: inputs before steps": (LAST, "fit", (X.swapaxes(1, 2), Y), {}, SHAPE, ("x.swapaxes(-1, -2)",)),
+    "x: steps before sequences": (LAST, "fit", (X.swapaxes(0, 1), Y), {}, SHAPE, ("5 sequences of 6 steps", "x.swapaxes(0, 1)")),
+    "y: outputs before steps": (EVERY, "fit", (X, Y_EVERY.swapaxes(1, 2)), {}, SHAPE, ("y.swapaxes(-1, -2)",)),
     "x: axes": (LAST, "fit", (X[0, 0], Y), {}, SHAPE, ("x", "(3,)")),
     "x: no sequences": (LAST, "fit", (X[:0], Y[:0]), {}, SHAPE, ("x", "(0, 5, 3)")),
     "x: no steps": (LAST, "fit", (X[:, :0], Y), {}, SHAPE, ("x", "(6, 0, 3)")),
@@ -391,3 +394,20 @@ def test_a_matrix_that_may_be_one_series_or_many():
         bf.ShapeError, match=r"one series of 7 steps.*readout=.every.*7 series of single numbers"
     ):
         fit(np.zeros(7), rows, input_size=5, output_size=1)()
+
+
+def test_tensors_that_numpy_cannot_read():
+    """Types and views that NumPy lacks are converted; others are an error of ours."""
+    torch = pytest.importorskip("torch")
+    net, x = network(), torch.arange(90).reshape(6, 5, 3) / 64
+    assert np.array_equal(net.predict(x.bfloat16()), net.predict(x.bfloat16().float().numpy()))
+    assert np.array_equal(net.predict(torch.complex(x, x).conj().imag), net.predict(-x.numpy()))
+    for wrong in (x.to_sparse(), x.to("meta"), torch.zeros(6, 5, 3).to_mkldnn()):
+        with pytest.raises(bf.ShapeError, match="x: expected an array of numbers, got Tensor") as caught:
+            net.predict(wrong)
+        assert "different length" not in str(caught.value)
+
+
+def test_the_hint_on_constant_targets():
+    with pytest.warns(UserWarning, match="mean 40 and deviation 0"):
+        network(output_size=1).fit(X, np.full(6, 40.0), verbose=0)

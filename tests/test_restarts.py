@@ -1,5 +1,6 @@
 """Restarts: each copy is a single fit to the bit, whatever the number of workers; halving; tables; errors."""
 
+import inspect
 import signal
 import threading
 import time
@@ -92,13 +93,13 @@ def teams(monkeypatch):
     """The sizes of the teams whose epochs the core has trained at once."""
     from bptt_fast import restarts
 
-    sizes, epoch = [], restarts.__globals__["epoch_of_copies"]
+    sizes, epoch = [], inspect.unwrap(restarts).__globals__["epoch_of_copies"]
 
     def counted(plan, runners, poll):
         sizes.append(len(runners))
         return epoch(plan, runners, poll)
 
-    monkeypatch.setitem(restarts.__globals__, "epoch_of_copies", counted)
+    monkeypatch.setitem(inspect.unwrap(restarts).__globals__, "epoch_of_copies", counted)
     return sizes
 
 
@@ -371,7 +372,7 @@ def test_an_error_in_a_worker_is_raised(monkeypatch):
     def broken(self, until, halt):
         raise MemoryError("no more")
 
-    monkeypatch.setattr(restarts.__globals__["_Copy"], "advance", broken)
+    monkeypatch.setattr(inspect.unwrap(restarts).__globals__["_Copy"], "advance", broken)
     with pytest.raises(MemoryError, match="no more"):
         run(threads=2)
 
