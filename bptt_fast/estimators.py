@@ -15,7 +15,7 @@ import numpy as np
 from . import optimizers
 from .choices import Readout
 from .columns import Columns, Scaling, continued, is_table, like, moments, names_of, order
-from .data import are_overlapping, columns_without_numbers, numbers, out_of_category
+from .data import LABELS, are_overlapping, columns_without_numbers, numbers, out_of_category
 from .description import NONLINEARITIES, Category, Description, category
 from .distributions import DISTRIBUTIONS
 from .errors import ConfigError, ShapeError, choice, flag, integer, number, suggesting
@@ -1386,11 +1386,13 @@ def _check_kind(a: Any, name: str) -> None:
         values = a.ravel().tolist()
         words = (value for value in values if isinstance(value, str | bytes) and not _is_numeric(value))
         for word in words:
-            raise ConfigError(
-                f"{name}: expected real numbers, got the text {word!r}.  Number classes from 0 on, as "
-                f"sklearn.preprocessing.OrdinalEncoder does, and name their columns in `categories`."
+            numbered = (
+                "Number classes from 0 on, as sklearn.preprocessing.OrdinalEncoder does, and name their "
+                "columns in `categories`."
             )
-    found = columns_without_numbers(a, objects=True)
+            remedy = LABELS if name == "y" else numbered
+            raise ConfigError(f"{name}: expected real numbers, got the text {word!r}.  {remedy}")
+    found = columns_without_numbers(a, objects=True, of_text=LABELS if name == "y" else "")
     if found:
         raise ConfigError(f"{name}: expected real numbers, got {found}")
 

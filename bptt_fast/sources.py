@@ -16,7 +16,7 @@ import numpy as np
 from . import data
 from .columns import Columns, is_table
 from .data import Array, Sequences
-from .errors import MALFORMED, ConfigError, CorruptFileError, ShapeError, integer
+from .errors import MALFORMED, ConfigError, CorruptFileError, ShapeError, integer, suggesting
 from .interrupts import prefetched
 from .writing import named
 
@@ -148,6 +148,7 @@ class Batches(Source):
         )
 
 
+@suggesting
 class Files(Source):
     """Sequences in files, as x of `fit`: read part by part during training, never all at once.
 

@@ -812,6 +812,7 @@ class Acceleration(NamedTuple):
         return "\n".join(rows or ["no recurrent module"])
 
 
+@suggesting
 def accelerate(module: nn.Module) -> Acceleration:
     """Replace all ``torch.nn.RNN``, ``GRU`` and ``LSTM`` of a module by `RNN`, `GRU` and `LSTM`, in place.
 

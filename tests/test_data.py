@@ -408,6 +408,16 @@ def test_tensors_that_numpy_cannot_read():
         assert "different length" not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ("array", "category"))
+def test_labels_for_a_regressor(kind):
+    """Text targets are labels, not inputs to number for `categories`."""
+    estimators, pandas = pytest.importorskip("bptt_fast.estimators"), pytest.importorskip("pandas")
+    labels = np.array(list("ababab"))
+    y = labels if kind == "array" else pandas.Series(labels, dtype="category")
+    with pytest.raises(bf.ConfigError, match=r"y: .*RNNClassifier takes them as they are"):
+        estimators.RNNRegressor(max_iter=2).fit(X, y)
+
+
 def test_the_hint_on_constant_targets():
     with pytest.warns(UserWarning, match="mean 40 and deviation 0"):
         network(output_size=1).fit(X, np.full(6, 40.0), verbose=0)

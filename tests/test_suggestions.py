@@ -111,7 +111,12 @@ def test_the_estimators():
 
 
 RESULTS = {"Sequences", "Restarts", "Sweep", "Backtest", "History", "GradientFlow", "Dynamics", "FixedPoints"}
-RESULTS |= {"Conditioning", "Surface", "Model"}  # classes that users get, rather than construct
+RESULTS |= {
+    "Conditioning",
+    "Surface",
+    "Model",
+    "Acceleration",
+}  # classes that users get, rather than construct
 BASES = {"Callback", "FirstOrder", "Schedule"}
 
 
