@@ -271,6 +271,16 @@ def forecasting(found: dict[str, Any]) -> str:
     return table(("side", "MAE by seed", "median", "epochs by seed", "training s by seed", "median"), rows)
 
 
+def larger_than_memory(found: dict[str, Any]) -> str:
+    keys = {"seconds": "seconds", "MB/s": "MB/s", "speed": "memory/side", "MB": "peak MB"}
+    rows = [
+        [cell, side, *(ratio(row[key]) if key == "speed" else three(row[key]) for key in keys)]
+        for cell in ("elman", "gru")
+        for side, row in found[cell]["sides"].items()
+    ]
+    return table(("cell", "side", *keys.values()), rows)
+
+
 def torch_module(found: dict[str, Any]) -> str:
     """PyTorch's time over ours: a row for each width, a column for each batch, training / inference."""
     batches = sorted({row["B"] for row in found["rows"]})
@@ -429,6 +439,7 @@ TABLES: dict[str, tuple[str, str, Make]] = {  # name of the table: machine, resu
     "autodiff_scaling_B": (XEON, "autodiff_scaling", autodiff_scaling("B")),
     "memory": (XEON, "memory", memory),
     "memory_peaks": (XEON, "memory", memory_peaks),
+    "larger_than_memory": (XEON, "larger_than_memory", larger_than_memory),
     "stream_step": (XEON, "streaming", stream_step),
     "streaming": (XEON, "streaming", streaming),
     "second_order": (XEON, "second_order", second_order),

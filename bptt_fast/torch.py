@@ -593,6 +593,7 @@ class LSTM(_CoreLayers, nn.LSTM):
     cell = "lstm"
 
 
+@suggesting
 class RNNCell(_CoreCell, nn.RNNCell):
     """``torch.nn.RNNCell`` with this package's kernels: the same constructor, parameters, call and results.
 
@@ -619,6 +620,7 @@ class RNNCell(_CoreCell, nn.RNNCell):
     cell = "elman"
 
 
+@suggesting
 class GRUCell(_CoreCell, nn.GRUCell):
     """``torch.nn.GRUCell`` with this package's kernels; see `RNNCell`.
 
@@ -638,6 +640,7 @@ class GRUCell(_CoreCell, nn.GRUCell):
     cell = "gru"
 
 
+@suggesting
 class LSTMCell(_CoreCell, nn.LSTMCell):
     """``torch.nn.LSTMCell`` with this package's kernels; see `RNNCell`.
 
