@@ -6,6 +6,7 @@ import signal
 
 import pytest
 from attack import core, files, harness, mutate
+from attack.__main__ import NEEDS
 
 import bptt_fast as bf
 
@@ -52,6 +53,14 @@ def test_a_case_is_its_number(name):
     one, two = files.TARGETS[name](), files.TARGETS[name]()
     made = [[t.damaged(harness.generator(name, n)) for n in range(20)] for t in (one, two)]
     assert made[0] == made[1] and len(set(made[0])) > 10
+
+
+@pytest.mark.parametrize("name", files.TARGETS)
+def test_attacks_on_files_find_nothing(name):
+    pytest.importorskip(NEEDS.get(name, "bptt_fast"))
+    target = files.TARGETS[name]()
+    for number in range(10):
+        target.run(harness.generator(name, number))  # raises what is not an error of the package's own
 
 
 def test_damage_of_every_kind():

@@ -233,8 +233,8 @@ class Tables(Target):
     def read(self):
         from bptt_fast.files import read_table
 
-        table = read_table(self.path, ["a", "b"])
-        assert table.shape[1] == 2 and np.isfinite(table).all()
+        values = read_table(self.path, ["a", "b"]).values
+        assert values.shape[1] == 2 and np.isfinite(values).all()
 
 
 class Parquets(Tables):
