@@ -42,13 +42,15 @@ def dask(client):
 
 
 @pytest.fixture(scope="module")
-def ray():
+def ray(tmp_path_factory):
     ray = pytest.importorskip("ray")
     from ray.util.joblib import register_ray
 
     environment = {"env_vars": {"PYTHONPATH": FOLDERS}}
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False,
-             runtime_env=environment)  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("ray"))  # workers import from here first, not from the sources
+        ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False,
+                 runtime_env=environment)  # fmt: skip
     register_ray()
     yield {"backend": "ray"}
     ray.shutdown()
