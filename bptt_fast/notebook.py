@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 COLOURS = ("#0072b2", "#d55e00")  # distinct for colour-blind readers, too (Okabe and Ito)
@@ -32,6 +31,13 @@ class Display:
     def show(self, share: float, text: str) -> None:
         """Replace the bar, `share` from 0 to 1, and its text."""
         self._handle.update({"text/html": bar(share, text), "text/plain": text}, raw=True)
+
+
+def escape(text: str) -> str:
+    """A text as HTML; the module is imported here, since a network is rarely shown."""
+    from html import escape
+
+    return escape(text)
 
 
 def bar(share: float, text: str) -> str:
