@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-COLOURS = ("#0072b2", "#d55e00")  # distinct for colour-blind readers, too (Okabe and Ito)
+COLORS = ("#0072b2", "#d55e00")  # the first of `plots.COLORS`
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 420, 150, 64, 34, 10
 
 
@@ -99,7 +99,7 @@ def chart(x: Sequence[float], curves: Mapping[str, Sequence[float]], label: str)
         return LEFT + across * (WIDTH - LEFT - 8), TOP + (1 - up) * (HEIGHT - BOTTOM - TOP)
 
     lines = []
-    for colour, (name, values) in zip(COLOURS, curves.items(), strict=False):
+    for colour, (name, values) in zip(COLORS, curves.items(), strict=False):
         points: list[str] = []
         pen = "M"
         for when, value in zip(x, values, strict=True):
@@ -121,7 +121,7 @@ def chart(x: Sequence[float], curves: Mapping[str, Sequence[float]], label: str)
     )
     legend = "".join(
         f'<text x="{LEFT + 110 * i}" y="{HEIGHT - 3}" fill="{colour}">{escape(name)}</text>'
-        for i, (colour, name) in enumerate(zip(COLOURS, curves, strict=False))
+        for i, (colour, name) in enumerate(zip(COLORS, curves, strict=False))
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{WIDTH}" height="{HEIGHT}" '

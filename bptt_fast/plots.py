@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
+from . import notebook
 from .errors import ConfigError, ShapeError, integer, suggesting
 
 if TYPE_CHECKING:
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 
 
 COLORS = BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = (
-    "#0072b2",
-    "#d55e00",
+    *notebook.COLORS,
     "#009e73",
     "#cc79a7",
     "#e69f00",
