@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
-import zipfile
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from hashlib import sha256
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -283,6 +281,8 @@ class Files(Source):
             yield file.read(begin, every, columns, place)._replace(begin=self.starts[number])
 
     def _fingerprint(self) -> str:
+        from hashlib import sha256
+
         known = [
             (os.path.basename(path), *status) for file in self.files for path, status in file.known.items()
         ]
@@ -546,9 +546,11 @@ class _Archive(_File):
     """A .npz file with the arrays of `fit` by the names of its arguments."""
 
     def __init__(self, path: str) -> None:
+        from zipfile import ZipFile
+
         super().__init__([path])
         shapes, lengths = {}, None
-        with _reading(path), zipfile.ZipFile(path) as archive:
+        with _reading(path), ZipFile(path) as archive:
             for member in archive.namelist():
                 with archive.open(member) as file:
                     shapes[member.removesuffix(".npy")] = _header(file)
@@ -670,11 +672,13 @@ def _status(path: str) -> tuple[int, int]:
 @contextmanager
 def _reading(path: str) -> Iterator[None]:
     """Name the file in errors about its content, and about the system."""
+    from zipfile import BadZipFile
+
     try:
         yield
     except (ConfigError, CorruptFileError, ShapeError):
         raise
-    except (*MALFORMED, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (*MALFORMED, OSError, EOFError, BadZipFile, zlib.error) as error:
         if isinstance(error, OSError) and error.errno:
             raise ConfigError(f"{path}: expected a file that can be read, got: {error.strerror}.") from None
         raise CorruptFileError(
