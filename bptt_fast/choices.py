@@ -1,4 +1,5 @@
-"""The names that arguments accept, as types: mypy and editors know them, `get_args` gives them at run time.
+"""What arguments accept, as types for mypy and editors: names, which `get_args` gives at run time, and forms
+of data.
 
 Names that the core lists, such as those of cells, stand here once more, since type checkers read no C;
 tests/test_architecture.py holds both equal.
@@ -6,7 +7,7 @@ tests/test_architecture.py holds both equal.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NewType
+from typing import Any, Literal, NewType, Protocol, TypeVar
 
 import numpy as np
 
@@ -26,6 +27,7 @@ CoreCell = Literal[
 OwnCell = NewType("OwnCell", str)  # what build_cell returns
 Cell = CoreCell | OwnCell
 Nonlinearity = Literal["tanh", "relu", "sigmoid", "linear", "leaky_relu", "retanh", "softplus"]
+Activation = Nonlinearity | Literal["logistic", "identity"]  # also scikit-learn's names
 LossName = Literal[
     "mse",
     "mae",
@@ -59,3 +61,20 @@ Mode = Literal["auto", "min", "max"]
 Strategy = Literal["recursive", "direct"]
 SeriesScaling = Literal["auto", "global", "series"]
 Missing = Literal["error", "indicator"]
+
+
+# ---- forms of data
+
+Numbers = np.ndarray[Any, np.dtype[np.number[Any] | np.bool_]]  # not an array of arrays
+
+
+class Table(Protocol):
+    """A DataFrame or a Series."""
+
+    def to_numpy(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the numbers as an array."""
+
+
+TableT = TypeVar("TableT", bound=Table)
+OneSeries = TypeVar("OneSeries", bound=Numbers | Table)
+ManySeries = TypeVar("ManySeries", bound=Table | list[Any] | dict[Any, Any])

@@ -7,13 +7,25 @@ its `fit`, and outputs into predictions.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, Literal, Self, get_args, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import optimizers
-from .choices import Readout
+from .choices import (
+    Activation,
+    Cell,
+    Equation,
+    Noise,
+    Numbers,
+    OptimizerName,
+    Readout,
+    Table,
+    TableT,
+)
 from .columns import Columns, Scaling, continued, is_table, like, moments, names_of, order
 from .data import LABELS, are_overlapping, columns_without_numbers, numbers, out_of_category
 from .description import NONLINEARITIES, Category, Description, category
@@ -23,6 +35,8 @@ from .initialisation import CELLS
 from .losses import Loss
 from .losses import get as get_loss
 from .network import Network
+from .optimizers import Optimizer
+from .rules import Rule
 from .stopping import Stopping
 
 try:
@@ -239,7 +253,7 @@ class _Estimator(BaseEstimator):
             )
         return loss
 
-    def _fitted(self, *arguments: Any) -> Any:
+    def _fitted(self, *arguments: Any) -> Self:
         """Fit with checked parameters; an error leaves the estimator unchanged."""
         before = vars(self).copy()
         try:
@@ -359,41 +373,41 @@ class _Supervised(_Estimator):
     @suggesting
     def __init__(
         self,
-        hidden_size=32,
+        hidden_size: int = 32,
         *,
-        cell="gru",
-        num_layers=1,
-        bidirectional=False,
-        categories=None,
-        head=(),
-        skip=False,
-        activation=None,
-        equation="rate",
-        tau=10.0,
-        dt=1.0,
-        recurrent_noise=0.0,
-        noise="sde",
-        input_noise=0.0,
-        dropout=0.0,
-        recurrent_dropout=0.0,
-        rules=None,
-        readout="last",
-        loss=None,
-        solver="adam",
-        learning_rate_init=None,
-        batch_size="auto",
-        clip_norm=None,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        n_iter_no_change=10,
-        early_stopping=False,
-        validation_fraction=0.1,
-        warm_start=False,
-        verbose=False,
-        n_jobs=None,
-    ):
+        cell: Cell = "gru",
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        categories: dict[Any, Category] | None = None,
+        head: Sequence[int] = (),
+        skip: bool = False,
+        activation: Activation | None = None,
+        equation: Equation = "rate",
+        tau: ArrayLike = 10.0,
+        dt: float = 1.0,
+        recurrent_noise: float = 0.0,
+        noise: Noise = "sde",
+        input_noise: float = 0.0,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        rules: Mapping[str, Rule] | None = None,
+        readout: Readout = "last",
+        loss: str | Loss | Callable[..., Any] | None = None,
+        solver: Optimizer | OptimizerName = "adam",
+        learning_rate_init: float | None = None,
+        batch_size: int | Literal["auto"] = "auto",
+        clip_norm: float | None = None,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        n_iter_no_change: int = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        warm_start: bool = False,
+        verbose: int = False,
+        n_jobs: int | None = None,
+    ) -> None:
         _set_parameters(self, locals())
 
     def _names(self, inputs: int) -> list[str]:
@@ -460,7 +474,7 @@ class _Supervised(_Estimator):
         return choice(self.readout, "readout", get_args(Readout)) == "every"
 
     @suggesting
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train a network, or continue training with `warm_start`.
 
         Parameters
@@ -601,7 +615,7 @@ class RNNRegressor(RegressorMixin, _Supervised):
         return loss
 
     @suggesting
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train the existing network, or a new one, for one epoch.
 
         Parameters
@@ -620,6 +634,14 @@ class RNNRegressor(RegressorMixin, _Supervised):
         """
         return self._fitted(X, y, sample_weight, True, 1)
 
+    @overload
+    def predict(self, X: Numbers | Table, return_std: Literal[False] = False) -> Array: ...
+    @overload
+    def predict(self, X: Numbers | Table, return_std: Literal[True]) -> tuple[Array, Array]: ...
+    @overload
+    def predict(self, X: Any, return_std: Literal[True]) -> tuple[Any, Any]: ...
+    @overload
+    def predict(self, X: Any, return_std: bool = False) -> Any: ...
     @suggesting
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict targets, in the shape of y in `fit`.
@@ -648,6 +670,10 @@ class RNNRegressor(RegressorMixin, _Supervised):
             return y
         return y, self._targets_from(outputs, self._trained_loss.std)
 
+    @overload
+    def predict_quantiles(self, X: Numbers | Table, quantiles: Any = (0.1, 0.5, 0.9)) -> Array: ...
+    @overload
+    def predict_quantiles(self, X: Any, quantiles: Any = (0.1, 0.5, 0.9)) -> Any: ...
     def predict_quantiles(self, X: Any, quantiles: Any = (0.1, 0.5, 0.9)) -> Any:
         """Predict quantiles of the targets; the loss must be a distribution or one of quantiles.
 
@@ -671,6 +697,10 @@ class RNNRegressor(RegressorMixin, _Supervised):
             self._outputs(X), lambda outputs: self._trained_loss.quantile(outputs, list(quantiles)), True
         )
 
+    @overload
+    def sample_y(self, X: Numbers | Table, n_samples: int = 1, random_state: Any = 0) -> Array: ...
+    @overload
+    def sample_y(self, X: Any, n_samples: int = 1, random_state: Any = 0) -> Any: ...
     def sample_y(self, X: Any, n_samples: int = 1, random_state: Any = 0) -> Any:
         """Draw targets; the loss must be a distribution.
 
@@ -771,42 +801,42 @@ class RNNClassifier(ClassifierMixin, _Supervised):
     @suggesting
     def __init__(
         self,
-        hidden_size=32,
+        hidden_size: int = 32,
         *,
-        cell="gru",
-        num_layers=1,
-        bidirectional=False,
-        categories=None,
-        head=(),
-        skip=False,
-        activation=None,
-        equation="rate",
-        tau=10.0,
-        dt=1.0,
-        recurrent_noise=0.0,
-        noise="sde",
-        input_noise=0.0,
-        dropout=0.0,
-        recurrent_dropout=0.0,
-        rules=None,
-        readout="last",
-        loss=None,
-        class_weight=None,
-        solver="adam",
-        learning_rate_init=None,
-        batch_size="auto",
-        clip_norm=None,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        n_iter_no_change=10,
-        early_stopping=False,
-        validation_fraction=0.1,
-        warm_start=False,
-        verbose=False,
-        n_jobs=None,
-    ):
+        cell: Cell = "gru",
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        categories: dict[Any, Category] | None = None,
+        head: Sequence[int] = (),
+        skip: bool = False,
+        activation: Activation | None = None,
+        equation: Equation = "rate",
+        tau: ArrayLike = 10.0,
+        dt: float = 1.0,
+        recurrent_noise: float = 0.0,
+        noise: Noise = "sde",
+        input_noise: float = 0.0,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        rules: Mapping[str, Rule] | None = None,
+        readout: Readout = "last",
+        loss: str | Loss | Callable[..., Any] | None = None,
+        class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
+        solver: Optimizer | OptimizerName = "adam",
+        learning_rate_init: float | None = None,
+        batch_size: int | Literal["auto"] = "auto",
+        clip_norm: float | None = None,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        n_iter_no_change: int = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        warm_start: bool = False,
+        verbose: int = False,
+        n_jobs: int | None = None,
+    ) -> None:
         _set_parameters(self, locals())
 
     def _own_loss(self) -> Loss:
@@ -855,7 +885,7 @@ class RNNClassifier(ClassifierMixin, _Supervised):
         return split if _listed(y) else np.stack(split), len(self.classes_)
 
     @suggesting
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train the existing network, or a new one, for one epoch.
 
         Parameters
@@ -887,6 +917,10 @@ class RNNClassifier(ClassifierMixin, _Supervised):
             )
         return self._fitted(X, y, sample_weight, True, 1)
 
+    @overload
+    def predict(self, X: Numbers | Table) -> Array: ...
+    @overload
+    def predict(self, X: Any) -> Any: ...
     @suggesting
     def predict(self, X: Any) -> Any:
         """Predict the most probable labels.
@@ -901,6 +935,10 @@ class RNNClassifier(ClassifierMixin, _Supervised):
         """
         return self._each(X, lambda logits: self.classes_[logits.argmax(axis=-1)])
 
+    @overload
+    def predict_proba(self, X: Numbers | Table) -> Array: ...
+    @overload
+    def predict_proba(self, X: Any) -> Any: ...
     def predict_proba(self, X: Any) -> Any:
         """Predict the probability of each class, in the order of `classes_`.
 
@@ -914,6 +952,10 @@ class RNNClassifier(ClassifierMixin, _Supervised):
         """
         return self._each(X, lambda logits: softmax(logits, axis=-1))
 
+    @overload
+    def predict_log_proba(self, X: Numbers | Table) -> Array: ...
+    @overload
+    def predict_log_proba(self, X: Any) -> Any: ...
     def predict_log_proba(self, X: Any) -> Any:
         """Predict log-probabilities, without underflow of tiny probabilities.
 
@@ -1002,42 +1044,42 @@ class RNNForecaster(_Estimator):
     @suggesting
     def __init__(
         self,
-        hidden_size=32,
+        hidden_size: int = 32,
         *,
-        cell="gru",
-        num_layers=1,
-        horizon=1,
-        window=32,
-        stride=1,
-        standardize=True,
-        head=(),
-        skip=False,
-        activation=None,
-        equation="rate",
-        tau=10.0,
-        dt=1.0,
-        recurrent_noise=0.0,
-        noise="sde",
-        input_noise=0.0,
-        dropout=0.0,
-        recurrent_dropout=0.0,
-        rules=None,
-        loss=None,
-        solver="adam",
-        learning_rate_init=None,
-        batch_size="auto",
-        clip_norm=None,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        n_iter_no_change=10,
-        early_stopping=False,
-        validation_fraction=0.1,
-        warm_start=False,
-        verbose=False,
-        n_jobs=None,
-    ):
+        cell: Cell = "gru",
+        num_layers: int = 1,
+        horizon: int = 1,
+        window: int = 32,
+        stride: int = 1,
+        standardize: bool = True,
+        head: Sequence[int] = (),
+        skip: bool = False,
+        activation: Activation | None = None,
+        equation: Equation = "rate",
+        tau: ArrayLike = 10.0,
+        dt: float = 1.0,
+        recurrent_noise: float = 0.0,
+        noise: Noise = "sde",
+        input_noise: float = 0.0,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        rules: Mapping[str, Rule] | None = None,
+        loss: str | Loss | Callable[..., Any] | None = None,
+        solver: Optimizer | OptimizerName = "adam",
+        learning_rate_init: float | None = None,
+        batch_size: int | Literal["auto"] = "auto",
+        clip_norm: float | None = None,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        n_iter_no_change: int = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        warm_start: bool = False,
+        verbose: int = False,
+        n_jobs: int | None = None,
+    ) -> None:
         _set_parameters(self, locals())
 
     def __sklearn_tags__(self) -> Any:
@@ -1047,7 +1089,7 @@ class RNNForecaster(_Estimator):
         return tags
 
     @suggesting
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Train a network to predict the next step, or continue training with `warm_start`.
 
         Parameters
@@ -1075,7 +1117,7 @@ class RNNForecaster(_Estimator):
         return self._fitted(X, y, sample_weight, self.warm_start, None)
 
     @suggesting
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Train the existing network, or a new one, for one epoch.
 
         The first call computes the scaling of `standardize`; each call resets the state of the solver.
@@ -1122,6 +1164,10 @@ class RNNForecaster(_Estimator):
         self._train(net, x, y, None if weight is None else each, held, epochs)
         net.lead = 1  # targets are the inputs one step later
 
+    @overload
+    def predict(self, X: TableT, horizon: int | None = None) -> TableT: ...
+    @overload
+    def predict(self, X: Any, horizon: int | None = None) -> Array: ...
     @suggesting
     def predict(self, X: Any, horizon: int | None = None) -> Any:
         """Forecast the steps after the end of each series.

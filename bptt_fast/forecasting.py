@@ -9,15 +9,15 @@ among their inputs (0, and an indicator of 0), as it was in training, so nothing
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, get_args, overload
 
 import numpy as np
 
 from .callbacks import History
-from .choices import Cell, LossName, Missing, SeriesScaling, Strategy
+from .choices import Cell, LossName, ManySeries, Missing, SeriesScaling, Strategy, Table
 from .columns import moments
 from .data import Sequences
 from .errors import (
@@ -37,6 +37,8 @@ from .network import Network
 from .series import Roles, Series, by_key, categories_of, codes, extended, read, regular, results, tables
 
 if TYPE_CHECKING:
+    import pandas
+
     from .losses import Loss
 
 Array = np.ndarray[Any, Any]
@@ -45,7 +47,16 @@ Moments = tuple[Array, Array]
 SET_BY_ROLES = ("input_size", "output_size", "readout", "bidirectional", "categories")
 SET_BY_DATA = {"sample_weight", "x0", "lengths", "validation_split", "validation_data", "stateful"}
 SET_BY_DATA |= {"scaling", "loss", "teacher_forcing"}
+Key = TypeVar("Key")
 PATHS_AT_ONCE = 20_000  # rows of one batch of sample paths
+
+
+class _Options(TypedDict, total=False):
+    """The arguments of quantiles and intervals on which the type of the result does not depend."""
+
+    future: Any
+    paths: int
+    rng: Any
 
 
 class Forecaster:
@@ -425,7 +436,7 @@ class Forecaster:
     # ---- forecasts
 
     @suggesting
-    def predict(self, history: Any, horizon: int | None = None, *, future: Any = None) -> Any:
+    def predict(self, history: ManySeries, horizon: int | None = None, *, future: Any = None) -> ManySeries:
         """Forecast the steps after the end of each series.
 
         Parameters
@@ -456,6 +467,30 @@ class Forecaster:
         points = self.forecast_rows(series, [len(one) - steps for one in series], steps)
         return self._as_tables(list(points), series, form, steps)
 
+    @overload
+    def predict_quantiles(
+        self,
+        history: list[Any],
+        quantiles: Sequence[float] = (0.1, 0.5, 0.9),
+        horizon: int | None = None,
+        **options: Unpack[_Options],
+    ) -> list[pandas.DataFrame]: ...
+    @overload
+    def predict_quantiles(
+        self,
+        history: Mapping[Key, Any],
+        quantiles: Sequence[float] = (0.1, 0.5, 0.9),
+        horizon: int | None = None,
+        **options: Unpack[_Options],
+    ) -> dict[Key, pandas.DataFrame]: ...
+    @overload
+    def predict_quantiles(
+        self,
+        history: Table,
+        quantiles: Sequence[float] = (0.1, 0.5, 0.9),
+        horizon: int | None = None,
+        **options: Unpack[_Options],
+    ) -> pandas.DataFrame: ...
     @suggesting
     def predict_quantiles(
         self,
@@ -507,6 +542,30 @@ class Forecaster:
         values = self.quantile_rows(series, origins, steps, levels, paths, rng)
         return self._as_tables(list(values), series, form, steps, levels)
 
+    @overload
+    def predict_interval(
+        self,
+        history: list[Any],
+        coverage: float = 0.9,
+        horizon: int | None = None,
+        **options: Unpack[_Options],
+    ) -> list[pandas.DataFrame]: ...
+    @overload
+    def predict_interval(
+        self,
+        history: Mapping[Key, Any],
+        coverage: float = 0.9,
+        horizon: int | None = None,
+        **options: Unpack[_Options],
+    ) -> dict[Key, pandas.DataFrame]: ...
+    @overload
+    def predict_interval(
+        self,
+        history: Table,
+        coverage: float = 0.9,
+        horizon: int | None = None,
+        **options: Unpack[_Options],
+    ) -> pandas.DataFrame: ...
     @suggesting
     def predict_interval(
         self,
@@ -537,6 +596,36 @@ class Forecaster:
         levels = (round((1 - share) / 2, 12), 0.5, round((1 + share) / 2, 12))
         return self.predict_quantiles(history, levels, horizon, future=future, paths=paths, rng=rng)
 
+    @overload
+    def sample_paths(
+        self,
+        history: list[Any],
+        paths: int = 100,
+        horizon: int | None = None,
+        *,
+        future: Any = None,
+        rng: Any = None,
+    ) -> list[Array]: ...
+    @overload
+    def sample_paths(
+        self,
+        history: Mapping[Key, Any],
+        paths: int = 100,
+        horizon: int | None = None,
+        *,
+        future: Any = None,
+        rng: Any = None,
+    ) -> dict[Key, Array]: ...
+    @overload
+    def sample_paths(
+        self,
+        history: Table,
+        paths: int = 100,
+        horizon: int | None = None,
+        *,
+        future: Any = None,
+        rng: Any = None,
+    ) -> Any: ...
     @suggesting
     def sample_paths(
         self,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import Any, Literal, TypedDict, Unpack, get_args, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import data, losses, own_loss, unfolding
-from .choices import LossName, Readout
+from .choices import LossName, Numbers, OneSeries, Readout
 from .columns import Columns, listed
 from .data import Array, Sequences
 from .errors import ConfigError, DivergedError, choice, flag, integer, number
@@ -21,6 +21,88 @@ from .plans import PlanSize, core_data, make_plan, plan_bytes, with_groups
 from .unfolding import Unfolding
 
 
+class _Options(TypedDict, total=False):
+    """The arguments of `predict` on which the type of the result does not depend."""
+
+    x0: ArrayLike | None
+    lengths: ArrayLike | None
+    batch_size: int
+    threads: int | None
+    isa: str | None
+
+
+@overload
+def predict(
+    net: Model,
+    x: Numbers | Sequences,
+    *,
+    readout: Readout | None = None,
+    return_state: Literal[False] = False,
+    **options: Unpack[_Options],
+) -> Array: ...
+@overload
+def predict(
+    net: Model,
+    x: Numbers | Sequences,
+    *,
+    readout: Readout | None = None,
+    return_state: Literal[True],
+    **options: Unpack[_Options],
+) -> tuple[Array, Array]: ...
+@overload
+def predict(
+    net: Model,
+    x: Any,
+    *,
+    readout: Literal["last"],
+    return_state: Literal[False] = False,
+    **options: Unpack[_Options],
+) -> Array: ...
+@overload
+def predict(
+    net: Model,
+    x: Any,
+    *,
+    readout: Literal["last"],
+    return_state: Literal[True],
+    **options: Unpack[_Options],
+) -> tuple[Array, Array]: ...
+@overload
+def predict(
+    net: Model,
+    x: OneSeries,
+    *,
+    readout: Literal["every"],
+    return_state: Literal[False] = False,
+    **options: Unpack[_Options],
+) -> OneSeries: ...
+@overload
+def predict(
+    net: Model,
+    x: list[OneSeries],
+    *,
+    readout: Literal["every"],
+    return_state: Literal[False] = False,
+    **options: Unpack[_Options],
+) -> list[OneSeries]: ...
+@overload
+def predict(
+    net: Model,
+    x: Any,
+    *,
+    readout: Readout | None = None,
+    return_state: Literal[True],
+    **options: Unpack[_Options],
+) -> tuple[Any, Array]: ...
+@overload
+def predict(
+    net: Model,
+    x: Any,
+    *,
+    readout: Readout | None = None,
+    return_state: bool = False,
+    **options: Unpack[_Options],
+) -> Any: ...
 def predict(
     net: Model,
     x: Any,

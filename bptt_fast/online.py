@@ -8,13 +8,13 @@ import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, data, losses, optimizers, storage, unfolding  # type: ignore[attr-defined]
-from .choices import FirstOrderName, LossName
+from .choices import FirstOrderName, LossName, Numbers, TableT
 from .columns import Running, Scaling, by_name, continued, is_table, like, names_of
 from .data import Array
 from .errors import ConfigError, DivergedError, ShapeError, choice, integer, number, suggesting
@@ -693,6 +693,38 @@ def learn_online(
     return Learner(net, bptt, optimizer, loss, x0=x0, isa=isa, scaling=scaling)
 
 
+class _Options(TypedDict, total=False):
+    """The arguments of `forecast` on which the type of the result does not depend."""
+
+    next_input: Callable[[Array, int], ArrayLike] | None
+    x0: ArrayLike | None
+    loss: LossName | Loss | Callable[..., Any] | None
+    rng: Any
+
+
+@overload
+def forecast(
+    net: Model,
+    series: Numbers | data.Sequences | list[Numbers],
+    steps: int,
+    *,
+    samples: int | None = None,
+    **options: Unpack[_Options],
+) -> Array: ...
+@overload
+def forecast(net: Model, series: Any, steps: int, *, samples: int, **options: Unpack[_Options]) -> Array: ...
+@overload
+def forecast(
+    net: Model, series: TableT, steps: int, *, samples: None = None, **options: Unpack[_Options]
+) -> TableT: ...
+@overload
+def forecast(
+    net: Model, series: list[TableT], steps: int, *, samples: None = None, **options: Unpack[_Options]
+) -> list[TableT]: ...
+@overload
+def forecast(
+    net: Model, series: Any, steps: int, *, samples: int | None = None, **options: Unpack[_Options]
+) -> Any: ...
 def forecast(
     net: Model,
     series: Any,

@@ -36,10 +36,61 @@ assert_type(net.stream().step(x[0, 0]), Array)
 loss, grads = net.loss_and_grad(x, x)
 assert_type(loss, float)
 assert_type(grads["weight_hh_l0"], Array)
-best, table = bf.restarts(net, x, x, epochs=4, verbose=0)
+best, copies = bf.restarts(net, x, x, epochs=4, verbose=0)
 assert_type(best, bf.Network)
-assert_type(table, bf.Restarts)
+assert_type(copies, bf.Restarts)
 assert_type(bf.diagnostics.gradient_flow(net, x, x).factor, float)
+assert_type(bf.sweep(net, x, x, seeds=[0, 1], epochs=1, verbose=0), bf.Sweep)
+
+
+class Frame:
+    def to_numpy(self) -> Array:
+        return x
+
+
+table, windows = Frame(), bf.Sequences.windows(x[0], 5)
+assert_type(net.predict(x), Array)
+assert_type(net.predict(windows, readout="every", batch_size=3), Array)
+assert_type(net.predict(x, return_state=True), tuple[Array, Array])
+assert_type(net.predict(table, readout="last"), Array)
+assert_type(net.predict([x[0], x[1]], readout="last", return_state=True)[1], Array)
+assert_type(net.predict(table, readout="every"), Frame)
+assert_type(net.predict([table, table], readout="every"), list[Frame])
+assert_type(net.predict([net["weight_hh_l0"]], readout="every"), list[Array])
+assert_type(net.predict([table]), Any)
+assert_type(net.predict([table], return_state=True), tuple[Any, Array])
+assert_type(net.forecast(x, 5), Array)
+assert_type(net.forecast([x, x], 5), Array)
+assert_type(net.forecast(table, 5), Frame)
+assert_type(net.forecast([table], 5), list[Frame])
+assert_type(net.forecast(table, 5, loss="gaussian", samples=3, rng=0), Array)
+assert_type(net.learn_online(bf.SlidingBPTT(3)).predict(x[0, 0]), Array)
+net.predict(x, batch=3)  # type: ignore[call-overload]
+net.predict(x, batch_size="many")  # type: ignore[call-overload]
+net.forecast(x, 5, samples="many")  # type: ignore[call-overload]
+
+forecaster = bf.Forecaster("load", horizon=3)
+assert_type(forecaster.predict(table), Frame)
+assert_type(forecaster.predict([table]), list[Frame])
+assert_type(forecaster.predict({"north": table}), dict[str, Frame])
+assert_type(forecaster.sample_paths([table], 50), list[Array])
+assert_type(forecaster.sample_paths({"north": table}, rng=0), dict[str, Array])
+forecaster.predict_quantiles([table], paths=10)[0]
+forecaster.predict_interval({"north": table}, 0.9)["north"]
+forecaster.predict_interval({"north": table}, 0.9)["south", 1]  # type: ignore[index]
+
+regressor = bf.estimators.RNNRegressor(8).fit(x, x[:, 0, 0])
+assert_type(regressor, bf.estimators.RNNRegressor)
+assert_type(regressor.predict(x), Array)
+assert_type(regressor.predict(x, return_std=True), tuple[Array, Array])
+assert_type(regressor.predict([x[0]], return_std=True), tuple[Any, Any])
+assert_type(regressor.predict_quantiles(x), Array)
+assert_type(regressor.sample_y(x), Array)
+assert_type(bf.estimators.RNNClassifier().predict(x), Array)
+assert_type(bf.estimators.RNNClassifier().predict_proba(x), Array)
+assert_type(bf.estimators.RNNClassifier().predict_log_proba(x), Array)
+assert_type(bf.estimators.RNNForecaster().predict(table, 3), Frame)
+assert_type(bf.estimators.RNNForecaster().predict([x[0]]), Array)
 
 
 class Stop(bf.Callback):
@@ -89,6 +140,9 @@ ACCEPTED = {
     "bf.Forecaster('load', scaling={})": choices.SeriesScaling,
     "bf.Forecaster('load', missing={})": choices.Missing,
     "bf.callbacks.EarlyStopping(mode={})": choices.Mode,
+    "bf.estimators.RNNRegressor(cell={})": choices.CoreCell,
+    "bf.estimators.RNNClassifier(activation={})": choices.Activation,
+    "bf.estimators.RNNForecaster(noise={})": choices.Noise,
     "bf.torch.CTRNN(1, 2, equation={})": choices.Equation,
 }
 
