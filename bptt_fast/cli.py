@@ -53,6 +53,7 @@ from .files import (
     InputError,
     Table,
     check_kind,
+    is_parquet,
     read_table,
     write_table,
 )
@@ -310,8 +311,13 @@ def _predict(args: argparse.Namespace) -> int:
 
 def _forecast(args: argparse.Namespace) -> int:
     model, table = _model_and_table(args)
+    if args.seed is not None and (args.quantiles is None or args.steps <= model.net.lead):
+        raise InputError(
+            f"--seed: expected with --quantiles and more --steps than the lead of the model "
+            f"({model.net.lead}) only, for which paths are drawn, got {args.seed}."
+        )
     begin = time.perf_counter()
-    columns = _forecasts(args, model, table, args.quantiles, args.seed)
+    columns = _forecasts(args, model, table, args.quantiles, args.seed or 0)
     seconds = time.perf_counter() - begin
     return _write_predictions(args, table, len(table), columns, seconds)
 
@@ -498,6 +504,10 @@ def _table(
 ) -> Table:
     """The columns of a file, and messages on what was detected or looks wrong."""
     given = Dialect(args.sep, args.decimal)
+    if given != Dialect() and path == args.file and is_parquet(path):
+        raise InputError(
+            f"{path}: expected no --sep and no --decimal, as a Parquet file has neither, got one."
+        )
     table = read_table(path, columns, time or None, given, before)
     if table.dialect != Dialect(given.sep or ",", given.decimal or "."):
         marks = "decimal points" if table.dialect.decimal == "." else "decimal commas"
@@ -682,8 +692,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         args = _with_streams(parser.parse_args(argv))
     needed = getattr(args, "needed", {})
     if getattr(args, "history", None) is not None:
-        for name in ("model", "file", "steps", "future"):
-            if getattr(args, name) is not None:
+        for name in ("model", "file", "steps", "future", "time", "sep", "decimal", "last"):
+            if getattr(args, name) != args.parser.get_default(name):
                 args.parser.error(f"argument --history: not allowed with {name}")
         needed = {"out": needed["out"]}
     if getattr(args, "future", None) is not None and args.steps is None:
@@ -965,7 +975,7 @@ def _parser() -> argparse.ArgumentParser:
     _of_model(forecast)
     _of_future(forecast)
     forecast.add_argument(
-        "--seed", type=_at_least(0), default=0, help="seed of the paths that --quantiles draws (default 0)"
+        "--seed", type=_at_least(0), help="seed of the paths that --quantiles draws (default 0)"
     )
     _of_predictions(forecast)
     forecast.set_defaults(command=_forecast)

@@ -105,6 +105,16 @@ class Description:
             "rate_penalty": number(self.rate_penalty, "rate_penalty", 0),
             "rate_target": number(self.rate_target, "rate_target"),
         }
+        if checked["head_nonlinearity"] != "tanh" and not checked["head"]:
+            raise ConfigError(
+                f"head_nonlinearity: expected hidden layers in head with it, got head=() and "
+                f'head_nonlinearity="{checked["head_nonlinearity"]}".  Example: head=(16,).'
+            )
+        if checked["noise"] != "sde" and not checked["recurrent_noise"]:
+            raise ConfigError(
+                f"noise: expected a recurrent_noise above 0 with it, got recurrent_noise=0 and "
+                f'noise="{checked["noise"]}".  Leave it out.'
+            )
         if checked["rate_target"] and not checked["rate_penalty"]:
             raise ConfigError(
                 f"rate_target: expected a rate_penalty above 0 with it, got rate_penalty=0 and "

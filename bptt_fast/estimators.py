@@ -100,14 +100,14 @@ COMMON_WORDS = """head : tuple of int, default ()
     solver : str or optimiser, default "adam"
         A name, or an object such as ``bf.SGD(0.1, momentum=0.9)``.
     learning_rate_init : float, optional
-        Overrides the learning rate of `solver`.  The solvers of second order ("lbfgs",
-        "levenberg_marquardt", "hessian_free") ignore it and choose the length of their steps.
+        Overrides the learning rate of `solver`.  An error with the solvers of second order ("lbfgs",
+        "levenberg_marquardt", "hessian_free"), which choose the length of their steps.
     batch_size : int, default "auto"
-        Sequences per update; "auto" is min(200, n).  The solvers of second order ignore it and use all
-        sequences at once.
+        Sequences per update; "auto" is min(200, n), and all of them for the solvers of second order, with
+        which a number is an error.
     clip_norm : float, optional
-        Upper bound of the gradient's norm; larger gradients are scaled down.  The solvers of second order
-        ignore it.
+        Upper bound of the gradient's norm; larger gradients are scaled down.  An error with the solvers of
+        second order.
     max_iter : int, default 200
         Maximum number of epochs; training that reaches it without `n_iter_no_change` warns.
     shuffle : bool, default True
@@ -121,8 +121,8 @@ COMMON_WORDS = """head : tuple of int, default ()
     early_stopping : bool, default False
         Use the loss of held-out data for stopping, and restore the weights of the best epoch.
     validation_fraction : float, default 0.1
-        The held-out share: random sequences (stratified by class), for a forecaster the last steps of each
-        series.
+        With `early_stopping`: the held-out share, random sequences (stratified by class), for a forecaster
+        the last steps of each series.
     warm_start : bool, default False
         Continue with the network of the last `fit`.
     verbose : bool or int, default False
@@ -231,6 +231,13 @@ class _Estimator(BaseEstimator):
         """The optimiser; those of second order have neither a learning rate nor clipping."""
         solver: Any = optimizers.get(self.solver, "solver")
         if solver.full_batch:
+            for name, default in (("learning_rate_init", None), ("clip_norm", None), ("batch_size", "auto")):
+                if getattr(self, name) != default:
+                    raise ConfigError(
+                        f"{name}: expected {default!r} with a solver of second order, which uses all "
+                        f"sequences at once and chooses its steps, got {getattr(self, name)!r} and {solver}. "
+                        f" A search over solvers takes a list of grids."
+                    )
             return solver
         overrides = {"learning_rate": self.learning_rate_init, "clip_norm": self.clip_norm}
         return replace(
@@ -258,6 +265,11 @@ class _Estimator(BaseEstimator):
         before = vars(self).copy()
         try:
             self._check_parameters()
+            if self.early_stopping and arguments[-1] is not None:
+                raise ConfigError(
+                    "early_stopping: expected False in partial_fit, which trains for one epoch, got True.  "
+                    "Use fit with warm_start=True."
+                )
             self._learn(*arguments)
         except Exception:
             self.__dict__ = before
@@ -283,6 +295,11 @@ class _Estimator(BaseEstimator):
         number(self.validation_fraction, "validation_fraction", 0, 1, open_low=True, open_high=True)
         for name in ("shuffle", "early_stopping", "warm_start"):
             flag(getattr(self, name), name)
+        if self.validation_fraction != 0.1 and not self.early_stopping:
+            raise ConfigError(
+                f"validation_fraction: expected 0.1, the default, without early_stopping, got "
+                f"{self.validation_fraction:g}.  Set early_stopping=True to hold data out."
+            )
 
     @property
     def _auto_batch(self) -> bool:

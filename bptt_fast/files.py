@@ -120,7 +120,7 @@ def read_table(
     >>> read_table("measured.csv", ["a", "b"]).values  # doctest: +SKIP
     """
     path = named(path)
-    if _is_parquet(path):
+    if is_parquet(path):
         return _read_parquet(path, columns, time, before)
     return _read_csv(path, columns, time, dialect or Dialect(), before)
 
@@ -133,7 +133,7 @@ def write_table(
     CSV is always in UTF-8, regardless of the encoding of the terminal.
     """
     path = None if path is None else named(path)
-    if path is not None and _is_parquet(path):
+    if path is not None and is_parquet(path):
         pyarrow, content = _pyarrow(path), io.BytesIO()
         pyarrow.parquet.write_table(pyarrow.table(columns, names=names), content)
         replace(path, content.getvalue())
@@ -153,11 +153,11 @@ def write_table(
 
 def check_kind(path: str) -> None:
     """Raise an InputError if this file format needs a library that is not installed."""
-    if _is_parquet(path):
+    if is_parquet(path):
         _pyarrow(path)
 
 
-def _is_parquet(path: str) -> bool:
+def is_parquet(path: str) -> bool:
     return path.lower().endswith(".parquet")
 
 

@@ -38,6 +38,8 @@ def parts(n: int, y: Any, cv: Any, inner: Any, groups: Any, subjects: Any) -> li
         Labels of the sequences.
     """
     labels = labels_of(groups, n, "groups")
+    if labels is not None and cv is None and inner is None:
+        raise ConfigError("groups: expected folds with them, got cv=None and inner=None.  Example: cv=5.")
     group = None if labels is None else _numbered(labels)
     found = []
     for subject, rows in _subjects(subjects, n):

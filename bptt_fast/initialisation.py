@@ -61,6 +61,8 @@ def initialise(
             view[...] = d.raw_tau
         elif callable(d.init):
             view[...] = checked(d.init(name, view.shape, random), view.shape, f"init({name!r})")
+        elif name.startswith("initial_"):
+            view[...] = 0
         elif name.startswith("embedding."):
             view[...] = _drawn(lambda n: random.normal(size=n), view.shape)
         elif name.startswith("weight_hh") and view.ndim == 1:

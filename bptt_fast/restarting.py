@@ -533,6 +533,10 @@ def _rungs(n: int, epochs: int, keep: str, rungs: Sequence[int] | None, survivor
     if keep == "all":
         if rungs is not None:
             raise ConfigError(f'rungs: expected None with keep="all", which drops no copy, got {rungs!r}.')
+        if survivors > 1:
+            raise ConfigError(
+                f'survivors: expected 1 with keep="all", which drops no copy, got {survivors}.  Leave it out.'
+            )
         return []
     if rungs is None:
         halvings = max(0, math.ceil(math.log2(n / survivors)))

@@ -29,7 +29,7 @@ class Stopping:
     patience : int, optional
         Stop after this many consecutive epochs without improvement.
     min_delta : float, default 0
-        Smallest decrease of the loss that counts as an improvement.
+        With `patience`: the smallest decrease of the loss that counts as an improvement.
     restore_best : bool, default True
         With `patience`: whether to restore the weights of the best epoch.
     target_loss : float, optional
@@ -69,6 +69,11 @@ class Stopping:
             if self.max_seconds is None
             else number(self.max_seconds, "max_seconds", 0, open_low=True),
         }
+        if checked["min_delta"] and checked["patience"] is None:
+            raise ConfigError(
+                f"min_delta: expected a patience with it, got patience=None and "
+                f"min_delta={checked['min_delta']:g}.  Example: Stopping(patience=5, min_delta=0.001)."
+            )
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 

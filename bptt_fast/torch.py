@@ -1244,4 +1244,4 @@ def _head_layers(head: nn.Module | None) -> tuple[list[nn.Linear], Any]:
             f"({', '.join(LAYERS)}, with PyTorch's defaults) between them, got {got}.  Keep "
             f"further layers in PyTorch."
         )
-    return linear, kinds.pop() if kinds else "linear"
+    return linear, kinds.pop() if kinds else "linear" if len(linear) > 1 else "tanh"  # the default, unused

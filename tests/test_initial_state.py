@@ -1,6 +1,7 @@
 """initial_state="trained": parameters with a gradient, where a sequence has no state of its own."""
 
 import pickle
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from support import cases
 from support import reference as ref
 
 import bptt_fast as bf
+from bptt_fast import choices
 
 TRAINED = dict(initial_state="trained")
 STRUCTURES = {
@@ -73,15 +75,13 @@ def test_predict_is_the_oracle(form):
     np.testing.assert_allclose(state, final, rtol=0, atol=1e-10)
 
 
-def test_a_trained_zero_is_zero_until_it_learns():
+@pytest.mark.parametrize("init", get_args(choices.Init))
+def test_a_trained_state_is_zero_until_it_learns(init):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(20, 6, 3)), rng.normal(size=(20, 2))
-    net, plain = (bf.Network(3, 4, 2, seed=0, initial_state=word) for word in ("trained", "zeros"))
-    for k in plain:
-        assert plain[k].shape == net[k].shape
-    net.load_state_dict({k: plain[k] for k in plain}, strict=False)
-    for k in blocks(net):
-        net[k] = 0
+    net, plain = (bf.Network(3, 4, 2, seed=0, init=init, initial_state=word) for word in ("trained", "zeros"))
+    assert all((net[k] == plain[k]).all() for k in plain)
+    assert blocks(net) and not any(net[k].any() for k in blocks(net))
     np.testing.assert_array_equal(net.predict(x), plain.predict(x))
     net.fit(x, y, verbose=0)
     assert all((net[k] != 0).all() for k in blocks(net))

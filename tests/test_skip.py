@@ -376,7 +376,6 @@ def test_torch(readout, tmp_path):
     torch = pytest.importorskip("torch")
     random = np.random.default_rng(0)
     for options in (dict(cell="gru"), dict(cell="lstm", bidirectional=True, head=(4,), proj_size=2)):
-        options |= dict(head_nonlinearity="tanh" if "head" in options else "linear")
         net = bf.Network(3, 5, 2, skip=True, readout=readout, seed=0, dtype="float64", **options)
         net.scaling = bf.Scaling([1, -2, 0.5], [2, 0.5, 1])
         module = net.to_torch()

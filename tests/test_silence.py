@@ -1,0 +1,173 @@
+"""No option is ignored in silence: it changes the result, or its value is refused by an error that names it.
+
+Values that ask for what happens anyway, such as ``shuffle=False`` where nothing is shuffled, are no wish
+that is ignored.
+"""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+import bptt_fast as bf
+from bptt_fast.cli import main
+from bptt_fast.description import VARIANTS, Description
+from bptt_fast.initialisation import CELLS, is_own
+
+RANDOM = np.random.default_rng(0)
+X, Y, EACH = RANDOM.normal(size=(6, 5, 3)), RANDOM.normal(size=(6, 2)), RANDOM.normal(size=(6, 5, 2))
+X[..., 2] = RANDOM.integers(0, 4, size=(6, 5))  # for categories
+
+# every option of a network, with a value that is not the default
+OPTIONS = dict(
+    categories={2: 4}, nonlinearity="relu", f=(4,), head=(4,), head_nonlinearity="relu", skip=True,
+    readout="every", num_layers=2, bidirectional=True, reset="before", peephole=True, equation="potential",
+    tau=5.0, dt=0.5, train_tau=True, recurrent_noise=0.1, noise="step", input_noise=0.1, rate_penalty=0.1,
+    rate_target=0.2, proj_size=3, dropout=0.3, recurrent_dropout=0.3, initial_state="trained",
+    dtype="float32", seed=1, init="orthogonal", spectral_radius=0.7, forget_bias=1.5,
+)  # fmt: skip
+CONTEXTS = [{name: OPTIONS[name]} for name in ("head", "num_layers", "categories", "recurrent_noise", "init")]
+
+
+def test_each_option_of_a_network_is_here():
+    sizes = {"cell", "input_size", "hidden_size", "output_size"}
+    assert {field.name for field in fields(Description)} == OPTIONS.keys() | sizes
+
+
+def trained(**options):
+    net = bf.Network(3, 5, 2, **{"seed": 0, "dtype": "float64"} | options)
+    y = Y if net.readout == "last" else EACH
+    net.fit(X, y, epochs=2, optimizer=bf.SGD(0.05), verbose=0)
+    return net.dtype, net.params.tobytes(), net.predict(X).tobytes()
+
+
+@pytest.mark.parametrize("context", [{}, *CONTEXTS], ids=str)
+@pytest.mark.parametrize("cell", [name for name in CELLS if name not in VARIANTS and not is_own(name)])
+def test_an_option_of_a_network_has_an_effect_or_is_refused(cell, context):
+    try:
+        plain = trained(cell=cell, **context)
+    except bf.ConfigError as error:
+        assert str(error).startswith(next(iter(context)))
+        return
+    refused = set()
+    for name in OPTIONS.keys() - context:
+        try:
+            assert trained(cell=cell, **context, **{name: OPTIONS[name]}) != plain, name
+        except bf.ConfigError as error:
+            assert name in str(error).split(":")[0], error
+            refused.add(name)
+    assert ("head_nonlinearity" in refused) == ("head" not in context)
+    assert ("noise" in refused) == ("recurrent_noise" not in context)
+
+
+def network(**options):
+    return bf.Network(3, 4, 2, **{"seed": 0, "readout": "every"} | options)
+
+
+def fitted(**options):
+    pandas = pytest.importorskip("pandas")
+    series = pandas.DataFrame({"load": np.sin(np.arange(40.0))})
+    model = bf.Forecaster("load", **{"hidden_size": 3, "window": 8, "seed": 0, "loss": "gaussian"} | options)
+    model.fit(series[:30], epochs=1, verbose=0)
+    return model, series
+
+
+def calibrated():
+    model, series = fitted(horizon=2)
+    model.calibrate(series, start=30)
+    return model, series
+
+
+def quantiles(made, **options):
+    model, series = made
+    return model.predict_quantiles(series, [0.3, 0.7], **options)
+
+
+def backtested(**options):
+    model, series = fitted(horizon=2)
+    return bf.backtest(model, series, start=32, **options)
+
+
+def fit(bptt=None, readout="every", **options):
+    return network(readout=readout).fit(X, EACH, bptt=bptt, verbose=0, **options)
+
+
+def regressor(**options):
+    pytest.importorskip("sklearn")
+    return bf.estimators.RNNRegressor(3, max_iter=2, **options)
+
+
+SLIDING = {"bptt": bf.SlidingBPTT(2), "readout": "last"}
+FEW = {"epochs": 2, "verbose": 0}
+REFUSED = {  # the argument that is named, and of what: what is called
+    "batch_size of the online algorithm": lambda: fit(batch_size=4, **SLIDING),
+    "shuffle of the online algorithm": lambda: fit(shuffle=True, **SLIDING),
+    "stateful of the online algorithm": lambda: fit(stateful=True, **SLIDING),
+    "teacher_forcing of the online algorithm": lambda: fit(teacher_forcing=0.5, **SLIDING),
+    "batch_size of second order": lambda: fit(optimizer="lbfgs", batch_size=2),
+    "shuffle of stateful": lambda: fit(stateful=True, shuffle=True),
+    "validation_split": lambda: fit(validation_split=0.2, validation_data=(X, EACH)),
+    "lengths": lambda: network().predict(list(X), lengths=[3] * 6),
+    "min_delta": lambda: fit(patience=bf.Stopping(min_delta=0.1)),
+    "SGD(nesterov)": lambda: bf.SGD(nesterov=True),
+    "class_weight": lambda: bf.Loss("mse", class_weight=[1, 2]),
+    "rng of forecast": lambda: bf.Network(3, 4, 3, seed=0).forecast(X[0], 3, rng=0),
+    "samples": lambda: bf.Network(3, 4, 3, seed=0).forecast(X[0], 3, samples=4),
+    "rungs": lambda: bf.restarts(network(), X, EACH, 2, keep="all", rungs=[1], **FEW),
+    "survivors": lambda: bf.restarts(network(), X, EACH, 4, keep="all", survivors=2, **FEW),
+    "n of sweep": lambda: bf.sweep(network(), X, EACH, n=3, **FEW),
+    "groups": lambda: bf.sweep(network(), X, EACH, groups=[0, 0, 1, 1, 2, 2], **FEW),
+    "holidays": lambda: bf.Forecaster("load", holidays=["2024-01-01"]),
+    "categorical": lambda: bf.Forecaster("load", categorical=["load"]),
+    "past": lambda: bf.Forecaster("load", past=["wind"], horizon=3),
+    "rng of one step": lambda: quantiles(fitted(), rng=0),
+    "paths of one step": lambda: quantiles(fitted(), paths=50),
+    "paths of direct": lambda: quantiles(fitted(horizon=2, strategy="direct"), paths=50),
+    "rng of conformal": lambda: quantiles(calibrated(), rng=0),
+    "future": lambda: quantiles(fitted(), future=fitted()[1]),
+    "rng of backtest": lambda: backtested(rng=0),
+    "paths of backtest": lambda: backtested(paths=50),
+    "backtest of epochs": lambda: backtested(epochs=2),
+    "learning_rate_init": lambda: regressor(solver="lbfgs", learning_rate_init=0.1).fit(X, Y),
+    "clip_norm": lambda: regressor(solver=bf.LevenbergMarquardt(), clip_norm=1.0).fit(X, Y),
+    "batch_size of a solver": lambda: regressor(solver="hessian_free", batch_size=2).fit(X, Y),
+    "validation_fraction": lambda: regressor(validation_fraction=0.3).fit(X, Y),
+    "early_stopping": lambda: regressor(early_stopping=True).partial_fit(X, Y),
+    "noise of an estimator": lambda: regressor(noise="step").fit(X, Y),
+    "nonlinearity of an estimator": lambda: regressor(activation="relu").fit(X, Y),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("which", REFUSED)
+def test_an_option_without_effect_is_refused(which):
+    with pytest.raises(bf.ConfigError, match=r"expected|is for|needs") as raised:
+        REFUSED[which]()
+    assert which.split(" of ")[0] in str(raised.value).split(":")[0]
+
+
+def test_options_of_paths_are_taken_where_paths_are_drawn():
+    made = fitted(horizon=2)
+    few, many = (quantiles(made, paths=paths, rng=0) for paths in (20, 300))
+    assert not few.equals(many) and many.equals(quantiles(made, paths=300, rng=0))
+    assert not quantiles(made, rng=1).equals(quantiles(made, rng=2))
+
+
+def test_the_command_line(tmp_path, capsys):
+    path, model = tmp_path / "rows.csv", tmp_path / "model.safetensors"
+    path.write_text("a\n" + "\n".join(f"{value:.4f}" for value in np.sin(np.arange(40.0))))
+    train = ["train", path, "--inputs", "a", "--targets", "a", "--epochs", 1, "--seed", 0]
+    main([*map(str, train), "--out", str(model), "--log", str(tmp_path / "log.csv"), "--quiet"])
+    picture = ["plot", "--history", tmp_path / "log.csv", "--out", tmp_path / "losses.png"]
+    refused = {  # what is named: the arguments
+        "noise": [*train, "--cell", "ctrnn", "--noise", "step"],
+        "tau, dt": [*train, "--tau", 5],
+        "--seed": ["forecast", model, path, "--steps", 2, "--seed", 1],
+        "last": [*picture, "--last", 10],
+        "decimal": [*picture, "--decimal", ","],
+    }
+    for name, arguments in refused.items():
+        try:
+            code = main([str(one) for one in arguments])
+        except SystemExit as stop:
+            code = stop.code
+        assert code and name in capsys.readouterr().err, name
