@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import metrics
+from . import metrics, notebook
 from .errors import ConfigError, check_arguments, choice, flag, integer, parameters_of, plain, suggesting
 from .forecasting import PATHS, Forecaster, check_no_paths, checked_levels, origins_of
 from .network import Network
@@ -288,6 +288,14 @@ class Backtest:
         from . import plots
 
         return plots.backtest(self, series=series, target=target, ax=ax)
+
+    def _repr_html_(self) -> str:
+        errors = self.table()
+        rows = [
+            (str(target), *values)
+            for target, values in zip(errors.index, errors.values.tolist(), strict=True)
+        ]
+        return notebook.titled(repr(self), notebook.table(rows, ["target", *errors.columns]))
 
     def __repr__(self) -> str:
         origins, series = (self.forecasts[name].nunique() for name in ("origin", "series"))

@@ -35,6 +35,7 @@ Logs = dict[str, float]
 
 
 SHOWN = 10  # rows of a table in a notebook
+PRINTED = 30  # rows of a table as text
 
 
 class Table(dict[str, list[Any]]):
@@ -130,11 +131,11 @@ class Comparison(Table):
     """A table of fits, one row each, that prints in aligned columns."""
 
     def __repr__(self) -> str:
-        texts = [list(self)] + [[notebook.short(value) for value in row.values()] for row in self.rows()]
+        rows = self.rows()
+        texts = [list(self)] + [[notebook.short(value) for value in row.values()] for row in rows[:PRINTED]]
         widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-        return "\n".join(
-            "  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in texts
-        )
+        lines = ["  ".join(map(str.rjust, row, widths)) for row in texts]
+        return "\n".join([*lines, *[f"... {len(rows)} rows in all"] * (len(rows) > PRINTED)])
 
     def _repr_html_(self) -> str:
         rows = [list(row.values()) for row in self.rows()]

@@ -196,10 +196,10 @@ def fit(
     Warns
     -----
     UserWarning
-        If the loss of the first epoch is above 1000 in a network without `scaling`, and so is the mean square
-        of its targets, which for scaled ones is 1; if the k2 of `TruncatedBPTT` exceeds the length of every
-        sequence, so that nothing is truncated; or if `validation_split` splits an array of overlapping views,
-        such as those of ``numpy.lib.stride_tricks.sliding_window_view``.
+        If the loss of the first epoch is above 1000 with targets that are real numbers and not scaled, and so
+        is their mean square, which for scaled ones is 1; if the k2 of `TruncatedBPTT` exceeds the length of
+        every sequence, so that nothing is truncated; or if `validation_split` splits an array of overlapping
+        views, such as those of ``numpy.lib.stride_tricks.sliding_window_view``.
 
     Notes
     -----
@@ -362,10 +362,12 @@ class Training(Resumable):
             else:
                 validation_parts = Parts(held_out, every, convert, train.columns)
 
-        # targets that `scaling` could scale, until the first epoch has ended
+        # targets that may need scaling, until the first epoch has ended
         self.unscaled: Callable[[], Array] | None = None
         targets = 0 if train.targets is None else train.targets.shape[1]
-        if is_first and train.columns.scaling is None and loss.scales(targets, net.output_size):
+        self.scales = loss.scales(targets, net.output_size)
+        has_scaling = train.columns.scaling is not None and self.scales
+        if is_first and loss.targets == "real" and targets and not has_scaling:
             self.unscaled = lambda: _counted_targets(train, *unfold.training_part(train, split), every)
 
         def settings() -> dict[str, str]:
@@ -553,7 +555,7 @@ class Training(Resumable):
         self.epoch += 1
         self.history.add({"epoch": self.epoch, **self.logs})
         if self.unscaled is not None and loss > UNSCALED:
-            self.hint = _hint(self.unscaled())
+            self.hint = _hint(self.unscaled(), self.scales)
         self.unscaled = None
         self.reason = self.watch.after(self.epoch, watched, self.net.params)
         if not self.reason and status == "INTERRUPTED":
@@ -655,17 +657,24 @@ def _counted_targets(train: Sequences, n: int, length: Array, every: bool) -> Ar
     return train.targets[counted]
 
 
-def _hint(targets: Array) -> str:
-    """What to warn of after a loss above `UNSCALED`; "" if the targets are not the reason."""
+def _hint(targets: Array, scales: bool) -> str:
+    """What to warn of after a loss above `UNSCALED`; "" if the targets are not the reason.
+
+    `scales`: whether `scaling` can scale them.
+    """
     mean, deviation = moments(targets)
     if np.mean(mean**2 + deviation**2) <= UNSCALED:
         return ""
     worst = int(np.argmax(mean**2 + deviation**2))
     deviation[np.ptp(targets, axis=0) == 0] = 0  # `moments` gives scales
+    remedy = (
+        'Try scaling="standard" (of estimators: StandardScaler and TransformedTargetRegressor).'
+        if scales
+        else "Pass (y - mean) / deviation, as no scaling fits the outputs of this loss; a Forecaster does so."
+    )
     return (
         f"fit: the loss of the first epoch is above {UNSCALED}, as the targets are not scaled: those of "
-        f"column {worst} have mean {mean[worst]:.3g} and deviation {deviation[worst]:.3g}.  Try "
-        f'scaling="standard" (of estimators: StandardScaler and TransformedTargetRegressor).'
+        f"column {worst} have mean {mean[worst]:.3g} and deviation {deviation[worst]:.3g}.  {remedy}"
     )
 
 

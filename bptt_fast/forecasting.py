@@ -12,10 +12,12 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from reprlib import Repr
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, get_args, overload
 
 import numpy as np
 
+from . import notebook
 from .callbacks import History
 from .choices import Cell, LossName, ManySeries, Missing, SeriesScaling, Strategy, Table
 from .columns import moments
@@ -203,12 +205,22 @@ class Forecaster:
         self._scores: Array | None = None
 
     def __repr__(self) -> str:
-        shown = {
-            name: value
-            for name, value in self._arguments.items()
-            if value not in (None, ()) or name == "scaling"
+        return f"Forecaster({', '.join(f'{name}={value}' for name, value in self._shown().items())})"
+
+    def _repr_html_(self) -> str:
+        net = None if self._fitted is None else self._fitted.network
+        title = "Forecaster" + (", not fitted" if net is None else f": {net.num_parameters:,} parameters")
+        parts = [] if net is None else [notebook.folded("Network", net._repr_html_())]
+        return notebook.titled(title, notebook.table(list(self._shown().items())), *parts)
+
+    def _shown(self) -> dict[str, str]:
+        """The arguments that matter, by name, as texts, in which long lists are shortened."""
+        short = Repr()
+        short.maxother = short.maxstring = 100
+        given = self._arguments.items()
+        return {
+            name: short.repr(value) for name, value in given if value not in (None, ()) or name == "scaling"
         }
-        return f"Forecaster({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @property
     def network(self) -> Network:

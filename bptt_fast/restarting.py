@@ -15,11 +15,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, get_args
 
 import numpy as np
 
-from . import backends, data
+from . import backends, data, notebook
 from .callbacks import BackupAndRestore, Comparison, Drawable, check_verbose
 from .choices import Keep, Verbose
 from .errors import ConfigError, DivergedError, choice, integer, suggesting
@@ -93,6 +93,21 @@ class Restarts(Comparison, Drawable):
         self.seconds = 0.0
 
 
+class Outcome(NamedTuple):
+    """The pair of the best copy and the table of all, which a notebook shows as HTML."""
+
+    best: Network
+    table: Restarts
+
+    def __repr__(self) -> str:
+        first = {name: entries[0] for name, entries in self.table.items()}
+        shown = ", ".join(f"{name} {notebook.short(value)}" for name, value in first.items())
+        return f"Outcome(best: {shown}; table: {len(self.table.networks)} fits)"
+
+    def _repr_html_(self) -> str:
+        return self.table._repr_html_() + notebook.folded("The best network", self.best._repr_html_())
+
+
 @suggesting
 def restarts(
     net: Network,
@@ -111,7 +126,7 @@ def restarts(
     verbose: Verbose = "auto",
     backup: BackupAndRestore | None = None,
     **options: Any,
-) -> tuple[Network, Restarts]:
+) -> Outcome:
     """Train n copies of a network from different seeds, drop the worse half repeatedly, return the best.
 
     Parameters
@@ -279,7 +294,7 @@ def restarts(
         raise diverged
     if backup is not None:
         backup.on_train_end({})
-    return table.networks[0], table
+    return Outcome(table.networks[0], table)
 
 
 @dataclasses.dataclass

@@ -422,9 +422,10 @@ class _CoreLayers(_CoreModule):
     def forward(self: Any, input: Any, hx: Any = None) -> Any:
         packed = isinstance(input, PackedSequence)
         x = input.data if packed else input
-        states = () if hx is None else hx if isinstance(hx, tuple) else (hx,)
+        states = () if hx is None else hx if len(_widths(self)) > 1 and isinstance(hx, tuple) else (hx,)
         weights = [weight for layer in self.all_weights for weight in layer]
-        if not self._supported(x, states, weights, input.batch_sizes if packed else None):
+        sizes = input.batch_sizes if packed else None
+        if (hx is not None and not states) or not self._supported(x, states, weights, sizes):
             return super().forward(input, hx)  # type: ignore[misc]
         unbatched = not packed and x.dim() == 2
         if packed:

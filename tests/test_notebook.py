@@ -63,9 +63,14 @@ def test_networks_tables_and_sequences_have_html():
     found = dict(row[:2] for row in rows(net._repr_html_()))
     assert found["cell"] == "gru" and found["head"] == "(3,)" and "dropout" not in found
     assert ["weight_hh_l0", "12 x 4", "48", "Rule(l1=0.01)"] in rows(net._repr_html_())
-    _, table = bf.restarts(net, X, X[:, 0], n=12, epochs=1, verbose=0)
-    assert len(rows(table._repr_html_())) == 11 and "12 fits" in table._repr_html_()
+    result = bf.restarts(net, X, X[:, 0], n=40, epochs=1, verbose=0)
+    best, table = result
+    assert isinstance(result, tuple) and result == (best, table) and best is result.best is table.networks[0]
+    assert "\n" not in repr(result) and f"loss {table['loss'][0]:.4g}" in repr(result)
+    assert rows(result._repr_html_()) == rows(table._repr_html_()) + rows(best._repr_html_())
+    assert len(rows(table._repr_html_())) == 11 and "40 fits, the first 10" in table._repr_html_()
     assert repr(table).splitlines()[0].split() == list(table)
+    assert len(repr(table).splitlines()) == 32 and repr(table).endswith("40 rows in all")
     windows = bf.Sequences.windows(np.zeros((100, 3)), length=10)
     assert ["sequences", "91"] in rows(windows._repr_html_())
     assert repr(windows).startswith("Sequences(form=windows, sequences=91, steps=10, inputs=3")
@@ -137,3 +142,18 @@ def test_the_lowest_loss_is_a_number_although_some_are_nan():
         history.add({"epoch": epoch, "loss": loss})
     assert repr(history) == "History(4 epochs, loss nan, lowest 1)"
     parsed(history._repr_html_())
+
+
+def test_forecasters_and_backtests_have_html():
+    pandas = pytest.importorskip("pandas")
+    series = pandas.DataFrame({"load <MW>": np.sin(np.arange(60.0)), "price": np.arange(60.0)})
+    model = bf.Forecaster("load <MW>", known=["price"], window=8, hidden_size=3, seed=0, horizon=2)
+    assert "not fitted" in model._repr_html_()
+    assert ["known", "['price']"] in rows(model._repr_html_())
+    model.fit(series[:40], epochs=1, verbose=0)
+    assert ["cell", "gru"] in rows(model._repr_html_()) and "not fitted" not in model._repr_html_()
+    found = rows(bf.backtest(model, series, start=50)._repr_html_())
+    assert found[0] == ["target", "n", "mae", "rmse", "mase", "smape"] and found[1][:2] == ["load <MW>", "10"]
+    days = pandas.date_range("2024-01-01", periods=300).strftime("%Y-%m-%d").tolist()
+    model = bf.Forecaster("load", holidays=days, calendar=["holiday"])
+    assert len(repr(model)) < 400 and len(model._repr_html_()) < 2000 and days[0] in repr(model)

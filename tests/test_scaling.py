@@ -489,13 +489,13 @@ def test_outputs_that_cannot_be_fed_back():
 # ---- a hint
 
 
-def hinted(x, y, loss="mse", scaling=None, **options):
+def hinted(x, y, loss="mse", scaling=None, outputs=1, **options):
     """The warnings of a fit."""
-    net = bf.Network(1, 3, 1, readout="last" if "bptt" in options else "every", seed=0)
+    net = bf.Network(1, 3, outputs, readout="last" if "bptt" in options else "every", seed=0)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         net.fit(x, y, epochs=3, loss=loss, scaling=scaling, verbose=0, **options)
-    return [warning for warning in caught if "scaling=" in str(warning.message)]
+    return [warning for warning in caught if "not scaled" in str(warning.message)]
 
 
 def test_a_hint_for_targets_that_are_not_scaled():
@@ -504,6 +504,11 @@ def test_a_hint_for_targets_that_are_not_scaled():
         (found,) = hinted(x, 5000 + 70 * x, loss)
         assert found.category is UserWarning and found.filename == __file__
         assert "column 0 have mean 5e+03 and deviation 49." in str(found.message), found
+    for loss, outputs in {"gaussian": 2, "laplace": 2, bf.Loss("pinball", quantiles=[0.1, 0.9]): 2}.items():
+        for scaling in (None, "standard"):  # which scales the inputs
+            (found,) = hinted(x, 50_000 + 70 * x, loss, scaling, outputs)
+            assert "scaling=" not in str(found.message) and "(y - mean) / deviation" in str(found.message)
+        assert not hinted(x, x, loss, None, outputs)
     assert hinted(x, 50 + x, bptt=bf.SlidingBPTT(3), optimizer=bf.SGD(1e-9))
     assert hinted(x, np.full((60, 1), 40.0), optimizer=bf.SGD(1e-9))  # 1600
 

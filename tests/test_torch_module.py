@@ -626,6 +626,20 @@ def test_cells_are_pytorchs_modules_in_every_other_way(kind):
         expected.sum().backward()
 
 
+@pytest.mark.parametrize("name", ("RNN", "GRU", "LSTM"))
+def test_states_in_a_tuple_are_pytorchs(name):
+    theirs, ours = (getattr(where, name)(INPUTS, 4) for where in (torch.nn, fast))
+    x, h = torch.randn(3, 2, INPUTS), torch.zeros(1, 2, 4)
+    for hx in ((h,), (), [h], (h, h), (h, h, h)):
+        if name == "LSTM" and len(hx) == 2:
+            assert len(ours(x, hx)[1]) == 2
+            continue
+        with pytest.raises(Exception) as expected:
+            theirs(x, hx)
+        with pytest.raises(expected.type):
+            ours(x, hx)
+
+
 @pytest.mark.parametrize("kind", CELLS)
 def test_errors_of_cells_are_pytorchs(kind):
     theirs, ours = (loop.cell for loop in loops(kind))
