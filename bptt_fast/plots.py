@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from . import notebook
@@ -29,6 +30,7 @@ COLORS = BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = (
     "#e69f00",
     "#56b4e9",
 )
+ROW = 0.08  # of the height of the axes, for the names of periods
 
 
 @suggesting
@@ -65,9 +67,9 @@ def history(record: Mapping[str, Sequence[float]], *, log: bool = True, ax: Axes
     names = {"loss": "training", "val_loss": "validation"}
     curves = {name: record[name] for name in names if name in record}
     for (name, values), color in zip(curves.items(), COLORS, strict=False):
-        marker = "." if len(values) == 1 else None
-        ax.plot(record["epoch"], values, color=color, marker=marker, label=names[name])
-    if log and all(value > 0 for values in curves.values() for value in values):
+        ax.plot(record["epoch"], values, color=color, marker=_marker(values), label=names[name])
+    losses = [value for values in curves.values() for value in values]
+    if log and all(value > 0 for value in losses) and len(set(losses)) > 1:
         _log_losses(ax)
     _label_epochs(ax)
     ax.set_ylabel("loss")
@@ -113,26 +115,16 @@ def prediction(
     >>> ax = plots.prediction([1, 2, 3], [0.0, 1.0, 0.0], [0.1, 0.9, 0.2])  # doctest: +SKIP
     """
     ax = _axes(ax)
-    for i, (name, (first, last)) in enumerate((spans or {}).items()):
-        ax.axvspan(first, last, color="0.5", alpha=0.08 + 0.08 * (i % 2), linewidth=0)
-        ax.text(
-            first + (last - first) / 2,
-            0.98,
-            name,
-            ha="center",
-            va="top",
-            size="small",
-            transform=ax.get_xaxis_transform(),
-        )
-    ax.plot(time, actual, color="0.25", linewidth=1.2, label="actual")
-    ax.plot(time, predicted, color=VERMILLION, linewidth=1.2, label="predicted")
+    for i, (first, last) in enumerate((spans or {}).values()):
+        edge = 1.0 if first == last else 0.0
+        ax.axvspan(first, last, color="0.5", alpha=0.08 + 0.08 * (i % 2), linewidth=edge)
+    ax.plot(time, actual, color="0.25", linewidth=1.2, marker=_marker(actual), label="actual")
+    ax.plot(time, predicted, color=VERMILLION, linewidth=1.2, marker=_marker(predicted), label="predicted")
     _shorten_dates(ax)
     ax.margins(x=0.01)
-    if spans:
-        low, high = ax.get_ylim()
-        ax.set_ylim(top=high + 0.08 * (high - low))  # for the names of the periods
-    ax.set_xlabel(str(getattr(time, "name", None) or "time"))
-    ax.set_ylabel(str(getattr(actual, "name", None) or "value"))
+    _name_spans(ax, spans or {})
+    ax.set_xlabel(_wrapped(getattr(time, "name", None) or "time"))
+    ax.set_ylabel(_wrapped(getattr(actual, "name", None) or "value"))
     _legend(ax)
     return ax
 
@@ -188,14 +180,14 @@ def forecast(
     known = _single(history, "history")
     known = known if last is None else known.iloc[-integer(last, "last") :]
     ahead = _single(forecast, "forecast")
-    ax.plot(_times(known), known, color="0.25", linewidth=1.2, label="history")
+    ax.plot(_times(known), known, color="0.25", linewidth=1.2, marker=_marker(known), label="history")
     if actual is not None:
         followed = _single(actual, "actual")
-        ax.plot(_times(followed), followed, color="0.25", linewidth=1.2, linestyle=":", label="actual")
+        style: dict[str, Any] = dict(linewidth=1.2, linestyle=":", marker=_marker(followed))
+        ax.plot(_times(followed), followed, color="0.25", label="actual", **style)
     if quantiles is not None:
         _draw_intervals(ax, quantiles)
-    marker = "o" if len(ahead) == 1 else None
-    ax.plot(_times(ahead), ahead, color=BLUE, linewidth=1.6, marker=marker, label="forecast")
+    ax.plot(_times(ahead), ahead, color=BLUE, linewidth=1.6, marker=_marker(ahead, "o"), label="forecast")
     _finish_time_axes(ax, known)
     return ax
 
@@ -240,15 +232,15 @@ def backtest(result: Backtest, *, series: Any = None, target: Any = None, ax: Ax
             raise ConfigError(f"{name}: expected one of {rows[name].unique().tolist()}, got {wanted!r}.")
         rows = chosen
     actual = rows.drop_duplicates("time").set_index("time")["actual"].sort_index()
-    ax.plot(_times(actual), actual, color="0.25", linewidth=1.2, label="actual")
+    ax.plot(_times(actual), actual, color="0.25", linewidth=1.2, marker=_marker(actual), label="actual")
     quantiles = list(result.quantiles)
     for i, (_, part) in enumerate(rows.groupby("origin")):
         part = part.set_index("time")
         if len(quantiles) > 1:
             _draw_intervals(ax, part[quantiles], labels=i == 0)
         label = "forecast" if i == 0 else None
-        ax.plot(_times(part), part["forecast"], color=BLUE, linewidth=1.2, label=label)
-        ax.plot(_times(part)[:1], part["forecast"].iloc[:1], ".", color=BLUE, markersize=5)
+        style: dict[str, Any] = dict(color=BLUE, linewidth=1.2, markersize=5, markevery=[0])
+        ax.plot(_times(part), part["forecast"], ".-", label=label, **style)
     name = rows["target"].iloc[0]
     _finish_time_axes(ax, actual.rename(name).rename_axis(None))
     return ax
@@ -309,9 +301,9 @@ def restarts(table: Restarts, *, log: bool = True, ax: Axes | None = None) -> Ax
         text = f"best (seed {seed})" if outcome == "best" else f"{outcome} ({counts[outcome]})"
         label = None if outcome in drawn else text
         drawn.add(outcome)
-        marker = "." if len(losses) == 1 else None
+        marker = _marker(losses)
         ax.plot(record["epoch"], losses, label=label, marker=marker, markersize=4, **styles[outcome])
-    if positive:
+    if positive and len({loss for record in table.histories for loss in record[name]}) > 1:
         _log_losses(ax)
     if positive and table.rungs:
         ax.set_xscale("log")
@@ -321,8 +313,9 @@ def restarts(table: Restarts, *, log: bool = True, ax: Axes | None = None) -> Ax
         ax.xaxis.set_minor_locator(ticker.NullLocator())
     _label_epochs(ax)
     ax.set_ylabel("validation loss" if name == "val_loss" else "training loss")
-    text = f", the worse half dropped {len(table.rungs)} times" if table.rungs else ""
-    _legend(ax, f"{len(table.networks)} restarts{text}", columns=4, backwards=True)
+    n, halvings = len(table.networks), len(table.rungs)
+    text = f", the worse half dropped {halvings} time{'s' * (halvings > 1)}" if halvings else ""
+    _legend(ax, f"{n} restart{'s' * (n > 1)}{text}", columns=4, backwards=True)
     return ax
 
 
@@ -360,13 +353,16 @@ def gradient_flow(flow: GradientFlow | Mapping[str, GradientFlow], *, ax: Axes |
     ax = _axes(ax)
     flows = flow if isinstance(flow, Mapping) else {"": flow}
     for (name, one_flow), color in zip(flows.items(), cycle(COLORS), strict=False):
-        prefix = f"{name}: " if name else ""
-        label = f"{prefix}\u00d7 {one_flow.factor:.3g} per step"
-        ax.plot(one_flow.lag, one_flow.median, color=color, label=label, linewidth=1.6)
+        prefix = f"{_cut(name, 18)}: " if name else ""
+        found = np.isfinite(one_flow.factor)
+        label = prefix + (f"\u00d7 {one_flow.factor:.3g} per step" if found else "too few steps for a factor")
+        marker = _marker(one_flow.median)
+        ax.plot(one_flow.lag, one_flow.median, color=color, label=label, linewidth=1.6, marker=marker)
         low, high = np.nanpercentile(one_flow.norm, (10, 90), axis=0)
         ax.fill_between(one_flow.lag, low, high, color=color, alpha=0.15, linewidth=0)
     if any((one_flow.median > 0).any() for one_flow in flows.values()):
         ax.set_yscale("log")
+    _integers(ax)
     ax.set_xlim(left=0)
     ax.set_xlabel("lag (steps back in time)")
     ax.set_ylabel("norm of the gradient, dLoss / dstate")
@@ -441,7 +437,10 @@ def error_surface(
     ax.contour(
         surface.a, surface.b, loss, list(filled.levels)[::3], colors="white", linewidths=0.4, alpha=0.6
     )
-    bar = ax.figure.colorbar(filled, ax=ax, ticks=ticks, format="%.2g")
+    alike = np.log10(
+        max(abs(low), abs(high), 1e-300) / max(high - low, 1e-300)
+    )  # digits that all ticks share
+    bar = ax.figure.colorbar(filled, ax=ax, ticks=ticks, format=f"%.{2 + max(0, round(alike))}g")
     bar.ax.minorticks_off()
     bar.set_label(f"loss ({options['loss']})" if "loss" in options else "loss")
     for i, (name, (a, b)) in enumerate(surface.marks.items()):
@@ -558,23 +557,73 @@ def _draw_intervals(ax: Axes, quantiles: Any, labels: bool = True) -> None:
         label = f"{high - low:.0%} interval" if labels else None
         share = 0.8 ** (i + 1)
         color = [share + (1 - share) * part for part in to_rgb(BLUE)]  # of white, and of blue
-        ax.fill_between(times, quantiles[low], quantiles[high], color=color, linewidth=0, label=label)
+        if len(times) == 1:  # an area would have no width
+            style: dict[str, Any] = dict(color=[color], linewidth=6, zorder=1, label=label)
+            ax.vlines(times, quantiles[low], quantiles[high], **style)
+        else:
+            ax.fill_between(times, quantiles[low], quantiles[high], color=color, linewidth=0, label=label)
 
 
 def _finish_time_axes(ax: Axes, series: Any) -> None:
     """Labels of both axes, dates that do not overlap, and a legend above the curves."""
-    ax.set_xlabel(str(series.index.name or ("time" if _shorten_dates(ax) else "step")))
-    ax.set_ylabel("value" if series.name is None else str(series.name))
+    ax.set_xlabel(_wrapped(series.index.name or ("time" if _shorten_dates(ax) else "step")))
+    ax.set_ylabel("value" if series.name is None else _wrapped(series.name))
     ax.margins(x=0.01)
     _legend(ax, columns=5)
 
 
-def _label_epochs(ax: Axes) -> None:
-    """The axis of epochs, with marks at integers."""
+def _wrapped(name: Any) -> str:
+    """A name as the label of an axis, in at most three lines."""
+    return fill(_cut(str(name), 105), 38)
+
+
+def _cut(text: str, most: int) -> str:
+    """A text of at most so many characters, with an ellipsis if some are missing."""
+    return text if len(text) <= most else f"{text[: most - 3].rstrip()}..."
+
+
+def _marker(values: Any, marker: str = ".") -> str | None:
+    """The marker of a curve that is a single point, which has no line."""
+    import numpy as np
+
+    return marker if np.isfinite(np.asarray(values, dtype=float)).sum() == 1 else None
+
+
+def _name_spans(ax: Axes, spans: Mapping[str, tuple[Any, Any]]) -> None:
+    """Names of periods above the curves: each at its period, within the axes, and in a row where it fits."""
+    left, right = ax.get_xlim()
+    character = 5 / max(
+        ax.get_window_extent().width * 72 / ax.figure.dpi, 1
+    )  # mean width, of that of the axes
+    ends: list[float] = []  # of each row
+    for name, (first, last) in spans.items():
+        middle = sum((float(ax.convert_xunits(end)) - left) / (right - left) for end in (first, last)) / 2
+        width = character * (len(name) + 1)
+        begin = min(max(middle - width / 2, 0.0), max(1 - width, 0.0))
+        row = next((i for i, end in enumerate(ends) if end <= begin), len(ends))
+        ends[row : row + 1] = [begin + width]
+        at = left + (begin + width / 2) * (right - left), 0.98 - ROW * row
+        ax.text(*at, name, ha="center", va="top", size="small", transform=ax.get_xaxis_transform())
+    if ends:
+        low, high = ax.get_ylim()
+        ax.set_ylim(top=high + (high - low) * ROW * len(ends) / (1 - ROW * len(ends)))
+
+
+def _integers(ax: Axes) -> None:
+    """Marks at integers on the horizontal axis, at least two apart from each other by one."""
     from matplotlib import ticker
 
+    low, high = ax.get_xlim()
+    if high - low < 1:
+        middle = round((low + high) / 2)
+        ax.set_xlim(middle - 1, middle + 1)
+    ax.xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+
+
+def _label_epochs(ax: Axes) -> None:
+    """The axis of epochs, with marks at integers."""
     if ax.get_xscale() == "linear":
-        ax.xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+        _integers(ax)
     ax.set_xlabel("epoch")
 
 
@@ -592,7 +641,11 @@ def _log_losses(ax: Axes) -> None:
 
 def _legend(ax: Axes, title: str = "", *, columns: int = 3, backwards: bool = False) -> None:
     """A legend above the axes, where it hides nothing, and a title above both."""
+    ax.yaxis.get_offset_text().set(x=-0.01, horizontalalignment="right")  # a power of ten, left of the legend
     handles, labels = ax.get_legend_handles_labels()
+    size, capacity = ("small", 88) if len(labels) <= 6 else ("x-small", 105)  # characters in six inches
+    if labels:
+        columns = max(1, min(columns, capacity // (max(map(len, labels)) + 6)))
     order = slice(None, None, -1 if backwards else None)
     if handles:
         ax.legend(
@@ -604,7 +657,7 @@ def _legend(ax: Axes, title: str = "", *, columns: int = 3, backwards: bool = Fa
             ncols=columns,
             borderaxespad=0,
             borderpad=0.2,
-            fontsize="small",
+            fontsize=size,
             handlelength=1.3,
             columnspacing=1.2,
         )

@@ -64,6 +64,59 @@ def draw_forecast(plots, ax):
     plots.forecast(load[:50], ahead, quantiles=quantiles, actual=load[50:], ax=ax)
 
 
+def series_and_forecast(known, steps, scale=1.0, spans=()):
+    """A prediction, as `bptt-fast plot --steps` draws it."""
+    time = np.arange(known + steps)
+    actual = np.r_[np.sin(time[:known] / 5), np.full(steps, np.nan)] * scale
+    spans = {"forecast": (time[known], time[-1])} if steps else spans
+    return lambda plots: plots.prediction(time, actual, np.cos(time / 5) * scale, spans=spans)
+
+
+def forecast_by(plots, pd, freq, steps, levels=(0.05, 0.25, 0.5, 0.75, 0.95), known=60):
+    times = pd.date_range("2024-01-01", periods=known + steps, freq=freq)
+    name = "a very long name of a target, in megawatts per hour and per square metre of the area"
+    load = pd.Series(np.sin(np.arange(known + steps) / 5), times, name=name)
+    quantiles = pd.DataFrame({q: load[known:] + q - 0.5 for q in levels})
+    return plots.forecast(load[:known], load[known:], quantiles=quantiles, actual=load[known:])
+
+
+def backtest_of(plots, pd, horizon):
+    series = pd.DataFrame({"load": np.sin(np.arange(60) / 4)})
+    model = bf.Forecaster("load", horizon=horizon, hidden_size=2, window=8, loss="gaussian", seed=0)
+    model.fit(series[:20], epochs=1, verbose=0)
+    return plots.backtest(bf.backtest(model, series, start=60 - 3 * horizon, quantiles=[0.1, 0.9]))
+
+
+NARROW = {"training": (0, 170), "validation": (170, 185), "test": (185, 192), "forecast": (192, 199)}
+EXTREMES = {
+    "one epoch": lambda plots, pd: plots.history({"epoch": [1], "loss": [0.5], "val_loss": [0.7]}),
+    "two epochs": lambda plots, pd: plots.history({"epoch": [1, 2], "loss": [1e300, 1e299]}),
+    "a constant loss": lambda plots, pd: plots.history({"epoch": [1, 2, 3], "loss": [0.5] * 3}),
+    "NaN": lambda plots, pd: plots.history({"epoch": [1, 2], "loss": [0.5, 0.4], "val_loss": [np.nan] * 2}),
+    "one step ahead": lambda plots, pd: series_and_forecast(200, 1)(plots),
+    "two steps ahead": lambda plots, pd: series_and_forecast(200, 2)(plots),
+    "five steps ahead": lambda plots, pd: series_and_forecast(200, 5)(plots),
+    "one row": lambda plots, pd: series_and_forecast(1, 0)(plots),
+    "one row and one step": lambda plots, pd: series_and_forecast(1, 1)(plots),
+    "huge values": lambda plots, pd: series_and_forecast(200, 3, 1e300)(plots),
+    "narrow spans": lambda plots, pd: series_and_forecast(200, 0, spans=NARROW)(plots),
+    "missing values": lambda plots, pd: series_and_forecast(200, 3, np.nan)(plots),
+    "hours": lambda plots, pd: forecast_by(plots, pd, "h", 1),
+    "minutes": lambda plots, pd: forecast_by(plots, pd, "min", 2),
+    "years": lambda plots, pd: forecast_by(plots, pd, "YS", 24, np.arange(1, 20) / 20),
+    "a row of history": lambda plots, pd: forecast_by(plots, pd, "D", 1, known=1),
+    "tested one step ahead": lambda plots, pd: backtest_of(plots, pd, 1),
+    "tested twelve steps ahead": lambda plots, pd: backtest_of(plots, pd, 12),
+    "one restart": lambda plots, pd: plots.restarts(bf.restarts(network(), X, Y, 1, epochs=1, verbose=0)[1]),
+    "two restarts": lambda plots, pd: plots.restarts(bf.restarts(network(), X, Y, 2, epochs=2, verbose=0)[1]),
+    "one lag": lambda plots, pd: plots.gradient_flow(diagnostics.gradient_flow(network(), X[:, :1], Y)),
+    "twelve flows": lambda plots, pd: plots.gradient_flow(
+        {f"network number {i} of a long name": diagnostics.gradient_flow(network(i), X, Y) for i in range(12)}
+    ),
+    "a flat surface": lambda plots, pd: plots.error_surface(network(), X, Y * 1e5, points=5),
+}
+
+
 DRAWINGS = [drawing for name, drawing in list(globals().items()) if name.startswith("draw_")]
 
 
@@ -84,6 +137,39 @@ def drawn_figures(monkeypatch, drawing):
         pyplot.close(ax.figure)
 
 
+def check_texts(ax):
+    """Nothing is cut off; names in the axes and the factor of the numbers overlap nothing."""
+    box = ax.figure.get_tightbbox()
+    assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= 6 and box.y1 <= 4, box
+    shown = [*ax.texts, *[text for text in (ax.yaxis.get_offset_text(),) if text.get_text()]]
+    boxes = [text.get_window_extent() for text in shown]
+    for text, place in zip(ax.texts, boxes, strict=False):
+        assert ax.bbox.x0 <= place.x0 and place.x1 <= ax.bbox.x1, text
+    if ax.get_legend():
+        boxes.append(ax.get_legend().get_window_extent())
+    for i, one in enumerate(boxes):
+        assert not any(one.overlaps(other) for other in boxes[:i])
+
+
+@pytest.mark.parametrize("which", EXTREMES)
+def test_extreme_pictures(which, monkeypatch):
+    pd = pytest.importorskip("pandas")
+    from matplotlib import pyplot
+
+    from bptt_fast import plots
+
+    pyplot.switch_backend("Agg")
+    ax = EXTREMES[which](plots, pd)
+    ax.figure.canvas.draw()
+    check_texts(ax)
+    assert ax.bbox.width > 0.5 * ax.figure.bbox.width and ax.bbox.height > 0.4 * ax.figure.bbox.height
+    for line in ax.lines:  # a single point has a marker
+        assert np.isfinite(line.get_ydata()).sum() != 1 or line.get_marker() != "None", line
+    labels = [text.get_text() for text in ax.figure.axes[-1].get_yticklabels()]
+    assert len(set(labels)) == len(labels), labels
+    pyplot.close(ax.figure)
+
+
 @pytest.mark.parametrize("drawing", DRAWINGS)
 def test_picture(drawing, monkeypatch):
     from bptt_fast.plots import COLORS
@@ -92,8 +178,7 @@ def test_picture(drawing, monkeypatch):
         figure = ax.figure
         assert tuple(figure.get_size_inches()) == (6, 4)
         assert ax.get_xlabel() and ax.get_ylabel()
-        box = figure.get_tightbbox()
-        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= 6 and box.y1 <= 4, box
+        check_texts(ax)
         legend = ax.get_legend()
         assert (legend is None) == (drawing is draw_one_epoch)
         if legend:
