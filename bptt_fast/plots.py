@@ -353,7 +353,7 @@ def gradient_flow(flow: GradientFlow | Mapping[str, GradientFlow], *, ax: Axes |
     ax = _axes(ax)
     flows = flow if isinstance(flow, Mapping) else {"": flow}
     for (name, one_flow), color in zip(flows.items(), cycle(COLORS), strict=False):
-        prefix = f"{_cut(name, 18)}: " if name else ""
+        prefix = f"{_cut(name, 24)}: " if name else ""
         found = np.isfinite(one_flow.factor)
         label = prefix + (f"\u00d7 {one_flow.factor:.3g} per step" if found else "too few steps for a factor")
         marker = _marker(one_flow.median)
@@ -645,7 +645,7 @@ def _legend(ax: Axes, title: str = "", *, columns: int = 3, backwards: bool = Fa
     handles, labels = ax.get_legend_handles_labels()
     size, capacity = ("small", 88) if len(labels) <= 6 else ("x-small", 105)  # characters in six inches
     if labels:
-        columns = max(1, min(columns, capacity // (max(map(len, labels)) + 6)))
+        columns = max(1, min(columns, capacity // (max(map(len, labels)) + 5)))
     order = slice(None, None, -1 if backwards else None)
     if handles:
         ax.legend(

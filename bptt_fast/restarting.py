@@ -176,6 +176,7 @@ def restarts(
         last epoch, with `patience` in its best one.
     table : Restarts
         One row per copy, the best first, as a dict of lists: seed, varied settings, losses, epochs, time.
+        A notebook shows the pair as HTML; its attributes are `best` and `table`.
 
     Raises
     ------
