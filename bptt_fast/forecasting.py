@@ -804,7 +804,17 @@ class Forecaster:
         return self._in_units(self.loss.prediction(outputs), scales)
 
     def draws_paths(self, steps: int) -> bool:
-        """Whether quantiles of a forecast of so many steps are those of sample paths."""
+        """Whether quantiles of a forecast are those of sample paths, which `paths` and `rng` are for.
+
+        Parameters
+        ----------
+        steps : int
+            Of the forecast.
+
+        Returns
+        -------
+        drawn : bool
+        """
         return self._scores is None and self.strategy == "recursive" and steps > 1
 
     def quantile_rows(
