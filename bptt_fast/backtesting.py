@@ -10,7 +10,7 @@ import numpy as np
 
 from . import metrics, notebook
 from .errors import ConfigError, check_arguments, choice, flag, integer, parameters_of, plain, suggesting
-from .forecasting import PATHS, Forecaster, check_no_paths, checked_levels, origins_of
+from .forecasting import Forecaster, checked_levels, origins_of
 from .network import Network
 from .series import Series, read, tables
 
@@ -33,7 +33,7 @@ def backtest(
     refit: bool | int = False,
     quantiles: Sequence[float] = (),
     season: int = 1,
-    paths: int = PATHS,
+    paths: int = 200,
     rng: Any = None,
     **options: Any,
 ) -> Backtest:
@@ -99,8 +99,6 @@ def backtest(
     if not every and options:
         raise ConfigError(f"backtest: expected options of fit with refit only, got {next(iter(options))!r}.")
     levels = checked_levels(quantiles) if len(quantiles) else ()
-    if not levels:
-        check_no_paths(paths, rng, "there are no quantiles")
     roles = forecaster.roles.resolved(tables(data, forecaster.roles)[0][0][1])
     rate = None if every else forecaster.frequency
     series, _ = read(data, roles, forecaster.missing == "indicator", rate)

@@ -311,11 +311,8 @@ def _predict(args: argparse.Namespace) -> int:
 
 def _forecast(args: argparse.Namespace) -> int:
     model, table = _model_and_table(args)
-    if args.seed is not None and (args.quantiles is None or args.steps <= model.net.lead):
-        raise InputError(
-            f"--seed: expected with --quantiles and more --steps than the lead of the model "
-            f"({model.net.lead}) only, for which paths are drawn, got {args.seed}."
-        )
+    if args.seed is not None and args.quantiles is None:
+        raise InputError(f"--seed: expected with --quantiles only, got {args.seed}.  Leave it out.")
     begin = time.perf_counter()
     columns = _forecasts(args, model, table, args.quantiles, args.seed or 0)
     seconds = time.perf_counter() - begin

@@ -100,14 +100,14 @@ COMMON_WORDS = """head : tuple of int, default ()
     solver : str or optimiser, default "adam"
         A name, or an object such as ``bf.SGD(0.1, momentum=0.9)``.
     learning_rate_init : float, optional
-        Overrides the learning rate of `solver`.  An error with the solvers of second order ("lbfgs",
-        "levenberg_marquardt", "hessian_free"), which choose the length of their steps.
+        Overrides the learning rate of `solver`.  The solvers of second order ("lbfgs",
+        "levenberg_marquardt", "hessian_free") ignore it and choose the length of their steps.
     batch_size : int, default "auto"
-        Sequences per update; "auto" is min(200, n), and all of them for the solvers of second order, with
-        which a number is an error.
+        Sequences per update; "auto" is min(200, n).  The solvers of second order ignore it and use all
+        sequences at once.
     clip_norm : float, optional
-        Upper bound of the gradient's norm; larger gradients are scaled down.  An error with the solvers of
-        second order.
+        Upper bound of the gradient's norm; larger gradients are scaled down.  The solvers of second order
+        ignore it.
     max_iter : int, default 200
         Maximum number of epochs; training that reaches it without `n_iter_no_change` warns.
     shuffle : bool, default True
@@ -231,13 +231,6 @@ class _Estimator(BaseEstimator):
         """The optimiser; those of second order have neither a learning rate nor clipping."""
         solver: Any = optimizers.get(self.solver, "solver")
         if solver.full_batch:
-            for name, default in (("learning_rate_init", None), ("clip_norm", None), ("batch_size", "auto")):
-                if getattr(self, name) != default:
-                    raise ConfigError(
-                        f"{name}: expected {default!r} with a solver of second order, which uses all "
-                        f"sequences at once and chooses its steps, got {getattr(self, name)!r} and {solver}. "
-                        f" A search over solvers takes a list of grids."
-                    )
             return solver
         overrides = {"learning_rate": self.learning_rate_init, "clip_norm": self.clip_norm}
         return replace(
@@ -295,11 +288,6 @@ class _Estimator(BaseEstimator):
         number(self.validation_fraction, "validation_fraction", 0, 1, open_low=True, open_high=True)
         for name in ("shuffle", "early_stopping", "warm_start"):
             flag(getattr(self, name), name)
-        if self.validation_fraction != 0.1 and not self.early_stopping:
-            raise ConfigError(
-                f"validation_fraction: expected 0.1, the default, without early_stopping, got "
-                f"{self.validation_fraction:g}.  Set early_stopping=True to hold data out."
-            )
 
     @property
     def _auto_batch(self) -> bool:

@@ -98,9 +98,9 @@ def fit(
         Keras.
     batch_size : int, optional
         Sequences per batch; default 32, and all of them for the optimisers of second order; None for an
-        iterable of batches and for `SlidingBPTT`, which runs the sequences one by one and updates after
-        every pattern.  `FullBPTT` and `CheckpointedBPTT` update after each batch, `TruncatedBPTT` every k1
-        steps of a batch.
+        iterable of batches.  `FullBPTT` and `CheckpointedBPTT` update after each batch, `TruncatedBPTT`
+        every k1 steps of a batch.  `SlidingBPTT` runs the sequences one by one and updates after every
+        pattern.
     optimizer : SGD, Adam, AdamW, NAdam, RMSprop, Adagrad or Rprop, or a name, optional
         Or of second order: LBFGS, LevenbergMarquardt or HessianFree.  Default Adam(1e-3); SGD(0.01) for
         `SlidingBPTT`.  Every call of `fit` resets the optimiser state.
@@ -321,7 +321,7 @@ class Training(Resumable):
             self.hooks, self.verbose = [], 0
         unfold.check(net)
         unfold.check_loss(loss)
-        unfold.check_data(o.sample_weight, batch_size, o.shuffle)
+        unfold.check_data(o.sample_weight, o.shuffle)
 
         every = unfold.every(net)
         prepare = partial(training_data, net, x, y, loss, every, o.sample_weight, o.x0, o.lengths)

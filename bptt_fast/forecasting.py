@@ -50,7 +50,6 @@ SET_BY_ROLES = ("input_size", "output_size", "readout", "bidirectional", "catego
 SET_BY_DATA = {"sample_weight", "x0", "lengths", "validation_split", "validation_data", "stateful"}
 SET_BY_DATA |= {"scaling", "loss", "teacher_forcing"}
 Key = TypeVar("Key")
-PATHS = 200  # of each series, for quantiles
 PATHS_AT_ONCE = 20_000  # rows of one batch of sample paths
 
 
@@ -512,7 +511,7 @@ class Forecaster:
         horizon: int | None = None,
         *,
         future: Any = None,
-        paths: int = PATHS,
+        paths: int = 200,
         rng: Any = None,
     ) -> Any:
         """Forecast quantiles of the steps after the end of each series.
@@ -524,8 +523,7 @@ class Forecaster:
         quantiles : sequence of float, default (0.1, 0.5, 0.9)
             Increasing numbers between 0 and 1.
         paths : int, default 200
-            Number of sample paths, of which recursive forecasts of more than one step have their quantiles,
-            unless `calibrate` was called.  Elsewhere `paths` and `rng` are an error.
+            Number of sample paths for the quantiles of recursive forecasts of more than one step.
         rng : numpy.random.Generator or int, optional
             The source of the sample paths, or its seed.
 
@@ -588,7 +586,7 @@ class Forecaster:
         horizon: int | None = None,
         *,
         future: Any = None,
-        paths: int = PATHS,
+        paths: int = 200,
         rng: Any = None,
     ) -> Any:
         """Forecast an interval around the median that holds the actual value with a given probability.
@@ -803,20 +801,6 @@ class Forecaster:
         outputs, scales = self._run(list(zip(series, origins, strict=True)), steps)
         return self._in_units(self.loss.prediction(outputs), scales)
 
-    def draws_paths(self, steps: int) -> bool:
-        """Whether quantiles of a forecast are those of sample paths, which `paths` and `rng` are for.
-
-        Parameters
-        ----------
-        steps : int
-            Of the forecast.
-
-        Returns
-        -------
-        drawn : bool
-        """
-        return self._scores is None and self.strategy == "recursive" and steps > 1
-
     def quantile_rows(
         self,
         series: Sequence[Series],
@@ -828,22 +812,20 @@ class Forecaster:
     ) -> Array:
         """Quantiles (n, steps, D, Q) of the rows from `origins` on, in the units of the data."""
         fitted = self._checked("predict_quantiles")
-        if not self.draws_paths(steps):
-            check_no_paths(paths, rng, "these quantiles are computed without sample paths")
         if self._scores is not None:
             points = self.forecast_rows(series, origins, steps)
             scale = np.stack([fitted.moments(*pair)[1] for pair in zip(series, origins, strict=True)])
             margins = np.stack([self._margin(level, steps) for level in levels], axis=-1)
             return points[..., None] + margins * scale[:, None, :, None]
-        drawn = self.draws_paths(steps)
-        if not self.loss.has_distribution and (drawn or not self.loss.has_quantiles):
+        recursive = self.strategy == "recursive" and steps > 1
+        if not self.loss.has_distribution and (recursive or not self.loss.has_quantiles):
             raise ConfigError(
                 f"quantiles: expected a loss with a distribution, one of quantiles (for one step, or with "
                 f'strategy="direct"), or a forecaster after calibrate(...), got {self.loss}.  Try "gaussian".'
             )
-        if drawn:
-            values = self._paths(series, origins, steps, paths, rng)
-            return np.moveaxis(np.quantile(values, levels, axis=1), 0, -1)
+        if recursive:
+            drawn = self._paths(series, origins, steps, paths, rng)
+            return np.moveaxis(np.quantile(drawn, levels, axis=1), 0, -1)
         outputs, scales = self._run(list(zip(series, origins, strict=True)), steps)
         values = self._in_units(self.loss.quantile(outputs, levels).swapaxes(0, 1), scales)
         return np.moveaxis(values, 1, -1)
@@ -1031,13 +1013,6 @@ def _checked_loss(loss: Any) -> Loss:
     if checked.targets not in ("real", "count"):
         raise ConfigError(f"loss: expected one of real numbers or counts, got {checked}.")
     return checked
-
-
-def check_no_paths(paths: Any, rng: Any, why: str) -> None:
-    """Raise a ConfigError unless the options of sample paths are the defaults."""
-    for name, value, default in (("paths", paths, PATHS), ("rng", rng, None)):
-        if plain(value) is not default and value != default:
-            raise ConfigError(f"{name}: expected {default}, as {why}, got {value!r}.  Leave it out.")
 
 
 def checked_levels(quantiles: Any) -> tuple[float, ...]:

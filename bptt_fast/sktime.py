@@ -156,9 +156,9 @@ class SktimeForecaster(BaseForecaster):
 
     def _predict_quantiles(self, fh: Any, X: Any, alpha: Sequence[float]) -> Any:
         history, steps, future, times = self._question(fh, X)
-        drawn = self.forecaster_.draws_paths(steps)
-        options: dict[str, Any] = dict(paths=self.paths, rng=self.random_state) if drawn else {}
-        forecast = self.forecaster_.predict_quantiles(history, sorted(alpha), steps, future=future, **options)
+        forecast = self.forecaster_.predict_quantiles(
+            history, sorted(alpha), steps, future=future, paths=self.paths, rng=self.random_state
+        )
         names = self._get_varnames()
         columns = pandas.MultiIndex.from_product([names, sorted(alpha)])
         return self._answer(forecast, times, columns)[

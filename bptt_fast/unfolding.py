@@ -54,8 +54,8 @@ class Unfolding:
                 f"outputs of whole batches, got {self}.  Use FullBPTT(), or a loss by name."
             )
 
-    def check_data(self, sample_weight: Any, batch_size: int | None, shuffle: bool | None) -> None:
-        """Raise unless the unfolding supports weights of targets, batches and another order."""
+    def check_data(self, sample_weight: Any, shuffle: bool | None) -> None:
+        """Raise unless the unfolding supports weights of targets and another order."""
 
     def check_sequences(self, train: Sequences) -> None:
         """Raise unless the unfolding supports sequences of this form."""
@@ -191,12 +191,7 @@ class SlidingBPTT(Unfolding):
                 f"{loss}.  Use FullBPTT()."
             )
 
-    def check_data(self, sample_weight: Any, batch_size: int | None, shuffle: bool | None) -> None:
-        if batch_size not in (None, 1):
-            raise ConfigError(
-                f"batch_size: expected None with SlidingBPTT, which updates after every single pattern, got "
-                f"{batch_size}.  Use FullBPTT()."
-            )
+    def check_data(self, sample_weight: Any, shuffle: bool | None) -> None:
         if shuffle:
             raise ConfigError(
                 "shuffle: expected None or False with SlidingBPTT, which runs the sequences in their order, "

@@ -386,20 +386,29 @@ def test_a_solver_that_has_converged(kind, solver):
 
 def test_converged_at_once():
     """At the first fit, too: the loss is that of the network there is."""
-    model = made(
-        RNNRegressor, solver=bf.LBFGS(gradient_tolerance=1e9), learning_rate_init=None, cell="elman"
-    ).fit(X, Y)
+    model = made(RNNRegressor, solver=bf.LBFGS(gradient_tolerance=1e9), cell="elman").fit(X, Y)
     assert model.n_iter_ == 0 and model.loss_ == pytest.approx(((model.predict(X) - Y) ** 2).mean())
     pickle.loads(pickle.dumps(model)).predict(X)
 
 
+@pytest.mark.parametrize("solver", SECOND_ORDER)
+def test_parameters_that_a_solver_does_not_use(solver):
+    """As scikit-learn's MLP: a grid goes over solvers.  A value that no solver can use stays an error."""
+    options = dict(cell="elman", hidden_size=3, max_iter=3, solver=solver)
+    plain = made(RNNRegressor, learning_rate_init=None, **options).fit(X, Y)
+    given = dict(learning_rate_init=0.3, batch_size=16, clip_norm=1e-6, shuffle=False)
+    np.testing.assert_array_equal(
+        made(RNNRegressor, **options, **given).fit(X, Y).network_.params, plain.network_.params
+    )
+    for name in ("learning_rate_init", "batch_size", "clip_norm"):
+        with pytest.raises(bf.ConfigError, match=f"{name}: expected"):
+            made(RNNRegressor, **options | {name: -1}).fit(X, Y)
+
+
 @pytest.mark.parametrize("kind", ALL)
 def test_a_grid_over_solvers(kind):
-    solvers = ["adam", bf.SGD(0.1, momentum=0.9), bf.SGD(bf.schedules.Cosine(0.1))]
-    grid = [
-        {"solver": solvers, "learning_rate_init": [None, 0.01], "batch_size": ["auto", 16]},
-        {"solver": ["lbfgs", "hessian_free"], "learning_rate_init": [None]},
-    ]
+    solvers = ["adam", bf.SGD(0.1, momentum=0.9), bf.SGD(bf.schedules.Cosine(0.1)), "lbfgs", "hessian_free"]
+    grid = {"solver": solvers, "learning_rate_init": [None, 0.01], "batch_size": ["auto", 16]}
     model = (
         made(kind, max_iter=2, hidden_size=2, cell="elman", window=5)
         if kind is RNNForecaster
@@ -409,7 +418,7 @@ def test_a_grid_over_solvers(kind):
         X[:40], *(() if kind is RNNForecaster else (targets(kind)[:40],))
     )
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
-    assert len(search.cv_results_["params"]) == 14
+    assert len(search.cv_results_["params"]) == 20
 
 
 # ---- among scikit-learn's tools

@@ -313,18 +313,18 @@ def test_noise_is_normal():
 @pytest.mark.parametrize("bptt", (None, bf.SlidingBPTT(3)), ids=("full", "sliding"))
 def test_noise_does_not_depend_on_threads_or_pauses(bptt):
     x, y = data()
-    y, size = (y, 4) if bptt is None else (x[..., :2], None)
+    y = y if bptt is None else x[..., :2]
     ends = []
     for stops, threads in (([4], 1), ([1, 4], 1), ([4], 3)):
         net, begin = bf.Network(3, 5, 2, seed=3), 0
         for stop in stops:
-            options = dict(batch_size=size, optimizer=bf.SGD(0.05, gradient_noise=0.5), bptt=bptt, verbose=0)
+            options = dict(batch_size=4, optimizer=bf.SGD(0.05, gradient_noise=0.5), bptt=bptt, verbose=0)
             net.fit(x, y, epochs=stop, initial_epoch=begin, threads=threads, **options)
             begin = stop
         ends.append(net.params.tobytes())
     assert len(set(ends)) == 1
     other = bf.Network(3, 5, 2, seed=3)
-    other.fit(x, y, epochs=4, batch_size=size, optimizer=bf.SGD(0.05), bptt=bptt, verbose=0)
+    other.fit(x, y, epochs=4, batch_size=4, optimizer=bf.SGD(0.05), bptt=bptt, verbose=0)
     assert other.params.tobytes() != ends[0]
 
 
@@ -358,8 +358,7 @@ HUGE = (
 def test_an_update_that_overflows_is_not_written(optimizer, bptt, dtype):
     x = np.random.default_rng(0).normal(size=(64, 10, 3))
     y = x.sum(2)[:, :, None] if isinstance(bptt, bf.SlidingBPTT) else x.sum((1, 2))[:, None]
-    options = dict(epochs=12, optimizer=optimizer, bptt=bptt, verbose=0)
-    options |= {} if isinstance(bptt, bf.SlidingBPTT) else {"batch_size": 64}
+    options = dict(epochs=12, batch_size=64, optimizer=optimizer, bptt=bptt, verbose=0)
     changed = dataclasses.replace(optimizer, gradient_noise=1.0, clip_value=1.0)
     for more in (dict(), dict(loss="mae"), dict(optimizer=changed)):
         for start in (1.0, 1e18):

@@ -184,8 +184,7 @@ def test_after_each_epoch(cell, name, dtype):
     for threads in (1, 3):
         net, check = ruled(readout, cell=cell, dtype=dtype, **more), Obey()
         start, (x, y) = net.params.copy(), data()
-        options = dict(epochs=2, bptt=unfolding, callbacks=[check], threads=threads, verbose=0)
-        options |= {} if name == "sliding" else {"batch_size": 4}
+        options = dict(epochs=2, batch_size=4, bptt=unfolding, callbacks=[check], threads=threads, verbose=0)
         net.fit(x, y, optimizer=bf.Adam(0.02, clip_norm=1.0), **options)
         assert check.epochs == 2 and (net.params != start).mean() > 0.3
         ends.append(net.params.tobytes())

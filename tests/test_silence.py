@@ -72,12 +72,6 @@ def fitted(**options):
     return model, series
 
 
-def calibrated():
-    model, series = fitted(horizon=2)
-    model.calibrate(series, start=30)
-    return model, series
-
-
 def quantiles(made, **options):
     model, series = made
     return model.predict_quantiles(series, [0.3, 0.7], **options)
@@ -100,7 +94,6 @@ def regressor(**options):
 SLIDING = {"bptt": bf.SlidingBPTT(2), "readout": "last"}
 FEW = {"epochs": 2, "verbose": 0}
 REFUSED = {  # the argument that is named, and of what: what is called
-    "batch_size of the online algorithm": lambda: fit(batch_size=4, **SLIDING),
     "shuffle of the online algorithm": lambda: fit(shuffle=True, **SLIDING),
     "stateful of the online algorithm": lambda: fit(stateful=True, **SLIDING),
     "teacher_forcing of the online algorithm": lambda: fit(teacher_forcing=0.5, **SLIDING),
@@ -120,18 +113,8 @@ REFUSED = {  # the argument that is named, and of what: what is called
     "holidays": lambda: bf.Forecaster("load", holidays=["2024-01-01"]),
     "categorical": lambda: bf.Forecaster("load", categorical=["load"]),
     "past": lambda: bf.Forecaster("load", past=["wind"], horizon=3),
-    "rng of one step": lambda: quantiles(fitted(), rng=0),
-    "paths of one step": lambda: quantiles(fitted(), paths=50),
-    "paths of direct": lambda: quantiles(fitted(horizon=2, strategy="direct"), paths=50),
-    "rng of conformal": lambda: quantiles(calibrated(), rng=0),
     "future": lambda: quantiles(fitted(), future=fitted()[1]),
-    "rng of backtest": lambda: backtested(rng=0),
-    "paths of backtest": lambda: backtested(paths=50),
     "backtest of epochs": lambda: backtested(epochs=2),
-    "learning_rate_init": lambda: regressor(solver="lbfgs", learning_rate_init=0.1).fit(X, Y),
-    "clip_norm": lambda: regressor(solver=bf.LevenbergMarquardt(), clip_norm=1.0).fit(X, Y),
-    "batch_size of a solver": lambda: regressor(solver="hessian_free", batch_size=2).fit(X, Y),
-    "validation_fraction": lambda: regressor(validation_fraction=0.3).fit(X, Y),
     "early_stopping": lambda: regressor(early_stopping=True).partial_fit(X, Y),
     "noise of an estimator": lambda: regressor(noise="step").fit(X, Y),
     "nonlinearity of an estimator": lambda: regressor(activation="relu").fit(X, Y),
@@ -143,13 +126,6 @@ def test_an_option_without_effect_is_refused(which):
     with pytest.raises(bf.ConfigError, match=r"expected|is for|needs") as raised:
         REFUSED[which]()
     assert which.split(" of ")[0] in str(raised.value).split(":")[0]
-
-
-def test_options_of_paths_are_taken_where_paths_are_drawn():
-    made = fitted(horizon=2)
-    few, many = (quantiles(made, paths=paths, rng=0) for paths in (20, 300))
-    assert not few.equals(many) and many.equals(quantiles(made, paths=300, rng=0))
-    assert not quantiles(made, rng=1).equals(quantiles(made, rng=2))
 
 
 def test_the_command_line(tmp_path, capsys):
