@@ -170,6 +170,7 @@ cdef extern from "bptt.h":
         pass
     bptt_status bptt_set_rules(bptt_plan *plan, const void *low, const void *high, const bptt_penalty *penalty)
     int64_t bptt_updates(const bptt_plan *plan, const bptt_data *data, const int64_t *order, int64_t n)
+    void bptt_shuffle(uint64_t seed, uint64_t epoch, int64_t *order, int64_t n) nogil
     bptt_status bptt_slide(
         bptt_plan *plan, void *params, void *opt_state, bptt_hyper *hyper, const bptt_data *data,
         const int64_t *order, int64_t n, int64_t k, int64_t lead, double *loss, int64_t *done,

@@ -344,6 +344,18 @@ def state_vectors(str optimizer):
     return count
 
 
+def shuffled(uint64_t seed, uint64_t epoch, int64_t n):
+    """The numbers 0 .. n-1 in the order of an epoch: default_rng([seed, epoch]).permutation(n); see bptt_shuffle."""
+    cdef Buffers b = Buffers()
+    if not 0 <= n <= <int64_t>1 << 32:
+        raise ValueError(f"expected 0 to 2^32 sequences, got {n}")
+    order = empty(n, "int64")
+    cdef int64_t *numbers = take_integers(b, order, n)
+    with nogil:
+        bptt_shuffle(seed, epoch, numbers, n)
+    return order
+
+
 def message(str status):
     """The message of a status."""
     for code, name in STATUS.items():

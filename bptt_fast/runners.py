@@ -315,9 +315,8 @@ class BatchRunner(Runner):
         self.steps = int(train.length[: self.n].sum())
 
     def epoch(self, number: int, poll: Poll) -> tuple[str, int]:
-        job, order = self.job, data.counting(self.n)
-        if job.shuffle:
-            order = np.random.default_rng([job.net.seed, number]).permutation(order)
+        job = self.job
+        order = _core.shuffled(job.net.seed, number, self.n) if job.shuffle else data.counting(self.n)
         own = self.own_loss
         if own is not None:
             own.order = order

@@ -380,6 +380,8 @@ bptt_status bptt_epoch(bptt_plan *plan, void *params, void *opt_state, bptt_hype
                        double *weight, void *state, int64_t *done, bptt_poll poll, void *context);
 /* The number of updates of such a run. */
 int64_t bptt_updates(const bptt_plan *plan, const bptt_data *data, const int64_t *order, int64_t n);
+/* An order for an epoch: the numbers 0 .. n-1, n <= 2^32, as these two numbers shuffle them. */
+void bptt_shuffle(uint64_t seed, uint64_t epoch, int64_t *order, int64_t n);
 
 /* The classical online algorithm over each sequence of order[0..n-1]: for t = 0 .. length-k-lead:
    unfold f k times from the context, one g, target row t+k-1+lead of the sequence (targets: one row

@@ -219,6 +219,7 @@ C_RULES = {
     "plan.c": ("plan.h integers.h", KERNELS_ONLY),
     # what all runs share
     "batches.c": ("run.h", KERNELS_ONLY),
+    "shuffle.c": ("bptt.h", r"\breal\b|plan|run\b|" + KERNELS_ONLY),
     "states.c": ("run.h", KERNELS_ONLY),
     "embeddings.c": ("run.h", KERNELS_ONLY),
     "layers.c": ("run.h", KERNELS_ONLY),

@@ -535,6 +535,20 @@ def test_capacity_of_training():
     np.testing.assert_array_equal(run.params, before)
 
 
+@pytest.mark.parametrize("n", (0, 1, 2, 3, 21, 5000))
+def test_an_order_is_that_of_numpy(n):
+    """For seeds and epochs of one word and of two, and as a fit draws it."""
+    for seed, epoch in itertools.product((0, 1, 2**32 - 1, 2**32, 2**64 - 1), (0, 1, 2**33 + 5, 2**63)):
+        expected = np.random.default_rng([seed, epoch]).permutation(n)
+        np.testing.assert_array_equal(CORE.shuffled(seed, epoch, n), expected)
+
+
+def test_an_order_has_limits():
+    for n in (-1, 2**32 + 1):
+        with pytest.raises(ValueError, match="expected 0 to 2\\^32 sequences"):
+            CORE.shuffled(0, 0, n)
+
+
 def test_wrong_buffers():
     """Arrays of another type or size are refused, not read."""
     run = cases.Problem(**BATCHED).run()
