@@ -404,6 +404,19 @@ INLINE int64_t add_vector_losses(output_loss *of_output, const loss_desc *l, con
     return end;
 }
 
+/* The classes of the lanes [from, to) at some steps, the first one `step`; -1 where the weight is 0, as
+   there the class may be anything.  Of several steps at once: a vector cannot be loaded soon after
+   its lanes are stored. */
+enum { CLASS_STEPS = 16 };
+INLINE void read_classes(const int64_t *const *classes, const real *const *weights, int from,
+                         int to, int64_t step, int64_t steps, ireal (*label)[VL]) {
+    for (int j = from; j < to; j++)
+        for (int64_t q = 0; q < steps; q++) {
+            const int counts = !weights[j] || weights[j][step + q] != 0;
+            label[q][j] = counts ? (ireal)classes[j][step + q] : -1;
+        }
+}
+
 /* The same for rows with a class, of the few outputs that a vector holds: what cross_entropy_row does,
    without label_smoothing, with a row in each lane. */
 INLINE int64_t add_vector_classes(const loss_desc *l, const source *s, int64_t outputs,
@@ -411,10 +424,12 @@ INLINE int64_t add_vector_classes(const loss_desc *l, const source *s, int64_t o
                                   int gradient) {
     const int64_t first = row_of_lane(at, r, 0), last = row_of_lane(at, r, VL - 1);
     const row_part part = first_vector(first, padded_row(at, last + 1));
+    const int from = (int)(first - r), to = (int)(last - r) + 1; /* the lanes of rows */
     const int64_t *classes[VL];
     const real *weights[VL];
-    double sum[VL] = { 0 }, weight[VL];
-    int64_t end = at->t1, label[VL];
+    double sum[VL] = { 0 }, weight[VL], loss[VL] = { 0 };
+    int64_t end = at->t1;
+    ireal labels[CLASS_STEPS][VL];
     if (outputs > VL || l->loss->parameter[0] > 0) return at->t0;
     for (int64_t b = first; b <= last; b++) end = min64(end, last_target(l, s, at, b));
     LANES_FOR (int j = 0; j < VL; j++) {
@@ -424,38 +439,43 @@ INLINE int64_t add_vector_classes(const loss_desc *l, const source *s, int64_t o
         if (sums) sum[j] = sums[b];
         weight[j] = 1;
     }
+    memset(labels, -1, sizeof labels);
     for (int64_t t = at->t0; t < end; t++) {
         real *p = chunk(y, t, r, 0);
-        V e[VL], high = v_set(-INFINITY), nan = v_set(0), total = v_set(0);
-        real chosen[VL], top[VL], factor[VL], unseen[VL], of_label[VL];
-        double loss[VL];
+        V e[VL], high = v_set(-INFINITY), nan = v_set(0), total = v_set(0), chosen = v_set(0);
+        real top[VL], of_class[VL], factor[VL], unseen[VL], of_label[VL];
+        ireal is_counted[VL];
+        VI label, counted;
+        const int64_t step = t - at->t0, place = step % CLASS_STEPS;
+        if (place == 0)
+            read_classes(classes, weights, from, to, step, min64(CLASS_STEPS, end - t), labels);
+        memcpy(&label, labels[place], sizeof label);
+        for (int j = 0; s->weight && j < VL; j++) weight[j] = weights[j][step];
         for (int64_t c = 0; c < outputs; c++) high = v_max(high, v_load(p + c * y->block));
-        LANES_FOR (int j = 0; j < VL; j++) {
-            if (s->weight) weight[j] = weights[j][t - at->t0];
-            label[j] = weight[j] == 0 ? 0 : classes[j][t - at->t0]; /* else it may be anything */
-            chosen[j] = p[label[j] * y->block + j];
-        }
         for (int64_t c = 0; c < outputs; c++) {
-            const V shifted = v_load(p + c * y->block) - high;
+            const V output = v_load(p + c * y->block), shifted = output - high;
+            chosen = v_select(label == (ireal)c, output, chosen);
             nan += v_select(shifted != shifted, shifted, v_set(0));
             e[c] = v_select(shifted > -80, v_exp(shifted), v_set(0));
             total += e[c];
         }
         v_store(top, high);
+        v_store(of_class, chosen);
         v_store(unseen, nan);
-        LANES_FOR (int j = 0; j < VL; j++) loss[j] = log((double)total[j]);
+        for (int j = from; j < to; j++) loss[j] = log((double)total[j]);
         LANES_FOR (int j = 0; j < VL; j++) {
-            loss[j] = loss[j] + top[j] - chosen[j] + unseen[j];
-            sum[j] += weight[j] * (weight[j] == 0 ? 0 : loss[j]);
+            const double of_row = loss[j] + top[j] - of_class[j] + unseen[j];
+            sum[j] += weight[j] * (weight[j] == 0 ? 0 : of_row);
             factor[j] = (real)(weight[j] * l->scale / (double)total[j]);
             of_label[j] = (real)(weight[j] * l->scale);
+            is_counted[j] = -(weight[j] != 0);
         }
-        for (int64_t c = 0; gradient && c < outputs; c++)
-            v_store_lanes(p + c * y->block, e[c] * v_load(factor), lanes_of(&part));
-        for (int64_t b = first; gradient && b <= last; b++) {
-            real *q = p + (b - r);
-            q[label[b - r] * y->block] -= of_label[b - r];
-            for (int64_t c = 0; weight[b - r] == 0 && c < outputs; c++) q[c * y->block] = 0;
+        memcpy(&counted, is_counted, sizeof counted);
+        for (int64_t c = 0; gradient && c < outputs; c++) {
+            V slope = e[c] * v_load(factor);
+            __asm__("" : "+m"(slope)); /* rounded: the row by itself is */
+            slope = v_select(label == (ireal)c, slope - v_load(of_label), slope);
+            v_store_lanes(p + c * y->block, v_select(counted, slope, v_set(0)), lanes_of(&part));
         }
     }
     for (int64_t b = first; sums && b <= last; b++) sums[b] = sum[b - r];
