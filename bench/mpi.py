@@ -43,8 +43,7 @@ def fit(cell: str, shards: int | None, epochs: int, threads: int) -> None:
     x = random.normal(size=(BATCHES * B, T, I)).astype(np.float32)
     y = random.normal(size=(BATCHES * B, T, 1)).astype(np.float32)
     net = bf.Network(I, H, 1, cell=cell, readout="every", seed=0)
-    with_ranks = {"comm": comm, "shards": shards, "threads": 1}
-    how = with_ranks if comm is not None else {"threads": threads}
+    how = {"threads": threads} if comm is None else {"comm": bf.Shards(shards, comm), "threads": 1}
     history = net.fit(x, y, epochs=epochs, batch_size=B, verbose=0, **how)
     if comm is None or comm.Get_rank() == 0:
         print(json.dumps(history["seconds"][2:]))
@@ -54,10 +53,10 @@ def exchange(parameters: int, rounds: int) -> None:
     """Print the seconds of each exchange of so many parameters, on rank 0 alone."""
     from mpi4py import MPI
 
-    from bptt_fast.ranks import Ranks, Sums
+    from bptt_fast.ranks import Ranks, Shards, Sums
 
     comm = MPI.COMM_WORLD
-    ranks = Ranks(comm, comm.Get_size())
+    ranks = Ranks(Shards(comm.Get_size(), comm))
     ranks.divide(comm.Get_size())
     ranks.agree({})
     sums = Sums(ranks, parameters, "float32")

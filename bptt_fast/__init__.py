@@ -12,6 +12,7 @@ from .losses import Loss
 from .machine import get_include, show_config
 from .network import Network
 from .optimizers import SGD, Adagrad, Adam, AdamW, NAdam, RMSprop, Rprop
+from .ranks import Shards
 from .rules import Rule, Rules, dale
 from .schedules import Constant, Cosine, Exponential, OneCycle, ReduceOnPlateau, Schedule, Step
 from .second_order import LBFGS, HessianFree, LevenbergMarquardt
@@ -107,6 +108,7 @@ __all__ = [
     "Schedule",
     "Sequences",
     "ShapeError",
+    "Shards",
     "SlidingBPTT",
     "Step",
     "Stopping",

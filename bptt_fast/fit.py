@@ -46,7 +46,7 @@ UNSCALED = 1000  # a loss, and a mean square of targets, far above those of scal
 
 # arguments of fit that change no result, that are compared with the data, or that `Training` completes first
 NOT_COMPARED = {"callbacks", "verbose", "threads", "x0", "sample_weight", "lengths"}
-NOT_COMPARED |= {"validation_data", "scaling", "shuffle", "comm", "shards"}
+NOT_COMPARED |= {"validation_data", "scaling", "shuffle", "comm"}
 
 
 def fit(
@@ -75,7 +75,6 @@ def fit(
     threads: int | None = None,
     isa: str | None = None,
     comm: Any = None,
-    shards: int | None = None,
 ) -> History:
     """Train the network.
 
@@ -164,16 +163,13 @@ def fit(
         target are never scaled.
     threads, isa : optional
         As in `predict`.  Results do not depend on `threads`.
-    comm : mpi4py.MPI.Comm, optional
+    comm : mpi4py.MPI.Comm or Shards, optional
         A communicator such as ``MPI.COMM_WORLD``, whose ranks train the network together (extra "mpi").  All
         call `fit` with the same arguments and the whole data, for instance as a memory map; in an epoch each
         reads the sequences of its shards alone.  Afterwards all have the same weights and history.  Callbacks
         and `verbose` are those of rank 0.  Needs an optimiser of first order, another unfolding than
-        `SlidingBPTT`, a loss by name, and ``stateful=False``.
-    shards : int, optional
-        With `comm`, or to repeat such a fit without it: the parts of a batch whose gradients are added in a
-        fixed order, at least one for each rank.  The results depend on it, but not on the number of ranks.
-        Default: ``batch_size / 8``, rounded up.
+        `SlidingBPTT`, a loss by name, and ``stateful=False``.  A batch has ``batch_size / 8`` shards, rounded
+        up; ``Shards(count, comm)`` sets their number, and ``Shards(count)`` repeats such a fit without ranks.
 
     Returns
     -------
@@ -220,7 +216,7 @@ def fit(
     """
     options = dict(locals())  # a copy: a debugger may add to locals() at any line
     del options["net"], options["x"], options["y"]
-    ranks = None if comm is None and shards is None else Ranks(comm, shards)
+    ranks = None if comm is None else Ranks(comm)
     with nullcontext() if ranks is None else ranks.together():
         training = Training(net, x, y, options, ranks=ranks)
         try:
@@ -356,7 +352,7 @@ class Training(Resumable):
                 validation = _validation_data(net, o.validation_data, loss, every, o.x0, train.columns, share)
             elif ranks is not None:
                 raise ConfigError(
-                    "validation_data: expected arrays with comm or shards, got files or batches.  Pass "
+                    "validation_data: expected arrays with comm, got files or batches.  Pass "
                     "memory-mapped arrays."
                 )
             else:
@@ -411,7 +407,7 @@ class Training(Resumable):
         if ranks is not None:
             if not self.runner.in_shards:
                 raise ConfigError(
-                    f"comm: expected, as with shards, an optimiser of first order with FullBPTT(), "
+                    f"comm: expected None but for an optimiser of first order with FullBPTT(), "
                     f"TruncatedBPTT(k1, k2) or CheckpointedBPTT(), got {optimizer} with {unfold}."
                 )
             ranks.agree(
@@ -705,7 +701,6 @@ def _check_source(
         "lengths": (options.lengths is not None, "Store them with the sequences, or use lists"),
         "x0": (np.ndim(options.x0) > 1, "Pass one state for all sequences"),
         "comm": (options.comm is not None, "Pass memory-mapped arrays"),
-        "shards": (options.shards is not None, "Pass memory-mapped arrays"),
     }
     if source.batched:
         unavailable |= {

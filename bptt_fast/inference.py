@@ -402,7 +402,7 @@ def estimate_memory(
     -------
     bytes : int
         The exact size of the arena of ``fit(..., bptt=bptt)`` on this machine, for sequences that are no
-        windows, with teacher_forcing=1, stateful=False and no `shards`.
+        windows, with teacher_forcing=1, stateful=False and no `comm`.
 
     Raises
     ------

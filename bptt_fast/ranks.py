@@ -1,7 +1,8 @@
 """Data-parallel training: gradient sums of the shards of a batch, over the ranks of an MPI communicator.
 
 The sums do not depend on the number of ranks: a batch has a fixed number of shards, whose gradients are added
-in the order of a fixed binary tree.  `fit` owns a `Ranks`; the C core calls it before each update.
+in the order of a fixed binary tree.  `fit` gets a communicator or `Shards`, and owns a `Ranks`; the C core
+calls it before each update.
 """
 
 from __future__ import annotations
@@ -11,16 +12,57 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import ConfigError, RankError, integer
+from .errors import ConfigError, RankError, integer, suggesting
 
 if TYPE_CHECKING:
     from .data import Array
 
 SHARD = 8  # sequences of a shard by default
+
+
+@suggesting
+@dataclass(frozen=True)
+class Shards:
+    """A fixed number of parts of a batch, for the argument `comm` of ``Network.fit``.
+
+    The gradients of the parts are added in a fixed order.  The results depend on the number of parts, but not
+    on the number of ranks that compute them.
+
+    Parameters
+    ----------
+    count : int
+        The number of parts: at least one for each rank, at most one for each sequence of a batch.
+    comm : mpi4py.MPI.Comm, optional
+        The communicator whose ranks compute them.  None: this process computes all, without MPI.
+
+    Raises
+    ------
+    ConfigError
+        If `count` is not a number of at least 1, or `comm` is not a communicator.
+    ImportError
+        If there is a `comm`, and mpi4py is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt_fast as bf
+    >>> x = np.sin(np.arange(200) / 5).reshape(20, 10, 1)
+    >>> net = bf.Network(1, 8, 1, seed=0)
+    >>> history = net.fit(x, x[:, 0], batch_size=20, comm=bf.Shards(4), verbose=0)  # as on up to 4 ranks
+    """
+
+    count: int
+    comm: Any = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "count", integer(self.count, "Shards(count)", 1, None))
+        if self.comm is not None:
+            _check(self.comm, "Shards(comm)", "")
+
 
 # what a rank says before every exchange
 GOING, STOPPING, FAILED = range(3)
@@ -69,9 +111,8 @@ class Ranks:
 
     Parameters
     ----------
-    comm : mpi4py.MPI.Comm or None
-    shards : int or None
-        Shards of a batch; None: parts of 8 sequences.
+    comm : mpi4py.MPI.Comm or Shards
+        A communicator: shards of 8 sequences.
 
     Attributes
     ----------
@@ -84,12 +125,16 @@ class Ranks:
         Sequences of a batch.
     """
 
-    def __init__(self, comm: Any, shards: Any) -> None:
-        self.comm = None if comm is None else _checked(comm)
+    def __init__(self, comm: Any) -> None:
+        self.wanted: int | None = None
+        if isinstance(comm, Shards):
+            self.comm, self.wanted = comm.comm, comm.count
+        else:
+            _check(comm, "comm", " or Shards(count)")
+            self.comm = comm
         self.rank: int = 0 if self.comm is None else self.comm.Get_rank()
         self.size: int = 1 if self.comm is None else self.comm.Get_size()
         self.state, self.stopping, self.exchanging = GOING, False, False
-        self.wanted = shards
         self.interrupt: Callable[[], Any] | None = None  # a Ctrl-C that came during an exchange
         self.shards, self.batch, self.part, self.width = 1, 1, (0, 1), 1
         self.nodes: list[list[Node]] = [[(0, 1)]]
@@ -98,11 +143,11 @@ class Ranks:
 
     def divide(self, batch: int) -> None:
         """Cut batches of `batch` sequences into shards."""
-        n = -(-batch // SHARD) if self.wanted is None else integer(self.wanted, "shards", 1, batch)
+        n = -(-batch // SHARD) if self.wanted is None else integer(self.wanted, "Shards(count)", 1, batch)
         if n < self.size:
             raise ConfigError(
                 f"comm: expected at most {n} ranks for batches of {batch} sequences in {n} shards, got "
-                f"{self.size}.  Use shards={self.size} or more, a larger batch_size, or fewer ranks."
+                f"{self.size}.  Use Shards({self.size}, comm), a larger batch_size, or fewer ranks."
             )
         parts = [(n * rank // self.size, n * (rank + 1) // self.size) for rank in range(self.size)]
         self.shards, self.batch, self.part = n, batch, parts[self.rank]
@@ -330,14 +375,15 @@ class Sums:
         self.rows[0] = self.total.ravel()[:size]
 
 
-def _checked(comm: Any) -> Any:
-    """`comm`, if it is a communicator of mpi4py."""
+def _check(comm: Any, name: str, alternative: str) -> None:
+    """Raise unless the argument `name` is a communicator of mpi4py."""
     try:
         from mpi4py import MPI
     except ImportError as error:
         raise ImportError(
-            'comm: expected mpi4py to be installed.  Run: pip install "bptt-fast[mpi]".'
+            f'{name}: expected mpi4py to be installed.  Run: pip install "bptt-fast[mpi]".'
         ) from error
     if not isinstance(comm, MPI.Intracomm):
-        raise ConfigError(f"comm: expected a communicator of mpi4py such as MPI.COMM_WORLD, got {comm!r}.")
-    return comm
+        raise ConfigError(
+            f"{name}: expected a communicator of mpi4py such as MPI.COMM_WORLD{alternative}, got {comm!r}."
+        )

@@ -640,12 +640,12 @@ def check_shards(job: Job) -> None:
     """Raise unless the batches of a fit can be cut into shards."""
     if job.stateful:
         raise ConfigError(
-            "stateful: expected False with comm or shards, as no rank has the states of all sequences, got "
+            "stateful: expected False with comm, as no rank has the states of all sequences, got "
             "True.  Use longer sequences with TruncatedBPTT(k1, k2)."
         )
     if job.loss.function is not None:
         raise ConfigError(
-            f"loss: expected a loss by name with comm or shards, got the function {job.loss.name}, which "
+            f"loss: expected a loss by name with comm, got the function {job.loss.name}, which "
             f"needs the outputs of whole batches.  Use Loss(name)."
         )
 

@@ -45,9 +45,7 @@ class Varying:
         self.common: dict[str, str] = {name: f"it is an argument of {caller} itself" for name in OWN}
         self.common |= {
             "callbacks": f"a callback watches one fit; {records}",
-            **dict.fromkeys(
-                ("comm", "shards"), "every copy is trained by one thread; train one network with fit"
-            ),
+            "comm": "every copy is trained by one thread; train one network with fit",
             "initial_epoch": "every copy begins with its first epoch",
         }
         self.common |= {name: f"pass it to {caller}, it is the same for all copies" for name in OF_ALL}

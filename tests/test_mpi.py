@@ -53,7 +53,7 @@ def test_every_rank_adds_up_the_same_tree(shards, size):
     values = np.random.default_rng(0).normal(size=shards) * 10.0 ** np.arange(shards)
     known, covered = {}, []
     for rank in range(size):
-        some = ranks.Ranks(None, shards)
+        some = ranks.Ranks(bf.Shards(shards))
         some.divide(shards)
         some.rank, some.part = rank, (shards * rank // size, shards * (rank + 1) // size)
         some.nodes = [ranks.nodes_of(some.part, (0, shards))] * size
@@ -75,7 +75,8 @@ def test_every_rank_adds_up_the_same_tree(shards, size):
 @pytest.mark.parametrize("name", together.CASES)
 def test_shards_are_the_batch(name):
     """One shard is the batch, to the bit; several differ by rounding alone."""
-    nets = [together.train(name, **how)[0] for how in ({}, {"shards": 1}, {"shards": together.SHARDS})]
+    hows = {}, {"comm": bf.Shards(1)}, {"comm": bf.Shards(together.SHARDS)}
+    nets = [together.train(name, **how)[0] for how in hows]
     assert nets[0].params.tobytes() == nets[1].params.tobytes()
     np.testing.assert_allclose(nets[2].params, nets[0].params, rtol=2e-3, atol=2e-4)
     if name != "rprop":  # which takes the signs of the gradient alone
@@ -88,7 +89,7 @@ def test_threads_change_nothing():
     for threads in (1, 2, 3):
         for bptt in (bf.FullBPTT(), bf.TruncatedBPTT(30)):
             net = bf.Network(24, 48, 24, cell="lstm", readout="every", seed=0)
-            net.fit(x, y, epochs=2, batch_size=24, bptt=bptt, shards=3, threads=threads, verbose=0)
+            net.fit(x, y, epochs=2, batch_size=24, bptt=bptt, comm=bf.Shards(3), threads=threads, verbose=0)
             found.add(net.params.tobytes())
     assert len(found) == 1
 
@@ -129,9 +130,9 @@ def test_errors_reach_all_ranks(launch):
         "wrong on both": "ConfigError: loss: expected one of ",
         "diverged": "DivergedError: fit: the loss, the gradient or the update is NaN or infinite in epoch 1",
         "time": "max_seconds after ",
-        "second order": "ConfigError: comm: expected, as with shards, an optimiser of first order with",
-        "stateful": "ConfigError: stateful: expected False with comm or shards",
-        "own loss": "ConfigError: loss: expected a loss by name with comm or shards",
+        "second order": "ConfigError: comm: expected None but for an optimiser of first order with",
+        "stateful": "ConfigError: stateful: expected False with comm,",
+        "own loss": "ConfigError: loss: expected a loss by name with comm,",
         "too many ranks": "ConfigError: comm: expected at most 1 ranks for batches of 8 sequences",
         "one more": "epochs after 3",
     }.items():
@@ -161,19 +162,31 @@ def test_a_killed_rank(launch, tmp_path, monkeypatch):
     assert not Path("backup").exists() and together.long_fit(None) == continued
 
 
+def test_shards_are_checked():
+    net = bf.Network(1, 2, 1, seed=0)
+    x, y = np.ones((4, 3, 1)), np.ones((4, 1))
+    with pytest.raises(bf.ConfigError, match=r"Shards\(count\): expected at most 4, got 5"):
+        net.fit(x, y, comm=bf.Shards(5), verbose=0)
+    for count in (0, 1.5, None):
+        with pytest.raises(bf.ConfigError, match=r"Shards\(count\): expected "):
+            bf.Shards(count)
+    with pytest.raises(bf.ConfigError, match="'comm'"):
+        bf.restarts(net, x, y, seeds=[0, 1], epochs=1, comm=bf.Shards(2), verbose=0)
+
+
 def test_a_communicator_is_checked(monkeypatch):
     net = bf.Network(1, 2, 1, seed=0)
     x, y = np.ones((4, 3, 1)), np.ones((4, 1))
     pytest.importorskip("mpi4py")
-    with pytest.raises(bf.ConfigError, match=r"comm: expected a communicator of mpi4py.*got 'world'"):
+    with pytest.raises(bf.ConfigError, match=r"comm: expected a communicator.* or Shards.*got 'world'"):
         net.fit(x, y, comm="world", verbose=0)
+    with pytest.raises(bf.ConfigError, match=r"Shards\(comm\): expected a communicator.*got 'world'"):
+        bf.Shards(2, "world")
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     with pytest.raises(ImportError, match=r"comm: expected mpi4py to be installed.*bptt-fast\[mpi\]"):
         net.fit(x, y, comm="world", verbose=0)
-    with pytest.raises(bf.ConfigError, match="shards: expected at most 4, got 5"):
-        net.fit(x, y, shards=5, verbose=0)
-    with pytest.raises(bf.ConfigError, match="'shards'"):
-        bf.restarts(net, x, y, seeds=[0, 1], epochs=1, shards=2, verbose=0)
+    with pytest.raises(ImportError, match=r"Shards\(comm\): expected mpi4py to be installed"):
+        bf.Shards(2, "world")
 
 
 # ---- the core

@@ -103,7 +103,7 @@ def results(comm=None, names=tuple(CASES)):
     """A checksum of weights and history of every setting, the history without its times."""
     found = {}
     for name in names:
-        net, history = train(name, shards=SHARDS, comm=comm)
+        net, history = train(name, comm=bf.Shards(SHARDS, comm))
         record = {key: rows for key, rows in history.items() if key != "seconds"}
         text = json.dumps([record, history.stopped, history.best_epoch])
         found[name] = hashlib.sha256(net.params.tobytes() + text.encode()).hexdigest()[:16]
@@ -117,7 +117,7 @@ def some_results(comm):
 
 def histories(comm):
     """The whole history, with its times."""
-    return dict(train("validation", shards=SHARDS, comm=comm)[1])
+    return dict(train("validation", comm=bf.Shards(SHARDS, comm))[1])
 
 
 # ---- what goes wrong
@@ -141,7 +141,8 @@ def attempt(**options):
     x, y = options.pop("x", X), options.pop("y", Y)
     before = net.params.copy()
     try:
-        history = net.fit(x, y, **({"epochs": 3, "batch_size": 8, "shards": 4, "verbose": 0} | options))
+        shards = bf.Shards(options.pop("shards", 4), options.pop("comm"))
+        history = net.fit(x, y, **({"epochs": 3, "batch_size": 8, "comm": shards, "verbose": 0} | options))
         return f"{history.stopped} after {len(history['loss'])}"
     except Exception as error:
         unchanged = "unchanged" if (net.params == before).all() else "changed"
@@ -200,7 +201,7 @@ class Mark(bf.Callback):
 def long_fit(comm, *callbacks):
     net = bf.Network(3, 5, 2, readout="every", seed=3)
     backup = bf.callbacks.BackupAndRestore("backup")
-    net.fit(X, Y, epochs=6, shards=4, comm=comm, callbacks=[backup, *callbacks], verbose=0)
+    net.fit(X, Y, epochs=6, comm=bf.Shards(4, comm), callbacks=[backup, *callbacks], verbose=0)
     return hashlib.sha256(net.params.tobytes()).hexdigest()[:16]
 
 
