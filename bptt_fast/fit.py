@@ -286,7 +286,7 @@ class Training(Resumable):
         o = SimpleNamespace(**options)
         self.net, self.halt, self.finished, self.reason, self.hint = net, halt, False, "", ""
         self.ranks = ranks
-        self.constraints = net.constraints
+        self.constraints, self.weights_known = net.constraints, False
         self.epoch, self.last = (
             integer(o.initial_epoch, "initial_epoch", 0, None),
             integer(o.epochs, "epochs", 1, None),
@@ -483,6 +483,7 @@ class Training(Resumable):
         for hook, kept in zip(self._stateful(), state["callbacks"], strict=True):
             hook.load_state_dict(kept)
         self.net.params[:] = state["params"]
+        self.weights_known = False
 
     def begin_epoch(self) -> Poll | None:
         """Begin the next epoch; the function that the core polls, or None if the fit is over."""
@@ -507,15 +508,21 @@ class Training(Resumable):
         for hook in self.hooks:
             hook.on_epoch_begin(self.epoch, {})
         self._follow()
+        if not self.weights_known or self.hooks or self.ranks is not None:
+            self._check_weights()
+        if self.rates is not None:
+            self.hyper["rates"] = self.rates.of(self.epoch)
+        return self._poll
+
+    def _check_weights(self) -> None:
+        """Check and correct what others than the core have set, before an epoch."""
         if self.net.constraints is not self.constraints:
             raise ConfigError(
                 "rules: expected those with which the fit began, got others.  Set them between two fits."
             )
         self.net.check_finite("fit")
         self.net.obey()
-        if self.rates is not None:
-            self.hyper["rates"] = self.rates.of(self.epoch)
-        return self._poll
+        self.weights_known = True
 
     def _poll(self, done: int) -> bool:
         self.display.within(done, self.runner.record.updates)
