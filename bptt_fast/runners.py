@@ -18,7 +18,7 @@ import numpy as np
 
 from . import _core, data, own_loss  # type: ignore[attr-defined]
 from .errors import ConfigError, ShapeError
-from .interrupts import in_parts
+from .interrupts import PART, in_parts
 from .plans import PlanSize, Pooled, core_data, make_plan, with_groups
 from .ranks import Ranks, Sums
 from .resuming import Resumable, check_alike
@@ -110,11 +110,12 @@ class Job:
             self.pooled = None
 
     def optimizer_state(self) -> Array:
-        """The initial optimiser state, zeros, in memory that is in use: the end of an epoch is not cut."""
+        """The initial optimiser state, zeros."""
         vectors = _core.state_vectors(self.hyper["optimizer"])
-        state = np.empty(vectors * self.net.num_parameters, self.net.dtype)
-        for part in in_parts(state.shape):
-            state[part] = 0
+        state = np.zeros(vectors * self.net.num_parameters, self.net.dtype)
+        if state.size > PART:  # the memory must be in use before the end of an epoch, which is not cut
+            for part in in_parts(state.shape):
+                state[part] = 0
         return state
 
     def split_sequences(self) -> tuple[int, Callable[[], float] | None]:
@@ -193,7 +194,7 @@ class Record:
     def mean(self, done: int) -> float:
         """The mean loss over all target rows of the first `done` updates; nan without target rows."""
         if self.weights is None:
-            return float(self.losses[:done].sum() / done) if done else math.nan
+            return float(np.add.reduce(self.losses[:done]) / done) if done else math.nan
         if done == 1:  # an epoch of a tiny network takes hardly longer than NumPy's sums
             loss, weight = float(self.losses[0]), float(self.weights[0])
             return loss * weight / weight if weight > 0 else math.nan
@@ -544,7 +545,7 @@ class SlidingRunner(Runner):
         self.plan = job.training_plan(False, 1, k, {}, isa=unfold.isa(job.net, job.isa))
         self.data, self.order = core_data(train), data.counting(n)
         self.params, self.optimizer_state = job.net.params, job.optimizer_state()
-        self.updates = self.steps = int(train.length[:n].sum()) - n * (k + lead - 1)
+        self.updates = self.steps = sum(train.length[:n].tolist()) - n * (k + lead - 1)
         self.record = Record(self.updates, weighted=False)
         if train.weight is not None:  # weights of classes
             spans = zip(train.offset[:n], train.length[:n], strict=True)
@@ -661,7 +662,7 @@ def check_no_windows(sequences: Sequences, name: str) -> None:
 
 def check_lengths(length: Array, k: int, lead: int, name: str) -> None:
     """Raise unless every sequence has at least one pattern."""
-    if length.min() < k + lead:
+    if min(length.tolist()) < k + lead:  # of a few, as most often, faster than NumPy
         short = np.flatnonzero(length < k + lead)
         raise ShapeError(
             f"{name}: expected at least k + lead = {k + lead} steps for SlidingBPTT(k={k}, lead={lead}), got "
