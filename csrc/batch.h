@@ -258,35 +258,83 @@ static void NAME(drop)(const dropout *d, const source *s, const field *from, con
         }
 }
 
-/* Numbers of the standard normal distribution (Box and Muller) for the lanes of column block b; a key
-   per row. */
-INLINE V v_normal(const uint64_t key[RL], int64_t b) {
-    V u = v_set(0), v = u;
-    UNROLL_FOR (int j = 0; j < VL; j++) {
-        const uint64_t of = key[BY_ROWS ? j : 0];
-        const uint32_t column = (uint32_t)(BY_ROWS ? b : b * CL + j), high = (uint32_t)(of >> 32);
-        const uint32_t low = hash32(column * 0x9e3779b1u + (uint32_t)of);
-        u[j] = (real)(int32_t)(hash32(low ^ high) >> 1);
-        v[j] = (real)(int32_t)hash32(low ^ (high * 0x85ebca6bu + 0xc2b2ae35u));
-    }
-    u = (u + (real)0.5) * (real)0x1p-31;
-    return v_sqrt(v_max(v_set(0), -2 * v_log(u))) * v_cos_turn(v * (real)0x1p-32);
+/* hash32 of each lane, and the reals that they are as signed numbers. */
+INLINE U u_hash(U x) {
+    x = (x ^ (x >> 16)) * 0x21f0aaadu;
+    x = (x ^ (x >> 15)) * 0xd35a2d97u;
+    return x ^ (x >> 15);
+}
+INLINE V u_real(U x) {
+    typedef int32_t I __attribute__((vector_size(sizeof(U))));
+    return __builtin_convertvector((I)x, V);
+}
+
+/* v with the sign of each lane changed where x is odd. */
+INLINE V u_sign(U x, V v) {
+    typedef uireal UI __attribute__((vector_size(VBYTES)));
+    return (V)((UI)v ^ (__builtin_convertvector(x, UI) << (REAL_BITS - 1)));
+}
+
+/* What a pair of numbers is made of: 64 random bits for each lane, by the halves of its key and the number
+   of the pair. */
+INLINE void u_draw(U low, U high, U pair, U bits[2]) {
+    const U hash = u_hash(pair * 0x9e3779b1u + low);
+    bits[0] = u_hash(hash ^ high);
+    bits[1] = u_hash(hash ^ (high * 0x85ebca6bu + 0xc2b2ae35u));
+}
+
+/* Two numbers of the standard normal distribution (Box and Muller) for each lane: r sin x, and r cos x
+   with a random sign, x from -pi/2 to pi/2. */
+INLINE void v_normals(const U bits[2], V xi[2]) {
+    const V u = u_real(bits[0] >> 1) * (real)0x1p-31 + (real)0x1p-32;
+    const V r = v_sqrt(-2 * v_log(u));
+    V sine, cosine;
+    v_sin_cos(u_real(bits[1]) * (real)(3.14159265358979323846 * 0x1p-32), &sine, &cosine);
+    xi[0] = r * sine;
+    xi[1] = u_sign(bits[0], r) * cosine;
 }
 
 /* Noise: to = to + amplitude xi or, without `add`, amplitude xi; amplitude: (columns), padded with
-   zeros; xi of the standard normal distribution. */
+   zeros; xi of the standard normal distribution.  Of each 32 columns, the first 16 and the last are
+   pairs. */
 static void NAME(noise)(const dropout *d, const source *s, int64_t columns, const void *amplitude,
                         int add, const field *to, const span *at) {
+    enum { APART = 16 / CL, AT_ONCE = 16 };
+    const int64_t blocks = blocks_of(columns),
+                  pairs = blocks / (2 * APART) * APART + min64(APART, blocks % (2 * APART));
+    U lane;
+    for (int j = 0; j < VL; j++) lane[j] = BY_ROWS ? 0 : (uint32_t)j;
     for (int64_t t = at->t0; t < at->t1; t++) {
         const int64_t end = last_row(at, t);
         for (row_part of = first_vector(at->r0, end); of.vectors > 0; of = next_vector(&of, end)) {
-            uint64_t key[RL];
-            for (int j = 0; j < RL; j++)
-                key[j] = draw_key(d, s, BY_ROWS ? row_of_lane(at, of.r, j) : of.r, t, 0);
-            for (int64_t b = 0; b < blocks_of(columns); b++) {
-                real *x = chunk(to, t, of.r, b);
-                const V xi = v_normal(key, b) * v_weight((const real *)amplitude + b * CL);
-                v_store_lanes(x, add ? v_load(x) + xi : xi, lanes_of(&of));
+            U low = { 0 }, high = { 0 };
+            for (int j = 0; j < RL; j++) {
+                const int64_t r = BY_ROWS ? row_of_lane(at, of.r, j) : of.r;
+                const uint64_t key = draw_key(d, s, r, t, 0);
+                low[j] = (uint32_t)key;
+                high[j] = (uint32_t)(key >> 32);
+            }
+            if (!BY_ROWS) {
+                low = low[0] - (U){ 0 };
+                high = high[0] - (U){ 0 };
+            }
+            for (int64_t p = 0, some; p < pairs; p += some) {
+                U bits[AT_ONCE][2];
+                some = min64(AT_ONCE, pairs - p);
+                for (int64_t i = 0; i < some; i++) {
+                    const int64_t b = p + i + (p + i) / APART * APART;
+                    u_draw(low, high, lane + (uint32_t)(b * CL), bits[i]);
+                }
+                for (int64_t i = 0; i < some; i++) {
+                    const int64_t b = p + i + (p + i) / APART * APART;
+                    V xi[2];
+                    v_normals(bits[i], xi);
+                    for (int64_t n = 0, c = b; n < 2 && c < blocks; n++, c += APART) {
+                        real *x = chunk(to, t, of.r, c);
+                        const V noise = xi[n] * v_weight((const real *)amplitude + c * CL);
+                        v_store_lanes(x, add ? v_load(x) + noise : noise, lanes_of(&of));
+                    }
+                }
             }
         }
     }

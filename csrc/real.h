@@ -31,18 +31,21 @@
 #define UNROLL_4_FOR _Pragma("GCC unroll 4") for
 #endif
 
-/* Types.  ireal, VI: integers of the same width, for masks. */
+/* Types.  ireal, VI: integers of the same width, for masks.  U: as many integers of 32 bits. */
 #if REAL_BITS == 64
 typedef double real;
 typedef int64_t ireal;
+typedef uint64_t uireal;
 #define PACKED pd
 #else
 typedef float real;
 typedef int32_t ireal;
+typedef uint32_t uireal;
 #define PACKED ps
 #endif
 typedef real V __attribute__((vector_size(VBYTES)));
 typedef ireal VI __attribute__((vector_size(VBYTES)));
+typedef uint32_t U __attribute__((vector_size(VBYTES / sizeof(real) * sizeof(uint32_t))));
 /* The lanes of a vector; along the columns CL of them, along the rows RL.  A vector of activations
    holds VL units of one row of the batch, or BY_ROWS one unit of VL rows: a layer of fewer units
    than lanes would leave the others without work. */
@@ -205,14 +208,16 @@ INLINE V v_tanh(V x) {
     return (V)((VI)(m / (m + 2)) | ((VI)x & sign));
 }
 
-/* log(1 + t) = 2 artanh(s) with s = t / (2 + t), for t in [0, 1]: all terms have one sign. */
-INLINE V v_log1p(V t) {
-    enum { TERMS = REAL_BITS == 64 ? 17 : 8 };
+/* log(1 + t) = 2 artanh(s) with s = t / (2 + t): all terms of the series have one sign.  The terms that
+   are needed: for t in [0, 1] LOG1P_TERMS. */
+enum { LOG1P_TERMS = REAL_BITS == 64 ? 17 : 8 };
+INLINE V v_log1p_series(const int terms, V t) {
     const V s = t / (2 + t), s2 = s * s;
-    V sum = v_set(1 / (real)(2 * TERMS - 1));
-    UNROLL_FOR (int k = TERMS - 2; k >= 0; k--) sum = sum * s2 + 1 / (real)(2 * k + 1);
+    V sum = v_set(1 / (real)(2 * terms - 1));
+    UNROLL_FOR (int k = terms - 2; k >= 0; k--) sum = sum * s2 + 1 / (real)(2 * k + 1);
     return 2 * s * sum;
 }
+INLINE V v_log1p(V t) { return v_log1p_series(LOG1P_TERMS, t); }
 
 INLINE V v_sqrt(V v) {
 #ifdef X86
@@ -223,19 +228,19 @@ INLINE V v_sqrt(V v) {
 #endif
 }
 
-/* log u of u in (0, 1], u a normal number: u = 2^n m with m in [1, 2) */
+/* log u of u > 0, a normal number: u = 2^n m with m from sqrt(1/2) to sqrt(2) */
 INLINE V v_log(V u) {
-    enum { MANTISSA = REAL_BITS == 64 ? 52 : 23, BIAS = REAL_BITS == 64 ? 1023 : 127 };
-    const ireal fraction = ((ireal)1 << MANTISSA) - 1;
-    const VI bits = (VI)u, n = (bits >> MANTISSA) - BIAS;
-    const V m = (V)((bits & fraction) | (VI)v_set(1));
-    V exponent = v_set(0);
-    UNROLL_FOR (int j = 0; j < VL; j++) exponent[j] = (real)n[j];
-    return exponent * (real)0.69314718055994530942 + v_log1p(m - 1);
+    enum { MANTISSA = REAL_BITS == 64 ? 52 : 23, TERMS = REAL_BITS == 64 ? 10 : 5 };
+    const VI half = (VI)v_set((real)0.70710678118654752440);
+    const VI n = ((VI)u - half) >> MANTISSA;
+    const V m = (V)((VI)u - (n << MANTISSA));
+    const real magic = REAL_BITS == 64 ? 6755399441055744.0 : 12582912.0f;
+    const V exponent = (V)(n + (VI)v_set(magic)) - magic;
+    return exponent * (real)0.69314718055994530942 + v_log1p_series(TERMS, m - 1);
 }
 
-/* cos(2 pi v) = 1 - 2 sin(pi v)^2, v in [-1/2, 1/2] */
-INLINE V v_cos_turn(V v) {
+/* sin x and cos x by their series, x in [-pi/2, pi/2] */
+INLINE void v_sin_cos(V x, V *sine, V *cosine) {
     static const double inverse[] = {
         1.0,
         -1 / 6.0,
@@ -250,11 +255,15 @@ INLINE V v_cos_turn(V v) {
         1 / 51090942171709440e3,
     };
     enum { TERMS = REAL_BITS == 64 ? 11 : 7 };
-    const V x = v * (real)3.14159265358979323846, x2 = x * x;
-    V sum = v_set((real)inverse[TERMS - 1]);
-    UNROLL_FOR (int k = TERMS - 2; k >= 0; k--) sum = sum * x2 + (real)inverse[k];
-    const V sine = x * sum;
-    return 1 - 2 * sine * sine;
+    const V x2 = x * x;
+    V odd = v_set((real)inverse[TERMS - 1]);
+    V even = v_set((real)(inverse[TERMS - 1] * (2 * TERMS - 1)));
+    UNROLL_FOR (int k = TERMS - 2; k >= 0; k--) {
+        odd = odd * x2 + (real)inverse[k];
+        even = even * x2 + (real)(inverse[k] * (2 * k + 1));
+    }
+    *sine = x * odd;
+    *cosine = even;
 }
 
 /* The nonlinearities of activations.def, and their slopes from their own values a. */
