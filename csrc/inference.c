@@ -16,6 +16,20 @@ typedef struct {
     int64_t next; /* where in `order` the next part of the run begins */
 } inference;
 
+/* Activations of a chunk that stay in the caches, and take few new pages; its fewest steps, and what
+   their number is a multiple of: see frame.zigzag. */
+enum { CHUNK_BYTES = 4 << 20, CHUNK_STEPS = 8 };
+
+/* Lays out the fields for chunks of so many rows and at most so many steps: of fewer, if those are
+   large. */
+static void lay_out_chunk(bptt_plan *p, int64_t rows, int64_t steps) {
+    lay_out(p, rows, steps, INFER, 0);
+    const int64_t bytes = p->end - p->begin;
+    if (p->directions > 1 || bytes <= CHUNK_BYTES) return;
+    const int64_t fit = (int64_t)((double)steps * CHUNK_BYTES / (double)bytes);
+    lay_out(p, rows, min64(steps, max64(1, fit / CHUNK_STEPS) * CHUNK_STEPS), INFER, 0);
+}
+
 /* Opens the group that begins at order[from].  By thread 0. */
 static void open_group(inference *f, int64_t from) {
     run *r = &f->run;
@@ -23,7 +37,7 @@ static void open_group(inference *f, int64_t from) {
     batch *b = &r->batch;
     const int64_t max_steps = tape_steps(p, p->steps);
     const int first = begin_group(r, from, max_steps, 0);
-    lay_out(p, b->rows, min64(b->longest, max_steps), INFER, 0);
+    lay_out_chunk(p, b->rows, min64(b->longest, max_steps));
     b->loss_desc = (loss_desc){ .loss = &p->loss, .every = p->every, .scale = 1 };
     b->new_begin = 0;
     b->several = r->n > 1; /* a sequence gives the same bits in every batch */
