@@ -15,6 +15,8 @@
      LEAK              1: a number alpha per unit follows these in `peep`, and in the backward pass the
                        slope of log(amplitude of its noise) by alpha; the last of the states is the noise
                        that is to be added to it, or 0, on entry; dLoss/dalpha follows the gates in dzr
+     LEAK_VALUES       1: of what the forward pass leaves, the backward pass reads h alone, unless for
+                       dLoss/dalpha
      FOLLOWS           1: h = act(c) at every step, so that c alone is the state of a sequence
      ACTIVATION        1: `act` is the user's choice
      PROJECTION        1: h may be a projection W_hr m
@@ -53,6 +55,9 @@ CELL_ROW(CELL)
 #endif
 #ifndef LEAK
 #define LEAK 0
+#endif
+#ifndef LEAK_VALUES
+#define LEAK_VALUES 0
 #endif
 #ifndef FOLLOWS
 #define FOLLOWS 0
@@ -115,6 +120,7 @@ static const cell_kernels C(NAME(kernels)) = {
     .separate_dzr = SEPARATE_DZR,
     .peepholes = PEEPHOLES,
     .leak = LEAK,
+    .leak_values = LEAK_VALUES,
     .follows = FOLLOWS,
     .activation = ACTIVATION,
     .projection = PROJECTION,
@@ -142,6 +148,7 @@ static const cell_kernels C(NAME(kernels)) = {
 #undef PEEPHOLES
 #undef PEEPHOLE_TERMS
 #undef LEAK
+#undef LEAK_VALUES
 #undef FOLLOWS
 #undef ACTIVATION
 #undef PROJECTION

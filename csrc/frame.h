@@ -321,6 +321,7 @@ typedef struct {
     int separate_dzr;
     int peepholes;
     int leak;
+    int leak_values;
     int follows;
     int activation;
     int projection;

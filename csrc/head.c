@@ -47,6 +47,13 @@ void head_forward(const bptt_plan *p, int every, span at) {
     }
 }
 
+/* 1: layers_backward runs the backward pass through g, block by block: dLoss/dh goes into the cache and
+   from there into the top layer.  With two directions, which need it in opposite orders, it is run
+   before. */
+int head_is_in_layers(const bptt_plan *p) {
+    return p->every && p->head_layers > 0 && p->directions == 1;
+}
+
 /* From dLoss/dy, in place of y, to dLoss/dh: into dy of the top layers or, for the last states,
    added to their ds. */
 void head_backward(const bptt_plan *p, span at) {
@@ -121,8 +128,8 @@ void outputs_or_losses(run *r, int every, span rows, void *y) {
 
 /* -- forward and backward -- */
 
-/* Losses (into row_loss, or nowhere if it is NULL) and the backward pass through g: a block of new
-   steps at a time, or once for the last states. */
+/* Losses (into row_loss, or nowhere if it is NULL) and, unless head_is_in_layers, the backward pass
+   through g: a block of new steps at a time, or once for the last states. */
 void readout(run *r, span rows, double *row_loss) {
     const bptt_plan *p = r->p;
     const field *y = &p->value[p->head_layers - 1];
@@ -134,7 +141,7 @@ void readout(run *r, span rows, double *row_loss) {
         if (stopped(r) || at.r1 <= at.r0) return;
         head_forward(p, p->every, at);
         p->k->loss(&r->batch.loss_desc, &r->batch.source, p->O, y, &to, row_loss, 1);
-        head_backward(p, at);
+        if (!head_is_in_layers(p)) head_backward(p, at);
         if (main_thread) poll_caller(r, 3 * readout_work(p, p->every, at));
     }
 }
@@ -156,14 +163,15 @@ static void load_output_grads(const run *r, const void *dy, span at) {
     }
 }
 
-/* From the caller's dLoss/dy to dLoss/dh of the top layer. */
+/* From the caller's dLoss/dy to dLoss/dh of the top layer, unless head_is_in_layers: then to where that
+   begins. */
 void outputs_backward(run *r, const void *dy, span rows) {
     const bptt_plan *p = r->p;
     const int main_thread = rows.r0 == 0;
     span at;
     for (int64_t i = 0; next_readout(p, p->every, i, 0, rows, &at) && !stopped(r); i++) {
         load_output_grads(r, dy, at);
-        head_backward(p, at);
+        if (!head_is_in_layers(p)) head_backward(p, at);
         if (main_thread) poll_caller(r, step_work(p) * (double)(at.t1 - at.t0));
     }
 }

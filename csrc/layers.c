@@ -221,6 +221,13 @@ static void penalise_rates(const run *r, int64_t n, const span *at) {
         p->k->penalise(p->R, p->rate_target, b->rate_share, b->rate_share / b->loss_desc.scale, &h,
                        &f->dy, &now, b->row_loss);
 }
+/* dLoss/dh of the new steps of the top layer. */
+static void head_grads(const run *r, int64_t n, const span *at) {
+    const bptt_plan *p = r->p;
+    span now = *at;
+    now.t0 = max64(at->t0, r->batch.new_begin);
+    if (n == p->layers - 1 && head_is_in_layers(p) && now.t0 < now.t1) head_backward(p, now);
+}
 static void input_grads(const run *r, int64_t n, const span *at) {
     const bptt_plan *p = r->p;
     const frame *f = &p->layer[n];
@@ -245,6 +252,7 @@ void layer_backward(const run *r, int64_t n, const span *at) {
 /* The same by units.  All threads. */
 static void layer_backward_units(run *r, team *team, int64_t n, const span *at, int rank,
                                  int size) {
+    head_grads(r, n, at);
     drop_output_grads(r, n, at);
     penalise_rates(r, n, at);
     if (scan_units(r, team, &r->p->layer[n], at, 1, rank, size)) input_grads(r, n, at);
@@ -255,6 +263,7 @@ static void layer_backward_rows(run *r, int64_t n, span at, double work, int ran
     const int64_t slices = slices_of_rows(r->p, at, work);
     for (int64_t i = 0; i < slices && at.r1 > at.r0 && !stopped(r); i++) {
         const span part = slice_of_rows(r->p, at, i, slices);
+        head_grads(r, n, &part);
         layer_backward(r, n, &part);
         if (rank == 0) poll_caller(r, work / (double)slices);
     }

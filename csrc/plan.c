@@ -245,6 +245,13 @@ static void walk_inner(bptt_plan *p, cursor *c, int64_t n, int64_t B, int64_t T)
     }
 }
 
+/* 1: the backward pass reads nothing but dy of what lies in the place of dzx: each vector of dzx may
+   replace that of dy. */
+static int overwrites_dy(const bptt_plan *p, const frame *f) {
+    const int reads = p->cell->gate_values > 0 && (!p->cell->leak_values || p->trained_tau);
+    return p->cell->splits_units && p->cell->gates == 1 && !reads && !f->hr.size;
+}
+
 /* The fields of layer direction n. */
 static void walk_layer(bptt_plan *p, cursor *c, int64_t n, int64_t B, int64_t T) {
     frame *f = &p->layer[n];
@@ -259,7 +266,8 @@ static void walk_layer(bptt_plan *p, cursor *c, int64_t n, int64_t B, int64_t T)
     f->noise_slope = p->purpose == TRAIN ? leak_of(p, p->noise_slope, n) : NULL;
     if (p->segment) p->stored[n] = take_field(c, p, stored_states(p), B, Sb, "stored", n);
     f->dy = (field){ 0 };
-    if (p->every || !is_top || p->rate_penalty > 0) f->dy = take_field(c, p, T, B, Rb, "dy", n);
+    if (p->every || !is_top || p->rate_penalty > 0)
+        f->dy = overwrites_dy(p, f) ? f->dzx : take_field(c, p, T, B, Rb, "dy", n);
     if (!p->every && is_top && p->purpose != TRAIN) f->dy.p = NULL;
     if (f->hr.size) {
         f->m = take_field(c, p, T, B, Hb, "m", n);

@@ -192,6 +192,7 @@ void collect_rest(run *r, int add, int rank, int size);
 
 /* -- head.c -- */
 void head_forward(const bptt_plan *p, int every, span at);
+int head_is_in_layers(const bptt_plan *p);
 void head_backward(const bptt_plan *p, span at);
 void head_input_grads(const run *r, span at);
 void collect_head(const bptt_plan *p, int add, span all, int64_t part, int64_t parts);

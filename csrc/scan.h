@@ -132,7 +132,7 @@ INLINE void C(forward_tile)(const int units, const frame *f, const C(step) *step
             v_store_lanes(step->h + b * block + r, s[0], step->lanes);
             UNROLL_FOR (int q = 1; q < S; q++)
                 v_store_lanes(step->s + q * h_to_c + b * block + r, s[q], step->lanes);
-            if (!step->saved) continue;
+            if (!step->saved || (LEAK_VALUES && !f->draw_tau.p)) continue;
             UNROLL_FOR (int q = 0; q < GATE_VALUES; q++)
                 v_store_lanes(step->gate_values + (b * G + q) * block + r, saved[q], step->lanes);
             UNROLL_FOR (int q = GATE_VALUES; q < K; q++) {
@@ -150,6 +150,8 @@ INLINE void C(backward_tile)(const int units, const frame *f, const C(step) *ste
                              int64_t rows, int64_t ub, const real *dh, int next, int last) {
     enum { G = C(G), S = C(S), K = C(K) };
     const int64_t block = step->block, h_to_c = step->h_to_c;
+    const int needed = !LEAK_VALUES || step->draw_tau;
+    const V none = v_set(0);
     for (int64_t n = 0, r = i * VL; n < rows; n++, r += VL)
         UNROLL_FOR (int u = 0; u < units; u++) {
             V ds[S], s_prev[S], s[S], saved[K + 1], dzx[G], dzr[G + LEAK];
@@ -167,14 +169,14 @@ INLINE void C(backward_tile)(const int units, const frame *f, const C(step) *ste
                 s_prev[0] = v_load(step->s_prev + b * block + r);
                 s[0] = v_load(step->h + b * block + r);
                 UNROLL_FOR (int q = 1; q < S; q++) {
-                    s_prev[q] = v_load(step->s_prev + q * h_to_c + b * block + r);
-                    s[q] = v_load(step->s + q * h_to_c + b * block + r);
+                    s_prev[q] = needed ? v_load(step->s_prev + q * h_to_c + b * block + r) : none;
+                    s[q] = needed ? v_load(step->s + q * h_to_c + b * block + r) : none;
                 }
                 UNROLL_FOR (int q = 0; q < GATE_VALUES; q++)
-                    saved[q] = v_load(step->gate_values + (b * G + q) * block + r);
+                    saved[q] = needed ? v_load(step->gate_values + (b * G + q) * block + r) : none;
                 UNROLL_FOR (int q = GATE_VALUES; q < K; q++) {
                     const int64_t column = b * SAVED + q - GATE_VALUES;
-                    saved[q] = v_load(step->saved + column * block + r);
+                    saved[q] = needed ? v_load(step->saved + column * block + r) : none;
                 }
                 C(load_peepholes)(f, b, peep);
                 C(backward)(f->act, peep, saved, s_prev, s, ds, dzx, dzr);
@@ -239,6 +241,27 @@ INLINE const real *C(panel_bias)(const frame *f, int64_t ub) {
     return (const real *)f->packed + f->b_hh.packed + ub * C(G) *CL;
 }
 
+/* What a tile reads and writes AHEAD steps later, which a long tape has not in the second cache: asked
+   for while the products keep the processor busy.  `steps`: AHEAD, against time -AHEAD.  Only cells with
+   one gate and large steps gain by it. */
+enum { C(AHEAD) = 2, C(LARGE_STEP) = (16 << 10) / sizeof(real), C(LINE) = 64 / sizeof(real) };
+INLINE void C(prefetch)(const real *p, int64_t step, int64_t steps, int64_t from) {
+    const uintptr_t at = (uintptr_t)p + (uintptr_t)((steps * step + from) * (int64_t)sizeof(real));
+    if (p) __builtin_prefetch((const void *)at, 1);
+}
+INLINE void C(prefetch_tile)(const int units, const frame *f, const C(step) *step, int64_t i,
+                             int64_t rows, int64_t ub, int64_t steps, int backward) {
+    if (GATES > 1 || f->s.step < C(LARGE_STEP)) return;
+    for (int64_t r = i * VL; r < (i + rows) * VL; r += C(LINE))
+        UNROLL_FOR (int u = 0; u < units; u++) {
+            const int64_t at = (ub + u) * step->block + r;
+            C(prefetch)(backward ? step->s_prev : step->s, f->s.step, steps, at);
+            C(prefetch)(step->dzx, f->dzx.step, steps, at);
+            if (backward && step->dy != step->dzx) C(prefetch)(step->dy, f->dy.step, steps, at);
+            if (!backward && STATES > 1) C(prefetch)(step->s + step->h_to_c, f->s.step, steps, at);
+        }
+}
+
 /* Forward: `units` vectors of units, all rows of a batch. */
 INLINE void C(forward_units)(const int units, const frame *f, const C(step) *step, int64_t ub) {
     enum { G = C(G) };
@@ -264,6 +287,7 @@ INLINE void C(forward_units)(const int units, const frame *f, const C(step) *ste
             shape[some](&o, a, w, bias, NULL, zr);
         }
         C(forward_tile)(units, f, step, i, some, ub, zr);
+        C(prefetch_tile)(units, f, step, i, some, ub, f->reverse ? -C(AHEAD) : C(AHEAD), 0);
     }
 }
 
@@ -380,6 +404,7 @@ INLINE void C(backward_units)(const int units, const frame *f, const C(step) *st
             if (next) shape[some](&o, a, by.w, NULL, NULL, dh);
         }
         C(backward_tile)(units, f, step, i, some, ub, next ? dh : NULL, next, last);
+        C(prefetch_tile)(units, f, step, i, some, ub, f->reverse ? C(AHEAD) : -C(AHEAD), 1);
     }
 }
 

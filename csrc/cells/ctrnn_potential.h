@@ -8,6 +8,7 @@
 #define FOLLOWS 1
 #define ACTIVATION 1
 #define LEAK 1
+#define LEAK_VALUES 1
 
 /* s: h, and noise, then v. */
 INLINE void ctrnn_potential_forward(int act, const V *peep, const V *zx, const V *zr,
