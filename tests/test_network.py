@@ -265,3 +265,14 @@ def test_under_a_debugger():
     finally:
         sys.settrace(before)
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("readout", ("last", "every"))
+def test_predictions_in_chunks(readout):
+    """Activations of more than 4 MB are computed in chunks of steps, to the bit as those of a few rows."""
+    net = bf.Network(3, 48, 2, cell="lstm", num_layers=2, readout="every", seed=0)
+    x = np.random.default_rng(0).normal(size=(40, 150, 3)).astype(np.float32)
+    lengths = np.arange(150, 110, -1)
+    whole, end = net.predict(x, lengths=lengths, readout=readout, return_state=True)
+    parts, ends = net.predict(x, lengths=lengths, readout=readout, return_state=True, batch_size=2)
+    assert (whole == parts).all() and (end == ends).all()
