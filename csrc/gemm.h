@@ -173,8 +173,29 @@ typedef struct {
 typedef void product(const operands *, const real *a, const real *w, const real *bias,
                      const real *start, real *out);
 
+/* acc(i, v) += a(i) w(v): one k of a tile. */
+INLINE void tile_step(const int mr, const int nv, const int64_t row, const real *a, const real *w,
+                      V acc[][PANEL_MAX]) {
+    if (mr < nv) { /* the shorter side stays in registers: 3x4 fits into 16 */
+        V x[HEIGHT_MAX];
+        UNROLL_FOR (int i = 0; i < mr; i++) x[i] = v_set(a[i * row]);
+        UNROLL_FOR (int v = 0; v < nv; v++) {
+            const V b = v_load(w + v * VL);
+            UNROLL_FOR (int i = 0; i < mr; i++) acc[i][v] += x[i] * b;
+        }
+        return;
+    }
+    V b[PANEL_MAX];
+    UNROLL_FOR (int v = 0; v < nv; v++) b[v] = v_load(w + v * VL);
+    UNROLL_FOR (int i = 0; i < mr; i++) {
+        const V x = v_set(a[i * row]);
+        UNROLL_FOR (int v = 0; v < nv; v++) acc[i][v] += x * b[v];
+    }
+}
+
 /* `row` is o->row, or VL as a constant.  Each shape is a function of its own, so that the registers
-   hold its sums and nothing else. */
+   hold its sums and nothing else.  A block of units is unrolled: the end of a loop over its few k
+   costs a fifth of the time. */
 INLINE void tile_product(const int mr, const int nv, const int64_t row, const operands *o,
                          const real *a, const real *w, const real *bias, const real *start,
                          real *out) {
@@ -184,27 +205,11 @@ INLINE void tile_product(const int mr, const int nv, const int64_t row, const op
             acc[i][v] = bias ? v_load(bias + v * VL) : v_set(0);
             if (start) acc[i][v] += v_load(start + i * o->start_row + v * o->start_block);
         }
-    for (int64_t u = 0; u < o->units; u += VL) {
-        const int64_t n = min64(VL, o->units - u);
-        for (int64_t g = 0; g < o->gates; g++, a += o->block)
-            UNROLL_4_FOR (int64_t j = 0; j < n; j++, w += nv * VL) {
-                if (mr < nv) { /* the shorter side stays in registers: 3x4 fits into 16 */
-                    V x[HEIGHT_MAX];
-                    UNROLL_FOR (int i = 0; i < mr; i++) x[i] = v_set(a[i * row + j]);
-                    UNROLL_FOR (int v = 0; v < nv; v++) {
-                        const V b = v_load(w + v * VL);
-                        UNROLL_FOR (int i = 0; i < mr; i++) acc[i][v] += x[i] * b;
-                    }
-                    continue;
-                }
-                V b[PANEL_MAX];
-                UNROLL_FOR (int v = 0; v < nv; v++) b[v] = v_load(w + v * VL);
-                UNROLL_FOR (int i = 0; i < mr; i++) {
-                    const V x = v_set(a[i * row + j]);
-                    UNROLL_FOR (int v = 0; v < nv; v++) acc[i][v] += x * b[v];
-                }
-            }
-    }
+    const int64_t left = o->units % VL;
+    for (int64_t n = o->units / VL * o->gates; n > 0; n--, a += o->block, w += VL * nv * VL)
+        UNROLL_FOR (int j = 0; j < VL; j++) tile_step(mr, nv, row, a + j, w + j * nv * VL, acc);
+    for (int64_t g = 0; left && g < o->gates; g++, a += o->block)
+        for (int64_t j = 0; j < left; j++, w += nv * VL) tile_step(mr, nv, row, a + j, w, acc);
     UNROLL_FOR (int i = 0; i < mr; i++)
         UNROLL_FOR (int v = 0; v < nv; v++)
             v_store(out + i * o->out_row + v * o->out_block, acc[i][v]);
