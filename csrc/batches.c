@@ -144,7 +144,7 @@ int64_t poll_steps(const bptt_plan *p) { return max64(1, (int64_t)(POLL_WORK / s
 /* Multiply-adds of a slice of work between two polls, and its fewest rows where rows are cut: much, as
    each slice reads all weights or all rows. */
 static const double SLICE_WORK = 2e8;
-enum { FEWEST_ROWS = 64 };
+enum { FEWEST_ROWS = 128 };
 
 /* The number of slices of a thread's tiles, between which the caller is polled. */
 int slices_of(double work) { return 1 + (int)fmin(work / SLICE_WORK, 1000); }

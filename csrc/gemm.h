@@ -249,30 +249,47 @@ INLINE int64_t tile_height(int64_t limit, int64_t left) {
 }
 
 /* A panel larger than the nearest cache is multiplied slice by slice: bytes of a slice, which stay
-   in that cache while all tiles of some rows read them, and how many rows. */
-enum { WHOLE_BYTES = 48 << 10, SLICE_BYTES = 16 << 10, SLICE_ROWS = 48 };
+   in that cache while all tiles of some rows read them; how many rows; and how many panels, at most,
+   of which the slices take turns, so that they read what the rows have from the second cache.
+   Larger tiles read their panels from the second cache fast enough, but not these rows from the
+   third: ROWS_BYTES of them the second one holds. */
+enum {
+    WHOLE_BYTES = 48 << 10,
+    ROWS_BYTES = 768 << 10,
+    SLICE_BYTES = (TILE > 12 ? 32 : 16) << 10,
+    SLICE_ROWS = 128,
+    SLICE_PANELS = 4
+};
 
-/* Units of a slice of a panel of nv vectors; all, if the panel is small, one tile all rows, or the
-   tiles are large, so that the second cache is fast enough. */
-INLINE int64_t slice_units(const operands *o, int64_t nv, int64_t tall, int64_t rows) {
-    const int64_t bytes = nv * VBYTES * o->gates; /* of a unit */
-    if (TILE > 12 || rows <= tall || bytes * o->units <= WHOLE_BYTES) return o->units;
+/* Units of a slice of so many panels of nv vectors; all, if they are not to be sliced. */
+INLINE int64_t slice_units(int64_t units, int64_t gates, int64_t nv, int64_t panels, int64_t tall,
+                           int64_t rows) {
+    const int64_t depth = units * gates, bytes = nv * VBYTES * gates; /* of a unit */
+    const int fits = TILE <= 12 ? nv * VBYTES * depth <= WHOLE_BYTES
+                                : panels == 1 || rows * depth * (int64_t)sizeof(real) <= ROWS_BYTES;
+    if (rows <= tall || fits) return units;
     return max64(SLICE_BYTES / bytes / VL, 1) * VL;
 }
 
-/* The product of nv vectors and some rows, tile by tile, in the shapes given; slice by slice of at
-   most `units` units, each adding to what the one before left.  The order of the sums is that of a
-   single slice. */
+/* The products of some panels of nv vectors, `apart` reals from each other, and some rows, tile by
+   tile, in the shapes given; slice by slice of at most `units` units, each adding to what the one
+   before left.  A panel's outputs lie out_apart reals after those of the one before; only a single
+   one has a bias or a start.  The order of the sums is that of a single slice. */
 INLINE void sliced_product(product *const *shape, int64_t tall, const operands *o, int64_t nv,
-                           int64_t units, int64_t rows, const real *a, const real *w,
-                           const real *bias, const real *start, real *out) {
+                           int64_t units, int64_t panels, int64_t apart, int64_t out_apart,
+                           int64_t rows, const real *a, const real *w, const real *bias,
+                           const real *start, real *out) {
     operands slice = *o;
     for (int64_t u = 0; u < o->units; u += units) {
         slice.units = min64(units, o->units - u);
-        for (int64_t i = 0, height; i < rows; i += height) {
-            height = tile_height(tall, rows - i);
-            shape[height](&slice, a + i * o->row, w, bias,
-                          start ? start + i * slice.start_row : NULL, out + i * o->out_row);
+        for (int64_t p = 0; p < panels; p++) {
+            const real *before = start ? start + p * out_apart : NULL;
+            for (int64_t i = 0, height; i < rows; i += height) {
+                height = tile_height(tall, rows - i);
+                shape[height](&slice, a + i * o->row, w + p * apart, bias,
+                              before ? before + i * slice.start_row : NULL,
+                              out + p * out_apart + i * o->out_row);
+            }
         }
         a += units / VL * o->gates * o->block;
         w += units * o->gates * nv * VL;
@@ -373,8 +390,8 @@ INLINE void panel_product(const operands *o, int64_t nv, int64_t vectors, int si
     const int near = o->row == VL;
     product *const *shape = (near ? near_products : far_products)[nv];
     const int64_t tall = near ? TALL(nv) : TALL_FAR(nv);
-    const int64_t slice = slice_units(o, nv, tall, vectors);
-    sliced_product(shape, tall, o, nv, slice, vectors, a, w, bias, start, out);
+    const int64_t slice = slice_units(o->units, o->gates, nv, 1, tall, vectors);
+    sliced_product(shape, tall, o, nv, slice, 1, 0, 0, vectors, a, w, bias, start, out);
 }
 
 /* A field without its first n blocks of columns. */

@@ -274,18 +274,13 @@ INLINE void C(forward_units)(const int units, const frame *f, const C(step) *ste
         .out_row = units * G * VL,
         .out_block = VL,
     };
-    const int64_t tall = TALL(units * G), slice = slice_units(&o, units * G, tall, step->vectors);
-    product *const *shape = near_products[units * G];
-    const real *w = C(panel)(f, ub), *bias = C(panel_bias)(f, ub);
+    const int64_t tall = TALL(units * G);
+    const int64_t slice = slice_units(f->R, 1, units * G, 1, tall, step->vectors);
     for (int64_t i = 0, some; i < step->vectors; i += some) {
-        const real *a = step->h_prev + i * VL;
-        if (slice < f->R) {
-            some = min64(SLICE_ROWS, step->vectors - i);
-            sliced_product(shape, tall, &o, units * G, slice, some, a, w, bias, NULL, zr);
-        } else {
-            some = tile_height(tall, step->vectors - i);
-            shape[some](&o, a, w, bias, NULL, zr);
-        }
+        const int64_t left = step->vectors - i;
+        some = slice < f->R ? min64(SLICE_ROWS, left) : tile_height(tall, left);
+        sliced_product(near_products[units * G], tall, &o, units * G, slice, 1, 0, 0, some,
+                       step->h_prev + i * VL, C(panel)(f, ub), C(panel_bias)(f, ub), NULL, zr);
         C(forward_tile)(units, f, step, i, some, ub, zr);
         C(prefetch_tile)(units, f, step, i, some, ub, f->reverse ? -C(AHEAD) : C(AHEAD), 0);
     }
@@ -379,32 +374,47 @@ INLINE C(backward_factors) C(backward_factors_of)(const frame *f, int64_t ub) {
     };
 }
 
+/* Their product with `units` vectors of columns; outputs (rows, units) vectors. */
+INLINE operands C(backward_operands)(const int units, const C(backward_factors) *by) {
+    return (operands){
+        .units = by->width,
+        .gates = by->gates,
+        .row = VL,
+        .block = by->block,
+        .out_row = units * VL,
+        .out_block = VL,
+    };
+}
+
 /* Backward: `units` vectors of units, all rows of a batch. */
 INLINE void C(backward_units)(const int units, const frame *f, const C(step) *step, int64_t ub,
                               int next, int last) {
     const C(backward_factors) by = C(backward_factors_of)(f, ub);
-    _Alignas(VBYTES) real dh[SLICE_ROWS * PANEL_MAX * VL];
-    const operands o = {
-        .units = by.width,
-        .gates = by.gates,
-        .row = VL,
-        .block = by.block,
-        .out_row = units * VL,
-        .out_block = VL,
-    };
-    const int64_t tall = TALL(units), slice = slice_units(&o, units, tall, step->vectors);
-    product *const *shape = near_products[units];
+    const operands o = C(backward_operands)(units, &by);
+    _Alignas(VBYTES) real dh[HEIGHT_MAX * 2 * VL];
     for (int64_t i = 0, some; i < step->vectors; i += some) {
-        const real *a = step->below + i * VL;
-        if (next && slice < by.width) {
-            some = min64(SLICE_ROWS, step->vectors - i);
-            sliced_product(shape, tall, &o, units, slice, some, a, by.w, NULL, NULL, dh);
-        } else {
-            some = tile_height(tall, step->vectors - i);
-            if (next) shape[some](&o, a, by.w, NULL, NULL, dh);
-        }
+        some = tile_height(TALL(units), step->vectors - i);
+        if (next) near_products[units][some](&o, step->below + i * VL, by.w, NULL, NULL, dh);
         C(backward_tile)(units, f, step, i, some, ub, next ? dh : NULL, next, last);
         C(prefetch_tile)(units, f, step, i, some, ub, f->reverse ? C(AHEAD) : -C(AHEAD), 1);
+    }
+}
+
+/* Backward: so many panels of two vectors of units, in slices of so many units, all rows of a
+   batch. */
+INLINE void C(backward_panels)(const frame *f, const C(step) *step, int64_t ub, int64_t panels,
+                               int64_t slice, int last) {
+    enum { PANEL = SLICE_ROWS * 2 * VL };
+    const C(backward_factors) by = C(backward_factors_of)(f, ub);
+    const operands o = C(backward_operands)(2, &by);
+    const int64_t apart = 2 * CL * by.gates * by.width;
+    _Alignas(VBYTES) real dh[SLICE_PANELS * PANEL];
+    for (int64_t i = 0, some; i < step->vectors; i += some) {
+        some = min64(SLICE_ROWS, step->vectors - i);
+        sliced_product(near_products[2], TALL(2), &o, 2, slice, panels, apart, PANEL, some,
+                       step->below + i * VL, by.w, NULL, NULL, dh);
+        for (int64_t p = 0; p < panels; p++)
+            C(backward_tile)(2, f, step, i, some, ub + p * 2, dh + p * PANEL, 1, last);
     }
 }
 
@@ -430,17 +440,22 @@ INLINE void C(backward_by_vector)(const int units, const frame *f, const C(step)
     }
 }
 
-/* Backward: the units of the span, for a batch. */
+/* Backward: the units of the span, for a batch; panels that are sliced a few at once. */
 INLINE void C(backward_batch)(const frame *f, const span *at, const C(step) *step, int next,
                               int last) {
+    const C(backward_factors) by = C(backward_factors_of)(f, 0);
+    const int64_t slice = slice_units(by.width, by.gates, 2, SLICE_PANELS, TALL(2), step->vectors);
     int64_t from, blocks;
     C(unit_range)(f, at, 2, &from, &blocks);
-    for (int64_t ub = from; ub < blocks; ub += 2) {
-        const int two = blocks - ub > 1;
+    for (int64_t ub = from, panels; ub < blocks; ub += 2 * panels) {
+        const int two = blocks - ub > 1, sliced = !BY_ROWS && two && next && slice < by.width;
+        panels = sliced ? min64(SLICE_PANELS, (blocks - ub) / 2) : 1;
         if (BY_ROWS && two)
             C(backward_by_vector)(2, f, step, step->vectors, ub, next, last);
         else if (BY_ROWS)
             C(backward_by_vector)(1, f, step, step->vectors, ub, next, last);
+        else if (sliced)
+            C(backward_panels)(f, step, ub, panels, slice, last);
         else if (two)
             C(backward_units)(2, f, step, ub, next, last);
         else
