@@ -51,6 +51,13 @@ def test_oracle_losses(loss):
 
 
 @pytest.mark.parametrize("isa", ISAS)
+def test_products_in_slices(isa):
+    """More units, gates and rows than the caches hold at once: slices, panels and rows are left over."""
+    problem = cases.Problem(cell="lstm", hidden_size=205, lengths=(2,) * 131)
+    problem.check_agreement("float64", isa)
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", ("float32", "float64"))
 @pytest.mark.parametrize("shift", (-900.0, 900.0), ids=("closed", "open"))
 def test_gates_of_minlstm_that_are_0_or_1(shift, dtype, isa):
