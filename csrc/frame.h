@@ -301,6 +301,13 @@ typedef struct {
     const source *source;
     double *loss;
     void *grad;
+    /* reals of the packed vector; the step of sgd that follows at once, if the squared norm of the
+       gradient is surely below `small`: its rate.  small 0: none does.  small_part: below this both
+       factors of a bound of it are small enough */
+    int64_t size;
+    double small;
+    double small_part;
+    double rate;
     /* of copies: (lanes) where a bound of the gradient's squared norm goes */
     void *bound;
 } pattern;
@@ -337,8 +344,8 @@ typedef struct {
     void (*collect)(const frame *, void *grad, int add, const span *, int64_t part, int64_t parts);
     void (*tangent)(const frame *, const field *x, int64_t t, int64_t b, void *transition,
                     const void *before, void *after, int64_t width);
-    /* NULL: the cell has none */
-    void (*gradient_of_pattern)(const pattern *);
+    /* NULL: the cell has none.  1: the update was taken, too, and what follows it */
+    int (*gradient_of_pattern)(const pattern *);
     void (*advance)(const pattern *);
 } cell_kernels;
 

@@ -23,6 +23,7 @@ typedef struct {
     double *loss; /* (patterns) */
     field x; /* (k, I) the inputs of the pattern */
     int whole; /* 1: `pattern` is for the kernels of a whole pattern */
+    double work; /* multiply-adds of such a one */
     pattern pattern;
 } sliding;
 
@@ -168,14 +169,32 @@ static void advance_by_layers(const sliding *s, const bptt_plan *p) {
         p->k->copy_rows(&p->layer[n].s, 1, &p->layer[n].s, 0, 0, 1);
 }
 
-/* Loss and gradient of one pattern. */
-static void gradient_of_pattern(sliding *s) {
-    if (!s->whole) {
-        pattern_by_layers(s);
-        return;
+/* The update by the gradient of a pattern.  Returns 0 if it was refused: the run diverged. */
+static int update_by_pattern(sliding *s, double *loss) {
+    run *r = &s->run;
+    *loss = r->p->row_loss[0];
+    if (update_alone(&s->updater, r->done, *loss)) return 1;
+    r->status = BPTT_DIVERGED;
+    return 0;
+}
+
+/* one_pattern by the kernels of a whole pattern. */
+static int whole_pattern(sliding *s, double weight, double *loss) {
+    run *r = &s->run;
+    const bptt_plan *p = r->p;
+    if (weight > 0) {
+        poll_caller(r, s->work);
+        if (stopped(r)) return 0;
+        s->pattern.rate = rate_of(s->updater.hyper, r->done);
+        if (p->cell->gradient_of_pattern(&s->pattern)) {
+            *loss = p->row_loss[0];
+            s->updater.hyper->step++;
+            return 1;
+        }
+        if (!update_by_pattern(s, loss)) return 0;
     }
-    s->run.p->cell->gradient_of_pattern(&s->pattern);
-    poll_caller(&s->run, 3 * step_work(s->run.p) * (double)s->k);
+    p->cell->advance(&s->pattern);
+    return 1;
 }
 
 /* The next pattern, whose inputs lie at x: gradient and update, unless its target weighs nothing,
@@ -184,22 +203,16 @@ static int one_pattern(sliding *s, const void *x, double weight, double *loss) {
     run *r = &s->run;
     bptt_plan *p = r->p;
     s->pattern.x = s->x.p = (void *)x;
+    if (s->whole) return whole_pattern(s, weight, loss);
     use_values(p, &s->x, 0, s->k);
     if (weight > 0) {
         make_part_of_tables(p, NEW_GRADS, 0, 1);
-        gradient_of_pattern(s);
+        pattern_by_layers(s);
         if (stopped(r)) return 0;
         collect_part_of_tables(p, 0, 1);
-        *loss = p->row_loss[0];
-        if (!update_alone(&s->updater, r->done, *loss)) {
-            r->status = BPTT_DIVERGED;
-            return 0;
-        }
+        if (!update_by_pattern(s, loss)) return 0;
     }
-    if (s->whole)
-        p->cell->advance(&s->pattern);
-    else
-        advance_by_layers(s, p);
+    advance_by_layers(s, p);
     return 1;
 }
 
@@ -212,6 +225,8 @@ static void set_pattern(sliding *s, int64_t x_step) {
     s->x.block = p->k->lanes;
     s->whole = p->cell->gradient_of_pattern && p->layers == 1 && !p->layer[0].hr.size &&
         p->head_layers == 1 && !p->choices && !p->skip && s->k <= s->poll_steps;
+    const double small = small_step(&s->updater);
+    s->work = 3 * step_work(p) * (double)s->k;
     s->pattern = (pattern){
         .f = &p->layer[0],
         .g = &p->head[0],
@@ -223,6 +238,9 @@ static void set_pattern(sliding *s, int64_t x_step) {
         .source = &r->batch.source,
         .loss = p->row_loss,
         .grad = p->grad,
+        .size = p->packed_size,
+        .small = small,
+        .small_part = sqrt(small) / 64, /* the sum over the lanes of a vector, and more */
     };
 }
 

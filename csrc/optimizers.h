@@ -3,7 +3,6 @@
    thread for its own slice. */
 #include "bptt.h"
 
-/* The square root of each lane. */
 /* Sums of squares of grad[from .. to), lane by lane; not finite if any of the numbers is not. */
 INLINE V squares(const void *grad, int64_t from, int64_t to) {
     const real *g = (const real *)grad;
@@ -24,14 +23,21 @@ static double NAME(norm2)(const void *grad, int64_t from, int64_t to) {
 /* 1: every lane is below the limit, and finite. */
 INLINE int all_below(V v, double limit) {
     const double most = REAL_BITS == 64 ? 1e300 : 1e38;
-    const VI below = v < (real)(limit < most ? limit : most);
-    ireal all = -1;
-    for (int j = 0; j < VL; j++) all &= below[j];
-    return all != 0;
+    return v_all(v < (real)(limit < most ? limit : most));
 }
 /* 1: that sum is surely below `limit`: each lane's is below its share.  Quicker than the sum. */
 static int NAME(is_small)(const void *grad, int64_t from, int64_t to, double limit) {
     return all_below(squares(grad, from, to), limit / VL);
+}
+/* If so, the step of sgd without momentum, decay and clipping: the numbers of optimise.  1: it was
+   taken. */
+INLINE int take_small_step(double rate, double limit, real *packed, const real *grad,
+                           int64_t size) {
+    const V by = v_set((real)rate);
+    if (!all_below(squares(grad, 0, size), limit / VL)) return 0;
+    for (int64_t i = 0; i < size; i += VL)
+        v_store(packed + i, v_load(packed + i) - by * v_load(grad + i));
+    return 1;
 }
 
 /* The numbers of a step, of h and u; in vectors, as copies of a network may each have their own. */

@@ -1,9 +1,10 @@
-/* pattern.h: a pattern of the online algorithm in two functions, for a network of one layer and a
-   linear g: of a single one, of a cell with one gate, or BY_ROWS of copies, each with weights of its
-   own, that lie in the rows of a vector.  The mathematics is that of rows.h (of copies copies.h),
-   scan.h and gemm.h; here the frame says what such a network lacks, and frequent sizes are constants,
-   so that the compiler keeps only what is left.  cell.h includes it once per such cell; online.c and
-   copies.c call the functions with NAME through the table of cells. */
+/* pattern.h: a pattern of the online algorithm in two functions, the first of which may also take a
+   plain step of sgd and what follows it, for a network of one layer and a linear g: of a single one, of
+   a cell with one gate, or BY_ROWS of copies, each with weights of its own, that lie in the rows of a
+   vector.  The mathematics is that of rows.h (of copies copies.h), scan.h and gemm.h; here the frame
+   says what such a network lacks, and frequent sizes are constants, so that the compiler keeps only
+   what is left.  cell.h includes it once per such cell; online.c and copies.c call the functions with
+   NAME through the table of cells. */
 
 /* The matrix, which has so many gates of `units` units, K columns and one group of them. */
 INLINE matrix C(matrix_of)(const frame *f, const matrix *m, int64_t gates, int64_t units,
@@ -148,10 +149,30 @@ INLINE V C(bound_of_gradient)(const frame *f, const pattern *p) {
 }
 #endif
 
-/* Loss and gradient of a pattern: k instances of f, one g, and backward.  H units; outputs that take
-   `vectors` vectors. */
-INLINE void C(gradient_of_pattern)(const int64_t H, const int act, const int64_t vectors,
-                                   const pattern *p) {
+#if !BY_ROWS
+/* The update by a finite and small gradient.  0: it is another one, or not that simple. */
+INLINE int C(take_step)(const frame *f, const pattern *p) {
+    return p->small > 0 && isfinite(*p->loss) &&
+        take_small_step(p->rate, p->small, (real *)f->packed, p->grad, p->size);
+}
+#endif
+
+/* After the update: the transposed copies, and the context moves on by a step. */
+INLINE void C(advance)(const int64_t H, const int act, const pattern *p) {
+    const frame f = C(single_frame)(p->f, H, act);
+    const matrix w = C(matrix_of)(&f, &p->g->w, 1, p->outputs, H);
+    C(unfold)(&f, p, 1);
+    for (int64_t q = 0; q < f.s.step; q += VL)
+        v_store(C(states)(&f, 0) + q, v_load(C(states)(&f, 1) + q));
+    if (BY_ROWS) return;
+    transpose_weights(&f.hh, f.packed, 0, 1);
+    transpose_weights(&w, f.packed, 0, 1);
+}
+
+/* Loss and gradient of a pattern: k instances of f, one g, and backward, and perhaps the update.  H
+   units; outputs that take `vectors` vectors. */
+INLINE int C(gradient_of_pattern)(const int64_t H, const int act, const int64_t vectors,
+                                  const pattern *p) {
     const frame f = C(single_frame)(p->f, H, act);
     matrix w = C(matrix_of)(&f, &p->g->w, 1, p->outputs, H);
     matrix b = C(matrix_of)(&f, &p->g->b, 1, p->outputs, 1);
@@ -169,35 +190,181 @@ INLINE void C(gradient_of_pattern)(const int64_t H, const int act, const int64_t
     C(collect_pattern)(&f, &w, &b, p);
 #if BY_ROWS
     v_store(p->bound, C(bound_of_gradient)(&f, p));
+    return 0;
+#else
+    if (!C(take_step)(&f, p)) return 0;
+    C(advance)(H, act, p);
+    return 1;
 #endif
 }
 
-/* After the update: the transposed copies, and the context moves on by a step. */
-INLINE void C(advance)(const int64_t H, const int act, const pattern *p) {
-    const frame f = C(single_frame)(p->f, H, act);
-    const matrix w = C(matrix_of)(&f, &p->g->w, 1, p->outputs, H);
-    C(unfold)(&f, p, 1);
-    for (int64_t q = 0; q < f.s.step; q += VL)
-        v_store(C(states)(&f, 0) + q, v_load(C(states)(&f, 1) + q));
-    if (BY_ROWS) return;
-    transpose_weights(&f.hh, f.packed, 0, 1);
-    transpose_weights(&w, f.packed, 0, 1);
+#if !BY_ROWS
+/* -- the smallest networks: the units fill one vector, which stays in a register, and there is one
+      output -- */
+
+/* h W', w: a vector for each unit.  The sums are those of row_product, but the units are lanes of a
+   register: reading what was just written takes long. */
+INLINE V C(product_of_lanes)(V h, const real *w) {
+    V part[4];
+    UNROLL_FOR (int q = 0; q < 4; q++) part[q] = v_set(0);
+    UNROLL_FOR (int j = 0; j < VL; j++)
+        part[j % 4] = v_fma(v_lane(h, j), v_load(w + j * VL), part[j % 4]);
+    return (part[0] + part[1]) + (part[2] + part[3]);
 }
 
-/* Sizes, and of copies tanh, that are constants; each is a copy of the code. */
-#define OF_SIZE(function, size, ...)                                                    \
-    if (p->f->H == (size) && p->outputs <= CL && (!BY_ROWS || p->f->act == ACT_TANH)) { \
-        C(function)(size, BY_ROWS ? ACT_TANH : p->f->act, __VA_ARGS__);                 \
-        return;                                                                         \
+/* One step from the input projection that lies in zx and the product of the state and the weights;
+   returns the new state. */
+INLINE V C(forward_vector)(const frame *f, int64_t t, V product) {
+    const row_part row = first_part(0, RL);
+    const C(step) step = C(step_at)(f, t, &row);
+    real zr[VL];
+    v_store(zr, v_load(C(panel_bias)(f, 0)) + product);
+    C(forward_tile)(1, f, &step, 0, 1, 0, zr);
+    return v_load(step.h);
+}
+INLINE void C(project_vector)(const frame *f, const pattern *p, int64_t steps) {
+    rows_forward(&f->ih, f->packed, &f->b_ih, ACT_LINEAR, p->x, p->x_step, f->zx.p, f->zx.step,
+                 steps);
+}
+
+/* Loss of the output in lane 0 of y, and dLoss/dy in the same lane.  A square needs no way through
+   memory, and its slope, where nothing scales it, none through double: the difference of two reals,
+   rounded to double and then to a real, is their difference rounded to a real. */
+INLINE V C(loss_of_vector)(const pattern *p, V y) {
+    const loss_desc *l = p->loss_desc;
+    real *const out = p->y->p;
+    v_store(out, y);
+    if (l->loss->kind != LOSS_mse) {
+        C(loss_of_pattern)(p);
+        return v_load(out);
     }
-static void C(NAME(gradient_of_pattern))(const pattern *p) {
-    OF_SIZE(gradient_of_pattern, 8, 1, p)
-    OF_SIZE(gradient_of_pattern, 16, 1, p)
-    C(gradient_of_pattern)(p->f->H, p->f->act, blocks_of(p->outputs), p);
+    const int64_t row = target_row(l, p->source, 0, 0);
+    const real *weights = p->source->weight, target = ((const real *)p->source->targets)[row];
+    const double weight = weights ? (double)weights[row] : 1, factor = weight * l->scale;
+    double slope;
+    *p->loss = weight * mse_loss(NULL, y[0], target, &slope);
+    const V e = y - v_set(target);
+    const V dy = factor == 1 ? e + e : v_set((real)(slope * factor));
+    out[0] = dy[0];
+    return (V){ dy[0] };
+}
+
+/* Backward from dLoss/dh after the last step; returns dz of the first one. */
+INLINE V C(backward_vector)(const frame *f, const pattern *p, V dh) {
+    for (int64_t t = p->k - 1;; t--) {
+        const row_part row = first_part(0, RL);
+        const C(step) step = C(step_at)(f, t, &row);
+        real gradient[VL];
+        v_store(gradient, dh);
+        C(backward_tile)(1, f, &step, 0, 1, 0, gradient, 1, 0);
+        const V dz = v_load(step.dzx);
+        if (t == 0) return dz;
+        dh = C(product_of_lanes)(dz, f->hh.transposed);
+    }
+}
+
+/* 1: the squared norm of the gradient is surely below p->small.  It is at most the product of the
+   sums of squares of x and dz. */
+INLINE int C(is_small_vector)(const frame *f, const pattern *p, V dy) {
+    const V context = v_load(C(states)(f, 0));
+    V dz = dy * dy, x = v_set(2 * (real)p->k) + context * context;
+    for (int64_t t = 0; t < p->k; t++) {
+        const V d = v_load((const real *)f->dzx.p + t * f->dzx.step);
+        const V h = v_load(C(states)(f, t + 1));
+        dz += d * d;
+        x += h * h;
+        for (int64_t c = 0; c < f->ih.K; c++) {
+            const V input = v_set(((const real *)p->x)[t * p->x_step + c]);
+            x += input * input;
+        }
+    }
+    return all_below(dz, p->small_part) && all_below(x, p->small_part);
+}
+
+/* A vector of weights less `by` times their gradient. */
+INLINE void C(step_vector)(V by, V grad, real *w) { v_store(w, v_load(w) - by * grad); }
+
+/* The same for a vector of each of `columns` columns.  Their gradients are sums over the steps as in
+   rows_tile, of which `dz` is the first; they stay in registers. */
+INLINE void C(step_columns)(const int columns, V by, const real *x, int64_t x_step, V dz,
+                            const real *dz_after, int64_t z_step, int64_t steps, real *w) {
+    V sum[HEIGHT_MAX];
+    UNROLL_FOR (int i = 0; i < columns; i++) sum[i] = v_set(0) + v_set(x[i]) * dz;
+    for (int64_t t = 1; t < steps; t++, dz_after += z_step) {
+        const V d = v_load(dz_after);
+        x += x_step;
+        UNROLL_FOR (int i = 0; i < columns; i++) sum[i] += v_set(x[i]) * d;
+    }
+    UNROLL_FOR (int i = 0; i < columns; i++) C(step_vector)(by, sum[i], w + i * VL);
+}
+
+/* The update of all weights by the gradients of collect_pattern.  Returns the product of the context
+   and the new recurrent weights: what follows waits for it. */
+INLINE V C(update_vector)(const frame *f, const matrix *w, const matrix *b, const pattern *p, V dz,
+                          V dy, V context) {
+    const V by = v_set((real)p->rate);
+    const int64_t z_step = f->dzx.step;
+    const real *after = (const real *)f->dzx.p + z_step;
+    real *packed = (real *)f->packed, *hh = packed + f->hh.packed;
+    C(step_columns)(VL, by, f->s.p, f->s.step, dz, after, z_step, p->k, hh);
+    const V product = C(product_of_lanes)(context, hh);
+    V sum = v_set(0) + dz;
+    for (int64_t t = 1; t < p->k; t++) sum += v_load(after + (t - 1) * z_step);
+    C(step_vector)(by, sum, packed + f->b_ih.packed);
+    C(step_vector)(by, sum, packed + f->b_hh.packed);
+    for (int64_t c = 0; c < f->ih.K; c++)
+        C(step_columns)(1, by, (const real *)p->x + c, p->x_step, dz, after, z_step, p->k,
+                        packed + f->ih.packed + c * VL);
+    C(step_columns)(VL, by, C(states)(f, p->k), 0, dy, NULL, 0, 1, packed + w->packed);
+    C(step_vector)(by, dy, packed + b->packed);
+    return product;
+}
+
+/* gradient_of_pattern, and perhaps the update. */
+INLINE int C(train_vector)(const int act, const pattern *p) {
+    const frame f = C(single_frame)(p->f, VL, act);
+    const matrix w = C(matrix_of)(&f, &p->g->w, 1, 1, VL);
+    const matrix b = C(matrix_of)(&f, &p->g->b, 1, 1, 1);
+    const real *hh = C(panel)(&f, 0);
+    const V context = v_load(C(states)(&f, 0));
+    V h = context;
+    C(project_vector)(&f, p, p->k);
+    for (int64_t t = 0; t < p->k; t++) h = C(forward_vector)(&f, t, C(product_of_lanes)(h, hh));
+    const V y = C(product_of_lanes)(h, (const real *)f.packed + w.packed);
+    const V dy = C(loss_of_vector)(p, v_load((const real *)f.packed + b.packed) + y);
+    const V dz = C(backward_vector)(&f, p, v_set(dy[0]) * v_load(w.transposed));
+    if (!(isfinite(*p->loss) && C(is_small_vector)(&f, p, dy))) {
+        C(collect_pattern)(&f, &w, &b, p);
+        return 0;
+    }
+    const V product = C(update_vector)(&f, &w, &b, p, dz, dy, context);
+    C(project_vector)(&f, p, 1);
+    v_store(C(states)(&f, 0), C(forward_vector)(&f, 0, product));
+    transpose_weights(&f.hh, f.packed, 0, 1);
+    transpose_weights(&w, f.packed, 0, 1);
+    return 1;
+}
+#endif
+
+/* Sizes, and of copies tanh, that are constants; each is a copy of the code. */
+#define IS_SIZE(size) p->f->H == (size) && p->outputs <= CL && (!BY_ROWS || p->f->act == ACT_TANH)
+static int C(NAME(gradient_of_pattern))(const pattern *p) {
+    const int act = BY_ROWS ? ACT_TANH : p->f->act;
+#if !BY_ROWS
+    if (p->f->H == VL && p->outputs == 1 && p->f->act == ACT_TANH)
+        return C(train_vector)(ACT_TANH, p);
+#endif
+    if (IS_SIZE(8)) return C(gradient_of_pattern)(8, act, 1, p);
+    if (IS_SIZE(16)) return C(gradient_of_pattern)(16, act, 1, p);
+    return C(gradient_of_pattern)(p->f->H, p->f->act, blocks_of(p->outputs), p);
 }
 static void C(NAME(advance))(const pattern *p) {
-    OF_SIZE(advance, 8, p)
-    OF_SIZE(advance, 16, p)
-    C(advance)(p->f->H, p->f->act, p);
+    const int act = BY_ROWS ? ACT_TANH : p->f->act;
+    if (IS_SIZE(8))
+        C(advance)(8, act, p);
+    else if (IS_SIZE(16))
+        C(advance)(16, act, p);
+    else
+        C(advance)(p->f->H, p->f->act, p);
 }
-#undef OF_SIZE
+#undef IS_SIZE

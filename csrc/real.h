@@ -66,6 +66,16 @@ INLINE V v_load(const real *p) {
 }
 INLINE void v_store(real *p, V v) { memcpy(p, &v, sizeof v); }
 INLINE V v_select(VI mask, V a, V b) { return (V)((mask & (VI)a) | (~mask & (VI)b)); }
+/* 1: the mask is set in all lanes. */
+INLINE int v_all(VI mask) {
+#if defined(X86) && VBYTES < 64
+    return CAT(X86(movemask, ), PACKED)((V)mask) == (1 << VL) - 1;
+#else
+    ireal all = -1;
+    for (int j = 0; j < VL; j++) all &= mask[j];
+    return all != 0;
+#endif
+}
 INLINE W w_load(const real *p) {
     W w;
     memcpy(&w, p, sizeof w);
@@ -96,6 +106,18 @@ INLINE V v_shuffle(V a, V b, VI at) {
 #else
     return __builtin_shuffle(a, b, at);
 #endif
+}
+
+/* All lanes lane `at` of v, a constant: first its 16 bytes everywhere, which all such lanes share. */
+INLINE V v_lane(V v, const int at) {
+    enum { PART = 16 / sizeof(real) };
+    VI part, lane;
+    UNROLL_FOR (int j = 0; j < VL; j++) {
+        part[j] = at / PART * PART + j % PART;
+        lane[j] = j / PART * PART + at % PART;
+    }
+    const V parts = VBYTES > 16 ? v_shuffle(v, v, part) : v;
+    return v_shuffle(parts, parts, lane);
 }
 
 /* a > b ? a : b and a < b ? a : b; b where either is NaN */

@@ -192,6 +192,13 @@ static double small_square(const updater *u) {
     return h->learning_rate < limit ? 0.25 * norm * norm : 0;
 }
 
+/* The same for an update that is nothing but the learning rate times the gradient; 0: another one. */
+double small_step(const updater *u) {
+    const bptt_hyper *h = u->hyper;
+    const int is_plain = u->update.kind == OPTIMIZER_sgd && h->momentum == 0 && u->decay == 0;
+    return is_plain && !u->by_block && !u->p->ruled ? u->small : 0;
+}
+
 /* Fills what depends on u->hyper.  Before a run; refuses an unknown optimiser. */
 bptt_status prepare_updater(updater *u) {
     const bptt_hyper *h = u->hyper;
@@ -292,7 +299,7 @@ int may_update(const bptt_plan *p, const updater *u, double loss, double norm) {
 void prepare_update(updater *u, int64_t number, double loss, double norm) {
     bptt_hyper *h = u->hyper;
     update *constants = &u->update;
-    const double rate = h->rates ? h->rates[number] : h->learning_rate;
+    const double rate = rate_of(h, number);
     constants->rate = rate;
     constants->size = rate;
     constants->loss = loss;

@@ -33,7 +33,12 @@ void renew_transposed(run *r, int rank, int size);
 int load_parameters(run *r, const void *params, const updater *u, team *team, int rank, int size);
 void store_parameters(const updater *u, int abandoned, team *team, int rank, int size);
 
+/* The learning rate of update `number` of the run. */
+static inline double rate_of(const bptt_hyper *h, int64_t number) {
+    return h->rates ? h->rates[number] : h->learning_rate;
+}
 bptt_status prepare_updater(updater *u);
+double small_step(const updater *u);
 void set_clip(bptt_plan *p, double clip);
 double gradient_norm(const bptt_plan *p, const updater *u, team *team, int rank, int size);
 double clip_scale(const bptt_hyper *h, double norm);

@@ -157,6 +157,32 @@ def test_losses(loss, isa, dtype, lanes):
         Copies(isa, dtype, loss=loss, output_size=outputs, weighted=True).check(1)
 
 
+@by_vector
+@pytest.mark.parametrize("loss", cases.LOSSES)
+def test_units_that_fill_a_vector(loss, isa, dtype, lanes):
+    """Single runs of these, with one output, keep states and updates in registers."""
+    for hidden, inputs, k, weighted in ((lanes, 1, 3, False), (lanes, 5, 1, True), (2 * lanes, 1, 2, True)):
+        sizes = dict(hidden_size=hidden, input_size=inputs, output_size=1 + (loss == "cross_entropy"))
+        Copies(isa, dtype, loss=loss, k=k, **sizes, weighted=weighted).check(1)
+
+
+@by_vector
+def test_large_gradients_of_units_that_fill_a_vector(isa, dtype, lanes):
+    """Whatever is large: weights, inputs, targets, the context, the rate.  None may pass for small."""
+    huge = np.sqrt(np.finfo(dtype).max) * np.logspace(-12, 12, 5)
+    for what in ("params", "x", "y", "state"):
+        copies = Copies(isa, dtype, hidden_size=lanes)
+        for j, params in enumerate(copies.params if what == "params" else ()):
+            params[:: 1 + j] = huge[j % len(huge)]
+        if what != "params":
+            getattr(copies, what).flat[7 : 7 + len(huge)] = huge
+        copies.check()
+    assert set(Copies(isa, dtype, hidden_size=lanes, rates=np.logspace(0, 36, lanes)).check()) == {
+        "OK",
+        "DIVERGED",
+    }
+
+
 @pytest.mark.skipif("avx512" not in cases.isas(), reason="needs two instruction sets")
 @pytest.mark.parametrize("dtype", ("float32", "float64"))
 def test_single_runs_on_another_instruction_set(dtype):
