@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from runpy import run_path
 from sysconfig import get_config_var
+from typing import Any
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
@@ -25,7 +26,7 @@ except ImportError:
     sys.exit('Cython: expected to be installed.  Run pip install "cython>=3.1", or build by pip install .')
 
 LIMITED = not get_config_var("Py_GIL_DISABLED")
-WINDOWS = sys.platform == "win32"
+WINDOWS, LINUX = sys.platform == "win32", sys.platform == "linux"
 NO_COMPILER = """C compiler: expected {0!r}, which was not found.  Install gcc (10 or later) or clang (14 or
 later): Debian and Ubuntu: apt install gcc libc6-dev; Fedora: dnf install gcc; Alpine: apk add gcc musl-dev;
 macOS: xcode-select --install; Windows: mingw-w64.  The variable CC names another compiler."""
@@ -34,6 +35,8 @@ SOURCES = sorted(str(p) for p in (*Path("csrc").glob("*.c"), *Path("csrc/instanc
 HEADERS = sorted(str(p) for p in (*Path("csrc").rglob("*.h"), *Path("csrc").glob("*.def")))
 FLAGS = Path("csrc/flags")  # gcc reads the same file as @csrc/flags
 INTERFACE = ("BPTT_INTERFACE", f"{run_path('bptt_fast/interface.py')['interface'](Path('csrc'))}u")
+UNWIND = ["-fno-asynchronous-unwind-tables"] * LINUX  # Windows unwinds by them
+FOR_SIZE = ["-Os"]  # of the bindings: most of Cython's code runs once
 LIMITED_API = [("Py_LIMITED_API", "0x030B0000"), ("CYTHON_LIMITED_API", "1")]  # one wheel for 3.11 and later
 
 BUILD = "build"  # all that is made; elsewhere if the sources are read-only
@@ -57,7 +60,7 @@ core = Extension(
     depends=[*HEADERS, str(FLAGS), "bptt_fast/interface.py"],
     libraries=["m"],
     define_macros=[INTERFACE, *LIMITED_API * LIMITED],
-    extra_compile_args=[*FLAGS.read_text(encoding="ascii").split(), "-fvisibility=hidden", "-g0"],
+    extra_compile_args=[*FLAGS.read_text(encoding="ascii").split(), "-fvisibility=hidden", "-g0", *UNWIND],
     extra_link_args=["-pthread", *["-static"] * WINDOWS],  # winpthreads comes with no Python
     py_limited_api=LIMITED,
 )
@@ -76,16 +79,19 @@ class ParallelBuild(build_ext):
         if not shutil.which(command):
             sys.exit(NO_COMPILER.format(command))
 
-        def compile_each(sources: list[str], output_dir: str, **options: object) -> list[str]:
+        def compile_each(sources: list[str], output_dir: str, **options: Any) -> list[str]:
             def compile_one(source: str) -> str:
                 (made,) = self.compiler.object_filenames([source], output_dir=output_dir)
                 if self.force or newer_group([source, *ext.depends], made):
-                    compile_files([source], output_dir, **options)
+                    flags = [*options["extra_postargs"], *FOR_SIZE * source.endswith("_core.c")]
+                    compile_files([source], output_dir, **options | {"extra_postargs": flags})
                 return made
 
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 return list(pool.map(compile_one, sources))
 
+        if LINUX and not self.inplace:
+            ext.extra_link_args.append("-Wl,--strip-all")  # profilers want the names, users do not
         self.compiler.compile = compile_each
         super().build_extension(ext)
 

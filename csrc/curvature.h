@@ -41,7 +41,7 @@ static void NAME(outer_product)(const matrix *m, int64_t group, const field *dz,
 }
 
 /* to[c] += factor x[c], the columns of x in blocks */
-INLINE void add_row(real *to, const real *x, int64_t block, int64_t columns, real factor) {
+static NOINLINE void add_row(real *to, const real *x, int64_t block, int64_t columns, real factor) {
     int64_t c = 0;
     for (; c + VL <= columns; c += VL, x += block)
         v_store(to + c, v_load(to + c) + factor * v_load(x));
@@ -50,8 +50,8 @@ INLINE void add_row(real *to, const real *x, int64_t block, int64_t columns, rea
 
 /* out (columns, wide vectors) += A'B, of `rows` rows of A and B; those of out are as far apart as
    those of B */
-INLINE void add_panel(const real *a, int64_t a_row, int64_t columns, const real *b, int64_t b_row,
-                      int64_t wide, int64_t rows, real *out) {
+static NOINLINE void add_panel(const real *a, int64_t a_row, int64_t columns, const real *b,
+                               int64_t b_row, int64_t wide, int64_t rows, real *out) {
     const field a_field = { .p = (void *)a, .block = VL, .row = a_row };
     const field b_field = { .p = (void *)b, .block = VL, .row = b_row };
     const span at = { .t1 = 1, .r1 = rows, .reduction = REDUCE_ROWS };

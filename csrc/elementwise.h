@@ -16,7 +16,7 @@ static void C(NAME(scan_forward))(const frame *f, const span *at) {
         for (row_part of = first_part(at->r0, end); of.vectors > 0; of = next_part(&of, end)) {
             const C(step) step = C(step_at)(f, t, &of);
             for (int64_t b = 0; b < blocks; b++)
-                C(forward_tile)(1, f, &step, 0, of.vectors, b, NULL);
+                C(forward_tile)(1, f, &step, 0, of.vectors, b, NULL, 0);
         }
     }
 }
@@ -31,7 +31,7 @@ static void C(NAME(scan_backward))(const frame *f, const span *at) {
         for (row_part of = first_part(at->r0, end); of.vectors > 0; of = next_part(&of, end)) {
             const C(step) step = C(step_at)(f, t, &of);
             for (int64_t b = 0; b < blocks; b++)
-                C(backward_tile)(1, f, &step, 0, of.vectors, b, NULL, 0, 0);
+                C(backward_tile)(1, f, &step, 0, of.vectors, b, NULL, 0, 0, 0);
         }
     }
 }

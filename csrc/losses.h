@@ -503,21 +503,30 @@ INLINE void add_losses(output_loss *of_vector, output_loss *of_output, target_lo
 /* Adds the weighted losses of each row's steps to sums (B) or, if it is NULL, nowhere: steps t0 ..
    t1, or with one target per sequence just once.  Always in the order of time, so that blocks do not
    matter.  gradient: 1: y becomes dLoss/dy.  Each thread calls it for its own rows. */
-static void NAME(loss)(const loss_desc *l, const source *s, int64_t outputs, const field *y,
-                       const span *at, double *sums, int gradient) {
+static NOINLINE void NAME(loss)(const loss_desc *l, const source *s, int64_t outputs,
+                                const field *y, const span *at, double *sums, int gradient) {
+    output_loss *of_output = NULL; /* those with exp, and of several outputs, share one loop */
+    target_loss *of_target = NULL;
     switch (l->loss->kind) {
-#define VECTOR_LEAST_SQUARES(name) name##_loss
-#define VECTOR_UNCURVED(name) name##_loss
-#define VECTOR_CURVED(name) NULL /* with exp: nothing is won */
-#define LOSS(name, targets, shape, ...) CASE(name, VECTOR_##shape(name), name##_loss, NULL, NULL)
-#define TARGET_LOSS(name, ...) CASE(name, NULL, NULL, name##_loss, NULL)
-#define CLASS_LOSS(name, ...) CASE(name, NULL, NULL, NULL, name##_row)
-#define CASE(name, ...)                                                \
-    case LOSS_##name:                                                  \
-        add_losses(__VA_ARGS__, l, s, outputs, y, at, sums, gradient); \
+#define LOSS(name, targets, shape, ...) CASE_##shape(name)
+#define TARGET_LOSS(name, ...)   \
+    case LOSS_##name:            \
+        of_target = name##_loss; \
         break;
+#define CLASS_LOSS(name, ...) CASE(name, NULL, NULL, name##_row)
+#define CASE_LEAST_SQUARES(name) CASE(name, name##_loss, name##_loss, NULL)
+#define CASE_UNCURVED(name) CASE_LEAST_SQUARES(name)
+#define CASE_CURVED(name)        \
+    case LOSS_##name:            \
+        of_output = name##_loss; \
+        break;
+#define CASE(name, of_vector, of_output, of_row)                                              \
+    case LOSS_##name:                                                                         \
+        add_losses(of_vector, of_output, NULL, of_row, l, s, outputs, y, at, sums, gradient); \
+        return;
 #include "losses.def"
     }
+    add_losses(NULL, of_output, of_target, NULL, l, s, outputs, y, at, sums, gradient);
 }
 
 #if BY_ROWS

@@ -217,15 +217,10 @@ INLINE numbers numbers_of(const bptt_hyper *h, const update *u) {
     return (numbers){ EACH_NUMBER(NUMBER_OF) };
 }
 
-#if BY_ROWS
-#define UNROLL_UPDATES UNROLL_4_FOR
-#else
-#define UNROLL_UPDATES for
-#endif
-/* What optimise does with one optimiser, name_step, unrolled into the loop; is_bounded: whether the
-   new weights stay within `b`. */
-#define UPDATE_EACH(name, is_bounded, b)                                         \
-    UNROLL_UPDATES(int64_t i = from; i < to; i += VL) {                          \
+/* What optimise does with one optimiser, name_step, in line in the loop, `each`; is_bounded: whether
+   the new weights stay within `b`. */
+#define UPDATE_EACH(each, name, is_bounded, b)                                   \
+    each(int64_t i = from; i < to; i += VL) {                                    \
         real *to_w = (real *)packed + i;                                         \
         const V w = v_load(to_w);                                                \
         const V g = v_load((const real *)grad + i) * scale + coupled * w;        \
@@ -251,7 +246,7 @@ INLINE void optimise_slice(const bptt_hyper *hyper, const update *of, int decays
 #define OPTIMIZER(name, ...)                  \
     case OPTIMIZER_##name: {                  \
         const numbers n = numbers_of(&h, &u); \
-        UPDATE_EACH(name, is_bounded, b)      \
+        UPDATE_EACH(for, name, is_bounded, b) \
         break;                                \
     }
 #include "optimizers.def"
@@ -308,10 +303,10 @@ static void NAME(optimise_copies)(const bptt_hyper *hyper, const update *of, int
         scale = v_set(1);
     }
     switch (of->kind) {
-#define OPTIMIZER(name, ...)                       \
-    case OPTIMIZER_##name: {                       \
-        UPDATE_EACH(name, 0, (const bounds *)NULL) \
-        break;                                     \
+#define OPTIMIZER(name, ...)                                     \
+    case OPTIMIZER_##name: {                                     \
+        UPDATE_EACH(UNROLL_4_FOR, name, 0, (const bounds *)NULL) \
+        break;                                                   \
     }
 #include "optimizers.def"
     }

@@ -62,8 +62,8 @@ INLINE void C(forward_copies)(const frame *f, const C(step) *step) {
         units = min64(C(AT_ONCE), f->H - ub);
         units_product(units, f->H, step->h_prev, w + ub * f->H * VL, bias + ub * VL, zr);
         int64_t u = 0;
-        for (; u + 4 <= units; u += 4) C(forward_tile)(4, f, step, 0, 1, ub + u, zr + u * VL);
-        for (; u < units; u++) C(forward_tile)(1, f, step, 0, 1, ub + u, zr + u * VL);
+        for (; u + 4 <= units; u += 4) C(forward_tile)(4, f, step, 0, 1, ub + u, zr + u * VL, 0);
+        for (; u < units; u++) C(forward_tile)(1, f, step, 0, 1, ub + u, zr + u * VL, 0);
     }
 }
 
@@ -74,7 +74,7 @@ INLINE void C(backward_copies)(const frame *f, const C(step) *step, int next) {
         units = min64(C(AT_ONCE), f->H - ub);
         if (next) columns_product(&f->hh, step->below, ub, units, dh);
         for (int64_t u = 0; u < units; u++)
-            C(backward_tile)(1, f, step, 0, 1, ub + u, next ? dh + u * VL : NULL, next, 0);
+            C(backward_tile)(1, f, step, 0, 1, ub + u, next ? dh + u * VL : NULL, 0, next, 0);
     }
 }
 #endif
@@ -219,7 +219,7 @@ INLINE V C(forward_vector)(const frame *f, int64_t t, V product) {
     const C(step) step = C(step_at)(f, t, &row);
     real zr[VL];
     v_store(zr, v_load(C(panel_bias)(f, 0)) + product);
-    C(forward_tile)(1, f, &step, 0, 1, 0, zr);
+    C(forward_tile)(1, f, &step, 0, 1, 0, zr, 0);
     return v_load(step.h);
 }
 INLINE void C(project_vector)(const frame *f, const pattern *p, int64_t steps) {
@@ -256,7 +256,7 @@ INLINE V C(backward_vector)(const frame *f, const pattern *p, V dh) {
         const C(step) step = C(step_at)(f, t, &row);
         real gradient[VL];
         v_store(gradient, dh);
-        C(backward_tile)(1, f, &step, 0, 1, 0, gradient, 1, 0);
+        C(backward_tile)(1, f, &step, 0, 1, 0, gradient, 0, 1, 0);
         const V dz = v_load(step.dzx);
         if (t == 0) return dz;
         dh = C(product_of_lanes)(dz, f->hh.transposed);

@@ -23,6 +23,11 @@
 #define STRING(x) STRING_(x)
 #define NAME(f) CAT(CAT(f, _), SUFFIX)
 #define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define NOINLINE __attribute__((noinline))
+#else
+#define NOINLINE __attribute__((noinline, noclone)) /* one copy, whatever it is called with */
+#endif
 #ifdef __clang__ /* with gcc's words it leaves arrays of vectors in memory */
 #define UNROLL_FOR _Pragma("clang loop unroll(full)") for
 #define UNROLL_4_FOR _Pragma("clang loop unroll_count(4)") for

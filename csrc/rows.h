@@ -83,8 +83,9 @@ static void NAME(row_backward)(const matrix *m, const void *dz, int act, const v
    grad = sum over the steps of x[t]' dz[t]. */
 typedef void row_collector(const real *x, int64_t x_step, const real *dz, int64_t z_step,
                            int64_t steps, real *grad);
-INLINE void tile_sums(const int mr, const int nv, const real *x, int64_t x_step, const real *dz,
-                      int64_t z_step, int64_t steps, V acc[][PANEL_MAX]) {
+INLINE void rows_tile(const int mr, const int nv, const real *x, int64_t x_step, const real *dz,
+                      int64_t z_step, int64_t steps, real *grad) {
+    V acc[HEIGHT_MAX][PANEL_MAX];
     UNROLL_FOR (int i = 0; i < mr; i++)
         UNROLL_FOR (int v = 0; v < nv; v++) acc[i][v] = v_set(0);
     for (int64_t t = 0; t < steps; t++, x += x_step, dz += z_step) {
@@ -93,11 +94,6 @@ INLINE void tile_sums(const int mr, const int nv, const real *x, int64_t x_step,
         UNROLL_FOR (int i = 0; i < mr; i++)
             UNROLL_FOR (int v = 0; v < nv; v++) acc[i][v] += v_set(x[i]) * d[v];
     }
-}
-INLINE void rows_tile(const int mr, const int nv, const real *x, int64_t x_step, const real *dz,
-                      int64_t z_step, int64_t steps, real *grad) {
-    V acc[HEIGHT_MAX][PANEL_MAX];
-    tile_sums(mr, nv, x, x_step, dz, z_step, steps, acc);
     UNROLL_FOR (int i = 0; i < mr; i++)
         UNROLL_FOR (int v = 0; v < nv; v++) v_store(grad + (i * nv + v) * VL, acc[i][v]);
 }

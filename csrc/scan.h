@@ -108,18 +108,19 @@ INLINE void C(load_peepholes)(const frame *f, int64_t b, V peep[PEEPHOLES + 2 * 
 }
 
 /* The cell itself, forward, on a tile: `rows` vectors of rows from vector i on and `units` vectors of
-   units from vector ub on.  zr: (rows, units, G) vectors; without a recurrent product NULL. */
+   units from vector ub on.  zr: (units, G) vectors for each row, `zr_row` reals apart; without a
+   recurrent product NULL. */
 INLINE void C(forward_tile)(const int units, const frame *f, const C(step) *step, int64_t i,
-                            int64_t rows, int64_t ub, const real *zr) {
+                            int64_t rows, int64_t ub, const real *zr, int64_t zr_row) {
     enum { G = C(G), S = C(S), K = C(K) };
     const int64_t block = step->block, h_to_c = step->h_to_c;
-    for (int64_t r = i * VL; r < (i + rows) * VL; r += VL)
-        UNROLL_FOR (int u = 0; u < units; u++, zr += RECURRENT ? G * VL : 0) {
+    for (int64_t r = i * VL; r < (i + rows) * VL; r += VL, zr += RECURRENT ? zr_row : 0)
+        UNROLL_FOR (int u = 0; u < units; u++) {
             V zx[G], zh[G], s_prev[S], s[S], saved[K + 1], peep[PEEPHOLES + 2 * LEAK + 1];
             const int64_t b = ub + u;
             UNROLL_FOR (int g = 0; g < G; g++) {
                 zx[g] = v_load(step->zx + (b * G + g) * step->zx_block + r);
-                zh[g] = RECURRENT ? v_load(zr + g * VL) : v_set(0);
+                zh[g] = RECURRENT ? v_load(zr + (u * G + g) * VL) : v_set(0);
             }
             UNROLL_FOR (int q = 0; q < S; q++)
                 s_prev[q] = v_load(step->s_prev + q * h_to_c + b * block + r);
@@ -143,11 +144,12 @@ INLINE void C(forward_tile)(const int units, const frame *f, const C(step) *step
 }
 
 /* The cell itself, backward, on a tile as above.
-   dh: (rows, units) vectors, dLoss/dh by way of the next step (next = 1), or with a projection
-       dLoss/dm = dh W_hr; NULL: zeros.
+   dh: `units` vectors for each row, `dh_row` reals apart, dLoss/dh by way of the next step
+       (next = 1), or with a projection dLoss/dm = dh W_hr; NULL: zeros.
    last: 1: only ds is wanted, since this is the state before the first step. */
 INLINE void C(backward_tile)(const int units, const frame *f, const C(step) *step, int64_t i,
-                             int64_t rows, int64_t ub, const real *dh, int next, int last) {
+                             int64_t rows, int64_t ub, const real *dh, int64_t dh_row, int next,
+                             int last) {
     enum { G = C(G), S = C(S), K = C(K) };
     const int64_t block = step->block, h_to_c = step->h_to_c;
     const int needed = !LEAK_VALUES || step->draw_tau;
@@ -159,7 +161,7 @@ INLINE void C(backward_tile)(const int units, const frame *f, const C(step) *ste
             const int64_t b = ub + u;
             UNROLL_FOR (int q = 1; q < S; q++)
                 ds[q] = v_load(step->ds + q * h_to_c + b * block + r);
-            ds[0] = dh ? v_load(dh + (n * units + u) * VL) : v_set(0);
+            ds[0] = dh ? v_load(dh + n * dh_row + u * VL) : v_set(0);
             if (step->mask) ds[0] *= v_load(step->mask + b * block + r);
             if (!step->projected && (PASSES_STATE || !next))
                 ds[0] += v_load(step->ds + b * block + r);
@@ -230,6 +232,22 @@ static void C(NAME(peephole_gradient))(const frame *f, void *grad, int add, cons
 #include "elementwise.h"
 #else
 
+/* forward_tile and backward_tile as functions by themselves, once per cell: tiles of a batch are large
+   enough for a call, and a copy for each number of units would be several times the code. */
+static NOINLINE void C(NAME(forward_tile))(int64_t units, const frame *f, const C(step) *of,
+                                           int64_t i, int64_t rows, int64_t ub, const real *zr) {
+    const C(step) step = *of; /* what is stored cannot change it */
+    for (int64_t u = 0; u < units; u++)
+        C(forward_tile)(1, f, &step, i, rows, ub + u, zr + u * C(G) *VL, units * C(G) *VL);
+}
+static NOINLINE void C(NAME(backward_tile))(int64_t units, const frame *f, const C(step) *of,
+                                            int64_t i, int64_t rows, int64_t ub, const real *dh,
+                                            int next, int last) {
+    const C(step) step = *of;
+    for (int64_t u = 0; u < units; u++, dh += dh ? VL : 0)
+        C(backward_tile)(1, f, &step, i, rows, ub + u, dh, units * VL, next, last);
+}
+
 /* -- the products of one step, each tile of which goes into the cell while it is in the nearest
       cache -- */
 
@@ -249,11 +267,11 @@ INLINE void C(prefetch)(const real *p, int64_t step, int64_t steps, int64_t from
     const uintptr_t at = (uintptr_t)p + (uintptr_t)((steps * step + from) * (int64_t)sizeof(real));
     if (p) __builtin_prefetch((const void *)at, 1);
 }
-INLINE void C(prefetch_tile)(const int units, const frame *f, const C(step) *step, int64_t i,
+INLINE void C(prefetch_tile)(int64_t units, const frame *f, const C(step) *step, int64_t i,
                              int64_t rows, int64_t ub, int64_t steps, int backward) {
     if (GATES > 1 || f->s.step < C(LARGE_STEP)) return;
     for (int64_t r = i * VL; r < (i + rows) * VL; r += C(LINE))
-        UNROLL_FOR (int u = 0; u < units; u++) {
+        for (int64_t u = 0; u < units; u++) {
             const int64_t at = (ub + u) * step->block + r;
             C(prefetch)(backward ? step->s_prev : step->s, f->s.step, steps, at);
             C(prefetch)(step->dzx, f->dzx.step, steps, at);
@@ -263,7 +281,7 @@ INLINE void C(prefetch_tile)(const int units, const frame *f, const C(step) *ste
 }
 
 /* Forward: `units` vectors of units, all rows of a batch. */
-INLINE void C(forward_units)(const int units, const frame *f, const C(step) *step, int64_t ub) {
+INLINE void C(forward_units)(int64_t units, const frame *f, const C(step) *step, int64_t ub) {
     enum { G = C(G) };
     _Alignas(VBYTES) real zr[SLICE_ROWS * PANEL_MAX * VL];
     const operands o = {
@@ -281,7 +299,7 @@ INLINE void C(forward_units)(const int units, const frame *f, const C(step) *ste
         some = slice < f->R ? min64(SLICE_ROWS, left) : tile_height(tall, left);
         sliced_product(near_products[units * G], tall, &o, units * G, slice, 1, 0, 0, some,
                        step->h_prev + i * VL, C(panel)(f, ub), C(panel_bias)(f, ub), NULL, zr);
-        C(forward_tile)(units, f, step, i, some, ub, zr);
+        C(NAME(forward_tile))(units, f, step, i, some, ub, zr);
         C(prefetch_tile)(units, f, step, i, some, ub, f->reverse ? -C(AHEAD) : C(AHEAD), 0);
     }
 }
@@ -304,7 +322,7 @@ INLINE void C(forward_by_vector)(const int units, const frame *f, const C(step) 
             row_product(per_panel * G, units / per_panel, WIDE * G * VL * R, R, 1, a, step->block,
                         w, step->from_end, acc);
         UNROLL_FOR (int v = 0; v < units * G; v++) v_store(zr + v * VL, acc[0][v]);
-        C(forward_tile)(units, f, step, i, 1, ub, zr);
+        C(forward_tile)(units, f, step, i, 1, ub, zr, 0);
     }
 }
 
@@ -326,10 +344,8 @@ INLINE void C(forward_batch)(const frame *f, const span *at, const C(step) *step
             C(forward_by_vector)(2, f, step, step->vectors, ub);
         else if (BY_ROWS)
             C(forward_by_vector)(1, f, step, step->vectors, ub);
-        else if (two)
-            C(forward_units)(2, f, step, ub);
         else
-            C(forward_units)(1, f, step, ub);
+            C(forward_units)(two ? 2 : 1, f, step, ub);
     }
 }
 
@@ -349,6 +365,31 @@ INLINE void C(forward_single)(const frame *f, const C(step) *step, int descendin
         } else {
             if (left >= 2) C(forward_by_vector)(2, f, step, 1, ub);
             if (left & 1) C(forward_by_vector)(1, f, step, 1, ub + (left & 2));
+        }
+    }
+}
+
+/* The same, with the products and the loops of all cells: a copy of them for each number of units is
+   worth its size only where sizes are constants, in pattern.h. */
+INLINE void C(forward_row)(const frame *f, const C(step) *step, int descending) {
+    enum { G = C(G), WIDE = C(WIDE) };
+    const int64_t blocks = blocks_of(f->H);
+    for (int64_t n = 0; n < blocks; n += 4) {
+        const int64_t first = G == 1 && descending ? (blocks - 1 - n) / 4 * 4 : n;
+        const int64_t end = min64(blocks, first + 4);
+        for (int64_t ub = first, units; ub < end; ub += units) {
+            real zr[PANEL_MAX * VL];
+            if (G > 1) {
+                C(forward_by_vector)(1, f, step, 1, ub);
+                units = 1;
+                continue;
+            }
+            units = units_at_once(end - ub);
+            shared_row_product(min64(units, WIDE) * G, units > 2 ? 2 : 1, WIDE * G * VL * f->R,
+                               f->R, 1, step->h_prev, step->block, C(panel)(f, ub), step->from_end,
+                               C(panel_bias)(f, ub), zr);
+            for (int64_t u = 0; u < units; u++)
+                C(forward_tile)(1, f, step, 0, 1, ub + u, zr + u * G * VL, 0);
         }
     }
 }
@@ -375,7 +416,7 @@ INLINE C(backward_factors) C(backward_factors_of)(const frame *f, int64_t ub) {
 }
 
 /* Their product with `units` vectors of columns; outputs (rows, units) vectors. */
-INLINE operands C(backward_operands)(const int units, const C(backward_factors) *by) {
+INLINE operands C(backward_operands)(int64_t units, const C(backward_factors) *by) {
     return (operands){
         .units = by->width,
         .gates = by->gates,
@@ -387,7 +428,7 @@ INLINE operands C(backward_operands)(const int units, const C(backward_factors) 
 }
 
 /* Backward: `units` vectors of units, all rows of a batch. */
-INLINE void C(backward_units)(const int units, const frame *f, const C(step) *step, int64_t ub,
+INLINE void C(backward_units)(int64_t units, const frame *f, const C(step) *step, int64_t ub,
                               int next, int last) {
     const C(backward_factors) by = C(backward_factors_of)(f, ub);
     const operands o = C(backward_operands)(units, &by);
@@ -395,7 +436,7 @@ INLINE void C(backward_units)(const int units, const frame *f, const C(step) *st
     for (int64_t i = 0, some; i < step->vectors; i += some) {
         some = tile_height(TALL(units), step->vectors - i);
         if (next) near_products[units][some](&o, step->below + i * VL, by.w, NULL, NULL, dh);
-        C(backward_tile)(units, f, step, i, some, ub, next ? dh : NULL, next, last);
+        C(NAME(backward_tile))(units, f, step, i, some, ub, next ? dh : NULL, next, last);
         C(prefetch_tile)(units, f, step, i, some, ub, f->reverse ? C(AHEAD) : -C(AHEAD), 1);
     }
 }
@@ -414,7 +455,7 @@ INLINE void C(backward_panels)(const frame *f, const C(step) *step, int64_t ub, 
         sliced_product(near_products[2], TALL(2), &o, 2, slice, panels, apart, PANEL, some,
                        step->below + i * VL, by.w, NULL, NULL, dh);
         for (int64_t p = 0; p < panels; p++)
-            C(backward_tile)(2, f, step, i, some, ub + p * 2, dh + p * PANEL, 1, last);
+            C(NAME(backward_tile))(2, f, step, i, some, ub + p * 2, dh + p * PANEL, 1, last);
     }
 }
 
@@ -436,7 +477,7 @@ INLINE void C(backward_by_vector)(const int units, const frame *f, const C(step)
             row_product(per_panel, units / per_panel, 2 * by.gates * VL * by.width, by.width,
                         by.gates, a, by.block, by.w, step->from_end, acc);
         UNROLL_FOR (int v = 0; v < units; v++) v_store(dh + v * VL, acc[0][v]);
-        C(backward_tile)(units, f, step, i, 1, ub, dh, next, last);
+        C(backward_tile)(units, f, step, i, 1, ub, dh, 0, next, last);
     }
 }
 
@@ -456,10 +497,8 @@ INLINE void C(backward_batch)(const frame *f, const span *at, const C(step) *ste
             C(backward_by_vector)(1, f, step, step->vectors, ub, next, last);
         else if (sliced)
             C(backward_panels)(f, step, ub, panels, slice, last);
-        else if (two)
-            C(backward_units)(2, f, step, ub, next, last);
         else
-            C(backward_units)(1, f, step, ub, next, last);
+            C(backward_units)(two ? 2 : 1, f, step, ub, next, last);
     }
 }
 
@@ -479,6 +518,28 @@ INLINE void C(backward_single)(const frame *f, const C(step) *step, int descendi
     }
 }
 
+/* The same as forward_row. */
+INLINE void C(backward_row)(const frame *f, const C(step) *step, int descending, int next,
+                            int last) {
+    const int64_t blocks = blocks_of(f->H);
+    for (int64_t n = 0; n < blocks; n += 4) {
+        const int64_t first = descending ? (blocks - 1 - n) / 4 * 4 : n;
+        const int64_t end = min64(blocks, first + 4);
+        for (int64_t ub = first, units; ub < end; ub += units) {
+            const C(backward_factors) by = C(backward_factors_of)(f, ub);
+            real dh[PANEL_MAX * VL];
+            units = units_at_once(end - ub);
+            if (next)
+                shared_row_product(min64(units, 2), units > 2 ? 2 : 1, 2 * by.gates * VL * by.width,
+                                   by.width, by.gates, step->below, by.block, by.w, step->from_end,
+                                   NULL, dh);
+            for (int64_t u = 0; u < units; u++)
+                C(backward_tile)(1, f, step, 0, 1, ub + u, next ? dh + u * VL : NULL, 0, next,
+                                 last);
+        }
+    }
+}
+
 /* -- the loops over time -- */
 
 /* Forward: the steps and rows of the span, in the direction of the layer. */
@@ -493,7 +554,7 @@ static void C(NAME(scan_forward))(const frame *f, const span *at) {
             if (BY_ROWS || at->reduction == REDUCE_ROWS)
                 C(forward_batch)(f, at, &step);
             else
-                C(forward_single)(f, &step, t & 1);
+                C(forward_row)(f, &step, t & 1);
         }
         if (f->hr.size) {
             const span now = one_step(at, t);
@@ -531,8 +592,8 @@ static void C(NAME(projected_rows))(const frame *f, const span *at, int64_t t, i
 }
 
 /* Backward: rows [r0, r1) of step t.  next: the gradient of a step after it reaches them. */
-static void C(NAME(backward_rows))(const frame *f, const span *at, int64_t t, int64_t r0,
-                                   int64_t r1, int next, int last) {
+static NOINLINE void C(NAME(backward_rows))(const frame *f, const span *at, int64_t t, int64_t r0,
+                                            int64_t r1, int next, int last) {
     if (r1 <= r0) return;
     if (f->hr.size) {
         C(NAME(projected_rows))(f, at, t, r0, r1, next, last);
@@ -546,7 +607,7 @@ static void C(NAME(backward_rows))(const frame *f, const span *at, int64_t t, in
         if (BY_ROWS || at->reduction == REDUCE_ROWS)
             C(backward_batch)(f, at, &step, next, last);
         else
-            C(backward_single)(f, &step, t & 1, next, last);
+            C(backward_row)(f, &step, t & 1, next, last);
     }
 }
 
