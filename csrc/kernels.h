@@ -1,8 +1,5 @@
 /* kernels.h: assembles one instance (one dtype on one instruction set) and its table; or, where
    OWN_CELL names a cell, only the kernels of this cell. */
-#ifndef __clang__ /* copies of loops for what does not change in them: a tenth of the code, no faster */
-#pragma GCC optimize("no-unswitch-loops,no-split-loops,no-peel-loops")
-#endif
 #include "frame.h"
 #include "real.h"
 #include "gemm.h"
