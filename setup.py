@@ -36,7 +36,6 @@ HEADERS = sorted(str(p) for p in (*Path("csrc").rglob("*.h"), *Path("csrc").glob
 FLAGS = Path("csrc/flags")  # gcc reads the same file as @csrc/flags
 INTERFACE = ("BPTT_INTERFACE", f"{run_path('bptt_fast/interface.py')['interface'](Path('csrc'))}u")
 UNWIND = ["-fno-asynchronous-unwind-tables"] * LINUX  # Windows unwinds by them
-BINDINGS = ["-O1"]  # half the time of -O3 to compile, and no slower: a call runs it once
 LIMITED_API = [("Py_LIMITED_API", "0x030B0000"), ("CYTHON_LIMITED_API", "1")]  # one wheel for 3.11 and later
 
 BUILD = "build"  # all that is made; elsewhere if the sources are read-only
@@ -83,7 +82,7 @@ class ParallelBuild(build_ext):
             def compile_one(source: str) -> str:
                 (made,) = self.compiler.object_filenames([source], output_dir=output_dir)
                 if self.force or newer_group([source, *ext.depends], made):
-                    flags = [*options["extra_postargs"], *BINDINGS * source.endswith("_core.c")]
+                    flags = [*options["extra_postargs"], *["-O1"] * source.endswith("_core.c")]  # as fast
                     compile_files([source], output_dir, **options | {"extra_postargs": flags})
                 return made
 
