@@ -6,7 +6,7 @@ import operator
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 import numpy as np
 
@@ -24,6 +24,8 @@ VARIANTS = {
 NONLINEARITIES = _core.activations()
 MAX_F, MAX_HEAD, MAX_LAYERS, MAX_CATEGORIES = 14, 15, 16, 15
 MAX_VALUES = 2**24  # float32 holds integers up to here
+# options that act only with another one
+NEEDED = {"head_nonlinearity": "head", "noise": "recurrent_noise", "rate_target": "rate_penalty"}
 
 Category = int | tuple[int, int]  # the number of values of an integer; with an embedding its width, too
 
@@ -210,6 +212,14 @@ class Description:
             raise ConfigError(f"tau: expected finite numbers {wanted}, got {tau[~fits][0]:g}.")
         return {"dt": dt, "tau": tuple(tau.tolist()) if tau.shape else float(tau), "train_tau": train}
 
+    @classmethod
+    def restored(cls, config: Mapping[str, Any]) -> Self:
+        """A description from the `config` of another network, without what has no effect.
+
+        Earlier versions saved such options, and changes of a network leave some.
+        """
+        return cls(**{**config, **unused(config)})
+
     @property
     def category_sizes(self) -> tuple[int, ...]:
         """The numbers of values of the inputs that are integers."""
@@ -283,6 +293,11 @@ class Description:
             if (fields["cell"], options[option]) == (cell, value):
                 fields["cell"] = variant
         return fields
+
+
+def unused(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that have no effect in a network of this `config`, with their defaults."""
+    return {name: getattr(Description, name) for name, needed in NEEDED.items() if not config.get(needed)}
 
 
 def _cells_with(capability: str) -> str:

@@ -163,7 +163,7 @@ class Model:
         """
         check_digest(config.get("cell"), own_cell)
         net = cls.__new__(cls)
-        net._describe(Description(**config))
+        net._describe(Description.restored(config))
         shapes = {name: (rows, cols) if cols else (rows,) for name, rows, cols, _ in net.blocks}
         if set(parameters) != set(shapes):
             raise ConfigError(f"parameters: expected {', '.join(shapes)}, got {', '.join(parameters)}.")

@@ -565,7 +565,7 @@ def _scanned(file: _File) -> Network:
     try:
         parameters = {key: array.T for key, array in file.tensors.items() if key.startswith(weights)}
         parameters |= {key: array for key, array in file.tensors.items() if key.startswith("embedding.")}
-        d = Description(**file.config)
+        d = Description.restored(file.config)
         if d.initial_state == "trained":
             for i, suffix in enumerate(_suffixes(d.num_layers, _direction_suffixes(d.bidirectional))):
                 states = {k: file.tensors[f"{k}0"] for k in "hc" if f"{k}0" in file.tensors}

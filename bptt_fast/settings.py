@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from . import data, optimizers, unfolding
-from .description import Description
+from .description import Description, unused
 from .errors import ConfigError, ShapeError, check_arguments, choice, integer, parameters_of, plain
 from .fit import fit
 from .machine import CallersIsa
@@ -140,6 +140,7 @@ def copied(
     own = {name: value for name, value in setting.items() if name in config}
     if "cell" in own or "f" in own:  # nonlinearities depend on the cell
         own = {"nonlinearity": None} | own
+    own = unused(config | own) | own  # of the network; those of the setting are refused
     copy = type(net)(**(config | own | {"seed": seed}))
     copy.extra, copy.columns, copy.rules = dict(net.extra), net.columns, net.rules
     defaults = {

@@ -25,7 +25,7 @@ import numpy as np
 from . import _core, model  # type: ignore[attr-defined]
 from .choices import DType, Readout
 from .columns import Scaling
-from .description import MAX_LAYERS, Category
+from .description import MAX_LAYERS, Category, Description
 from .errors import ConfigError, choice, flag, suggesting
 from .initialisation import CELLS
 from .machine import machine
@@ -1168,7 +1168,10 @@ def from_torch(
     linear, nonlinearity = _head_layers(head)
     sizes = [layer.out_features for layer in linear] or [width]
     cell: Any = module.cell if own else module.mode.lower() if module.mode in ("GRU", "LSTM") else "elman"
-    rates = {name: getattr(module.description, name) for name in RATE_OPTIONS} if cell == "ctrnn" else {}
+    rates: dict[str, Any] = {}
+    if cell == "ctrnn":
+        description = Description.restored(vars(module.description))
+        rates = {name: getattr(description, name) for name in RATE_OPTIONS}
     numbers = module.input_size - sum(map(_encoded_width, categories))
     if numbers < 0:
         raise ConfigError(

@@ -4,6 +4,9 @@ Values that ask for what happens anyway, such as ``shuffle=False`` where nothing
 that is ignored.
 """
 
+import copy
+import importlib.util
+import pickle
 from dataclasses import fields
 
 import numpy as np
@@ -147,3 +150,57 @@ def test_the_command_line(tmp_path, capsys):
         except SystemExit as stop:
             code = stop.code
         assert code and name in capsys.readouterr().err, name
+
+
+def with_leftovers(**options):
+    """A network as earlier versions made them, with options that have no effect."""
+    net = bf.Network(3, 4, 2, seed=0, **options)
+    for name, value in {"head_nonlinearity": "relu", "noise": "step"}.items():
+        object.__setattr__(net.description, name, value)
+    return net
+
+
+@pytest.mark.parametrize("cell", ["elman", "lstm", "ctrnn"])
+def test_files_of_earlier_versions_with_such_options_are_read(cell, tmp_path):
+    net = with_leftovers(cell=cell)
+    net.save(tmp_path / "net.safetensors")
+    copies = [bf.load(tmp_path / "net.safetensors"), pickle.loads(pickle.dumps(net)), copy.copy(net)]
+    if importlib.util.find_spec("onnx"):
+        net.to_onnx(tmp_path / "net.onnx")
+        copies.append(bf.from_onnx(tmp_path / "net.onnx"))
+    if importlib.util.find_spec("torch"):
+        module = copy.copy(net).to_torch()
+        if cell == "ctrnn":
+            object.__setattr__(module.rnn.description, "noise", "step")
+        copies.append(bf.from_torch(module))
+    for one in copies:
+        description = one.description
+        assert (description.head_nonlinearity, description.noise) == ("tanh", "sde")
+        np.testing.assert_array_equal(one.predict(X), net.predict(X))
+        bf.Network(**one.config())  # accepted again
+
+
+@pytest.mark.parametrize(
+    "name, option, values",
+    [
+        ("noise", "recurrent_noise", {"noise": "step", "recurrent_noise": 0.1}),
+        ("head_nonlinearity", "head", {"head_nonlinearity": "relu", "head": (4,)}),
+        ("rate_target", "rate_penalty", {"rate_target": 0.2, "rate_penalty": 0.1}),
+    ],
+)
+def test_an_option_of_the_network_is_dropped_where_a_sweep_leaves_it_no_effect(name, option, values):
+    net = bf.Network(3, 4, 2, cell="ctrnn", seed=0, **values)
+    grid = {option: [getattr(Description, option), values[option]]}
+    networks = bf.restarts(net, X, Y, 2, grid=grid, seeds=[0, 0], keep="all", **FEW)[1].networks
+    found = {getattr(one.description, option): getattr(one.description, name) for one in networks}
+    assert found == dict(zip(grid[option], [getattr(Description, name), values[name]], strict=True))
+    with pytest.raises(bf.ConfigError, match=f"{name}: expected"):
+        bf.sweep(net, X, Y, grid=grid | {name: [values[name]]}, **FEW)
+
+
+@pytest.mark.parametrize("noise", ["step", "scaled"])
+def test_diagnostics_leave_out_noise_of_any_kind(noise):
+    net = bf.Network(3, 4, 2, cell="ctrnn", recurrent_noise=0.1, noise=noise, seed=0)
+    quiet = bf.Network(3, 4, 2, cell="ctrnn", seed=0)
+    flow, expected = (bf.diagnostics.gradient_flow(one, X, Y) for one in (net, quiet))
+    np.testing.assert_array_equal(flow.norm, expected.norm)
