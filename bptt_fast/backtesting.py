@@ -293,8 +293,11 @@ class Backtest:
             (str(target), *values)
             for target, values in zip(errors.index, errors.values.tolist(), strict=True)
         ]
-        return notebook.titled(repr(self), notebook.table(rows, ["target", *errors.columns]))
+        return notebook.titled(self._title(), notebook.table(rows, ["target", *errors.columns]))
 
     def __repr__(self) -> str:
+        return f"{self._title()}\n{self.table()}"
+
+    def _title(self) -> str:
         origins, series = (self.forecasts[name].nunique() for name in ("origin", "series"))
-        return f"Backtest({series} series, {origins} origins)\n{self.table()}"
+        return f"Backtest({series} series, {origins} origins)"

@@ -118,7 +118,7 @@ def prediction(
     for i, (first, last) in enumerate((spans or {}).values()):
         edge = 1.0 if first == last else 0.0
         ax.axvspan(first, last, color="0.5", alpha=0.08 + 0.08 * (i % 2), linewidth=edge)
-    ax.plot(time, actual, color="0.25", linewidth=1.2, marker=_marker(actual), label="actual")
+    ax.plot(time, actual, color=_grey(ax), linewidth=1.2, marker=_marker(actual), label="actual")
     ax.plot(time, predicted, color=VERMILLION, linewidth=1.2, marker=_marker(predicted), label="predicted")
     _shorten_dates(ax)
     ax.margins(x=0.01)
@@ -180,11 +180,11 @@ def forecast(
     known = _single(history, "history")
     known = known if last is None else known.iloc[-integer(last, "last") :]
     ahead = _single(forecast, "forecast")
-    ax.plot(_times(known), known, color="0.25", linewidth=1.2, marker=_marker(known), label="history")
+    ax.plot(_times(known), known, color=_grey(ax), linewidth=1.2, marker=_marker(known), label="history")
     if actual is not None:
         followed = _single(actual, "actual")
         style: dict[str, Any] = dict(linewidth=1.2, linestyle=":", marker=_marker(followed))
-        ax.plot(_times(followed), followed, color="0.25", label="actual", **style)
+        ax.plot(_times(followed), followed, color=_grey(ax), label="actual", **style)
     if quantiles is not None:
         _draw_intervals(ax, quantiles)
     ax.plot(_times(ahead), ahead, color=BLUE, linewidth=1.6, marker=_marker(ahead, "o"), label="forecast")
@@ -232,7 +232,7 @@ def backtest(result: Backtest, *, series: Any = None, target: Any = None, ax: Ax
             raise ConfigError(f"{name}: expected one of {rows[name].unique().tolist()}, got {wanted!r}.")
         rows = chosen
     actual = rows.drop_duplicates("time").set_index("time")["actual"].sort_index()
-    ax.plot(_times(actual), actual, color="0.25", linewidth=1.2, marker=_marker(actual), label="actual")
+    ax.plot(_times(actual), actual, color=_grey(ax), linewidth=1.2, marker=_marker(actual), label="actual")
     quantiles = list(result.quantiles)
     for i, (_, part) in enumerate(rows.groupby("origin")):
         part = part.set_index("time")
@@ -307,8 +307,8 @@ def restarts(table: Restarts, *, log: bool = True, ax: Axes | None = None) -> Ax
         _log_losses(ax)
     if positive and table.rungs:
         ax.set_xscale("log")
-        ends = [epoch for record in table.histories for epoch in (record["epoch"][0], record["epoch"][-1])]
-        ax.set_xticks(sorted({min(ends), *table.rungs, max(ends)}))
+        epochs = [epoch for record in table.histories for epoch in record["epoch"]]
+        ax.set_xticks(sorted({min(epochs), *table.rungs, max(epochs)}))
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_locator(ticker.NullLocator())
     _label_epochs(ax)
@@ -353,7 +353,7 @@ def gradient_flow(flow: GradientFlow | Mapping[str, GradientFlow], *, ax: Axes |
     ax = _axes(ax)
     flows = flow if isinstance(flow, Mapping) else {"": flow}
     for (name, one_flow), color in zip(flows.items(), cycle(COLORS), strict=False):
-        prefix = f"{_cut(name, 24)}: " if name else ""
+        prefix = f"{_cut(name, 24)}: " if name != "" else ""
         found = np.isfinite(one_flow.factor)
         label = prefix + (f"\u00d7 {one_flow.factor:.3g} per step" if found else "too few steps for a factor")
         marker = _marker(one_flow.median)
@@ -548,15 +548,15 @@ def _times(table: Any) -> Any:
 
 
 def _draw_intervals(ax: Axes, quantiles: Any, labels: bool = True) -> None:
-    """Shade the intervals between pairs of quantiles, the outer ones in the paler colours."""
+    """Shade the intervals between pairs of quantiles, the outer ones nearer to the background."""
     from matplotlib.colors import to_rgb
 
-    levels, times = list(quantiles.columns), _times(quantiles)
+    levels, times, background = list(quantiles.columns), _times(quantiles), _background(ax)
     for i in range(len(levels) // 2):
         low, high = levels[i], levels[-1 - i]
         label = f"{high - low:.0%} interval" if labels else None
         share = 0.8 ** (i + 1)
-        color = [share + (1 - share) * part for part in to_rgb(BLUE)]  # of white, and of blue
+        color = [share * a + (1 - share) * b for a, b in zip(background, to_rgb(BLUE), strict=True)]
         if len(times) == 1:  # an area would have no width
             style: dict[str, Any] = dict(color=[color], linewidth=6, zorder=1, label=label)
             ax.vlines(times, quantiles[low], quantiles[high], **style)
@@ -574,12 +574,26 @@ def _finish_time_axes(ax: Axes, series: Any) -> None:
 
 def _wrapped(name: Any) -> str:
     """A name as the label of an axis, in at most three lines."""
-    return fill(_cut(str(name), 105), 38)
+    return fill(_cut(name, 105), 38)
 
 
-def _cut(text: str, most: int) -> str:
-    """A text of at most so many characters, with an ellipsis if some are missing."""
+def _cut(name: Any, most: int) -> str:
+    """A name as text of at most so many characters, with an ellipsis if some are missing."""
+    text = str(name)
     return text if len(text) <= most else f"{text[: most - 3].rstrip()}..."
+
+
+def _grey(ax: Axes) -> str:
+    """The grey of measured data: dark on a light background, and light on a dark one."""
+    return "0.25" if sum(_background(ax)) > 1.5 else "0.8"
+
+
+def _background(ax: Axes) -> list[float]:
+    """The colour behind the curves, red, green and blue; white if the axes are transparent."""
+    from matplotlib.colors import to_rgba
+
+    *color, alpha = to_rgba(ax.get_facecolor())
+    return [alpha * part + 1 - alpha for part in color]
 
 
 def _marker(values: Any, marker: str = ".") -> str | None:
@@ -596,7 +610,8 @@ def _name_spans(ax: Axes, spans: Mapping[str, tuple[Any, Any]]) -> None:
         ax.get_window_extent().width * 72 / ax.figure.dpi, 1
     )  # mean width, of that of the axes
     ends: list[float] = []  # of each row
-    for name, (first, last) in spans.items():
+    for key, (first, last) in spans.items():
+        name = str(key)
         middle = sum((float(ax.convert_xunits(end)) - left) / (right - left) for end in (first, last)) / 2
         width = character * (len(name) + 1)
         begin = min(max(middle - width / 2, 0.0), max(1 - width, 0.0))

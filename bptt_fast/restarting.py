@@ -102,7 +102,8 @@ class Outcome(NamedTuple):
     def __repr__(self) -> str:
         first = {name: entries[0] for name, entries in self.table.items()}
         shown = ", ".join(f"{name} {notebook.short(value)}" for name, value in first.items())
-        return f"Outcome(best: {shown}; table: {len(self.table.networks)} fits)"
+        n = len(self.table.networks)
+        return f"Outcome(best: {shown}; table: {n} fit{'s' * (n > 1)})"
 
     def _repr_html_(self) -> str:
         return self.table._repr_html_() + notebook.folded("The best network", self.best._repr_html_())

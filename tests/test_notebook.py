@@ -152,7 +152,10 @@ def test_forecasters_and_backtests_have_html():
     assert ["known", "['price']"] in rows(model._repr_html_())
     model.fit(series[:40], epochs=1, verbose=0)
     assert ["cell", "gru"] in rows(model._repr_html_()) and "not fitted" not in model._repr_html_()
-    found = rows(bf.backtest(model, series, start=50)._repr_html_())
+    result = bf.backtest(model, series, start=50)
+    assert "<strong>Backtest(1 series, 5 origins)</strong>" in result._repr_html_()
+    assert repr(result).startswith("Backtest(1 series, 5 origins)\n")
+    found = rows(result._repr_html_())
     assert found[0] == ["target", "n", "mae", "rmse", "mase", "smape"] and found[1][:2] == ["load <MW>", "10"]
     days = pandas.date_range("2024-01-01", periods=300).strftime("%Y-%m-%d").tolist()
     model = bf.Forecaster("load", holidays=days, calendar=["holiday"])

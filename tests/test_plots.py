@@ -189,3 +189,52 @@ def test_picture(drawing, monkeypatch):
         for line in ax.lines:
             red, green, blue = matplotlib.colors.to_rgb(line.get_color())
             assert red == green == blue or matplotlib.colors.to_hex(line.get_color()) in COLORS
+
+
+def test_measured_data_stand_out_from_a_dark_background_and_its_intervals():
+    pd = pytest.importorskip("pandas")
+    from matplotlib import pyplot
+    from matplotlib.colors import to_rgb
+
+    from bptt_fast import plots
+
+    pyplot.switch_backend("Agg")
+    brightness = {}
+    for style in ("default", "dark_background"):
+        with pyplot.style.context(style):
+            figures = [forecast_by(plots, pd, "D", 5), backtest_of(plots, pd, 2), backtest_of(plots, pd, 1)]
+            figures.append(series_and_forecast(20, 3)(plots))
+        for ax in figures:
+            data = {line.get_label(): np.mean(to_rgb(line.get_color())) for line in ax.lines}
+            grey = data.get("actual", data.get("history"))
+            assert abs(grey - np.mean(ax.get_facecolor()[:3])) > 0.6
+            for area in ax.collections:
+                assert abs(grey - np.mean(np.r_[area.get_facecolor(), area.get_edgecolor()][0][:3])) > 0.1
+            brightness.setdefault(style, []).append(grey)
+            pyplot.close(ax.figure)
+    assert max(brightness["default"]) < 0.5 < min(brightness["dark_background"])
+    with pyplot.style.context({"axes.facecolor": "none"}):  # transparent, on white pages
+        assert plots._grey(pyplot.figure().add_subplot()) == "0.25"
+        pyplot.close()
+
+
+def test_names_may_be_numbers(monkeypatch):
+    flow = diagnostics.gradient_flow(network(), X, Y)
+
+    def named(plots, ax):
+        plots.prediction(np.arange(9), np.arange(9), np.arange(9), spans={2023: (0, 4), None: (4, 8)}, ax=ax)
+
+    for ax in drawn_figures(monkeypatch, named):
+        assert [text.get_text() for text in ax.texts] == ["2023", "None"]
+    for ax in drawn_figures(monkeypatch, lambda plots, ax: plots.gradient_flow({0: flow, 16: flow}, ax=ax)):
+        labels = [text.get_text().split(":")[0] for text in ax.get_legend().get_texts()]
+        assert labels == ["0", "16"]
+
+
+def test_copies_that_diverged_in_the_first_epoch(monkeypatch):
+    grid = {"learning_rate": [1e-3, 1e30, 1e38]}
+    options = {"epochs": 3, "verbose": 0, "optimizer": bf.SGD(0.1)}
+    table = bf.restarts(network(), X * 1e3, Y, 3, grid=grid, **options)[1]
+    assert table.rungs and not all(record["epoch"] for record in table.histories)
+    for ax in drawn_figures(monkeypatch, lambda plots, ax: plots.restarts(table, ax=ax)):
+        assert list(ax.get_xticks()) == [1, 3]
