@@ -365,7 +365,7 @@ def _plot(args: argparse.Namespace) -> int:
 def _draw_predictions(args: argparse.Namespace, model: Tabular, table: Table, axes: Array) -> None:
     """Draw the last rows of each target, the predictions of them, and the forecast after them."""
     x, y = np.split(table.values, [len(model.inputs)], axis=1)
-    begin, lead = max(len(x) - args.last, 0), model.net.lead
+    begin, lead = max(len(x) - (args.last or LAST), 0), model.net.lead
     predicted = model.predictions(model.net.predict(x, readout="every"))
     ahead = _forecasts(args, model, table) if args.steps else {name: np.empty(0) for name in model.targets}
     steps, times = args.steps or 0, _following(table, args.steps or 0)
@@ -690,7 +690,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     needed = getattr(args, "needed", {})
     if getattr(args, "history", None) is not None:
         for name in ("model", "file", "steps", "future", "time", "sep", "decimal", "last"):
-            if getattr(args, name) != args.parser.get_default(name):
+            if getattr(args, name) is not None:
                 args.parser.error(f"argument --history: not allowed with {name}")
         needed = {"out": needed["out"]}
     if getattr(args, "future", None) is not None and args.steps is None:
@@ -1002,9 +1002,7 @@ def _parser() -> argparse.ArgumentParser:
         "--history", metavar="FILE", help="what `train --log` wrote, or the output of `train --json`"
     )
     plot.add_argument("--out", metavar="PICTURE", help=f"*.{' or *.'.join(PICTURES)}")
-    plot.add_argument(
-        "--last", type=_at_least(1), default=LAST, metavar="N", help=f"rows to draw (default {LAST})"
-    )
+    plot.add_argument("--last", type=_at_least(1), metavar="N", help=f"rows to draw (default {LAST})")
     _config_option(plot)
     plot.set_defaults(command=_plot)
     plot.get_default("needed")["out"] = "--out"

@@ -552,10 +552,11 @@ def _draw_intervals(ax: Axes, quantiles: Any, labels: bool = True) -> None:
     from matplotlib.colors import to_rgb
 
     levels, times, background = list(quantiles.columns), _times(quantiles), _background(ax)
+    paler = 0.8 if sum(background) > 1.5 else 0.7  # dark blue on black is hard to see
     for i in range(len(levels) // 2):
         low, high = levels[i], levels[-1 - i]
         label = f"{high - low:.0%} interval" if labels else None
-        share = 0.8 ** (i + 1)
+        share = paler ** (i + 1)
         color = [share * a + (1 - share) * b for a, b in zip(background, to_rgb(BLUE), strict=True)]
         if len(times) == 1:  # an area would have no width
             style: dict[str, Any] = dict(color=[color], linewidth=6, zorder=1, label=label)

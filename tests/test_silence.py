@@ -144,6 +144,10 @@ def test_the_command_line(tmp_path, capsys):
         "last": [*picture, "--last", 10],
         "decimal": [*picture, "--decimal", ","],
     }
+    for name, value in {"steps": 3, "last": 5, "sep": '";"', "model": '"model.safetensors"'}.items():
+        config = tmp_path / f"{name}.toml"
+        config.write_text(f"{name} = {value}\n")
+        refused[f"not allowed with {name}"] = [*picture, "--config", config]
     for name, arguments in refused.items():
         try:
             code = main([str(one) for one in arguments])
