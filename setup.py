@@ -82,7 +82,7 @@ class ParallelBuild(build_ext):
             def compile_one(source: str) -> str:
                 (made,) = self.compiler.object_filenames([source], output_dir=output_dir)
                 if self.force or newer_group([source, *ext.depends], made):
-                    flags = [*options["extra_postargs"], *["-O1"] * source.endswith("_core.c")]  # as fast
+                    flags = [*options["extra_postargs"], *["-O1"] * source.endswith("_core.c")]
                     compile_files([source], output_dir, **options | {"extra_postargs": flags})
                 return made
 

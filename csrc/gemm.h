@@ -345,33 +345,6 @@ INLINE void row_product(const int nv, const int panels, int64_t apart, int64_t u
         acc[0][v] += (part[0][v] + part[1][v]) + (part[2][v] + part[3][v]);
 }
 
-/* out = start + row_product, each shape as a function by itself, for loops in which copies of them
-   would be most of the code.  start (panels * nv vectors): NULL: zeros. */
-#define ROW_PRODUCT(nv, panels)                                                                    \
-    static NOINLINE void row_product_##nv##x##panels(int64_t apart, int64_t units, int64_t gates,  \
-                                                     const real *a, int64_t block, const real *w,  \
-                                                     int from_end, const real *start, real *out) { \
-        V acc[1][PANEL_MAX];                                                                       \
-        UNROLL_FOR (int v = 0; v < (nv) * (panels); v++)                                           \
-            acc[0][v] = start ? v_load(start + v * VL) : v_set(0);                                 \
-        row_product(nv, panels, apart, units, gates, a, block, w, from_end, acc);                  \
-        UNROLL_FOR (int v = 0; v < (nv) * (panels); v++) v_store(out + v * VL, acc[0][v]);         \
-    }
-#define EACH_ROW_SHAPE(X) X(1, 1) X(2, 1) X(3, 1) X(4, 1) X(2, 2)
-EACH_ROW_SHAPE(ROW_PRODUCT)
-INLINE void shared_row_product(int64_t nv, int64_t panels, int64_t apart, int64_t units,
-                               int64_t gates, const real *a, int64_t block, const real *w,
-                               int from_end, const real *start, real *out) {
-#define ROW_CASE(n, of)                                                                 \
-    case (of)*10 + (n):                                                                 \
-        row_product_##n##x##of(apart, units, gates, a, block, w, from_end, start, out); \
-        break;
-    switch (panels * 10 + nv) { EACH_ROW_SHAPE(ROW_CASE) }
-}
-
-/* The vectors of units that such a product takes at once: two panels of two, or what is left. */
-INLINE int64_t units_at_once(int64_t left) { return left >= 4 ? 4 : left >= 2 ? 2 : 1; }
-
 /* BY_ROWS: acc += a W for mr vectors of rows and nv columns; W has few of them.  The order of the sums
    is that of tile_product.  gates: a factor of the depth. */
 INLINE void few_columns_product(const int mr, const int nv, const int gates, int64_t depth,
@@ -392,14 +365,18 @@ INLINE void few_columns_product(const int mr, const int nv, const int gates, int
 /* One panel of nv vectors for a single row: out = bias + start + a W. */
 INLINE void row_panel_product(const operands *o, int64_t nv, const real *a, const real *w,
                               const real *bias, const real *start, real *out) {
-    real sums[PANEL_MAX * VL];
+    V acc[1][PANEL_MAX];
     for (int v = 0; v < nv; v++) {
-        V sum = bias ? v_load(bias + v * VL) : v_set(0);
-        if (start) sum += v_load(start + v * o->start_block);
-        v_store(sums + v * VL, sum);
+        acc[0][v] = bias ? v_load(bias + v * VL) : v_set(0);
+        if (start) acc[0][v] += v_load(start + v * o->start_block);
     }
-    shared_row_product(nv, 1, 0, o->units, o->gates, a, o->block, w, 0, sums, sums);
-    for (int v = 0; v < nv; v++) v_store(out + v * o->out_block, v_load(sums + v * VL));
+    switch (nv) {
+    case 1: row_product(1, 1, 0, o->units, o->gates, a, o->block, w, 0, acc); break;
+    case 2: row_product(2, 1, 0, o->units, o->gates, a, o->block, w, 0, acc); break;
+    case 3: row_product(3, 1, 0, o->units, o->gates, a, o->block, w, 0, acc); break;
+    case 4: row_product(4, 1, 0, o->units, o->gates, a, o->block, w, 0, acc); break;
+    }
+    for (int v = 0; v < nv; v++) v_store(out + v * o->out_block, acc[0][v]);
 }
 
 /* One panel of nv vectors for so many vectors of rows: out = bias + start + a W.  single:

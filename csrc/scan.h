@@ -369,31 +369,6 @@ INLINE void C(forward_single)(const frame *f, const C(step) *step, int descendin
     }
 }
 
-/* The same, with the products and the loops of all cells: a copy of them for each number of units is
-   worth its size only where sizes are constants, in pattern.h. */
-INLINE void C(forward_row)(const frame *f, const C(step) *step, int descending) {
-    enum { G = C(G), WIDE = C(WIDE) };
-    const int64_t blocks = blocks_of(f->H);
-    for (int64_t n = 0; n < blocks; n += 4) {
-        const int64_t first = G == 1 && descending ? (blocks - 1 - n) / 4 * 4 : n;
-        const int64_t end = min64(blocks, first + 4);
-        for (int64_t ub = first, units; ub < end; ub += units) {
-            real zr[PANEL_MAX * VL];
-            if (G > 1) {
-                C(forward_by_vector)(1, f, step, 1, ub);
-                units = 1;
-                continue;
-            }
-            units = units_at_once(end - ub);
-            shared_row_product(min64(units, WIDE) * G, units > 2 ? 2 : 1, WIDE * G * VL * f->R,
-                               f->R, 1, step->h_prev, step->block, C(panel)(f, ub), step->from_end,
-                               C(panel_bias)(f, ub), zr);
-            for (int64_t u = 0; u < units; u++)
-                C(forward_tile)(1, f, step, 0, 1, ub + u, zr + u * G * VL, 0);
-        }
-    }
-}
-
 /* What the product of the backward pass multiplies: dzr[t+1] W_hh, (G*H) long, or with a projection
    dh[t] W_hr, (R) long. */
 typedef struct {
@@ -518,28 +493,6 @@ INLINE void C(backward_single)(const frame *f, const C(step) *step, int descendi
     }
 }
 
-/* The same as forward_row. */
-INLINE void C(backward_row)(const frame *f, const C(step) *step, int descending, int next,
-                            int last) {
-    const int64_t blocks = blocks_of(f->H);
-    for (int64_t n = 0; n < blocks; n += 4) {
-        const int64_t first = descending ? (blocks - 1 - n) / 4 * 4 : n;
-        const int64_t end = min64(blocks, first + 4);
-        for (int64_t ub = first, units; ub < end; ub += units) {
-            const C(backward_factors) by = C(backward_factors_of)(f, ub);
-            real dh[PANEL_MAX * VL];
-            units = units_at_once(end - ub);
-            if (next)
-                shared_row_product(min64(units, 2), units > 2 ? 2 : 1, 2 * by.gates * VL * by.width,
-                                   by.width, by.gates, step->below, by.block, by.w, step->from_end,
-                                   NULL, dh);
-            for (int64_t u = 0; u < units; u++)
-                C(backward_tile)(1, f, step, 0, 1, ub + u, next ? dh + u * VL : NULL, 0, next,
-                                 last);
-        }
-    }
-}
-
 /* -- the loops over time -- */
 
 /* Forward: the steps and rows of the span, in the direction of the layer. */
@@ -554,7 +507,7 @@ static void C(NAME(scan_forward))(const frame *f, const span *at) {
             if (BY_ROWS || at->reduction == REDUCE_ROWS)
                 C(forward_batch)(f, at, &step);
             else
-                C(forward_row)(f, &step, t & 1);
+                C(forward_single)(f, &step, t & 1);
         }
         if (f->hr.size) {
             const span now = one_step(at, t);
@@ -607,7 +560,7 @@ static NOINLINE void C(NAME(backward_rows))(const frame *f, const span *at, int6
         if (BY_ROWS || at->reduction == REDUCE_ROWS)
             C(backward_batch)(f, at, &step, next, last);
         else
-            C(backward_row)(f, &step, t & 1, next, last);
+            C(backward_single)(f, &step, t & 1, next, last);
     }
 }
 

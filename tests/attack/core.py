@@ -16,7 +16,7 @@ PLANS = 10  # in a process
 SECONDS = 300  # of a process, which takes some
 # edits of the sources: small plans have threads, slices and polls, too, though they do not pay
 EDITS = [("plan.c", "each = 3e6;", "each = 1;"), ("batches.c", "SLICE_WORK = 2e8;", "SLICE_WORK = 3e3;")]
-EDITS += [("batches.c", "FEWEST_ROWS = 64", "FEWEST_ROWS = 1")]
+EDITS += [("batches.c", "FEWEST_ROWS = 128", "FEWEST_ROWS = 1")]
 EDITS += [("embeddings.c", "AT_ONCE = 4096", "AT_ONCE = 2"), ("plan.c", "VALUES = 256", "VALUES = 1")]
 EDITS += [("batches.c", "BYTES = 1 << 20, FRESH_BYTES = 16 << 20", "BYTES = 1 << 13, FRESH_BYTES = 1 << 10")]
 EDITS += [("run.h", "r->unpolled >= POLL_WORK", "r->unpolled >= 1")]
