@@ -172,11 +172,6 @@ def test_files_of_earlier_versions_with_such_options_are_read(cell, tmp_path):
     if importlib.util.find_spec("onnx"):
         net.to_onnx(tmp_path / "net.onnx")
         copies.append(bf.from_onnx(tmp_path / "net.onnx"))
-    if importlib.util.find_spec("torch"):
-        module = copy.copy(net).to_torch()
-        if cell == "ctrnn":
-            object.__setattr__(module.rnn.description, "noise", "step")
-        copies.append(bf.from_torch(module))
     for one in copies:
         description = one.description
         assert (description.head_nonlinearity, description.noise) == ("tanh", "sde")

@@ -153,6 +153,16 @@ def test_dropout():
     assert torch.equal(module.eval()(x)[0], module(x)[0])
 
 
+def test_a_module_of_an_earlier_version_with_an_option_without_effect():
+    net = bf.Network(3, 4, 2, cell="ctrnn", seed=0)
+    module = net.to_torch()
+    object.__setattr__(module.rnn.description, "noise", "step")
+    found = bf.from_torch(module)
+    assert found.description.noise == "sde"
+    x = np.ones((2, 5, 3), np.float32)
+    np.testing.assert_array_equal(found.predict(x), net.predict(x))
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_compile():
