@@ -142,8 +142,10 @@ double head_work(const bptt_plan *p) {
 int64_t poll_steps(const bptt_plan *p) { return max64(1, (int64_t)(POLL_WORK / step_work(p))); }
 
 /* Multiply-adds of a slice of work between two polls, and its fewest rows where rows are cut: much, as
-   each slice reads all weights or all rows. */
+   each slice reads all weights or all rows.  Half as many rows, if these would be more work than
+   LONG_WORK. */
 static const double SLICE_WORK = 2e8;
+static const double LONG_WORK = 1e9;
 enum { FEWEST_ROWS = 128 };
 
 /* The number of slices of a thread's tiles, between which the caller is polled. */
@@ -354,7 +356,10 @@ span rows_of(const run *r, int rank, int size) {
    step of a large batch is much.  Tiles of four rows stay whole. */
 static int64_t row_unit(const bptt_plan *p) { return max64(4, p->k->rows); }
 int64_t slices_of_rows(const bptt_plan *p, span at, double work) {
-    const int64_t most = (at.r1 - at.r0) / max64(FEWEST_ROWS, row_unit(p));
+    const int64_t rows = at.r1 - at.r0;
+    const int64_t fewest =
+        work * FEWEST_ROWS > LONG_WORK * (double)rows ? FEWEST_ROWS / 2 : FEWEST_ROWS;
+    const int64_t most = rows / max64(fewest, row_unit(p));
     return most > 1 ? min64(slices_of(work), most) : 1;
 }
 span slice_of_rows(const bptt_plan *p, span at, int64_t slice, int64_t slices) {
