@@ -72,6 +72,8 @@ class ParallelBuild(build_ext):
         super().finalize_options()
         if WINDOWS and self.compiler is None:
             self.compiler = "mingw32"  # the kernels are in GNU C
+        if LINUX and not self.inplace:  # while it runs, setuptools sets it to 0 for builds in place, too
+            core.extra_link_args.append("-Wl,--strip-all")  # profilers want the names, users do not
 
     def build_extension(self, ext: Extension) -> None:
         compile_files, command = self.compiler.compile, self.compiler.compiler_so[0]
@@ -82,15 +84,13 @@ class ParallelBuild(build_ext):
             def compile_one(source: str) -> str:
                 (made,) = self.compiler.object_filenames([source], output_dir=output_dir)
                 if self.force or newer_group([source, *ext.depends], made):
-                    flags = [*options["extra_postargs"], *["-O1"] * source.endswith("_core.c")]
+                    flags = [*options["extra_postargs"], *["-O1"] * source.endswith("_core.c")]  # as fast
                     compile_files([source], output_dir, **options | {"extra_postargs": flags})
                 return made
 
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 return list(pool.map(compile_one, sources))
 
-        if LINUX and not self.inplace:
-            ext.extra_link_args.append("-Wl,--strip-all")  # profilers want the names, users do not
         self.compiler.compile = compile_each
         super().build_extension(ext)
 

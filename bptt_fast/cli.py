@@ -503,7 +503,7 @@ def _table(
     given = Dialect(args.sep, args.decimal)
     if given != Dialect() and path == args.file and is_parquet(path):
         raise InputError(
-            f"{path}: expected no --sep and no --decimal, as a Parquet file has neither, got one."
+            f"{path}: expected no --sep and no --decimal, which are for CSV files, got a Parquet file."
         )
     table = read_table(path, columns, time or None, given, before)
     if table.dialect != Dialect(given.sep or ",", given.decimal or "."):

@@ -407,7 +407,7 @@ class Training(Resumable):
         if ranks is not None:
             if not self.runner.in_shards:
                 raise ConfigError(
-                    f"comm: expected None but for an optimiser of first order with FullBPTT(), "
+                    f"comm: expected an optimiser of first order with it, and FullBPTT(), "
                     f"TruncatedBPTT(k1, k2) or CheckpointedBPTT(), got {optimizer} with {unfold}."
                 )
             ranks.agree(

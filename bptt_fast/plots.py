@@ -437,10 +437,9 @@ def error_surface(
     ax.contour(
         surface.a, surface.b, loss, list(filled.levels)[::3], colors="white", linewidths=0.4, alpha=0.6
     )
-    alike = np.log10(
-        max(abs(low), abs(high), 1e-300) / max(high - low, 1e-300)
-    )  # digits that all ticks share
-    bar = ax.figure.colorbar(filled, ax=ax, ticks=ticks, format=f"%.{2 + max(0, round(alike))}g")
+    largest, width = max(abs(low), abs(high), 1e-300), max(high - low, 1e-300)
+    shared = max(0, round(np.log10(largest / width)))  # leading digits that all ticks have in common
+    bar = ax.figure.colorbar(filled, ax=ax, ticks=ticks, format=f"%.{2 + shared}g")
     bar.ax.minorticks_off()
     bar.set_label(f"loss ({options['loss']})" if "loss" in options else "loss")
     for i, (name, (a, b)) in enumerate(surface.marks.items()):
@@ -607,9 +606,8 @@ def _marker(values: Any, marker: str = ".") -> str | None:
 def _name_spans(ax: Axes, spans: Mapping[str, tuple[Any, Any]]) -> None:
     """Names of periods above the curves: each at its period, within the axes, and in a row where it fits."""
     left, right = ax.get_xlim()
-    character = 5 / max(
-        ax.get_window_extent().width * 72 / ax.figure.dpi, 1
-    )  # mean width, of that of the axes
+    points = ax.get_window_extent().width * 72 / ax.figure.dpi  # the width of the axes
+    character = 5 / max(points, 1)  # mean width of a character, as a part of that
     ends: list[float] = []  # of each row
     for key, (first, last) in spans.items():
         name = str(key)
@@ -626,7 +624,7 @@ def _name_spans(ax: Axes, spans: Mapping[str, tuple[Any, Any]]) -> None:
 
 
 def _integers(ax: Axes) -> None:
-    """Marks at integers on the horizontal axis, at least two apart from each other by one."""
+    """Marks at integers on the horizontal axis, which shows at least two of them."""
     from matplotlib import ticker
 
     low, high = ax.get_xlim()

@@ -130,7 +130,7 @@ def test_errors_reach_all_ranks(launch):
         "wrong on both": "ConfigError: loss: expected one of ",
         "diverged": "DivergedError: fit: the loss, the gradient or the update is NaN or infinite in epoch 1",
         "time": "max_seconds after ",
-        "second order": "ConfigError: comm: expected None but for an optimiser of first order with",
+        "second order": "ConfigError: comm: expected an optimiser of first order with it, and FullBPTT",
         "stateful": "ConfigError: stateful: expected False with comm,",
         "own loss": "ConfigError: loss: expected a loss by name with comm,",
         "too many ranks": "ConfigError: comm: expected at most 1 ranks for batches of 8 sequences",

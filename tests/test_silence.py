@@ -15,6 +15,7 @@ import pytest
 import bptt_fast as bf
 from bptt_fast.cli import main
 from bptt_fast.description import VARIANTS, Description
+from bptt_fast.files import write_table
 from bptt_fast.initialisation import CELLS, is_own
 
 RANDOM = np.random.default_rng(0)
@@ -144,6 +145,10 @@ def test_the_command_line(tmp_path, capsys):
         "last": [*picture, "--last", 10],
         "decimal": [*picture, "--decimal", ","],
     }
+    if importlib.util.find_spec("pyarrow"):
+        rows = str(tmp_path / "rows.parquet")
+        write_table(rows, ["a"], [np.arange(40.0).tolist()])
+        refused["no --sep"] = ["predict", model, rows, "--sep", ";"]
     for name, value in {"steps": 3, "last": 5, "sep": '";"', "model": '"model.safetensors"'}.items():
         config = tmp_path / f"{name}.toml"
         config.write_text(f"{name} = {value}\n")
