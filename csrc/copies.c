@@ -18,13 +18,15 @@ typedef struct {
     int64_t lead;
     int64_t first; /* the first active copy; == count: there is none */
     int alike; /* 1: all copies have the same numbers, which are computed for the first active one */
-    double small; /* of all copies, see updater */
+    double small, small_step; /* of all copies, see updater and small_step */
     updater updater[LANES_MAX];
     /* of each lane: where the losses of the copy go that it repeats; the norm of its gradient, if
        it was asked for; the factor of its gradient */
     double *loss[LANES_MAX];
     double norm[LANES_MAX];
     double scale[LANES_MAX];
+    double rate[LANES_MAX]; /* learning rate of the next update */
+    int has_schedule; /* 1: the rates of a copy change */
     pattern pattern;
 } copies;
 
@@ -133,6 +135,7 @@ static void repeat_first(copies *s) {
         repeat_lane(p, p->layer[0].s.p, p->layer[0].s.step / p->k->rows, s->first, lane);
         s->loss[lane] = s->copy[s->first].loss;
         s->scale[lane] = s->scale[s->first];
+        s->rate[lane] = s->rate[s->first];
     }
 }
 
@@ -211,6 +214,18 @@ static void update_copies(copies *s) {
         update_parameters(s, 1, 0, p->flat_size);
 }
 
+/* The learning rates of the next update. */
+static void set_rates(copies *s) {
+    for (int64_t lane = 0; lane < s->run.p->k->rows; lane++)
+        s->rate[lane] = rate_of(s->copy[copy_in(s, lane)].numbers, s->run.done);
+}
+
+/* The kernel has updated all copies. */
+static void count_updates(const copies *s) {
+    for (int64_t j = s->first; j < (s->alike ? s->first + 1 : s->count); j++)
+        if (is_active(s, j)) s->copy[j].numbers->step++;
+}
+
 /* -- over series -- */
 
 /* The losses of all copies; 0: without a gradient they are zero. */
@@ -229,10 +244,15 @@ static int next_pattern(void *context, const void *x, double weight) {
     const bptt_plan *p = r->p;
     p->k->spread(x, s->k * p->I, p->x.p);
     if (weight > 0) {
-        p->cell->gradient_of_pattern(&s->pattern);
         poll_caller(r, 3 * step_work(p) * (double)s->k);
-        record_losses(s, !stopped(r));
         if (stopped(r)) return 0;
+        if (s->has_schedule) set_rates(s);
+        const int updated = p->cell->gradient_of_pattern(&s->pattern);
+        record_losses(s, 1);
+        if (updated) {
+            count_updates(s);
+            return 1;
+        }
         update_copies(s);
         if (s->first == s->count) return 0;
     } else
@@ -255,6 +275,7 @@ static void slide_copies(void *context, team *team, int rank, int size) {
         s->loss[lane] = s->copy[j].loss;
         s->scale[lane] = 1;
     }
+    set_rates(s);
     lay_out(p, p->batch, s->k, SLIDE, 0);
     r->batch.rows = p->batch;
     s->pattern = (pattern){
@@ -269,6 +290,8 @@ static void slide_copies(void *context, team *team, int rank, int size) {
         .source = &r->batch.source,
         .loss = p->row_loss,
         .grad = p->grad,
+        .small = s->small_step,
+        .rates = s->rate,
         .bound = p->bound,
     };
     for (int64_t i = 0; i < r->n; i++)
@@ -297,6 +320,7 @@ bptt_status bptt_slide_copies(bptt_plan *p, bptt_copy *copy, int64_t count, cons
         .lead = lead,
         .alike = 1,
         .small = INFINITY,
+        .small_step = INFINITY,
     };
     if (!p->copies || p->ruled || !has_targets(p, data, 0) || count < 1 || count > p->batch ||
         k < 1 || lead < 0 || k > p->steps)
@@ -311,6 +335,8 @@ bptt_status bptt_slide_copies(bptt_plan *p, bptt_copy *copy, int64_t count, cons
         copy[j].done = 0;
         s.alike &= are_alike(&s, j, patterns);
         s.small = fmin(s.small, u->small);
+        s.small_step = fmin(s.small_step, small_step(u));
+        s.has_schedule |= copy[j].numbers->rates != NULL;
     }
     if (!are_compatible(&s)) return BPTT_BAD_DESC;
     set_clip(p, copy[0].numbers->clip_state);

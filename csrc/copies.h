@@ -102,42 +102,49 @@ INLINE void rows_backward(const matrix *m, const void *dz, int act, const void *
     columns_product(m, dz, 0, m->K, input_grads);
 }
 
+/* A gradient into *to or, if there are rates, the weights there less rate times the gradient. */
+INLINE void keep_sum(const V *rate, V sum, real *to) {
+    v_store(to, rate ? v_fma(-*rate, sum, v_load(to)) : sum);
+}
+
 /* The gradients of the weights of some units, and of their biases: the sums over the steps of
-   x[t] dz[t], and of dz[t].  grad (units, K); either of the biases' may be NULL. */
+   x[t] dz[t], and of dz[t].  to (units, K); either of the biases' may be NULL. */
 INLINE void collect_units(const int units, int64_t K, const real *x, int64_t x_step, const real *dz,
-                          int64_t z_step, int64_t steps, real *grad, real *bias, real *twin) {
+                          int64_t z_step, int64_t steps, const V *rate, real *to, real *bias,
+                          real *twin) {
     V sum[UNITS];
-    for (int64_t c = 0; c < K; c++, x += VL, grad += VL) {
+    for (int64_t c = 0; c < K; c++, x += VL, to += VL) {
         UNROLL_FOR (int u = 0; u < units; u++) sum[u] = v_set(0);
         for (int64_t t = 0; t < steps; t++) {
             const V v = v_load(x + t * x_step);
             UNROLL_FOR (int u = 0; u < units; u++) sum[u] += v * v_load(dz + t * z_step + u * VL);
         }
-        UNROLL_FOR (int u = 0; u < units; u++) v_store(grad + u * K * VL, sum[u]);
+        UNROLL_FOR (int u = 0; u < units; u++) keep_sum(rate, sum[u], to + u * K * VL);
     }
     if (!bias) return;
     UNROLL_FOR (int u = 0; u < units; u++) sum[u] = v_set(0);
     for (int64_t t = 0; t < steps; t++)
         UNROLL_FOR (int u = 0; u < units; u++) sum[u] += v_load(dz + t * z_step + u * VL);
     UNROLL_FOR (int u = 0; u < units; u++) {
-        v_store(bias + u * VL, sum[u]);
-        if (twin) v_store(twin + u * VL, sum[u]);
+        keep_sum(rate, sum[u], bias + u * VL);
+        if (twin) keep_sum(rate, sum[u], twin + u * VL);
     }
 }
 
-/* dW and the gradient of the bias and of its twin; either of these may be NULL.  inputs (steps, K),
-   output_grads (steps, units). */
+/* dW and the gradient of the bias and of its twin, either of which may be NULL, into `to`; with a
+   rate for each copy, the step of sgd by them in the weights `to`.  inputs (steps, K), output_grads
+   (steps, units). */
 INLINE void rows_collect(const matrix *m, const matrix *bias, const matrix *twin,
                          const void *inputs, int64_t x_step, const void *output_grads,
-                         int64_t z_step, int64_t steps, void *grad) {
+                         int64_t z_step, int64_t steps, const V *rate, void *to) {
     const real *x = inputs, *dz = output_grads;
-    real *dw = (real *)grad + m->flat * VL;
-    real *db = bias ? (real *)grad + bias->flat * VL : NULL;
-    real *db_twin = twin ? (real *)grad + twin->flat * VL : NULL;
+    real *dw = (real *)to + m->flat * VL;
+    real *db = bias ? (real *)to + bias->flat * VL : NULL;
+    real *db_twin = twin ? (real *)to + twin->flat * VL : NULL;
     int64_t u = 0;
-#define COLLECT(n)                                                                        \
-    for (; u + (n) <= m->units; u += (n))                                                 \
-        collect_units(n, m->K, x, x_step, dz + u * VL, z_step, steps, dw + u * m->K * VL, \
+#define COLLECT(n)                                                                              \
+    for (; u + (n) <= m->units; u += (n))                                                       \
+        collect_units(n, m->K, x, x_step, dz + u * VL, z_step, steps, rate, dw + u * m->K * VL, \
                       bias ? db + u * VL : NULL, twin ? db_twin + u * VL : NULL);
     COLLECT(UNITS)
     COLLECT(1)

@@ -308,7 +308,8 @@ typedef struct {
     double small;
     double small_part;
     double rate;
-    /* of copies: (lanes) where a bound of the gradient's squared norm goes */
+    /* of copies: (lanes) their rates, and where a bound of the gradient's squared norm goes */
+    const double *rates;
     void *bound;
 } pattern;
 

@@ -111,13 +111,20 @@ INLINE void C(unfold)(const frame *f, const pattern *p, int64_t steps) {
 /* The states before step t. */
 INLINE real *C(states)(const frame *f, int64_t t) { return (real *)f->s.p + t * f->s.step; }
 
-/* The gradients of all weights. */
-INLINE void C(collect_pattern)(const frame *f, const matrix *w, const matrix *b, const pattern *p) {
-    const matrix *const twin = SEPARATE_DZR ? NULL : &f->b_hh;
-    rows_collect(w, b, NULL, C(states)(f, p->k), 0, p->y->p, 0, 1, p->grad);
-    rows_collect(&f->ih, &f->b_ih, twin, p->x, p->x_step, f->dzx.p, f->dzx.step, p->k, p->grad);
-    rows_collect(&f->hh, SEPARATE_DZR ? &f->b_hh : NULL, NULL, f->s.p, f->s.step, f->dzr.p,
-                 f->dzr.step, p->k, p->grad);
+/* The gradients of all weights; of copies with rates, the step of sgd by them. */
+INLINE void C(collect_pattern)(const frame *f, const matrix *w, const matrix *b, const pattern *p,
+                               const V *rate) {
+    const matrix *const twin = SEPARATE_DZR ? NULL : &f->b_hh, *const bias = twin ? NULL : &f->b_hh;
+#if BY_ROWS
+#define COLLECT(...) rows_collect(__VA_ARGS__, rate, rate ? (void *)f->packed : p->grad)
+#else
+#define COLLECT(...) rows_collect(__VA_ARGS__, p->grad)
+    (void)rate;
+#endif
+    COLLECT(w, b, NULL, C(states)(f, p->k), 0, p->y->p, 0, 1);
+    COLLECT(&f->ih, &f->b_ih, twin, p->x, p->x_step, f->dzx.p, f->dzx.step, p->k);
+    COLLECT(&f->hh, bias, NULL, f->s.p, f->s.step, f->dzr.p, f->dzr.step, p->k);
+#undef COLLECT
 }
 
 /* Its loss, and dLoss/dy in place of the outputs. */
@@ -187,15 +194,22 @@ INLINE int C(gradient_of_pattern)(const int64_t H, const int act, const int64_t 
         const C(step) step = C(step_at)(&f, t, &row);
         C(pattern_backward)(&f, &step, t & 1, t < p->k - 1);
     }
-    C(collect_pattern)(&f, &w, &b, p);
 #if BY_ROWS
-    v_store(p->bound, C(bound_of_gradient)(&f, p));
-    return 0;
+    const V bound = C(bound_of_gradient)(&f, p);
+    if (!(p->small > 0 && all_below(bound, p->small))) {
+        C(collect_pattern)(&f, &w, &b, p, NULL);
+        v_store(p->bound, bound);
+        return 0;
+    }
+    V rate;
+    for (int j = 0; j < VL; j++) rate[j] = (real)p->rates[j];
+    C(collect_pattern)(&f, &w, &b, p, &rate);
 #else
+    C(collect_pattern)(&f, &w, &b, p, NULL);
     if (!C(take_step)(&f, p)) return 0;
+#endif
     C(advance)(H, act, p);
     return 1;
-#endif
 }
 
 #if !BY_ROWS
@@ -334,7 +348,7 @@ INLINE int C(train_vector)(const int act, const pattern *p) {
     const V dy = C(loss_of_vector)(p, v_load((const real *)f.packed + b.packed) + y);
     const V dz = C(backward_vector)(&f, p, v_set(dy[0]) * v_load(w.transposed));
     if (!(isfinite(*p->loss) && C(is_small_vector)(&f, p, dy))) {
-        C(collect_pattern)(&f, &w, &b, p);
+        C(collect_pattern)(&f, &w, &b, p, NULL);
         return 0;
     }
     const V product = C(update_vector)(&f, &w, &b, p, dz, dy, context);
