@@ -187,8 +187,9 @@ INLINE int C(gradient_of_pattern)(const int64_t H, const int act, const int64_t 
     C(unfold)(&f, p, p->k);
     rows_forward(&w, f.packed, &b, ACT_LINEAR, C(states)(&f, p->k), 0, p->y->p, 0, 1);
     C(loss_of_pattern)(p);
-    for (int64_t q = 0; q < f.ds.step; q += VL) v_store((real *)f.ds.p + q, v_set(0));
-    rows_backward(&w, p->y->p, ACT_LINEAR, NULL, f.ds.p);
+    rows_backward(&w, p->y->p, ACT_LINEAR, NULL, f.ds.p); /* the first state is h */
+    for (int64_t q = f.ds.step / C(S); q < f.ds.step; q += VL)
+        v_store((real *)f.ds.p + q, v_set(0));
     for (int64_t t = p->k - 1; t >= 0; t--) {
         const row_part row = first_part(0, RL);
         const C(step) step = C(step_at)(&f, t, &row);
