@@ -176,8 +176,8 @@ INLINE void C(advance)(const int64_t H, const int act, const pattern *p) {
     transpose_weights(&w, f.packed, 0, 1);
 }
 
-/* Loss and gradient of a pattern: k instances of f, one g, and backward, and perhaps the update.  H
-   units; outputs that take `vectors` vectors. */
+/* Loss and gradient of a pattern: k instances of f, one g, and backward; 1: and the update.  H units;
+   outputs that take `vectors` vectors. */
 INLINE int C(gradient_of_pattern)(const int64_t H, const int act, const int64_t vectors,
                                   const pattern *p) {
     const frame f = C(single_frame)(p->f, H, act);
@@ -209,7 +209,6 @@ INLINE int C(gradient_of_pattern)(const int64_t H, const int act, const int64_t 
     C(collect_pattern)(&f, &w, &b, p, NULL);
     if (!C(take_step)(&f, p)) return 0;
 #endif
-    C(advance)(H, act, p);
     return 1;
 }
 
@@ -363,17 +362,7 @@ INLINE int C(train_vector)(const int act, const pattern *p) {
 
 /* Sizes, and of copies tanh, that are constants; each is a copy of the code. */
 #define IS_SIZE(size) p->f->H == (size) && p->outputs <= CL && (!BY_ROWS || p->f->act == ACT_TANH)
-static int C(NAME(gradient_of_pattern))(const pattern *p) {
-    const int act = BY_ROWS ? ACT_TANH : p->f->act;
-#if !BY_ROWS
-    if (p->f->H == VL && p->outputs == 1 && p->f->act == ACT_TANH)
-        return C(train_vector)(ACT_TANH, p);
-#endif
-    if (IS_SIZE(8)) return C(gradient_of_pattern)(8, act, 1, p);
-    if (IS_SIZE(16)) return C(gradient_of_pattern)(16, act, 1, p);
-    return C(gradient_of_pattern)(p->f->H, p->f->act, blocks_of(p->outputs), p);
-}
-static void C(NAME(advance))(const pattern *p) {
+static NOINLINE void C(NAME(advance))(const pattern *p) {
     const int act = BY_ROWS ? ACT_TANH : p->f->act;
     if (IS_SIZE(8))
         C(advance)(8, act, p);
@@ -381,5 +370,22 @@ static void C(NAME(advance))(const pattern *p) {
         C(advance)(16, act, p);
     else
         C(advance)(p->f->H, p->f->act, p);
+}
+/* 1: update and advance have followed. */
+static int C(NAME(gradient_of_pattern))(const pattern *p) {
+    const int act = BY_ROWS ? ACT_TANH : p->f->act;
+    int updated;
+#if !BY_ROWS
+    if (p->f->H == VL && p->outputs == 1 && p->f->act == ACT_TANH)
+        return C(train_vector)(ACT_TANH, p);
+#endif
+    if (IS_SIZE(8))
+        updated = C(gradient_of_pattern)(8, act, 1, p);
+    else if (IS_SIZE(16))
+        updated = C(gradient_of_pattern)(16, act, 1, p);
+    else
+        updated = C(gradient_of_pattern)(p->f->H, p->f->act, blocks_of(p->outputs), p);
+    if (updated) C(NAME(advance))(p);
+    return updated;
 }
 #undef IS_SIZE
