@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -238,6 +238,184 @@ def fit(
     return training.history
 
 
+@dataclass
+class _Chosen:
+    """The arguments of a fit but its data, checked and completed."""
+
+    first_epoch: int
+    epochs: int
+    stopping: Stopping
+    unfold: Unfolding
+    optimizer: Optimizer
+    loss: Loss
+    every: bool  # whether there is a target for every step
+    shuffle: bool
+    stateful: bool
+    sampling_probability: float
+    threads: int
+    isa: str | None
+    batch_size: int | None
+    split: float
+    source: Source | None  # of data that are not in memory
+    hooks: list[Callback]
+    verbose: int
+
+    @property
+    def passes(self) -> int:
+        return self.epochs - self.first_epoch
+
+    @classmethod
+    def of(cls, net: Model, x: Any, y: Any, o: SimpleNamespace) -> _Chosen:
+        first_epoch = integer(o.initial_epoch, "initial_epoch", 0, None)
+        epochs = integer(o.epochs, "epochs", 1, None)
+        rules = stopping.get(o.patience)
+        unfold = unfolding.get(o.bptt)
+        optimizer = optimizers.get(unfold.default_optimizer if o.optimizer is None else o.optimizer)
+        loss = losses.get(o.loss)
+        optimizer.check(net, loss, unfold, o.stateful, o.teacher_forcing)
+        shuffle, stateful = _order(net, unfold, o.shuffle, o.stateful)
+        probability = sampling_probability(net, unfold, loss, o.teacher_forcing)
+        threads, isa = machine_for(o.threads, o.isa)
+        batch_size = None if o.batch_size is None else integer(o.batch_size, "batch_size", 1, None)
+        split = number(o.validation_split, "validation_split", 0, 1, open_high=True)
+        if split and o.validation_data is not None:
+            raise ConfigError(
+                f"validation_split: expected 0 with validation_data, got {split:g}.  Give one of the two."
+            )
+        source = sources.get(x, y, o.sample_weight)
+        if source is not None:
+            _check_source(source, unfold, optimizer, o, epochs - first_epoch)
+            shuffle = shuffle and not source.batched
+        elif split:
+            _warn_of_shared_rows(x.x if isinstance(x, data.Shared) else x)
+        hooks, verbose = check_callbacks(o.callbacks), check_verbose(o.verbose)
+        unfold.check(net)
+        unfold.check_loss(loss)
+        unfold.check_data(o.sample_weight, o.shuffle)
+        return cls(
+            first_epoch=first_epoch,
+            epochs=epochs,
+            stopping=rules,
+            unfold=unfold,
+            optimizer=optimizer,
+            loss=loss,
+            every=unfold.every(net),
+            shuffle=shuffle,
+            stateful=stateful,
+            sampling_probability=probability,
+            threads=threads,
+            isa=isa,
+            batch_size=batch_size,
+            split=split,
+            source=source,
+            hooks=hooks,
+            verbose=verbose,
+        )
+
+
+class _Data:
+    """The data of a fit as the core reads them, with the columns that the network will have.
+
+    Attributes
+    ----------
+    train : Sequences
+        All of them, or the first part.
+    parts : Parts or None
+        All parts, if they are not in memory at once.
+    validation : Sequences or None
+    validation_parts : Parts or None
+        Validation data of their own, in memory or in parts.
+    """
+
+    def __init__(
+        self, net: Model, x: Any, y: Any, o: SimpleNamespace, chosen: _Chosen, ranks: Ranks | None
+    ) -> None:
+        self.net, self.x, self.y, self.o, self.chosen = net, x, y, o, chosen
+        self.convert = partial(_part, net, chosen, o.x0)
+        source, columns = chosen.source, net.columns
+        if o.scaling is not None:
+            columns = replace(columns, scaling=self._scaling())
+        share = data.WHOLE if ranks is None else data.Share(ranks.rank, ranks.size)
+        self.parts = None if source is None else Parts(source, chosen.every, self.convert, columns)
+        self.train = self._whole(columns, share=share) if self.parts is None else self.parts.head
+        check_feedback(chosen.sampling_probability, self.train.columns)
+        chosen.unfold.check_sequences(self.train)
+        self.validation: Sequences | None = None
+        self.validation_parts: Parts | None = None
+        if o.validation_data is not None:
+            self._set_validation(share, in_ranks=ranks is not None)
+
+    def _whole(self, columns: Columns, **how: Any) -> Sequences:
+        o, chosen = self.o, self.chosen
+        given = (self.x, self.y, chosen.loss, chosen.every, o.sample_weight, o.x0, o.lengths)
+        return training_data(self.net, *given, columns=columns, **how)
+
+    def _scaling(self) -> Scaling:
+        net, scaling = self.net, self.o.scaling
+        if isinstance(scaling, Scaling):
+            replace(net.columns, scaling=scaling).check(net.input_size, net.output_size)
+            return scaling
+        choice(scaling, "scaling", ("standard",))
+        categories = len(net.columns.categories)
+        inputs: Moments | None = None
+        targets: Moments | None = None
+        for raw in self._unscaled():
+            n, length = self.chosen.unfold.training_part(raw, self.chosen.split)
+            rows = raw.values[data.covered(len(raw.values), raw.offset[:n], length)]
+            inputs = Moments.of(rows[:, : rows.shape[1] - categories]).merged(inputs)
+            if raw.targets is None or not self.chosen.loss.scales(raw.targets.shape[1], net.output_size):
+                continue
+            targets = Moments.of(self._counted(raw)).merged(targets)
+        assert inputs is not None
+        feeds_back = self.chosen.sampling_probability > 0 and targets is not None
+        return Scaling.by(inputs, inputs if feeds_back else targets, categories)
+
+    def _unscaled(self) -> Iterable[Sequences]:
+        """All data, as a whole or in parts, in float64."""
+        columns, wide = replace(self.net.columns, scaling=None), np.dtype(np.float64)
+        source = self.chosen.source
+        if source is None:
+            return [self._whole(columns, dtype=wide)]
+        source.check_passes(self.chosen.passes + 1, 'scaling="standard"')
+        return Parts(source, self.chosen.every, partial(self.convert, dtype=wide), columns).read()
+
+    def _counted(self, sequences: Sequences) -> Array:
+        """The target rows for training, without padding and rows of weight 0."""
+        assert sequences.targets is not None
+        n, length = self.chosen.unfold.training_part(sequences, self.chosen.split)
+        steps = length if self.chosen.every else 1
+        counted = data.covered(len(sequences.targets), sequences.target_offset[:n], steps)
+        if sequences.weight is not None:
+            counted &= sequences.weight > 0
+        return sequences.targets[counted]
+
+    def counted_targets(self) -> Array:
+        """The target rows that an epoch of `train` learns."""
+        return self._counted(self.train)
+
+    def _set_validation(self, share: data.Share, in_ranks: bool) -> None:
+        chosen, given, columns = self.chosen, self.o.validation_data, self.train.columns
+        held_out = _validation_source(given, chosen.unfold, chosen.optimizer, chosen.loss, chosen.passes)
+        if held_out is None:
+            self.validation = _validation_data(
+                self.net, given, chosen.loss, chosen.every, self.o.x0, columns, share
+            )
+        elif in_ranks:
+            raise ConfigError(
+                "validation_data: expected arrays with comm, got files or batches.  Pass "
+                "memory-mapped arrays."
+            )
+        else:
+            self.validation_parts = Parts(held_out, chosen.every, self.convert, columns)
+
+    @property
+    def longest(self) -> int:
+        """The steps of the longest sequence."""
+        source, train = self.chosen.source, self.train
+        lengths = source.lengths if source is not None else train.length if train.ragged else None
+        return train.steps if lengths is None else int(lengths.max())
+
+
 class Training(Resumable):
     """The state of a fit, which advances epoch by epoch.
 
@@ -262,8 +440,6 @@ class Training(Resumable):
         The number of the current epoch, from 0.
     history : History
         The record of the finished epochs.
-    identity : callable
-        Returns what the results depend on, as text by name, equal for fits that can continue each other.
     reason : str
         Why the fit ends after the last finished epoch; "" if it continues.
     finished : bool
@@ -285,78 +461,15 @@ class Training(Resumable):
     ) -> None:
         o = SimpleNamespace(**options)
         self.net, self.halt, self.finished, self.reason, self.hint = net, halt, False, "", ""
-        self.ranks = ranks
+        self.ranks, self.options = ranks, options
         self.constraints, self.weights_known = net.constraints, False
-        self.epoch, self.last = (
-            integer(o.initial_epoch, "initial_epoch", 0, None),
-            integer(o.epochs, "epochs", 1, None),
-        )
-        self.watch = stopping.Watch(stopping.get(o.patience))
-        unfold = unfolding.get(o.bptt)
-        optimizer = optimizers.get(unfold.default_optimizer if o.optimizer is None else o.optimizer)
-        loss = losses.get(o.loss)
-        optimizer.check(net, loss, unfold, o.stateful, o.teacher_forcing)
-        shuffle, stateful = _order(net, unfold, o.shuffle, o.stateful)
-        probability = sampling_probability(net, unfold, loss, o.teacher_forcing)
-        threads, isa = machine_for(o.threads, o.isa)
-        batch_size = None if o.batch_size is None else integer(o.batch_size, "batch_size", 1, None)
-        split = number(o.validation_split, "validation_split", 0, 1, open_high=True)
-        if split and o.validation_data is not None:
-            raise ConfigError(
-                f"validation_split: expected 0 with validation_data, got {split:g}.  Give one of the two."
-            )
-        source, passes = sources.get(x, y, o.sample_weight), self.last - self.epoch
-        if source is not None:
-            _check_source(source, unfold, optimizer, o, passes)
-            shuffle = shuffle and not source.batched
-        elif split:
-            _warn_of_shared_rows(x.x if isinstance(x, data.Shared) else x)
-        self.hooks, self.verbose = check_callbacks(o.callbacks), check_verbose(o.verbose)
+        self.chosen = chosen = _Chosen.of(net, x, y, o)
+        self.epoch, self.last = chosen.first_epoch, chosen.epochs
+        self.watch = stopping.Watch(chosen.stopping)
         is_first = ranks is None or ranks.rank == 0
-        if not is_first:
-            self.hooks, self.verbose = [], 0
-        unfold.check(net)
-        unfold.check_loss(loss)
-        unfold.check_data(o.sample_weight, o.shuffle)
-
-        every = unfold.every(net)
-        prepare = partial(training_data, net, x, y, loss, every, o.sample_weight, o.x0, o.lengths)
-
-        def convert(part: Part, columns: Columns, dtype: Any = None) -> Sequences:
-            weight, lengths, names = part[2:5]
-            return training_data(
-                net, part.x, part.y, loss, every, weight, o.x0, lengths, names, columns, dtype, is_part=True
-            )
-
-        def unscaled() -> Iterable[Sequences]:
-            columns, wide = replace(net.columns, scaling=None), np.dtype(np.float64)
-            if source is None:
-                return [prepare(columns=columns, dtype=wide)]
-            source.check_passes(passes + 1, 'scaling="standard"')
-            return Parts(source, every, partial(convert, dtype=wide), columns).read()
-
-        columns = net.columns
-        if o.scaling is not None:
-            scaling = _scaling(net, o.scaling, loss, unfold, split, every, bool(probability), unscaled)
-            columns = replace(columns, scaling=scaling)
-        share = data.WHOLE if ranks is None else data.Share(ranks.rank, ranks.size)
-        parts = None if source is None else Parts(source, every, convert, columns)
-        train = prepare(columns=columns, share=share) if parts is None else parts.head
-        check_feedback(probability, train.columns)
-        unfold.check_sequences(train)
-        validation: Sequences | None = None
-        validation_parts: Parts | None = None
-        if o.validation_data is not None:
-            held_out = _validation_source(o.validation_data, unfold, optimizer, loss, passes)
-            if held_out is None:
-                validation = _validation_data(net, o.validation_data, loss, every, o.x0, train.columns, share)
-            elif ranks is not None:
-                raise ConfigError(
-                    "validation_data: expected arrays with comm, got files or batches.  Pass "
-                    "memory-mapped arrays."
-                )
-            else:
-                validation_parts = Parts(held_out, every, convert, train.columns)
+        self.hooks, self.verbose = (chosen.hooks, chosen.verbose) if is_first else ([], 0)
+        self.data = _Data(net, x, y, o, chosen, ranks)
+        train, loss = self.data.train, chosen.loss
 
         # targets that may need scaling, until the first epoch has ended
         self.unscaled: Callable[[], Array] | None = None
@@ -364,72 +477,41 @@ class Training(Resumable):
         self.scales = loss.scales(targets, net.output_size)
         has_scaling = train.columns.scaling is not None and self.scales
         if is_first and loss.targets == "real" and targets and not has_scaling:
-            self.unscaled = lambda: _counted_targets(train, *unfold.training_part(train, split), every)
+            self.unscaled = self.data.counted_targets
 
-        def settings() -> dict[str, str]:
-            given = {name: value for name, value in options.items() if name not in NOT_COMPARED}
-            given |= {"optimizer": optimizer, "loss": loss, "bptt": unfold, "patience": self.watch.rules}
-            given |= {"shuffle": shuffle, "isa": isa or _core.isas()[-1]}
-            given |= {} if ranks is None else {"shards": ranks.shards}
-            return _settings(net, given, train)
-
-        def identity() -> dict[str, str]:
-            return settings() | {
-                "x and y": _fingerprint(parts or train, every),
-                "validation_data": _fingerprint(validation_parts or validation, every),
-                "callbacks": ", ".join(hook.identity() for hook in self.hooks if hook.identity()),
-            }
-
-        self.identity = identity
-        self.hyper = optimizer.hyper(net.seed)
-        self.runner = optimizer.runner(
+        self.hyper = chosen.optimizer.hyper(net.seed)
+        self.runner = chosen.optimizer.runner(
             Job(
                 net=net,
                 loss=loss,
-                unfold=unfold,
+                unfold=chosen.unfold,
                 hyper=self.hyper,
                 first_epoch=self.epoch,
-                batch_size=batch_size,
-                shuffle=shuffle,
-                stateful=stateful,
-                sampling_probability=probability,
-                threads=threads,
-                isa=isa,
+                batch_size=chosen.batch_size,
+                shuffle=chosen.shuffle,
+                stateful=chosen.stateful,
+                sampling_probability=chosen.sampling_probability,
+                threads=chosen.threads,
+                isa=chosen.isa,
                 train=train,
-                split=split,
-                validation=validation,
+                split=chosen.split,
+                validation=self.data.validation,
                 given_states=o.x0 is not None,
-                parts=parts,
-                validation_parts=validation_parts,
+                parts=self.data.parts,
+                validation_parts=self.data.validation_parts,
                 ranks=ranks,
             )
         )
-        if ranks is not None:
-            if not self.runner.in_shards:
-                raise ConfigError(
-                    f"comm: expected an optimiser of first order with it, and FullBPTT(), "
-                    f"TruncatedBPTT(k1, k2) or CheckpointedBPTT(), got {optimizer} with {unfold}."
-                )
-            ranks.agree(
-                settings()
-                | {
-                    "x and y": data.fingerprint(train, every, contents=False),
-                    "validation_data": str(
-                        validation and data.fingerprint(validation, every, contents=False)
-                    ),
-                    "weights": digest("", {"params": net.params})[:16],
-                }
-            )
+        self._agree()
         updates, self.last = self.runner.updates, max(self.epoch, self.last)
         self.hyper["noise_from"] = self.epoch * updates
-        self.rates = optimizer.rates(self.last, updates)
+        self.rates = chosen.optimizer.rates(self.last, updates)
         validates, schedules = self.runner.validate is not None, self.rates is not None
         self.history = History(
             "epoch", "loss", *["val_loss"] * validates, *["learning_rate"] * schedules, "seconds"
         )
         self.history.left_out = self.runner.left_out
-        lengths = source.lengths if source is not None else train.length if train.ragged else None
-        unfold.warn(train.steps if lengths is None else int(lengths.max()), 5)
+        chosen.unfold.warn(self.data.longest, 5)
         self.display = Progress()
         self.logs: dict[str, float] = {}
         self.begun = False
@@ -437,8 +519,55 @@ class Training(Resumable):
             hook.on_setup(self)
         if ranks is not None:
             ranks.meet()  # if one has failed, the networks of all stay as they are
-        columns, lead = train.columns, unfold.rows_ahead(train)
+        columns, lead = train.columns, chosen.unfold.rows_ahead(train)
         net.columns = columns if columns.lead == lead else replace(columns, lead=lead)  # this ends a learner
+
+    def _agree(self) -> None:
+        """Raise unless all ranks train the same network in the same way."""
+        if self.ranks is None:
+            return
+        chosen, given = self.chosen, self.data
+        if not self.runner.in_shards:
+            raise ConfigError(
+                f"comm: expected an optimiser of first order with it, and FullBPTT(), "
+                f"TruncatedBPTT(k1, k2) or CheckpointedBPTT(), got {chosen.optimizer} with {chosen.unfold}."
+            )
+        self.ranks.agree(
+            self._settings()
+            | {
+                "x and y": data.fingerprint(given.train, chosen.every, contents=False),
+                "validation_data": str(
+                    given.validation and data.fingerprint(given.validation, chosen.every, contents=False)
+                ),
+                "weights": digest("", {"params": self.net.params})[:16],
+            }
+        )
+
+    def _settings(self) -> dict[str, str]:
+        """What the results depend on in addition to the data and the callbacks, as text by name."""
+        net, chosen, columns = self.net, self.chosen, self.data.train.columns.plain()
+        given = {name: value for name, value in self.options.items() if name not in NOT_COMPARED}
+        given |= {"optimizer": chosen.optimizer, "loss": chosen.loss, "bptt": chosen.unfold}
+        given |= {"patience": self.watch.rules, "shuffle": chosen.shuffle}
+        given |= {"isa": chosen.isa or _core.isas()[-1]}
+        given |= {} if self.ranks is None else {"shards": self.ranks.shards}
+        settings = {name: repr(plain(value)) for name, value in (net.saved_config() | given).items()}
+        if net.rules:
+            values, arrays = saved(net.rules)
+            settings["rules"] = f"{dict(net.rules)} {digest(repr(values), arrays)[:16]}"
+        if digest_of(net.cell):
+            settings["own cell"] = digest_of(net.cell)[:16]
+        columns.pop("lead")
+        return settings | {"bptt_fast": __version__, "columns": repr(columns)}
+
+    def identity(self) -> dict[str, str]:
+        """What the results depend on, as text by name, equal for fits that can continue each other."""
+        given, every = self.data, self.chosen.every
+        return self._settings() | {
+            "x and y": _fingerprint(given.parts or given.train, every),
+            "validation_data": _fingerprint(given.validation_parts or given.validation, every),
+            "callbacks": ", ".join(hook.identity() for hook in self.hooks if hook.identity()),
+        }
 
     def advance(self) -> bool:
         """Train one epoch; True if there are more."""
@@ -450,7 +579,7 @@ class Training(Resumable):
         self.finished = True
         self.runner.close()
         self.unscaled = None
-        del self.runner, self.identity  # they hold the data
+        del self.runner, self.data, self.options  # they hold the data
 
     def _parts(self) -> dict[str, Resumable]:
         """The objects with a state of their own; a finished fit has no runner."""
@@ -602,16 +731,11 @@ class Training(Resumable):
 # ---- checks
 
 
-def _settings(net: Model, given: dict[str, Any], train: Sequences) -> dict[str, str]:
-    """What the results of a fit depend on in addition to its data and callbacks, as text by name."""
-    columns = {name: value for name, value in train.columns.plain().items() if name != "lead"}
-    settings = {name: repr(plain(value)) for name, value in (net.saved_config() | given).items()}
-    if net.rules:
-        values, arrays = saved(net.rules)
-        settings["rules"] = f"{dict(net.rules)} {digest(repr(values), arrays)[:16]}"
-    if digest_of(net.cell):
-        settings["own cell"] = digest_of(net.cell)[:16]
-    return settings | {"bptt_fast": __version__, "columns": repr(columns)}
+def _part(net: Model, chosen: _Chosen, x0: Any, part: Part, columns: Columns, dtype: Any = None) -> Sequences:
+    """A part of the data as the core reads it."""
+    weight, lengths, names = part[2:5]
+    given = (part.x, part.y, chosen.loss, chosen.every, weight, x0, lengths, names)
+    return training_data(net, *given, columns, dtype, is_part=True)
 
 
 def _fingerprint(sequences: Sequences | Parts | None, every: bool) -> str:
@@ -620,44 +744,6 @@ def _fingerprint(sequences: Sequences | Parts | None, every: bool) -> str:
     if isinstance(sequences, Parts):
         return sequences.fingerprint()
     return data.fingerprint(sequences, every)
-
-
-def _scaling(
-    net: Model,
-    scaling: Any,
-    loss: Loss,
-    unfold: Unfolding,
-    split: float,
-    every: bool,
-    feeds_back: bool,
-    unscaled: Callable[[], Iterable[Sequences]],
-) -> Scaling:
-    """The scaling of a fit; `unscaled` returns its data, all or in parts, in float64."""
-    if isinstance(scaling, Scaling):
-        replace(net.columns, scaling=scaling).check(net.input_size, net.output_size)
-        return scaling
-    choice(scaling, "scaling", ("standard",))
-    categories = len(net.columns.categories)
-    inputs: Moments | None = None
-    targets: Moments | None = None
-    for raw in unscaled():
-        n, length = unfold.training_part(raw, split)
-        rows = raw.values[data.covered(len(raw.values), raw.offset[:n], length)]
-        inputs = Moments.of(rows[:, : rows.shape[1] - categories]).merged(inputs)
-        if raw.targets is None or not loss.scales(raw.targets.shape[1], net.output_size):
-            continue
-        targets = Moments.of(_counted_targets(raw, n, length, every)).merged(targets)
-    assert inputs is not None
-    return Scaling.by(inputs, inputs if feeds_back and targets is not None else targets, categories)
-
-
-def _counted_targets(train: Sequences, n: int, length: Array, every: bool) -> Array:
-    """The target rows of the first `n` sequences without validation steps, padding, and rows of weight 0."""
-    assert train.targets is not None
-    counted = data.covered(len(train.targets), train.target_offset[:n], length if every else 1)
-    if train.weight is not None:
-        counted &= train.weight > 0
-    return train.targets[counted]
 
 
 def _hint(targets: Array, scales: bool) -> str:
@@ -770,7 +856,7 @@ def _warn_of_shared_rows(x: Any) -> None:
             "share rows with the first validation sequences, and the validation loss is too low.  "
             "Sequences.windows(series, length) leaves a gap between the two parts.",
             UserWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
 
 
