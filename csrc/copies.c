@@ -1,7 +1,8 @@
 /* copies.c: the classical online algorithm for several copies of a network at once, on one thread.
    Lane j of every vector is copy j, with weights of its own; where there are fewer copies than
    lanes, or some have stopped, the other lanes repeat what the first active copy does.  Patterns
-   are those of online.c, and to each copy happens what update_alone does.  No arithmetic on data. */
+   are those of online.c; the kernel updates all copies, or to each happens what update_alone does.
+   No arithmetic on data. */
 #include "run.h"
 #include "update.h"
 #include <math.h>
@@ -18,15 +19,15 @@ typedef struct {
     int64_t lead;
     int64_t first; /* the first active copy; == count: there is none */
     int alike; /* 1: all copies have the same numbers, which are computed for the first active one */
+    int has_schedule; /* 1: learning rates change during the run */
     double small, small_step; /* of all copies, see updater and small_step */
     updater updater[LANES_MAX];
     /* of each lane: where the losses of the copy go that it repeats; the norm of its gradient, if
-       it was asked for; the factor of its gradient */
+       it was asked for; the factor of its gradient; the learning rate of the next update */
     double *loss[LANES_MAX];
     double norm[LANES_MAX];
     double scale[LANES_MAX];
-    double rate[LANES_MAX]; /* learning rate of the next update */
-    int has_schedule; /* 1: the rates of a copy change */
+    double rate[LANES_MAX];
     pattern pattern;
 } copies;
 
