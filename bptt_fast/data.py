@@ -1067,7 +1067,7 @@ def _target_hint(
     of_classes = _class_hint(a, wanted, last)
     if of_classes:
         return of_classes
-    if len(got) > 1 and got == (*wanted[:-2], wanted[-1], wanted[-2]):
+    if len(got) == len(wanted) > 1 and got == (*wanted[:-2], wanted[-1], wanted[-2]):
         return "  Outputs on the axis before: y.swapaxes(-1, -2)."
     n, steps = len(data), data.steps
     if data.form == "array" and n != steps and got[: 1 + every] == (steps, n)[: 1 + every]:
@@ -1076,8 +1076,9 @@ def _target_hint(
         return '  For one target per sequence: Network(readout="last").'
     if not every and data.form == "series" and got[:1] == (data.steps,) and data.steps > 1:
         return (
-            f"  x is read as one series of {data.steps} steps.  For one target per step: "
-            f'Network(readout="every"); for {data.steps} series of single numbers: x[:, :, None].'
+            f'  x is read as one series of {data.steps} steps.  For one target per step: readout="every" of '
+            f"Network or evaluate, or bptt=SlidingBPTT(k) of fit; for {data.steps} series of single numbers: "
+            "x[:, :, None]."
         )
     if not every and len(got) > len(wanted):
         return '  For one target per step: Network(readout="every").'

@@ -33,6 +33,8 @@ WRONG_CALLS = {
     "x: inputs before steps": (LAST, "fit", (X.swapaxes(1, 2), Y), {}, SHAPE, ("x.swapaxes(-1, -2)",)),
     "x: steps before sequences": (LAST, "fit", (X.swapaxes(0, 1), Y), {}, SHAPE, ("5 sequences of 6 steps", "x.swapaxes(0, 1)")),
     "y: outputs before steps": (EVERY, "fit", (X, Y_EVERY.swapaxes(1, 2)), {}, SHAPE, ("y.swapaxes(-1, -2)",)),
+    "y: a row a step of one series": (LAST, "fit", (SERIES, TARGETS), {}, SHAPE, ("y", "(2,)", "(20, 2)", "readout=\"every\"", "SlidingBPTT")),
+    "y: a row a step of one series, evaluated": (LAST, "evaluate", (SERIES, TARGETS), {}, SHAPE, ("y", "(2,)", "(20, 2)", "evaluate")),
     "x: axes": (LAST, "fit", (X[0, 0], Y), {}, SHAPE, ("x", "(3,)")),
     "x: no sequences": (LAST, "fit", (X[:0], Y[:0]), {}, SHAPE, ("x", "(0, 5, 3)")),
     "x: no steps": (LAST, "fit", (X[:, :0], Y), {}, SHAPE, ("x", "(6, 0, 3)")),
