@@ -47,8 +47,11 @@ Array = np.ndarray[Any, Any]
 Moments = tuple[Array, Array]
 
 SET_BY_ROLES = ("input_size", "output_size", "readout", "bidirectional", "categories")
-SET_BY_DATA = {"sample_weight", "x0", "lengths", "validation_split", "validation_data", "stateful"}
-SET_BY_DATA |= {"scaling", "loss", "teacher_forcing"}
+SET_BY_DATA = {  # the options of Network.fit that a forecaster sets, and what to do
+    **dict.fromkeys(("validation_split", "validation_data"), "Use validation=0.1, a share of the last rows."),
+    **dict.fromkeys(("scaling", "loss"), "The forecaster has it: bf.Forecaster(..., loss=..., scaling=...)."),
+    **dict.fromkeys(("sample_weight", "x0", "lengths", "stateful", "teacher_forcing"), "Leave it out."),
+}
 Key = TypeVar("Key")
 PATHS_AT_ONCE = 20_000  # rows of one batch of sample paths
 
@@ -310,7 +313,8 @@ class Forecaster:
         for name in options:
             if name in SET_BY_DATA:
                 raise ConfigError(
-                    f"fit: expected options of Network.fit that the data leave open, got {name!r}."
+                    "fit: expected options of Network.fit that the forecaster does not set itself, got "
+                    f"{name!r}.  {SET_BY_DATA[name]}"
                 )
         share = number(validation, "validation", 0, 1, open_high=True)
         least = self.minimum_rows

@@ -352,9 +352,12 @@ def regular(index: Any, rate: Any, name: str) -> tuple[Any, Any]:
         found = int(steps[0]) if len(steps) else rate or 1
         steps = steps // found
     else:
+        called, hint = "an index", ", or name a column: time=..."
+        if index.name is not None:
+            called, hint = f"times {index.name!r}", "."
         raise ConfigError(
-            f"{name}: expected an index of dates, periods or integers, got dtype {index.dtype} with "
-            f"{index[0]!r}.  Convert it: pandas.to_datetime(...), or name a column: time=..."
+            f"{name}: expected {called} of dates, periods or integers, got dtype {index.dtype} with "
+            f"{index[0]!r}.  Convert it: pandas.to_datetime(...){hint}"
         )
     gaps = np.flatnonzero(steps != 1)
     if len(gaps):

@@ -591,6 +591,13 @@ def messages():
         lambda: bf.Forecaster().fit(one, scaling="standard"),
     )
     yield (
+        "own validation",
+        "got 'validation_split'.  Use validation=0.1",
+        lambda: bf.Forecaster().fit(one, validation_split=0.1),
+    )
+    texts = one.assign(day=one.index.strftime("%Y-%m-%d"))
+    yield "dates as text", "expected times 'day' of dates.*to_datetime", fit(texts, time="day")
+    yield (
         "array",
         "expected a DataFrame or Series of pandas.* got ndarray",
         lambda: bf.Forecaster().fit(one.to_numpy()),
