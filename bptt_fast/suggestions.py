@@ -90,6 +90,8 @@ ELSEWHERE = {
     "classweight": 'The loss has it: bf.Loss("cross_entropy", class_weight=[1, 5]).',
     "optimizer solver loss criterion epochs patience callbacks earlystopping stateful validationsplit "
     "validationdata": "Pass it to fit.",
+    "scaling standardize standardise normalize normalise scale scaler": "fit of a Network has it, "
+    'scaling="standard"; before an estimator put a StandardScaler, around it a TransformedTargetRegressor.',
     "metrics": "Losses are recorded; bptt_fast.metrics computes others from predictions.",
     "monitor": "The validation loss is monitored if there is any, else the training loss.",
     "batchfirst": "Leave it out: arrays are (sequences, steps, inputs).",

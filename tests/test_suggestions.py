@@ -64,6 +64,7 @@ ARGUMENTS = {
     "epoch": (fit(epoch=3), "'epochs'"),
     "max_iter": (fit(max_iter=3), "'epochs'"),
     "validation": (fit(validation=0.1), "'validation_split'"),
+    "scaling": (sizes(scaling="standard"), "fit of a Network has it, scaling="),
     "metrics": (fit(metrics=["mae"]), "bptt_fast.metrics"),
     "class_weight": (fit(class_weight={}), "The loss has it"),
     "predict": (lambda: net().predict(X, hx=0), "predict: .*'hx'. Did you mean 'x0'"),
@@ -106,6 +107,8 @@ def test_the_estimators():
             kind(lr=0.1)
         with pytest.raises(ArgumentError, match=r"fit: .*'sampleweights'. Did you mean 'sample_weight'"):
             kind().fit(X, Y, sampleweights=1)
+    with pytest.raises(ArgumentError, match=r"'scaling'.*StandardScaler.*TransformedTargetRegressor"):
+        estimators.RNNRegressor(scaling="standard")
     with pytest.raises(bf.ConfigError, match="Did you mean 'squared_error'"):
         estimators.RNNRegressor(loss="mse").fit(X, Y)
 
