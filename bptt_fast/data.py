@@ -637,7 +637,8 @@ def set_targets(
             expected = f"class indices from 0 to {outputs - 1}"
             if outputs == 1:
                 expected += ' with output_size=1 (an output for each class, or loss="binary_cross_entropy")'
-            _check_range(data, rows, 0, outputs - 1, every, name, expected)
+            unknown = "  A sample_weight of 0 marks rows without a class."
+            _check_range(data, rows, 0, outputs - 1, every, name, expected, unknown)
         data.classes = cast(rows, np.int64)
         if loss.class_weight is not None:
             _weigh_classes(data, loss.weights_of_classes(outputs), every, is_part)
@@ -1141,14 +1142,26 @@ def _weight(data: Sequences, sample_weight: Any, every: bool, name: str, is_part
 
 
 def _check_range(
-    data: Sequences, rows: Array, low: float, high: float, every: bool, name: str, expected: str
+    data: Sequences,
+    rows: Array,
+    low: float,
+    high: float,
+    every: bool,
+    name: str,
+    expected: str,
+    below: str = "",
 ) -> None:
-    """Raise for the first number outside [low, high] in a row that is neither padding nor of weight 0."""
+    """Raise for the first number outside [low, high] in a row that is neither padding nor of weight 0.
+
+    The message ends with `below` if the number is less than `low`.
+    """
     if rows.min() >= low and rows.max() <= high:
         return
     wrong = ((rows < low) | (rows > high)).reshape(len(rows), -1).any(axis=1)
     guilty = np.flatnonzero(wrong & _counted(data, len(rows), every, data.weight))
     if len(guilty):
+        got = rows[guilty[0]]
         raise ConfigError(
-            f"{name}: expected {expected}, got {rows[guilty[0]]} at {_place(data, int(guilty[0]), every)}."
+            f"{name}: expected {expected}, got {got} at {_place(data, int(guilty[0]), every)}."
+            f"{below if (got < low).any() else ''}"
         )

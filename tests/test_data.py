@@ -57,7 +57,7 @@ WRONG_CALLS = {
     "y: NaN in a series": (EVERY, "fit", (SERIES, with_value(TARGETS, (7, 1), np.nan)), {}, CONFIG, ("y", "nan", "row 7", "column 1")),
     "y: classes as floats": (CLASSES, "fit", (X, np.ones(6)), dict(loss="cross_entropy"), CONFIG, ("y", "integer", "float64")),
     "y: class too large": (CLASSES, "fit", (X, np.array([0, 1, 2, 3, 0, 0])), dict(loss="cross_entropy"), CONFIG, ("y", "2", "3", "sequence 3")),
-    "y: class negative": (CLASSES, "fit", (X, np.array([0, 1, -1, 0, 0, 0])), dict(loss="cross_entropy"), CONFIG, ("y", "-1", "sequence 2")),
+    "y: class negative": (CLASSES, "fit", (X, np.array([0, 1, -1, 0, 0, 0])), dict(loss="cross_entropy"), CONFIG, ("y", "-1", "sequence 2", "A sample_weight of 0")),
     "y: one-hot": (CLASSES, "fit", (X, np.eye(3, dtype=int)[[0, 1, 2] * 2]), dict(loss="cross_entropy"), SHAPE, ("y", "(6,)", "(6, 3)", "argmax")),
     "y: no probability": (LAST, "fit", (X, Y * 0 + 1.5), dict(loss="binary_cross_entropy"), CONFIG, ("y", "0", "1", "1.5")),
     "sliding: series too short": (LAST, "fit", (SERIES[:4], TARGETS[:4]), dict(bptt=bf.SlidingBPTT(4)), SHAPE, ("x", "4", "5")),
