@@ -65,6 +65,10 @@ class GradientFlow:
     lag: Array
     norm: Array
 
+    def __repr__(self) -> str:
+        n, lags = self.norm.shape
+        return f"GradientFlow({n} sequences, {lags} lags, factor {self.factor:.3g} per step back)"
+
     @property
     def median(self) -> Array:
         """The median norm over the sequences, (L,)."""
@@ -105,6 +109,13 @@ class Dynamics:
     exponents: Array
     skip: int
 
+    def __repr__(self) -> str:
+        radius = self.spectral_radius
+        return (
+            f"Dynamics({len(radius)} steps, spectral radius {radius.min():.3g} to {radius.max():.3g}, "
+            f"Lyapunov exponent {self.lyapunov:.3g} per step)"
+        )
+
     @property
     def lyapunov(self) -> float:
         """The largest Lyapunov exponent along the run, per step.
@@ -143,6 +154,16 @@ class FixedPoints:
     starts: Array
     trajectories: Array
 
+    def __repr__(self) -> str:
+        lines = [f"FixedPoints({len(self)} from {len(self.starts)} starts)"]
+        if len(self):
+            lines.append("starts        q  largest |eigenvalue|  unstable directions")
+        for count, q, values, unstable in zip(
+            self.counts, self.q, self.eigenvalues, self.unstable, strict=True
+        ):
+            lines.append(f"{count:6}  {q:7.1g}  {abs(values[0]):20.4g}  {unstable:19}")
+        return "\n".join(lines)
+
     def __len__(self) -> int:
         return len(self.points)
 
@@ -172,6 +193,9 @@ class Conditioning:
 
     singular_values: Array
     parameters: int
+
+    def __repr__(self) -> str:
+        return f"Conditioning({self.parameters} parameters, rank {self.rank}, condition {self.condition:.3g})"
 
     @property
     def condition(self) -> float:
@@ -211,6 +235,10 @@ class Surface:
     labels: tuple[str, str]
     marks: dict[str, tuple[float, float]]
     title: str
+
+    def __repr__(self) -> str:
+        b, a = self.loss.shape
+        return f"Surface({self.title}: {a} x {b} points, loss {self.loss.min():.3g} to {self.loss.max():.3g})"
 
 
 # ---- gradients over time
@@ -294,21 +322,21 @@ def gradient_flow(
 
 
 @suggesting
-def states(net: Model, x: Any, *, x0: ArrayLike | None = None) -> Array:
-    """States along one run.
+def states(net: Model, x: Any, *, x0: ArrayLike | None = None) -> Any:
+    """States along one run or several.
 
     Parameters
     ----------
     net : Network
         A network with one direction.
-    x : array (T, I)
-        One series.
-    x0 : array (state_size,), optional
-        Initial state; default: the network's.
+    x : array (T, I) or (n, T, I), or list of n arrays (T_i, I)
+        One series, or sequences.
+    x0 : array (state_size,) or (n, state_size), optional
+        Initial states; default: the network's.
 
     Returns
     -------
-    states : ndarray (T + 1, state_size)
+    states : ndarray (T + 1, state_size) or (n, T + 1, state_size), or list of ndarray (T_i + 1, state_size)
         The states; the first is the initial state.
 
     Raises
@@ -323,8 +351,10 @@ def states(net: Model, x: Any, *, x0: ArrayLike | None = None) -> Array:
     (11, 4)
     """
     twin = _twin(net)
-    parts, start = _parts(net, _one_series(x), x0, None)
-    return _states(twin, parts, start)[0]
+    runs = _states(twin, *_parts(net, x, x0, None))
+    if data.is_list(x):
+        return runs
+    return np.stack(runs) if getattr(x, "ndim", np.ndim(x)) == 3 else runs[0]
 
 
 @suggesting
@@ -334,7 +364,7 @@ def state_jacobians(net: Model, x: Any, *, x0: ArrayLike | None = None) -> Array
     Parameters
     ----------
     net, x, x0
-        As in `states`.
+        As in `states`, for one series.
 
     Returns
     -------
@@ -373,7 +403,7 @@ def dynamics(net: Model, x: Any, *, x0: ArrayLike | None = None, skip: int | Non
     Parameters
     ----------
     net, x, x0
-        As in `states`.
+        As in `states`, for one series.
     skip : int, optional
         Initial steps that the exponent excludes.  Default: a tenth of the steps.
 

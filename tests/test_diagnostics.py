@@ -123,6 +123,36 @@ def test_states_are_the_oracles(form):
     assert diagnostics.states(net, X[0]) == pytest.approx(oracle_states(net, X[0]), rel=1e-9, abs=1e-12)
 
 
+def test_states_of_several_sequences():
+    net = network(cell="lstm")
+    starts = np.random.default_rng(1).normal(size=(len(X), net.state_size))
+    each = [diagnostics.states(net, x, x0=start) for x, start in zip(X, starts, strict=True)]
+    assert diagnostics.states(net, X, x0=starts) == pytest.approx(np.stack(each), rel=1e-12, abs=1e-15)
+    assert diagnostics.states(net, X[:1]).shape == (1, T + 1, net.state_size)
+    first, second = diagnostics.states(net, [X[0], X[1, :4]], x0=starts[:2])
+    assert first == pytest.approx(each[0], rel=1e-12, abs=1e-15)
+    assert second == pytest.approx(each[1][:5], rel=1e-12, abs=1e-15)
+
+
+def test_results_are_short_in_print():
+    net = network()
+    found = diagnostics.fixed_points(net, [0, 0])
+    results = [
+        found,
+        diagnostics.gradient_flow(net, X, Y),
+        diagnostics.dynamics(net, X[0]),
+        diagnostics.conditioning(net, X),
+        diagnostics.error_surface(net, X, Y, points=3),
+    ]
+    for result in results:
+        lines = repr(result).splitlines()
+        assert lines[0].startswith(f"{type(result).__name__}(") and max(map(len, lines)) < 110
+    assert len(repr(found).splitlines()) == 2 + len(found)
+    assert f"{found.counts[0]:6}" in repr(found) and "rank" in repr(results[3])
+    none = diagnostics.fixed_points(net, [0, 0], found.points + 0.5, tolerance=1e-300)
+    assert len(none) or repr(none) == f"FixedPoints(0 from {len(none.starts)} starts)"
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_jacobians_are_gradients(form):
     """Row i is the gradient of number i of the state, by differences of the oracle with another step."""
@@ -377,7 +407,7 @@ def test_where_the_loss_is_not_finite():
             lambda: diagnostics.saturation(network(), bf.Sequences.windows(X[0], 3)),
             "x: expected sequences, got windows",
         ),
-        (lambda: diagnostics.states(network(), X), "x: expected one series (T, I)"),
+        (lambda: diagnostics.dynamics(network(), X), "x: expected one series (T, I)"),
         (lambda: diagnostics.dynamics(network(), X[0], skip=T), "skip: expected at most 11"),
         (lambda: diagnostics.fixed_points(3, [0, 0]), "net: expected a Network"),
         (lambda: diagnostics.fixed_points(network(bidirectional=True), [0, 0]), "bidirectional=True"),
