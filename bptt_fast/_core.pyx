@@ -879,15 +879,34 @@ cdef class Rows:
     """
 
     cdef const void *take_row(self, object array, Py_buffer *view, int64_t items) except NULL:
-        """Address of `items` finite reals of the plan's dtype; `view` is the caller's to release."""
+        """Address of `items` finite reals of the plan's dtype, (items,) or (batch, items / batch).
+
+        Those of the other dtype are converted into an array, which `view` is then of.  `view` is the caller's to release.
+        """
         cdef bint wide = self.plan.dtype == "float64", finite = True
-        cdef const char *format
+        cdef Py_ssize_t batch = self.plan.batch, size = 8 if wide else 4, given = 0
+        cdef Py_buffer to
         cdef int64_t i
         PyObject_GetBuffer(array, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
-        format = view.format
-        if view.len != items * (8 if wide else 4) or format == NULL or format[0] != (c"d" if wide else c"f") or format[1] != 0:
+        if view.format != NULL and (view.format[0] == c"d" or view.format[0] == c"f") and view.format[1] == 0:
+            given = view.itemsize
+        if not given or view.len != items * given or not (
+                view.shape[0] == batch if view.ndim == 2 else view.ndim < 2 and batch == 1):
             PyBuffer_Release(view)
             raise TypeError(f"expected {items} contiguous numbers of {self.plan.dtype}")
+        if given != size:
+            try:
+                converted = empty(items, self.plan.dtype)
+                PyObject_GetBuffer(converted, &to, PyBUF_WRITABLE)
+                for i in range(items):
+                    if wide:
+                        (<double *>to.buf)[i] = (<const float *>view.buf)[i]
+                    else:
+                        (<float *>to.buf)[i] = <float>(<const double *>view.buf)[i]
+                PyBuffer_Release(&to)
+            finally:
+                PyBuffer_Release(view)
+            PyObject_GetBuffer(converted, view, PyBUF_C_CONTIGUOUS)
         for i in range(items):
             if wide:
                 finite &= isfinite((<const double *>view.buf)[i])

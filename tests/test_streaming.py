@@ -159,6 +159,44 @@ def test_a_step_that_is_not_finite(batch, dtype, wrong, scaled):
         net.forecast(np.ones((3, 2)), 3, next_input=lambda y, step: [0.0, 0.0])
 
 
+@pytest.mark.parametrize("batch", (1, 3))
+@pytest.mark.parametrize("dtype, other", (("float32", "float64"), ("float64", "float32")))
+def test_rows_of_the_other_dtype(dtype, other, batch):
+    """Converted as NumPy does, whether contiguous or not."""
+    net = bf.Network(2, 4, 2, cell="gru", dtype=dtype, seed=0)
+    x = np.random.default_rng(0).normal(size=(5, batch, 2)).astype(other)
+    streams = [net.stream(batch) for _ in range(3)]
+    for step in x if batch > 1 else x[:, 0]:
+        expected = streams[0].step(step.astype(dtype))
+        assert np.array_equal(streams[1].step(step), expected)
+        assert np.array_equal(
+            streams[2].step(np.asfortranarray(np.repeat(step, 2, axis=-1))[..., ::2]), expected
+        )
+    if batch == 1:
+        learners = [
+            bf.Network(2, 4, 2, dtype=dtype, seed=0).learn_online(bf.SlidingBPTT(2)) for _ in range(2)
+        ]
+        for (row,) in x:
+            losses = [
+                learner.observe(row.astype(kind), row.astype(kind))
+                for learner, kind in zip(learners, (dtype, other), strict=True)
+            ]
+            assert np.array_equal(*losses, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("shape", ((2, 3), (6,), (1, 3, 2), (3, 2, 1)))
+def test_rows_of_another_shape_and_as_many_numbers(shape, dtype):
+    stream = bf.Network(2, 4, 1, seed=0).stream(3)
+    with pytest.raises(bf.ShapeError, match=r"x: expected \(3, 2\), got"):
+        stream.step(np.zeros(shape, dtype))
+    learner = bf.Network(6, 4, 1, seed=0).learn_online(bf.SlidingBPTT(2))
+    if shape != (6,):
+        with pytest.raises(bf.ShapeError, match=r"x: expected \(6,\), got"):
+            learner.observe(np.zeros(shape, dtype), np.zeros(1, dtype))
+    assert learner.seen == 0 and not stream.state.any()
+
+
 def test_wrong_streams():
     with pytest.raises(bf.ConfigError, match="bidirectional"):
         bf.Network(3, 4, 2, bidirectional=True).stream()
