@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import re
+import reprlib
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
@@ -23,10 +24,12 @@ def named(path: Any, name: str = "path") -> str:
         encoded = os.fsencode(text)
     except (TypeError, UnicodeError):
         raise ConfigError(
-            f"{name}: expected a str or path-like, got {path!r} ({type(path).__name__})."
+            f"{name}: expected a str or path-like, got {reprlib.repr(path)} ({type(path).__name__})."
         ) from None
     if b"\0" in encoded:
-        raise ConfigError(f"{name}: expected the name of a file, got {path!r} with a null character.")
+        raise ConfigError(
+            f"{name}: expected the name of a file, got {reprlib.repr(path)} with a null character."
+        )
     return text
 
 

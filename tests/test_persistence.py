@@ -616,6 +616,13 @@ def test_wrong_leads(wrong):
     assert net.lead == 0
 
 
+def test_the_content_of_a_file_for_its_name(tmp_path):
+    network().save(tmp_path / "a")
+    with pytest.raises(bf.ConfigError, match="expected the name of a file") as caught:
+        bf.load((tmp_path / "a").read_bytes())
+    assert len(str(caught.value)) < 150
+
+
 @pytest.mark.parametrize("path", ("a\0b", b"a\0b", "\ud800"), ids=("null", "bytes", "surrogate"))
 def test_a_path_that_no_file_can_have(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
