@@ -224,7 +224,8 @@ class History(Drawable, Resumable):
 class Callback(Resumable):
     """A base class for the user's hooks, named as in Keras.  Every method does nothing unless overridden.
 
-    Hooks per batch do not exist, because an epoch is one call of compiled code.
+    Hooks per batch do not exist, because an epoch is one call of compiled code.  ``on_epoch_end`` ends the
+    training if it returns True, in place of Keras' ``model.stop_training``.
 
     Attributes
     ----------
