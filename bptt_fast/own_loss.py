@@ -100,10 +100,14 @@ def call(loss: Loss, outputs: Array, targets: Any, weights: Array) -> tuple[floa
     try:
         result = loss.function(outputs, targets, weights)
     except Exception as error:
-        raise ConfigError(f"loss: {name} raised {type(error).__name__}: {error}") from error
+        hint = ".  It is called with (outputs, targets, weights)." if isinstance(error, TypeError) else ""
+        raise ConfigError(f"loss: {name} raised {type(error).__name__}: {error}{hint}") from error
     if not isinstance(result, (tuple, list)) or len(result) != 2:
         what = f"{len(result)} items" if isinstance(result, (tuple, list)) else type(result).__name__
-        raise ConfigError(f"loss: expected (value, gradient) from {name}, got {what}.")
+        raise ConfigError(
+            f"loss: expected (value, gradient) from {name}, got {what}.  The gradient is with "
+            f"respect to the outputs, {shape}."
+        )
     value = data.numbers(result[0], f"loss: value of {name}")
     gradient = data.numbers(result[1], f"loss: gradient of {name}")
     if value.size != 1:

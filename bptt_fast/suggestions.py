@@ -92,6 +92,8 @@ ELSEWHERE = {
     "validationdata": "Pass it to fit.",
     "scaling standardize standardise normalize normalise scale scaler": "fit of a Network has it, "
     'scaling="standard"; before an estimator put a StandardScaler, around it a TransformedTargetRegressor.',
+    "reduction": "Leave it out: a loss is the weighted mean over target rows; call for each sequence if you "
+    "need theirs.",
     "metrics": "Losses are recorded; bptt_fast.metrics computes others from predictions.",
     "monitor": "The validation loss is monitored if there is any, else the training loss.",
     "batchfirst": "Leave it out: arrays are (sequences, steps, inputs).",

@@ -361,7 +361,7 @@ def raises(value, gradient):
         (lambda v, g: (np.nan, g), bf.DivergedError, "epoch 1, batch 2"),
         (lambda v, g: (v, g * np.inf), bf.DivergedError, "epoch 1, batch 2"),
         (lambda v, g: (v, g[:, :1]), bf.ShapeError, r"loss: expected a gradient \(2, 3\)"),
-        (lambda v, g: v, bf.ConfigError, r"loss: expected \(value, gradient\)"),
+        (lambda v, g: v, bf.ConfigError, r"loss: expected \(value, gradient\).*outputs, \(2, 3\)"),
         (lambda v, g: (g, g), bf.ShapeError, "loss: expected one number"),
         (lambda v, g: ("a", g), bf.ConfigError, "value of .*real numbers"),
         (raises, bf.ConfigError, "raised RuntimeError: no"),
@@ -375,6 +375,11 @@ def test_functions_that_fail(result, error, words):
         bad.fit(X, Y, epochs=2, batch_size=2, loss=failing(2, result), shuffle=False, verbose=0)
     assert good.params.tobytes() == bad.params.tobytes()
     bad.fit(X, Y, loss=squares, verbose=0)
+
+
+def test_a_function_of_other_arguments():
+    with pytest.raises(bf.ConfigError, match=r"It is called with \(outputs, targets, weights\)"):
+        network().evaluate(X, Y, loss=lambda outputs, targets: (0.0, outputs))
 
 
 SCALING = bf.Scaling([0, 0], [1, 1], [0] * 6, [1] * 6)

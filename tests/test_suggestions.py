@@ -67,6 +67,7 @@ ARGUMENTS = {
     "scaling": (sizes(scaling="standard"), "fit of a Network has it, scaling="),
     "metrics": (fit(metrics=["mae"]), "bptt_fast.metrics"),
     "class_weight": (fit(class_weight={}), "The loss has it"),
+    "reduction": (lambda: net().loss_and_grad(X, Y, reduction="none"), "weighted mean over target rows"),
     "predict": (lambda: net().predict(X, hx=0), "predict: .*'hx'. Did you mean 'x0'"),
     "evaluate": (lambda: net().evaluate(X, Y, metrics=1), "evaluate: "),
     "loss_and_grad": (lambda: net().loss_and_grad(X, Y, criterion="mse"), "'loss'"),
