@@ -83,7 +83,7 @@ class Stream:
         Parameters
         ----------
         x : array (I,), or (batch, I); for one sequence also a dict or a Series
-            The input; a contiguous array of the network's dtype is fastest, others are converted.  A dict of
+            The input; a contiguous array of float32 or float64 is fastest.  A dict of
             numbers by name, or a Series with names as its index, is matched with the network's `input_names`.
 
         Returns
@@ -316,7 +316,7 @@ class Learner:
         Parameters
         ----------
         x : array (I,), dict or Series
-            The input; a contiguous array of the network's dtype is fastest, others are converted.  A dict of
+            The input; a contiguous array of float32 or float64 is fastest.  A dict of
             numbers by name, or a Series with names as its index, is matched with the network's `input_names`.
         y : array (O,), dict or Series, or int for "cross_entropy", optional
             The target row of the same step as `x`, as in `fit`; by name those of `output_names`.  None: no
