@@ -62,6 +62,7 @@ from .losses import TABLE
 from .losses import get as get_loss
 from .machine import configuration
 from .optimizers import OPTIMIZERS, Optimizer
+from .suggestions import suggestion
 from .tabular import TRAINED, Tabular, described, network
 from .times import Times
 from .writing import csv_text, is_stream, replace
@@ -680,13 +681,13 @@ def _check_written(args: argparse.Namespace, name: str) -> None:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Arguments of the command line, which override those of the `--config` file, which override defaults."""
     parser = _parser()
-    args = _with_streams(parser.parse_args(argv))
+    args = _with_streams(_parsed(parser, argv))
     if getattr(args, "config", None) is not None:
         defaults = _config(args.parser, args.config)
         if any(getattr(args, name, None) is not None for name in UNFOLDINGS):
             defaults = {name: value for name, value in defaults.items() if name not in UNFOLDINGS}
         args.parser.set_defaults(**defaults)
-        args = _with_streams(parser.parse_args(argv))
+        args = _with_streams(_parsed(parser, argv))
     needed = getattr(args, "needed", {})
     if getattr(args, "history", None) is not None:
         for name in ("model", "file", "steps", "future", "time", "sep", "decimal", "last"):
@@ -698,6 +699,23 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     missing = [text for name, text in needed.items() if getattr(args, name) is None]
     if missing:
         args.parser.error(f"the following arguments are required: {', '.join(missing)}")
+    return args
+
+
+def _parsed(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """As `parse_args`; an unknown option is an error of its command, with the option that may be meant."""
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        command = getattr(args, "parser", parser)
+        names = {
+            text.lstrip("-").replace("-", "_"): text
+            for action in command._actions
+            for text in action.option_strings
+        }
+        given = next((word for word in unknown if word.startswith("-")), "")
+        hint = suggestion(given.split("=")[0].lstrip("-").replace("-", "_"), names)
+        meant = next((text for name, text in names.items() if hint == f" Did you mean {name!r}?"), "")
+        command.error(f"unrecognized arguments: {' '.join(unknown)}{meant and f'. Did you mean {meant}?'}")
     return args
 
 

@@ -88,6 +88,23 @@ def test_it_learns(cli, table, tmp_path):
     assert losses[-1] < 0.5 * losses[0]
 
 
+def test_an_unknown_option_is_answered_by_the_one_that_is_meant(capsys):
+    for given, meant in (
+        ("--lr", "--learning-rate"),
+        ("--max-epochs=3", "--epochs"),
+        ("--seeds", "--seed"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main(["train", "f.csv", *TRAIN, given, "1"])
+        assert caught.value.code == 2
+        shown = capsys.readouterr().err
+        assert "bptt-fast train FILE" in shown and f"unrecognized arguments: {given}" in shown
+        assert shown.endswith(f"Did you mean {meant}?\n")
+    with pytest.raises(SystemExit):
+        main(["info", "--zzz"])
+    assert capsys.readouterr().err.endswith("unrecognized arguments: --zzz\n")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", (
     (), ("trane",), ("train",), ("predict", "m"), ("train", "f.csv", "--targets", "y"), ("train", "f.csv", *TRAIN, "--cell", "elmo"),
