@@ -8,6 +8,7 @@ evaluated in bits per character on a held-out part, and then writes a page of te
 The texts are those of ``help("topics")``; they come with Python.
 """
 
+import textwrap
 from pydoc_data.topics import topics
 
 import matplotlib.pyplot as plt
@@ -77,7 +78,8 @@ while len(written) < 2000:
     code = sample(logits)
     written += alphabet[code]
     logits = stream.step([code])
-print(written)
+for line in written.splitlines():
+    print(textwrap.fill(line, 100))
 
 # %%
 # Which characters are hard to predict?  Mostly those at the beginning of a word.
