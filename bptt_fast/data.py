@@ -356,7 +356,10 @@ def columns_without_numbers(table: Any, objects: bool = False, of_text: str = ""
 def _remedy(entry: Any, which: str, known: str) -> str:
     """What to do with a column that has this entry, or with several of `which` it is the first."""
     if isinstance(plain(entry), str):
-        numbered = f"Leave {which} out, or number text, pandas.factorize(...)[0], with categories= for it."
+        numbered = (
+            f"Leave {which} out, or number text, the same in all tables, "
+            "pandas.Categorical(..., categories=[...]).codes, with categories= for it."
+        )
         return known or numbered
     if hasattr(entry, "isoformat") or (isinstance(entry, np.generic) and entry.dtype.kind == "M"):
         return f"Leave {which} out, make dates the index, or compute numbers from them, such as the hour."

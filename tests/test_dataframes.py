@@ -509,7 +509,7 @@ def test_names_of_the_series_count_where_the_network_has_none(kind):
 
 
 REMEDIES = {
-    "text": (["a", "b"] * 4, "column 'new' of dtype .* such as 'a'.  .*pandas.factorize.*categories="),
+    "text": (["a", "b"] * 4, "column 'new' of dtype .* such as 'a'.  .*pandas.Categorical.*categories="),
     "numbers as text": (
         ["1.5"] * 8,
         r"'new'.*It holds numbers: convert it, astype\(\{'new': float\}\)",
