@@ -148,7 +148,7 @@ def forecast(
     forecast : Series, or DataFrame of one column
         The forecast, as ``Forecaster.predict`` returns it for one target.
     quantiles : DataFrame, optional
-        A column for each quantile, as ``Forecaster.predict_quantiles`` returns them for one target; the
+        A column for each quantile, or the table of ``Forecaster.predict_quantiles`` for one target; the
         lowest and the highest bound the first interval, and so on inwards.
     actual : Series, or DataFrame of one column, optional
         What followed.
@@ -167,7 +167,7 @@ def forecast(
     ImportError
         If matplotlib is not installed.
     ShapeError
-        If a table has several columns.
+        If a table has several columns or targets.
 
     Examples
     --------
@@ -186,7 +186,7 @@ def forecast(
         style: dict[str, Any] = dict(linewidth=1.2, linestyle=":", marker=_marker(followed))
         ax.plot(_times(followed), followed, color=_grey(ax), label="actual", **style)
     if quantiles is not None:
-        _draw_intervals(ax, quantiles)
+        _draw_intervals(ax, _of_one_target(quantiles))
     ax.plot(_times(ahead), ahead, color=BLUE, linewidth=1.6, marker=_marker(ahead, "o"), label="forecast")
     _finish_time_axes(ax, known)
     return ax
@@ -544,6 +544,19 @@ def _times(table: Any) -> Any:
     """The index of a table, periods as the times when they begin."""
     index = table.index
     return index.to_timestamp() if hasattr(index, "to_timestamp") and hasattr(index, "start_time") else index
+
+
+def _of_one_target(quantiles: Any) -> Any:
+    """Columns of quantiles, of a table whose columns may be pairs (target, quantile)."""
+    if quantiles.columns.nlevels == 1:
+        return quantiles
+    targets = quantiles.columns.get_level_values(0).unique().tolist()
+    if len(targets) > 1:
+        listed = ", ".join(map(str, targets))
+        raise ShapeError(
+            f"quantiles: expected those of one target, got {listed}.  Select one: quantiles[{targets[0]!r}]."
+        )
+    return quantiles[targets[0]]
 
 
 def _draw_intervals(ax: Axes, quantiles: Any, labels: bool = True) -> None:

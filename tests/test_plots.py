@@ -64,6 +64,21 @@ def draw_forecast(plots, ax):
     plots.forecast(load[:50], ahead, quantiles=quantiles, actual=load[50:], ax=ax)
 
 
+def test_quantiles_of_all_targets():
+    """The table of a forecaster as it is, if there is one target."""
+    plots, pd = pytest.importorskip("bptt_fast.plots"), pytest.importorskip("pandas")
+    load = pd.Series(np.sin(np.arange(20) / 5), name="load")
+    one = pd.DataFrame({q: load[15:] + q for q in (0.1, 0.5, 0.9)})
+    both = pd.concat({"load": one, "wind": one}, axis=1)
+    drawn = [plots.forecast(load[:15], load[15:], quantiles=q) for q in (one, both[["load"]])]
+    first, second = ([c.get_paths()[0].vertices for c in ax.collections] for ax in drawn)
+    assert len(first) == 1 and np.array_equal(first, second)
+    with pytest.raises(
+        bf.ShapeError, match=r"quantiles: expected those of one target, got load, wind.*'load'"
+    ):
+        plots.forecast(load[:15], load[15:], quantiles=both)
+
+
 def series_and_forecast(known, steps, scale=1.0, spans=()):
     """A prediction, as `bptt-fast plot --steps` draws it."""
     time = np.arange(known + steps)
