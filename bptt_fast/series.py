@@ -32,6 +32,7 @@ CYCLES = {
     "quarter": ("quarter", 1, 4),
 }
 MARKS = ("weekend", "holiday")  # features that are 0 or 1
+NAME_IT = "Name it in categorical as well."  # what to do with text
 
 
 @dataclass(frozen=True)
@@ -243,7 +244,8 @@ def _series(key: Any, table: Any, roles: Roles, name: str) -> Series:
     _check_columns(table, _with_roles(roles), name)
     _check_roles(table, roles, name)
     index = table.index if roles.time is None else table.set_index(roles.time).index
-    past, known, static = (_numbers(table, names, name) for names in roles.numeric)
+    kinds = ("", NAME_IT, NAME_IT)
+    past, known, static = (_numbers(table, *pair, name) for pair in zip(roles.numeric, kinds, strict=True))
     for i, column in enumerate(roles.numeric[2]):
         _check_constant(static[:, i], column, name)
     labels = {}
@@ -255,7 +257,7 @@ def _series(key: Any, table: Any, roles: Roles, name: str) -> Series:
             )
         if column in roles.static:
             _check_constant(labels[column], column, name)
-    return Series(key, name, index, _numbers(table, targets, name), past, known, static[0], labels)
+    return Series(key, name, index, _numbers(table, targets, "", name), past, known, static[0], labels)
 
 
 def _with_roles(roles: Roles) -> Names:
@@ -275,12 +277,12 @@ def _check_roles(table: Any, roles: Roles, name: str) -> None:
         )
 
 
-def _numbers(table: Any, names: Names, name: str) -> Array:
-    """Columns (T, N) in float64."""
+def _numbers(table: Any, names: Names, of_text: str, name: str) -> Array:
+    """Columns (T, N) in float64; `of_text` is what to do with text, for a message."""
     columns = [table[column].to_numpy() for column in names]
     if all(column.dtype.kind in "fiub" for column in columns):
         return np.array(columns, dtype=np.float64).reshape(-1, len(table)).T
-    return numbers(table[list(names)], name).astype(np.float64)
+    return numbers(table[list(names)], name, of_text).astype(np.float64)
 
 
 def _check_constant(values: Array, column: Hashable, name: str) -> None:
@@ -400,7 +402,8 @@ def _first_descent(index: Any) -> Any:
 def _gap(name: str, rate: Any, before: Any, after: Any) -> str:
     return (
         f"{name}: expected a constant frequency, got a step from {before} to {after}.  Add the rows between "
-        f'({rate!s}): asfreq(...), with missing="indicator".'
+        f'({rate!s}): asfreq(...), with missing="indicator"; or count rows in place of time, such as trading '
+        "days: reset_index(drop=True)."
     )
 
 
@@ -476,7 +479,7 @@ def extended(one: Series, roles: Roles, future: Any, steps: int, missing: bool) 
     labels = {name: np.repeat(values[-1:], steps) for name, values in one.labels.items()}
     if roles.known:
         rows = _rows_ahead(one, roles, future, ahead)
-        known = _numbers(rows, known_names, "future")
+        known = _numbers(rows, known_names, "", "future")
         for column in roles.categorical:
             if column in roles.known:
                 if rows[column].isna().any():

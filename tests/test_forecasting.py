@@ -504,14 +504,22 @@ def messages():
     )
     yield "no role", r"column 'price': expected a role .* drop\(columns=\['price'\]\)", fit(two)
     yield "two roles", "known: expected columns with one role each, got 'load'", fit(two, known=["load"])
-    yield "text", "expected real numbers, got column 'kind'", fit(data[["load", "kind"]], known=["kind"])
+    yield (
+        "text",
+        "expected real numbers, got column 'kind'.*Name it in categorical",
+        fit(data[["load", "kind"]], known=["kind"]),
+    )
     yield (
         "missing",
         r"column 'load': expected finite numbers, got nan at 2024-01-06",
         fit(one.where(one.index.to_series() != one.index[5], axis=0)),
     )
     yield "infinite", "got inf at", fit(one.replace(one.iloc[3, 0], np.inf), missing="indicator")
-    yield "gap", "expected a constant frequency, got a step from 2024-01-07 .* to 2024-01-09", fit(gap)
+    yield (
+        "gap",
+        "expected a constant frequency, got a step from 2024-01-07 .* to 2024-01-09.*reset_index",
+        fit(gap),
+    )
     yield (
         "twice",
         "expected increasing times, got 2024-01-01 .* twice.  Several series",
