@@ -177,7 +177,8 @@ def check_seeds(seeds: Any, wanted: str = "integers") -> list[int]:
     try:
         return [integer(seed, f"seeds[{i}]", 0, 2**64 - 1) for i, seed in enumerate(seeds)]
     except TypeError:
-        raise ConfigError(f"seeds: expected a list of {wanted}, got {seeds!r}.") from None
+        hint = f"  For {seeds} of them: range({seeds})." if type(seeds) is int else ""
+        raise ConfigError(f"seeds: expected a list of {wanted}, got {seeds!r}.{hint}") from None
 
 
 def shared_validation(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -204,6 +204,7 @@ BAD = {
     "no setting": ({"grid": {"hiden_size": [1]}}, bf.ConfigError, "Did you mean 'hidden_size'"),
     "a wrong setting": ({"grid": {"hidden_size": [2, 0]}}, bf.ConfigError, "sweep, fit 1 with hidden_size=0"),
     "equal seeds": ({"seeds": [1, 1]}, bf.ConfigError, "seeds: expected at least one, and different"),
+    "a number of seeds": ({"seeds": 3}, bf.ConfigError, r"seeds: expected a list .*range\(3\)"),
     "no seeds": ({"seeds": []}, bf.ConfigError, "seeds: expected at least one"),
     "callbacks": ({"callbacks": []}, bf.ConfigError, "callbacks: sweep does not accept it"),
     "lengths": ({"lengths": [3] * 24}, bf.ConfigError, "lengths: sweep does not accept it; pass a list"),
