@@ -202,7 +202,7 @@ def test_sunspots(library):
 @needs_gcc
 def test_program_of_the_page(library):
     """docs/c.md: it compiles, and Python prints its losses."""
-    (program,) = re.findall(r"```c\n(.*?)```", (ROOT / "docs/c.md").read_text(), flags=re.S)
+    program, _ = re.findall(r"```c\n(.*?)```", (ROOT / "docs/c.md").read_text(), flags=re.S)
     (library / "program.c").write_text(program)
     run(GCC, "-std=c11", *STRICT, "program.c", *LINK, "-o", "program", cwd=library)
     printed = re.fullmatch(r"loss before (\S+), after (\S+)\n", run("./program", cwd=library)).groups()
@@ -220,6 +220,24 @@ def test_program_of_the_page(library):
     losses.append(net.evaluate(x[..., None], y[:, None]))
     assert losses[1] < 0.01 * losses[0]
     np.testing.assert_allclose(np.array(printed, float), losses, rtol=1e-2)
+
+
+@pytest.mark.slow
+@needs_gcc
+def test_a_network_of_python_in_c(library):
+    """docs/c.md: the program reads the parameters and steps as the stream."""
+    _, program = re.findall(r"```c\n(.*?)```", (ROOT / "docs/c.md").read_text(), flags=re.S)
+    (library / "steps.c").write_text(program)
+    run(GCC, "-std=c11", *STRICT, "steps.c", *LINK, "-o", "steps", cwd=library)
+    net, rows = bf.Network(3, 16, 1, cell="gru", seed=0), np.random.default_rng(0).normal(size=(9, 3))
+    net.params.tofile(library / "params.bin")
+    lines = "".join(f"{a:.9g} {b:.9g} {c:.9g}\n" for a, b, c in rows)
+    done = subprocess.run(["./steps"], input=lines, capture_output=True, text=True, cwd=library, check=True)
+    stream = net.stream()
+    expected = [stream.step(row)[0] for row in rows]
+    np.testing.assert_allclose(np.array(done.stdout.split(), float), expected, rtol=1e-4, atol=1e-6)
+    (library / "params.bin").write_bytes(net.params.tobytes()[4:])
+    assert "params.bin: expected" in run("./steps", cwd=library, fails=True)
 
 
 @pytest.fixture
