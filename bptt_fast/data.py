@@ -1013,6 +1013,8 @@ def _target_rows(data: Sequences, y: Any, last: tuple[int, ...] | None, every: b
     `last` is (D,), () for classes, or None for any D.
     """
     n, steps = len(data), data.steps
+    if y is None:
+        raise ConfigError(f"{name}: expected targets for x, which is an array or a list of them, got None.")
     if every and data.form == "list":
         return _target_list(data, y, last, name)
     if data.form == "windows":  # targets belong to rows of the series

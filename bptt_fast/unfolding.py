@@ -439,7 +439,7 @@ def get(bptt: Any) -> Unfolding:
         return bptt
     raise ConfigError(
         "bptt: expected FullBPTT(), SlidingBPTT(k), TruncatedBPTT(k1, k2) or CheckpointedBPTT(), got "
-        f"{bptt!r}."
+        f"{bptt!r}.{_of_a_number(bptt)}"
     )
 
 
@@ -447,4 +447,9 @@ def get_sliding(bptt: Any, name: str) -> SlidingBPTT:
     """The unfolding if it is SlidingBPTT; else raises a ConfigError that begins with `name`."""
     if isinstance(bptt, SlidingBPTT):
         return bptt
-    raise ConfigError(f"{name}: expected SlidingBPTT(k), got {bptt!r}.")
+    raise ConfigError(f"{name}: expected SlidingBPTT(k), got {bptt!r}.{_of_a_number(bptt)}")
+
+
+def _of_a_number(steps: Any) -> str:
+    """The end of a message on a number of steps in place of an unfolding."""
+    return f"  For windows of {steps} steps: SlidingBPTT({steps})." if type(steps) is int else ""
