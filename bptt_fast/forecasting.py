@@ -9,6 +9,7 @@ among their inputs (0, and an indicator of 0), as it was in training, so nothing
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -287,6 +288,12 @@ class Forecaster:
             If the loss is NaN or infinite; the forecaster is unchanged.
         KeyboardInterrupt
             On Ctrl-C; the forecaster has the weights of the last finished update.
+
+        Warns
+        -----
+        UserWarning
+            If the median of the rows of a target that are held out lies above or below all rows that are
+            learned, unless `scaling` is that of each series: a trend.
         """
         first = tables(data, self.roles)[0][0][1]
         roles = self.roles.resolved(first)
@@ -341,6 +348,8 @@ class Forecaster:
             self.roles, self._fitted, self._scores = roles, fitted, None
             raise
         self.roles, self._fitted, self._scores = roles, fitted, None
+        if fitted.targets is not None:
+            _warn_of_trends(series, ends, roles.target or ())
         return record
 
     @property
@@ -918,6 +927,23 @@ class Forecaster:
             return values.astype(np.float64)
         mean, scale = (part.reshape(len(part), *(1,) * (values.ndim - 2), -1) for part in scales)
         return values * scale + mean
+
+
+def _warn_of_trends(series: Sequence[Series], ends: Sequence[int], targets: Sequence[Hashable]) -> None:
+    """Warn the caller of `fit` if held-out targets are beyond those of training."""
+    for one, end in zip(series, ends, strict=True):
+        for target, column in zip(targets, one.targets.T, strict=True):
+            known, held = (rows[np.isfinite(rows)] for rows in (column[:end], column[end:]))
+            if min(len(known), len(held)) > 3 and not known.min() <= np.median(held) <= known.max():
+                where = "above" if np.median(held) > known.max() else "below"
+                warnings.warn(
+                    f"fit: {one.name}: most of the last {len(held)} rows of {target!r}, which are held out, "
+                    f"lie {where} all rows before them.  A network does not learn to continue a trend: "
+                    'forecast changes, such as diff(), or use scaling="series".',
+                    UserWarning,
+                    stacklevel=5,
+                )
+                return
 
 
 @dataclass

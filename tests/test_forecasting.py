@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -651,6 +652,21 @@ def messages():
 def test_named_errors(text, call):
     with pytest.raises((bf.ConfigError, bf.ShapeError), match=text):
         call()
+
+
+def test_a_trend_is_a_warning():
+    rising = table()[["load"]] + np.arange(90)[:, None]
+    for data, where in ((rising, "above"), (-rising, "below")):
+        with pytest.warns(
+            UserWarning, match=f"'load', which are held out, lie {where} all rows.*diff"
+        ) as caught:
+            fitted(data, validation=0.2)
+        assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted(rising, validation=0.2, scaling="series")
+        fitted(rising.diff().dropna(), validation=0.2)
+        fitted(rising)  # nothing is held out
 
 
 def test_polars_is_named():
