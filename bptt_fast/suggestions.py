@@ -47,7 +47,7 @@ FOREIGN = {
     "clip_norm": "clip gradclip gradientclip gradientclipval gradnorm maxgradnorm globalclipnorm",
     "optimizer": "optim optimiser solver",
     "solver": "optim optimiser optimizer",
-    "loss": "criterion lossfunction lossfn lossfunc objective",
+    "loss": "criterion lossfunction lossfn lossfunc objective likelihood distribution",
     "bptt": "unfolding truncation",
     "epochs": "epoch nepochs numepochs maxepochs maxiter niter iterations",
     "max_iter": "epoch epochs nepochs numepochs maxepochs niter iterations",
@@ -99,6 +99,10 @@ ELSEWHERE = {
     "batchfirst": "Leave it out: arrays are (sequences, steps, inputs).",
     "device": "Leave it out: the CPU computes, with the threads of fit and predict.",
     "bias usebias": "Leave it out: there are always biases.",
+    "quantiles": 'The loss has them, bf.Loss("pinball", quantiles=[0.1, 0.9]), and so has predict_quantiles.',
+    "difference differences diff differencing detrend transform transforms transformer": "Transform the data "
+    "first, such as series.diff(12) or numpy.log(series), and the forecasts afterwards.",
+    "season seasons seasonality seasonal": 'A Forecaster has features of the calendar: calendar=["month"].',
     "freq frequency": "Leave it out: the index has the frequency, asfreq(...).",
 }
 

@@ -87,6 +87,10 @@ ARGUMENTS = {
     "windows": (lambda: bf.Sequences.windows(X[0], window=2), "'length'"),
     "a scaling": (lambda: bf.Scaling([0], [1], output_men=[0]), "'output_mean'"),
     "a forecaster": (lambda: bf.Forecaster("a", lags=3), "Forecaster: .*'window'"),
+    "differences": (lambda: bf.Forecaster("a", differencing=1), r"Transform the data first, .*diff\(12\)"),
+    "a season": (lambda: bf.Forecaster("a", season=12), "calendar="),
+    "a likelihood": (lambda: bf.Forecaster("a", likelihood="gaussian"), "'loss'"),
+    "quantiles": (lambda: bf.Forecaster("a", quantiles=[0.5]), 'bf.Loss."pinball", quantiles='),
     "its network": (lambda: bf.Forecaster("a", units=3), "Forecaster: .*'hidden_size'"),
 }
 
