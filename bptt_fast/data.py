@@ -610,11 +610,11 @@ def set_targets(
         _drop_windows(data, every, name)
     else:
         data.target_offset = data.offset if every else counting(len(data))
+    of_sequences = False
     if sample_weight is not None:
-        data.weight = _weight(data, sample_weight, every, weight_name, is_part)
+        data.weight, of_sequences = _weight(data, sample_weight, every, weight_name, is_part)
     if loss.average == "sequences":
-        of_sequences = sample_weight is not None and not any(map(np.ndim, sample_weight))
-        _average_over_sequences(data, every, of_sequences and len(sample_weight) == len(data), weight_name)
+        _average_over_sequences(data, every, of_sequences, weight_name)
     last = () if kind == "class" else None if columns is None else (columns,)
     try:
         rows = _target_rows(data, y, last, every, name)
@@ -1101,9 +1101,9 @@ def _class_hint(a: Array, wanted: tuple[int, ...], last: tuple[int, ...]) -> str
     return '  Class indices: loss="cross_entropy".'
 
 
-def _weight(data: Sequences, sample_weight: Any, every: bool, name: str, is_part: bool) -> Array:
-    """The weight of each target row, in the network's dtype."""
-    n, dtype = len(data), data.values.dtype
+def _weight(data: Sequences, sample_weight: Any, every: bool, name: str, is_part: bool) -> tuple[Array, bool]:
+    """The weight of each target row, in the network's dtype; whether the caller's are of sequences."""
+    n, dtype, of_sequences = len(data), data.values.dtype, False
     if (
         every
         and data.form == "list"
@@ -1121,7 +1121,7 @@ def _weight(data: Sequences, sample_weight: Any, every: bool, name: str, is_part
             weight = a
         elif a.shape == (n,):
             repeats: Any = data.length if data.form == "list" else data.steps
-            weight = np.repeat(a, repeats) if every else a
+            weight, of_sequences = np.repeat(a, repeats) if every else a, True
         elif every and (
             (data.form != "list" and a.shape == (n, data.steps))
             or (data.form == "series" and a.shape == (data.steps,))
@@ -1143,7 +1143,7 @@ def _weight(data: Sequences, sample_weight: Any, every: bool, name: str, is_part
         )
     if not is_part and not weight[counted].any():
         raise ConfigError(f"{name}: expected at least one weight above 0, got only zeros.")
-    return weight
+    return weight, of_sequences
 
 
 def _check_range(

@@ -231,6 +231,16 @@ def test_the_mean_over_sequences():
     assert bf.Loss(**loss.plain) == loss != bf.Loss("mse") and "average='sequences'" in repr(loss)
 
 
+def test_tables_of_weights():
+    """Of rows, as arrays: not weights of sequences, though they have an entry for each."""
+    pandas, random = pytest.importorskip("pandas"), np.random.default_rng(0)
+    net, loss = bf.Network(2, 5, 3, readout="every", seed=0), bf.Loss("mse", average="sequences")
+    x, y, weights = (random.uniform(0.1, 1, size=shape) for shape in ((4, 7, 2), (4, 7, 3), (4, 7)))
+    expected = net.evaluate(x, y, loss=loss, sample_weight=weights)
+    assert net.evaluate(x, y, loss=loss, sample_weight=pandas.DataFrame(weights)) == expected
+    assert net.evaluate(x, y, loss=loss, sample_weight=weights[:, 0]) != expected
+
+
 def refused_averages():
     every, last = (bf.Network(2, 5, 3, readout=readout, seed=0) for readout in ("every", "last"))
     x, y, loss = np.zeros((4, 6, 2)), np.zeros((4, 6, 3)), bf.Loss("mse", average="sequences")
