@@ -348,11 +348,10 @@ def regular(index: Any, rate: Any, name: str) -> tuple[Any, Any]:
     if isinstance(index, pandas.DatetimeIndex):
         return _regular_dates(pandas, index, rate, name)
     if isinstance(index, pandas.PeriodIndex):
-        found, steps = index.freqstr, np.diff(index.asi8) // index.freq.n
+        found, step, steps = index.freqstr, index.freq.n, np.diff(index.asi8)
     elif getattr(index.dtype, "kind", "O") in "iu":
         steps = np.diff(index.to_numpy(np.int64))
-        found = int(steps[0]) if len(steps) else rate or 1
-        steps = steps // found
+        found = step = int(steps[0]) if len(steps) else rate or 1
     else:
         called, hint = "an index", ", or name a column: time=..."
         if index.name is not None:
@@ -361,7 +360,7 @@ def regular(index: Any, rate: Any, name: str) -> tuple[Any, Any]:
             f"{name}: expected {called} of dates, periods or integers, got dtype {index.dtype} with "
             f"{index[0]!r}.  Convert it: pandas.to_datetime(...){hint}"
         )
-    gaps = np.flatnonzero(steps != 1)
+    gaps = np.flatnonzero(steps != step)
     if len(gaps):
         raise ConfigError(_gap(name, found, index[gaps[0]], index[gaps[0] + 1]))
     _check_rate(found, rate, name)

@@ -521,6 +521,12 @@ def messages():
         "expected a constant frequency, got a step from 2024-01-07 .* to 2024-01-09.*reset_index",
         fit(gap),
     )
+    for kind, index in {
+        "integers": pandas.Index([0, 2, 4, 7, 9, 11]),
+        "periods": pandas.PeriodIndex([pandas.Period(ordinal=i, freq="2D") for i in (0, 2, 4, 7, 9, 11)]),
+    }.items():
+        message = f"expected a constant frequency, got a step from {index[2]} to {index[3]}"
+        yield f"gap of less than two steps, {kind}", message, fit(one.iloc[:6].set_axis(index))
     yield (
         "twice",
         "expected increasing times, got 2024-01-01 .* twice.  Several series",
