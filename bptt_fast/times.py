@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from bisect import bisect
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import date, datetime, timedelta
@@ -58,9 +59,9 @@ class Times:
         self.written: list[Any] = list(cells)
         readings = list(_readings(cells))
         if not readings:
-            row = next(i for i, cell in enumerate(cells) if next(_readings([cells[0], cell]), None) is None)
-            wanted = "a time, such as 2024-12-31 23:00 or a number" if row == 0 else f"a time as {cells[0]!r}"
-            raise _wrong(row, f"expected {wanted}, got {cells[row]!r}.")
+            row = bisect(range(len(cells)), False, key=lambda i: not list(_readings(cells[: i + 1])))
+            wanted = f" as {cells[row - 1]!r}" if row else ", such as 2024-12-31 23:00 or a number"
+            raise _wrong(row, f"expected a time{wanted}, got {cells[row]!r}.")
         if before is not None:
             readings = [reading for reading in readings if reading[2] == before._format] or readings
         faults = [_fault(values) for values, *_ in readings]

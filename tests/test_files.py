@@ -365,6 +365,11 @@ WRONG_TIMES = {
     "words": (("soon",), 0, "expected a time, such as"),
     "two formats": (("2024-01-01", "02.01.2024"), 1, "expected a time as '2024-01-01'"),
     "with and without an offset": (("2024-01-01 00:00", "2024-01-01 01:00Z"), 1, "expected a time as"),
+    "day first, then month first": (
+        ("01/02/2024", "13/02/2024", "02/14/2024", "x"),
+        2,
+        "expected a time as '13/02/2024', got '02/14/2024'",
+    ),
     "twice": (("1", "2", "2"), 2, "expected a later time than in the row before, '2', got '2'"),
     "backwards": (("2024-01-02", "2024-01-01"), 1, "Sort the rows"),
     "day or month": (("01/02/2024", "02/03/2024"), 1, "2024-03-02 or 2024-02-03"),
