@@ -253,10 +253,12 @@ class _Estimator(BaseEstimator):
             )
         return loss
 
-    def _fitted(self, *arguments: Any) -> Self:
-        """Fit with checked parameters; an error leaves the estimator unchanged."""
-        before = vars(self).copy()
+    def _fitted(self, *arguments: Any, **known: Any) -> Self:
+        """Fit with checked parameters and `known` attributes; an error leaves the estimator unchanged."""
+        before, net = vars(self).copy(), getattr(self, "network_", None)
+        weights = None if net is None else (dict(net.rules), net.params.copy())
         try:
+            self.__dict__.update(known)
             self._check_parameters()
             if self.early_stopping and arguments[-1] is not None:
                 raise ConfigError(
@@ -266,6 +268,8 @@ class _Estimator(BaseEstimator):
             self._learn(*arguments)
         except Exception:
             self.__dict__ = before
+            if net is not None and weights is not None:
+                net.rules, net.params[:] = weights
             raise
         return self
 
@@ -907,20 +911,18 @@ class RNNClassifier(ClassifierMixin, _Supervised):
         first = not hasattr(self, "classes_")
         if first and classes is None:
             raise ConfigError("classes must be passed on the first call to partial_fit.")
-        if classes is not None:
-            classes = np.unique(classes)
-            if not first and not np.array_equal(classes, self.classes_):
-                raise ConfigError(
-                    f"classes: expected those of the first call, {_text(self.classes_)}, got "
-                    f"{_text(classes)}."
-                )
-            self.classes_ = classes
+        known: dict[str, Any] = {} if classes is None else {"classes_": np.unique(classes)}
+        if known and not first and not np.array_equal(known["classes_"], self.classes_):
+            raise ConfigError(
+                f"classes: expected those of the first call, {_text(self.classes_)}, got "
+                f"{_text(known['classes_'])}."
+            )
         if isinstance(self.class_weight, str):
             raise ConfigError(
                 f"class_weight: expected a dict or None in partial_fit, which sees only a part of the "
                 f"data, got {self.class_weight!r}.  Use compute_class_weight of scikit-learn on all labels."
             )
-        return self._fitted(X, y, sample_weight, True, 1)
+        return self._fitted(X, y, sample_weight, True, 1, **known)
 
     @overload
     def predict(self, X: Numbers | Table) -> Array: ...

@@ -184,6 +184,19 @@ def test_warm_start(kind):
 
 
 @pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("wrong", ({"solver": "none"}, {"batch_size": 0}, {"loss": 3}), ids=str)
+def test_an_error_leaves_the_network_as_it_is(kind, wrong):
+    """Rules, which the network gets before its fit finds the error, and the weights that they change."""
+    model = made(kind, max_iter=1, n_iter_no_change=1, tol=100, warm_start=True, rules={})
+    model.fit(X, targets(kind))
+    net, before = model.network_, model.network_.params.copy()
+    rule = bf.Rule(bounds=(0.1, 0.2))
+    with pytest.raises(ValueError):
+        model.set_params(rules={"weight_hh_l0": rule}, **wrong).fit(X, targets(kind))
+    assert model.network_ is net and not net.rules and np.array_equal(net.params, before)
+
+
+@pytest.mark.parametrize("kind", ALL)
 def test_partial_fit(kind):
     model, y = made(kind), targets(kind)
     options = {"classes": ["down", "up"]} if kind is RNNClassifier else {}
@@ -195,6 +208,11 @@ def test_partial_fit(kind):
 def test_classes_of_partial_fit():
     with pytest.raises(ValueError, match="first call"):
         made(RNNClassifier).partial_fit(X, LABELS)
+    wrong = made(RNNClassifier, class_weight="balanced"), made(RNNClassifier)
+    for model, labels in zip(wrong, (LABELS, np.full(120, "sideways")), strict=True):
+        with pytest.raises(ValueError, match=r"class_weight|sideways"):
+            model.partial_fit(X, labels, classes=["up", "down"])
+        assert not hasattr(model, "classes_")  # a failed call is not the first one
     model = made(RNNClassifier).partial_fit(X, LABELS, classes=["up", "down", "level"])
     assert model.classes_.tolist() == ["down", "level", "up"] and model.predict_proba(X).shape == (120, 3)
     with pytest.raises(ValueError, match="classes: expected those of the first call, 'down', 'level', 'up'"):
@@ -728,6 +746,11 @@ def test_divergence_reaches_the_caller():
     model = made(RNNRegressor, cell="elman", activation="identity", solver="sgd", learning_rate_init=1e9)
     with pytest.raises(bf.DivergedError, match="learning_rate"):
         model.fit(X, Y)
+    model.set_params(learning_rate_init=1e-3, warm_start=True).fit(X, Y)
+    before = model.network_.params.copy()
+    with pytest.raises(bf.DivergedError, match="learning_rate"):
+        model.set_params(learning_rate_init=1e9).fit(X, Y)
+    np.testing.assert_array_equal(model.network_.params, before)
 
 
 def test_without_scikit_learn_the_error_says_what_to_install(python):
