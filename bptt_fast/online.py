@@ -250,7 +250,6 @@ class Learner:
         bptt = unfolding.get_sliding(bptt, "learn_online")
         bptt.check(net)
         net.check_finite("learn_online")
-        net.obey()
         self.network, self.bptt = net, bptt
         chosen_optimizer = optimizers.get("sgd" if optimizer is None else optimizer)
         if chosen_optimizer.full_batch:
@@ -289,6 +288,7 @@ class Learner:
             "slots", np.zeros(_core.state_vectors(self.optimizer.name) * net.num_parameters, net.dtype)
         )
         chosen = bptt.isa(net, machine_for(None, isa)[1])
+        net.obey()
         with planning(f"learn_online: {bptt}", "Try a smaller k."):
             self._core = _core.Learner(
                 net.desc(),

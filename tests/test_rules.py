@@ -635,6 +635,19 @@ def test_setting_a_rule_ends_a_learner():
         learner.observe([1.0], [1.0])
 
 
+def test_a_refused_learner_changes_no_weight():
+    """Not even one that breaks a rule."""
+    net = bf.Network(1, 4, 1, seed=0)
+    net.rules["head.0.bias"] = bf.Rule(bounds=(0, 1))
+    net["head.0.bias"][...] = -0.5
+    for wrong in ({"loss": "none"}, {"optimizer": "lbfgs"}, {"isa": "none"}):
+        with pytest.raises(bf.ConfigError):
+            net.learn_online(bf.SlidingBPTT(2), **wrong)
+    assert net["head.0.bias"] == -0.5
+    learner = net.learn_online(bf.SlidingBPTT(2))
+    assert net["head.0.bias"] == 0 and learner.seen == 0
+
+
 def test_the_gradient_is_that_of_the_loss():
     """loss_and_grad and evaluate know no rules."""
     x, y = data()
