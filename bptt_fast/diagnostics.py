@@ -298,7 +298,7 @@ def gradient_flow(
     twin = _twin(net)
     evaluate(net, x, y, loss=loss, x0=x0, lengths=lengths)  # raises for invalid arguments
     parts, start = _parts(net, x, x0, lengths)
-    targets = _last_targets(net, ordered(y, net.output_names, "y"), parts, x, lengths)
+    targets = _last_targets(net, ordered(y, net.output_names, "y"), parts, x)
     longest = max(map(len, parts))
     if lags is None:
         lags = np.unique(np.linspace(1, longest, min(longest, 200)).round().astype(int))
@@ -740,15 +740,15 @@ def saturation(
         As in ``Network.fit``.
     threshold : float, default 0.95
         In (0, 1).  A tanh is saturated beyond +-threshold, a sigmoid above it and below 1 - threshold, a relu
-        where it is zero; a linear unit never is.
+        where it is zero, a retanh where it is zero and above threshold; other nonlinearities never are.
 
     Returns
     -------
     shares : dict of str to ndarray (units,)
-        The share of all steps, from 0 to 1.  "h_l0": the states of layer 0, for "elman", "mlp" and "indrnn";
-        "f.1_l0": the inner layers of an "mlp"; "r_l0", "z_l0": the gates of a "gru", "z_l0" that of a
-        "mingru"; "f_l0", "i_l0": those of a "minlstm"; "i_l0", "f_l0", "o_l0", and
-        "c_l0" for tanh(c): those of an "lstm".
+        The share of all steps, from 0 to 1.  "h_l0": the states of layer 0, for "elman", "mlp" and "indrnn",
+        or phi of a "ctrnn"; "f.0_l0": the inner layers of an "mlp"; "r_l0", "z_l0": the gates of a "gru",
+        "z_l0" that of a "mingru"; "f_l0", "i_l0": those of a "minlstm"; "i_l0", "f_l0", "o_l0", and "c_l0"
+        for tanh(c): those of an "lstm".  None of a cell of the user's own.
 
     Raises
     ------
@@ -881,8 +881,8 @@ def conditioning(
     Notes
     -----
     J'J approximates the curvature of the mean squared error near a good fit; with `scaling`, that of scaled
-    outputs.  J is computed by central differences, two runs per parameter; singular values below 1e-9 of the
-    largest are noise.
+    outputs.  J is computed by central differences, two runs per parameter; singular values below 1e-8 of the
+    largest are noise, which `rank` leaves out.
 
     Examples
     --------
@@ -1129,8 +1129,9 @@ def _states(twin: Model, parts: Sequence[Array], start: Array) -> list[Array]:
     return runs
 
 
-def _last_targets(net: Model, y: Any, parts: Sequence[Array], x: Any, lengths: Any) -> list[Any]:
+def _last_targets(net: Model, y: Any, parts: Sequence[Array], x: Any) -> list[Any]:
     """The last target of each sequence."""
+    x, y = data.unboxed(x), data.unboxed(y)
     many = data.is_list(x) or getattr(x, "ndim", np.ndim(x)) == 3
     if net.readout == "last":
         rows = data.numbers(y, "y")

@@ -80,6 +80,10 @@ def test_gradient_flow_of_ragged_sequences_and_chosen_lags():
     assert np.isnan(flow.norm[1, 2]) and np.isfinite(flow.norm[0]).all()
     alone = diagnostics.gradient_flow(net, X[1, :5], Y[1], lags=5)
     assert flow.norm[1, :2] == pytest.approx(alone.norm[0, [0, 4]])
+    boxed = np.empty(2, dtype=object)
+    boxed[:] = parts
+    again = diagnostics.gradient_flow(net, boxed, Y[:2], lags=[1, 5, 8])
+    assert np.array_equal(again.norm, flow.norm, equal_nan=True)
     padded = diagnostics.gradient_flow(net, X[:2], Y[:2], lags=[1, 5, 8], lengths=[T, 5])
     assert np.array_equal(padded.norm, flow.norm, equal_nan=True)
 
