@@ -303,7 +303,8 @@ class Callback(Resumable):
         epoch : int
             The epoch, counted from 0 as in Keras.
         logs : dict of str to float
-            "loss", "val_loss" (if there was validation) and "seconds".
+            "loss", "val_loss" (if there was validation), "learning_rate" (if it follows a schedule) and
+            "seconds".
 
         Returns
         -------
@@ -609,7 +610,7 @@ class ModelCheckpoint(_Monitor):
             return
         try:
             path = self.filepath.format(epoch=epoch + 1, **logs)
-        except (KeyError, IndexError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise ConfigError(
                 f"ModelCheckpoint(filepath): expected only names among epoch, {', '.join(logs)} in braces, "
                 f"got {self.filepath!r} ({error!r})."
@@ -806,7 +807,7 @@ class CSVLogger(_FileLogger):
         super().on_train_begin(logs)
         self.columns: list[str] = []
         if self.append and os.path.exists(self.filename):
-            with open(self.filename, encoding="utf-8") as file:
+            with open(self.filename, encoding="utf-8-sig", errors="backslashreplace") as file:
                 header = file.readline().rstrip("\r\n")
             self.columns = header.split(self.separator) if header else []
 
@@ -831,7 +832,8 @@ class CSVLogger(_FileLogger):
 class JSONLogger(_FileLogger):
     """Write the logs as JSON lines, one object per epoch; finished lines survive a crash.
 
-    Names are "epoch", counted from 1, "loss", "val_loss" (if any), "seconds" and "learning_rate".
+    Names are "epoch", counted from 1, "loss", "val_loss" (if any), "seconds" and "learning_rate", which
+    is null with an optimiser of second order.
 
     Parameters
     ----------
@@ -867,8 +869,9 @@ class JSONLogger(_FileLogger):
         """Append the row."""
         import json
 
+        values = {name: value if math.isfinite(value) else None for name, value in row.items()}
         with open(self.filename, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(values) + "\n")
 
 
 @suggesting

@@ -282,12 +282,25 @@ def test_append(kind, tmp_path):
     assert len(path.read_text().splitlines()) == len(lines) - 2
 
 
+def test_append_to_a_table_of_another_program(tmp_path):
+    """With the mark at its beginning that some write, or in another encoding."""
+    path = tmp_path / "log"
+    path.write_bytes("\ufeffepoch,loss,seconds,learning_rate\r\n".encode())
+    fit(cb.CSVLogger(path, append=True), epochs=2)
+    assert len(path.read_text().splitlines()) == 3
+    path.write_bytes("\u00e9poque\n".encode("latin-1"))
+    with pytest.raises(bf.ConfigError, match=r"expected a file with the columns .* with \\xe9poque"):
+        fit(cb.CSVLogger(path, append=True))
+
+
 def test_json(tmp_path):
     path = tmp_path / "log.jsonl"
     history = fit(cb.JSONLogger(path), validation_split=0.2)
     found = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row.pop("learning_rate") for row in found] == [1e-3] * 5
     assert found == [dict(zip(history, row, strict=True)) for row in zip(*history.values(), strict=True)]
+    fit(cb.JSONLogger(path), epochs=1, optimizer="lbfgs")
+    assert json.loads(path.read_text(), parse_constant=pytest.fail)["learning_rate"] is None
 
 
 @pytest.mark.parametrize("first", (True, False))
@@ -362,6 +375,8 @@ def test_without_tensorboardx_the_error_says_what_to_install(python):
     (lambda: cb.ModelCheckpoint("x", keep_last=2), "ModelCheckpoint(filepath): expected {epoch} in it"),
     (lambda: cb.ModelCheckpoint("{epoch}", keep_last=0), "ModelCheckpoint(keep_last): expected"),
     (lambda: fit(cb.ModelCheckpoint("{accuracy}")), "expected only names among epoch, loss, seconds"),
+    (lambda: fit(cb.ModelCheckpoint("{epoch.real.x}")), "expected only names among epoch, loss, seconds"),
+    (lambda: fit(cb.ModelCheckpoint("{epoch[0]}")), "expected only names among epoch, loss, seconds"),
     (lambda: cb.CSVLogger("x", "::"), "CSVLogger(separator): expected one character, got '::'"),
     (lambda: cb.JSONLogger(None), "JSONLogger(filename): expected a str or path-like, got None"),
     (lambda: cb.TensorBoard(histogram_freq=-1), "TensorBoard(histogram_freq): expected"),
