@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout, suppress
 from functools import partial
 from io import BytesIO
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -43,6 +43,7 @@ from . import (
     show_config,
 )
 from .callbacks import BackupAndRestore, Callback, LambdaCallback
+from .choices import Equation, Noise
 from .columns import listed, moments
 from .description import NONLINEARITIES, Category
 from .errors import MALFORMED, choice
@@ -195,7 +196,7 @@ def _train(args: argparse.Namespace) -> int:
         net.input_names = names
         parts = range(args.classes) if args.classes else args.loss.parts
         net.output_names = [f"{name} {part}".rstrip() for part in parts for name in targets]
-    except ConfigError as error:
+    except (ConfigError, ShapeError) as error:
         args.parser.error(str(error))
     if args.backup is not None and args.seed is None:
         args.parser.error("--backup: expected --seed as well, got none.  Pass any number.")
@@ -692,7 +693,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     if getattr(args, "history", None) is not None:
         for name in ("model", "file", "steps", "future", "time", "sep", "decimal", "last"):
             if getattr(args, name) is not None:
-                args.parser.error(f"argument --history: not allowed with {name}")
+                shown = name.upper() if name in ("model", "file") else f"--{name}"
+                args.parser.error(f"argument --history: not allowed with {shown}")
         needed = {"out": needed["out"]}
     if getattr(args, "future", None) is not None and args.steps is None:
         needed = needed | {"steps": "--steps"}
@@ -834,7 +836,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=NONLINEARITIES,
         help="nonlinearity of elman, mlp, indrnn and ctrnn cells",
     )
-    model.add_argument("--equation", choices=("rate", "potential"), default="rate", help="of ctrnn cells")
+    model.add_argument("--equation", choices=get_args(Equation), default="rate", help="of ctrnn cells")
     model.add_argument(
         "--tau", type=_reals, default=10.0, metavar="T", help="ctrnn: time constant, or T,T,... of each unit"
     )
@@ -843,7 +845,7 @@ def _parser() -> argparse.ArgumentParser:
         "--recurrent-noise", type=_real(low=0), default=0.0, metavar="SIGMA", help="ctrnn: noise in training"
     )
     model.add_argument(
-        "--noise", choices=("sde", "step", "scaled"), default="sde", help="convention of --recurrent-noise"
+        "--noise", choices=get_args(Noise), default="sde", help="convention of --recurrent-noise"
     )
     model.add_argument(
         "--input-noise", type=_real(low=0), default=0.0, metavar="SIGMA", help="noise of inputs in training"
@@ -960,8 +962,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     how.add_argument("--target-loss", type=_real(), help="stop at this loss")
     how.add_argument("--max-seconds", type=_real(above=0), help="stop after this time")
-    how.add_argument("--backup", metavar="FOLDER", help="go on from here after a crash; needs --seed")
-    how.add_argument("--threads", type=_at_least(1))
+    how.add_argument("--backup", metavar="FOLDER", help="continue from here after a crash; needs --seed")
+    how.add_argument("--threads", type=_at_least(1), metavar="N", help="at most N threads (see `info`)")
     how.add_argument("--quiet", action="store_true", help="print nothing but errors")
     needed = {"file": "FILE", "inputs": "--inputs", "targets": "--targets"}
     train.set_defaults(command=_train, parser=train, needed=needed)

@@ -782,13 +782,19 @@ WRONG = {
     "a target as the time": (("predict", "m", "load.csv", "--time", "load"), 1, "--time: expected a column that is no input"),
     "another picture": (("plot", "m", "load.csv", "--out", "p.jpg"), 2, "expected a file named *.png or *.svg"),
     "no picture": (("plot", "m", "load.csv"), 2, "required: --out"),
-    "a history and a model": (("plot", "m", "--history", "m", "--out", "p.png"), 2, "--history: not allowed with model"),
+    "a history and a model": (("plot", "m", "--history", "m", "--out", "p.png"), 2, "--history: not allowed with MODEL"),
     "what is read": (("plot", "m", "load.csv", "--out", "load.csv"), 1, "--out: expected another file"),
     "itself": (("forecast", "m", "load.csv", "--steps", "1", "--out", "m"), 1, "--out: expected another file"),
     "two inputs": (("evaluate", "-", "-"), 2, "/dev/stdin: expected one of model, file"),
     "two outputs": (("predict", "m", "load.csv", "--out", "-", "--json"), 2, "/dev/stdout: expected one of out, json"),
     "one file for two": (("train", "load.csv", *NAMES, "--out", "x", "--log", "x"), 2, "--log: expected another file"),
     "no folder of the log": (("train", "load.csv", *NAMES, "--log", "no/x"), 1, "--log: expected a file in a folder"),
+    "time constants of other units": (
+        ("train", "load.csv", *NAMES, "--cell", "ctrnn", "--tau", "20,30"), 2, "tau: expected a number, or one for each of"
+    ),
+    "a mask of another shape": (
+        ("train", "load.csv", *NAMES, "--rules", '{"head.0.bias": {"mask": [true, true, true]}}'), 2, "mask: expected (1,)"
+    ),
     "a time without a name": (("train", "load.csv", *NAMES, "--time", " "), 2, "--time: expected the name of a column"),
 }  # fmt: skip
 

@@ -152,7 +152,8 @@ def test_the_command_line(tmp_path, capsys):
     for name, value in {"steps": 3, "last": 5, "sep": '";"', "model": '"model.safetensors"'}.items():
         config = tmp_path / f"{name}.toml"
         config.write_text(f"{name} = {value}\n")
-        refused[f"not allowed with {name}"] = [*picture, "--config", config]
+        shown = name.upper() if name == "model" else f"--{name}"
+        refused[f"not allowed with {shown}"] = [*picture, "--config", config]
     for name, arguments in refused.items():
         try:
             code = main([str(one) for one in arguments])
