@@ -544,8 +544,8 @@ def _class_weight(value: Any) -> tuple[Any, ...] | None:
         return None
     if isinstance(value, Mapping):
         try:
-            pairs = sorted((int(label), weight) for label, weight in value.items())
-        except (TypeError, ValueError):
+            pairs = sorted((_class_index(label), weight) for label, weight in value.items())
+        except (TypeError, ValueError, OverflowError):
             raise ConfigError(f"class_weight: expected class indices as keys, got {list(value)}.") from None
         labels, weights = [label for label, _ in pairs], [weight for _, weight in pairs]
     elif isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str):
@@ -556,6 +556,14 @@ def _class_weight(value: Any) -> tuple[Any, ...] | None:
     if not any(checked) and (not labels or not checked):
         raise ConfigError("class_weight: expected at least one weight above 0, got none.")
     return tuple(zip(labels, checked, strict=True)) if labels else checked
+
+
+def _class_index(label: Any) -> int:
+    """A key of `class_weight`, which JSON made text of; raises a ValueError for 0.5."""
+    index = int(label)
+    if not isinstance(label, str) and index != label:
+        raise ValueError
+    return index
 
 
 def get(loss: Any) -> Loss:

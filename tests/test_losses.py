@@ -401,6 +401,8 @@ SEVERAL_WRONG = {
     "range": (lambda: bf.Loss("pinball", quantiles=1.0), "below 1"),
     "smoothing": (lambda: bf.Loss("cross_entropy", label_smoothing=1.0), "below 1"),
     "classes": (lambda: bf.Loss("mse", class_weight=[1.0]), "loss of classes"),
+    "half a class": (lambda: bf.Loss("cross_entropy", class_weight={0.5: 2}), "class indices as keys"),
+    "no class": (lambda: bf.Loss("cross_entropy", class_weight={np.inf: 2}), "class indices as keys"),
     "count": (
         lambda: network().fit(X, [0] * 6, loss=bf.Loss("cross_entropy", class_weight=[1.0])),
         "expected 3 numbers"
