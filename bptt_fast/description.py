@@ -80,18 +80,12 @@ class Description:
             cell, option, value = VARIANTS[cell]
             object.__setattr__(self, option, value)
         f = _widths(self.f, "f", MAX_F)
-        if f and not CELLS[cell]["hidden_layers"]:
-            raise ConfigError(
-                f'f: expected () for cell="{cell}", got {f}.  Hidden layers inside f need '
-                f"{_cells_with('hidden_layers')}."
-            )
+        _check_cell(cell, "hidden_layers", "f", f, ())
         checked |= {
+            "cell": cell,
             "f": f,
             "head": _widths(self.head, "head", MAX_HEAD),
             "nonlinearity": _nonlinearities(self, cell, f),
-        }
-        checked |= {
-            "cell": cell,
             "head_nonlinearity": choice(self.head_nonlinearity, "head_nonlinearity", NONLINEARITIES),
             "skip": flag(self.skip, "skip"),
             "readout": choice(self.readout, "readout", get_args(Readout)),
@@ -101,52 +95,68 @@ class Description:
             "peephole": flag(self.peephole, "peephole"),
             "equation": choice(self.equation, "equation", get_args(Equation)),
             **self._times(cell),
-            "noise": choice(self.noise, "noise", get_args(Noise)),
-            "recurrent_noise": number(self.recurrent_noise, "recurrent_noise", 0),
-            "input_noise": number(self.input_noise, "input_noise", 0),
-            "rate_penalty": number(self.rate_penalty, "rate_penalty", 0),
-            "rate_target": number(self.rate_target, "rate_target"),
+            **self._noise_and_rates(cell),
         }
         if checked["head_nonlinearity"] != "tanh" and not checked["head"]:
             raise ConfigError(
                 f"head_nonlinearity: expected hidden layers in head with it, got head=() and "
                 f'head_nonlinearity="{checked["head_nonlinearity"]}".  Example: head=(16,).'
             )
-        if checked["noise"] != "sde" and not checked["recurrent_noise"]:
-            raise ConfigError(
-                f"noise: expected a recurrent_noise above 0 with it, got recurrent_noise=0 and "
-                f'noise="{checked["noise"]}".  Leave it out.'
-            )
-        if checked["rate_target"] and not checked["rate_penalty"]:
-            raise ConfigError(
-                f"rate_target: expected a rate_penalty above 0 with it, got rate_penalty=0 and "
-                f"rate_target={checked['rate_target']:g}."
-            )
-        if checked["input_noise"] and self.categories:
-            raise ConfigError(
-                f"input_noise: expected 0 with categories, whose inputs are integers, got "
-                f"{checked['input_noise']:g}."
-            )
-        if checked["recurrent_noise"] and not CELLS[cell]["leak"]:
-            raise ConfigError(
-                f"recurrent_noise: {checked['recurrent_noise']:g} is for {_cells_with('leak')}, got "
-                f'cell="{cell}".'
-            )
         for base, option, value in VARIANTS.values():
             if checked[option] == value and cell != base:
                 wanted = f'"{value}"' if isinstance(value, str) else value
                 raise ConfigError(f'{option}: {wanted} is for cell="{base}", got cell="{cell}".')
         proj_size = integer(self.proj_size, "proj_size", 0)
-        if proj_size and not CELLS[cell]["projection"]:
-            raise ConfigError(
-                f'proj_size: {proj_size} is for {_cells_with("projection")}, got cell="{cell}".'
-            )
+        _check_cell(cell, "projection", "proj_size", proj_size, 0)
         if proj_size >= checked["hidden_size"]:
             raise ConfigError(
                 f"proj_size: expected less than hidden_size={checked['hidden_size']}, got {proj_size}."
             )
+        checked |= {
+            "proj_size": proj_size,
+            **self._dropouts(cell, checked["num_layers"]),
+            "dtype": _dtype_name(self.dtype),
+            "seed": _seed(self.seed),
+            "init": _init(self.init),
+            **self._initial(cell, f),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def _noise_and_rates(self, cell: str) -> dict[str, Any]:
+        """The checked noise in the equations, and the checked penalty of their rates."""
+        noise = choice(self.noise, "noise", get_args(Noise))
+        recurrent_noise = number(self.recurrent_noise, "recurrent_noise", 0)
+        input_noise = number(self.input_noise, "input_noise", 0)
+        rate_penalty = number(self.rate_penalty, "rate_penalty", 0)
+        rate_target = number(self.rate_target, "rate_target")
+        if noise != "sde" and not recurrent_noise:
+            raise ConfigError(
+                f"noise: expected a recurrent_noise above 0 with it, got recurrent_noise=0 and "
+                f'noise="{noise}".  Leave it out.'
+            )
+        if rate_target and not rate_penalty:
+            raise ConfigError(
+                f"rate_target: expected a rate_penalty above 0 with it, got rate_penalty=0 and "
+                f"rate_target={rate_target:g}."
+            )
+        if input_noise and self.categories:
+            raise ConfigError(
+                f"input_noise: expected 0 with categories, whose inputs are integers, got {input_noise:g}."
+            )
+        _check_cell(cell, "leak", "recurrent_noise", recurrent_noise, 0)
+        return {
+            "noise": noise,
+            "recurrent_noise": recurrent_noise,
+            "input_noise": input_noise,
+            "rate_penalty": rate_penalty,
+            "rate_target": rate_target,
+        }
+
+    def _dropouts(self, cell: str, num_layers: int) -> dict[str, float]:
+        """The checked `dropout` and `recurrent_dropout`."""
         dropout = number(self.dropout, "dropout", 0, 1, open_high=True)
-        if dropout and checked["num_layers"] == 1:
+        if dropout and num_layers == 1:
             raise ConfigError(
                 f"dropout: {dropout:g} acts between layers, and num_layers=1 has only one.  Did you mean "
                 f"recurrent_dropout?"
@@ -157,17 +167,7 @@ class Description:
                 f'recurrent_dropout: expected 0 for cell="{cell}", which has no recurrent product, got '
                 f"{recurrent_dropout:g}.  Did you mean dropout, between layers?"
             )
-        checked |= {
-            "proj_size": proj_size,
-            "dropout": dropout,
-            "dtype": _dtype_name(self.dtype),
-            "recurrent_dropout": recurrent_dropout,
-            "seed": _seed(self.seed),
-            "init": _init(self.init),
-            **self._initial(cell, f),
-        }
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
+        return {"dropout": dropout, "recurrent_dropout": recurrent_dropout}
 
     def _initial(self, cell: str, f: tuple[int, ...]) -> dict[str, float | None]:
         """The checked fields that change the initial parameters after `init`."""
@@ -187,25 +187,22 @@ class Description:
                 )
         if bias is not None:
             bias = number(bias, "forget_bias")
-            if CELLS[cell]["keep_gate"] < 0:
-                raise ConfigError(f'forget_bias: is for {_cells_with("keep_gate")}, got cell="{cell}".')
+            _check_cell(cell, "keep_gate", "forget_bias", bias, None)
         return {"spectral_radius": radius, "forget_bias": bias}
 
     def _times(self, cell: str) -> dict[str, Any]:
         """The checked time constants, and the step of time, of a rate network."""
         dt = number(self.dt, "dt", 0, open_low=True)
         tau = _reals(self.tau, "tau")
-        if not CELLS[cell]["leak"]:
-            if dt != 1 or tau.shape or tau != 10:
-                raise ConfigError(f'tau, dt: are for {_cells_with("leak")}, got cell="{cell}".')
-        elif tau.shape not in ((), (self.hidden_size,)):
+        train = flag(self.train_tau, "train_tau")
+        _check_cell(cell, "leak", "tau", f"shape {tau.shape}" if tau.shape else float(tau), 10)
+        _check_cell(cell, "leak", "dt", dt, 1)
+        _check_cell(cell, "leak", "train_tau", train, False)
+        if tau.shape not in ((), (self.hidden_size,)):
             raise ShapeError(
                 f"tau: expected a number, or one for each of hidden_size={self.hidden_size} units, got shape "
                 f"{tau.shape}."
             )
-        train = flag(self.train_tau, "train_tau")
-        if train and not CELLS[cell]["leak"]:
-            raise ConfigError(f'train_tau: True is for {_cells_with("leak")}, got cell="{cell}".')
         fits = np.isfinite(tau) & ((tau > dt) if train else (tau >= dt))
         if not fits.all():
             wanted = f"above dt={dt:g}, for train_tau" if train else f"of at least dt={dt:g}"
@@ -300,12 +297,17 @@ def unused(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: getattr(Description, name) for name, needed in NEEDED.items() if not config.get(needed)}
 
 
-def _cells_with(capability: str) -> str:
-    """The cells with a capability, for a message: cell="gru" or "lstm"."""
+def _check_cell(cell: str, capability: str, option: str, value: Any, neutral: Any) -> None:
+    """Raise for an option that needs a capability which the cell lacks, unless it is left `neutral`."""
     lacking = -1 if capability == "keep_gate" else 0
+    if value == neutral or CELLS[cell][capability] > lacking:
+        return
     having = [name for name, row in CELLS.items() if row[capability] > lacking and name not in VARIANTS]
-    wanted = [f'"{name}"' for name in having]
-    return f"cell={' or '.join(wanted)}"
+    wanted = " or ".join(f'"{name}"' for name in having)
+    shown = f"{value:g}" if isinstance(value, float) else value
+    raise ConfigError(
+        f'{option}: expected {neutral} for cell="{cell}", got {shown}.  It is for cell={wanted}.'
+    )
 
 
 def category(value: Any, name: str) -> Category:

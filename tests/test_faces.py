@@ -209,7 +209,7 @@ LINES_WRONG = {
     "value": (("--rules", '{"weight_hh_l0": {"l1": -1}}'), "l1"),
     "block": (("--rules", '{"weight": {"l1": 1}}'), "expected one of 'weight_ih_l0'"),
     "dale": (("--dale", "0.5", "--cell", "mingru"), "dale: expected a cell with a recurrent matrix"),
-    "tau": (("--tau", "3"), "tau, dt: are for"),
+    "tau": (("--tau", "3"), "tau: expected 10 for cell="),
     "each tau": (("--cell", "ctrnn", "--tau", "10,x"), "expected a number, got 'x'"),
     "short tau": (("--cell", "ctrnn", "--tau", "0.1"), "tau"),
 }

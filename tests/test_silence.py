@@ -140,7 +140,7 @@ def test_the_command_line(tmp_path, capsys):
     picture = ["plot", "--history", tmp_path / "log.csv", "--out", tmp_path / "losses.png"]
     refused = {  # what is named: the arguments
         "noise": [*train, "--cell", "ctrnn", "--noise", "step"],
-        "tau, dt": [*train, "--tau", 5],
+        "tau": [*train, "--tau", 5],
         "--seed": ["forecast", model, path, "--steps", 2, "--seed", 1],
         "last": [*picture, "--last", 10],
         "decimal": [*picture, "--decimal", ","],
