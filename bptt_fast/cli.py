@@ -66,6 +66,7 @@ from .optimizers import OPTIMIZERS, Optimizer
 from .suggestions import suggestion
 from .tabular import TRAINED, Tabular, described, network
 from .times import Times
+from .unfolding import Unfolding
 from .writing import csv_text, is_stream, replace
 
 Array = np.ndarray[Any, Any]
@@ -155,47 +156,10 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    names, targets, categories = args.inputs, args.targets, args.categories
     try:
-        _check_time(args.time, names, targets)
-        if (args.loss.targets == "class") != (args.classes is not None) or (
-            args.classes and len(targets) > 1
-        ):
-            raise ConfigError(
-                f"--classes: expected with --loss cross_entropy and one target, and only then, got "
-                f"{args.classes}, --loss {args.loss.name} and {len(targets)} target(s)."
-            )
-        names = [*(name for name in names if name not in categories), *_categories_among(names, categories)]
+        net = _new_network(args)
         unfold = _unfolding(args)
         optimizer = _optimizer(args, unfold.default_optimizer)
-        slides = args.truncate is None and args.checkpoint is None
-        net = Network(
-            len(names),
-            args.hidden,
-            args.classes or len(targets) * args.loss.outputs,
-            categories=dict(enumerate(categories.values(), len(names) - len(categories))),
-            cell=args.cell,
-            nonlinearity=args.nonlinearity,
-            f=args.f,
-            head=args.head,
-            skip=args.skip,
-            readout="last" if slides else "every",
-            num_layers=args.layers,
-            equation=args.equation,
-            tau=args.tau,
-            dt=args.dt,
-            recurrent_noise=args.recurrent_noise,
-            noise=args.noise,
-            input_noise=args.input_noise,
-            dtype=args.dtype,
-            seed=args.seed,
-        )
-        net.rules = args.rules
-        if args.dale is not None:
-            dale(net, args.dale)
-        net.input_names = names
-        parts = range(args.classes) if args.classes else args.loss.parts
-        net.output_names = [f"{name} {part}".rstrip() for part in parts for name in targets]
     except (ConfigError, ShapeError) as error:
         args.parser.error(str(error))
     if args.backup is not None and args.seed is None:
@@ -204,29 +168,10 @@ def _train(args: argparse.Namespace) -> int:
         _check_written(args, name)
     if args.out and args.log and os.path.realpath(args.out) == os.path.realpath(args.log):
         args.parser.error(f"--log: expected another file than --out, got {args.log}")
-    table = _table(args, args.file, [*names, *targets], args.time)
-    steps_needed = args.unfold or DEPTH if slides else 1
-    needed = steps_needed + args.lead
-    if len(table) < needed:
-        why = f"--unfold {steps_needed}" if slides else "one"
-        raise InputError(
-            f"{args.file}: expected at least {needed} rows of numbers ({why} plus --lead {args.lead}), got "
-            f"{len(table)}."
-        )
+    table = _table(args, args.file, [*map(str, net.input_names or ()), *args.targets], args.time)
+    needed = _rows_needed(args, table)
     rows = math.floor(len(table) * (1 - args.validation_split))
-    x, y = np.split(table.values, [len(names)], axis=1)
-    notes = {"bptt": str(unfold), "loss": args.loss.plain, "targets": targets, "time": args.time}
-    if args.scaling and args.loss.targets == "real" and args.loss.outputs > 1:
-        # the outputs are no targets, so that net.scaling cannot scale both
-        scaling = Scaling([], [], *(a.tolist() for a in moments(y[:rows])))
-        notes["scaling"] = {"mean": scaling.output_mean, "scale": scaling.output_scale}
-        y = scaling.targets(y, np.float64)
-    if args.classes:
-        y = _class_indices(args, y[:, 0])
-    net.extra[TRAINED] = json.dumps(notes)
-    validation: dict[str, Any] = {"validation_split": args.validation_split}
-    if not slides:
-        x, y, validation = _shifted(x, y, args.lead, rows)
+    x, y, validation = _training_data(args, net, unfold, table, rows)
     # standard output is for the data, if they go there
     messages = redirect_stdout(sys.stderr) if STDOUT in (args.out, args.log) else nullcontext()
     begun: list[int] = []  # epochs of this process
@@ -295,6 +240,83 @@ def _train(args: argparse.Namespace) -> int:
             "seconds": seconds,
         }
     )
+
+
+def _slides(args: argparse.Namespace) -> bool:
+    """Whether the patterns are windows that slide along the series, not the whole series."""
+    return args.truncate is None and args.checkpoint is None
+
+
+def _new_network(args: argparse.Namespace) -> Network:
+    """The network of the arguments, with its rules and the names of its columns."""
+    names, targets, categories = args.inputs, args.targets, args.categories
+    _check_time(args.time, names, targets)
+    if (args.loss.targets == "class") != (args.classes is not None) or (args.classes and len(targets) > 1):
+        raise ConfigError(
+            f"--classes: expected with --loss cross_entropy and one target, and only then, got "
+            f"{args.classes}, --loss {args.loss.name} and {len(targets)} target(s)."
+        )
+    names = [*(name for name in names if name not in categories), *_categories_among(names, categories)]
+    net = Network(
+        len(names),
+        args.hidden,
+        args.classes or len(targets) * args.loss.outputs,
+        categories=dict(enumerate(categories.values(), len(names) - len(categories))),
+        cell=args.cell,
+        nonlinearity=args.nonlinearity,
+        f=args.f,
+        head=args.head,
+        skip=args.skip,
+        readout="last" if _slides(args) else "every",
+        num_layers=args.layers,
+        equation=args.equation,
+        tau=args.tau,
+        dt=args.dt,
+        recurrent_noise=args.recurrent_noise,
+        noise=args.noise,
+        input_noise=args.input_noise,
+        dtype=args.dtype,
+        seed=args.seed,
+    )
+    net.rules = args.rules
+    if args.dale is not None:
+        dale(net, args.dale)
+    net.input_names = names
+    parts = range(args.classes) if args.classes else args.loss.parts
+    net.output_names = [f"{name} {part}".rstrip() for part in parts for name in targets]
+    return net
+
+
+def _rows_needed(args: argparse.Namespace, table: Table) -> int:
+    """The rows that a pattern spans, which the table must have."""
+    steps = (args.unfold or DEPTH) if _slides(args) else 1
+    needed: int = steps + args.lead
+    if len(table) < needed:
+        why = f"--unfold {steps}" if _slides(args) else "one"
+        raise InputError(
+            f"{args.file}: expected at least {needed} rows of numbers ({why} plus --lead {args.lead}), got "
+            f"{len(table)}."
+        )
+    return needed
+
+
+def _training_data(
+    args: argparse.Namespace, net: Network, unfold: Unfolding, table: Table, rows: int
+) -> tuple[Any, Any, dict[str, Any]]:
+    """Inputs, targets and arguments of the validation, for `fit`; ``net.extra`` notes what they are."""
+    x, y = np.split(table.values, [net.input_size], axis=1)
+    notes = {"bptt": str(unfold), "loss": args.loss.plain, "targets": args.targets, "time": args.time}
+    if args.scaling and args.loss.targets == "real" and args.loss.outputs > 1:
+        # the outputs are no targets, so that net.scaling cannot scale both
+        scaling = Scaling([], [], *(a.tolist() for a in moments(y[:rows])))
+        notes["scaling"] = {"mean": scaling.output_mean, "scale": scaling.output_scale}
+        y = scaling.targets(y, np.float64)
+    if args.classes:
+        y = _class_indices(args, y[:, 0])
+    net.extra[TRAINED] = json.dumps(notes)
+    if _slides(args):
+        return x, y, {"validation_split": args.validation_split}
+    return _shifted(x, y, args.lead, rows)
 
 
 def _write_log(args: argparse.Namespace, history: dict[str, list[float]]) -> None:
@@ -790,7 +812,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"bptt-fast {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_demo, _add_train, _add_predict, _add_forecast, _add_evaluate, _add_plot, _add_info):
+        add(commands)
+    return parser
 
+
+def _add_demo(commands: Any) -> None:
     demo = commands.add_parser(
         "demo",
         help="learn the yearly sunspot numbers, in seconds",
@@ -802,6 +829,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(command=_demo)
 
+
+def _add_train(commands: Any) -> None:
     train = commands.add_parser(
         "train",
         help="train a network on the rows of a CSV or Parquet file",
@@ -825,6 +854,13 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--log", metavar="FILE", help="CSV of the losses of each epoch, for `plot --history`")
     _reading(train)
     _common(train)
+    _network_options(train)
+    _training_options(train)
+    needed = {"file": "FILE", "inputs": "--inputs", "targets": "--targets"}
+    train.set_defaults(command=_train, parser=train, needed=needed)
+
+
+def _network_options(train: argparse.ArgumentParser) -> None:
     model = train.add_argument_group("network")
     model.add_argument("--cell", choices=tuple(CELLS), default="elman")
     model.add_argument("--hidden", type=_at_least(1), default=16, metavar="H", help="state size (default 16)")
@@ -878,6 +914,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     model.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     model.add_argument("--seed", type=_at_least(0), help="random seed")
+
+
+def _training_options(train: argparse.ArgumentParser) -> None:
     how = train.add_argument_group("training")
     unfold = how.add_mutually_exclusive_group()
     unfold.add_argument("--unfold", type=_at_least(1), metavar="K", help="steps to unfold (default 10)")
@@ -965,9 +1004,9 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--backup", metavar="FOLDER", help="continue from here after a crash; needs --seed")
     how.add_argument("--threads", type=_at_least(1), metavar="N", help="at most N threads (see `info`)")
     how.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    needed = {"file": "FILE", "inputs": "--inputs", "targets": "--targets"}
-    train.set_defaults(command=_train, parser=train, needed=needed)
 
+
+def _add_predict(commands: Any) -> None:
     predict = commands.add_parser(
         "predict",
         help="predict with a network that `train` wrote",
@@ -982,6 +1021,8 @@ def _parser() -> argparse.ArgumentParser:
     _of_predictions(predict)
     predict.set_defaults(command=_predict)
 
+
+def _add_forecast(commands: Any) -> None:
     forecast = commands.add_parser(
         "forecast",
         help="forecast the rows after the last one of a file",
@@ -998,6 +1039,8 @@ def _parser() -> argparse.ArgumentParser:
     forecast.set_defaults(command=_forecast)
     forecast.get_default("needed")["steps"] = "--steps"
 
+
+def _add_evaluate(commands: Any) -> None:
     evaluate = commands.add_parser(
         "evaluate",
         help="errors of predictions, for each target in the units of the data",
@@ -1009,6 +1052,8 @@ def _parser() -> argparse.ArgumentParser:
     _common(evaluate)
     evaluate.set_defaults(command=_evaluate)
 
+
+def _add_plot(commands: Any) -> None:
     plot = commands.add_parser(
         "plot",
         help="a picture of predictions and forecasts, or of the losses of a training",
@@ -1027,13 +1072,14 @@ def _parser() -> argparse.ArgumentParser:
     plot.set_defaults(command=_plot)
     plot.get_default("needed")["out"] = "--out"
 
+
+def _add_info(commands: Any) -> None:
     info = commands.add_parser(
         "info", help="versions, instruction set and threads, and the contents of a model file"
     )
     info.add_argument("model", nargs="?", metavar="MODEL")
     info.add_argument("--json", action="store_true", help="print one JSON document")
     info.set_defaults(command=_info, parser=info)
-    return parser
 
 
 def _of_model(parser: argparse.ArgumentParser) -> None:
