@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -982,65 +982,79 @@ def error_surface(
     check_arguments("error_surface", options, list(known))
     points = integer(points, "points", 2, 1001)
     random = np.random.default_rng(integer(seed, "seed", 0, 2**64 - 1))
-    probe, center = copy.copy(net), net.params.astype(float)
+    plane = _plane(net, along, random)
+    low, high = plane.low, plane.high
+    if span is not None:
+        reach = number(span, "span", 0, open_low=True)
+        low, high = plane.middle - reach, plane.middle + reach
+    a, b = np.linspace(low[0], high[0], points), np.linspace(low[1], high[1], points)
+    loss, probe = np.empty((points, points)), copy.copy(net)
+    for i, v in enumerate(b):
+        for j, u in enumerate(a):
+            probe.params[:] = plane.origin + u * plane.directions[0] + v * plane.directions[1]
+            try:
+                loss[i, j] = evaluate(probe, x, y, **options)
+            except DivergedError:
+                loss[i, j] = math.inf
+    return Surface(a, b, loss, plane.labels, plane.marks, plane.title)
+
+
+class _Plane(NamedTuple):
+    """A plane through the parameters, and how a surface on it is drawn."""
+
+    title: str
+    labels: tuple[str, str]
+    origin: Array  # the parameters at (0, 0)
+    directions: Sequence[Array]
+    middle: Array  # the coordinates of the network
+    low: Array
+    high: Array
+    marks: dict[str, tuple[float, float]]
+
+
+def _plane(net: Model, along: Any, random: np.random.Generator) -> _Plane:
+    """The plane that `along` of `error_surface` says."""
+    center, zero = net.params.astype(float), np.zeros(2)
     marks = {"network": (0.0, 0.0)}
-    low, high = np.full(2, -1.0), np.full(2, 1.0)
     if isinstance(along, str):
         choice(along, "along", ("random",))
         labels = (
             "random direction 1 (lengths of the weights)",
             "random direction 2 (lengths of the weights)",
         )
-        title = "two random directions"
         directions = [_random_direction(net, random) for _ in range(2)]
-    elif isinstance(along, Model) or (
-        isinstance(along, (tuple, list)) and len(along) == 2 and all(isinstance(a, Model) for a in along)
-    ):
-        others = [along] if isinstance(along, Model) else list(along)
-        directions = [_towards(net, other, i) for i, other in enumerate(others)]
-        marks["other solution" if len(others) == 1 else "solution 1"] = (1.0, 0.0)
-        if len(others) == 1:
-            labels = ("towards the other solution (share of the way)", "random direction (the same lengths)")
-            title = "towards another solution"
-            far = directions[0]
-            other = _random_direction(net, random)
-            other -= far * (other @ far) / (far @ far)
-            directions.append(other / np.linalg.norm(other) * np.linalg.norm(far))
-            low, high = np.array([-0.5, -1.0]), np.array([1.5, 1.0])
-        else:
-            labels = ("towards solution 1 (share of the way)", "towards solution 2 (share of the way)")
-            title = "the plane through three solutions"
-            marks["solution 2"] = (0.0, 1.0)
-            low, high = np.full(2, -0.5), np.full(2, 1.5)
-    elif isinstance(along, (tuple, list)) and len(along) == 2:
-        places = [_place(net, weight, f"along[{i}]") for i, weight in enumerate(along)]
+        return _Plane("two random directions", labels, center, directions, zero, zero - 1, zero + 1, marks)
+    if isinstance(along, Model):
+        labels = ("towards the other solution (share of the way)", "random direction (the same lengths)")
+        far = _towards(net, along, 0)
+        other = _random_direction(net, random)
+        other -= far * (other @ far) / (far @ far)
+        directions = [far, other / np.linalg.norm(other) * np.linalg.norm(far)]
+        marks["other solution"] = (1.0, 0.0)
+        low, high = np.array([-0.5, -1.0]), np.array([1.5, 1.0])
+        return _Plane("towards another solution", labels, center, directions, zero, low, high, marks)
+    pair = along if isinstance(along, (tuple, list)) and len(along) == 2 else ()
+    if pair and all(isinstance(one, Model) for one in pair):
+        labels = ("towards solution 1 (share of the way)", "towards solution 2 (share of the way)")
+        directions = [_towards(net, other, i) for i, other in enumerate(pair)]
+        marks |= {"solution 1": (1.0, 0.0), "solution 2": (0.0, 1.0)}
+        title = "the plane through three solutions"
+        return _Plane(title, labels, center, directions, zero, zero - 0.5, zero + 1.5, marks)
+    if pair:
+        places = [_place(net, weight, f"along[{i}]") for i, weight in enumerate(pair)]
+        if places[0] == places[1]:
+            raise ConfigError(f"along: expected two different weights, got {pair[0]!r} twice.")
         directions = [np.eye(1, len(center), place)[0] for place in places]
-        words = [f"{weight[0]}[{', '.join(map(str, weight[1:]))}]" for weight in along]
-        labels, title = (words[0], words[1]), "two weights"
-        offset = center[places]
-        marks = {"network": (float(offset[0]), float(offset[1]))}
-        center = center.copy()
+        words = [f"{weight[0]}[{', '.join(map(str, weight[1:]))}]" for weight in pair]
+        middle = center[places]
+        marks = {"network": (float(middle[0]), float(middle[1]))}
         center[places] = 0
-        low, high = offset - 3, offset + 3
-    else:
-        raise ConfigError(
-            f'along: expected "random", a Network, two networks, or two weights such as '
-            f'("weight_hh_l0", 0, 0), got {along!r}.'
-        )
-    if span is not None:
-        reach = number(span, "span", 0, open_low=True)
-        middle = (low + high) / 2 if title == "two weights" else np.zeros(2)
-        low, high = middle - reach, middle + reach
-    a, b = np.linspace(low[0], high[0], points), np.linspace(low[1], high[1], points)
-    loss = np.empty((points, points))
-    for i, v in enumerate(b):
-        for j, u in enumerate(a):
-            probe.params[:] = center + u * directions[0] + v * directions[1]
-            try:
-                loss[i, j] = evaluate(probe, x, y, **options)
-            except DivergedError:
-                loss[i, j] = math.inf
-    return Surface(a, b, loss, labels, marks, title)
+        labels = (words[0], words[1])
+        return _Plane("two weights", labels, center, directions, middle, middle - 3, middle + 3, marks)
+    raise ConfigError(
+        f'along: expected "random", a Network, two networks, or two weights such as '
+        f'("weight_hh_l0", 0, 0), got {along!r}.'
+    )
 
 
 def _random_direction(net: Model, random: np.random.Generator) -> Array:
@@ -1072,7 +1086,9 @@ def _place(net: Model, weight: Any, name: str) -> int:
             f"got {weight!r}."
         )
     view, index = net[weight[0]], tuple(weight[1:])
-    if len(index) != view.ndim or not all(0 <= i < size for i, size in zip(index, view.shape, strict=False)):
+    if len(index) != view.ndim or not all(
+        isinstance(i, (int, np.integer)) and 0 <= i < size for i, size in zip(index, view.shape, strict=True)
+    ):
         raise ConfigError(f"{name}: expected an index into {weight[0]} of shape {view.shape}, got {index}.")
     names = net.keys()
     before = sum(net[earlier].size for earlier in names[: names.index(weight[0])])

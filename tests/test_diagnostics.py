@@ -435,6 +435,16 @@ def test_where_the_loss_is_not_finite():
             "along[0]: expected a name (weight_ih_l0",
         ),
         (
+            lambda: diagnostics.error_surface(network(), X, Y, along=(("bias_ih_l0", 0), ("bias_ih_l0", 0))),
+            "along: expected two different weights, got ('bias_ih_l0', 0) twice",
+        ),
+        (
+            lambda: diagnostics.error_surface(
+                network(), X, Y, along=(("bias_ih_l0", 0.5), ("bias_ih_l0", 1))
+            ),
+            "along[0]: expected an index into bias_ih_l0",
+        ),
+        (
             lambda: diagnostics.error_surface(network(), X, Y, along=(("bias_ih_l0", 0), ("bias_ih_l0", 9))),
             "along[1]: expected an index into bias_ih_l0 of shape (5,)",
         ),
