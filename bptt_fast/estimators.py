@@ -325,8 +325,9 @@ class _Estimator(BaseEstimator):
                 patience=stopping,
                 threads=jobs,
             )
-        except KeyboardInterrupt:
-            self.network_, self.n_iter_ = net, seen
+        except KeyboardInterrupt as error:
+            finished = getattr(error, "history", {}).get("epoch", ())
+            self.network_, self.n_iter_ = net, seen + len(finished)
             raise
         self.network_, self.n_iter_ = net, seen + len(history["epoch"])
         self.loss_curve_, self.validation_loss_curve_ = history["loss"], history.get("val_loss", [])

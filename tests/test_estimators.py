@@ -205,6 +205,22 @@ def test_partial_fit(kind):
     assert losses[-1] < losses[0] and model.n_iter_ == 31
 
 
+def test_interrupted():
+    """The network is that of the finished epochs, and they count."""
+    calls = []
+
+    def loss(outputs, y, weight):
+        calls.append(1)
+        if len(calls) > 3:
+            raise KeyboardInterrupt
+        return float(weight @ (outputs[:, 0] - y[:, 0]) ** 2), 2 * weight[:, None] * (outputs - y)
+
+    model = made(RNNRegressor, loss=loss, batch_size=120)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y)
+    assert model.n_iter_ == 3 and np.isfinite(model.predict(X)).all()
+
+
 def test_classes_of_partial_fit():
     with pytest.raises(ValueError, match="first call"):
         made(RNNClassifier).partial_fit(X, LABELS)
