@@ -69,7 +69,7 @@ TIMES = ("DatetimeIndex", "PeriodIndex")  # of pandas
 NETWORK_WORDS = """hidden_size : int, default 32
         State size of each layer.
     cell : {"elman", "gru", "lstm", "mingru", "minlstm", "indrnn", "ctrnn"}, default "gru"
-        The state function.
+        The state function; any other cell of ``Network`` works, too.
     num_layers : int, default 1
         Recurrent layers, stacked."""
 

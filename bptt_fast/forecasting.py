@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from .losses import Loss
 
 Array = np.ndarray[Any, Any]
-Moments = tuple[Array, Array]
+Scales = tuple[Array, Array]  # means and deviations of columns
 
 SET_BY_ROLES = ("input_size", "output_size", "readout", "bidirectional", "categories")
 SET_BY_DATA = {  # the options of Network.fit that a forecaster sets, and what to do
@@ -200,7 +200,7 @@ class Forecaster:
         for name in SET_BY_ROLES:
             if name in network:
                 raise ConfigError(
-                    f"{name}: expected options of Network that the columns leave open, got this one."
+                    f"Forecaster: expected options of Network that the columns leave open, got {name!r}."
                 )
         self._options = {"hidden_size": hidden_size, "cell": cell, **network}
         Network(1, output_size=1, **self._options)  # checks them
@@ -370,8 +370,8 @@ class Forecaster:
         if scaling == "auto":
             scaling = "global" if len(series) == 1 else "series"
 
-        def measure(blocks: Sequence[Array]) -> Moments:
-            return _moments(np.concatenate(blocks), self.scaling is not None)
+        def measure(blocks: Sequence[Array]) -> Scales:
+            return _scales(np.concatenate(blocks), self.scaling is not None)
 
         pairs = list(zip(series, ends, strict=True))
         categories = categories_of(series, roles)
@@ -388,7 +388,7 @@ class Forecaster:
             {one.key: one.index[-1] for one in series},
             (may_miss or direct, may_miss),
         )
-        width = fitted.inputs(series[0], 1, 2, len(series[0]), fitted.moments(series[0], ends[0])).shape[1]
+        width = fitted.inputs(series[0], 1, 2, len(series[0]), fitted.scales_of(series[0], ends[0])).shape[1]
         fitted.network = Network(
             width,
             output_size=len(roles.target or ()) * self.loss.outputs,
@@ -757,7 +757,7 @@ class Forecaster:
         ones, rows = [one for one, _ in pairs], [row for _, row in pairs]
         points = self.forecast_rows(ones, rows, self.horizon)
         actual = np.stack([one.targets[row : row + self.horizon] for one, row in pairs])
-        scale = np.stack([fitted.moments(one, row)[1] for one, row in pairs])
+        scale = np.stack([fitted.scales_of(one, row)[1] for one, row in pairs])
         self._scores = np.abs(actual - points) / scale[:, None, :]
         return len(pairs)
 
@@ -827,7 +827,7 @@ class Forecaster:
         fitted = self._checked("predict_quantiles")
         if self._scores is not None:
             points = self.forecast_rows(series, origins, steps)
-            scale = np.stack([fitted.moments(*pair)[1] for pair in zip(series, origins, strict=True)])
+            scale = np.stack([fitted.scales_of(*pair)[1] for pair in zip(series, origins, strict=True)])
             margins = np.stack([self._margin(level, steps) for level in levels], axis=-1)
             return points[..., None] + margins * scale[:, None, :, None]
         recursive = self.strategy == "recursive" and steps > 1
@@ -890,11 +890,11 @@ class Forecaster:
         steps: int,
         paths: int | None = None,
         random: np.random.Generator | None = None,
-    ) -> tuple[Array, Moments]:
-        """Scaled outputs (n, steps, O), or draws (n, paths, steps, D), and the moments of the targets."""
+    ) -> tuple[Array, Scales]:
+        """Scaled outputs (n, steps, O), or draws (n, paths, steps, D), and the scales of the targets."""
         fitted = self._checked("predict")
         net, targets = fitted.network, len(self.roles.target or ())
-        scales = [fitted.moments(one, origin) for one, origin in pairs]
+        scales = [fitted.scales_of(one, origin) for one, origin in pairs]
         mean, scale = (np.stack(part) for part in zip(*scales, strict=True))
         rows = [
             fitted.inputs(one, max(1, origin - self.window + 1), origin + steps, origin, each)
@@ -921,7 +921,7 @@ class Forecaster:
         )
         return forecast, (mean, scale)
 
-    def _in_units(self, values: Array, scales: Moments) -> Array:
+    def _in_units(self, values: Array, scales: Scales) -> Array:
         """Values (n, ..., D) in the units of the data, in which counts are."""
         if self.loss.targets == "count":
             return values.astype(np.float64)
@@ -958,10 +958,10 @@ class _Fitted:
     roles: Roles
     rate: Any
     categories: dict[Hashable, list[Any]]
-    past: Moments
-    known: Moments
-    static: Moments
-    targets: Moments | None
+    past: Scales
+    known: Scales
+    static: Scales
+    targets: Scales | None
     ends: dict[Any, Any]
     indicators: tuple[bool, bool]
     network: Network = field(init=False)
@@ -972,11 +972,11 @@ class _Fitted:
         first = sum(len(scale) for _, scale in (self.past, self.known)) + len(self.roles.target or ())
         return slice(first, first + len(self.roles.target or ()) * self.indicators[0])
 
-    def moments(self, one: Series, origin: int) -> Moments:
+    def scales_of(self, one: Series, origin: int) -> Scales:
         """Means and deviations of the targets of a series, from its rows before the origin."""
-        return _moments(one.targets[:origin]) if self.targets is None else self.targets
+        return _scales(one.targets[:origin]) if self.targets is None else self.targets
 
-    def inputs(self, one: Series, first: int, last: int, origin: int, scales: Moments) -> Array:
+    def inputs(self, one: Series, first: int, last: int, origin: int, scales: Scales) -> Array:
         """Inputs (last - first, I) of the rows from `first` to `last`.
 
         Targets and past covariates of rows from the origin on are unknown.
@@ -1004,14 +1004,14 @@ class _Fitted:
         self, one: Series, first: int, last: int, origin: int, end: int, counts: bool
     ) -> tuple[Array, Array, Array]:
         """Inputs, targets and weights of rows for training; scaled by the rows before `end`."""
-        scales = self.moments(one, end)
+        scales = self.scales_of(one, end)
         targets = one.targets[first:last] if counts else _scaled(one.targets[first:last], scales)
         weight = np.isfinite(targets).all(axis=1) * np.ones(len(targets))
         inputs = self.inputs(one, first, last, origin, scales)
         return inputs, _filled(targets), weight
 
 
-def _moments(rows: Array, scaled: bool = True) -> Moments:
+def _scales(rows: Array, scaled: bool = True) -> Scales:
     """Means and deviations of the values of each column that are not missing; 0 and 1 unless `scaled`."""
     columns = [moments(column[np.isfinite(column), None]) for column in rows.T] if scaled else []
     if not columns:
@@ -1020,7 +1020,7 @@ def _moments(rows: Array, scaled: bool = True) -> Moments:
     return mean, scale
 
 
-def _scaled(values: Array, scales: Moments) -> Array:
+def _scaled(values: Array, scales: Scales) -> Array:
     return (values - scales[0]) / scales[1]
 
 

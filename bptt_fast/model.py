@@ -244,7 +244,7 @@ class Model:
         return np.stack([self.description.time_constants(self._views.get(name)) for name in self._taus()])
 
     def _taus(self) -> list[str]:
-        """The names of the trained time constants of each layer and direction."""
+        """The names that the time constants of each layer and direction have where they are trained."""
         self._sync_from_learner()
         return [name.replace("weight_ih", "raw_tau") for name in self._views if name.startswith("weight_ih")]
 

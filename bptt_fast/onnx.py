@@ -79,7 +79,7 @@ def _model(net: Model) -> Any:
         producer_name="bptt_fast",
         producer_version=__version__,
     )
-    helper.set_model_props(model, storage.described(net))
+    helper.set_model_props(model, storage.metadata_of(net))
     return model
 
 

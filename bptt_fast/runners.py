@@ -573,14 +573,14 @@ class SlidingRunner(Runner):
         if hyper["noise"]:
             return None
         desc = {name: value for name, value in self.plan.desc.items() if name != "seed"}
-        data = (train.values, train.targets, train.classes, train.weight, train.state)
+        arrays = (train.values, train.targets, train.classes, train.weight, train.state)
         rows = (train.offset, train.length, train.target_offset, self.order)
         has = [name for name in ("nesterov", "centered", "momentum") if hyper.get(name)]
         same = ("optimizer", "no_bias_decay", "clip_value", "clip_state")
         return (
             *(repr(desc), repr(job.loss), job.isa, self.plan.isa, self.k, self.lead, *has),
             *(hyper[name] for name in same),
-            *(id(array) for array in data),
+            *(id(array) for array in arrays),
             *(array.tobytes() for array in rows),
         )
 

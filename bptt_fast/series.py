@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from .columns import continued, is_table, listed
+from .columns import Names, continued, is_table, listed
 from .data import numbers
 from .errors import ConfigError, ShapeError, choice
 
 Array = np.ndarray[Any, Any]
-Names = tuple[Hashable, ...]
 
 # pandas' name, the lowest value and the period of each cyclic feature, which becomes a sine and a cosine
 CYCLES = {

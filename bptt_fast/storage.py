@@ -54,7 +54,7 @@ def save(model: Model | Learner, path: Path) -> None:
     import safetensors.numpy
 
     net = model if isinstance(model, Model) else model.network
-    metadata, tensors, learner = described(net), net.state_dict(), ""
+    metadata, tensors, learner = metadata_of(net), net.state_dict(), ""
     if not isinstance(model, Model):
         values, arrays = model.snapshot()
         learner = json.dumps(values)
@@ -108,7 +108,7 @@ def _plain(value: Any, tensors: dict[str, Any]) -> Any:
     raise TypeError(f"{value!r} ({type(value).__name__})")
 
 
-def described(net: Model) -> dict[str, str]:
+def metadata_of(net: Model) -> dict[str, str]:
     """Metadata of a network in a file."""
     check_extra(net.extra)
     config = json.dumps(net.saved_config())

@@ -209,9 +209,7 @@ def sweep(
     workers, isa = machine_for(threads, options.get("isa"))
     shown, keep = check_verbose(verbose), flag(keep, "keep")
     options = options | {"epochs": integer(epochs, "epochs"), "isa": isa}  # the same on all machines
-    plan = _plan(
-        net, x, y, options, (cv, inner, groups, subjects), (grid, draws, n), seeds, flag(keep, "keep")
-    )
+    plan = _plan(net, x, y, options, (cv, inner, groups, subjects), (grid, draws, n), seeds, keep)
     store = _Store(plan, None if folder is None else named(folder, "folder"))
     left = [i for i in range(len(plan)) if i not in store.rows]
     display = fit_progress(shown, len(plan), len(store.rows))

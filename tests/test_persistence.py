@@ -192,7 +192,7 @@ def test_a_text_of_nonsense_with_a_right_checksum(key, text, tmp_path):
 def test_the_sizes_of_a_description_are_not_allocated(tmp_path):
     net, path = network(), tmp_path / "a"
     config = json.dumps(net.saved_config() | {"hidden_size": 10000})
-    tensors, metadata = net.state_dict(), storage.described(net) | {"network": config}
+    tensors, metadata = net.state_dict(), storage.metadata_of(net) | {"network": config}
     metadata["sha256"] = digest(config + metadata["extra"], tensors)
     safetensors.numpy.save_file(tensors, path, metadata)
     tracemalloc.start()
