@@ -225,7 +225,9 @@ class Files(Source):
         for given, wanted in ((files, ".npy"), (columns, ".parquet")):
             for name, value in given.items():
                 if value is not None and suffix != wanted:
-                    raise ConfigError(f"{name}: expected None, as x is no {wanted} file but {suffix}.")
+                    raise ConfigError(
+                        f"{name}: expected None, as x is no {wanted} file but {suffix}, got {value!r}."
+                    )
         most = integer(part_bytes, "part_bytes", 1, None)
         self.files: list[_File]
         if suffix == ".npy":
@@ -588,7 +590,9 @@ class _Table(_File):
             types = dict(zip(file.schema_arrow.names, map(str, file.schema_arrow.types), strict=True))
             for name in (*self.inputs, *self.targets, *single):
                 if name not in types:
-                    raise ConfigError(f"{path}: column {name!r}: expected one of {', '.join(types)}.")
+                    raise ConfigError(
+                        f"{path}: column {name!r}: expected one of {', '.join(types)}, got no such column."
+                    )
                 self.kinds[f"column {name!r}"] = types[name], ""
             rows = file.metadata.num_rows
             if not rows:

@@ -1142,13 +1142,17 @@ def from_torch(
     categories: tuple[Category, ...] = tuple(map(_category, tables))
     if isinstance(module, Model):
         if tables:
-            raise ConfigError("from_torch: expected no embedding for a Model, which has its own.")
+            raise ConfigError(
+                "from_torch: expected no embedding for a Model, which has its own, got one.  Leave it out."
+            )
         categories, tables = module.categories, list(module.embedding.values())
         buffers = {field.name: getattr(module, field.name) for field in fields(Scaling)}
         if module.input_mean is not None:
             scaling = Scaling(**{name: a if a is None else a.tolist() for name, a in buffers.items()})
         if head is not None:
-            raise ConfigError("from_torch: expected no head for a Model, which has its own.  Leave it out.")
+            raise ConfigError(
+                "from_torch: expected no head for a Model, which has its own, got one.  Leave it out."
+            )
         readout, skip = module.readout, module.skip
         module, head, initial = module.rnn, module.head, module.initial
     own = isinstance(module, torch_cells.Layers)
