@@ -36,7 +36,7 @@ from .initialisation import CELLS, is_own
 from .interrupts import answer, in_parts
 from .losses import Loss
 from .machine import machine_for
-from .model import Model
+from .model import Model, check_network
 from .plans import planning
 
 Array = np.ndarray[Any, Any]
@@ -892,6 +892,7 @@ def conditioning(
     >>> result.rank < result.parameters  # the two biases of a layer are redundant
     True
     """
+    check_network(net)
     if net.num_parameters > 2000:
         raise ConfigError(
             f"net: expected at most 2000 parameters for conditioning, which runs twice per parameter, got "
@@ -980,6 +981,7 @@ def error_surface(
     """
     known = dict.fromkeys([*parameters_of(error_surface)[:-1], *parameters_of(evaluate)])
     check_arguments("error_surface", options, list(known))
+    check_network(net)
     points = integer(points, "points", 2, 1001)
     random = np.random.default_rng(integer(seed, "seed", 0, 2**64 - 1))
     plane = _plane(net, along, random)
@@ -1100,8 +1102,7 @@ def _place(net: Model, weight: Any, name: str) -> int:
 
 def _twin(net: Model, readout: str = "last", both: bool = False) -> Model:
     """A copy of the network in float64, without dropout and noise."""
-    if not isinstance(net, Model):
-        raise ConfigError(f"net: expected a Network, got {type(net).__name__}.")
+    check_network(net)
     if not both:
         net.description.check_forward("net: expected", "Use a network with one direction.")
     changes = {"dtype": "float64", "readout": readout} | dict.fromkeys(RANDOM, 0.0)

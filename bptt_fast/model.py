@@ -560,6 +560,12 @@ class Model:
         self.carried_states = None
 
 
+def check_network(net: Any) -> None:
+    """Raise a ConfigError for an argument `net` that is no network."""
+    if not isinstance(net, Model):
+        raise ConfigError(f"net: expected a Network, got {type(net).__name__}.")
+
+
 def named_views(flat: Array, blocks: list[tuple[str, int, int, int]]) -> dict[str, Array]:
     """Named views into a flat vector."""
     return {

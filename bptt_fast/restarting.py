@@ -26,7 +26,7 @@ from .errors import ConfigError, DivergedError, choice, integer, suggesting
 from .fit import Training
 from .interrupts import in_threads
 from .machine import machine_for
-from .model import Model
+from .model import check_network
 from .resuming import Resumable
 from .runners import SlidingRunner, epoch_of_copies, fewest_copies
 from .settings import (
@@ -216,8 +216,7 @@ def restarts(
     True
     """
     start = time.perf_counter()
-    if not isinstance(net, Model):
-        raise ConfigError(f"net: expected a Network, got {type(net).__name__}.")
+    check_network(net)
     n, epochs = integer(n, "n"), integer(epochs, "epochs")
     halts_at = _rungs(n, epochs, choice(keep, "keep", get_args(Keep)), rungs, survivors)
     prints = check_verbose(verbose)

@@ -36,7 +36,7 @@ from .folds import Part, parts
 from .inference import evaluate, training_data
 from .interrupts import in_threads
 from .machine import machine_for
-from .model import Model
+from .model import check_network
 from .persistence import load
 from .settings import (
     Common,
@@ -204,8 +204,7 @@ def sweep(
     >>> len(table["val_loss"]), table.rows()[0]["hidden_size"]
     (120, 1)
     """
-    if not isinstance(net, Model):
-        raise ConfigError(f"net: expected a Network, got {type(net).__name__}.")
+    check_network(net)
     workers, isa = machine_for(threads, options.get("isa"))
     shown, keep = check_verbose(verbose), flag(keep, "keep")
     options = options | {"epochs": integer(epochs, "epochs"), "isa": isa}  # the same on all machines

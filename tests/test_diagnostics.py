@@ -425,6 +425,8 @@ def test_where_the_loss_is_not_finite():
         (lambda: diagnostics.saturation(network(), X, threshold=1), "threshold: expected a finite number"),
         (lambda: diagnostics.error_surface(network(), X, Y, along="randm"), "Did you mean 'random'"),
         (lambda: diagnostics.error_surface(network(), X, Y, along=3), "along: expected"),
+        (lambda: diagnostics.error_surface(3, X, Y), "net: expected a Network, got int"),
+        (lambda: diagnostics.conditioning([network()], X), "net: expected a Network, got list"),
         (lambda: diagnostics.error_surface(network(), X, Y, along=network()), "the same parameters"),
         (
             lambda: diagnostics.error_surface(network(), X, Y, along=network(hidden_size=4)),
