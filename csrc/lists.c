@@ -143,6 +143,7 @@ static bptt_cell described(const cell_kernels *cell) {
 
 /* Counts up to row i, as only the end of the list is marked. */
 int bptt_describe_cell(int i, bptt_cell *out) {
+    if (i < 0) return 0;
     for (int n = 0; n <= i; n++)
         if (!kernels_f64_base.cell[n]) return 0;
     *out = described(kernels_f64_base.cell[i]);

@@ -110,6 +110,8 @@ int main(void) {
     printf("%d %s\n", bptt_why(&desc, why, sizeof why), why);
     printf("%d %s\n", bptt_why(&desc, cut, sizeof cut), cut);
     printf("%d\n", bptt_why(&desc, NULL, 0));
+    printf("%d %d ", bptt_describe_cell(-1, &cell), bptt_describe_loss(-1, &loss));
+    printf("%d\n", !bptt_optimizer(-1) && !bptt_activation(-1));
     for (int i = 0; bptt_describe_cell(i, &cell); i++)
         printf("%s:%d:%d ", cell.name, cell.gates, cell.states);
     for (int i = 0; bptt_describe_loss(i, &loss); i++)
@@ -129,19 +131,20 @@ def test_fields_by_name(library):
     lines = run("./by_name", cwd=library).splitlines()
     net = bf.Network(3, 7, 2, cell="gru_reset_before", head=(4, 5), bidirectional=True)
     refused = "proj_size: expected 0 with cell gru_reset_before"
-    assert lines[:6] == [
+    assert lines[:7] == [
         "1 input_size: expected 1 to 1099511627776, got 0",
         "0 1 5",
         f"{net.num_parameters} 1",
         f"1 {refused}",
         f"1 {refused[:7]}",
         "1",
+        "0 0 1",
     ]
     core = importlib.import_module("bptt_fast._core")
     rows = [f"{name}:{cell['gates']}:{cell['states']}" for name, cell in core.cells().items()]
     rows += [f"{name}:{len(row['parameters'])}" for name, row in core.losses().items()]
     rows += [f"{name}:{vectors}" for name, vectors in core.optimizers().items()]
-    assert lines[6] == " ".join([*rows, "DIVERGED", "1"])
+    assert lines[7] == " ".join([*rows, "DIVERGED", "1"])
 
 
 @pytest.mark.slow
