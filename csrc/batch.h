@@ -216,11 +216,16 @@ static void NAME(spread)(const void *from, int64_t n, void *to) {
 /* -- draws: a hash of (key, sequence, step, column), so they depend neither on the split into
       threads nor on the order, and the backward pass makes them again -- */
 
-INLINE uint32_t hash32(uint32_t x) {
-    x = (x ^ (x >> 16)) * 0x21f0aaadu;
-    x = (x ^ (x >> 15)) * 0xd35a2d97u;
-    return x ^ (x >> 15);
-}
+/* The hash of 32 bits: of one number, and of each lane. */
+#define HASH32(T, name)                    \
+    INLINE T name(T x) {                   \
+        x = (x ^ (x >> 16)) * 0x21f0aaadu; \
+        x = (x ^ (x >> 15)) * 0xd35a2d97u; \
+        return x ^ (x >> 15);              \
+    }
+HASH32(uint32_t, hash32)
+HASH32(U, u_hash)
+#undef HASH32
 INLINE uint64_t hash64(uint64_t x) {
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
@@ -258,12 +263,7 @@ static void NAME(drop)(const dropout *d, const source *s, const field *from, con
         }
 }
 
-/* hash32 of each lane, and the reals that they are as signed numbers. */
-INLINE U u_hash(U x) {
-    x = (x ^ (x >> 16)) * 0x21f0aaadu;
-    x = (x ^ (x >> 15)) * 0xd35a2d97u;
-    return x ^ (x >> 15);
-}
+/* The reals that the lanes are as signed numbers. */
 INLINE V u_real(U x) {
     typedef int32_t I __attribute__((vector_size(sizeof(U))));
     return __builtin_convertvector((I)x, V);
