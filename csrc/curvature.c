@@ -41,11 +41,6 @@ static void *row_of(const bptt_plan *p, int64_t r) {
     return real_at(p, p->jacobian, r * p->gram_width);
 }
 
-/* Gradients of the pre-activations of layer l of g; those of the last layer lie in place of y. */
-static const field *pre_activation_grad(const bptt_plan *q, int64_t l) {
-    return l + 1 < q->head_layers ? &q->head_grad[l] : &q->value[l];
-}
-
 /* -- from the batch's plan p to the residuals' plan q: row q->row[r] of p becomes row r of q -- */
 
 /* What the backward pass reads of layer direction n. */

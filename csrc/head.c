@@ -17,11 +17,6 @@ static int readout_of(const bptt_plan *p, int every, field in[3]) {
     return p->directions + p->skip;
 }
 
-/* Gradients of the pre-activations of layer l of g; those of the last layer lie in place of y. */
-static const field *pre_activation_grad(const bptt_plan *p, int64_t l) {
-    return l + 1 < p->head_layers ? &p->head_grad[l] : &p->value[l];
-}
-
 /* Multiply-adds of the span, forward. */
 static double readout_work(const bptt_plan *p, int every, span at) {
     const span to = readout_span(every, at);

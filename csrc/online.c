@@ -79,7 +79,7 @@ static void head_of_pattern(sliding *s, const span *one) {
     for (int64_t n = 0; n < p->layers; n++) k->zero_rows(&p->layer[n].ds, 0, 0, 1);
     for (int64_t l = last; l >= 0; l--) {
         const dense *g = &p->head[l];
-        const void *dz = l < last ? p->head_grad[l].p : p->value[l].p;
+        const void *dz = pre_activation_grad(p, l)->p;
         const void *below = l ? p->value[l - 1].p : h;
         k->row_collect(&g->w, &g->b, NULL, below, 0, dz, 0, 1, p->grad);
         if (l)

@@ -192,6 +192,10 @@ void collect_rest(run *r, int add, int rank, int size);
 
 /* -- head.c -- */
 void head_forward(const bptt_plan *p, int every, span at);
+/* Gradients of the pre-activations of layer l of g; those of the last layer lie in place of y. */
+static inline const field *pre_activation_grad(const bptt_plan *p, int64_t l) {
+    return l + 1 < p->head_layers ? &p->head_grad[l] : &p->value[l];
+}
 int head_is_in_layers(const bptt_plan *p);
 void head_backward(const bptt_plan *p, span at);
 void head_input_grads(const run *r, span at);
