@@ -414,7 +414,8 @@ bptt_status bptt_slide_copies(bptt_plan *plan, bptt_copy *copy, int64_t copies,
    weights; the states are zero or trained, unless set.  x (batch, I), y (batch, O), state (batch,
    state size); run feeds outputs back: steps times x <- y, y (steps, batch, O), x (batch, I) the
    first input, I = O.  An output that is not finite is written, but the states stay as before its
-   step: BPTT_DIVERGED.  Interrupted, they are those after the last whole step.  The plan is for one step and one direction. */
+   step: BPTT_DIVERGED.  Interrupted, they are those after the last whole step.  The plan is for one
+   step and one direction. */
 bptt_status bptt_stream_start(bptt_plan *plan, const void *params);
 bptt_status bptt_stream_step(bptt_plan *plan, const void *x, void *y);
 bptt_status bptt_stream_run(bptt_plan *plan, const void *x, int64_t steps, void *y, bptt_poll poll,

@@ -18,7 +18,7 @@ static int drops_output(const bptt_plan *p, int64_t n) {
 static int shares_input(const bptt_plan *p, int64_t n) { return p->shared && n < p->directions; }
 
 /* The inputs of layer direction n: the data, or h of both directions of the layer below.  Each is a
-   segment of the columns of weight_ih.  Returns their number. */
+   column group of weight_ih.  Returns their number. */
 static int inputs_of(const bptt_plan *p, int64_t n, field in[2]) {
     if (n < p->directions) {
         in[0] = p->x;
@@ -196,8 +196,8 @@ void finish_layer(const run *r, int64_t n, span at) {
 }
 
 /* Before and after the loop over time of one layer direction: dropout of dLoss/dh, the penalty of
-   its rates, and dLoss/dx into dy of the layer below or, from the first layer, into p->dx.  The second direction adds to
-   the first one's. */
+   its rates, and dLoss/dx into dy of the layer below or, from the first layer, into p->dx.  The
+   second direction adds to the first one's. */
 static void drop_output_grads(const run *r, int64_t n, const span *at) {
     const frame *f = &r->p->layer[n];
     if (!drops_output(r->p, n)) return;

@@ -10,9 +10,9 @@ typedef void (*team_function)(void *context, team *team, int rank, int size);
 
 enum { THREADS_MAX = 128 };
 
-/* The threads of one caller's runs; a new one is zero but for `wanted` and
-   `hosted`.  The rest is team_run's:
-   it takes fewer threads than wanted while they wait for each other more than they work. */
+/* The threads of one caller's runs; a new one is zero but for `wanted` and `hosted`.  The rest is
+   team_run's: it takes fewer threads than wanted while they wait for each other more than they
+   work. */
 typedef struct {
     int wanted;
     int hosted; /* 1: on the calling program's threads, if it has given some */
