@@ -778,7 +778,9 @@ class Forecaster:
         missing = self.missing == "indicator"
         series, form = read(history, self.roles, missing, fitted.rate, "history")
         if future is not None and not self.roles.known:
-            raise ConfigError("future: expected None, as no covariates are known ahead, got a table.")
+            raise ConfigError(
+                f"future: expected None, as no covariates are known ahead, got {type(future).__name__}."
+            )
         parts = by_key(future, series, form, self.roles, "future")
         ahead = [
             extended(one, self.roles, part, steps, missing) for one, part in zip(series, parts, strict=True)

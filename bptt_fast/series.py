@@ -15,7 +15,7 @@ import numpy as np
 
 from .columns import Names, continued, is_table, listed
 from .data import numbers
-from .errors import ConfigError, ShapeError, choice
+from .errors import ConfigError, ShapeError, choice, plain
 
 Array = np.ndarray[Any, Any]
 
@@ -285,11 +285,12 @@ def _numbers(table: Any, names: Names, of_text: str, name: str) -> Array:
 
 
 def _check_constant(values: Array, column: Hashable, name: str) -> None:
+    """Raise unless all rows have one value, or NaN from the first one on, which `_check_gaps` names."""
     different = np.flatnonzero(values != values[0])
-    if len(different):
+    if len(different) and values[0] == values[0]:
         raise ConfigError(
-            f"{name}: column {column!r}: expected one value in all rows, as it is static, got {values[0]!r} "
-            f"and {values[different[0]]!r}."
+            f"{name}: column {column!r}: expected one value in all rows, as it is static, got "
+            f"{plain(values[0])!r} and {plain(values[different[0]])!r}."
         )
 
 

@@ -331,8 +331,12 @@ def test_static_and_categorical_columns():
         bf.ConfigError, match=r"column 'site': expected one of the 2 categories in fit .*got 'west'"
     ):
         model.predict([parts[0].assign(site="west"), parts[1]], future=future)
-    with pytest.raises(bf.ConfigError, match="column 'area': expected one value in all rows"):
-        model.predict([parts[0].assign(area=range(50)), parts[1]], future=future)
+    for wrong, text in (
+        (range(50), "one value in all rows, .* got 0.0 and 1.0"),
+        (np.nan, "finite.*got nan"),
+    ):
+        with pytest.raises(bf.ConfigError, match=f"column 'area': expected .*{text}"):
+            model.predict([parts[0].assign(area=wrong), parts[1]], future=future)
 
 
 # ---- distributions
