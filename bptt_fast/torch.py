@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -782,10 +782,12 @@ def plain(module: nn.Module) -> nn.Module:
     >>> type(plain(model)["rnn"]) is torch.nn.GRU
     True
     """
+    if not isinstance(module, nn.Module):
+        raise ConfigError(f"plain: expected a torch.nn.Module, got a {type(module).__name__}.")
     if any(isinstance(part, _CoreModule) and is_parametrized(part) for part in module.modules()):
         raise ConfigError(
-            "plain: expected modules without parametrizations.  Call torch.nn.utils.parametrize."
-            "remove_parametrizations first."
+            "plain: expected modules without parametrizations, got one with.  Call "
+            "torch.nn.utils.parametrize.remove_parametrizations first."
         )
     shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     twin = copy.deepcopy(module, shared)
@@ -1138,7 +1140,8 @@ def from_torch(
 ) -> Any:
     """Convert a module to a network; ``bptt_fast.from_torch`` documents it."""
     initial = scaling = None
-    tables = [embedding] if isinstance(embedding, nn.Module) else list(embedding or ())
+    several = isinstance(embedding, Iterable) and not isinstance(embedding, nn.Module)
+    tables = list(embedding) if several else [] if embedding is None else [embedding]
     categories: tuple[Category, ...] = tuple(map(_category, tables))
     if isinstance(module, Model):
         if tables:

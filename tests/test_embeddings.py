@@ -429,6 +429,7 @@ def test_parts_of_a_pytorch_model():
     same(net.predict(x), wide(torch.cat([rnn(given)[0], given], 2)).detach().numpy(), 1e-5)
     for wrong, text in (
         (torch.nn.Linear(2, 2), "got Linear"),
+        (3, "got int"),
         (torch.nn.Embedding(9, 4, max_norm=1), "max_norm=1"),
         ([table, table], "at most 6 columns"),
     ):

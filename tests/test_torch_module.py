@@ -402,8 +402,9 @@ def test_plain():
     assert twin["a"].weight_hh_l0 is ours.weight_hh_l0 and type(fast.plain(ours)) is torch.nn.LSTM
     assert list(twin.state_dict()) == list(model.state_dict())
     parametrized(ours)
-    with pytest.raises(bf.ConfigError, match="without parametrizations"):
-        fast.plain(model)
+    for wrong, text in ((model, "without parametrizations"), (3, "expected a torch.nn.Module, got a int")):
+        with pytest.raises(bf.ConfigError, match=text):
+            fast.plain(wrong)
 
 
 @pytest.mark.parametrize("kind", ("gru", "lstm", "rnn"))
