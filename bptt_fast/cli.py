@@ -1169,6 +1169,9 @@ def _names(text: str) -> list[str]:
             f"expected column names separated by commas, names that contain a comma in double quotes, "
             f"got {text!r}"
         )
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise argparse.ArgumentTypeError(f"expected different names, got {name!r} twice")
     return names
 
 

@@ -774,6 +774,11 @@ WRONG = {
     "quantiles of no distribution": (
         ("forecast", "m", "load.csv", "--steps", "1", "--quantiles", "0.5"), 1, "expected a loss with a distribution"
     ),
+    "a column twice": (
+        ("train", "load.csv", "--inputs", "load,load", "--targets", "load"),
+        2,
+        "--inputs: expected different names, got 'load' twice",
+    ),
     "no row": (("forecast", "m", "none.csv", "--steps", "1"), 1, "none.csv: expected at least one row"),
     "too few rows": (("evaluate", "m", "one.csv"), 1, "one.csv: expected at least 2 rows of numbers, got 1"),
     "one time": (
