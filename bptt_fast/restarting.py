@@ -234,20 +234,15 @@ def restarts(
         advance = partial(_distribute, workers=elsewhere, job=job.elsewhere(), threads=threads)
     pauses = list[int]()
     if backup is not None:
-        given = {
-            "n": n,
-            "rungs": halts_at,
-            "survivors": survivors,
-            "settings": [named_functions(setting) for setting in settings],
-        }
-        given["seeds"] = [copy.net.seed for copy in copies]
-        found = backup.find(
-            copies[0].training.identity() | {name: repr(value) for name, value in given.items()}
-        )
-        if found is not None:
-            backup.restore(race, found)
+        given = {"n": n, "rungs": halts_at, "survivors": survivors}
+        _restore(backup, race, given | {"settings": [named_functions(setting) for setting in settings]})
         pauses = list(range(backup.every, epochs, backup.every))
     start -= race.seconds
+
+    def show(ranked: list[_Copy], stay: int) -> None:
+        if prints:
+            print(_line(race.until, epochs, ranked, stay, race.seconds), flush=True)
+
     error: BaseException | None = None
     try:
         for until in sorted({*halts_at, *pauses, epochs}):
@@ -256,19 +251,8 @@ def restarts(
             last = until == epochs
             advance(race.active, math.inf if last else until)
             race.until, race.seconds = until, time.perf_counter() - start
-            if last or until in halts_at:
-                ranked = sorted(race.active, key=_Copy.rank)
-                reached = any(copy.history.stopped == "target_loss" for copy in ranked)
-                over = last or reached or all(copy.done for copy in ranked)
-                stay = len(ranked) if over else max(-(-len(ranked) // 2), survivors)
-                if prints:
-                    print(_line(until, epochs, ranked, 0 if over else stay, race.seconds), flush=True)
-                for copy in ranked if over else ranked[stay:]:
-                    copy.end("not needed" if over else "halving")
-                if over:
-                    break
-                race.dropped_at.append(until)
-                race.active = ranked[:stay]
+            if (last or until in halts_at) and race.halve(last, survivors, show):
+                break
             if backup is not None:
                 backup.save(until, race.state_dict)
     except KeyboardInterrupt as interrupt:
@@ -296,6 +280,15 @@ def restarts(
     if backup is not None:
         backup.on_train_end({})
     return Outcome(table.networks[0], table)
+
+
+def _restore(backup: BackupAndRestore, race: _Race, given: dict[str, Any]) -> None:
+    """Continue from the backup, if there is one; raise if it is of a call with other arguments."""
+    given |= {"seeds": [copy.net.seed for copy in race.copies]}
+    identity = race.copies[0].training.identity() | {name: repr(value) for name, value in given.items()}
+    found = backup.find(identity)
+    if found is not None:
+        backup.restore(race, found)
 
 
 @dataclasses.dataclass
@@ -346,6 +339,23 @@ class _Race(Resumable):
         for copy, kept in zip(self.copies, state["copies"], strict=True):
             copy.training.load_state_dict(kept)
         self.active = [self.copies[index] for index in state["active"]]
+
+    def halve(self, last: bool, survivors: int, show: Callable[[list[_Copy], int], None]) -> bool:
+        """End the worse half of the copies; True if all ended: training is over, or has reached its target.
+
+        `show` gets the copies by rank and how many of them continue, before the others end.
+        """
+        ranked = sorted(self.active, key=_Copy.rank)
+        reached = any(copy.history.stopped == "target_loss" for copy in ranked)
+        over = last or reached or all(copy.done for copy in ranked)
+        stay = 0 if over else max(-(-len(ranked) // 2), survivors)
+        show(ranked, stay)
+        for copy in ranked[stay:]:
+            copy.end("not needed" if over else "halving")
+        if not over:
+            self.dropped_at.append(self.until)
+            self.active = ranked[:stay]
+        return over
 
 
 class _Copy:
