@@ -513,29 +513,7 @@ def sequences(
         if type(x) is not np.ndarray and is_table(x):
             tables, x = [x], _frame(ordered(x, columns.inputs, name))
             labels = names_of(x)
-        a = numbers(x, name)
-        if a.ndim == 2:
-            a = _series(a, features, name)[None]
-            form = "series"
-        elif a.ndim == 3:
-            form = "array"
-        else:
-            hint = f"  A single input per step: {name}[:, None]." if a.ndim == 1 and features == 1 else ""
-            hint += one_hot_hint(a, features, name)
-            raise ShapeError(
-                f"{name}: expected (n, T, {features}), a list of (T_i, {features}) or one series "
-                f"(T, {features}), got {a.shape}.{hint}"
-            )
-        n, steps, width = a.shape
-        if width != features:
-            raise ShapeError(_wrong_width(name, a, features))
-        if n == 0 or steps == 0:
-            raise ShapeError(f"{name}: expected at least one sequence of at least one step, got {a.shape}.")
-        offset, length = _regular(n, steps)
-        if lengths is not None:
-            length = checked_lengths(lengths, n, steps, name)
-        sequence_set = Sequences(cast(a, wide).reshape(n * steps, features), offset, length, form, steps)
-        sequence_set.ragged = lengths is not None
+        sequence_set = _from_array(numbers(x, name), features, wide, lengths, name)
     known = sequence_set.columns.inputs
     if tables and not known:
         known = next((names_of(table) for table in tables if is_table(table)), None)
@@ -556,6 +534,32 @@ def sequences(
         )
     if columns.categories:
         _check_categories(sequence_set, columns, name)
+    return sequence_set
+
+
+def _from_array(a: Array, features: int, dtype: Any, lengths: Any, name: str) -> Sequences:
+    """The sequences of an array of one or several of the same length, or of `lengths`."""
+    if a.ndim == 2:
+        a, form = _series(a, features, name)[None], "series"
+    elif a.ndim == 3:
+        form = "array"
+    else:
+        hint = f"  A single input per step: {name}[:, None]." if a.ndim == 1 and features == 1 else ""
+        hint += one_hot_hint(a, features, name)
+        raise ShapeError(
+            f"{name}: expected (n, T, {features}), a list of (T_i, {features}) or one series "
+            f"(T, {features}), got {a.shape}.{hint}"
+        )
+    n, steps, width = a.shape
+    if width != features:
+        raise ShapeError(_wrong_width(name, a, features))
+    if n == 0 or steps == 0:
+        raise ShapeError(f"{name}: expected at least one sequence of at least one step, got {a.shape}.")
+    offset, length = _regular(n, steps)
+    if lengths is not None:
+        length = checked_lengths(lengths, n, steps, name)
+    sequence_set = Sequences(cast(a, dtype).reshape(n * steps, features), offset, length, form, steps)
+    sequence_set.ragged = lengths is not None
     return sequence_set
 
 
