@@ -1205,6 +1205,15 @@ def from_torch(
         seed=0,
         **rates,
     )
+    net.load_state_dict(_parameters(net, module, tables, linear, initial))
+    net.scaling = scaling
+    return net
+
+
+def _parameters(
+    net: model.Model, module: Any, tables: Sequence[Any], linear: Sequence[Any], initial: Any
+) -> dict[str, Any]:
+    """The parameters of the modules by name; without linear layers g is the identity."""
     parameters = {name: tensor.numpy(force=True) for name, tensor in module.named_parameters()}
     for column, table in zip(net.description.embeddings, tables, strict=True):
         parameters[f"embedding.{column}.weight"] = table.weight.numpy(force=True)
@@ -1214,13 +1223,11 @@ def from_torch(
         bias = np.zeros(layer.out_features) if layer.bias is None else layer.bias.numpy(force=True)
         parameters |= {f"head.{i}.weight": layer.weight.numpy(force=True), f"head.{i}.bias": bias}
     if not linear:
-        parameters |= {"head.0.weight": np.eye(width), "head.0.bias": np.zeros(width)}
+        parameters |= {"head.0.weight": np.eye(net.output_size), "head.0.bias": np.zeros(net.output_size)}
     for kind, tensor in zip(("initial_h", "initial_c"), initial or (), strict=False):
         names = (name for name in net.state_dict() if name.startswith(kind))
         parameters |= dict(zip(names, tensor.numpy(force=True), strict=True))
-    net.load_state_dict(parameters)
-    net.scaling = scaling
-    return net
+    return parameters
 
 
 def _category(table: Any) -> tuple[int, int]:
