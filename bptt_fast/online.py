@@ -797,20 +797,12 @@ def forecast(
     net.description.check_forward("forecast: expected", "Use predict on whole sequences.")
     steps = integer(steps, "steps")
     known = None if loss is None else losses.get(loss)
-    width, paths = _fed_back(net, known, samples, rng)
-    if next_input is None and net.input_size != width:
-        outputs_of = "" if width == net.output_size else f", {width} targets"
-        raise ConfigError(
-            "forecast: outputs can be fed back as inputs only if output_size equals input_size, got "
-            f"output_size={net.output_size}{outputs_of} and input_size={net.input_size}.  Pass next_input, a "
-            f"function of (output, step) that returns the next input."
-        )
-    if next_input is not None and not callable(next_input):
-        raise ConfigError(f"next_input: expected a function of (output, step), got {next_input!r}.")
+    width, paths = _width_and_paths(net, known, samples, rng)
+    _check_next_input(net, next_input, width)
     series = data.unboxed(series)
     listed = data.is_list(series)
     tables = [table for table in (series if listed else [series]) if is_table(table)]
-    places = _feedback(net, series, tables, width) if next_input is None else None
+    places = _places_fed_back(net, series, tables, width) if next_input is None else None
     ahead = [] if samples else [continued(table, steps, "forecast") for table in tables]
     first, state = predict(net, series, readout="last", x0=x0, return_state=True)
     single = first.ndim == 1
@@ -866,7 +858,7 @@ def forecast(
     return forecasts[0] if single else forecasts
 
 
-def _fed_back(net: Model, loss: Loss | None, samples: Any, rng: Any) -> tuple[int, int]:
+def _width_and_paths(net: Model, loss: Loss | None, samples: Any, rng: Any) -> tuple[int, int]:
     """How many numbers are fed back in a forecast, and the sample paths of each series, or 1."""
     if samples is None:
         if rng is not None:
@@ -888,7 +880,20 @@ def _fed_back(net: Model, loss: Loss | None, samples: Any, rng: Any) -> tuple[in
     return width, 1 if samples is None else integer(samples, "samples")
 
 
-def _feedback(net: Model, series: Any, tables: list[Any], width: int) -> list[int] | None:
+def _check_next_input(net: Model, next_input: Any, width: int) -> None:
+    """Raise unless the `width` numbers that are fed back are inputs, or a function makes inputs of them."""
+    if next_input is None and net.input_size != width:
+        outputs_of = "" if width == net.output_size else f", {width} targets"
+        raise ConfigError(
+            "forecast: outputs can be fed back as inputs only if output_size equals input_size, got "
+            f"output_size={net.output_size}{outputs_of} and input_size={net.input_size}.  Pass next_input, a "
+            f"function of (output, step) that returns the next input."
+        )
+    if next_input is not None and not callable(next_input):
+        raise ConfigError(f"next_input: expected a function of (output, step), got {next_input!r}.")
+
+
+def _places_fed_back(net: Model, series: Any, tables: list[Any], width: int) -> list[int] | None:
     """Where among the `width` numbers that are fed back each input is.
 
     Inputs that the network has no names for have the series'; several outputs per target have no names of
