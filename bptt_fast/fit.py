@@ -532,16 +532,12 @@ class Training(Resumable):
                 f"comm: expected an optimiser of first order with it, and FullBPTT(), "
                 f"TruncatedBPTT(k1, k2) or CheckpointedBPTT(), got {chosen.optimizer} with {chosen.unfold}."
             )
-        self.ranks.agree(
-            self._settings()
-            | {
-                "x and y": data.fingerprint(given.train, chosen.every, contents=False),
-                "validation_data": str(
-                    given.validation and data.fingerprint(given.validation, chosen.every, contents=False)
-                ),
-                "weights": digest("", {"params": self.net.params})[:16],
-            }
-        )
+        form = partial(data.fingerprint, every=chosen.every, contents=False)
+        alike = {
+            "x and y": form(given.train),
+            "validation_data": str(given.validation and form(given.validation)),
+        }
+        self.ranks.agree(self._settings() | alike | {"weights": digest("", {"params": self.net.params})[:16]})
 
     def _settings(self) -> dict[str, str]:
         """What the results depend on in addition to the data and the callbacks, as text by name."""
