@@ -69,7 +69,8 @@ TIMES = ("DatetimeIndex", "PeriodIndex")  # of pandas
 NETWORK_WORDS = """hidden_size : int, default 32
         State size of each layer.
     cell : {"elman", "gru", "lstm", "mingru", "minlstm", "indrnn", "ctrnn"}, default "gru"
-        The state function; any other cell of ``Network`` works, too.
+        The state function; also "gru_reset_before", "lstm_peephole" and "ctrnn_potential", whose options
+        ``Network`` has.
     num_layers : int, default 1
         Recurrent layers, stacked."""
 
