@@ -114,7 +114,7 @@ def test_a_model_from_python(capsys):
     np.testing.assert_array_equal([float(row[1]) for row in table[1:]], expected)
     code, out, _ = run(capsys, "info", "m")
     assert code == 0 and "inputs b, a; targets row, 0 row(s) ahead\n" in out
-    failed(run(capsys, "train", "s.csv", "--inputs", "a,a", "--targets", "y"), 2, "'a' more than once")
+    failed(run(capsys, "train", "s.csv", "--inputs", "a,a", "--targets", "y"), 2, "got 'a' twice")
 
 
 @pytest.mark.parametrize("lead", (0, 1, 3))
