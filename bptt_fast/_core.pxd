@@ -253,8 +253,8 @@ cdef class Rows:
     cdef int64_t inputs, outputs
     cdef bint heavy
     cdef tuple categories
-    cdef const void *take_row(self, object array, Py_buffer *view, int64_t items) except NULL
-    cdef const void *take_inputs(self, object array, Py_buffer *view) except NULL
+    cdef const void *take_row(self, object array, Py_buffer *view, int64_t items) except? NULL
+    cdef const void *take_inputs(self, object array, Py_buffer *view) except? NULL
 
 
 cdef class Stream(Rows):

@@ -2,8 +2,10 @@
 
 from array import array as packed
 
-from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.exc cimport PyErr_CheckSignals
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer)
+from cpython.exc cimport PyErr_CheckSignals, PyErr_Clear, PyErr_ExceptionMatches
+from cpython.object cimport PyObject
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -11,7 +13,12 @@ from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 import numpy
-from numpy import empty
+from numpy import empty, ndarray
+
+cdef extern from "Python.h":  # without Cython's check of errors: they are cleared, see Rows
+    int buffer_of "PyObject_GetBuffer" (object array, Py_buffer *view, int flags)
+    int is_index "PyIndex_Check" (object number)
+    Py_ssize_t index_of "PyNumber_AsSsize_t" (object number, PyObject *overflow)
 
 STATUS = {code: bptt_status_name(<bptt_status>code).decode() for code in range(BPTT_STATUSES)}
 MAX_LOSS_VALUES = BPTT_MAX_LOSS_VALUES
@@ -876,25 +883,29 @@ cdef class Rows:
     """Base of streams and learners: a plan of their own, and the check of an input row before any state changes.
 
     A `heavy` step has at least HEAVY_WORK multiply-adds: it releases the GIL and hears signals, which takes time.
+    Rows that cannot be used as they are raise no exception: one takes longer than a step, and since the module of the
+    stable ABI makes a traceback by running Python code, a Ctrl-C of that moment is lost.
     """
 
-    cdef const void *take_row(self, object array, Py_buffer *view, int64_t items) except NULL:
-        """Address of `items` finite reals of the plan's dtype, (items,) or (batch, items / batch).
+    cdef const void *take_row(self, object array, Py_buffer *view, int64_t items) except? NULL:
+        """Address of `items` finite reals of the plan's dtype, (items,) or (batch, items / batch); NULL: there are none.
 
         Those of the other dtype are converted into an array, which `view` is then of.  `view` is the caller's to release.
         """
-        cdef bint wide = self.plan.dtype == "float64", finite = True
-        cdef Py_ssize_t batch = self.plan.batch, size = 8 if wide else 4, given = 0
+        cdef bint wide = self.plan.dtype == "float64", valid
+        cdef Py_ssize_t batch = self.plan.batch, size = 8 if wide else 4
         cdef Py_buffer to
         cdef int64_t i
-        PyObject_GetBuffer(array, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
-        if view.format != NULL and (view.format[0] == c"d" or view.format[0] == c"f") and view.format[1] == 0:
-            given = view.itemsize
-        if not given or view.len != items * given or not (
-                view.shape[0] == batch if view.ndim == 2 else view.ndim < 2 and batch == 1):
-            PyBuffer_Release(view)
-            raise TypeError(f"expected {items} contiguous numbers of {self.plan.dtype}")
-        if given != size:
+        if type(array) is not ndarray and (not PyObject_CheckBuffer(array) or hasattr(array, "mask")):
+            return NULL
+        if buffer_of(array, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) < 0:
+            if PyErr_ExceptionMatches(Exception):
+                PyErr_Clear()
+            return NULL
+        valid = view.format != NULL and (view.format[0] == c"d" or view.format[0] == c"f") and view.format[1] == 0
+        valid = valid and view.len == items * view.itemsize and <Py_ssize_t>view.buf % view.itemsize == 0
+        valid = valid and (view.shape[0] == batch if view.ndim == 2 else view.ndim < 2 and batch == 1)
+        if valid and view.itemsize != size:
             try:
                 converted = empty(items, self.plan.dtype)
                 PyObject_GetBuffer(converted, &to, PyBUF_WRITABLE)
@@ -907,23 +918,24 @@ cdef class Rows:
             finally:
                 PyBuffer_Release(view)
             PyObject_GetBuffer(converted, view, PyBUF_C_CONTIGUOUS)
-        for i in range(items):
-            if wide:
-                finite &= isfinite((<const double *>view.buf)[i])
-            else:
-                finite &= isfinite((<const float *>view.buf)[i])
-        if not finite:
+        if valid:
+            for i in range(items):
+                if wide:
+                    valid &= isfinite((<const double *>view.buf)[i])
+                else:
+                    valid &= isfinite((<const float *>view.buf)[i])
+        if not valid:
             PyBuffer_Release(view)
-            raise ValueError("expected finite numbers")
+            return NULL
         return view.buf
 
-    cdef const void *take_inputs(self, object array, Py_buffer *view) except NULL:
+    cdef const void *take_inputs(self, object array, Py_buffer *view) except? NULL:
         """`take_row` of the inputs, of which the last of each row must be integers in their ranges: the categories."""
         cdef const void *row = self.take_row(array, view, self.inputs)
         cdef bint wide = self.plan.dtype == "float64"
         cdef int64_t width, first, i, size
         cdef double value
-        if not self.categories:
+        if row == NULL or not self.categories:
             return row
         width = self.plan.desc["input_size"]
         for first in range(width - len(self.categories), self.inputs, width):
@@ -931,7 +943,7 @@ cdef class Rows:
                 value = (<const double *>row)[i] if wide else (<const float *>row)[i]
                 if not (0 <= value < size and value == <double><int64_t>value):
                     PyBuffer_Release(view)
-                    raise ValueError(f"expected integers from 0 to {size - 1}")
+                    return NULL
         return row
 
 
@@ -955,18 +967,21 @@ cdef class Stream(Rows):
             raise ValueError(message(STATUS[status]))
 
     def step(self, x):
-        """Run one step: x (I,) or (batch, I) to y (O,) or (batch, O); ArithmeticError, and the old state, if y is not finite."""
+        """Run one step: x (I,) or (batch, I) to y (O,) or (batch, O); ArithmeticError, and the old state, if y is not finite.
+
+        None, and nothing has happened, if x is not a contiguous array of valid inputs, float32 or float64.
+        """
         cdef Py_buffer from_view, to_view
         cdef bptt_status status
-        cdef const void *source
-        if self.heavy:
-            y = empty(self.shape, self.plan.dtype)
-            if self.run(x, 1, y) == "DIVERGED":
-                raise ArithmeticError("an output is not finite")
-            return y
-        source = self.take_inputs(x, &from_view)
+        cdef const void *source = self.take_inputs(x, &from_view)
+        if source == NULL:
+            return None
         try:
             y = empty(self.shape, self.plan.dtype)
+            if self.heavy:
+                if self.run(x, 1, y) == "DIVERGED":
+                    raise ArithmeticError("an output is not finite")
+                return y
             PyObject_GetBuffer(y, &to_view, PyBUF_WRITABLE)
             status = bptt_stream_run(self.plan.c, source, 1, to_view.buf, NULL, NULL)
             PyBuffer_Release(&to_view)
@@ -986,6 +1001,8 @@ cdef class Stream(Rows):
         cdef void *out = take_reals(b, y, self.plan.dtype, steps * self.outputs, True)
         cdef const void *source = self.take_inputs(x, &view)
         cdef bptt_status status
+        if source == NULL:
+            raise ValueError("expected a contiguous array of valid inputs")
         try:
             self.plan.begin(None)
             with nogil:
@@ -1007,6 +1024,14 @@ cdef class Stream(Rows):
         cdef Buffers b = Buffers()
         cdef Py_ssize_t items = self.plan.state_size * self.inputs // self.plan.desc["input_size"]
         bptt_stream_set(self.plan.c, take_reals(b, value, self.plan.dtype, items, False))
+
+
+cdef int64_t class_of(object y) except? -1:
+    """The class, or -1 if it is no integer."""
+    cdef Py_ssize_t chosen = index_of(y, NULL) if is_index(y) else -1
+    if chosen == -1 and PyErr_ExceptionMatches(Exception):  # an array
+        PyErr_Clear()
+    return chosen
 
 
 cdef void step(Stream stream, const void *x, void *y) noexcept nogil:
@@ -1046,7 +1071,10 @@ cdef class Learner(Rows):
             raise ValueError(message(STATUS[status]))
 
     def observe(self, x, y=None, double weight=1.0):
-        """Train on the pattern that this row completes; its loss, or nan if there is no complete pattern or no target."""
+        """Train on the pattern that this row completes; its loss, or nan if there is no complete pattern or no target.
+
+        None, and nothing has happened, if x or y is not a contiguous array of valid numbers in the plan's dtype, or y no class.
+        """
         cdef Py_buffer x_view, y_view
         cdef const void *row
         cdef const void *target = NULL
@@ -1056,13 +1084,17 @@ cdef class Learner(Rows):
         if y is None:
             weight = 0
         elif self.classes:
-            chosen = y
+            chosen = class_of(y)
             if not 0 <= chosen < self.outputs:
-                raise ValueError(f"expected a class from 0 to {self.outputs - 1}")
+                return None
         else:
             target = self.take_row(y, &y_view, self.targets)
+            if target == NULL:
+                return None
         try:
             row = self.take_inputs(x, &x_view)
+            if row == NULL:
+                return None
             try:
                 if self.heavy:
                     status = self.heavy_step(row, target, chosen, weight, &loss)

@@ -100,15 +100,15 @@ class Stream:
             If an output is NaN or infinite; the state is unchanged.
         """
         try:
-            try:
-                return self._step(x)
-            except (TypeError, ValueError, BufferError):
-                net, columns, scaling = self.network, self._columns, self._columns.scaling
-                scaled = getattr(scaling, "inputs", None)
-                x = by_name(x, columns.inputs, "x") if self.batch == 1 else x
-                rows = _rows(x, self.batch, net.input_size, net.dtype, "x", scaled, columns.categories)
-                y = self._core.step(rows)
-                return y if scaling is None else scaling.outputs(y)
+            y: Array | None = None if self._step is None else self._step(x)
+            if y is not None:
+                return y
+            net, columns, scaling = self.network, self._columns, self._columns.scaling
+            scaled = getattr(scaling, "inputs", None)
+            x = by_name(x, columns.inputs, "x") if self.batch == 1 else x
+            rows = _rows(x, self.batch, net.input_size, net.dtype, "x", scaled, columns.categories)
+            y = self._core.step(rows)
+            return y if scaling is None else scaling.outputs(y)
         except ArithmeticError as error:
             raise DivergedError(
                 f"step: {error}; the state is unchanged.  Check the scale of the inputs and the parameters."
@@ -347,14 +347,11 @@ class Learner:
                 "were changed by fit, by an assignment or by another learner.  Create a new learner with "
                 "learn_online."
             )
-        loss: float
-        if self._needs_checks or not isinstance(weight, float) or weight != 1.0:
+        loss: float | None = None
+        if not self._needs_checks and isinstance(weight, float) and weight == 1.0:
+            loss = self._observe(x, y, weight)
+        if loss is None:
             loss = self._learn(*self._checked(x, y, weight))
-        else:
-            try:
-                loss = self._observe(x, y, weight)
-            except (TypeError, ValueError, BufferError):
-                loss = self._learn(*self._checked(x, y, weight))
         if self._status() != "OK":
             error = DivergedError(
                 f"observe: the loss, the gradient or the update is not finite at observation {self.seen}; "

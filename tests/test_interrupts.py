@@ -103,6 +103,22 @@ def test_interrupt_of_one_observation():
     assert one.network.params.tobytes() == two.network.params.tobytes()
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
+@pytest.mark.parametrize("call", ["observe", "step"])
+def test_no_interrupt_is_lost_between_rows_of_another_dtype(call):
+    """An exception that the core handled itself took one Ctrl-C in ten with it."""
+    net = bf.Network(2, 4, 2, seed=0)
+    one = net.learn_online(bf.SlidingBPTT(2)).observe if call == "observe" else net.stream().step
+    row = (np.ones(2),) * (2 if call == "observe" else 1)  # float64 for a network of float32
+    for delay in np.random.default_rng(0).uniform(0.001, 0.004, size=80):
+        alarm = Alarm(delay)
+        with pytest.raises(KeyboardInterrupt):
+            end = time.process_time() + 5
+            while time.process_time() < end:
+                one(*row)
+        alarm.took()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
 def test_interrupt_of_one_step():

@@ -197,6 +197,29 @@ def test_rows_of_another_shape_and_as_many_numbers(shape, dtype):
     assert learner.seen == 0 and not stream.state.any()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_in_a_form_of_their_own(dtype):
+    """Values under a mask are refused in any dtype; rows that are not aligned are taken."""
+    net = bf.Network(2, 4, 2, dtype=dtype, seed=0)
+    rows = np.random.default_rng(0).normal(size=(5, 2)).astype(dtype)
+    stream, learner = net.stream(), net.learn_online(bf.SlidingBPTT(2))
+    masked = np.ma.masked_array(rows[0], [False, True])
+    for call in (
+        stream.step,
+        lambda row: learner.observe(row, rows[0]),
+        lambda row: learner.observe(rows[0], row),
+    ):
+        with pytest.raises(bf.ConfigError, match="masked"):
+            call(masked)
+    assert learner.seen == 0
+    odd = np.frombuffer(b"x" + rows.tobytes(), dtype, offset=1).reshape(rows.shape)
+    again = bf.Network(2, 4, 2, dtype=dtype, seed=0)
+    steps, other = again.stream(), again.learn_online(bf.SlidingBPTT(2))
+    for row, copy in zip(odd, rows, strict=True):
+        assert (stream.step(row) == steps.step(copy)).all()
+        assert np.array_equal(learner.observe(row, row), other.observe(copy, copy), equal_nan=True)
+
+
 def test_wrong_streams():
     with pytest.raises(bf.ConfigError, match="bidirectional"):
         bf.Network(3, 4, 2, bidirectional=True).stream()
