@@ -17,7 +17,7 @@ from .choices import Mode
 from .errors import MALFORMED, ConfigError, CorruptFileError, choice, flag, integer, number, plain, suggesting
 from .resuming import Resumable
 from .storage import save_state
-from .writing import csv_text, named, replace, shorten, size_on_disk
+from .writing import csv_text, ends_in_line, named, replace, shorten, size_on_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -728,7 +728,7 @@ class _Logger(Callback):
 
 
 class _FileLogger(_Logger):
-    """A base class of loggers that append to a file."""
+    """A base class of loggers that append to a file; a part of a row there stays alone in its line."""
 
     filename: str
     append: bool
@@ -736,6 +736,7 @@ class _FileLogger(_Logger):
     def on_train_begin(self, logs: Logs) -> None:
         """See `Callback`."""
         self.length: int | None = None if self.append else 0  # of the part to keep; None: all
+        self.ended = False  # whether the last row of the file is known to be whole
 
     def on_epoch_begin(self, epoch: int, logs: Logs) -> None:
         """See `Callback`."""
@@ -743,6 +744,14 @@ class _FileLogger(_Logger):
         if self.length is not None:
             shorten(self.filename, self.length)
             self.length = None
+            self.ended = True
+
+    def add(self, text: str) -> None:
+        """Append the text of a row."""
+        if not self.ended:
+            text, self.ended = "\n" * (not ends_in_line(self.filename)) + text, True
+        with open(self.filename, "a", newline="", encoding="utf-8") as file:
+            file.write(text)
 
     def state_dict(self) -> dict[str, Any]:
         """The length of the file in addition; later rows are written again."""
@@ -813,19 +822,14 @@ class CSVLogger(_FileLogger):
 
     def write(self, row: Logs) -> None:
         """Append the row; a new file gets a header first."""
-        import csv
-
-        with open(self.filename, "a", newline="", encoding="utf-8") as file:
-            table = csv.writer(file, delimiter=self.separator)
-            if not self.columns:
-                self.columns = list(row)
-                table.writerow(row)
-            if self.columns != list(row):
-                raise ConfigError(
-                    f"CSVLogger(append): expected a file with the columns {', '.join(row)}, got "
-                    f"{self.filename} with {', '.join(self.columns)}."
-                )
-            table.writerow(row.values())
+        if self.columns not in ([], list(row)):
+            raise ConfigError(
+                f"CSVLogger(append): expected a file with the columns {', '.join(row)}, got "
+                f"{self.filename} with {', '.join(self.columns)}."
+            )
+        text = csv_text(row, ([value] for value in row.values()), sep=self.separator)
+        self.add(text.partition("\r\n")[2] if self.columns else text)
+        self.columns = list(row)
 
 
 @suggesting
@@ -870,8 +874,7 @@ class JSONLogger(_FileLogger):
         import json
 
         values = {name: value if math.isfinite(value) else None for name, value in row.items()}
-        with open(self.filename, "a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        self.add(json.dumps(values) + "\n")
 
 
 @suggesting

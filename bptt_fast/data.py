@@ -341,8 +341,9 @@ def columns_without_numbers(table: Any, objects: bool = False, of_text: str = ""
         return ""
     columns, which = ("columns", "them") if len(wrong) > 1 else ("column", "it")
     name, first = next(iter(wrong.items()))
-    index, entry = _first_without_number(first.to_numpy())
-    holds = index is None and first.to_numpy().dtype.kind in "OUS"
+    values = _table(first)
+    index, entry = _first_without_number(values)
+    holds = index is None and values.dtype.kind in "OUS"
     convert = (
         f"It holds numbers: convert it, astype({{{name!r}: float}})." if holds and len(wrong) == 1 else ""
     )
@@ -425,7 +426,12 @@ def unboxed(x: Any) -> Any:
 
 def _table(table: Any) -> Array:
     """The numbers of a table; gaps in nullable columns (pandas' Int64) become NaN."""
-    a = table.to_numpy()
+    try:
+        a = table.to_numpy()
+    except Exception:
+        if not hasattr(table, "to_list"):
+            raise
+        a = np.array(table.to_list(), object)  # a column of a type that NumPy lacks, such as polars' Int128
     columns: list[Any] = (
         [getattr(table, "dtype", None)] if a.ndim == 1 else list(getattr(table, "dtypes", [None]))
     )

@@ -107,6 +107,15 @@ def size_on_disk(path: str) -> int:
         return os.fstat(file.fileno()).st_size
 
 
+def ends_in_line(path: str) -> bool:
+    """Whether a line may follow: the last one of a file is whole, it has none, or it is a stream."""
+    if is_stream(path) or not os.path.exists(path) or not os.path.getsize(path):
+        return True
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
+
+
 def shorten(path: str, size: int) -> None:
     """Keep the first `size` bytes of a file, which is created if missing; a stream has nothing to remove."""
     if not is_stream(path):

@@ -293,6 +293,31 @@ def test_append_to_a_table_of_another_program(tmp_path):
         fit(cb.CSVLogger(path, append=True))
 
 
+@pytest.mark.parametrize("kind", (cb.CSVLogger, cb.JSONLogger))
+def test_append_to_a_part_of_a_row(kind, tmp_path):
+    """What a crash or a full disk has left of a row stays alone in its line."""
+    path, net = tmp_path / "log", network()
+    fit(kind(path), net, epochs=3)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5])
+    fit(kind(path, append=True), net, epochs=5, initial_epoch=3)
+    lines = path.read_bytes().splitlines()
+    old = whole.splitlines()
+    assert lines[: len(old)] == [*old[:-1], whole[:-5].splitlines()[-1]] and len(lines) == len(old) + 2
+    epochs = [
+        json.loads(line)["epoch"] if kind is cb.JSONLogger else int(line.split(b",")[0])
+        for line in lines[-2:]
+    ]
+    assert epochs == [4, 5]
+
+
+def test_append_to_another_file(tmp_path):
+    (tmp_path / "log").write_bytes(b"\xff\xfe\0")
+    with pytest.raises(bf.ConfigError, match="expected a file with the columns epoch, loss, seconds"):
+        fit(cb.CSVLogger(tmp_path / "log", append=True))
+    assert (tmp_path / "log").read_bytes() == b"\xff\xfe\0"
+
+
 def test_json(tmp_path):
     path = tmp_path / "log.jsonl"
     history = fit(cb.JSONLogger(path), validation_split=0.2)

@@ -523,6 +523,15 @@ REMEDIES = {
 }
 
 
+def test_a_column_of_a_type_that_numpy_lacks():
+    polars = pytest.importorskip("polars")
+    table = polars.DataFrame({"old": [1.0, 2.0], "new": polars.Series([1, 2], dtype=polars.Int128)})
+    with pytest.raises(
+        bf.ConfigError, match=r"x: .*column 'new' of dtype Int128 .* It holds numbers: convert it"
+    ):
+        bf.Network(2, 3, 1, seed=0).predict(table)
+
+
 @pytest.mark.parametrize("what", REMEDIES)
 def test_a_column_without_numbers_is_named_with_a_remedy(what):
     values, message = REMEDIES[what]
