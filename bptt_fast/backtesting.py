@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import metrics, notebook
-from .errors import ConfigError, check_arguments, choice, flag, integer, parameters_of, plain, suggesting
+from .errors import (
+    ConfigError,
+    check_arguments,
+    choice,
+    flag,
+    integer,
+    items,
+    parameters_of,
+    plain,
+    suggesting,
+)
 from .forecasting import Forecaster, checked_levels, origins_of
 from .network import Network
 from .series import Series, read, tables
@@ -92,13 +102,15 @@ def backtest(
     >>> len(result.forecasts), result.table().columns.tolist()
     (35, ['n', 'mae', 'rmse', 'mase', 'smape'])
     """
+    if not isinstance(forecaster, Forecaster):
+        raise ConfigError(f"forecaster: expected a Forecaster, got {type(forecaster).__name__}.")
     steps = forecaster.check_steps(horizon)
     every = _every(refit)
     names = [*parameters_of(backtest)[:-1], *parameters_of(Forecaster.fit)[:-1], *parameters_of(Network.fit)]
     check_arguments("backtest", options, list(dict.fromkeys(names)))
     if not every and options:
         raise ConfigError(f"backtest: expected options of fit with refit only, got {next(iter(options))!r}.")
-    levels = checked_levels(quantiles) if len(quantiles) else ()
+    levels = () if items(quantiles) == [] else checked_levels(quantiles)
     roles = forecaster.roles.resolved(tables(data, forecaster.roles)[0][0][1])
     rate = None if every else forecaster.frequency
     series, _ = read(data, roles, forecaster.missing == "indicator", rate)

@@ -141,6 +141,16 @@ def plain_fields(frozen: Any) -> None:
         object.__setattr__(frozen, name, plain(value))
 
 
+def items(value: Any) -> list[Any] | None:
+    """The items of a list, array (along its first axis) or Series; None if the value is none of these."""
+    if isinstance(value, (str, bytes)) or not (isinstance(value, Sequence) or hasattr(value, "__array__")):
+        return None
+    try:
+        return list(value)
+    except TypeError:  # an array without axes
+        return None
+
+
 def integer(value: Any, name: str, low: int = 1, high: int | None = MAX_SIZE) -> int:
     """`value` as an int in [low, high]; raises a ConfigError if it is none."""
     wanted = f"an integer of at least {low}"

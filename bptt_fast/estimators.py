@@ -704,8 +704,12 @@ class RNNRegressor(RegressorMixin, _Supervised):
         ValueError
             If X or a probability is invalid, or the loss has no quantiles.
         """
+        try:
+            levels = list(quantiles)
+        except TypeError:
+            raise ConfigError(f"quantiles: expected a list of probabilities, got {quantiles!r}.") from None
         return self._targets_from(
-            self._outputs(X), lambda outputs: self._trained_loss.quantile(outputs, list(quantiles)), True
+            self._outputs(X), lambda outputs: self._trained_loss.quantile(outputs, levels), True
         )
 
     @overload

@@ -62,6 +62,13 @@ def labels_of(labels: Any, n: int, name: str) -> list[Any] | None:
     values = [tuple(value) if isinstance(value, list) else plain(value) for value in values]
     if len(values) != n:
         raise ShapeError(f"{name}: expected {n} labels, one for each sequence of x, got {len(values)}.")
+    for value in values:
+        try:
+            hash(value)
+        except TypeError:
+            raise ConfigError(f"{name}: expected labels such as names or numbers, got {value!r}.") from None
+        if value != value:  # each NaN would be a label of its own
+            raise ConfigError(f"{name}: expected a label for each sequence, got {value!r}.")
     return values
 
 
@@ -92,7 +99,7 @@ def _split(
         yield None, rows, NONE
         return
     of_rows = None if group is None else group[rows]
-    if hasattr(cv, "split") and not isinstance(cv, str):
+    if hasattr(cv, "split") and not isinstance(cv, (str, bytes)):
         labels = np.asarray(y)[rows] if hasattr(y, "__array__") and len(y) == n else None
         try:
             pairs = list(cv.split(np.zeros((len(rows), 1)), labels, of_rows))
@@ -172,7 +179,7 @@ def _fold_numbers(cv: Any, rows: Array, n: int, group: Array | None, name: str, 
     if isinstance(plain(cv), int) and not isinstance(cv, bool):
         k = integer(cv, name, 2)
         place = np.arange(len(rows)) if group is None else _numbered(group.tolist())
-        count = int(place.max()) + 1
+        count = int(place.max(initial=-1)) + 1
         if k > count:
             what = "sequences" if group is None else "groups"
             raise ConfigError(

@@ -29,6 +29,7 @@ from .errors import (
     check_arguments,
     choice,
     integer,
+    items,
     number,
     parameters_of,
     plain,
@@ -190,7 +191,7 @@ class Forecaster:
         self.loss = _checked_loss(loss)
         self.scaling = None if scaling is None else choice(scaling, "scaling", get_args(SeriesScaling))
         self.missing = choice(missing, "missing", get_args(Missing))
-        if past and self.strategy == "recursive" and self.horizon > 1:
+        if self.roles.past and self.strategy == "recursive" and self.horizon > 1:
             raise ConfigError(
                 f'past: expected horizon=1 with the strategy "recursive", as past covariates are unknown in '
                 f'the steps ahead, got horizon={horizon}.  Use strategy="direct".'
@@ -1049,9 +1050,10 @@ def _checked_loss(loss: Any) -> Loss:
 
 def checked_levels(quantiles: Any) -> tuple[float, ...]:
     """Increasing quantiles as a tuple; else raises a ConfigError."""
-    if isinstance(quantiles, str) or not isinstance(quantiles, Sequence | np.ndarray) or not len(quantiles):
+    given = items(quantiles)
+    if not given:
         raise ConfigError(f"quantiles: expected a list of numbers between 0 and 1, got {quantiles!r}.")
-    levels = tuple(number(q, "quantiles", 0, 1, open_low=True, open_high=True) for q in quantiles)
+    levels = tuple(number(q, "quantiles", 0, 1, open_low=True, open_high=True) for q in given)
     if any(b <= a for a, b in pairwise(levels)):
         raise ConfigError(f"quantiles: expected increasing numbers, got {levels}.")
     return levels

@@ -21,7 +21,17 @@ import numpy as np
 from . import _core  # type: ignore[attr-defined]
 from .choices import Average, FunctionTargets, LossName
 from .distributions import DISTRIBUTIONS, QUANTILES, Distribution
-from .errors import ArgumentError, ConfigError, DivergedError, ShapeError, choice, integer, number, suggesting
+from .errors import (
+    ArgumentError,
+    ConfigError,
+    DivergedError,
+    ShapeError,
+    choice,
+    integer,
+    items,
+    number,
+    suggesting,
+)
 from .suggestions import suggestion
 
 Array = np.ndarray[Any, Any]
@@ -405,8 +415,8 @@ class Loss:
         >>> bf.Loss("laplace").quantile([[1.0, 0.0]], [0.1, 0.5, 0.9]).round(2).ravel()
         array([-0.12,  1.  ,  2.12])
         """
-        several = not isinstance(q, str) and np.ndim(q) == 1
-        probabilities: list[Any] = list(q) if several else [q]  # type: ignore[arg-type]
+        given = items(q)
+        probabilities: list[Any] = [q] if given is None else given
         if not probabilities:
             raise ConfigError("q: expected at least one probability, got none.")
         distribution: Any
@@ -419,7 +429,7 @@ class Loss:
             distribution, dtype = self._distribution(outputs, "quantile")
             probabilities = [number(one, "q", 0, 1, open_low=True, open_high=True) for one in probabilities]
         values = [_finite(distribution.quantile(one), dtype, "quantile") for one in probabilities]
-        return np.stack(values) if several else values[0]
+        return values[0] if given is None else np.stack(values)
 
     @suggesting
     def sample(self, outputs: Any, rng: Any = None, n: int | None = None) -> Array:
@@ -527,12 +537,11 @@ def _finite(a: Array, dtype: Any, what: str) -> Array:
 
 def _increasing(value: Any, label: str, low: float, high: float) -> tuple[float, ...]:
     """The values of a parameter that is a list."""
-    items = (
-        list(value) if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str) else [value]
-    )
-    if not 1 <= len(items) <= _core.MAX_LOSS_VALUES:
-        raise ConfigError(f"{label}: expected from 1 to {_core.MAX_LOSS_VALUES} numbers, got {len(items)}.")
-    checked = tuple(number(item, label, low, high, open_low=True, open_high=True) for item in items)
+    given = items(value)
+    values = [value] if given is None else given
+    if not 1 <= len(values) <= _core.MAX_LOSS_VALUES:
+        raise ConfigError(f"{label}: expected from 1 to {_core.MAX_LOSS_VALUES} numbers, got {len(values)}.")
+    checked = tuple(number(one, label, low, high, open_low=True, open_high=True) for one in values)
     if any(b <= a for a, b in pairwise(checked)):
         raise ConfigError(f"{label}: expected increasing numbers, got {checked}.")
     return checked
@@ -548,10 +557,11 @@ def _class_weight(value: Any) -> tuple[Any, ...] | None:
         except (TypeError, ValueError, OverflowError):
             raise ConfigError(f"class_weight: expected class indices as keys, got {list(value)}.") from None
         labels, weights = [label for label, _ in pairs], [weight for _, weight in pairs]
-    elif isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str):
-        labels, weights = [], list(value)
     else:
-        raise ConfigError(f"class_weight: expected a number for each class, or a dict, got {value!r}.")
+        given, labels = items(value), []
+        if given is None:
+            raise ConfigError(f"class_weight: expected a number for each class, or a dict, got {value!r}.")
+        weights = given
     checked = tuple(number(weight, "class_weight", 0) for weight in weights)
     if not any(checked) and (not labels or not checked):
         raise ConfigError("class_weight: expected at least one weight above 0, got none.")

@@ -1,6 +1,6 @@
 """Errors of forecasts, and the variance that they explain.
 
-Steps without an actual value (NaN) are left out; forecasts must be numbers.
+Steps without an actual value (NaN, or under a mask) are left out; forecasts must be numbers.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .data import numbers
 from .errors import ConfigError, ShapeError, integer, number, suggesting
 
 Array = np.ndarray[Any, Any]
@@ -187,7 +188,7 @@ def naive_error(history: ArrayLike, season: int = 1) -> float:
     1.5
     """
     season = integer(season, "season")
-    known = np.asarray(history, dtype=np.float64)
+    known = _numbers(history, "history")
     if known.ndim != 1:
         raise ShapeError(f"history: expected one series (T,), got {known.shape}.")
     differences = np.abs(known[season:] - known[:-season])
@@ -245,17 +246,27 @@ def coverage(actual: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> float:
 
 def _paired(actual: ArrayLike, **forecasts: ArrayLike) -> list[Array]:
     """The known actual values and the forecasts of the same steps, flat."""
-    y = np.asarray(actual, dtype=np.float64)
+    y = _numbers(actual, "actual")
     known = ~np.isnan(y)
     paired = [y[known]]
     for name, values in forecasts.items():
-        f = np.asarray(values, dtype=np.float64)
+        f = _numbers(values, name)
         if f.shape != y.shape:
             raise ShapeError(f"{name}: expected the shape of actual, {y.shape}, got {f.shape}.")
         if not np.isfinite(f[known]).all():
             raise ConfigError(f"{name}: expected finite numbers where actual is known, got NaN or infinity.")
         paired.append(f[known])
     return paired
+
+
+def _numbers(values: Any, name: str) -> Array:
+    """The numbers in float64, NaN where one is missing or under a mask."""
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.ma.filled(values.astype(np.float64), np.nan)
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except Exception:  # gaps of pandas, tensors with gradients; or else `numbers` says what is wrong
+        return numbers(values, name).astype(np.float64)
 
 
 def _mean(values: Array) -> float:

@@ -398,6 +398,8 @@ def dale(net: Model, excitatory: float = 0.8) -> Array:
     >>> bool((net["weight_hh_l0"][:, :8] >= 0).all() and (net["weight_hh_l0"][:, 8:] <= 0).all())
     True
     """
+    if not hasattr(net, "description"):
+        raise ConfigError(f"net: expected a Network, got {type(net).__name__}.")
     share, description = number(excitatory, "excitatory", 0, 1), net.description
     if description.proj_size:
         raise ConfigError(

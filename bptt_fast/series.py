@@ -6,7 +6,7 @@ pandas is imported when the first table arrives.  A `Series` here is one time se
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -57,8 +57,10 @@ class Roles:
     def __post_init__(self) -> None:
         for field_name in ("target", "past", "known", "static", "categorical", "calendar"):
             value = getattr(self, field_name)
-            if value is not None:
+            if value is not None or field_name != "target":
                 object.__setattr__(self, field_name, _names(value, field_name))
+        for field_name in ("key", "time"):
+            _check_name(getattr(self, field_name), field_name)
         for feature in self.calendar:
             choice(feature, "calendar", (*CYCLES, *MARKS))
         object.__setattr__(self, "holidays", _listed(self.holidays, "holidays"))
@@ -107,18 +109,29 @@ class Roles:
 
 
 def _listed(value: Any, name: str) -> tuple[Any, ...]:
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise ConfigError(f"{name}: expected a list, got {value!r}.")
-    return tuple(value)
+    try:
+        if not isinstance(value, (str, bytes)):
+            return tuple(value)
+    except TypeError:  # no list, or an array without axes
+        pass
+    raise ConfigError(f"{name}: expected a list, got {value!r}.")
 
 
 def _names(value: Any, name: str) -> Names:
     """One name, or several, as a tuple."""
     names = (value,) if isinstance(value, (str, int)) else _listed(value, name)
     for i, one in enumerate(names):
+        _check_name(one, name)
         if one in names[:i]:
             raise ConfigError(f"{name}: expected different names, got {one!r} twice.")
     return names
+
+
+def _check_name(value: Any, name: str) -> None:
+    try:
+        hash(value)
+    except TypeError:
+        raise ConfigError(f"{name}: expected the name of a column, got {value!r}.") from None
 
 
 @dataclass
@@ -209,11 +222,10 @@ def tables(data: Any, roles: Roles, name: str = "data") -> tuple[list[tuple[Any,
 
 
 def _kind(data: Any) -> str:
-    return (
-        f"an empty {type(data).__name__}"
-        if hasattr(data, "__len__") and not len(data)
-        else type(data).__name__
-    )
+    try:
+        return f"{'an empty ' * (len(data) == 0)}{type(data).__name__}"
+    except TypeError:  # an array without axes, too
+        return type(data).__name__
 
 
 def _frame(table: Any, name: str) -> Any:

@@ -20,10 +20,10 @@ FLOORS = (
     {"suggestions"},
     {"choices", "errors", "interface", "interrupts", "notebook", "version"},
     {"distributions", "resuming"},
-    {"columns", "initialisation", "losses", "machine", "metrics", "schedules", "stopping"}
+    {"columns", "initialisation", "losses", "machine", "schedules", "stopping"}
     | {"ranks", "times", "writing"},
     {"backends", "data", "description", "files", "own_cell"},
-    {"plans", "rules", "series", "torch_cells"},
+    {"metrics", "plans", "rules", "series", "torch_cells"},
     {"folds", "own_loss", "sources"},
     {"model", "runners"},
     {"second_order", "storage", "unfolding"},

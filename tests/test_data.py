@@ -32,6 +32,7 @@ WRONG_CALLS = {
     "x: features of one in a list": (EVERY, "fit", ([X[0], X[1, :, :2]], LIST_Y[:2]), {}, SHAPE, ("x[1]", "3", "2")),
     "x: inputs before steps": (LAST, "fit", (X.swapaxes(1, 2), Y), {}, SHAPE, ("x.swapaxes(-1, -2)",)),
     "x: steps before sequences": (LAST, "fit", (X.swapaxes(0, 1), Y), {}, SHAPE, ("5 sequences of 6 steps", "x.swapaxes(0, 1)")),
+    "y: of sequences, for one series": (LAST, "loss_and_grad", (X[0], Y), {}, SHAPE, ("y", "(2,)", "(6, 2)")),
     "y: outputs before steps": (EVERY, "fit", (X, Y_EVERY.swapaxes(1, 2)), {}, SHAPE, ("y.swapaxes(-1, -2)",)),
     "y: a row a step of one series": (LAST, "fit", (SERIES, TARGETS), {}, SHAPE, ("y", "(2,)", "(20, 2)", "readout=\"every\"", "SlidingBPTT")),
     "y: a row a step of one series, evaluated": (LAST, "evaluate", (SERIES, TARGETS), {}, SHAPE, ("y", "(2,)", "(20, 2)", "evaluate")),

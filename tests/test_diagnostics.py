@@ -515,3 +515,16 @@ def test_picture_of_the_error_surface(plots, tmp_path):
         assert ax.figure.axes[1].get_ylabel() == "loss"
     surface = diagnostics.error_surface(network(), X, Y, points=7)
     check(plots.error_surface(surface, log=False), tmp_path / "surface.png")
+
+
+@pytest.mark.parametrize("call", (
+    lambda net: diagnostics.gradient_flow(net, X, Y),
+    lambda net: diagnostics.dynamics(net, X),
+    lambda net: diagnostics.fixed_points(net, X[0, 0]),
+    lambda net: diagnostics.conditioning(net, X),
+    lambda net: diagnostics.error_surface(net, X, Y),
+    bf.dale,
+))  # fmt: skip
+def test_no_network(call):
+    with pytest.raises(bf.ConfigError, match="net: expected a Network, got list"):
+        call([1.0])

@@ -129,6 +129,7 @@ WRONG = {
     "one": (lambda: bf.Loss("laplace").quantile([[0, 0]], [0.5, 1.0]), bf.ConfigError, "q: .*below 1, got 1"),
     "percent": (lambda: bf.Loss("laplace").quantile([[0, 0]], 50), bf.ConfigError, "q: .*got 50"),
     "none": (lambda: bf.Loss("laplace").quantile([[0, 0]], []), bf.ConfigError, "at least one"),
+    "ragged": (lambda: bf.Loss("laplace").quantile([[0, 0]], [[0.1, 0.2], [0.3]]), bf.ConfigError, "q: "),
     "text": (lambda: bf.Loss("laplace").quantile([[0, 0]], "0.5"), bf.ConfigError, "q: .*got '0.5'"),
     "outside": (lambda: bf.Loss("pinball", quantiles=0.9).quantile([[0]], 0.95), bf.ConfigError, "most 0.9"),
     "no numbers": (lambda: bf.Loss("laplace").mean(["a"]), bf.ConfigError, "outputs: expected an array"),

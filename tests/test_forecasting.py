@@ -63,6 +63,28 @@ def test_metrics_of_nothing_and_of_wrong_shapes():
         metrics.coverage([1.0], [0.0], [np.nan])
     with pytest.raises(bf.ConfigError, match="quantile: expected a finite number above 0 and below 1, got 1"):
         metrics.pinball([1.0], [1.0], 1.0)
+    for wrong in (1j, "", ["a"], {}):
+        with pytest.raises((bf.ConfigError, bf.ShapeError), match=r"^actual: expected"):
+            metrics.mae(wrong, [1.0])
+        with pytest.raises((bf.ConfigError, bf.ShapeError), match=r"^forecast: expected"):
+            metrics.mae([1.0], wrong)
+
+
+def test_metrics_leave_out_what_is_missing_in_every_form():
+    f, gap = [1.0, 5.0, 3.0], [1.0, None, 5.0]
+    masked = np.ma.masked_array([1.0, 100.0, 5.0], [False, True, False])
+    for actual in (gap, np.array(gap), np.array(gap, float), masked, pandas.array([1, None, 5], "Int64")):
+        assert metrics.mae(actual, f) == 1.0
+    with pytest.raises(bf.ConfigError, match="forecast: expected finite numbers where actual is known"):
+        metrics.mae(f, masked)
+
+
+def test_columns_by_an_index():
+    """The columns of a table, as pandas names them."""
+    table = pandas.DataFrame(np.random.default_rng(0).normal(size=(20, 3)), columns=list("abc"))
+    model = bf.Forecaster("a", past=table.columns[1:], hidden_size=3, window=4, seed=0)
+    model.fit(table, epochs=1, verbose=0)
+    assert model.roles.past == ("b", "c")
 
 
 # ---- forecasts by hand
@@ -654,6 +676,23 @@ def messages():
         lambda: bf.backtest(fitted(one[:50]), one, start=80).table("month"),
     )
     yield "hidden", "hidden_size: expected", lambda: bf.Forecaster(hidden_size=0)
+    for role in ("past", "known", "static", "categorical", "calendar"):
+        yield (
+            f"no {role}",
+            f"{role}: expected a list, got None",
+            lambda role=role: bf.Forecaster(**{role: None}),
+        )
+    yield "no axis", "past: expected a list", lambda: bf.Forecaster(past=np.array("a"))
+    yield "lists", "target: expected the name of a column, got ", lambda: bf.Forecaster([["a"]])
+    yield "forecaster", "forecaster: expected a Forecaster, got int", lambda: bf.backtest(3, one)
+    yield "key", r"key: expected the name of a column, got \[\]", lambda: bf.Forecaster(key=[])
+    yield "history", "history: expected a DataFrame", lambda: fitted(one).predict(np.array(2))
+    yield "quantiles", "quantiles: expected a list", lambda: fitted(one).predict_quantiles(one, np.array(0.5))
+    yield (
+        "levels",
+        "quantiles: expected a list",
+        lambda: bf.backtest(fitted(one[:50]), one, start=60, quantiles=None),
+    )
 
 
 @pytest.mark.parametrize(

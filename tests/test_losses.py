@@ -400,9 +400,12 @@ SEVERAL_WRONG = {
     "order": (lambda: bf.Loss("pinball", quantiles=[0.5, 0.1]), "increasing"),
     "range": (lambda: bf.Loss("pinball", quantiles=1.0), "below 1"),
     "smoothing": (lambda: bf.Loss("cross_entropy", label_smoothing=1.0), "below 1"),
+    "no axis": (lambda: bf.Loss("pinball", quantiles=np.array(2.0)), "quantiles.*below 1, got 2"),
+    "two axes": (lambda: bf.Loss("pinball", quantiles=np.full((1, 2), 0.5)), "quantiles.*got array"),
     "classes": (lambda: bf.Loss("mse", class_weight=[1.0]), "loss of classes"),
     "half a class": (lambda: bf.Loss("cross_entropy", class_weight={0.5: 2}), "class indices as keys"),
     "no class": (lambda: bf.Loss("cross_entropy", class_weight={np.inf: 2}), "class indices as keys"),
+    "one weight": (lambda: bf.Loss("cross_entropy", class_weight=np.array(1.0)), "class_weight: .*each"),
     "count": (
         lambda: network().fit(X, [0] * 6, loss=bf.Loss("cross_entropy", class_weight=[1.0])),
         "expected 3 numbers"

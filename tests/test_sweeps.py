@@ -193,9 +193,13 @@ BAD = {
     "more folds than sequences": ({"cv": 25}, bf.ConfigError, "at most 24, the number of sequences"),
     "more folds than groups": ({"cv": 3, "groups": FOLDS // 2}, bf.ConfigError, "at most 2, the"),
     "a splitter that refuses": ({"cv": GroupKFold(3)}, bf.ConfigError, "cv: expected folds"),
+    "bytes": ({"cv": b"five"}, bf.ConfigError, "cv: expected a number of folds"),
+    "no sequences": ({"x": X[:0], "y": Y[:0], "cv": 2}, bf.ConfigError, "cv: expected at most 0"),
     "no folds": ({"cv": "five"}, bf.ConfigError, "cv: expected a number of folds"),
     "True": ({"cv": True}, bf.ConfigError, "cv: expected a number of folds"),
     "too few labels": ({"groups": [1, 2]}, bf.ShapeError, "groups: expected 24 labels"),
+    "lists as labels": ({"groups": [[[1]]] * 24, "cv": 2}, bf.ConfigError, "groups: expected labels such as"),
+    "missing labels": ({"groups": [np.nan] * 24, "cv": 2}, bf.ConfigError, "groups: expected a label .* got nan"),
     "no labels": ({"subjects": 3}, bf.ConfigError, "subjects: expected a label"),
     "real subjects": ({"subjects": WEIGHT}, bf.ConfigError, "subjects: expected names or integers"),
     "both validations": ({"inner": 2, "validation_data": (X, Y)}, bf.ConfigError, "expected None with inner"),
@@ -220,7 +224,7 @@ def test_bad_arguments(case, tmp_path):
     """A named error before any training, and nothing written."""
     arguments, error, text = BAD[case]
     with pytest.raises(error, match=text):
-        bf.sweep(NET, X, Y, **{"folder": tmp_path / "results", **QUIET, **arguments})
+        bf.sweep(NET, **{"x": X, "y": Y, "folder": tmp_path / "results", **QUIET, **arguments})
     assert not (tmp_path / "results").exists()
 
 

@@ -78,6 +78,7 @@ NETWORK |= dict(peephole=False, proj_size=0, dropout=0.1, recurrent_dropout=0.1,
 NETWORK |= dict(skip=False, categories={1: 3}, init=None, spectral_radius=None, forget_bias=None)
 NETWORK |= dict(dtype="float32", seed=1)
 SCALES = dict(input_mean=[0.0], input_scale=[1.0], output_mean=None, output_scale=None)
+FOLDS = dict(cv=2, inner=None, groups=None, subjects=None, seeds=None, folder=None, keep=False)
 ONLINE = dict(bptt=bf.SlidingBPTT(2), optimizer="sgd", loss="mse", x0=None)
 
 
@@ -116,6 +117,13 @@ def plan(rng):
         ("Stopping", None, bf.Stopping, dict(patience=3, min_delta=0.1)),
         (kind.__name__, None, kind, fields),
         ("learn_online", plain, plain.learn_online, ONLINE),
+        ("Loss", None, bf.Loss, dict(name="pinball", quantiles=[0.1, 0.9])),
+        ("class_weight", None, bf.Loss, dict(name="cross_entropy", class_weight=[1.0, 2.0])),
+        ("quantile", None, bf.Loss("gaussian").quantile, dict(outputs=Y, q=[0.1, 0.5])),
+        ("mae", None, bf.metrics.mae, dict(actual=Y, forecast=Y)),
+        ("sweep", None, bf.sweep, dict(net=plain, x=X, y=Y, epochs=1, verbose=0, threads=1) | FOLDS),
+        ("Rule", None, bf.Rule, dict.fromkeys(field.name for field in dataclasses.fields(bf.Rule))),
+        ("dale", plain, bf.dale, dict(net=plain, excitatory=0.8)),
         ("from_onnx", None, bf.from_onnx, dict(path="/nowhere/a.onnx")),
         ("load", None, bf.load, dict(path="/nowhere/a")),
         ("save", net, net.save, dict(path="/nowhere/a")),
