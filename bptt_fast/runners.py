@@ -499,7 +499,9 @@ class PartsLoss:
                 counted = len(rows) if part.weight is None else float(part.weight[rows].sum(dtype=np.float64))
                 if counted:
                     total, weight = total + counted * self._loss(part), weight + counted
-        return total / weight if weight else math.nan
+        if not weight:
+            raise ConfigError("validation_data: expected a weight above 0, got only zeros.")
+        return total / weight
 
     def _loss(self, part: Sequences) -> float:
         """The loss of a part, in the same plan as the parts before if they were not smaller."""

@@ -486,6 +486,13 @@ class _Store:
                 i, results = row["fit"], {name: row[name] for name in self.columns}
                 if type(i) is not int or not 0 <= i < len(self.plan):
                     raise ValueError(f"there is no fit {i!r}")
+                for name, label in self.plan.labels(i).items():
+                    if isinstance(label, (str, int, float)) and row.get(name) != label:
+                        raise ValueError(f"{name} of fit {i} is {label!r}")
+                for name, value in results.items():
+                    kind = str if name == "stopped" else (int, float)
+                    if value is not None and not isinstance(value, kind):
+                        raise ValueError(f"{name!r} is {value!r}")
             except MALFORMED as error:
                 raise CorruptFileError(
                     f"{self._path(FITS)}: expected the results of a fit in line {number}, but {error!r}.  "

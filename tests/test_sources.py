@@ -288,6 +288,11 @@ def test_validation_in_parts(tmp_path):
     assert len(found[1]["val_loss"]) == 3
 
 
+def test_validation_without_weight():
+    with pytest.raises(bf.ConfigError, match="validation_data: expected a weight above 0, got only zeros"):
+        fitted(network(), X, LAST, validation_data=batches_of(9, np.zeros(N)))
+
+
 class Stop(Exception):
     pass
 

@@ -199,7 +199,7 @@ BAD = {
     "True": ({"cv": True}, bf.ConfigError, "cv: expected a number of folds"),
     "too few labels": ({"groups": [1, 2]}, bf.ShapeError, "groups: expected 24 labels"),
     "lists as labels": ({"groups": [[[1]]] * 24, "cv": 2}, bf.ConfigError, "groups: expected labels such as"),
-    "missing labels": ({"groups": [np.nan] * 24, "cv": 2}, bf.ConfigError, "groups: expected a label .* got nan"),
+    "missing labels": ({"groups": [np.nan] * 24, "cv": 2}, bf.ConfigError, "expected a label .* got nan"),
     "no labels": ({"subjects": 3}, bf.ConfigError, "subjects: expected a label"),
     "real subjects": ({"subjects": WEIGHT}, bf.ConfigError, "subjects: expected names or integers"),
     "both validations": ({"inner": 2, "validation_data": (X, Y)}, bf.ConfigError, "expected None with inner"),
@@ -293,7 +293,10 @@ def test_damaged_folders(tmp_path):
     bf.sweep(NET, X, Y, folder=tmp_path, **arguments)
     fits, sweep = tmp_path / "fits.jsonl", tmp_path / "sweep.json"
     lines = fits.read_bytes()
-    for damage in (b"{}\n", b"[1]\n", b"no json\n", lines.replace(b'"fit": 3,', b'"fit": 999,')):
+    edits = [(b'"fit": 3,', b'"fit": 999,'), (b'"fit": 3,', b'"fit": 4,'), (b'"epochs": 1', b'"epochs": "1"')]
+    edited = [lines.replace(*edit) for edit in edits]
+    assert lines not in edited
+    for damage in (b"{}\n", b"[1]\n", b"no json\n", *edited):
         fits.write_bytes(damage)
         with pytest.raises(bf.CorruptFileError, match=r"fits\.jsonl: expected the results of a fit in line"):
             bf.sweep(NET, X, Y, folder=tmp_path, **arguments)
