@@ -17,7 +17,7 @@ from .choices import Mode
 from .errors import MALFORMED, ConfigError, CorruptFileError, choice, flag, integer, number, plain, suggesting
 from .resuming import Resumable
 from .storage import save_state
-from .writing import csv_text, ends_in_line, named, replace, shorten, size_on_disk
+from .writing import csv_text, ends_in_line, named, naming, replace, shorten, size_on_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -750,7 +750,7 @@ class _FileLogger(_Logger):
         """Append the text of a row."""
         if not self.ended:
             text, self.ended = "\n" * (not ends_in_line(self.filename)) + text, True
-        with open(self.filename, "a", newline="", encoding="utf-8") as file:
+        with naming(self.filename), open(self.filename, "a", newline="", encoding="utf-8") as file:
             file.write(text)
 
     def state_dict(self) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def fit(
         With `FullBPTT` and `TruncatedBPTT`: each sequence starts from its final state of the previous
         epoch, or of the previous fit if that was stateful too; sequence i continues sequence i.  The first
         fit starts from `x0`, and so does every fit with an `x0`.  `reset_state` discards the states.
-        Validation always starts from `x0`.
+        Validation always starts from `x0`, and so do copies and files of the network, which lack the states.
     teacher_forcing : float, default 1
         Probability, in [0, 1], that the input of a step after the first is taken from x and not from the
         network's output of the previous step (scheduled sampling).  Each step draws independently, by the
@@ -635,6 +635,7 @@ class Training(Resumable):
         self._follow()
         if not self.weights_known or self.hooks or self.ranks is not None:
             self._check_weights()
+            self.chosen.optimizer.check_hyper(self.hyper)
         if self.rates is not None:
             self.hyper["rates"] = self.rates.of(self.epoch)
         return self._poll

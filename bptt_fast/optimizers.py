@@ -6,6 +6,7 @@ updates from 1, and r is the learning rate.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -108,6 +109,16 @@ class FirstOrder:
             hyper["learning_rate"] = self.schedule.learning_rate
         hyper["optimizer"], hyper["step"], hyper["noise_seed"] = self.name, 0, noise_seed
         return hyper
+
+    def check_hyper(self, hyper: Mapping[str, Any]) -> None:
+        """Raise a ConfigError for a hyperparameter that a callback has set to a value without sense."""
+        for name in ("learning_rate", "noise"):  # a rate of 0 stops the training
+            number(hyper[name], f"hyper[{name!r}]", 0)
+        for one in fields(self):
+            name = self.core_names.get(one.name, one.name)
+            off = name.startswith("clip_") and hyper[name] == 0
+            if "check" in one.metadata and name in hyper and not off:
+                one.metadata["check"](hyper[name], f"hyper[{name!r}]")
 
     def rates(self, epochs: int, updates: int) -> Rates | None:
         """The learning rates of the updates if they follow a schedule, else None."""

@@ -71,6 +71,9 @@ class SecondOrder:
         """No hyperparameters: the core's optimisers are not used."""
         return {}
 
+    def check_hyper(self, hyper: Mapping[str, Any]) -> None:
+        """Nothing to check."""
+
     def rates(self, epochs: int, updates: int) -> None:
         """No learning rates: a line search or the damping sets the length of a step."""
 

@@ -50,7 +50,7 @@ from .settings import (
     shared_validation,
 )
 from .storage import json_object, save
-from .writing import named, replace, shorten
+from .writing import named, naming, replace, shorten
 
 if TYPE_CHECKING:
     from .network import Network
@@ -512,7 +512,7 @@ class _Store:
             if net is not None:
                 save(net, self._network(i))
             line = json.dumps({"fit": i, **named_functions(self.plan.labels(i)), **row}, default=repr)
-            with open(self._path(FITS), "ab") as file:
+            with naming(self._path(FITS)), open(self._path(FITS), "ab") as file:
                 file.write(line.encode() + b"\n")
         self.rows[i] = row
 

@@ -8,8 +8,8 @@ import os
 import re
 import reprlib
 import stat
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -55,6 +55,17 @@ def is_stream(path: str) -> bool:
     return stat.S_ISCHR(status.st_mode) or stat.S_ISFIFO(status.st_mode) or _standard(status) is not None
 
 
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Give an OSError the name of the file, which those of a write, such as of a full disk, lack."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = path
+        raise
+
+
 def replace(path: str, content: bytes) -> None:
     """Replace a file by `content` atomically; write to a stream (`is_stream`) directly.
 
@@ -68,7 +79,8 @@ def replace(path: str, content: bytes) -> None:
         if not os.path.basename(path):  # "" and "new/", which realpath turns into names
             raise
     if is_stream(path):
-        _write_through(path, content)
+        with naming(path):
+            _write_through(path, content)
         return
     if status is not None and not stat.S_ISREG(status.st_mode):
         code = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL
@@ -78,7 +90,7 @@ def replace(path: str, content: bytes) -> None:
     _remove_leftovers(folder)
     temporary, file = _temporary(folder, private=status is not None)
     try:
-        with file:
+        with naming(path), file:
             if status is not None:
                 _take_over(file.fileno(), temporary, status)
             for piece in pieces(content):

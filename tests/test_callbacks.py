@@ -534,3 +534,38 @@ def test_python_runs_while_the_core_trains():
         sys.setswitchinterval(before)
     (trained, other), (end, after) = used
     assert end - trained > 0.1 and after - other > 0.2 * (end - trained)
+
+
+@pytest.mark.parametrize("name, value", (
+    ("beta1", -1.0), ("beta1", 1.0), ("learning_rate", -1.0), ("learning_rate", np.nan),
+    ("learning_rate", "x"), ("clip_norm", np.nan), ("clip_norm", -1.0), ("eps", 0.0),
+    ("noise", -1.0), ("clip_norm", None),
+))  # fmt: skip
+def test_wrong_hyperparameters(name, value):
+    """An optimiser would refuse them; with a beta1 of -1 or 1 the weights became NaN."""
+    net = network()
+
+    class Sets(bf.Callback):
+        def on_epoch_begin(self, epoch, logs):
+            if epoch == 1:
+                self.before, self.hyper[name] = self.model.params.tobytes(), value
+
+    sets = Sets()
+    with pytest.raises(bf.ConfigError, match=re.escape(f"hyper[{name!r}]: expected a finite number")):
+        fit(sets, net)
+    assert net.params.tobytes() == sets.before
+
+
+@pytest.mark.parametrize("kind", (bf.SGD, bf.Adam, bf.AdamW, bf.NAdam, bf.RMSprop, bf.Adagrad))
+def test_right_hyperparameters(kind):
+    """A learning rate of 0 stops the training, clipping is turned on and off."""
+    net, found = network(), []
+
+    class Sets(bf.Callback):
+        def on_epoch_begin(self, epoch, logs):
+            self.hyper["learning_rate"] = np.float64(0.01) if epoch < 3 else 0
+            self.hyper["clip_norm"] = 0.5 * (epoch % 2)
+            found.append(self.model.params.tobytes())
+
+    fit(Sets(), net, optimizer=kind())
+    assert len(set(found)) == 4 and found[3:] == [net.params.tobytes()] * 2

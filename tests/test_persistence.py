@@ -1,6 +1,7 @@
 """save and load: equal to the bit, all or nothing, and every damaged file is a named error."""
 
 import copy
+import errno
 import json
 import os
 import pickle
@@ -257,6 +258,18 @@ def test_paths(saved, tmp_path):
 
 def listing(folder):
     return sorted(os.listdir(folder))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full disk")
+def test_a_full_disk_is_named(tmp_path):
+    """The errors of a write have no file of their own."""
+    net = bf.Network(1, 2, 1, seed=0)
+    with pytest.raises(OSError, match="/dev/full") as caught:
+        net.save("/dev/full")
+    assert caught.value.errno == errno.ENOSPC and caught.value.filename == "/dev/full"
+    for kind in (bf.callbacks.CSVLogger, bf.callbacks.JSONLogger):
+        with pytest.raises(OSError, match="/dev/full"):
+            net.fit(np.ones((2, 3, 1)), np.ones((2, 1)), callbacks=kind("/dev/full"), verbose=0)
 
 
 @pytest.mark.parametrize("broken", ("fsync", "replace"))
