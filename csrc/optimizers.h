@@ -3,6 +3,9 @@
    thread for its own slice. */
 #include "bptt.h"
 
+#include <float.h>
+#include <math.h>
+
 /* Sums of squares of grad[from .. to), lane by lane; not finite if any of the numbers is not. */
 INLINE V squares(const void *grad, int64_t from, int64_t to) {
     const real *g = (const real *)grad;
@@ -40,24 +43,27 @@ INLINE int take_small_step(double rate, double limit, real *packed, const real *
     return 1;
 }
 
+/* A smaller eps would be zero, or be taken for it, and a step without a gradient 0 / 0. */
+#define MIN_EPS (REAL_BITS == 64 ? DBL_MIN : FLT_MIN)
+
 /* The numbers of a step, of h and u; in vectors, as copies of a network may each have their own. */
-#define EACH_NUMBER(X)         \
-    X(rate, u->rate)           \
-    X(size, u->size)           \
-    X(ahead, u->ahead)         \
-    X(root, u->root)           \
-    X(start, u->start)         \
-    X(worse, u->worse)         \
-    X(momentum, h->momentum)   \
-    X(decay, h->weight_decay)  \
-    X(b1, h->beta1)            \
-    X(c1, 1 - h->beta1)        \
-    X(b2, h->beta2)            \
-    X(c2, 1 - h->beta2)        \
-    X(eps, h->eps)             \
-    X(eta_minus, h->eta_minus) \
-    X(eta_plus, h->eta_plus)   \
-    X(step_min, h->step_min)   \
+#define EACH_NUMBER(X)            \
+    X(rate, u->rate)              \
+    X(size, u->size)              \
+    X(ahead, u->ahead)            \
+    X(root, u->root)              \
+    X(start, u->start)            \
+    X(worse, u->worse)            \
+    X(momentum, h->momentum)      \
+    X(decay, h->weight_decay)     \
+    X(b1, h->beta1)               \
+    X(c1, 1 - h->beta1)           \
+    X(b2, h->beta2)               \
+    X(c2, 1 - h->beta2)           \
+    X(eps, fmax(h->eps, MIN_EPS)) \
+    X(eta_minus, h->eta_minus)    \
+    X(eta_plus, h->eta_plus)      \
+    X(step_min, h->step_min)      \
     X(step_max, h->step_max)
 typedef struct {
 #define NUMBER_FIELD(name, value) V name;

@@ -484,3 +484,15 @@ def test_from_the_command_line(name, tmp_path, capsys):
                 f"with --optimizer sgd, {'rmsprop' if option == 'momentum' else 'adam'}"
                 in capsys.readouterr().err
             )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", (bf.Adam, bf.AdamW, bf.NAdam, bf.RMSprop, bf.Adagrad))
+def test_an_eps_that_the_dtype_cannot_hold(kind, dtype):
+    """It became zero, and weights without a gradient 0 / 0, without an error."""
+    x = np.zeros((8, 5, 2))
+    x[..., 0] = 1  # no gradient of the weights of the other input
+    for eps in (5e-324, 1e-46):
+        net = bf.Network(2, 3, 2, dtype=dtype, nonlinearity="relu", seed=0)
+        net.fit(x, np.ones((8, 2)), optimizer=kind(eps=eps), epochs=2, verbose=0)
+        assert np.isfinite(net.params).all()
