@@ -252,7 +252,8 @@ INLINE int64_t tile_height(int64_t limit, int64_t left) {
    in that cache while all tiles of some rows read them; how many rows; and how many panels, at most,
    of which the slices take turns, so that they read what the rows have from the second cache.
    Larger tiles read their panels from the second cache fast enough, but not these rows from the
-   third: ROWS_BYTES of them the second one holds. */
+   third: ROWS_BYTES of them the second one holds.  While a slice of the smaller ones is multiplied,
+   the next one is asked for. */
 enum {
     WHOLE_BYTES = 48 << 10,
     ROWS_BYTES = 768 << 10,
@@ -271,6 +272,13 @@ INLINE int64_t slice_units(int64_t units, int64_t gates, int64_t nv, int64_t pan
     return max64(SLICE_BYTES / bytes / VL, 1) * VL;
 }
 
+/* Asks for a part of a slice of `size` reals: what rows [r0, r1) of so many are to it. */
+INLINE void prefetch_part(const real *slice, int64_t size, int64_t r0, int64_t r1, int64_t rows) {
+    enum { LINE = 64 / sizeof(real) };
+    for (int64_t i = size * r0 / rows / LINE * LINE; i < size * r1 / rows; i += LINE)
+        __builtin_prefetch(slice + i);
+}
+
 /* The products of some panels of nv vectors, `apart` reals from each other, and some rows, tile by
    tile, in the shapes given; slice by slice of at most `units` units, each adding to what the one
    before left.  A panel's outputs lie out_apart reals after those of the one before; only a single
@@ -284,8 +292,11 @@ static NOINLINE void sliced_product(product *const *shape, int64_t tall, const o
         slice.units = min64(units, o->units - u);
         for (int64_t p = 0; p < panels; p++) {
             const real *before = start ? start + p * out_apart : NULL;
+            const int64_t size = slice.units * o->gates * nv * VL;
+            const real *next = p + 1 < panels ? w + (p + 1) * apart : w + size;
             for (int64_t i = 0, height; i < rows; i += height) {
                 height = tile_height(tall, rows - i);
+                if (TILE <= 12 && units < o->units) prefetch_part(next, size, i, i + height, rows);
                 shape[height](&slice, a + i * o->row, w + p * apart, bias,
                               before ? before + i * slice.start_row : NULL,
                               out + p * out_apart + i * o->out_row);
