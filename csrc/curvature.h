@@ -48,6 +48,13 @@ static NOINLINE void add_row(real *to, const real *x, int64_t block, int64_t col
     for (int64_t i = 0; c + i < columns; i++) to[c + i] += factor * x[i];
 }
 
+/* A gradient of which `wide` vectors are neighbours, `stride` reals from one column to the next. */
+INLINE tile_gradient side_by_side(real *out, int64_t wide, int64_t stride) {
+    tile_gradient place;
+    for (int64_t v = 0; v < wide; v++) place.p[v] = out + v * VL, place.stride[v] = stride;
+    return place;
+}
+
 /* out (columns, wide vectors) += A'B, of `rows` rows of A and B; those of out are as far apart as
    those of B */
 static NOINLINE void add_panel(const real *a, int64_t a_row, int64_t columns, const real *b,
@@ -55,11 +62,7 @@ static NOINLINE void add_panel(const real *a, int64_t a_row, int64_t columns, co
     const field a_field = { .p = (void *)a, .block = VL, .row = a_row };
     const field b_field = { .p = (void *)b, .block = VL, .row = b_row };
     const span at = { .t1 = 1, .r1 = rows, .reduction = REDUCE_ROWS };
-    const int64_t high = COLLECT_HIGH(wide);
-    for (int64_t i = 0, height; i < columns; i += height) {
-        height = tile_height(high, min64(high, columns - i));
-        collectors[wide][height](&a_field, a + i, &b_field, b, &at, out + i * b_row, b_row, 1);
-    }
+    panel_collect(&a_field, a, columns, &b_field, b, wide, &at, side_by_side(out, wide, b_row), 1);
 }
 
 /* The chain rule: row (width) = sum over the units k of ds[k] tangent[k], for ds of row r and the
@@ -73,8 +76,9 @@ static void NAME(apply_chain_rule)(const field *ds, int64_t r, int64_t units, co
         const real *from = (const real *)tangent + k * width;
         for (int64_t c = 0, wide; c < width; c += wide * VL) {
             wide = min64(PANEL_MAX, (width - c) / VL);
-            collectors[wide][1](&one_row, chunk(ds, 0, r, k / VL), &by_unit, from + c, &at,
-                                (real *)row + c, 0, k > 0);
+            const tile_gradient place = side_by_side((real *)row + c, wide, 0);
+            collectors[wide][1](&one_row, chunk(ds, 0, r, k / VL), &by_unit, from + c, &at, &place,
+                                k > 0);
         }
     }
 }
@@ -82,8 +86,8 @@ static void NAME(apply_chain_rule)(const field *ds, int64_t r, int64_t units, co
 /* out (width, width) += A'A of A (rows, width), rows of both `stride` apart: the upper triangle, each
    row of it from the first column of the diagonal's tile on */
 static void NAME(gram)(const void *a, int64_t rows, int64_t width, int64_t stride, void *out) {
-    for (int64_t n = 0; n < width; n += 2 * VL) {
-        const int64_t wide = width - n >= 2 * VL ? 2 : 1;
+    for (int64_t n = 0, wide; n < width; n += wide * VL) {
+        wide = min64(COLLECT_WIDE, (width - n) / VL);
         const real *panel = (const real *)a + n;
         add_panel(a, stride, n + wide * VL, panel, stride, wide, rows, (real *)out + n);
     }

@@ -734,121 +734,141 @@ static void NAME(backward)(const matrix *m, int64_t group, const field *output_g
 }
 
 /* -- weight gradients: dW' (columns, vectors) = sum over all rows of x' dz, in the layout of the
-      packed weights.  A tile is mr columns of x by nv vectors of dz.  Steps are taken in groups
-      that stay in the cache; a group adds to what the last one left. -- */
-enum { COLLECT_ROWS = 128 * RL, COLLECT_COLUMNS = 240 };
-/* The heights: as many sums as the registers hold.  Threads share the columns in units of which each
-   height is a divisor, so that a tile begins where it would on one thread. */
-enum { COLLECT_UNIT = 24 };
-#define COLLECT_HIGH(nv) (TILE > 12 ? 8 : BY_ROWS ? 4 : (nv) == 1 ? 8 : 12 / (nv))
+      packed weights.  A tile is mr columns of x by nv vectors of dz, of one panel or of two.  Steps
+      are taken in groups that stay in the cache; a group adds to what the last one left. -- */
+enum { COLLECT_ROWS = 128 * RL, COLLECT_COLUMNS = 256, COLLECT_WIDE = 3 };
+/* The heights: as many sums as the registers hold.  Threads share the columns in units of whole
+   blocks and tiles. */
+enum { COLLECT_UNIT = 16 };
+#define COLLECT_HIGH(nv) (TILE > 12 || ((nv) == 1 && !BY_ROWS) ? 8 : 4)
+/* The gradient of a tile: that of each vector for its first column, and reals from one column to
+   the next. */
+typedef struct {
+    real *p[PANEL_MAX];
+    int64_t stride[PANEL_MAX];
+} tile_gradient;
 /* x: the first of mr columns, in chunk 0 of its field; dz: the first of nv vectors, likewise;
-   grad (mr, nv vectors), its rows `stride` reals apart; add: to what grad holds. */
+   add: to what the gradient holds.  A tile begins with a block of columns of x, or lies in one. */
 typedef void collector(const field *x_field, const real *x, const field *dz_field, const real *dz,
-                       const span *at, real *grad, int64_t stride, int add);
+                       const span *at, const tile_gradient *grad, int add);
 
 /* The sums of a tile into the gradient.  BY_ROWS in a loop: the sums over the lanes are long. */
-INLINE void add_sums(const int mr, const int nv, V acc[][PANEL_MAX], real *grad, int64_t stride,
+INLINE void add_sums(const int mr, const int nv, V acc[][PANEL_MAX], const tile_gradient *grad,
                      int add) {
     V sums[HEIGHT_MAX * PANEL_MAX];
-    UNROLL_FOR (int i = 0; i < mr; i++)
-        UNROLL_FOR (int v = 0; v < nv; v++) {
-            real *g = grad + i * stride + v * CL;
+    UNROLL_FOR (int v = 0; v < nv; v++)
+        UNROLL_FOR (int i = 0; i < mr; i++) {
+            real *g = grad->p[v] + i * grad->stride[v];
             if (BY_ROWS)
                 sums[i * nv + v] = acc[i][v];
             else
                 v_store(g, add ? v_load(g) + acc[i][v] : acc[i][v]);
         }
     for (int n = 0; BY_ROWS && n < mr * nv; n++) {
-        real *g = grad + n / nv * stride + n % nv;
+        real *g = grad->p[n % nv] + n / nv * grad->stride[n % nv];
         const W sum = w_sum_rows(sums[n]);
         w_store(g, add ? w_load(g) + sum : sum);
     }
 }
 
-INLINE void tile_collect(const int mr, const int nv, const field *x_field, const real *x,
-                         const field *dz_field, const real *dz, const span *at, real *grad,
-                         int64_t stride, int add) {
-    V acc[HEIGHT_MAX][PANEL_MAX];
-    int64_t column[HEIGHT_MAX]; /* from x on: a tile may reach into the next block of x */
-    const int64_t first = (x - (const real *)x_field->p) % CL;
+/* acc(i, v) += x(i) d(v): a vector of rows of a tile, `from` reals after a and after each of d. */
+INLINE void collect_step(const int mr, const int nv, const real *a, int64_t block, const real *d[],
+                         int64_t from, const VI *lanes, V acc[][PANEL_MAX]) {
+    V z[PANEL_MAX];
+    UNROLL_FOR (int v = 0; v < nv; v++) z[v] = v_load_lanes(d[v] + from, lanes);
     UNROLL_FOR (int i = 0; i < mr; i++) {
-        const int64_t c = first + i;
-        column[i] = CL % COLLECT_HIGH(nv) == 0 ? i : c / CL * x_field->block + c % CL - first;
+        const real *x = a + i / CL * block + i % CL + from;
+        const V input = BY_ROWS ? v_load_lanes(x, lanes) : v_set(*x);
+        UNROLL_FOR (int v = 0; v < nv; v++) acc[i][v] += input * z[v];
     }
-    UNROLL_FOR (int i = 0; i < mr; i++)
-        UNROLL_FOR (int v = 0; v < nv; v++) {
+}
+
+INLINE void tile_collect(const int mr, const int nv, const field *x_field, const real *x,
+                         const field *dz_field, const real *dz, const span *at,
+                         const tile_gradient *grad, int add) {
+    enum { AT_ONCE = 4 }; /* rows in straight-line code */
+    V acc[HEIGHT_MAX][PANEL_MAX];
+    UNROLL_FOR (int v = 0; v < nv; v++)
+        UNROLL_FOR (int i = 0; i < mr; i++) {
             acc[i][v] = v_set(0);
-            __builtin_prefetch(grad + i * stride + v * CL, 1);
+            __builtin_prefetch(grad->p[v] + i * grad->stride[v], 1);
         }
     const int64_t x_row = RL * row_of(x_field), z_row = RL * row_of(dz_field);
+    const int near = !BY_ROWS && x_row == VL && z_row == VL;
     for (int64_t t = at->t0, next; t < at->t1; t = next) {
         const int64_t end = last_row(at, t);
         next = same_rows_end(at, t);
         for (row_part of = first_part(at->r0, end); of.vectors > 0; of = next_part(&of, end)) {
-            const real *a = x + t * x_field->step + of.r / RL * x_row;
-            const real *b = dz + t * dz_field->step + of.r / RL * z_row;
-            const int64_t a_step = x_field->step - of.vectors * x_row;
-            const int64_t b_step = dz_field->step - of.vectors * z_row;
             const VI *lanes = lanes_of(&of);
-            for (int64_t i = 0, n = 0; i < next - t; n = 0, i++, a += a_step, b += b_step)
-                for (; n < of.vectors; n++, a += x_row, b += z_row) {
-                    V d[PANEL_MAX];
-                    __builtin_prefetch(a + 8 * x_row);
-                    UNROLL_FOR (int v = 0; v < nv; v++)
-                        d[v] = v_load_lanes(b + v * dz_field->block, lanes);
-                    UNROLL_FOR (int i = 0; i < mr; i++) {
-                        const V input =
-                            BY_ROWS ? v_load_lanes(a + column[i], lanes) : v_set(a[column[i]]);
-                        UNROLL_FOR (int v = 0; v < nv; v++) acc[i][v] += input * d[v];
-                    }
+            for (int64_t i = t; i < next; i++) {
+                const real *a = x + i * x_field->step + of.r / RL * x_row, *d[PANEL_MAX];
+                int64_t n = 0;
+                UNROLL_FOR (int v = 0; v < nv; v++) {
+                    d[v] = dz + i * dz_field->step + of.r / RL * z_row + v * dz_field->block;
+                    __asm__("" : "+r"(d[v])); /* addresses without an index cost less */
                 }
+                for (; near && n + AT_ONCE <= of.vectors; n += AT_ONCE, a += AT_ONCE * VL) {
+                    UNROLL_FOR (int j = 0; j < AT_ONCE; j++)
+                        collect_step(mr, nv, a, x_field->block, d, j * VL, lanes, acc);
+                    UNROLL_FOR (int v = 0; v < nv; v++) d[v] += AT_ONCE * VL;
+                }
+                for (; n < of.vectors; n++, a += x_row) {
+                    __builtin_prefetch(a + 8 * x_row);
+                    collect_step(mr, nv, a, x_field->block, d, 0, lanes, acc);
+                    UNROLL_FOR (int v = 0; v < nv; v++) d[v] += z_row;
+                }
+            }
         }
     }
-    add_sums(mr, nv, acc, grad, stride, add);
+    add_sums(mr, nv, acc, grad, add);
 }
 #define COLLECTOR(mr, nv)                                                                       \
     static void collect_##mr##x##nv(const field *x_field, const real *x, const field *dz_field, \
-                                    const real *dz, const span *at, real *grad, int64_t stride, \
+                                    const real *dz, const span *at, const tile_gradient *grad,  \
                                     int add) {                                                  \
-        tile_collect(mr, nv, x_field, x, dz_field, dz, at, grad, stride, add);                  \
+        tile_collect(mr, nv, x_field, x, dz_field, dz, at, grad, add);                          \
     }
 EACH_SHAPE(COLLECTOR)
-#define COLLECTED(mr, nv) ((mr) <= COLLECT_HIGH(nv) && !(BY_ROWS && (nv) == 4))
+/* Four vectors: for the chain rule of curvature.h. */
+#define COLLECTED(mr, nv) ((nv) <= COLLECT_WIDE ? (mr) <= COLLECT_HIGH(nv) : (mr) == 1 && !BY_ROWS)
 #define COLLECT_ENTRY(mr, nv) [nv][mr] = COLLECTED(mr, nv) ? collect_##mr##x##nv : NULL,
 static collector *const collectors[PANEL_MAX + 1][HEIGHT_MAX + 1] = { EACH_SHAPE(COLLECT_ENTRY) };
 
-/* One group of rows and steps, `columns` columns of x from column c of a group on, one panel of nv
-   vectors of dz.  g (columns, nv vectors): the gradient. */
-INLINE void panel_collect(const field *x, int64_t c, int64_t columns, const field *dz,
-                          const real *dz_panel, int64_t nv, const span *at, real *g, int add) {
-    const int64_t stride = nv * CL;
-    const int64_t wide = nv == 4 ? 2 : nv, high = COLLECT_HIGH(wide);
-    for (int64_t v = 0; v < nv; v += wide)
-        for (int64_t i = 0, height; i < columns; i += height) {
-            height = tile_height(high, min64(high, columns - i));
-            const real *from = (const real *)x->p + (c + i) / CL * x->block + (c + i) % CL;
-            collectors[wide][height](x, from, dz, dz_panel + v * dz->block, at,
-                                     g + i * stride + v * CL, stride, add);
-        }
+/* The tiles of `columns` columns of x and `wide` vectors of dz. */
+INLINE void panel_collect(const field *x, const real *first, int64_t columns, const field *dz,
+                          const real *panel, int64_t wide, const span *at, tile_gradient grad,
+                          int add) {
+    for (int64_t i = 0, height; i < columns; i += height) {
+        height = tile_height(COLLECT_HIGH(wide), min64(COLLECT_HIGH(wide), columns - i));
+        collectors[wide][height](x, first + i / CL * x->block + i % CL, dz, panel, at, &grad, add);
+        for (int64_t v = 0; v < wide; v++) grad.p[v] += height * grad.stride[v];
+    }
+}
+
+/* Vector n of a packed matrix, for column 0; *stride: reals from one column to the next. */
+INLINE real *packed_vector(const matrix *m, void *packed, int64_t n, int64_t *stride) {
+    const int64_t first = n / m->width * m->width; /* of its panel */
+    *stride = min64(m->width, m->vectors - first) * CL;
+    return (real *)packed + m->packed + (first * m->cols + n - first) * CL;
 }
 
 /* dW of column group `group`, over all rows of the span.  All threads call it: they share the
-   panels of dz, or the columns of x where there are more units of them. */
+   vectors of dz, or the columns of x where there are more units of them. */
 static void NAME(collect)(const matrix *m, int64_t group, const field *inputs,
                           const field *output_grads, void *grad, int add, const span *steps,
                           int64_t part, int64_t parts) {
     const span all = rows_span(steps);
     const field x = rows_field(inputs, steps);
     const field dz = rows_field(output_grads, steps);
-    const int64_t width = m->width, K = columns_of(m, group);
+    const int64_t K = columns_of(m, group);
     int64_t first = 0, last = m->vectors; /* vectors of dz */
     int64_t c0 = 0, c1 = K; /* columns of x */
     if (parts > 1) {
-        const int64_t panels = (m->vectors + width - 1) / width;
+        const int64_t tiles = (m->vectors + COLLECT_WIDE - 1) / COLLECT_WIDE;
         const int64_t units = (K + COLLECT_UNIT - 1) / COLLECT_UNIT;
-        if (panels >= units) {
-            first = panels * part / parts * width;
-            last = min64(m->vectors, panels * (part + 1) / parts * width);
+        if (tiles >= units) {
+            first = share(m->vectors, part, parts);
+            last = share(m->vectors, part + 1, parts);
         } else {
             c0 = units * part / parts * COLLECT_UNIT;
             c1 = min64(K, units * (part + 1) / parts * COLLECT_UNIT);
@@ -869,13 +889,16 @@ static void NAME(collect)(const matrix *m, int64_t group, const field *inputs,
                 .reduction = all.reduction,
             };
             for (int64_t c = c0; c < c1; c += COLLECT_COLUMNS)
-                for (int64_t n = first; n < last; n += width) {
-                    const int64_t nv = min64(width, m->vectors - n);
+                for (int64_t n = first, wide; n < last; n += wide) {
                     const int64_t column = m->before + group * m->K + c;
-                    const int64_t offset = (n * m->cols + column * nv) * CL;
-                    panel_collect(&x, c, min64(COLLECT_COLUMNS, c1 - c), &dz,
-                                  (const real *)dz.p + n * dz.block, nv, &at,
-                                  (real *)grad + m->packed + offset, add);
+                    tile_gradient place;
+                    wide = min64(COLLECT_WIDE, last - n);
+                    for (int64_t v = 0; v < wide; v++) {
+                        real *g = packed_vector(m, grad, n + v, &place.stride[v]);
+                        place.p[v] = g + column * place.stride[v];
+                    }
+                    panel_collect(&x, chunk(&x, 0, 0, c / CL), min64(COLLECT_COLUMNS, c1 - c), &dz,
+                                  chunk(&dz, 0, 0, n), wide, &at, place, add);
                 }
         }
 }
@@ -938,14 +961,9 @@ static void NAME(collect_bias)(const matrix *m, const matrix *twin, const field 
 
 /* -- flat (PyTorch's order) to packed and back, each thread its share; padding is zero -- */
 
-/* Where the vector of gate g of block ub of the units lies in the packed vector, for column 0;
-   *stride: from one column to the next. */
+/* The vector of gate g of block ub of the units. */
 INLINE real *packed_row(const matrix *m, void *packed, int64_t ub, int64_t g, int64_t *stride) {
-    const int64_t n = ub * m->gates + g;
-    const int64_t first = m->gates == 1 ? n / 2 * 2 : ub * m->gates; /* vector of its panel */
-    const int64_t nv = min64(m->width, m->vectors - first);
-    *stride = nv * CL;
-    return (real *)packed + m->packed + (first * m->cols + n - first) * CL;
+    return packed_vector(m, packed, ub * m->gates + g, stride);
 }
 
 /* rows[i][j] <-> rows[j][i]: log2(VL) perfect shuffles of the rows' halves */
