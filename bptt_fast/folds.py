@@ -65,9 +65,10 @@ def labels_of(labels: Any, n: int, name: str) -> list[Any] | None:
     for value in values:
         try:
             hash(value)
+            missing = bool(value != value)  # each NaN would be a label of its own; NA of pandas raises
         except TypeError:
             raise ConfigError(f"{name}: expected labels such as names or numbers, got {value!r}.") from None
-        if value != value:  # each NaN would be a label of its own
+        if missing:
             raise ConfigError(f"{name}: expected a label for each sequence, got {value!r}.")
     return values
 

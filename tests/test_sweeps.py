@@ -6,6 +6,7 @@ import sys
 import time
 
 import numpy as np
+import pandas
 import pytest
 from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit, StratifiedKFold
 from support.signals import interrupted
@@ -200,6 +201,7 @@ BAD = {
     "too few labels": ({"groups": [1, 2]}, bf.ShapeError, "groups: expected 24 labels"),
     "lists as labels": ({"groups": [[[1]]] * 24, "cv": 2}, bf.ConfigError, "groups: expected labels such as"),
     "missing labels": ({"groups": [np.nan] * 24, "cv": 2}, bf.ConfigError, "expected a label .* got nan"),
+    "labels of pandas": ({"groups": [pandas.NA] * 24, "cv": 2}, bf.ConfigError, "labels such as .* got <NA>"),
     "no labels": ({"subjects": 3}, bf.ConfigError, "subjects: expected a label"),
     "real subjects": ({"subjects": WEIGHT}, bf.ConfigError, "subjects: expected names or integers"),
     "both validations": ({"inner": 2, "validation_data": (X, Y)}, bf.ConfigError, "expected None with inner"),
