@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -238,79 +238,45 @@ def fit(
     return training.history
 
 
-@dataclass
-class _Chosen:
+class _Arguments:
     """The arguments of a fit but its data, checked and completed."""
 
-    first_epoch: int
-    epochs: int
-    stopping: Stopping
-    unfold: Unfolding
-    optimizer: Optimizer
-    loss: Loss
-    every: bool  # whether there is a target for every step
-    shuffle: bool
-    stateful: bool
-    sampling_probability: float
-    threads: int
-    isa: str | None
-    batch_size: int | None
-    split: float
-    source: Source | None  # of data that are not in memory
-    hooks: list[Callback]
-    verbose: int
+    def __init__(self, net: Model, x: Any, y: Any, o: SimpleNamespace) -> None:
+        self.first_epoch = integer(o.initial_epoch, "initial_epoch", 0, None)
+        self.epochs = integer(o.epochs, "epochs", 1, None)
+        self.stopping = stopping.get(o.patience)
+        self.unfold = unfold = unfolding.get(o.bptt)
+        self.optimizer: Optimizer = optimizers.get(
+            unfold.default_optimizer if o.optimizer is None else o.optimizer
+        )
+        self.loss = losses.get(o.loss)
+        self.optimizer.check(net, self.loss, unfold, o.stateful, o.teacher_forcing)
+        self.shuffle, self.stateful = _order(net, unfold, o.shuffle, o.stateful)
+        self.sampling_probability = sampling_probability(net, unfold, self.loss, o.teacher_forcing)
+        self.threads, self.isa = machine_for(o.threads, o.isa)
+        self.batch_size = None if o.batch_size is None else integer(o.batch_size, "batch_size", 1, None)
+        self.split = number(o.validation_split, "validation_split", 0, 1, open_high=True)
+        if self.split and o.validation_data is not None:
+            raise ConfigError(
+                f"validation_split: expected 0 with validation_data, got {self.split:g}.  Give one of "
+                f"the two."
+            )
+        self.source = sources.get(x, y, o.sample_weight)  # of data that are not in memory, else None
+        if self.source is not None:
+            _check_source(self.source, unfold, self.optimizer, o, self.passes)
+            self.shuffle = self.shuffle and not self.source.batched
+        elif self.split:
+            _warn_of_shared_rows(x.x if isinstance(x, data.Shared) else x)
+        self.hooks, self.verbose = check_callbacks(o.callbacks), check_verbose(o.verbose)
+        unfold.check(net)
+        unfold.check_loss(self.loss)
+        unfold.check_data(o.sample_weight, o.shuffle)
+        self.every = unfold.every(net)  # whether there is a target for every step
 
     @property
     def passes(self) -> int:
+        """How often the data are read."""
         return self.epochs - self.first_epoch
-
-    @classmethod
-    def of(cls, net: Model, x: Any, y: Any, o: SimpleNamespace) -> _Chosen:
-        first_epoch = integer(o.initial_epoch, "initial_epoch", 0, None)
-        epochs = integer(o.epochs, "epochs", 1, None)
-        rules = stopping.get(o.patience)
-        unfold = unfolding.get(o.bptt)
-        optimizer = optimizers.get(unfold.default_optimizer if o.optimizer is None else o.optimizer)
-        loss = losses.get(o.loss)
-        optimizer.check(net, loss, unfold, o.stateful, o.teacher_forcing)
-        shuffle, stateful = _order(net, unfold, o.shuffle, o.stateful)
-        probability = sampling_probability(net, unfold, loss, o.teacher_forcing)
-        threads, isa = machine_for(o.threads, o.isa)
-        batch_size = None if o.batch_size is None else integer(o.batch_size, "batch_size", 1, None)
-        split = number(o.validation_split, "validation_split", 0, 1, open_high=True)
-        if split and o.validation_data is not None:
-            raise ConfigError(
-                f"validation_split: expected 0 with validation_data, got {split:g}.  Give one of the two."
-            )
-        source = sources.get(x, y, o.sample_weight)
-        if source is not None:
-            _check_source(source, unfold, optimizer, o, epochs - first_epoch)
-            shuffle = shuffle and not source.batched
-        elif split:
-            _warn_of_shared_rows(x.x if isinstance(x, data.Shared) else x)
-        hooks, verbose = check_callbacks(o.callbacks), check_verbose(o.verbose)
-        unfold.check(net)
-        unfold.check_loss(loss)
-        unfold.check_data(o.sample_weight, o.shuffle)
-        return cls(
-            first_epoch=first_epoch,
-            epochs=epochs,
-            stopping=rules,
-            unfold=unfold,
-            optimizer=optimizer,
-            loss=loss,
-            every=unfold.every(net),
-            shuffle=shuffle,
-            stateful=stateful,
-            sampling_probability=probability,
-            threads=threads,
-            isa=isa,
-            batch_size=batch_size,
-            split=split,
-            source=source,
-            hooks=hooks,
-            verbose=verbose,
-        )
 
 
 class _Data:
@@ -328,26 +294,26 @@ class _Data:
     """
 
     def __init__(
-        self, net: Model, x: Any, y: Any, o: SimpleNamespace, chosen: _Chosen, ranks: Ranks | None
+        self, net: Model, x: Any, y: Any, o: SimpleNamespace, arguments: _Arguments, ranks: Ranks | None
     ) -> None:
-        self.net, self.x, self.y, self.o, self.chosen = net, x, y, o, chosen
-        self.convert = partial(_part, net, chosen, o.x0)
-        source, columns = chosen.source, net.columns
+        self.net, self.x, self.y, self.o, self.arguments = net, x, y, o, arguments
+        self.convert = partial(_part, net, arguments, o.x0)
+        source, columns = arguments.source, net.columns
         if o.scaling is not None:
             columns = replace(columns, scaling=self._scaling())
         share = data.WHOLE if ranks is None else data.Share(ranks.rank, ranks.size)
-        self.parts = None if source is None else Parts(source, chosen.every, self.convert, columns)
+        self.parts = None if source is None else Parts(source, arguments.every, self.convert, columns)
         self.train = self._whole(columns, share=share) if self.parts is None else self.parts.head
-        check_feedback(chosen.sampling_probability, self.train.columns)
-        chosen.unfold.check_sequences(self.train)
+        check_feedback(arguments.sampling_probability, self.train.columns)
+        arguments.unfold.check_sequences(self.train)
         self.validation: Sequences | None = None
         self.validation_parts: Parts | None = None
         if o.validation_data is not None:
             self._set_validation(share, in_ranks=ranks is not None)
 
     def _whole(self, columns: Columns, **how: Any) -> Sequences:
-        o, chosen = self.o, self.chosen
-        given = (self.x, self.y, chosen.loss, chosen.every, o.sample_weight, o.x0, o.lengths)
+        o, arguments = self.o, self.arguments
+        given = (self.x, self.y, arguments.loss, arguments.every, o.sample_weight, o.x0, o.lengths)
         return training_data(self.net, *given, columns=columns, **how)
 
     def _scaling(self) -> Scaling:
@@ -360,30 +326,30 @@ class _Data:
         inputs: Moments | None = None
         targets: Moments | None = None
         for raw in self._unscaled():
-            n, length = self.chosen.unfold.training_part(raw, self.chosen.split)
+            n, length = self.arguments.unfold.training_part(raw, self.arguments.split)
             rows = raw.values[data.covered(len(raw.values), raw.offset[:n], length)]
             inputs = Moments.of(rows[:, : rows.shape[1] - categories]).merged(inputs)
-            if raw.targets is None or not self.chosen.loss.scales(raw.targets.shape[1], net.output_size):
+            if raw.targets is None or not self.arguments.loss.scales(raw.targets.shape[1], net.output_size):
                 continue
             targets = Moments.of(self._counted(raw)).merged(targets)
         assert inputs is not None
-        feeds_back = self.chosen.sampling_probability > 0 and targets is not None
+        feeds_back = self.arguments.sampling_probability > 0 and targets is not None
         return Scaling.by(inputs, inputs if feeds_back else targets, categories)
 
     def _unscaled(self) -> Iterable[Sequences]:
         """All data, as a whole or in parts, in float64."""
         columns, wide = replace(self.net.columns, scaling=None), np.dtype(np.float64)
-        source = self.chosen.source
+        source = self.arguments.source
         if source is None:
             return [self._whole(columns, dtype=wide)]
-        source.check_passes(self.chosen.passes + 1, 'scaling="standard"')
-        return Parts(source, self.chosen.every, partial(self.convert, dtype=wide), columns).read()
+        source.check_passes(self.arguments.passes + 1, 'scaling="standard"')
+        return Parts(source, self.arguments.every, partial(self.convert, dtype=wide), columns).read()
 
     def _counted(self, sequences: Sequences) -> Array:
         """The target rows for training, without padding and rows of weight 0."""
         assert sequences.targets is not None
-        n, length = self.chosen.unfold.training_part(sequences, self.chosen.split)
-        steps = length if self.chosen.every else 1
+        n, length = self.arguments.unfold.training_part(sequences, self.arguments.split)
+        steps = length if self.arguments.every else 1
         counted = data.covered(len(sequences.targets), sequences.target_offset[:n], steps)
         if sequences.weight is not None:
             counted &= sequences.weight > 0
@@ -394,11 +360,13 @@ class _Data:
         return self._counted(self.train)
 
     def _set_validation(self, share: data.Share, in_ranks: bool) -> None:
-        chosen, given, columns = self.chosen, self.o.validation_data, self.train.columns
-        held_out = _validation_source(given, chosen.unfold, chosen.optimizer, chosen.loss, chosen.passes)
+        arguments, given, columns = self.arguments, self.o.validation_data, self.train.columns
+        held_out = _validation_source(
+            given, arguments.unfold, arguments.optimizer, arguments.loss, arguments.passes
+        )
         if held_out is None:
             self.validation = _validation_data(
-                self.net, given, chosen.loss, chosen.every, self.o.x0, columns, share
+                self.net, given, arguments.loss, arguments.every, self.o.x0, columns, share
             )
         elif in_ranks:
             raise ConfigError(
@@ -406,12 +374,12 @@ class _Data:
                 "memory-mapped arrays."
             )
         else:
-            self.validation_parts = Parts(held_out, chosen.every, self.convert, columns)
+            self.validation_parts = Parts(held_out, arguments.every, self.convert, columns)
 
     @property
     def longest(self) -> int:
         """The steps of the longest sequence."""
-        source, train = self.chosen.source, self.train
+        source, train = self.arguments.source, self.train
         lengths = source.lengths if source is not None else train.length if train.ragged else None
         return train.steps if lengths is None else int(lengths.max())
 
@@ -463,13 +431,13 @@ class Training(Resumable):
         self.net, self.halt, self.finished, self.reason, self.hint = net, halt, False, "", ""
         self.ranks, self.options = ranks, options
         self.constraints, self.weights_known = net.constraints, False
-        self.chosen = chosen = _Chosen.of(net, x, y, o)
-        self.epoch, self.last = chosen.first_epoch, chosen.epochs
-        self.watch = stopping.Watch(chosen.stopping)
+        self.arguments = arguments = _Arguments(net, x, y, o)
+        self.epoch, self.last = arguments.first_epoch, arguments.epochs
+        self.watch = stopping.Watch(arguments.stopping)
         is_first = ranks is None or ranks.rank == 0
-        self.hooks, self.verbose = (chosen.hooks, chosen.verbose) if is_first else ([], 0)
-        self.data = _Data(net, x, y, o, chosen, ranks)
-        train, loss = self.data.train, chosen.loss
+        self.hooks, self.verbose = (arguments.hooks, arguments.verbose) if is_first else ([], 0)
+        self.data = _Data(net, x, y, o, arguments, ranks)
+        train, loss = self.data.train, arguments.loss
 
         # targets that may need scaling, until the first epoch has ended
         self.unscaled: Callable[[], Array] | None = None
@@ -479,22 +447,22 @@ class Training(Resumable):
         if is_first and loss.targets == "real" and targets and not has_scaling:
             self.unscaled = self.data.counted_targets
 
-        self.hyper = chosen.optimizer.hyper(net.seed)
-        self.runner = chosen.optimizer.runner(
+        self.hyper = arguments.optimizer.hyper(net.seed)
+        self.runner = arguments.optimizer.runner(
             Job(
                 net=net,
                 loss=loss,
-                unfold=chosen.unfold,
+                unfold=arguments.unfold,
                 hyper=self.hyper,
                 first_epoch=self.epoch,
-                batch_size=chosen.batch_size,
-                shuffle=chosen.shuffle,
-                stateful=chosen.stateful,
-                sampling_probability=chosen.sampling_probability,
-                threads=chosen.threads,
-                isa=chosen.isa,
+                batch_size=arguments.batch_size,
+                shuffle=arguments.shuffle,
+                stateful=arguments.stateful,
+                sampling_probability=arguments.sampling_probability,
+                threads=arguments.threads,
+                isa=arguments.isa,
                 train=train,
-                split=chosen.split,
+                split=arguments.split,
                 validation=self.data.validation,
                 given_states=o.x0 is not None,
                 parts=self.data.parts,
@@ -505,13 +473,13 @@ class Training(Resumable):
         self._agree()
         updates, self.last = self.runner.updates, max(self.epoch, self.last)
         self.hyper["noise_from"] = self.epoch * updates
-        self.rates = chosen.optimizer.rates(self.last, updates)
+        self.rates = arguments.optimizer.rates(self.last, updates)
         validates, schedules = self.runner.validate is not None, self.rates is not None
         self.history = History(
             "epoch", "loss", *["val_loss"] * validates, *["learning_rate"] * schedules, "seconds"
         )
         self.history.left_out = self.runner.left_out
-        chosen.unfold.warn(self.data.longest, 5)
+        arguments.unfold.warn(self.data.longest, 5)
         self.display = Progress()
         self.logs: dict[str, float] = {}
         self.begun = False
@@ -519,20 +487,21 @@ class Training(Resumable):
             hook.on_setup(self)
         if ranks is not None:
             ranks.meet()  # if one has failed, the networks of all stay as they are
-        columns, lead = train.columns, chosen.unfold.rows_ahead(train)
+        columns, lead = train.columns, arguments.unfold.rows_ahead(train)
         net.columns = columns if columns.lead == lead else replace(columns, lead=lead)  # this ends a learner
 
     def _agree(self) -> None:
         """Raise unless all ranks train the same network in the same way."""
         if self.ranks is None:
             return
-        chosen, given = self.chosen, self.data
+        arguments, given = self.arguments, self.data
         if not self.runner.in_shards:
             raise ConfigError(
                 f"comm: expected an optimiser of first order with it, and FullBPTT(), "
-                f"TruncatedBPTT(k1, k2) or CheckpointedBPTT(), got {chosen.optimizer} with {chosen.unfold}."
+                f"TruncatedBPTT(k1, k2) or CheckpointedBPTT(), got {arguments.optimizer} with "
+                f"{arguments.unfold}."
             )
-        form = partial(data.fingerprint, every=chosen.every, contents=False)
+        form = partial(data.fingerprint, every=arguments.every, contents=False)
         alike = {
             "x and y": form(given.train),
             "validation_data": str(given.validation and form(given.validation)),
@@ -541,11 +510,11 @@ class Training(Resumable):
 
     def _settings(self) -> dict[str, str]:
         """What the results depend on in addition to the data and the callbacks, as text by name."""
-        net, chosen, columns = self.net, self.chosen, self.data.train.columns.plain()
+        net, arguments, columns = self.net, self.arguments, self.data.train.columns.plain()
         given = {name: value for name, value in self.options.items() if name not in NOT_COMPARED}
-        given |= {"optimizer": chosen.optimizer, "loss": chosen.loss, "bptt": chosen.unfold}
-        given |= {"patience": self.watch.rules, "shuffle": chosen.shuffle}
-        given |= {"isa": chosen.isa or _core.isas()[-1]}
+        given |= {"optimizer": arguments.optimizer, "loss": arguments.loss, "bptt": arguments.unfold}
+        given |= {"patience": self.watch.rules, "shuffle": arguments.shuffle}
+        given |= {"isa": arguments.isa or _core.isas()[-1]}
         given |= {} if self.ranks is None else {"shards": self.ranks.shards}
         settings = {name: repr(plain(value)) for name, value in (net.saved_config() | given).items()}
         if net.rules:
@@ -558,7 +527,7 @@ class Training(Resumable):
 
     def identity(self) -> dict[str, str]:
         """What the results depend on, as text by name, equal for fits that can continue each other."""
-        given, every = self.data, self.chosen.every
+        given, every = self.data, self.arguments.every
         return self._settings() | {
             "x and y": _fingerprint(given.parts or given.train, every),
             "validation_data": _fingerprint(given.validation_parts or given.validation, every),
@@ -635,7 +604,7 @@ class Training(Resumable):
         self._follow()
         if not self.weights_known or self.hooks or self.ranks is not None:
             self._check_weights()
-            self.chosen.optimizer.check_hyper(self.hyper)
+            self.arguments.optimizer.check_hyper(self.hyper)
         if self.rates is not None:
             self.hyper["rates"] = self.rates.of(self.epoch)
         return self._poll
@@ -728,10 +697,12 @@ class Training(Resumable):
 # ---- checks
 
 
-def _part(net: Model, chosen: _Chosen, x0: Any, part: Part, columns: Columns, dtype: Any = None) -> Sequences:
+def _part(
+    net: Model, arguments: _Arguments, x0: Any, part: Part, columns: Columns, dtype: Any = None
+) -> Sequences:
     """A part of the data as the core reads it."""
     weight, lengths, names = part[2:5]
-    given = (part.x, part.y, chosen.loss, chosen.every, weight, x0, lengths, names)
+    given = (part.x, part.y, arguments.loss, arguments.every, weight, x0, lengths, names)
     return training_data(net, *given, columns, dtype, is_part=True)
 
 
