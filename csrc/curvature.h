@@ -51,7 +51,10 @@ static NOINLINE void add_row(real *to, const real *x, int64_t block, int64_t col
 /* A gradient of which `wide` vectors are neighbours, `stride` reals from one column to the next. */
 INLINE tile_gradient side_by_side(real *out, int64_t wide, int64_t stride) {
     tile_gradient place;
-    for (int64_t v = 0; v < wide; v++) place.p[v] = out + v * VL, place.stride[v] = stride;
+    for (int64_t v = 0; v < wide; v++) {
+        place.p[v] = out + v * VL;
+        place.stride[v] = stride;
+    }
     return place;
 }
 

@@ -252,8 +252,8 @@ INLINE int64_t tile_height(int64_t limit, int64_t left) {
    in that cache while all tiles of some rows read them; how many rows; and how many panels, at most,
    of which the slices take turns, so that they read what the rows have from the second cache.
    Larger tiles read their panels from the second cache fast enough, but not these rows from the
-   third: ROWS_BYTES of them the second one holds.  While a slice of the smaller ones is multiplied,
-   the next one is asked for. */
+   third: ROWS_BYTES of them the second one holds.  While a slice is multiplied, the next one is
+   prefetched. */
 enum {
     WHOLE_BYTES = 48 << 10,
     ROWS_BYTES = 768 << 10,
@@ -272,7 +272,8 @@ INLINE int64_t slice_units(int64_t units, int64_t gates, int64_t nv, int64_t pan
     return max64(SLICE_BYTES / bytes / VL, 1) * VL;
 }
 
-/* Asks for a part of a slice of `size` reals: what rows [r0, r1) of so many are to it. */
+/* Prefetches a part of a slice of `size` reals, in proportion to rows [r0, r1) of `rows`: after the last
+   tile the whole slice has been asked for. */
 INLINE void prefetch_part(const real *slice, int64_t size, int64_t r0, int64_t r1, int64_t rows) {
     enum { LINE = 64 / sizeof(real) };
     for (int64_t i = size * r0 / rows / LINE * LINE; i < size * r1 / rows; i += LINE)
